@@ -1,0 +1,235 @@
+"""What happens to a node (events, in the past tense) and what it wants done (effects, imperative).
+
+These dataclasses are the whole border between `core/`, which decides, and `host/`, which does; the simulation
+stands in for the host with the same classes. All times are monotonic seconds and never inside an event: `now` is an
+argument beside it. Effects that name a set (`Hold`) name the whole desired set, so a retry, a reload and a
+restart are the same code.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+
+Address = IPv4Address | IPv6Address
+InterfaceAddress = IPv4Interface | IPv6Interface
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Placed:
+    """An address and the interface that it is to be held on."""
+
+    interface: str
+    address: InterfaceAddress
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The host is ready: it has read the kernel's state and can perform effects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """`node.deadline` may have passed. Early, late and repeated ticks do no harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """SIGTERM: hand over, then release, then `Exit`."""
+
+    reason: str = "asked to stop"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDone:
+    """The answer to `Probe(check, run)`; a pushed check (file) answers by itself, with run 0."""
+
+    check: str
+    run: int
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertReceived:
+    """An IP packet of protocol 112 arrived; `data` is what follows the IP header, unverified."""
+
+    interface: str
+    source: Address
+    destination: Address
+    ttl: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """Whether VRRP can work on the interface: it exists, is up and carries the configured source addresses."""
+
+    interface: str
+    up: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All addresses that the kernel has and can answer for, on whichever interface (the whole set, each time)."""
+
+    addresses: frozenset[Address]
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The TCP connection that `Dial` asked for stands; it is writable."""
+
+    peer: Address
+    local: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection ended or never came about. Not sent in answer to our own `Close`."""
+
+    peer: Address
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BytesReceived:
+    peer: Address
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """All bytes of the last `SendBytes` are in the kernel's hands. Until then the core sends no more."""
+
+    peer: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The answer to `Measure`: whether the peer's TCP has acknowledged all that was sent (TCP_INFO)."""
+
+    peer: Address
+    acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The world refused an effect; `what` names it, for the log and the status. Nothing is retried by the host."""
+
+    what: str
+    reason: str
+
+
+Event = (
+    Started
+    | Ticked
+    | StopRequested
+    | CheckDone
+    | AdvertReceived
+    | LinkChanged
+    | Held
+    | Connected
+    | Disconnected
+    | BytesReceived
+    | Writable
+    | Measured
+    | Failed
+)
+
+
+# Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Run the check once and answer with `CheckDone(check, run, ...)`; give it up, and kill it, after `timeout` seconds.
+
+    The core fails the run by itself at the timeout, so an answer that never comes does no harm.
+    """
+
+    check: str
+    run: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendAdvert:
+    """Send `data` as an IP packet of protocol 112 (TTL 255, TOS 0xc0)."""
+
+    interface: str
+    source: Address
+    destination: Address
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Open a TCP connection; answer with `Connected` or, within `timeout` seconds, `Disconnected`."""
+
+    peer: Address
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendBytes:
+    """Write; answer with `Writable` when the kernel has taken all of it."""
+
+    peer: Address
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection after what was sent so far has left (FIN, not RST). No answer."""
+
+    peer: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Answer with `Measured`."""
+
+    peer: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Hold exactly these addresses: add what is missing, release what we added before and is not named.
+
+    An address that is there already, on whichever interface, is left as it is and never released.
+    Answer with `Held` when the kernel reports a change.
+    """
+
+    addresses: frozenset[Placed]
+
+
+@dataclass(frozen=True, slots=True)
+class Garp:
+    """Tell the layer-2 neighbours: gratuitous ARP (IPv4), unsolicited neighbour advertisement (IPv6)."""
+
+    addresses: frozenset[Placed]
+
+
+@dataclass(frozen=True, slots=True)
+class Became:
+    """Something changed that a person would want to know: the log, the hook, the history and the tests read it.
+
+    `what` is one of: check, health, role, rank, session, address, link, network, advert.
+    `name` says which one; `value` is the new state in one word; `reason` is what follows "because".
+    """
+
+    what: str
+    name: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """All is handed over and released: the process may end."""
+
+
+Effect = Probe | SendAdvert | Dial | SendBytes | Close | Measure | Hold | Garp | Became | Exit
