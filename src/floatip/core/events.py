@@ -13,7 +13,7 @@ Address = IPv4Address | IPv6Address
 InterfaceAddress = IPv4Interface | IPv6Interface
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Placed:
     """An address and the interface that it is to be held on."""
 
@@ -145,7 +145,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Run the check once and answer with `CheckDone(check, run, ...)`; give it up, and kill it, after `timeout` seconds.
+    """Run the check once and answer with `CheckDone(check, run, ...)`; after `timeout` seconds give it up and kill it.
 
     The core fails the run by itself at the timeout, so an answer that never comes does no harm.
     """
@@ -217,7 +217,7 @@ class Garp:
 class Became:
     """Something changed that a person would want to know: the log, the hook, the history and the tests read it.
 
-    `what` is one of: check, health, role, rank, session, address, link, network, advert.
+    `what` is one of: check, health, role, rank, session, address, link, network, failure.
     `name` says which one; `value` is the new state in one word; `reason` is what follows "because".
     """
 

@@ -1,8 +1,9 @@
-"""What the core must know of the configuration. `config.py` makes these from the file; nothing here reads anything.
+"""What the core must know of the configuration. `config` makes these from the file; nothing here reads anything.
 
 Durations are seconds.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -55,9 +56,10 @@ class Instance:
     addresses: tuple[InterfaceAddress, ...]
     election: Vrrp | Static
     checks: tuple[str, ...] = ()
-    placement: Literal["all", "master"] = "all"
+    placement: Literal["all", "master", "found"] = "all"
+    """Who holds the addresses; "found": not us, the host lists those that it finds and we only announce them."""
     interface: str = "lo"
-    """Where the addresses are held."""
+    """Where the addresses are held, or found."""
     last_resort: bool = False
     """Announce at the lowest rank while sick, rather than withdraw."""
 
@@ -72,7 +74,41 @@ class Speaker:
     peers: tuple[Address, ...]
     marks: Mapping[Rank, Marks]
     """What each rank looks like on the wire, from the provider's profile."""
+    large_communities: Mapping[Rank, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
+    """Beside the marks (RFC 8092)."""
+    med: Literal["election"] | int | None = "election"
+    """In the order of the election, the same for every rank, or not sent."""
+    next_hops: tuple[Address, ...] = ()
+    """At most one of each family, before our end of the session; IPv4 prefixes can have either family (RFC 8950)."""
     hold_time: int = 9
+    hostname: str = ""
+    """Offered in the FQDN capability, so that the peer's operator sees a name; empty: not offered."""
+    retry_interval: float = 1.0
+    """Between two dials, and up to twice that."""
+    source: Address | None = None
+    interface: str = ""
+    """The sessions leave by it, whatever the routes say; empty: no matter."""
+    ttl: int = 64
+    min_ttl: int = 0
+    """Packets of a peer with less are dropped (RFC 5082); 0: none are."""
+    md5: str = field(default="", repr=False)
+    """The key of the TCP MD5 signature (RFC 2385); empty: not signed."""
+    graceful_shutdown: float = 0.0
+    """How long a stopping node announces with GRACEFUL_SHUTDOWN before it withdraws (RFC 8326)."""
+    first_repeat: float = math.inf
+    """When all routes are announced again: a route server may drop in silence what so young a session announces."""
+    repeat_interval: float = math.inf
+    hints: Mapping[str, str] = field(default_factory=dict)
+    """What to try when a session fails, by a phrase of the reason."""
+
+    def agrees_with(self, other: "Speaker") -> bool:
+        """Whether sessions opened with the one can go on under the other."""
+        return self._opening() == other._opening()
+
+    def _opening(self) -> tuple[object, ...]:
+        """What the OPEN and the TCP connection are made of."""
+        opened = (self.asn, self.peer_asn, self.router_id, self.hold_time, self.hostname)
+        return (*opened, self.source, self.interface, self.ttl, self.min_ttl, self.md5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address
 
-from floatip.core.bgp.wire import Origin
+from floatip.core.bgp.attributes import Origin
 
 
 class Rank(IntEnum):
@@ -43,12 +43,17 @@ class Marks:
     """Standard communities, each as (AS, value) (RFC 1997)."""
 
 
-def med(priority: int, source: IPv4Address, rank: Rank) -> int:
+def med(priority: int, source: IPv4Address, rank: Rank, level: int = 1) -> int:
     """The MED that orders nodes as the election would: higher priority first, then the greater source address.
 
-    It needs nothing but the node's own figures: the inverted priority in the high octet, the inverted low 24 bits of
-    the address below it. Lower is better (RFC 4271 section 9.1.2.2 c). A sick node's is above every healthy node's,
-    for networks that ignore the length of the path.
+    It needs nothing but the node's own figures: the inverted priority in the second octet, the inverted low 16 bits of
+    the address below it. Lower is better (RFC 4271 section 9.1.2.2 c). The first octet is the same for all but two: on
+    the second takeover rung it falls with each further mastership, so that the latest wins; a sick node's is above
+    every healthy node's, for networks that ignore the length of the path.
     """
-    order = 0xFF if rank is Rank.LAST_RESORT else 255 - priority
-    return order << 24 | (~int(source) & 0xFFFFFF)
+    order = 0x80
+    if rank is Rank.LAST_RESORT:
+        order = 0xFF
+    elif rank is Rank.TAKEOVER_AGAIN:
+        order = max(0x80 - (level - 2), 0)
+    return order << 24 | (255 - priority) << 16 | (~int(source) & 0xFFFF)

@@ -1,0 +1,389 @@
+"""One BGP session with a route server (RFC 4271 section 8), for a speaker that only dials and only announces.
+
+       IDLE ──dial──> CONNECT ──TCP up──> OPEN_SENT ──OPEN──> OPEN_CONFIRM ──KEEPALIVE──> ESTABLISHED
+        ^                │                    │                    │                           │
+        └── 1 to 2 s ────┴────────────────────┴────────────────────┴───────────────────────────┘
+
+The first dial comes at once; after that a new one each 1 to 2 s with jitter, for ever. There is no listening
+socket, so there are no collisions, no Active state and no damping of oscillation but that pause.
+
+Whole desired set in, difference out: `announce` takes all routes, the session remembers what the peer has been told and
+sends the difference when the connection is writable. At most one UPDATE a prefix is ever pending, and bytes are made
+only when they can leave, so a peer that stops reading costs no memory.
+
+A KEEPALIVE goes out every second (or each third of the hold time if that is shorter), and before it the host is asked
+whether everything so far was acknowledged: that is how a node notices that it is cut off long before a hold time ends.
+
+All routes are said again half a minute after the session came up, and then every few minutes: a route server may lose
+in silence what so young a session announces. An update that changes nothing disturbs nothing.
+
+Refused on purpose: a hold time of 0 (a silent host would be announced for ever), graceful restart (stale routes are
+black holes for a floating address). Received routes are counted and dropped; of their UPDATEs only the framing matters.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from floatip.core.bgp import wire
+from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, Prefix
+from floatip.core.bgp.notification import Notification, explain
+from floatip.core.bgp.rank import Rank
+from floatip.core.bgp.update import EndOfRib, split_update
+from floatip.core.bgp.wire import Capabilities
+from floatip.core.events import Address, Became, Close, Dial, Effect, Measure, SendBytes
+from floatip.core.malformed import Malformed
+from floatip.core.settings import Speaker
+
+DIAL_TIMEOUT = 2.0
+OPEN_TIMEOUT = 240.0  # RFC 4271 8.2.2: "a large value", four minutes suggested
+SEND_HOLD_TIME = 480.0  # RFC 9687 section 4
+KEEPALIVE_INTERVAL = 1.0
+BATCH = 2000  # prefixes per write: some 100 KB
+FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
+
+CEASE = 6
+SHUTDOWN = 2
+PEER_REMOVED = 3
+CONFIGURATION_CHANGE = 6
+
+
+class State(Enum):
+    IDLE = "idle"
+    CONNECT = "connect"
+    OPEN_SENT = "open-sent"
+    OPEN_CONFIRM = "open-confirm"
+    ESTABLISHED = "established"
+
+
+WELCOME = {
+    State.OPEN_SENT: (1, {wire.Type.OPEN, wire.Type.NOTIFICATION}),
+    State.OPEN_CONFIRM: (2, {wire.Type.KEEPALIVE, wire.Type.NOTIFICATION}),
+    State.ESTABLISHED: (3, set(wire.Type) - {wire.Type.OPEN}),
+}
+"""In each state the subcode of what is not welcome (RFC 6608 section 4), and what is, before its content matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How much a prefix is wanted; the speaker's marks and the session's own address make attributes of it."""
+
+    rank: Rank
+    med: int | None = None
+
+
+class Session:
+    def __init__(self, peer: Address, speaker: Speaker, seed: int, now: float) -> None:
+        self.peer = peer
+        self.speaker = speaker
+        self.state = State.IDLE
+        self.reason = "not tried yet"
+        self.hint = ""
+        """What a person can try when the session is down."""
+        self.since = now
+        self.hold_time = speaker.hold_time
+        self.established_count = 0
+        self.received_updates = 0
+        self.malformed_messages = 0
+        self.last_malformed = ""
+        self.sent_updates = 0
+        self.acknowledged_at = -math.inf
+        """When the peer's TCP was last known to have everything."""
+        self._desired: Mapping[Prefix, Route] = {}
+        self._told: dict[Prefix, Attributes | None] = {}
+        """None: told, and to be told again."""
+        self._stale = False
+        self._owes_end_of_rib = False
+        self._attributes: dict[tuple[Route, int], Attributes | None] = {}
+        self._local: Address | None = None
+        self._offered = Capabilities()
+        self._without_capabilities = False
+        self._buffer = bytearray()
+        self._writable = False
+        self._dial_at = now
+        self._dialled_at = now
+        self._hold_at = math.inf
+        self._keepalive_at = math.inf
+        self._send_hold_at = math.inf
+        """When to give up a peer that talks but does not read: no withdrawal would reach it (RFC 9687)."""
+        self._repeat_at = math.inf
+        self._seed = (seed ^ int(peer)) & 0xFFFFFFFF
+        self.lost_because = ""
+        """Why it was last lost after it had been up."""
+        self._news: set[str] = set()
+        """What was said of it since it was last up: a peer that refuses each dial is not news each time."""
+
+    @property
+    def deadline(self) -> float:
+        return min(self._dial_at, self._hold_at, self._send_hold_at, self._keepalive_at, self._repeat_at)
+
+    @property
+    def is_connected(self) -> bool:
+        return self.state not in (State.IDLE, State.CONNECT)
+
+    @property
+    def is_up(self) -> bool:
+        return self.state is State.ESTABLISHED
+
+    def carries(self, version: int) -> bool:
+        """Whether prefixes of IP version 4 or 6 may go over this session."""
+        return self._next_hop(version) is not None
+
+    @property
+    def announced(self) -> int:
+        """How many prefixes the peer has been told."""
+        return len(self._told)
+
+    def tells(self, prefix: Prefix) -> bool:
+        return prefix in self._told
+
+    def announce(self, routes: Mapping[Prefix, Route], now: float) -> list[Effect]:
+        """The whole set that this peer is to have from now on."""
+        self._desired = routes
+        self._attributes = {}  # a reload may have brought other marks
+        self._stale = True
+        return self._update()
+
+    def stop(self, subcode: int, text: str, now: float) -> list[Effect]:
+        """Withdraw everything, cease (RFC 9003) and stay down."""
+        effects: list[Effect] = []
+        if self.is_connected:
+            withdrawal = b"".join(wire.pack_routes((), self._told))
+            shutdown = text.encode()[:128].decode(errors="ignore").encode()  # RFC 8203 2: whole characters
+            data = bytes([len(shutdown)]) + shutdown if subcode == SHUTDOWN else b""
+            effects.append(SendBytes(self.peer, withdrawal + wire.pack(Notification(CEASE, subcode, data))))
+        if self.state is not State.IDLE:
+            effects.append(Close(self.peer))
+        effects += self._enter(State.IDLE, text, now)
+        self._dial_at = math.inf
+        return effects
+
+    def connected(self, local: Address, now: float) -> list[Effect]:
+        if self.state is not State.CONNECT:
+            return []
+        self._local = local
+        self._attributes = {}
+        self._writable = False
+        self._buffer.clear()
+        self._enter(State.OPEN_SENT, "TCP is up, waiting for the peer's OPEN", now)
+        self._hold_at = now + OPEN_TIMEOUT
+        speaker = self.speaker
+        own = Capabilities(
+            families=frozenset(FAMILIES),
+            extended_next_hop=frozenset({(1, 1, 2)}),
+            route_refresh=True,
+            four_octet_asn=True,
+            hostname=speaker.hostname,
+        )
+        offer = Capabilities() if self._without_capabilities else own
+        return [SendBytes(self.peer, wire.pack(wire.Open(speaker.asn, speaker.hold_time, speaker.router_id, offer)))]
+
+    def disconnected(self, reason: str, now: float) -> list[Effect]:
+        if self.state is State.IDLE:
+            return []
+        if self.state is State.OPEN_SENT:
+            reason += " right after our OPEN"
+        return self._drop(reason, now)
+
+    def received(self, data: bytes, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        if not self.is_connected:
+            return effects  # from a connection that is no more
+        self._buffer += data
+        try:
+            for message in wire.split(self._buffer):
+                effects += self._handle(message, now)
+                if not self.is_connected:
+                    break  # nothing is answered any more
+        except Malformed as error:
+            self.malformed_messages += 1
+            self.last_malformed = error.what
+            if self._buffer[18:19] == b"\x03":  # RFC 4271 6.4: no NOTIFICATION in answer to a NOTIFICATION
+                return [*effects, Close(self.peer), *self._drop(f"malformed NOTIFICATION: {error.what}", now)]
+            effects += self._refuse(Notification(error.code, error.subcode, error.data), error.what, now)
+        return effects
+
+    def writable(self) -> list[Effect]:
+        self._writable = True
+        return self._update()
+
+    def measured(self, acknowledged: bool, now: float) -> None:
+        if acknowledged and self.state is State.ESTABLISHED:
+            self.acknowledged_at, self._send_hold_at = now, now + self._send_hold_time
+
+    def tick(self, now: float) -> list[Effect]:
+        if now >= self._dial_at:
+            self._dial_at, self._dialled_at = math.inf, now
+            self._enter(State.CONNECT, self.reason, now)
+            return [Dial(self.peer, DIAL_TIMEOUT)]
+        if now >= self._hold_at:
+            waited = OPEN_TIMEOUT if self.state is State.OPEN_SENT else self.hold_time
+            return self._refuse(Notification(4, 0), f"hold timer expired: nothing heard for {waited:g} s", now)
+        if now >= self._send_hold_at:
+            what = f"send hold timer expired: nothing acknowledged for {self._send_hold_time:g} s"
+            return self._refuse(Notification(8, 0), what, now)
+        if now >= self._repeat_at:
+            self._repeat_at = now + self._spread(self.speaker.repeat_interval)
+            return self._say_all_again()
+        if now >= self._keepalive_at:
+            self._keepalive_at = self._beat(now, 1)
+            if self._writable:
+                return [Measure(self.peer), self._send(wire.pack(wire.Keepalive()))]
+            return [Measure(self.peer)]
+        return []
+
+    @property
+    def _keepalive_interval(self) -> float:
+        return min(KEEPALIVE_INTERVAL, self.hold_time / 3)
+
+    def _beat(self, now: float, beats: int) -> float:
+        """On one beat for all sessions, so that an idle node wakes up once a second and not once a session."""
+        return (now // self._keepalive_interval + beats) * self._keepalive_interval
+
+    @property
+    def _send_hold_time(self) -> float:
+        return max(SEND_HOLD_TIME, 2 * self.hold_time)
+
+    def _handle(self, data: bytes, now: float) -> list[Effect]:
+        kind = wire.Type(data[18])
+        subcode, welcome = WELCOME[self.state]
+        if kind not in welcome:
+            return self._refuse(
+                Notification(5, subcode, bytes((kind,))), f"unexpected {kind.name} in {self.state.value}", now
+            )
+        if kind is wire.Type.UPDATE:
+            split_update(data[19:])
+            self.received_updates += 1
+            self._hold_at = now + self.hold_time
+            return []
+        match wire.parse(data):
+            case Notification() as notification:
+                # RFC 5492 3: a peer that knows no optional parameter is asked again without any
+                self._without_capabilities = (notification.code, notification.subcode) == (2, 4)
+                return [Close(self.peer), *self._drop(f"the peer sent {explain(notification)}", now)]
+            case wire.Open() as theirs:
+                return self._open(theirs, now)
+            case wire.Keepalive() if self.state is State.OPEN_CONFIRM:
+                return self._establish(now)
+            case wire.RouteRefresh(family):
+                return self._say_all_again() if family in FAMILIES else []
+        self._hold_at = now + self.hold_time
+        return []
+
+    def _open(self, theirs: wire.Open, now: float) -> list[Effect]:
+        if theirs.asn != self.speaker.peer_asn:
+            what = f"the peer is AS {theirs.asn}, configured is {self.speaker.peer_asn}"
+            return self._refuse(Notification(2, 2), what, now)
+        if theirs.hold_time == 0:
+            return self._refuse(Notification(2, 6), "the peer wants no hold time, which would keep dead routes", now)
+        self._offered = Capabilities() if self._without_capabilities else theirs.capabilities
+        self.hold_time = min(self.speaker.hold_time, theirs.hold_time)
+        self._hold_at = now + self.hold_time
+        self._keepalive_at = self._beat(now, 2)
+        self._enter(State.OPEN_CONFIRM, "waiting for the peer's first KEEPALIVE", now)
+        return [self._send(wire.pack(wire.Keepalive()))]
+
+    def _establish(self, now: float) -> list[Effect]:
+        self.established_count += 1
+        self.acknowledged_at, self._send_hold_at = now, now + self._send_hold_time
+        self._hold_at = now + self.hold_time
+        self._repeat_at = now + self._spread(self.speaker.first_repeat)
+        self._without_capabilities = False  # the next session tries again
+        self._told = {}
+        self._stale = self._owes_end_of_rib = True
+        return self._enter(State.ESTABLISHED, f"hold time {self.hold_time} s", now) + self._update()
+
+    def _update(self) -> list[Effect]:
+        """The difference between what the peer should have and what it was told, as far as it can leave now."""
+        if self.state is not State.ESTABLISHED or not self._writable or not self._stale:
+            return []
+        wanted = {p: a for p, route in self._desired.items() if (a := self._encode(p, route)) is not None}
+        changed = [(p, a) for p, a in wanted.items() if self._told.get(p) != a]
+        gone = [p for p in self._told if p not in wanted]
+        self._stale = len(changed) + len(gone) > BATCH
+        changed, gone = changed[:BATCH], gone[: max(0, BATCH - len(changed))]
+        self._told.update(changed)
+        for prefix in gone:
+            del self._told[prefix]
+        messages = list(wire.pack_routes(changed, gone, four_octet_asn=self._offered.four_octet_asn))
+        self.sent_updates += len(messages)
+        if self._owes_end_of_rib and not self._stale:
+            self._owes_end_of_rib = False
+            messages += [wire.pack(EndOfRib(family)) for family in FAMILIES if family in self._offered.families]
+        return [self._send(b"".join(messages))] if messages else []
+
+    def _say_all_again(self) -> list[Effect]:
+        self._told = dict.fromkeys(self._told)
+        self._stale = True
+        return self._update()
+
+    def _encode(self, prefix: Prefix, route: Route) -> Attributes | None:
+        """None: this session cannot carry the prefix."""
+        key = route, prefix.version
+        if key not in self._attributes:
+            self._attributes[key] = self._make_attributes(*key)
+        return self._attributes[key]
+
+    def _make_attributes(self, route: Route, version: int) -> Attributes | None:
+        speaker, marks = self.speaker, self.speaker.marks[route.rank]
+        if (next_hop := self._next_hop(version)) is None:
+            return None
+        return Attributes(
+            next_hop=next_hop,
+            origin=marks.origin,
+            as_path=(speaker.asn,) * marks.path_length,
+            med=route.med if speaker.med == "election" else speaker.med,
+            communities=marks.communities,
+            large_communities=speaker.large_communities.get(route.rank, ()),
+        )
+
+    def _next_hop(self, version: int) -> Address | None:
+        """For prefixes of IP version 4 or 6, the configured one first; None: the peer does not take it."""
+        offered = self._offered
+        own = [hop for hop in (*self.speaker.next_hops, self._local) if hop is not None]
+        if version == 6:
+            return next((hop for hop in own if hop.version == 6 and IPV6_UNICAST in offered.families), None)
+        # RFC 4760 8: who names no family takes IPv4. RFC 8950 4: but by IPv6 only who says so.
+        takes_ipv4 = IPV4_UNICAST in offered.families or not offered.families
+        extended = (1, 1, 2) in offered.extended_next_hop
+        return next((hop for hop in own if takes_ipv4 and (hop.version == 4 or extended)), None)
+
+    def _send(self, data: bytes) -> SendBytes:
+        self._writable = False
+        return SendBytes(self.peer, data)
+
+    def _refuse(self, notification: Notification, what: str, now: float) -> list[Effect]:
+        return [SendBytes(self.peer, wire.pack(notification)), Close(self.peer), *self._drop(what, now)]
+
+    def _drop(self, reason: str, now: float) -> list[Effect]:
+        effects = self._enter(State.IDLE, reason, now)
+        self._dial_at = max(now, self._dialled_at + self.speaker.retry_interval * (1 + self._jitter()))
+        return effects
+
+    def _spread(self, interval: float) -> float:
+        """A little longer, so that the sessions do not all speak at once."""
+        return interval * (1 + self._jitter() / 10)
+
+    def _jitter(self) -> float:
+        """0 to 1, from the seed alone (a linear congruential generator), so that a replay is exact."""
+        self._seed = (self._seed * 1664525 + 1013904223) & 0xFFFFFFFF
+        return self._seed / 0x100000000
+
+    def _enter(self, state: State, reason: str, now: float) -> list[Effect]:
+        if (state is State.ESTABLISHED) != self.is_up:
+            self.since = now
+            self._news.clear()
+            self.lost_because = reason if self.is_up else self.lost_because
+        self.state, self.reason = state, reason
+        failed = state in (State.IDLE, State.CONNECT)
+        hints = (hint for phrase, hint in self.speaker.hints.items() if failed and phrase in reason)
+        self.hint = next(hints, "")
+        if state is State.IDLE:
+            self._told, self._writable = {}, False
+            self._hold_at = self._send_hold_at = self._keepalive_at = self._repeat_at = math.inf
+        if state not in (State.IDLE, State.ESTABLISHED) or reason in self._news:
+            return []  # the steps on the way, and each further refusal, are not news
+        self._news.add(reason)
+        value = "up" if state is State.ESTABLISHED else "down"
+        return [Became("session", str(self.peer), value, f"{reason}; hint: {self.hint}" if self.hint else reason)]

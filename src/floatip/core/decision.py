@@ -1,0 +1,102 @@
+"""From role and health to a rank, with the reason: guard after guard, the first that applies decides.
+
+It remembers only what the rank depends on: when this node became master and what it replaced, and its recent
+withdrawals.
+
+A new master starts at `takeover`, because the old master's route may still be around: it may have crashed, or it may be
+cut off and unable to withdraw. It settles to `active` by itself when a stale route must be gone, after twice the hold
+time. When the master that it replaces may itself still have been at `takeover`, it uses the second rung, and each
+further mastership within the settle time a lower MED on that rung: `level` counts them.
+
+Three withdrawals of one's own in five minutes are a flap that networks punish; after that the node stays at `standby`
+until it has been quiet for as long.
+"""
+
+import math
+from dataclasses import dataclass
+
+from floatip.core.bgp.rank import Rank
+from floatip.core.health import Health
+from floatip.core.vrrp.router import Role
+
+SETTLE_AT_LEAST = 20.0
+FLAP_WINDOW = 300.0
+FLAP_WITHDRAWALS = 3
+
+
+def settle_time(hold_time: float) -> float:
+    """Seconds after which a route that a dead master left behind is surely gone."""
+    return max(2 * hold_time, SETTLE_AT_LEAST)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    role: Role
+    role_reason: str
+    health: Health
+    health_reason: str
+    stopping: str = ""
+    """Why the node stops; empty: it does not."""
+
+
+class Decision:
+    def __init__(self, last_resort: bool, now: float) -> None:
+        self.last_resort = last_resort
+        self.rank = Rank.NONE
+        self.reason = "starting"
+        self.since = now
+        self.deadline = math.inf
+        self.level = 1
+        """How many masterships, this one included, followed each other faster than they could settle."""
+        self._settled_at = -math.inf
+        self._withdrawn_at: list[float] = []
+        self._damped_until = -math.inf
+
+    def became_master(self, reigns: list[float], hold_time: float, blind_time: float) -> None:
+        """`reigns`: when each of the latest masters began, this one last.
+
+        `blind_time`: for how long a master may have been dead or cut off before the next one began. It may have
+        been unable to settle in that time although its own had come.
+        """
+        settle = settle_time(hold_time)
+        self.level, before = 0, -math.inf
+        for began_at in reigns:
+            self.level = self.level + 1 if began_at - before < settle + blind_time else 1
+            before = began_at
+        self._settled_at = before + settle
+
+    def decide(self, facts: Facts, now: float) -> bool:
+        """Whether the rank changed."""
+        before = self.rank
+        self.deadline = math.inf
+        self.rank, self.reason = self._judge(facts, now)
+        if self.rank is before:
+            return False
+        self.since = now
+        if self.rank is Rank.NONE and not facts.stopping:
+            self._remember_withdrawal(now)
+        return True
+
+    def _judge(self, facts: Facts, now: float) -> tuple[Rank, str]:
+        if facts.stopping:
+            return Rank.NONE, facts.stopping
+        if facts.health is not Health.UP:
+            if facts.health is Health.DOWN and self.last_resort:
+                return Rank.LAST_RESORT, facts.health_reason
+            return Rank.NONE, facts.health_reason
+        if now < self._damped_until:
+            self.deadline = self._damped_until
+            return Rank.STANDBY, f"{FLAP_WITHDRAWALS} withdrawals in {FLAP_WINDOW / 60:g} minutes: waiting for quiet"
+        if facts.role is not Role.MASTER:
+            return Rank.STANDBY, facts.role_reason if facts.role is Role.FAULT else "not master"
+        if now < self._settled_at:
+            self.deadline = self._settled_at
+            if self.level == 1:
+                return Rank.TAKEOVER, "new master: an old one's route may still be around"
+            return Rank.TAKEOVER_AGAIN, f"new master, number {self.level} in a row before the last one had settled"
+        return Rank.ACTIVE, "master, settled"
+
+    def _remember_withdrawal(self, now: float) -> None:
+        self._withdrawn_at = [at for at in self._withdrawn_at if at > now - FLAP_WINDOW] + [now]
+        if len(self._withdrawn_at) >= FLAP_WITHDRAWALS or now < self._damped_until:
+            self._damped_until = now + FLAP_WINDOW

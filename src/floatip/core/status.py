@@ -1,0 +1,152 @@
+"""The state of a node as plain data: for each thing its value, since when, and because of what.
+
+This is what `floatip status --json` prints and what the person's view is drawn from. Ages are seconds.
+"""
+
+from typing import Any
+
+from floatip.core.bgp.rank import Rank
+from floatip.core.bgp.session import Session
+from floatip.core.health import Check, Health
+from floatip.core.instance import Instance
+from floatip.core.node import Node
+from floatip.core.settings import Vrrp
+from floatip.core.vrrp.router import Role
+
+FAILURE_MATTERS = 300.0
+FRESH_SESSION = 30.0  # route servers may silently drop what a younger session announces
+
+
+def describe(node: Node, now: float) -> dict[str, Any]:
+    return {
+        "stopping": node.stopping or node.draining,
+        "cut_off": node.cut_off,
+        "instances": [_instance(node, instance, now) for instance in node.instances.values()],
+        "checks": [_check(check, now) for check in node.checks.values()],
+        "sessions": [_session(session, now) for session in node.sessions.values()],
+        "dropped": node.dropped,
+        "failures": [{"what": w, "reason": r, "ago": now - at} for w, (at, r) in node.failures.items()],
+        "problems": problems(node, now),
+        "warnings": warnings(node),
+    }
+
+
+def _instance(node: Node, instance: Instance, now: float) -> dict[str, Any]:
+    router, decision, election = instance.router, instance.decision, instance.config.election
+    sessions = node.sessions.values()
+    return {
+        "name": instance.config.name,
+        "role": {
+            "value": instance.role.value,
+            "for": now - (router.since if router else decision.since),
+            "reason": instance.role_reason,
+        },
+        "health": {
+            "value": instance.health.value,
+            "for": now - instance.health_since,
+            "reason": instance.health_reason,
+        },
+        "rank": {"value": decision.rank.label, "for": now - decision.since, "reason": decision.reason},
+        "master": str(router.master) if router and router.master else None,
+        "election": "vrrp" if isinstance(election, Vrrp) else "static",
+        "priority": election.priority if isinstance(election, Vrrp) else None,
+        "vrid": election.vrid if isinstance(election, Vrrp) else None,
+        "dropped": router.dropped if router else {},
+        "master_down_interval": router.master_down_interval if router else None,
+        "addresses": [
+            {
+                "address": str(address),
+                "interface": instance.config.interface,
+                "held": address.ip in node.held,
+                "announced_to": sum(session.tells(address.network) for session in sessions),
+            }
+            for address in instance.config.addresses
+        ],
+        "route_servers": len(node.sessions),
+    }
+
+
+def _check(check: Check, now: float) -> dict[str, Any]:
+    return {
+        "name": check.config.name,
+        "value": check.health.value,
+        "for": now - check.since,
+        "reason": check.reason,
+        "last_result": check.last_result,
+        "runs": check.runs,
+    }
+
+
+def _session(session: Session, now: float) -> dict[str, Any]:
+    return {
+        "peer": str(session.peer),
+        "state": session.state.value,
+        "for": now - session.since,
+        "reason": _young(session, now) or session.reason,
+        "lost_because": session.lost_because,
+        "hint": session.hint,
+        "hold_time": session.hold_time if session.is_up else None,
+        "announced": session.announced,
+        "updates_sent": session.sent_updates,
+        "updates_received": session.received_updates,
+        "times_established": session.established_count,
+        "malformed_messages": session.malformed_messages,
+        "last_malformed": session.last_malformed,
+    }
+
+
+def _young(session: Session, now: float) -> str:
+    if not session.is_up or now - session.since >= FRESH_SESSION:
+        return ""
+    return f"{session.reason}, younger than {FRESH_SESSION:g} s: route servers may not trust it yet"
+
+
+def warnings(node: Node) -> list[str]:
+    """What is not whole and still works."""
+    down = [session for session in node.sessions.values() if not session.is_up]
+    if not down or len(down) == len(node.sessions):
+        return []
+    return [f"{len(down)} of {len(node.sessions)} route servers not connected: {_why(down[0])}"]
+
+
+def _why(session: Session) -> str:
+    return f"{session.peer}: {session.reason}" + (f"\n  hint: {session.hint}" if session.hint else "")
+
+
+def problems(node: Node, now: float) -> list[str]:
+    """What a person should look at, worst first; empty: all is well."""
+    found: list[str] = []
+    sessions = list(node.sessions.values())
+    up = sum(session.is_up for session in sessions)
+    if sessions and not up:
+        found.append(f"no route server of {len(sessions)} is connected: {_why(sessions[0])}")
+    if node.cut_off and up:
+        found.append(f"cut off: no route server has acknowledged anything for {node.cut_off_time:.1f} s")
+    for instance in node.instances.values():
+        name = instance.config.name
+        if instance.health is not Health.UP:
+            found.append(f"{name} is not healthy: {instance.health_reason}")
+        missing = [str(a.ip) for a in instance.config.addresses if a.ip not in node.held]
+        if missing and (instance.config.placement == "all" or instance.role is Role.MASTER):
+            found.append(f"{name} does not hold {', '.join(missing)}")
+        if up and instance.decision.rank is not Rank.NONE:
+            found += _unannounced(instance, sessions)
+        if instance.router is not None:
+            found += [f"{name}: {n} adverts {what}" for what, n in instance.router.dropped.items()]
+    found += [f"dropped {n} packets of VRRP: {what}" for what, n in node.dropped.items()]
+    for session in sessions:
+        if n := session.malformed_messages:
+            found.append(f"{session.peer} sent {n} malformed messages, the last: {session.last_malformed}")
+    found += [f"{what}: {reason}" for what, (at, reason) in node.failures.items() if now - at < FAILURE_MATTERS]
+    return found
+
+
+def _unannounced(instance: Instance, sessions: list[Session]) -> list[str]:
+    """Route servers that cannot be told of a prefix."""
+    return [
+        f"{instance.config.name}: {session.peer} takes no IPv{version} prefix over this session"
+        "\n  hint: the peer's operator allows the family, for IPv4 over IPv6 with extended next hop (RFC 8950)"
+        for version in sorted({address.version for address in instance.config.addresses})
+        for session in sessions
+        if session.is_up and not session.carries(version)
+    ]

@@ -1,0 +1,496 @@
+"""The node through its one door: what comes out, and in which order."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from floatip.core import settings
+from floatip.core.bgp.rank import Marks, Rank
+from floatip.core.bgp.wire import Keepalive, pack
+from floatip.core.events import (
+    AdvertReceived,
+    BytesReceived,
+    CheckDone,
+    Connected,
+    Dial,
+    Disconnected,
+    Event,
+    Failed,
+    Held,
+    LinkChanged,
+    Measured,
+    Started,
+    StopRequested,
+    Ticked,
+    Writable,
+)
+from floatip.core.node import DROPS_KEPT, FAILURES_KEPT
+from floatip.core.settings import Check, Static, Vrrp
+from floatip.core.vrrp.router import Role
+from tests.core.host import (
+    CONFIG,
+    DOWN,
+    LOCAL,
+    MARKS,
+    PEER,
+    RS,
+    RS2,
+    SICK,
+    US,
+    VRRP,
+    WEB,
+    WELL,
+    A,
+    B,
+    Host,
+    advert,
+    backup,
+    config,
+    elected,
+    master,
+)
+
+# From the start to master
+
+
+def test_before_the_start_nothing_is_done_and_nothing_waited_for() -> None:
+    host = Host(start=False)
+    assert host.node.deadline == float("inf")
+    assert host.tell(Ticked(), WELL, advert(100), Held(frozenset()), at=10) == ["check up"]
+
+
+def test_nothing_is_announced_before_it_is_held() -> None:
+    host = Host(kernel_answers=False).run(10)
+    assert (host.role, host.rank) == (Role.MASTER, Rank.TAKEOVER)
+    assert [word for _, word in host.log if word.endswith("192.0.2.10")] == ["hold 192.0.2.10"] * 11
+    assert host.tell(Held(frozenset({A.ip}))) == ["address held", "takeover 192.0.2.10"]
+
+
+def test_an_address_that_is_there_already_is_announced_at_once() -> None:
+    host = Host(start=False, kernel_answers=False)
+    host.tell(Held(frozenset({A.ip})), Started(), WELL)
+    assert "standby 192.0.2.10" in [word for _, word in host.log]
+
+
+def test_nobody_announces_before_the_checks_have_answered() -> None:
+    host = Host(start=False)
+    host.tell(Started())
+    host.run(60)
+    assert (host.role, host.rank) == (Role.INIT, Rank.NONE)
+    assert host.tell(WELL) == ["check up", "health up", "role backup", "rank standby", "standby 192.0.2.10"]
+
+
+def test_what_nobody_wants_any_more_is_released_at_the_start() -> None:
+    host = Host(config(placement="master", interface="eth0"), start=False, kernel_answers=False)
+    assert "hold" in host.tell(Started())
+
+
+def test_a_new_master_announces_takeover_and_settles_by_itself() -> None:
+    host = master()
+    assert host.when("standby 192.0.2.10") == [0]
+    assert host.when("takeover 192.0.2.10") == [DOWN]
+    assert host.when("active 192.0.2.10") == [DOWN + 20]
+
+
+def test_who_replaces_a_fresh_master_announces_the_second_rung_and_a_better_med() -> None:
+    host = Host()
+    host.adverts_from_peer = 100
+    host.run(5)
+    host.adverts_from_peer = None
+    host.run(10)
+    assert host.when("takeover-again 192.0.2.10") == [5 + DOWN]
+    [route] = host.node.instances["VI_1"].routes(frozenset({A.ip}), host.now).values()
+    assert route.med == 0x80CDFFFE
+    assert host.node.instances["VI_1"].decision.level == 2
+
+
+@pytest.mark.parametrize("role", ["primary", "secondary"])
+def test_without_an_election_the_configured_role_is_announced_and_no_med(role: Any) -> None:
+    host = Host(config(election=Static(role))).run(60)
+    rank = Rank.ACTIVE if role == "primary" else Rank.STANDBY
+    assert [word for _, word in host.log if "192.0.2.10" in word] == ["hold 192.0.2.10", f"{rank.label} 192.0.2.10"]
+    [route] = host.node.instances["VI_1"].routes(frozenset({A.ip}), host.now).values()
+    assert (route.rank, route.med) == (rank, None)
+
+
+# Health, links, role
+
+
+def test_a_sick_master_gives_up_withdraws_and_keeps_the_address() -> None:
+    host = master()
+    assert host.tell(SICK) == [
+        "check down", "health down", "advert 0", "role fault", "rank none", "withdraw 192.0.2.10",
+    ]  # fmt: skip
+    assert host.tell(WELL)[-2:] == ["rank standby", "standby 192.0.2.10"]
+    assert host.when("hold 192.0.2.10") == [0]
+
+
+def test_a_sick_node_with_a_last_resort_announces_it() -> None:
+    host = master(config(last_resort=True))
+    assert host.tell(SICK)[-2:] == ["rank last-resort", "last-resort 192.0.2.10"]
+
+
+def test_a_link_that_is_down_ends_mastership_and_not_the_service() -> None:
+    host = master()
+    assert host.tell(LinkChanged("eth0", False, "eth0 is down")) == [
+        "link down", "advert 0", "role fault", "rank standby", "standby 192.0.2.10",
+    ]  # fmt: skip
+    assert host.tell(LinkChanged("eth0", False, "eth0 is down"), LinkChanged("eth9", False, "")) == ["link up"]
+    assert host.tell(LinkChanged("eth0", True, "")) == ["link up", "role backup"]
+
+
+def test_a_master_that_hears_a_better_one_announces_standby_at_once() -> None:
+    host = master()
+    assert host.tell(advert(100)) == ["role backup", "rank standby", "standby 192.0.2.10"]
+
+
+@pytest.mark.parametrize("host", [master, backup])
+def test_an_advert_that_changes_nothing_causes_nothing_but_adverts(host: Any) -> None:
+    one = host()
+    answer = ["advert 50"] if host is master else []
+    for _ in range(3):
+        assert one.tell(advert(10 if host is master else 100)) == answer
+
+
+def test_a_hanging_check_is_judged_at_its_timeout() -> None:
+    host = Host(replace(CONFIG, checks=(Check("web", interval=1, timeout=2),)), start=False)
+    assert "probe web" in host.tell(Started())
+    host.tell(CheckDone("web", 1, True, ""))
+    host.run(3.5)
+    assert (host.when("probe web"), host.when("health down")) == ([0, 1, 3], [3])
+
+
+# Stop
+
+
+def test_a_stop_says_priority_0_then_withdraws_then_ceases_and_keeps_the_address_for_a_while() -> None:
+    host = master()
+    assert host.tell(StopRequested(), at=30) == [
+        "advert 0", "role init", "rank none", "withdraw 192.0.2.10", "notification 6/2", "close", "session down",
+    ]  # fmt: skip
+    assert host.tick(30.99) == host.tell(StopRequested(), advert(0), advert(100)) == []
+    host.kernel_answers = False
+    assert (host.node.deadline, host.tick(31)) == (31, ["hold"])
+    assert host.tell(Held(frozenset()), at=31.001) == ["address released", "exit"]
+    assert (host.node.deadline, host.tick(40)) == (float("inf"), [])
+
+
+def test_a_stop_does_not_wait_for_ever_for_the_release() -> None:
+    host = master()
+    host.tell(StopRequested(), at=30)
+    host.kernel_answers = False
+    host.tick(31)
+    assert host.tick(31.49) == []
+    assert host.tick(31.5) == ["exit"]
+
+
+def test_an_address_that_somebody_deletes_during_the_stop_is_not_put_back() -> None:
+    host = master()
+    host.tell(StopRequested(), at=30)
+    assert host.tell(Held(frozenset()), at=30.5) == ["address released"]
+    assert host.tick(31) == ["hold", "exit"]
+
+
+def test_a_stop_before_the_start_releases_and_exits() -> None:
+    host = Host(start=False)
+    host.tell(StopRequested())
+    assert host.tick(1) == ["hold", "exit"]
+
+
+# Somebody deletes the address
+
+
+def test_a_deleted_address_is_put_back_at_once_and_stays_announced_meanwhile() -> None:
+    host = master()
+    host.kernel_answers = False
+    assert host.tell(Held(frozenset()), at=30) == ["address lost", "hold 192.0.2.10"]
+    assert host.tick(30.049) == []
+    assert host.tell(Held(frozenset({A.ip})), at=30.049) == ["address held"]
+    host.run(60)
+    assert host.when("withdraw 192.0.2.10") == []
+
+
+def test_an_address_that_does_not_come_back_is_withdrawn_after_50_ms_and_asked_for_each_second() -> None:
+    host = master()
+    host.kernel_answers = False
+    host.tell(Held(frozenset()), at=30)
+    host.run(32.5)
+    assert host.when("withdraw 192.0.2.10") == [30.05]
+    assert host.when("hold 192.0.2.10") == [0, 30, 31, 32]
+    assert host.tell(Held(frozenset({A.ip}))) == ["address held", "active 192.0.2.10"]
+
+
+def test_addresses_of_others_are_none_of_our_business() -> None:
+    host = master()
+    assert host.tell(Held(frozenset({A.ip, B.ip}))) == host.tell(Held(frozenset({A.ip}))) == []
+
+
+# Cut off
+
+
+@pytest.mark.parametrize(
+    ("election", "time"),
+    [(VRRP, DOWN), (elected(version=3, advert_interval=0.1), 3), (elected(advert_interval=2.0), DOWN + 3)],
+)
+def test_a_master_whom_no_route_server_acknowledges_is_cut_off_and_gives_up(election: Vrrp, time: float) -> None:
+    host = master(config(election=election))
+    host.acknowledging = False
+    host.run(60)
+    # The last acknowledgement was measured before the KEEPALIVE of 30 s.
+    assert host.when("network cut-off") == [pytest.approx(30 + time, abs=0.2)]
+    gone = host.log.index((host.when("network cut-off")[0], "network cut-off"))
+    assert [word for _, word in host.log[gone : gone + 5]] == [
+        "network cut-off", "advert 0", "role backup", "rank standby", "standby 192.0.2.10",
+    ]  # fmt: skip
+    assert len(host.when("role master")) == 1
+
+
+def test_with_all_sessions_down_a_node_is_cut_off_and_keeps_the_address() -> None:
+    host = master()
+    host.dialling_works = False
+    host.tell(Disconnected(RS, "reset"), at=30)
+    host.run(60)
+    assert host.when("network cut-off") == [pytest.approx(30 + DOWN, abs=0.2)]
+    assert host.when("hold 192.0.2.10") == [0]
+
+
+def test_one_route_server_that_acknowledges_is_enough() -> None:
+    host = master(config(speaker={"peers": (RS, RS2)}))
+    host.acknowledging = host.dialling_works = False
+    for second in range(31, 60):
+        host.now = second
+        host.tell(Measured(RS, False), Measured(RS2, True), BytesReceived(RS2, pack(Keepalive())), Ticked())
+    assert host.when("network cut-off") == []
+    assert host.role is Role.MASTER
+
+
+def test_after_the_first_acknowledgement_a_cut_off_node_listens_before_it_claims() -> None:
+    host = master()
+    host.acknowledging = False
+    host.run(60)
+    host.acknowledging = True
+    host.run(80)
+    [back] = host.when("network connected")
+    assert 60 <= back <= 61
+    assert host.when("role master")[1:] == [pytest.approx(back + DOWN)]
+
+
+def test_a_node_that_reaches_no_route_server_from_the_start_never_claims() -> None:
+    host = Host(start=False)
+    host.dialling_works = False
+    host.tell(Started(), WELL)
+    host.run(60)
+    assert host.when("role master") == []
+
+
+def test_without_route_servers_nobody_is_cut_off() -> None:
+    host = Host(replace(CONFIG, speaker=None)).run(60)
+    assert (host.role, host.node.cut_off) == (Role.MASTER, False)
+
+
+# Garbage
+
+
+def test_what_belongs_to_no_instance_is_counted_by_reason() -> None:
+    host = backup()
+    assert host.tell(advert(100, vrid=52), advert(100, interface="eth1")) == []
+    assert host.tell(AdvertReceived("eth0", PEER, US, 255, b"x"), AdvertReceived("eth0", RS, RS2, 255, b"")) == []
+    assert host.node.dropped == {
+        "no instance has vrid 52 on eth0": 1,
+        "no instance has vrid 51 on eth1": 1,
+        "1 octets are too short for a VRRP header": 1,
+        "VRRP over IPv6 is not supported": 1,
+    }
+
+
+def test_garbage_of_any_kind_makes_no_endless_list() -> None:
+    host = backup()
+    for length in range(8, 1000):
+        host.tell(AdvertReceived("eth0", PEER, US, 255, b"\x21\x33\x64\x02" + bytes(length)))
+    assert len(host.node.dropped) <= DROPS_KEPT + 1
+    assert sum(host.node.dropped.values()) == 992
+
+
+def test_events_about_what_a_reload_removed_are_ignored() -> None:
+    host = backup()
+    before = list(host.log)
+    host.tell(Connected(RS2, LOCAL), Disconnected(RS2, ""), BytesReceived(RS2, b"x"), Writable(RS2))
+    host.tell(Measured(RS2, True), CheckDone("gone", 1, False, ""))
+    assert host.log == before
+
+
+def test_a_failure_is_news_once_and_remembered() -> None:
+    host = backup()
+    failed = Failed("hold 192.0.2.10 on lo", "not permitted")
+    assert host.tell(failed, failed) == ["failure failed"]
+    assert host.tell(replace(failed, reason="no such device")) == ["failure failed"]
+    assert host.node.failures == {failed.what: (30, "no such device")}
+    for number in range(100):
+        host.tell(Failed(str(number), ""))
+    assert len(host.node.failures) == FAILURES_KEPT
+
+
+# Reload
+
+
+def test_a_reload_of_the_same_touches_nothing() -> None:
+    for host in (master(), backup()):
+        assert host.reload(config()) == []
+        assert host.run(60).when("role init") == []
+
+
+def test_another_priority_is_another_election_on_the_same_sessions() -> None:
+    host = master()
+    assert host.reload(config(election=elected(priority=120))) == [
+        "advert 0", "role init", "health up", "role backup", "rank standby", "standby 192.0.2.10",
+    ]  # fmt: skip
+    host.run(40)
+    assert (host.role, host.when("session down")) == (Role.MASTER, [])
+
+
+def test_an_added_address_is_held_and_then_announced() -> None:
+    host = master()
+    host.kernel_answers = False
+    assert host.reload(config(addresses=(A, B))) == ["hold 192.0.2.10 192.0.2.11"]
+    assert host.tell(Held(frozenset({A.ip, B.ip}))) == ["address held", "active 192.0.2.11"]
+
+
+def test_a_removed_address_is_withdrawn_and_then_released() -> None:
+    host = master(config(addresses=(A, B)))
+    assert host.reload(config()) == ["withdraw 192.0.2.11", "hold 192.0.2.10"]
+    assert host.role is Role.MASTER
+
+
+def test_a_removed_instance_gives_up_withdraws_and_releases() -> None:
+    host = master()
+    assert host.reload(replace(config(), instances=())) == ["advert 0", "role init", "withdraw 192.0.2.10", "hold"]
+
+
+def test_an_added_route_server_gets_everything_and_the_others_nothing_new() -> None:
+    host = master()
+    assert host.reload(config(speaker={"peers": (RS, RS2)})) == []
+    told = len(host.log)
+    effects = host.node.handle(Ticked(), 30)
+    assert Dial(RS2, 2.0) in effects
+    host.perform(effects)
+    assert host.node.sessions[RS2].tells(A.network)
+    assert not [word for _, word in host.log[told:] if "192.0.2.10" in word]
+
+
+def test_a_removed_route_server_is_told_so() -> None:
+    host = master(config(speaker={"peers": (RS, RS2)}))
+    assert host.reload(config(speaker={"peers": (RS2,)})) == [
+        "withdraw 192.0.2.10", "notification 6/3", "close", "session down",
+    ]  # fmt: skip
+    assert list(host.node.sessions) == [RS2]
+    assert host.node.sessions[RS2].is_up
+
+
+def test_another_hold_time_opens_the_sessions_anew_and_is_not_taken_for_a_cut() -> None:
+    host = master()
+    assert host.reload(config(speaker={"hold_time": 30})) == [
+        "withdraw 192.0.2.10", "notification 6/6", "close", "session down",
+    ]  # fmt: skip
+    host.run(60)
+    assert (host.role, host.when("network cut-off")) == (Role.MASTER, [])
+    assert host.when("session up") == [0, 30]
+
+
+def test_route_servers_that_a_reload_brings_are_given_time_to_answer() -> None:
+    host = Host(replace(CONFIG, speaker=None)).run(60)
+    host.reload(CONFIG)
+    host.run(90)
+    assert (len(host.when("role master")), host.when("network cut-off")) == (1, [])
+
+
+def test_a_cut_off_node_stays_so_when_a_reload_changes_its_sessions() -> None:
+    host = master()
+    host.dialling_works = False
+    host.tell(Disconnected(RS, "reset"))
+    host.run(60)
+    assert host.reload(config(speaker={"hold_time": 30})) == ["session down"]
+    assert host.run(90).when("role master") == [DOWN]
+
+
+def test_other_marks_are_announced_on_the_standing_sessions() -> None:
+    host = master()
+    marks = MARKS | {Rank.ACTIVE: Marks(communities=((65000, Rank.STANDBY),))}
+    assert host.reload(config(speaker={"marks": marks})) == ["standby 192.0.2.10"]
+
+
+def test_an_added_check_does_not_change_the_verdict_before_it_has_answered() -> None:
+    for verdict, rank in ((WELL, Rank.ACTIVE), (SICK, Rank.NONE)):
+        host = master()
+        host.tell(verdict)
+        checks = (*CONFIG.checks, Check("disk", pushed=True))
+        assert host.reload(replace(config(checks=("web", "disk")), checks=checks)) == []
+        assert host.rank is rank
+    assert host.tell(WELL) == ["check up"]
+    assert "rank standby" in host.tell(CheckDone("disk", 0, True, "42 GB"))
+
+
+def test_a_removed_check_counts_no_more() -> None:
+    host = master()
+    host.tell(SICK)
+    assert host.reload(replace(config(checks=()), checks=()))[:2] == ["health up", "role backup"]
+
+
+# Placement "master"
+
+VLAN = config(placement="master", interface="eth0")
+
+
+def test_only_the_master_holds_the_address_and_tells_the_neighbours_when_it_is_there() -> None:
+    host = Host(VLAN, kernel_answers=False).run(DOWN - 0.1)
+    assert host.when("hold 192.0.2.10") == []
+    assert host.tick(DOWN)[-1] == "hold 192.0.2.10"
+    assert host.tell(Held(frozenset({A.ip}))) == ["address held", "takeover 192.0.2.10", "garp"]
+    host.run(60)
+    assert len(host.when("garp")) == 1
+
+
+def test_a_master_that_loses_to_a_better_advert_keeps_rank_and_address_for_200_ms() -> None:
+    host = master(VLAN)
+    assert host.tell(advert(100), at=30) == ["role backup"]
+    assert host.tick(30.199) == []
+    assert host.node.deadline == 30.2
+    assert host.tick(30.2) == ["rank standby", "withdraw 192.0.2.10", "hold"]
+
+
+@pytest.mark.parametrize("event", [SICK, LinkChanged("eth0", False, "eth0 is down")])
+def test_a_master_with_a_fault_releases_the_address_at_once(event: Event) -> None:
+    assert master(VLAN).tell(event)[-1] == "hold"
+
+
+def test_a_late_master_keeps_nothing() -> None:
+    host = master(VLAN)
+    assert [word for word in host.tick(30 + 2 * DOWN) if word != "measure"] == [
+        "network cut-off", "role backup", "rank standby", "withdraw 192.0.2.10", "hold",
+    ]  # fmt: skip
+
+
+def test_a_master_that_wins_against_another_tells_the_neighbours_again() -> None:
+    host = master(VLAN)
+    assert host.tell(advert(10)) == ["advert 50", "garp"]
+
+
+def test_a_stopping_master_keeps_the_address_as_long_as_everywhere() -> None:
+    host = master(VLAN)
+    host.tell(StopRequested(), at=30)
+    assert host.tick(30.99) == []
+    assert host.tick(31) == ["hold"]
+
+
+# Two instances
+
+
+def test_each_instance_has_its_own_role() -> None:
+    other = settings.Instance("VI_2", (B,), elected(vrid=52))
+    host = Host(replace(CONFIG, instances=(WEB, other)))
+    for second in range(1, 6):
+        host.tell(advert(100, vrid=52), at=second)
+        host.tick(second)
+    assert [instance.role for instance in host.node.instances.values()] == [Role.MASTER, Role.BACKUP]
+    assert host.tell(SICK)[-1] == "withdraw 192.0.2.10"
+    assert host.node.instances["VI_2"].decision.rank is Rank.STANDBY
