@@ -1,0 +1,276 @@
+"""The folder `cases` holds configurations, each with the report that `check` gives below a line of dashes."""
+
+import os
+import re
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from floatip import config, providers
+from floatip.config import rules
+from floatip.config.model import TABLES
+from floatip.core.bgp.attributes import Origin
+from floatip.core.bgp.rank import Marks, Rank
+from floatip.core.settings import Check, Instance, Settings, Speaker, Static, Vrrp
+
+CASES = Path(__file__).parent / "cases"
+GUIDE = (CASES / "the_guide_on_haproxy1.toml").read_text().partition("-" * 10)[0]
+SURROUNDINGS = rules.Surroundings(
+    interfaces=("eth0", "eth1", "lo"), answering=(("eth0", IPv4Network("192.168.128.0/17")),)
+)
+
+
+@pytest.fixture(autouse=True)
+def the_guides_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "look_around", lambda: SURROUNDINGS)
+
+
+def report(path: Path) -> str:
+    try:
+        return config.render([], config.load(path).warnings())
+    except config.ConfigErrors as problems:
+        return config.render(problems.errors, problems.warnings)
+
+
+def write(directory: Path, text: str) -> Path:
+    path = directory / "floatip.toml"
+    path.write_text(text)
+    return path
+
+
+def make_scripts(directory: Path) -> None:
+    (directory / "open").mkdir()
+    for name, mode in {"plain.sh": 0o644, "shared.sh": 0o775, "foreign.sh": 0o755, "open/check.sh": 0o755}.items():
+        (directory / name).touch()
+        (directory / name).chmod(mode)
+    (directory / "open").chmod(0o777)
+    if os.geteuid() == 0:
+        os.chown(directory / "foreign.sh", 1, -1)
+
+
+@pytest.mark.parametrize("case", sorted(CASES.glob("*.toml")), ids=lambda case: case.stem)
+def test_the_report_of_each_case_is_the_one_below_its_dashes(case: Path, tmp_path: Path) -> None:
+    make_scripts(tmp_path)
+    text, _, expected = case.read_text().partition("-" * 10 + "\n")
+    path = write(tmp_path, text.replace("{dir}", str(tmp_path)))
+    assert report(path).replace(str(tmp_path), "{dir}") == expected.rstrip("\n")
+
+
+def test_the_guides_configuration_gives_exactly_these_settings(tmp_path: Path) -> None:
+    assert config.load(write(tmp_path, GUIDE)).settings(seed=1) == Settings(
+        checks=(Check("haproxy", interval=1.0, timeout=1.0, rise=2, fall=2),),
+        instances=(
+            Instance(
+                name="VI_1",
+                addresses=(IPv4Interface("192.168.223.158/32"),),
+                election=Vrrp(
+                    interface="eth0",
+                    vrid=51,
+                    priority=50,
+                    source=IPv4Address("192.168.143.227"),
+                    peers=(IPv4Address("192.168.143.241"),),
+                    preempt=False,
+                ),
+                checks=("haproxy",),
+                placement="all",
+                interface="lo",
+            ),
+        ),
+        speaker=Speaker(
+            asn=65001,
+            peer_asn=65000,
+            router_id=IPv4Address("192.168.143.227"),
+            peers=tuple(IPv6Address(f"2600:3c0f:6:34::{number}") for number in (1, 2, 3, 4)),
+            marks=providers.LINODE_MARKS,
+            hold_time=9,
+            ttl=16,
+            first_repeat=30,
+            repeat_interval=300,
+            hints=providers.linode(6).hints,
+        ),
+    )
+
+
+def load_case(name: str, directory: Path) -> config.Config:
+    return config.load(write(directory, (CASES / f"{name}.toml").read_text().partition("-" * 10)[0]))
+
+
+def test_a_generic_network_is_what_the_bgp_table_says(tmp_path: Path) -> None:
+    loaded = load_case("a_generic_network_without_an_election", tmp_path)
+    assert loaded.profile == replace(
+        providers.GENERIC,
+        asn=65010,
+        peer_asn=64512,
+        peers=(IPv4Address("192.0.2.254"), IPv6Address("2001:db8::fe")),
+        hold_time=30,
+        multihop_ttl=2,
+    )
+    web, maintenance = loaded.settings().checks
+    assert web == Check("web", interval=0.2, timeout=0.2)
+    assert maintenance == Check("maintenance", pushed=True)
+    assert loaded.check[0].tcp == ("::1", 80)
+    assert loaded.check[1].file == Path("/run/floatip/maintenance")
+    assert loaded.settings().instances[0].election == Static("primary")
+    assert loaded.notify
+    assert loaded.notify.command == ("/bin/sh", "-c", "true")
+
+
+def test_without_bgp_the_address_goes_to_the_master_on_the_interface_of_vrrp(tmp_path: Path) -> None:
+    result = load_case("a_vlan_without_bgp", tmp_path).settings()
+    assert result.speaker is None
+    assert (result.instances[0].placement, result.instances[0].interface) == ("master", "eth0")
+
+
+STATIC = '[linode]\ndcid = 6\n[[instance]]\nname = "a"\naddresses = ["192.0.2.10/32"]\nstatic = "primary"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "router_id"),
+    [
+        (GUIDE + '[bgp]\nrouter_id = "192.0.2.7"\n', "192.0.2.7"),
+        (GUIDE, "192.168.143.227"),
+        (STATIC, "192.0.2.9"),
+    ],
+    ids=["configured", "first vrrp source", "the machine's"],
+)
+def test_the_router_id_is_the_first_that_is_known(text: str, router_id: str, tmp_path: Path) -> None:
+    speaker = config.load(write(tmp_path, text)).settings(router_id=IPv4Address("192.0.2.9")).speaker
+    assert speaker
+    assert speaker.router_id == IPv4Address(router_id)
+
+
+def test_bgp_overrides_the_provider(tmp_path: Path) -> None:
+    speaker = config.load(write(tmp_path, GUIDE + "[bgp]\nhold_time = 90\n")).settings().speaker
+    assert speaker
+    assert (speaker.hold_time, speaker.asn, len(speaker.peers)) == (90, 65001, 4)
+
+
+def test_every_option_of_bgp_reaches_the_speaker(tmp_path: Path) -> None:
+    speaker = load_case("bgp_options", tmp_path).settings(router_id=IPv4Address("192.0.2.9")).speaker
+    added = (65010, 7)
+    assert speaker == Speaker(
+        asn=65010,
+        peer_asn=64512,
+        router_id=IPv4Address("192.0.2.9"),
+        peers=(IPv4Address("192.0.2.254"), IPv4Address("192.0.2.253")),
+        marks={
+            Rank.TAKEOVER_AGAIN: Marks(Origin.IGP, 1, (added,)),
+            Rank.TAKEOVER: Marks(Origin.EGP, 1, (added,)),
+            Rank.ACTIVE: Marks(Origin.INCOMPLETE, 1, ((65010, 1), added)),
+            Rank.STANDBY: Marks(Origin.EGP, 3, ((65010, 2), added)),
+            Rank.LAST_RESORT: Marks(Origin.INCOMPLETE, 3, (added,)),
+        },
+        large_communities=dict.fromkeys(providers.GENERIC_MARKS, ((65010, 1, 7),))
+        | {Rank.STANDBY: ((65010, 2, 2), (65010, 1, 7))},
+        med=100,
+        next_hops=(IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")),
+        hold_time=9,
+        retry_interval=5,
+        interface="eth0",
+        ttl=255,
+        min_ttl=254,
+        md5="secret",
+        graceful_shutdown=15,
+        first_repeat=30,
+        repeat_interval=300,
+        hints=speaker.hints if speaker else {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "field", "value"),
+    [
+        ("", "med", "election"),
+        ("med = false", "med", None),
+        ('med = "election"', "med", "election"),
+        ('next_hop = "ipv4"', "next_hops", (IPv4Address("192.168.143.227"),)),
+        ('next_hop = "ipv6"', "next_hops", ()),
+        ('source = "2001:db8::5"', "source", IPv6Address("2001:db8::5")),
+    ],
+)
+def test_a_word_stands_for_a_value(option: str, field: str, value: object, tmp_path: Path) -> None:
+    speaker = config.load(write(tmp_path, f"{GUIDE}[bgp]\n{option}\n")).settings().speaker
+    assert getattr(speaker, field) == value
+
+
+@pytest.mark.parametrize(("option", "words"), [('md5 = "k"', "MD5 key"), ("min_ttl = 254", "min_ttl")])
+def test_a_time_out_is_suspected_of_what_was_configured(option: str, words: str, tmp_path: Path) -> None:
+    plain, guarded = (config.load(write(tmp_path, f"{GUIDE}[bgp]\n{o}\n")).settings().speaker for o in ("", option))
+    assert plain
+    assert guarded
+    assert words not in plain.hints["timed out"]
+    assert words in guarded.hints["timed out"]
+
+
+def test_vultr_needs_no_more_than_an_as_and_its_password(tmp_path: Path) -> None:
+    text = (CASES / "vultr.toml").read_text().partition("-" * 10)[0]
+    loaded = config.load(write(tmp_path, text.replace('"vultr"', '"vultr"\nasn = 4200000001\nmd5 = "k"')))
+    assert loaded.warnings() == ()
+    assert loaded.profile == replace(providers.VULTR, asn=4200000001)
+
+
+def test_a_region_stands_for_its_data_centre(tmp_path: Path) -> None:
+    named = config.load(write(tmp_path, GUIDE.replace("dcid = 6", 'dcid = "us-east"')))
+    assert named.profile == providers.linode(6)
+
+
+def test_the_number_of_a_data_centre_stands_in_decimal_in_its_peers() -> None:
+    assert str(providers.linode(46).peers[3]) == "2600:3c0f:46:34::4"
+
+
+def test_a_file_that_is_not_there_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    assert report(path).startswith(f"{path}: cannot be read: No such file or directory\n")
+
+
+def test_a_file_that_is_not_text_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "floatip.toml"
+    path.write_bytes(b"[linode]\ndcid = \xff\n")
+    assert report(path).startswith(f"{path}:2: not UTF-8\n")
+
+
+@given(st.integers(0, len(GUIDE)), st.integers(0, 40), st.sampled_from(['"', "[", "]", "{}", "\n", "=", ".", "0", "#"]))
+@settings(max_examples=300, deadline=None)
+def test_a_mangled_file_gives_a_configuration_or_a_report_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, at: int, length: int, put: str
+) -> None:
+    path = write(tmp_path_factory.getbasetemp(), GUIDE[:at] + put + GUIDE[at + length :])
+    lines = report(path).splitlines()
+    assert lines[-1] == "ok" or lines[0].startswith(f"{path}:")
+
+
+KEYS = [(location, key) for location, table in TABLES.items() for key in table.model_fields]
+VALUES = ["1", "-1.5", "nan", "9" * 30, "9" * 5000, "true", '""', '"x"', r'"\u0000/"', "1979-05-27", "{}", "{ x = 1 }"]
+LISTS = ["[]", "[1]", '["x"]', "[[]]", "[{}]", "[" * 2000 + "]" * 2000]
+
+
+@pytest.mark.parametrize("value", [*VALUES, *LISTS], ids=lambda value: value[:12])
+def test_any_value_of_any_key_gives_a_configuration_or_a_report(value: str, tmp_path: Path) -> None:
+    for location, key in KEYS:
+        table = ".".join(map(str, location))
+        header = f"[[{table}]]\n" if location in (("check",), ("instance",)) else f"[{table}]\n" if table else ""
+        assert report(write(tmp_path, f"{header}{key} = {value}\n")).startswith(str(tmp_path))
+
+
+def test_a_list_of_a_thousand_lines_is_read_in_a_moment(tmp_path: Path) -> None:
+    addresses = ",\n".join(f'"10.0.{n // 250}.{n % 250}/32"' for n in range(1000))
+    text = STATIC.replace('"192.0.2.10/32"', addresses) + "oops = 1\n"
+    assert f"{tmp_path}/floatip.toml:1006: " in report(write(tmp_path, text))
+
+
+def test_the_machine_can_be_looked_at() -> None:
+    assert "lo" in rules.look_around().interfaces
+
+
+def test_every_key_is_in_its_table_of_the_reference() -> None:
+    reference = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text()
+    sections = dict(section.split("\n", 1) for section in re.split(r"^#+ ", reference, flags=re.MULTILINE)[1:])
+    for location, table in TABLES.items():
+        name = "ranks" if "ranks" in location else location[-1] if location else "Top level"
+        [section] = [text for title, text in sections.items() if re.search(rf"\b{name}\b", title)]
+        missing = [key for key in table.model_fields if f"`{key}`" not in section and f"[{key}]" not in reference]
+        assert not missing, location
