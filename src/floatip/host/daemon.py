@@ -1,0 +1,354 @@
+"""The daemon: gives the core its events, does what it answers, and decides nothing.
+
+One loop, one queue, one timer. Events that arise while effects are performed wait for their turn; after each
+batch the timer is set to the core's deadline, and it is believed only after every advert that has arrived was heard.
+Whatever goes wrong in our own code ends the process (exit status 70): asyncio alone would note it and go on deaf.
+"""
+
+import asyncio
+import gc
+import math
+import os
+import signal
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import floatip
+from floatip.config import Config, ConfigErrors, load, render
+from floatip.core.events import (
+    Became,
+    Close,
+    Dial,
+    Effect,
+    Event,
+    Exit,
+    Garp,
+    Held,
+    Hold,
+    LinkChanged,
+    Measure,
+    Placed,
+    Probe,
+    SendAdvert,
+    SendBytes,
+    Started,
+    StopRequested,
+    Ticked,
+)
+from floatip.core.node import Node
+from floatip.core.settings import Settings, Vrrp
+from floatip.core.status import describe
+from floatip.host import privileges
+from floatip.host.adverts import Adverts
+from floatip.host.control import Control, ControlError, Record, socket_path
+from floatip.host.errors import in_words
+from floatip.host.hooks import Hooks, RoleChange
+from floatip.host.kernel import Kernel
+from floatip.host.log import ERROR, NOTICE, WARNING, Log
+from floatip.host.peers import Peers
+from floatip.host.probes import Check, FileCheck, Probes, ScriptCheck, TcpCheck
+from floatip.host.systemd import Systemd
+
+HISTORY_LENGTH = 500
+HOOKS_TIMEOUT = 1.0
+"""How long an end waits for the last notify command."""
+OUR_BUG = 70
+HOOK_ROLES = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
+"""In the words of keepalived's notify."""
+
+Read = Callable[[], Config]
+"""Reads the configuration, at start and at each reload; may raise `ConfigErrors`."""
+Follow = Callable[[Settings, frozenset[Placed]], Settings]
+"""Fits the settings to the permanent addresses that the kernel has, whenever those change."""
+
+
+def run(config_path: str | Path) -> int:
+    return serve(partial(load, config_path))
+
+
+def serve(read: Read, log: Log | None = None, follow: Follow | None = None) -> int:
+    """Serve until told to stop; the exit status. With `follow` nothing is held, so no privilege is needed."""
+    try:
+        if not follow:
+            privileges.need()
+        config = read()
+        privileges.keep_from_children()
+        return asyncio.run(_serve(config, read, log or Log(), follow))
+    except ConfigErrors as error:
+        print(render(error.errors, error.warnings), file=sys.stderr)
+        return 2
+    except privileges.NotAllowed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except ControlError as error:
+        print(f"{error.what}\n  hint: {error.hint}", file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return OUR_BUG
+
+
+async def _serve(config: Config, read: Read, log: Log, follow: Follow | None) -> int:
+    return await Daemon(config, read, log, follow).serve()
+
+
+class Daemon:
+    def __init__(self, config: Config, read: Read, log: Log, follow: Follow | None) -> None:
+        self._config = config
+        self._read = read
+        self._follow = follow
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._die)
+        self._systemd = Systemd()
+        self._queue: deque[Event] = deque()
+        self._busy = True
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self._stopping = False
+        self._seed = int.from_bytes(os.urandom(4))
+        self._latest: dict[tuple[str, str], str] = {}
+        self._history: deque[Record] = deque(maxlen=HISTORY_LENGTH)
+        self._control = Control(socket_path(), self._status, self._history)
+        self._kernel = Kernel(self.report, None if follow else _state_directory() / "held.json")
+        self._adverts = Adverts(self.report)
+        self._peers = Peers(self.report)
+        self._probes = Probes(self.report)
+        self._hooks = Hooks(self.report)
+
+    async def serve(self) -> int:
+        await self._kernel.start()
+        # Once: a session does not survive another router id, and addresses come and go.
+        self._router_id = _first_ipv4(self._kernel)
+        self._node = Node(self._settings(), self._loop.time())
+        # Where another daemon runs, this refuses, before anything is touched.
+        try:
+            await self._control.start()
+        except OSError as error:
+            what = f"no control socket at {self._control.path}: {in_words(error.errno)}"
+            self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
+        self._configure()
+        self._listen_to_signals()
+        self._queue.append(Started())
+        self._pump()
+        watching = asyncio.create_task(self._kernel.run())
+        watching.add_done_callback(_raise)
+        self._systemd.ready()
+        self._systemd.feed_watchdog()
+        # What lives now lives long: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        status = await self._ended
+        await self._hooks.finish(HOOKS_TIMEOUT)
+        watching.cancel()
+        self._close()
+        return status
+
+    # Events in, effects out
+
+    def report(self, event: Event) -> None:
+        self._queue.append(event)
+        if not self._busy:
+            self._pump()
+
+    def _pump(self) -> None:
+        self._busy = True
+        while self._queue:
+            event = self._queue.popleft()
+            if isinstance(event, LinkChanged):
+                self._adverts.refresh()
+            now = self._loop.time()
+            self._perform(self._node.handle(event, now), now)
+            if self._follow and isinstance(event, Held):
+                now = self._loop.time()
+                self._perform(self._node.reload(self._settings(), now), now)
+        self._busy = False
+        self._arm()
+
+    def _arm(self) -> None:
+        deadline = self._node.deadline
+        if self._timer:
+            if self._timer.when() == deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._tick) if deadline < math.inf else None
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._busy = True
+        self._adverts.drain()
+        self._queue.append(Ticked())
+        self._pump()
+
+    def _perform(self, effects: Iterable[Effect], decided_at: float) -> None:
+        news: list[Became] = []
+        for effect in effects:
+            match effect:
+                case SendAdvert():
+                    self._adverts.send(effect)
+                case SendBytes():
+                    self._peers.send(effect)
+                case Probe():
+                    self._probes.run(effect)
+                case Hold():
+                    self._kernel.hold(effect)
+                case Garp():
+                    self._kernel.garp(effect)
+                case Dial():
+                    self._peers.dial(effect)
+                case Close():
+                    self._peers.close(effect)
+                case Measure():
+                    self._peers.measure(effect)
+                case Became():
+                    news.append(effect)
+                case Exit() if not self._ended.done():
+                    self._ended.set_result(0)
+        # Talking comes after doing.
+        if news:
+            self._tell(news, decided_at)
+
+    # News
+
+    def _tell(self, news: list[Became], decided_at: float) -> None:
+        new_roles = [one for one in news if one.what == "role" and self._latest.get(("role", one.name)) != one.value]
+        for one in news:
+            self._latest[one.what, one.name] = one.value
+            record: Record = {
+                "at": decided_at,
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "what": one.what,
+                "name": one.name,
+                "value": one.value,
+                "reason": one.reason,
+            }
+            self._history.append(record)
+            self._control.publish(record)
+            level = WARNING if one.what == "failure" else NOTICE
+            self._log.write(level, f"{one.what} {one.name} {one.value}: {one.reason}")
+        for one in new_roles:
+            self._hooks.notify(self._role_change(one))
+        self._systemd.status(", ".join(self._in_a_word(name) for what, name in self._latest if what == "rank"))
+
+    def _role_change(self, news: Became) -> RoleChange:
+        elections = {instance.name: instance.election for instance in self._node.config.instances}
+        election = elections.get(news.name)
+        priority = election.priority if isinstance(election, Vrrp) else 0
+        rank = self._latest.get(("rank", news.name), "none")
+        return RoleChange(news.name, HOOK_ROLES[news.value], priority, news.reason, rank)
+
+    def _in_a_word(self, name: str) -> str:
+        return f"{name} {self._latest.get(('role', name), '')} at rank {self._latest['rank', name]}"
+
+    def _status(self) -> dict[str, Any]:
+        status = describe(self._node, self._loop.time())
+        if self._control.rejected:
+            status["problems"].append(f"{self._control.rejected} requests on the control socket were not understood")
+        return status | {
+            "pid": os.getpid(),
+            "version": floatip.__version__,
+            "log_lines_dropped": self._log.dropped,
+            "hooks_dropped": self._hooks.dropped,
+            "control_requests_rejected": self._control.rejected,
+        }
+
+    # Configuration
+
+    def _settings(self) -> Settings:
+        settings = self._config.settings(self._seed, self._router_id)
+        return self._follow(settings, self._kernel.permanent) if self._follow else settings
+
+    def _configure(self) -> None:
+        config = self._config
+        for warning in config.warnings():
+            self._log.write(WARNING, str(warning))
+        sources: dict[str, set[Any]] = {}
+        for instance in self._settings().instances:
+            if isinstance(instance.election, Vrrp):
+                sources.setdefault(instance.election.interface, set()).add(instance.election.source)
+        self._adverts.configure(sources)
+        if speaker := self._settings().speaker:
+            self._peers.configure(
+                speaker.source, speaker.ttl, interface=speaker.interface, min_ttl=speaker.min_ttl, md5=speaker.md5
+            )
+        if config.notify:
+            self._hooks.configure(config.notify.command, config.notify.timeout)
+        else:
+            self._hooks.configure((), 0)
+        self._probes.configure(_checks(config))
+        self._kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()})
+
+    def _reload(self) -> None:
+        self._systemd.reloading()
+        try:
+            self._config = self._read()
+        except ConfigErrors as error:
+            self._log.write(ERROR, f"{render(error.errors, error.warnings)}\nnot reloaded: the old configuration stays")
+        else:
+            self._busy = True
+            self._configure()
+            now = self._loop.time()
+            self._perform(self._node.reload(self._settings(), now), now)
+            self._pump()
+        self._systemd.ready()
+
+    # The end
+
+    def _listen_to_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if self._stopping:
+            os._exit(128 + number)
+        self._stopping = True
+        self._systemd.stopping()
+        self.report(StopRequested(f"asked to stop ({number.name})"))
+
+    def _close(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._probes.close()
+        self._peers.close_all()
+        self._adverts.close()
+        self._control.close()
+        self._kernel.close()
+
+    def _die(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        trace = "".join(traceback.format_exception(error)) if error else ""
+        self._log.write(ERROR, f"a bug in floatip: {context['message']}\n{trace}")
+        os._exit(OUR_BUG)
+
+
+def _raise(task: asyncio.Task[None]) -> None:
+    """A task keeps its exception for whoever asks; a callback gives it to the loop's handler."""
+    if not task.cancelled():
+        task.result()
+
+
+def _checks(config: Config) -> Iterator[Check]:
+    for check in config.check:
+        if check.script:
+            yield ScriptCheck(check.name, check.script)
+        elif check.tcp:
+            yield TcpCheck(check.name, *check.tcp)
+        elif check.file:
+            yield FileCheck(check.name, check.file, check.fail_when)
+
+
+def _first_ipv4(kernel: Kernel) -> IPv4Address | None:
+    usable = (address for address in kernel.addresses if isinstance(address, IPv4Address))
+    return min((address for address in usable if not address.is_loopback), default=None)
+
+
+def _state_directory() -> Path:
+    return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/floatip").split(":")[0])

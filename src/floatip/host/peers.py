@@ -1,0 +1,223 @@
+"""TCP to the route servers: dials, moves bytes, measures, closes so that a last message arrives. It knows no BGP.
+
+At most one connection a peer is open; a connection that was closed lives on by itself until its last bytes have left.
+Bytes that the kernel did not take are kept, and `Writable` is reported only when it has all of them.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+import struct
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from floatip.core.events import (
+    Address,
+    BytesReceived,
+    Close,
+    Connected,
+    Dial,
+    Disconnected,
+    Event,
+    Measure,
+    Measured,
+    SendBytes,
+    Writable,
+)
+from floatip.host.errors import in_words
+
+BGP_PORT = 179
+LINGER_TIMEOUT = 1.0
+TCP_THIN_LINEAR_TIMEOUTS = 16
+TCP_RTO_MAX_MS = 44
+TCP_SYN_SENT = 2
+TCP_MD5SIG = 14
+IP_MINTTL, IPV6_MINHOPCOUNT = 21, 73
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the connections are made."""
+
+    source: Address | None = None
+    ttl: int = 64
+    interface: str = ""
+    min_ttl: int = 0
+    md5: str = ""
+
+
+class Peers:
+    def __init__(self, report: Callable[[Event], None], port: int = BGP_PORT) -> None:
+        self._report = report
+        self._port = port
+        self._options = Options()
+        self._connections: dict[Address, _Connection] = {}
+
+    def configure(
+        self, source: Address | None, ttl: int, *, interface: str = "", min_ttl: int = 0, md5: str = ""
+    ) -> None:
+        """For the connections that are dialled from now on."""
+        self._options = Options(source, ttl, interface, min_ttl, md5)
+
+    def dial(self, dial: Dial) -> None:
+        self.close(Close(dial.peer))
+        connection = _Connection(dial.peer, self._report, self._ended)
+        self._connections[dial.peer] = connection
+        connection.dial(self._port, self._options, dial.timeout)
+
+    def send(self, effect: SendBytes) -> None:
+        if connection := self._connections.get(effect.peer):
+            connection.send(effect.data)
+
+    def close(self, effect: Close) -> None:
+        if connection := self._connections.pop(effect.peer, None):
+            connection.finish()
+
+    def measure(self, effect: Measure) -> None:
+        connection = self._connections.get(effect.peer)
+        self._report(Measured(effect.peer, connection is not None and connection.acknowledged()))
+
+    def close_all(self) -> None:
+        for peer in list(self._connections):
+            self.close(Close(peer))
+
+    def _ended(self, connection: "_Connection", reason: str) -> None:
+        if self._connections.get(connection.peer) is connection:
+            del self._connections[connection.peer]
+            self._report(Disconnected(connection.peer, reason))
+
+
+class _Connection:
+    def __init__(
+        self, peer: Address, report: Callable[[Event], None], ended: Callable[["_Connection", str], None]
+    ) -> None:
+        self.peer = peer
+        self._report = report
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(socket.AF_INET if peer.version == 4 else socket.AF_INET6)
+        self._socket.setblocking(False)
+        self._unsent = b""
+        self._connected = False
+        self._finishing = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def dial(self, port: int, options: Options, timeout: float) -> None:
+        self._timer = self._loop.call_later(timeout, self._end, f"timed out after {timeout:g} s")
+        try:
+            self._set(options)
+            if options.source and options.source.version == self.peer.version:
+                self._socket.bind((str(options.source), 0))
+            self._socket.connect((str(self.peer), port))
+        except BlockingIOError:
+            self._loop.add_writer(self._socket, self._established)
+        except OSError as error:
+            self._end(in_words(error.errno))
+        else:
+            self._established()
+
+    def send(self, data: bytes) -> None:
+        waiting = bool(self._unsent)
+        self._unsent += data
+        if not waiting:
+            self._flush()
+
+    def finish(self) -> None:
+        """Say nothing more to the core; let the last bytes leave, and FIN rather than RST follow them."""
+        self._finishing = True
+        if not self._connected:
+            return self._end("")
+        self._timer = self._loop.call_later(LINGER_TIMEOUT, self._end, "")
+        if not self._unsent:
+            self._shut()
+
+    def acknowledged(self) -> bool:
+        """The state is the first octet of struct tcp_info; what is queued counts whether it has left or not."""
+        state = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        queued = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+        return state != TCP_SYN_SENT and not any(queued)
+
+    def _set(self, options: Options) -> None:
+        level, ttl, min_ttl = (
+            (socket.IPPROTO_IP, socket.IP_TTL, IP_MINTTL)
+            if self.peer.version == 4
+            else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, IPV6_MINHOPCOUNT)
+        )
+        self._socket.setsockopt(level, ttl, options.ttl)
+        self._socket.setsockopt(level, min_ttl, options.min_ttl)
+        if options.interface:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, options.interface.encode())
+        if options.md5:
+            self._socket.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG, _md5_signature(self.peer, options.md5.encode()))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # After a cut the next try comes within a second, so that its end is seen soon. Newer kernels know the second.
+        for option, value in ((TCP_THIN_LINEAR_TIMEOUTS, 1), (TCP_RTO_MAX_MS, 1000)):
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def _established(self) -> None:
+        self._loop.remove_writer(self._socket)
+        if error := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return self._end(in_words(error))
+        if self._timer:
+            self._timer.cancel()
+        self._connected = True
+        self._loop.add_reader(self._socket, self._read)
+        local = self._socket.getsockname()[0]
+        self._report(Connected(self.peer, type(self.peer)(local)))
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            return self._end(in_words(error.errno))
+        if not data:
+            self._end("closed by the peer")
+        elif not self._finishing:
+            self._report(BytesReceived(self.peer, data))
+
+    def _flush(self) -> None:
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # What the peer said before it went is still to be read; reading tells of the end.
+            self._loop.remove_writer(self._socket)
+            return
+        if self._unsent:
+            self._loop.add_writer(self._socket, self._flush)
+            return
+        self._loop.remove_writer(self._socket)
+        if self._finishing:
+            self._shut()
+        else:
+            self._report(Writable(self.peer))
+
+    def _shut(self) -> None:
+        # The peer's FIN ends it; until then what still arrives is read, since unread bytes turn a close into a RST.
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end("")
+
+    def _end(self, reason: str) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._ended(self, reason)
+
+
+def _md5_signature(peer: Address, key: bytes) -> bytes:
+    """struct tcp_md5sig of linux/tcp.h."""
+    # A sockaddr_in has its address behind family and port, a sockaddr_in6 behind the flow label, too.
+    gap = 2 if peer.version == 4 else 6
+    family = socket.AF_INET if peer.version == 4 else socket.AF_INET6
+    address = struct.pack(f"=H{gap}x", family) + peer.packed
+    return struct.pack("=128sBBHi80s", address, 0, 0, len(key), 0, key)

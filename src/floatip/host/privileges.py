@@ -1,0 +1,34 @@
+"""What the daemon may do, and what the commands that it runs may not."""
+
+import ctypes
+import os
+from pathlib import Path
+
+CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
+
+
+class NotAllowed(Exception):
+    """A capability is missing; as the user is to read it."""
+
+
+def need() -> None:
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    if ~int(status["CapEff"], 16) & (CAP_NET_ADMIN | CAP_NET_RAW):
+        raise NotAllowed(
+            "not allowed to hold addresses or to open raw sockets\n"
+            "  hint: run as root, or with CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7))"
+        )
+
+
+def keep_from_children() -> None:
+    """Checks and hooks start with nothing, unless the administrator runs all as root anyway.
+
+    Done once here: a `preexec_fn` would cost milliseconds a check.
+    """
+    if os.geteuid() == 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    for arguments in ((PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)):
+        if libc.prctl(*arguments) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")

@@ -1,0 +1,32 @@
+"""A network namespace of its own for each test that asks for one, entered by this thread and left again."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.host.reports import Reports
+
+CLONE_NEWNET = 0x40000000
+
+
+@pytest.fixture
+def namespace() -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.fail("this test makes a network namespace and needs root: sudo make test")
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as home:
+        if libc.unshare(CLONE_NEWNET) != 0:
+            pytest.fail(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
+        try:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            yield
+        finally:
+            assert libc.setns(home.fileno(), CLONE_NEWNET) == 0
+
+
+@pytest.fixture
+def reports() -> Reports:
+    return Reports()

@@ -1,0 +1,101 @@
+import asyncio
+import time
+from pathlib import Path
+
+from floatip.core.events import Failed
+from floatip.host.hooks import LONGEST_QUEUE, Hooks, RoleChange
+from tests.host.reports import Reports, until
+
+
+def script(path: Path, text: str) -> tuple[str, ...]:
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return (str(path),)
+
+
+def change(role: str, reason: str = "because") -> RoleChange:
+    return RoleChange("VI 1", role, 50, reason, "takeover")
+
+
+def test_the_command_is_called_as_keepalived_would(reports: Reports, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    text = f'echo "$#|$1|$2|$3|$4|$FLOATIP_REASON|$FLOATIP_RANK" > {told}\n'
+
+    async def story() -> None:
+        hooks = Hooks(reports)
+        hooks.configure(script(tmp_path / "notify", text), 10)
+        hooks.notify(change("MASTER", "no advert for 3.61 s; $(reboot)"))
+        await hooks.finish(10)
+
+    asyncio.run(story())
+    assert told.read_text() == "4|INSTANCE|VI 1|MASTER|50|no advert for 3.61 s; $(reboot)|takeover\n"
+    assert not reports.events
+
+
+def test_commands_run_in_order_and_one_at_a_time(reports: Reports, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    text = f"echo begin $3 >> {told}; sleep 0.1; echo end $3 >> {told}\n"
+
+    async def story() -> None:
+        hooks = Hooks(reports)
+        hooks.configure(script(tmp_path / "notify", text), 10)
+        for role in ("BACKUP", "MASTER", "FAULT"):
+            hooks.notify(change(role))
+        await hooks.finish(20)
+
+    asyncio.run(story())
+    roles = [line.split() for line in told.read_text().splitlines()]
+    assert roles == [[word, role] for role in ("BACKUP", "MASTER", "FAULT") for word in ("begin", "end")]
+
+
+def test_a_command_that_hangs_or_is_missing_holds_up_nothing(reports: Reports, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    argv = script(tmp_path / "notify", f'[ "$3" = FAULT ] && exec sleep 60\necho $3 >> {told}\n')
+
+    async def story() -> None:
+        hooks = Hooks(reports)
+        hooks.configure(argv, 0.3)
+        hooks.notify(change("FAULT"))
+        hooks.configure(argv, 10)
+        hooks.notify(change("MASTER"))
+        await hooks.finish(20)
+        hooks.configure((str(tmp_path / "gone"),), 10)
+        hooks.notify(change("BACKUP"))
+        hooks.notify(change("MASTER"))
+        await hooks.finish(20)
+
+    asyncio.run(story())
+    assert told.read_text() == "MASTER\n"
+    gone = Failed("notify", f"{tmp_path}/gone: cannot run {tmp_path}/gone: no such file or directory")
+    assert reports.of(Failed) == [Failed("notify", f"{argv[0]}: timed out after 0.3 s"), gone, gone]
+
+
+def test_of_too_many_changes_the_last_are_told(reports: Reports, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    async def story() -> None:
+        hooks = Hooks(reports)
+        hooks.configure(script(tmp_path / "notify", f"echo $3 >> {told}\n"), 10)
+        for number in range(LONGEST_QUEUE + 11):
+            hooks.notify(change(str(number)))
+        await hooks.finish(60)
+        assert hooks.dropped == 10
+
+    asyncio.run(story())
+    lines = told.read_text().split()
+    assert lines == ["0", *(str(number) for number in range(11, LONGEST_QUEUE + 11))]
+    assert reports.of(Failed)[-1].reason == "too slow, 10 changes of role were not told"
+
+
+def test_the_end_waits_for_the_last_command_but_not_for_ever(reports: Reports, tmp_path: Path) -> None:
+    async def story() -> None:
+        hooks = Hooks(reports)
+        hooks.configure(script(tmp_path / "notify", "exec sleep 60\n"), 60)
+        hooks.notify(change("STOP"))
+        begun = time.monotonic()
+        await hooks.finish(0.3)
+        assert 0.2 < time.monotonic() - begun < 5
+        await until(lambda: bool(reports.events))
+
+    asyncio.run(story())
+    assert reports.of(Failed)[0].reason.endswith("killed by signal 9")

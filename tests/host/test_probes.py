@@ -1,0 +1,243 @@
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from floatip.core.events import CheckDone, Probe
+from floatip.host.probes import Check, FileCheck, Probes, ScriptCheck, TcpCheck
+from tests.host.reports import Reports, until
+
+
+def probe(reports: Reports, check: Check, timeout: float = 10.0) -> CheckDone:
+    async def story() -> CheckDone:
+        probes = Probes(reports)
+        probes.configure([check])
+        probes.run(Probe(check.name, 7, timeout))
+        try:
+            return await reports.next(CheckDone)
+        finally:
+            probes.close()
+            await asyncio.sleep(0.05)
+
+    return asyncio.run(story())
+
+
+def script(text: str) -> ScriptCheck:
+    return ScriptCheck("chk", ("/bin/sh", "-c", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "passed", "reason"),
+    [
+        ("exit 0", True, "exit status 0"),
+        ("exit 1", False, "exit status 1"),
+        ("echo first; echo 'no backend is up' >&2; exit 3", False, "exit status 3: no backend is up"),
+        ("printf 'bell \\007 and escape \\033[0m\\n\\n'; exit 1", False, "exit status 1: bell ? and escape ?[0m"),
+        ("printf '%01000d' 0; exit 1", False, "exit status 1: " + "0" * 200),
+        ("kill -9 $$", False, "killed by signal 9"),
+        ("head -c 1000000 /dev/zero; exit 1", False, "exit status 1: " + "?" * 200),
+    ],
+)
+def test_a_script_is_judged_by_its_exit_status(text: str, passed: bool, reason: str, reports: Reports) -> None:
+    assert probe(reports, script(text)) == CheckDone("chk", 7, passed, reason)
+
+
+@pytest.mark.parametrize("kind", ["missing", "not executable", "no format", "a directory"])
+def test_a_script_that_cannot_be_run_has_failed(kind: str, tmp_path: Path, reports: Reports) -> None:
+    path = tmp_path / "check.sh"
+    if kind != "missing":
+        path.write_text("neither a script nor a program")
+        path.chmod(0o755 if kind == "no format" else 0o644)
+    answer = probe(reports, ScriptCheck("chk", (str(tmp_path if kind == "a directory" else path),)))
+    assert not answer.passed
+    assert answer.reason.startswith("cannot run ")
+
+
+def test_a_script_that_hangs_has_failed_at_its_timeout_and_is_killed_with_its_children(
+    tmp_path: Path, reports: Reports
+) -> None:
+    pids = tmp_path / "pids"
+    hanging = script(f"trap '' TERM; (trap '' TERM; sleep 60) & echo $$ $! > {pids}; sleep 60")
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([hanging])
+        started = time.monotonic()
+        probes.run(Probe("chk", 1, 0.5))
+        assert await reports.next(CheckDone) == CheckDone("chk", 1, False, "timed out after 0.5 s")
+        assert 0.4 < time.monotonic() - started < 2
+        for pid in pids.read_text().split():
+            await until(lambda pid=pid: not is_running(int(pid)))  # type: ignore[misc]
+        probes.run(Probe("chk", 2, 0.5))
+        assert (await reports.next(CheckDone, 2)).run == 2
+        await asyncio.sleep(0.05)
+
+    asyncio.run(story())
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_run_is_refused_while_the_one_before_has_not_ended(reports: Reports) -> None:
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([script("sleep 60")])
+        probes.run(Probe("chk", 1, 60))
+        probes.run(Probe("chk", 2, 60))
+        assert reports.of(CheckDone) == [CheckDone("chk", 2, False, "the previous run has not ended yet")]
+        probes.close()
+        assert await reports.next(CheckDone, 2) == CheckDone("chk", 1, False, "killed by signal 9")
+
+    asyncio.run(story())
+
+
+def test_a_script_has_no_terminal_no_input_and_a_session_of_its_own(reports: Reports) -> None:
+    text = 'read line && exit 1; set -- $(cat /proc/self/stat); [ "$6" != "$(cut -d" " -f6 /proc/$PPID/stat)" ]'
+    assert probe(reports, script(text)).passed
+
+
+def test_runs_leave_neither_zombies_nor_descriptors_behind(reports: Reports) -> None:
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([script("echo out; exit 1"), TcpCheck("tcp", "127.0.0.1", 1)])
+        for run in range(20):
+            probes.run(Probe("chk", run, 10))
+            probes.run(Probe("tcp", run, 10))
+            await reports.next(CheckDone, 2 * run + 2)
+
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(story())
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@contextlib.contextmanager
+def listener(backlog: int = 5) -> Iterator[tuple[str, int]]:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(backlog)
+        yield server.getsockname()
+
+
+def test_a_tcp_check_passes_when_somebody_listens(reports: Reports) -> None:
+    with listener() as (_, port):
+        assert probe(reports, TcpCheck("web", "localhost", port)) == CheckDone("web", 7, True, "connected")
+    refused = probe(Reports(), TcpCheck("web", "127.0.0.1", port))
+    assert refused == CheckDone("web", 7, False, "connection refused")
+
+
+def test_a_tcp_check_has_failed_at_its_timeout(reports: Reports) -> None:
+    with listener(0) as address, socket.create_connection(address):
+        # The queue of one is full: the kernel answers no further handshake.
+        silent = probe(reports, TcpCheck("web", *address), timeout=0.3)
+    assert silent == CheckDone("web", 7, False, "timed out after 0.3 s")
+
+
+def test_a_tcp_check_of_a_name_has_failed(reports: Reports) -> None:
+    assert probe(reports, TcpCheck("web", "example.com", 80)).reason == "example.com is not an address"
+
+
+def test_a_probe_of_an_unknown_check_has_failed(reports: Reports) -> None:
+    async def story() -> None:
+        Probes(reports).run(Probe("gone", 1, 1))
+
+    asyncio.run(story())
+    assert reports.events == [CheckDone("gone", 1, False, "there is no such check")]
+
+
+def test_a_file_is_told_at_the_start_and_within_milliseconds_of_each_change(tmp_path: Path, reports: Reports) -> None:
+    trigger = tmp_path / "deep" / "down" / "trigger"
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([FileCheck("trigger", trigger), FileCheck("token", trigger, "absent")])
+        assert reports.of(CheckDone) == [
+            CheckDone("trigger", 0, True, f"{trigger} does not exist"),
+            CheckDone("token", 0, False, f"{trigger} does not exist"),
+        ]
+        latencies = []
+
+        async def after(change: object, present: bool) -> None:
+            started = time.monotonic()
+            number = len(reports.events) + 2
+            assert callable(change)
+            change()
+            await reports.next(CheckDone, number)
+            latencies.append(reports.times[number - 1] - started)
+            assert [event.passed for event in reports.of(CheckDone)[-2:]] == [not present, present]
+
+        trigger.parent.mkdir(parents=True)
+        await asyncio.sleep(0.05)
+        await after(trigger.touch, True)
+        await after(trigger.unlink, False)
+        (tmp_path / "new").touch()
+        await after(lambda: (tmp_path / "new").rename(trigger), True)
+        await after(lambda: trigger.rename(tmp_path / "away"), False)
+        await after(trigger.touch, True)
+        await after(lambda: trigger.parent.rename(tmp_path / "elsewhere"), False)
+        await after(lambda: (tmp_path / "elsewhere").rename(trigger.parent), True)
+        for _ in range(20):
+            await after(trigger.unlink, False)
+            await after(trigger.touch, True)
+        print(f"file check: median {sorted(latencies)[len(latencies) // 2] * 1e3:.2f} ms")
+        assert sorted(latencies)[len(latencies) // 2] < 0.05
+        trigger.write_text("a change of the content is no change of the answer")
+        (trigger.parent / "another").touch()
+        await asyncio.sleep(0.05)
+        assert reports.of(CheckDone)[-1].passed
+        assert len(reports.events) == 2 + 2 * len(latencies)
+        probes.close()
+
+    asyncio.run(story())
+
+
+def test_a_file_whose_directory_appears_together_with_it_is_seen(tmp_path: Path, reports: Reports) -> None:
+    trigger = tmp_path / "new" / "trigger"
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([FileCheck("trigger", trigger)])
+        trigger.parent.mkdir()
+        trigger.touch()
+        assert not (await reports.next(CheckDone, 2)).passed
+        probes.close()
+
+    asyncio.run(story())
+
+
+def test_a_file_in_a_place_that_cannot_be_looked_at_has_failed(tmp_path: Path, reports: Reports) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([FileCheck("trigger", loop / "trigger")])
+        probes.close()
+
+    asyncio.run(story())
+    assert [event.passed for event in reports.of(CheckDone)] == [False]
+
+
+def test_a_process_that_was_killed_from_outside_says_so(reports: Reports, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([script(f"echo $$ > {pid}; exec sleep 60")])
+        probes.run(Probe("chk", 1, 60))
+        await until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+        assert (await reports.next(CheckDone)).reason == "killed by signal 15"
+
+    asyncio.run(story())

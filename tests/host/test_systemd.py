@@ -1,0 +1,86 @@
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from floatip.host.systemd import Systemd
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The end of the socket that systemd holds."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield receiver
+
+
+def test_systemd_is_told_each_step(manager: socket.socket) -> None:
+    systemd = Systemd()
+    systemd.ready()
+    assert manager.recv(1000) == b"READY=1"
+    systemd.status("VI_1 master\nat rank active")
+    assert manager.recv(1000) == b"STATUS=VI_1 master at rank active"
+    systemd.reloading()
+    state, clock = manager.recv(1000).split(b"\nMONOTONIC_USEC=")
+    assert state == b"RELOADING=1"
+    assert abs(int(clock) / 1e6 - time.monotonic()) < 20
+    systemd.stopping()
+    assert manager.recv(1000) == b"STOPPING=1"
+
+
+def test_the_watchdog_is_fed_three_times_in_its_interval(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "300000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+
+    async def story() -> None:
+        Systemd().feed_watchdog()
+        await asyncio.sleep(1)
+
+    asyncio.run(story())
+    manager.settimeout(0)
+    fed = 0
+    with contextlib.suppress(BlockingIOError):
+        while manager.recv(100) == b"WATCHDOG=1":
+            fed += 1
+    assert 4 <= fed <= 11
+
+
+@pytest.mark.parametrize("pid", ["1", None])
+def test_a_watchdog_that_is_not_meant_for_us_is_not_fed(
+    pid: str | None, manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pid:
+        monkeypatch.setenv("WATCHDOG_USEC", "300000")
+        monkeypatch.setenv("WATCHDOG_PID", pid)
+
+    async def story() -> None:
+        Systemd().feed_watchdog()
+
+    asyncio.run(story())
+    manager.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        manager.recv(100)
+
+
+def test_children_do_not_inherit_the_right_to_speak_for_us(manager: socket.socket) -> None:
+    Systemd()
+    assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
+
+
+def test_without_systemd_or_when_it_does_not_listen_nothing_happens(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = Systemd()
+    manager.close()
+    gone.ready()
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    Systemd().ready()
