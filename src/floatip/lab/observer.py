@@ -1,0 +1,373 @@
+"""`floatip observe`: is the address answered, and by whom, seen from a third machine while you fail over.
+
+Every `interval` it sends one ICMP echo and one request on a fresh connection. With the address on both nodes an echo
+proves nothing about who served it, so each request asks the service for its node: the header `X-Node`, or the first
+line of the answer. This file sends and receives; `summary` judges, `report` tells.
+
+No slot is ever skipped: slots follow an absolute schedule, a late one is sent at once and its lateness is kept.
+All instants are `time.monotonic()`, so they compare with those of other processes on the same machine.
+Limits: every probe is kept in memory (at 2 ms about 0.6 GB an hour); a service that leaves it to us to close the
+connection costs a local port for a minute each, and the default range runs out after a minute of 500 requests a second.
+"""
+
+import errno
+import gc
+import math
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from floatip.lab.report import FLUSH_INTERVAL, JsonReport, Output, Report, TextReport
+from floatip.lab.summary import KINDS, RESET, Answer, Follower, Kind, Probe, Summary, read_http, read_line
+
+RequestKind = Literal["http", "tcp", "none"]
+
+SHORTEST_INTERVAL = 0.002
+LONGEST_TIMEOUT = 60.0
+"""Below the 131 s in which echo sequence numbers come round at the shortest interval."""
+LONGEST_ANSWER = 65536
+ERROR_WORDS = {
+    errno.ECONNREFUSED: "refused",
+    errno.ECONNRESET: RESET,
+    errno.EPIPE: RESET,
+    errno.ETIMEDOUT: "timed out",
+    errno.EADDRNOTAVAIL: "no local port left",
+}
+
+
+class CannotObserve(Exception):
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.hint = hint
+
+
+class Echoes:
+    """One ICMP socket for all echoes. Ours are known by a random token, each by its sequence number (RFC 792, 4443)."""
+
+    def __init__(self, family: int) -> None:
+        self.request, self.reply = (128, 129) if family == socket.AF_INET6 else (8, 0)
+        self.token = os.urandom(8)
+        self.ident = int.from_bytes(os.urandom(2))
+        # Never connected: a connected one would report an old ICMP error instead of sending the next echo.
+        self.socket = _icmp_socket(family)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+
+    def pack(self, sequence: int) -> bytes:
+        rest = struct.pack("!HH", self.ident, sequence) + self.token
+        total = (self.request << 8) + sum(struct.unpack("!6H", rest))
+        total = (total & 0xFFFF) + (total >> 16)
+        total = (total & 0xFFFF) + (total >> 16)
+        # For IPv6 the kernel overwrites the checksum, and for a ping socket the identifier too.
+        return struct.pack("!BBH", self.request, 0, ~total & 0xFFFF) + rest
+
+    def parse(self, data: bytes) -> int | None:
+        """The sequence number, if this is a reply to us; a raw IPv4 socket puts the IP header in front."""
+        echo = data[-16:]
+        if len(echo) < 16 or echo[0] != self.reply or echo[8:] != self.token:
+            return None
+        return int.from_bytes(echo[6:8])
+
+
+def _icmp_socket(family: int) -> socket.socket:
+    protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+    try:
+        return socket.socket(family, socket.SOCK_DGRAM, protocol)
+    except OSError:
+        pass
+    try:
+        return socket.socket(family, socket.SOCK_RAW, protocol)
+    except PermissionError as problem:
+        raise CannotObserve(
+            "no permission to send ICMP echoes",
+            "put your group into the sysctl net.ipv4.ping_group_range, or run with CAP_NET_RAW (or as root)",
+        ) from problem
+    except OSError as problem:
+        raise CannotObserve(
+            f"cannot open an ICMP socket: {problem.strerror}", "is this address family enabled here?"
+        ) from problem
+
+
+@dataclass(slots=True, eq=False)
+class Outstanding:
+    """A probe on its way. A request stays until its connection is closed too."""
+
+    kind: Kind
+    at: float
+    late: float
+    sequence: int = 0
+    connection: socket.socket | None = None
+    unsent: bytes = b""
+    received: bytes = b""
+    judged: bool = False
+
+
+@dataclass(slots=True)
+class Prober:
+    """One epoll loop. `queue` is in the order of sending, so only its head can be the next to time out."""
+
+    target: tuple[Any, ...]
+    family: int
+    interval: float
+    timeout: float
+    count: float
+    request: RequestKind
+    message: bytes
+    report: Report
+    echoes: Echoes
+    probes: list[Probe] = field(default_factory=list)
+    stops: int = 0
+    epoll: select.epoll = field(default_factory=select.epoll)
+    queue: deque[Outstanding] = field(default_factory=deque)
+    by_sequence: dict[int, Outstanding] = field(default_factory=dict)
+    by_fd: dict[int, Outstanding] = field(default_factory=dict)
+    follower: Follower = field(default_factory=Follower)
+
+    def stop(self, *_: object) -> None:
+        """Once: send no more and wait for what is outstanding. Twice: do not wait, and do not count it."""
+        self.stops += 1
+
+    def run(self, started_at: float) -> None:
+        self.epoll.register(self.echoes.socket, select.EPOLLIN)
+        slot = 0
+        due_at = started_at
+        while self.stops < 2:
+            now = time.monotonic()
+            while due_at <= now and slot < self.count and not self.stops:
+                self._send_echo(slot % 65536, due_at)
+                if self.request != "none":
+                    self._send_request(due_at)
+                slot += 1
+                due_at = started_at + slot * self.interval
+            sending = slot < self.count and not self.stops
+            if not sending and not self.queue:
+                break
+            self._wait(due_at if sending else math.inf)
+            self._receive()
+            # Only now: an answer that waited for us came in time, even if we are late.
+            self._expire()
+            self.report.settled(self.queue[0].at if self.queue else time.monotonic())
+
+    def close(self) -> None:
+        for outstanding in list(self.queue):
+            self._close(outstanding)
+        self.epoll.close()
+        self.echoes.socket.close()
+
+    def _wait(self, due_at: float) -> None:
+        if self.queue:
+            due_at = min(due_at, self.queue[0].at + self.timeout)
+        # epoll rounds up to 1 ms, half of the shortest interval; select does not.
+        select.select([self.epoll], [], [], min(max(0.0, due_at - time.monotonic()), FLUSH_INTERVAL))
+
+    def _send_echo(self, sequence: int, due_at: float) -> None:
+        now = time.monotonic()
+        outstanding = Outstanding("echo", now, now - due_at, sequence)
+        self.queue.append(outstanding)
+        self.by_sequence[sequence] = outstanding
+        try:
+            # A raw IPv6 socket refuses an address with a port.
+            self.echoes.socket.sendto(self.echoes.pack(sequence), (self.target[0], 0, *self.target[2:]))
+        except OSError as problem:
+            self._judge(outstanding, Answer(error=_word(problem)))
+
+    def _send_request(self, due_at: float) -> None:
+        connection = socket.socket(self.family, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        now = time.monotonic()
+        outstanding = Outstanding("request", now, now - due_at, connection=connection, unsent=self.message)
+        self.queue.append(outstanding)
+        try:
+            connection.connect(self.target)
+        except BlockingIOError:
+            pass
+        except OSError as problem:
+            self._fail(outstanding, problem)
+            return
+        self.by_fd[connection.fileno()] = outstanding
+        self.epoll.register(connection, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+
+    def _receive(self) -> None:
+        for fd, _ in self.epoll.poll(0, 4096):
+            if fd == self.echoes.socket.fileno():
+                self._receive_echoes()
+            elif outstanding := self.by_fd.get(fd):
+                self._advance(outstanding)
+
+    def _receive_echoes(self) -> None:
+        try:
+            while True:
+                sequence = self.echoes.parse(self.echoes.socket.recv(2048))
+                if sequence is not None and (outstanding := self.by_sequence.get(sequence)):
+                    self._judge(outstanding, Answer())
+        except OSError:
+            return
+
+    def _advance(self, outstanding: Outstanding) -> None:
+        connection = outstanding.connection
+        assert connection is not None
+        try:
+            if outstanding.unsent:
+                outstanding.unsent = outstanding.unsent[connection.send(outstanding.unsent) :]
+            # Edge-triggered: read until nothing is left. Read until the service closes, too: who closes first keeps
+            # the port in TIME_WAIT.
+            while True:
+                data = connection.recv(LONGEST_ANSWER)
+                outstanding.received += data
+                self._read(outstanding, ended=not data)
+                if not data or len(outstanding.received) > LONGEST_ANSWER:
+                    self._close(outstanding)
+                    return
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self._fail(outstanding, problem)
+
+    def _read(self, outstanding: Outstanding, *, ended: bool) -> None:
+        if outstanding.judged:
+            return
+        read = read_http if self.request == "http" else read_line
+        answer = read(outstanding.received, ended or len(outstanding.received) > LONGEST_ANSWER)
+        if answer is not None:
+            self._judge(outstanding, answer)
+
+    def _fail(self, outstanding: Outstanding, problem: OSError) -> None:
+        self._judge(outstanding, Answer(error=_word(problem)))
+        self._close(outstanding)
+
+    def _expire(self) -> None:
+        overdue_at = time.monotonic() - self.timeout
+        while self.queue:
+            first = self.queue[0]
+            if first.at > overdue_at and (not first.judged or first.connection is not None):
+                return
+            self.queue.popleft()
+            self._judge(first, Answer(error="timed out"))
+            self._close(first)
+
+    def _judge(self, outstanding: Outstanding, answer: Answer) -> None:
+        if outstanding.judged:
+            return
+        outstanding.judged = True
+        if outstanding.kind == "echo":
+            del self.by_sequence[outstanding.sequence]
+        ok = answer.error is None
+        rtt = time.monotonic() - outstanding.at if ok else None
+        probe = Probe(outstanding.kind, outstanding.at, ok, rtt, answer.who, answer.error, outstanding.late)
+        self.probes.append(probe)
+        self.report.probe(probe)
+        if move := self.follower.follow(probe):
+            self.report.move(move)
+
+    def _close(self, outstanding: Outstanding) -> None:
+        if outstanding.connection is not None:
+            self.by_fd.pop(outstanding.connection.fileno(), None)
+            outstanding.connection.close()
+            outstanding.connection = None
+
+
+def _word(problem: OSError) -> str:
+    return ERROR_WORDS.get(problem.errno or 0) or (problem.strerror or str(problem)).lower()
+
+
+def observe(
+    address: str,
+    *,
+    port: int = 80,
+    interval: float = 0.1,
+    timeout: float = 1.0,
+    duration: float | None = None,
+    count: int | None = None,
+    as_json: bool = False,
+    probes: bool = False,
+    request: RequestKind = "http",
+    path: str = "/",
+) -> int:
+    """0: nothing lost, 1: something lost, 2: could not observe. `count` and `duration` limit what is sent."""
+    try:
+        _check(port, interval, timeout, path)
+        family, target = _target(address, port)
+        echoes = Echoes(family)
+    except CannotObserve as problem:
+        print(f"error: {problem}\nhint: {problem.hint}", file=sys.stderr)
+        return 2
+    slots = math.inf if count is None else count
+    if duration is not None:
+        slots = min(slots, math.ceil(duration / interval - 1e-9))
+    started_at = time.monotonic()
+    output = Output()
+    report = JsonReport(output, probes=probes) if as_json else TextReport(output, started_at, interval)
+    report.start(
+        at=started_at,
+        wall=time.time(),
+        address=address,
+        port=port,
+        interval=interval,
+        timeout=timeout,
+        request=request,
+    )
+    message = _message(address, path) if request == "http" else b""
+    prober = Prober(target, family, interval, timeout, slots, request, message, report, echoes)
+    try:
+        with _undisturbed(prober):
+            prober.run(started_at)
+    finally:
+        prober.close()
+    summary = Summary.from_probes(prober.probes)
+    report.summary(summary)
+    return 1 if any(summary.lost(kind) for kind in KINDS) else 0
+
+
+@contextmanager
+def _undisturbed(prober: Prober) -> Iterator[None]:
+    previous = {number: signal.signal(number, prober.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A collection among a million kept probes would cost slots; nothing here makes cycles.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _target(address: str, port: int) -> tuple[int, tuple[Any, ...]]:
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError) as problem:
+        hint = "a name could mean several addresses; give the floating one, without its prefix length"
+        raise CannotObserve(f"{address} is not an IP address", hint) from problem
+    return found[0][0], found[0][4]
+
+
+def _check(port: int, interval: float, timeout: float, path: str) -> None:
+    if not 0 < port < 65536:
+        raise CannotObserve(f"port {port} does not exist", "1 to 65535")
+    if interval < SHORTEST_INTERVAL:
+        raise CannotObserve(f"interval {interval} s is too short", f"{SHORTEST_INTERVAL} s is the shortest")
+    if not 0 < timeout <= LONGEST_TIMEOUT:
+        raise CannotObserve(f"timeout {timeout} s is out of range", f"above 0 s, up to {LONGEST_TIMEOUT:.0f} s")
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        raise CannotObserve(f"path {path!r} is not a path", "it starts with / and is percent-encoded, such as /health")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = math.ceil(timeout / interval) + 100
+    if needed > hard:
+        raise CannotObserve(f"{needed} open files are needed, {hard} allowed", "choose a shorter timeout or ulimit -n")
+    if needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _message(address: str, path: str) -> bytes:
+    """HTTP/1.0, so that no answer comes in chunks."""
+    host = f"[{address}]" if ":" in address else address
+    return f"GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: floatip\r\nConnection: close\r\n\r\n".encode()

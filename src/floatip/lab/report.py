@@ -1,0 +1,140 @@
+"""The two reports of `floatip observe` on stdout: lines of JSON for programs, a line a second for people."""
+
+import json
+import sys
+import time
+from typing import Any
+
+from floatip.lab.summary import KINDS, Kind, Move, Probe, Summary
+
+PLURAL = {"echo": "echoes", "request": "requests"}
+FLUSH_INTERVAL = 0.025
+STRIP_WIDTH = 50
+
+
+class Output:
+    """Lines to stdout in batches: a write for each of a thousand probes a second would cost slots."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.flushed_at = 0.0
+
+    def write(self, line: str) -> None:
+        self.lines.append(line)
+
+    def flush(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.lines and (force or now - self.flushed_at >= FLUSH_INTERVAL):
+            sys.stdout.write("\n".join(self.lines) + "\n")
+            sys.stdout.flush()
+            self.lines.clear()
+            self.flushed_at = now
+
+
+class JsonReport:
+    def __init__(self, output: Output, *, probes: bool) -> None:
+        self.output = output
+        self.probes = probes
+
+    def probe(self, probe: Probe) -> None:
+        if self.probes:
+            self._write(probe.to_json())
+
+    def move(self, move: Move) -> None:
+        self._write({"event": "move", **move.to_json()})
+
+    def settled(self, until: float) -> None:
+        self.output.flush()
+
+    def start(self, **what: object) -> None:
+        self._write({"event": "start", **what})
+        self.output.flush(force=True)
+
+    def summary(self, summary: Summary) -> None:
+        self._write(summary.to_json())
+        self.output.flush(force=True)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.output.write(json.dumps(line, ensure_ascii=False))
+
+
+class TextReport:
+    """A line a second, once all that was sent in that second is judged; moves at once."""
+
+    def __init__(self, output: Output, started_at: float, interval: float) -> None:
+        self.output = output
+        self.started_at = started_at
+        self.wall_offset = time.time() - time.monotonic()
+        self.width = max(1, min(STRIP_WIDTH, round(1 / interval)))
+        fancy = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
+        self.good, self.edge = ("·", "▏") if fancy else (".", "|")
+        self.seconds: dict[int, list[Probe]] = {}
+
+    def start(self, **what: object) -> None:
+        address, port, interval = what["address"], what["port"], what["interval"]
+        self.output.write(f"observing {address} port {port} every {interval} s; Ctrl-C ends it with a summary")
+        self.output.flush(force=True)
+
+    def probe(self, probe: Probe) -> None:
+        self.seconds.setdefault(int(probe.at - self.started_at), []).append(probe)
+
+    def move(self, move: Move) -> None:
+        self.output.write(f"{self.clock(move.at)} moved {move.source} -> {move.destination}")
+
+    def settled(self, until: float) -> None:
+        """Every probe sent before `until` has been reported."""
+        for second in sorted(self.seconds):
+            if self.started_at + second + 1 > until:
+                break
+            self._write_second(second)
+        self.output.flush()
+
+    def _write_second(self, second: int) -> None:
+        """`16:58:24 haproxy1 |..xx......| lost 2 echoes, 2 requests (refused)`"""
+        start = self.started_at + second
+        summary = Summary.from_probes(self.seconds.pop(second))
+        strip = [" "] * self.width
+        for probe in summary.probes:
+            place = min(self.width - 1, int((probe.at - start) * self.width))
+            if strip[place] != "x":
+                strip[place] = self.good if probe.ok else "x"
+        who = " ".join(summary.answers()) or "-"
+        lost = ", ".join(f"{summary.lost(kind)} {PLURAL[kind]}" for kind in KINDS)
+        errors = ", ".join({**summary.errors("echo"), **summary.errors("request")})
+        because = f" ({errors})" if errors else ""
+        clock = self.clock(start).partition(".")[0]
+        self.output.write(f"{clock} {who} {self.edge}{''.join(strip)}{self.edge} lost {lost}{because}")
+
+    def summary(self, summary: Summary) -> None:
+        for second in sorted(self.seconds):
+            self._write_second(second)
+        for kind in KINDS:
+            if summary.sent(kind):
+                self._write_kind(summary, kind)
+        for move in summary.moves():
+            self.output.write(f"moved      {move.source} -> {move.destination} at {self.clock(move.at)}")
+        if answers := summary.answers():
+            self.output.write("answered   " + ", ".join(f"{who} {count}" for who, count in answers.items()))
+        self.output.write(f"observer   sent a probe at most {summary.late_max * 1000:.1f} ms late")
+        self.output.flush(force=True)
+
+    def _write_kind(self, summary: Summary, kind: Kind) -> None:
+        errors = ", ".join(f"{count} {error}" for error, count in summary.errors(kind).items())
+        line = f"{PLURAL[kind]:<10} {summary.sent(kind)} sent, {summary.lost(kind)} lost"
+        line += f" ({errors})" if errors else ""
+        p50, p99 = summary.rtt(kind, 50), summary.rtt(kind, 99)
+        if p50 is not None and p99 is not None:
+            line += f", rtt p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms"
+        self.output.write(line)
+        for window in summary.windows(kind):
+            until = "the end" if window.next_good_at is None else self.clock(window.next_good_at)
+            self.output.write(
+                f"  {window.lost} lost from {self.clock(window.first_lost_at)} to {until}, {window.ms:.0f} ms"
+            )
+
+    def clock(self, at: float) -> str:
+        wall = at + self.wall_offset
+        return time.strftime("%H:%M:%S", time.localtime(wall)) + f".{int(wall % 1 * 1000):03}"
+
+
+Report = JsonReport | TextReport

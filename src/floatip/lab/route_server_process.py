@@ -1,0 +1,222 @@
+"""One process of the lab's network: `python -m floatip.lab.route_server_process --role route-server|fabric`.
+
+A shell around the pure machine, it decides nothing: sockets and the clock on one side, the kernel's main table on the
+other. A route server tells its best routes to the fabric, attributes untouched; the fabric is the same machine with
+the route servers as its clients, and what it installs in the router moves the traffic.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import count
+from typing import Any
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, Prefix
+from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, pack_routes, parse, split
+from floatip.core.events import Address
+from floatip.core.malformed import Malformed
+from floatip.lab.route_server import BestChanged, Drop, Output, RouteServer, Send
+
+PORT = 179
+ASN = 65000
+CLIENT_ASN = 65001
+RTPROT_BGP = 186
+FABRIC_HOLD_TIME = 9
+RETRY_INTERVAL = 1.0
+
+
+class Listener:
+    """The machine, its connections and its one timer."""
+
+    def __init__(self, machine: RouteServer, best_changed: Callable[[BestChanged], None]) -> None:
+        self.machine = machine
+        self._best_changed = best_changed
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self.transports: dict[int, asyncio.Transport] = {}
+        self.numbers = count()
+
+    def perform(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Send(connection, data):
+                    self.transports[connection].write(data)
+                case Drop(connection, reason):
+                    self._log(f"connection {connection} dropped: {reason}")
+                    self.transports[connection].close()
+                case BestChanged(prefix, route):
+                    self._log(f"{prefix} " + (f"by {route.peer}: {route.attributes}" if route else "has no route"))
+                    self._best_changed(output)
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+        if self.machine.deadline < float("inf"):
+            self._timer = self._loop.call_at(self.machine.deadline, self._tick)
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def _tick(self) -> None:
+        self.perform(self.machine.tick(self.now()))
+
+    def _log(self, line: str) -> None:
+        print(f"{self.now():.3f} {line}", flush=True)
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._number = next(listener.numbers)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._listener.transports[self._number] = transport
+        peer = ip_address(transport.get_extra_info("peername")[0])
+        self._listener.perform(self._listener.machine.accepted(self._number, peer, self._listener.now()))
+
+    def data_received(self, data: bytes) -> None:
+        self._listener.perform(self._listener.machine.received(self._number, data, self._listener.now()))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener.perform(self._listener.machine.closed(self._number, self._listener.now()))
+        del self._listener.transports[self._number]
+
+
+class Uplink:
+    """The session with the fabric, which hears nothing but what is best here."""
+
+    def __init__(self, fabric: Address, router_id: IPv4Address) -> None:
+        self._fabric = fabric
+        capabilities = Capabilities(
+            families=frozenset({IPV4_UNICAST, IPV6_UNICAST}),
+            extended_next_hop=frozenset({(1, 1, 2)}),
+            four_octet_asn=True,
+        )
+        self._open = pack(Open(ASN, FABRIC_HOLD_TIME, router_id, capabilities))
+        self._best: dict[Prefix, Attributes] = {}
+        self._established: asyncio.StreamWriter | None = None
+
+    def best_changed(self, change: BestChanged) -> None:
+        self._best.pop(change.prefix, None)
+        if change.route:
+            self._best[change.prefix] = change.route.attributes
+        if self._established:
+            announced = [(change.prefix, change.route.attributes)] if change.route else []
+            withdrawn = [] if change.route else [change.prefix]
+            self._established.writelines(pack_routes(announced, withdrawn))
+
+    async def keep(self) -> None:
+        while True:
+            with suppress(OSError, TimeoutError, Malformed):
+                async with asyncio.timeout(2 * RETRY_INTERVAL):
+                    reader, writer = await asyncio.open_connection(str(self._fabric), PORT)
+                beat = asyncio.create_task(self._beat(writer))
+                try:
+                    await self._converse(reader, writer)
+                finally:
+                    self._established = None
+                    beat.cancel()
+                    writer.close()
+            await asyncio.sleep(RETRY_INTERVAL)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._open)
+        buffer = bytearray()
+        while data := await asyncio.wait_for(reader.read(65536), FABRIC_HOLD_TIME):
+            buffer += data
+            for message in map(parse, split(buffer)):
+                if isinstance(message, Open):
+                    writer.write(pack(Keepalive()))
+                elif isinstance(message, Keepalive) and not self._established:
+                    self._established = writer
+                    writer.writelines(pack_routes(self._best.items(), ()))
+
+    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await asyncio.sleep(FABRIC_HOLD_TIME / 3)
+            if self._established:
+                writer.write(pack(Keepalive()))
+
+
+class Kernel:
+    """The main table of this namespace, changed in order and each prefix at once."""
+
+    def __init__(self) -> None:
+        self._changes: asyncio.Queue[BestChanged] = asyncio.Queue()
+
+    def best_changed(self, change: BestChanged) -> None:
+        self._changes.put_nowait(change)
+
+    async def follow(self) -> None:
+        async with AsyncIPRoute() as ip:
+            try:
+                await ip.flush_routes(proto=RTPROT_BGP)  # a predecessor that was killed left its routes
+                while True:
+                    change = await self._changes.get()
+                    try:
+                        await self._install(ip, change)
+                    except NetlinkError as error:
+                        print(f"{change.prefix} not installed: {error}", file=sys.stderr, flush=True)
+            finally:
+                await ip.flush_routes(proto=RTPROT_BGP)
+
+    async def _install(self, ip: Any, change: BestChanged) -> None:
+        if change.route is None:
+            await ip.route("del", dst=str(change.prefix), proto=RTPROT_BGP)
+            return
+        next_hop = change.route.attributes.next_hop
+        (way,) = await ip.route("get", dst=str(next_hop))
+        gateway: dict[str, Any] = {"gateway": str(next_hop)}
+        if change.prefix.version == 4 and next_hop.version == 6:
+            gateway = {"via": {"family": 10, "addr": str(next_hop)}}
+        await ip.route("replace", dst=str(change.prefix), proto=RTPROT_BGP, oif=way.get_attr("RTA_OIF"), **gateway)
+
+
+async def serve(role: str, router_id: IPv4Address, hold_time: int, fabric: Address) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_end_on_bug)
+    serving = asyncio.current_task()
+    assert serving is not None
+    loop.add_signal_handler(signal.SIGTERM, serving.cancel)
+    is_fabric = role == "fabric"
+    kernel, uplink = Kernel(), Uplink(fabric, router_id)
+
+    def best_changed(change: BestChanged) -> None:
+        if not is_fabric:
+            uplink.best_changed(change)
+        kernel.best_changed(change)
+
+    clients = frozenset({ASN if is_fabric else CLIENT_ASN})
+    listener = Listener(RouteServer(ASN, router_id, hold_time, clients), best_changed)
+    async with await loop.create_server(lambda: Connection(listener), "::", PORT), asyncio.TaskGroup() as tasks:
+        tasks.create_task(kernel.follow())
+        if not is_fabric:
+            tasks.create_task(uplink.keep())
+
+
+def _end_on_bug(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    loop.default_exception_handler(context)
+    os._exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A route server or the fabric of the lab.")
+    parser.add_argument("--role", choices=["route-server", "fabric"], required=True)
+    parser.add_argument("--router-id", type=IPv4Address, required=True)
+    parser.add_argument("--hold-time", type=int, default=9)
+    parser.add_argument("--fabric", type=IPv6Address, required=True, help="where the fabric listens")
+    arguments = parser.parse_args()
+    with suppress(asyncio.CancelledError):
+        asyncio.run(serve(arguments.role, arguments.router_id, arguments.hold_time, arguments.fabric))
+
+
+if __name__ == "__main__":
+    main()

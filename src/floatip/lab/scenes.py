@@ -1,0 +1,405 @@
+"""The scenes: what is done to the pair, and what must and must not be seen then.
+
+Each scene begins with haproxy1 as master, both nodes announced, and an observer that sends an echo and a request
+every few milliseconds. A scene acts on the stage, and returns what it expects as findings: each one sentence with
+the figure, and whether it holds. Lost echoes alone prove nothing, because both nodes hold the address: who answered the
+requests is part of every judgement.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from floatip.lab.net import ROUTER
+from floatip.lab.stage import NEXT_HOPS, Options, Record, Stage
+from floatip.lab.summary import RESET, Kind, Probe, Summary
+
+__all__ = ["SCENES", "Finding", "Options", "Scene"]
+
+MASTER, STANDBY = "haproxy1", "haproxy2"
+KINDS: tuple[tuple[Kind, str], ...] = (("echo", "echoes"), ("request", "requests"))
+TAKEOVER_MARGIN = 0.1
+"""Seconds that a takeover may take beyond the detection of a silent master."""
+AFTERTHOUGHT = 0.05
+"""Seconds in which packets on the way may still reach the node that has just handed over."""
+OPEN_FOR_AT_MOST = 0.05
+"""Seconds that one request may take on a busy machine."""
+AGREEMENT = 0.1
+"""Seconds within which all route servers must have followed a change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    holds: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    about: str
+    play: Callable[[Stage], "Plot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What was done when, for the judgement after the curtain."""
+
+    fault_at: float
+    judge: Callable[[Record, Summary], list[Finding]]
+
+
+def check(stage: Stage) -> Plot:
+    at = stage.mark("touch the trigger file on haproxy1: its check fails")
+    stage.triggers[MASTER].touch()
+    _wait_for_role(stage, STANDBY, "master")
+    time.sleep(1)
+    stage.mark("remove the trigger file: haproxy1 is well again")
+    stage.triggers[MASTER].unlink()
+    time.sleep(3)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        verdict = record.first(MASTER, "check", "down", at)
+        moved = _answered_only_by(seen, STANDBY, (verdict.at if verdict else at) + AFTERTHOUGHT, "the verdict")
+        return [*_nothing_lost(seen), moved, _role(record, MASTER, "backup"), _role(record, STANDBY, "master")]
+
+    return Plot(at, judge)
+
+
+def stop(stage: Stage) -> Plot:
+    at = stage.mark("SIGTERM to floatip on haproxy1")
+    stage.nodes[MASTER].stop()
+    status = stage.nodes[MASTER].wait()
+    ended = stage.mark(f"floatip on haproxy1 has ended, exit status {status}")
+    released = not stage.holds_address(MASTER)
+    time.sleep(2)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        return [
+            *_nothing_lost(seen),
+            _answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "SIGTERM"),
+            _role(record, STANDBY, "master"),
+            Finding(status == 0, f"exit status {status} after {ended - at:.1f} s"),
+            Finding(released, "the address is released" if released else "the address is still on haproxy1"),
+        ]
+
+    return Plot(at, judge)
+
+
+def kill(stage: Stage) -> Plot:
+    at = stage.mark("SIGKILL to floatip on haproxy1")
+    stage.nodes[MASTER].kill()
+    _wait_for_role(stage, STANDBY, "master")
+    time.sleep(1)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        moved = _answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "SIGKILL")
+        return [*_nothing_lost(seen), moved, _role(record, STANDBY, "master")]
+
+    return Plot(at, judge)
+
+
+def hang(stage: Stage) -> Plot:
+    at = stage.mark("SIGSTOP to floatip on haproxy1: it hangs, the address and the service are still there")
+    stage.nodes[MASTER].pause()
+    _wait_for_role(stage, STANDBY, "master")
+    taken = stage.mark("haproxy2 is master")
+    time.sleep(12 - (taken - at))
+    woken = stage.mark("SIGCONT: it wakes up")
+    stage.nodes[MASTER].resume()
+    time.sleep(8)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        return [
+            *_nothing_lost(seen),
+            _answered_only_by(seen, STANDBY, taken + AFTERTHOUGHT, "the takeover"),
+            _never_moves(record, woken, "the awakening"),
+            _role(record, MASTER, "backup"),
+            _role(record, STANDBY, "master"),
+        ]
+
+    return Plot(at, judge)
+
+
+def crash(stage: Stage) -> Plot:
+    return _crash(stage, 6.0)
+
+
+def crash_settled(stage: Stage) -> Plot:
+    return _crash(stage, 40.0)
+
+
+def _crash(stage: Stage, age: float) -> Plot:
+    """`age`: seconds from the start of haproxy1's daemon, so that it is at takeover, or has settled."""
+    started = next(h.at for h in stage.record.happenings if h.host == "scene")
+    time.sleep(max(0.0, started + age - time.monotonic()))
+    at = stage.mark(f"haproxy1 crashes {age:g} s after its start: its packets vanish, its link stays up")
+    stage.network.cut(MASTER)
+    _wait_for_role(stage, STANDBY, "master")
+    time.sleep(3)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        bound = record.options.master_down_interval + TAKEOVER_MARGIN
+        return [
+            *_lost_less_than(seen, bound, 1),
+            _answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "the crash"),
+            _role(record, STANDBY, "master"),
+        ]
+
+    return Plot(at, judge)
+
+
+def crash_again(stage: Stage) -> Plot:
+    time.sleep(2)
+    at = stage.mark("haproxy1 crashes")
+    stage.network.cut(MASTER)
+    _wait_for_role(stage, STANDBY, "master")
+    taken = time.monotonic()
+    time.sleep(1)
+    stage.mark("haproxy1 is back")
+    stage.network.heal(MASTER)
+    time.sleep(max(0.0, taken + 5 - time.monotonic()))
+    again = stage.mark("haproxy2 crashes, 5 s after it took over")
+    stage.network.cut(STANDBY)
+    stage.wait_for(
+        lambda: stage.record.first(MASTER, "role", "master", again) is not None, "haproxy1 to be master again"
+    )
+    time.sleep(3)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        bound = record.options.master_down_interval + TAKEOVER_MARGIN
+        return [
+            *_lost_less_than(seen, bound, 2),
+            _answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "the first crash", until=again),
+            _answered_only_by(seen, MASTER, again + AFTERTHOUGHT, "the second crash"),
+            _role(record, MASTER, "master"),
+        ]
+
+    return Plot(at, judge)
+
+
+def rs_cut(stage: Stage) -> Plot:
+    at = stage.mark("rs1 is silently cut off, for longer than the hold time")
+    stage.network.cut("rs1")
+    time.sleep(stage.options.hold_time + 3)
+    stage.mark("rs1 is back")
+    stage.network.heal("rs1")
+    time.sleep(4)
+    stage.mark("haproxy2 loses rs2, rs3 and rs4: it is on one route server only")
+    for server in ("rs2", "rs3", "rs4"):
+        stage.network.cut_pair(STANDBY, server)
+    time.sleep(stage.options.hold_time + 3)
+    stopped = stage.mark("SIGTERM to floatip on haproxy1")
+    stage.nodes[MASTER].stop()
+    _wait_for_role(stage, STANDBY, "master")
+    time.sleep(2)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        return [
+            *_nothing_lost(seen),
+            _answered_only_by(seen, MASTER, at, "the cut", until=stopped),
+            _answered_only_by(seen, STANDBY, stopped + AFTERTHOUGHT, "SIGTERM"),
+            _role(record, STANDBY, "master"),
+        ]
+
+    return Plot(at, judge)
+
+
+def rs_restart(stage: Stage) -> Plot:
+    at = stage.mark("rs1 is stopped, and started again 3 s later")
+    stage.servers["rs1"].kill()
+    time.sleep(3)
+    stage.servers["rs1"].start()
+    time.sleep(5)
+    all_at = stage.mark("all four route servers are stopped")
+    for server in stage.servers.values():
+        server.kill()
+    time.sleep(6)
+    stage.mark("all four are started again")
+    for server in stage.servers.values():
+        server.start()
+    listening_at = stage.wait_for(lambda: any(map(stage.listens, stage.servers)), "a route server to listen")
+    stage.mark("the first of them listens")
+    time.sleep(10)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        before = Summary.from_probes(probe for probe in seen.probes if probe.at < all_at)
+        back = min((p.at for p in seen.probes if p.ok and p.who and p.at > listening_at), default=float("inf"))
+        after = [probe for probe in seen.probes if probe.at > back and not probe.ok]
+        masters = [node for node in (MASTER, STANDBY) if _last_role(record, node) == "master"]
+        return [
+            *_nothing_lost(before, "while one restarts"),
+            _answered_only_by(before, MASTER, at, "one restarts"),
+            Finding(
+                back - listening_at < 2.5, f"back {back - listening_at:.2f} s after the first of four listens (< 2.5)"
+            ),
+            Finding(not after, f"{len(after)} probes lost from then on"),
+            Finding(len(masters) == 1, f"master in the end: {', '.join(masters) or 'nobody'}"),
+        ]
+
+    return Plot(at, judge)
+
+
+def split(stage: Stage) -> Plot:
+    at = stage.mark("the nodes do not hear each other's adverts for 60 s; both are healthy")
+    stage.network.cut_vrrp()
+    time.sleep(60)
+    healed = stage.mark("they hear each other again")
+    stage.network.heal_vrrp()
+    time.sleep(6)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        masters = [node for node in (MASTER, STANDBY) if _last_role(record, node) == "master"]
+        return [
+            *_nothing_lost(seen),
+            *_agreement(record, at),
+            _never_moves(record, healed, "the healing"),
+            Finding(len(masters) == 1, f"one master in the end: {', '.join(masters)}"),
+        ]
+
+    return Plot(at, judge)
+
+
+def back(stage: Stage) -> Plot:
+    at = stage.mark("haproxy1 crashes: its packets vanish")
+    stage.network.cut(MASTER)
+    _wait_for_role(stage, STANDBY, "master")
+    time.sleep(11)
+    healed = stage.mark("haproxy1 returns")
+    stage.network.heal(MASTER)
+    time.sleep(8)
+    killed = stage.mark("SIGKILL to floatip on haproxy1, and a new start 3 s later")
+    stage.nodes[MASTER].kill()
+    time.sleep(3)
+    stage.start_node(MASTER)
+    time.sleep(8)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        since = Summary.from_probes(probe for probe in seen.probes if probe.at > healed)
+        return [
+            *_nothing_lost(since, "from the return on"),
+            _answered_only_by(seen, STANDBY, healed, "the return"),
+            _never_moves(record, healed, "the return"),
+            _role(record, MASTER, "backup"),
+            _role(record, STANDBY, "master"),
+            _announced(stage, MASTER, killed),
+        ]
+
+    return Plot(at, judge)
+
+
+def delete(stage: Stage) -> Plot:
+    at = stage.mark("somebody deletes the floating IP on haproxy1")
+    stage.delete_address(MASTER)
+    time.sleep(3)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        lost = seen.lost("echo"), seen.lost("request")
+        roles = [h for h in record.happenings if h.what == "role" and h.at > at]
+        held = record.first(MASTER, "address", "held", at)
+        return [
+            Finding(max(lost) <= 1, f"{lost[0]} echoes and {lost[1]} requests lost (1 allowed)"),
+            Finding(held is not None, f"put back after {(held.at - at) * 1000:.1f} ms" if held else "not put back"),
+            Finding(not roles, f"{len(roles)} changes of role"),
+            _answered_only_by(seen, MASTER, at, "the deletion"),
+        ]
+
+    return Plot(at, judge)
+
+
+SCENES = {
+    "check": Scene("the guide's own test: the trigger file makes haproxy1's check fail", check),
+    "stop": Scene("the daemon on haproxy1 is stopped (SIGTERM)", stop),
+    "kill": Scene("the daemon on haproxy1 is killed (SIGKILL)", kill),
+    "hang": Scene("the daemon on haproxy1 hangs for 12 s (SIGSTOP), then wakes up", hang),
+    "crash": Scene("haproxy1 crashes silently 6 s after its start", crash),
+    "crash-settled": Scene("haproxy1 crashes silently 40 s after its start", crash_settled),
+    "crash-again": Scene("haproxy2 crashes 5 s after it took over from haproxy1, which is back", crash_again),
+    "rs-cut": Scene("one route server is silently cut off; then the standby is on one only", rs_cut),
+    "rs-restart": Scene("one of four route servers restarts, then all four at once", rs_restart),
+    "split": Scene("the nodes do not hear each other for 60 s, then they do again", split),
+    "return": Scene("haproxy1 returns from a crash, then from SIGKILL", back),
+    "delete": Scene("somebody deletes the floating IP on haproxy1", delete),
+}
+
+
+def _wait_for_role(stage: Stage, node: str, role: str) -> None:
+    stage.wait_for(lambda: stage.latest(node, "role") == role, f"{node} to be {role}")
+
+
+def _last_role(record: Record, node: str) -> str:
+    return [h.value for h in record.happenings if (h.host, h.what) == (node, "role")][-1]
+
+
+def _role(record: Record, node: str, role: str) -> Finding:
+    is_now = _last_role(record, node)
+    return Finding(is_now == role, f"{node} is {is_now} in the end" + ("" if is_now == role else f", not {role}"))
+
+
+def connections_torn(record: Record) -> set[Probe]:
+    """Requests that were reset because they were open when the fabric moved: the other node does not know them.
+
+    No address that moves can spare them, so they are told apart from what is lost.
+    """
+    moves = [move.at for move in record.moves[ROUTER]]
+    resets = (probe for probe in record.probes if probe.error == RESET)
+    return {probe for probe in resets if any(probe.at <= at <= probe.at + OPEN_FOR_AT_MOST for at in moves)}
+
+
+def _nothing_lost(seen: Summary, when: str = "") -> list[Finding]:
+    return [
+        Finding(seen.lost(kind) == 0, f"{seen.lost(kind)} of {seen.sent(kind)} {plural} lost {when}".rstrip())
+        for kind, plural in KINDS
+    ]
+
+
+def _lost_less_than(seen: Summary, bound: float, times: int) -> list[Finding]:
+    found: list[Finding] = []
+    for kind, plural in KINDS:
+        windows = seen.windows(kind)
+        outages = ", ".join(f"{window.ms / 1000:.3f} s" for window in windows) or "nothing"
+        holds = len(windows) <= times and all(window.ms / 1000 < bound for window in windows)
+        found.append(Finding(holds, f"{plural} lost for {outages} (master-down + 100 ms: {bound:.3f} s)"))
+    return found
+
+
+def _answered_only_by(seen: Summary, node: str, after: float, event: str, until: float = float("inf")) -> Finding:
+    answers = [probe for probe in seen.probes if probe.ok and probe.who and after <= probe.at < until]
+    others = [probe for probe in answers if probe.who != node]
+    if not answers:
+        return Finding(False, f"nobody answered after {event}")
+    if others:
+        last = (others[-1].at - after) * 1000
+        return Finding(
+            False, f"{len(others)} of {len(answers)} answers after {event} not by {node}, the last {last:.0f} ms late"
+        )
+    return Finding(True, f"{node} gave all {len(answers)} answers after {event}")
+
+
+def _never_moves(record: Record, after: float, event: str) -> Finding:
+    moves = [move for move in record.moves[ROUTER] if move.at > after]
+    return Finding(not moves, f"the fabric moves {len(moves)} times after {event}")
+
+
+def _agreement(record: Record, after: float) -> list[Finding]:
+    """Each change reaches all four route servers in time, and they end at the same node."""
+    servers = [host for host in record.moves if host != ROUTER]
+    changes = sorted(
+        (move.at, NEXT_HOPS.get(str(move.next_hop), "nobody")) for s in servers for move in record.moves[s]
+    )
+    changes = [change for change in changes if change[0] > after]
+    spread, start = 0.0, float("-inf")
+    for at, _ in changes:
+        if at - start > 1:
+            start = at
+        spread = max(spread, at - start)
+    ends = {record.pointed_at(server, float("inf")) for server in servers}
+    return [
+        Finding(spread <= AGREEMENT, f"route servers follow a change within {spread * 1000:.1f} ms (100 allowed)"),
+        Finding(len(ends) == 1, f"all route servers end at {', '.join(sorted(ends))}"),
+        Finding(len(changes) <= len(servers), f"{len(changes)} changes of best path at {len(servers)} route servers"),
+    ]
+
+
+def _announced(stage: Stage, node: str, after: float) -> Finding:
+    rank = stage.record.first(node, "rank", "standby", after)
+    return Finding(rank is not None, f"{node} is announced as standby" if rank else f"{node} is not announced")

@@ -1,0 +1,285 @@
+"""A scene on stage: the guide's network with its cast, and everything that happens there, with one clock.
+
+All processes of the lab share the machine's monotonic clock, so what the observer saw, what the nodes decided and
+where the route servers and the fabric pointed can be laid over each other to the millisecond.
+"""
+
+import json
+import math
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from pathlib import Path
+from shutil import which
+from tempfile import TemporaryDirectory
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
+from floatip.lab import net
+from floatip.lab.cast import (
+    BirdFabric,
+    BirdRouteServer,
+    BuiltInFabric,
+    BuiltInRouteServer,
+    Daemon,
+    Floatip,
+    HAProxy,
+    Observer,
+    PlainService,
+)
+from floatip.lab.net import FLOATING, LabError, Move, Network, RouteWatch
+from floatip.lab.summary import Probe
+
+SECOND_NODE_DELAY = 0.5
+READY_TIMEOUT = 20.0
+PRIORITY = 50  # both nodes, as in the guide; the greater address, haproxy2's, wins a tie
+NEXT_HOPS = {str(host.ipv6): host.name for host in net.NODES}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    bird: bool = False
+    hold_time: int = 9
+    advert_interval: float = 1.0
+    probe_interval: float = 0.005
+    check: str = ""
+    """A line of configuration instead of the trigger file."""
+
+    @property
+    def master_down_interval(self) -> float:
+        """Seconds; RFC 9568 section 6.1, version 2 below it: RFC 3768."""
+        unit = self.advert_interval if self.advert_interval < 1 else 1.0
+        return 3 * self.advert_interval + (256 - PRIORITY) / 256 * unit
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that a node decided, or that the scene did (`host` is then "scene")."""
+
+    at: float
+    host: str
+    what: str
+    name: str
+    value: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Record:
+    """All that is known of one play."""
+
+    options: Options
+    started_at: float = field(default_factory=time.monotonic)
+    happenings: list[Happening] = field(default_factory=list)
+    probes: list[Probe] = field(default_factory=list)
+    moves: dict[str, list[Move]] = field(default_factory=dict)
+    """By host: the four route servers and the router."""
+
+    def first(self, host: str, what: str, value: str, after: float = 0.0) -> Happening | None:
+        found = (h for h in self.happenings if (h.host, h.what, h.value) == (host, what, value) and h.at >= after)
+        return min(found, key=lambda happening: happening.at, default=None)
+
+    @property
+    def start_to_first_route(self) -> float:
+        """Seconds from the start of the first daemon until a route server had its route; inf: never."""
+        started = min(h.at for h in self.happenings if h.host == "scene")
+        routes = [move.at for moves in self.moves.values() for move in moves if move.next_hop is not None]
+        return min(routes, default=math.inf) - started
+
+    def pointed_at(self, host: str, at: float) -> str:
+        """Which node the host's route led to at that instant; empty: none."""
+        hops = [move.next_hop for move in self.moves[host] if move.at <= at]
+        return NEXT_HOPS.get(str(hops[-1]), "") if hops else ""
+
+
+class Stage:
+    """Built on entering, gone on leaving. `told` is called with each happening, from another thread."""
+
+    def __init__(self, options: Options, told: Callable[[Happening], None]) -> None:
+        self.options = options
+        self.record = Record(options)
+        self._told = told
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._build()
+        except BaseException:
+            self._exits.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.close()
+
+    def _build(self) -> None:
+        directory = Path(self._exits.enter_context(TemporaryDirectory(prefix="floatip-lab-")))
+        self.network = self._exits.enter_context(Network(directory))
+        self.triggers = {node.name: directory / f"{node.name}.trigger" for node in net.NODES}
+        server = BirdRouteServer if self.options.bird else BuiltInRouteServer
+        self.servers = {
+            host.name: server(self.network, host.name, hold_time=self.options.hold_time) for host in net.ROUTE_SERVERS
+        }
+        self.fabric: Daemon = BirdFabric(self.network) if self.options.bird else BuiltInFabric(self.network)
+        service = HAProxy if which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin") else PlainService
+        self.services = {node.name: service(self.network, node.name) for node in net.NODES}
+        self.nodes = {node.name: Floatip(self.network, node.name, self._config(node.name)) for node in net.NODES}
+        self.observer = Observer(
+            self.network, net.OBSERVER.name, str(FLOATING.ip), interval=self.options.probe_interval
+        )
+        prefix = str(FLOATING.network)
+        for host in (*self.servers, net.ROUTER):
+            watch = self._exits.enter_context(RouteWatch(self.network, host, prefix))
+            self.record.moves[host] = watch.moves
+
+    def _config(self, host: str) -> str:
+        me, other = net.NODES if host == net.NODES[0].name else reversed(net.NODES)
+        assert me.ipv4 is not None
+        assert other.ipv4 is not None
+        fast = self.options.advert_interval < 1
+        return f"""\
+[linode]
+dcid = 6
+
+[bgp]
+hold_time = {self.options.hold_time}
+
+[[check]]
+name = "trigger"
+{self.options.check or f'file = "{self.triggers[host]}"'}
+
+[[instance]]
+name = "VI_1"
+addresses = ["{FLOATING}"]
+checks = ["trigger"]
+
+[instance.vrrp]
+interface = "eth0"
+vrid = 51
+priority = {PRIORITY}
+preempt = false
+version = {3 if fast else 2}
+advert_interval = {self.options.advert_interval:g}
+source = "{me.ipv4.ip}"
+peers = ["{other.ipv4.ip}"]
+"""
+
+    def start(self, *, observed: bool = True) -> None:
+        """Everybody on stage, haproxy1 a little before haproxy2 and so the master. Returns when traffic flows."""
+        for daemon in (self.fabric, *self.servers.values(), *self.services.values()):
+            daemon.start()
+        for name in self.servers:
+            self.wait_for(lambda name=name: self.listens(name), f"{name} to listen")  # type: ignore[misc]
+        self.start_node("haproxy1")
+        time.sleep(SECOND_NODE_DELAY)
+        self.start_node("haproxy2")
+        self.wait_for(self._ready, "haproxy1 to be master, both nodes announced, and the fabric to point at haproxy1")
+        if not observed:
+            return
+        self.observer.start()
+        Thread(target=self._follow_observer, daemon=True).start()
+        self.wait_for(lambda: any(probe.who for probe in self.record.probes), "the observer's first answer")
+
+    def _ready(self) -> bool:
+        ranks = {name: self.latest(name, "rank") for name in self.nodes}
+        told = all(self.record.pointed_at(host, time.monotonic()) == "haproxy1" for host in self.record.moves)
+        return self.latest("haproxy1", "role") == "master" and ranks["haproxy2"] == "standby" and told
+
+    def start_node(self, name: str) -> None:
+        self.mark(f"start floatip on {name}")
+        self.nodes[name].start()
+        Thread(target=self._follow_node, args=(name,), daemon=True).start()
+
+    def latest(self, host: str, what: str) -> str:
+        found = [h.value for h in self.record.happenings if (h.host, h.what) == (host, what)]
+        return found[-1] if found else ""
+
+    def mark(self, text: str) -> float:
+        happening = Happening(time.monotonic(), "scene", "", "", "", text)
+        self._tell(happening)
+        return happening.at
+
+    def wait_for(self, true: Callable[[], bool], what: str, timeout: float = READY_TIMEOUT) -> float:
+        """When it became true (within some milliseconds)."""
+        deadline = time.monotonic() + timeout
+        while not true():
+            if time.monotonic() > deadline:
+                raise LabError(f"waited {timeout:g} s in vain for {what}", f"see the logs:\n{self._logs()}")
+            time.sleep(0.01)
+        return time.monotonic()
+
+    def listens(self, host: str) -> bool:
+        """Whether the route server accepts BGP connections now."""
+        with self.network.inside(host), open("/proc/thread-self/net/tcp6") as table:
+            return any(line.split()[1].endswith(":00B3") and line.split()[3] == "0A" for line in list(table)[1:])
+
+    def hold_times(self, host: str) -> list[int]:
+        return [session["hold_time"] for session in self.nodes[host].status()["sessions"]]
+
+    def delete_address(self, host: str) -> None:
+        with self.network.inside(host):
+            subprocess.run(["ip", "address", "del", str(FLOATING), "dev", "lo"], check=True)
+
+    def holds_address(self, host: str) -> bool:
+        with self.network.inside(host), open("/proc/thread-self/net/fib_trie") as table:
+            return str(FLOATING.ip) in table.read()
+
+    def _tell(self, happening: Happening) -> None:
+        self.record.happenings.append(happening)
+        self._told(happening)
+
+    def _follow_node(self, name: str) -> None:
+        node = self.nodes[name]
+        client = socket.socket(socket.AF_UNIX)
+        while node.running:
+            try:
+                client.connect(str(node.socket))
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                time.sleep(0.005)
+        # A daemon that is killed resets the connection.
+        with suppress(OSError), client, client.makefile("rb") as lines:
+            client.sendall(b'{"cmd": "watch"}\n')
+            for line in lines:
+                news = json.loads(line)
+                keys = ("what", "name", "value", "reason")
+                self._tell(Happening(news["at"], name, *(str(news[key]) for key in keys)))
+
+    def _follow_observer(self) -> None:
+        while not self.observer.log.exists():
+            time.sleep(0.01)
+        with self.observer.log.open() as log:
+            rest = ""
+            while True:
+                text = log.read()
+                if not text and not self.observer.running:
+                    return
+                *lines, rest = (rest + text).split("\n")
+                for line in lines:
+                    news = json.loads(line)
+                    if news["event"] == "probe":
+                        self.record.probes.append(Probe.from_json(news))
+                if not text:
+                    time.sleep(0.02)
+
+    def finish(self) -> None:
+        """The last probes are judged when their time is up."""
+        self.observer.stop()
+        self.observer.wait()
+        time.sleep(0.1)
+
+    def _logs(self) -> str:
+        daemons = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.services.values()]
+        tails = {f"{d.host} {d.name}": d.log.read_text().splitlines()[-6:] for d in daemons if d.log.exists()}
+        return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)
+
+
+def node_of(next_hop: IPv6Address | None) -> str:
+    return NEXT_HOPS.get(str(next_hop), "nobody")

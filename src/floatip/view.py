@@ -1,0 +1,92 @@
+"""What a person reads: the status (what the node is, what explains it, then what is wrong), and the providers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from floatip.core.bgp.rank import Marks
+from floatip.providers import LINODE_REGIONS, PROVIDERS, Provider, linode
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+Row = tuple[str, str, str, str]
+"""A thing, its value, since when, because of what."""
+
+
+def draw_status(status: dict[str, Any]) -> str:
+    rows = [row for instance in status["instances"] for row in _instance(instance)]
+    rows += [(f"check {c['name']}", c["value"], age(c["for"]), c["reason"]) for c in status["checks"]]
+    rows += [(f"route server {s['peer']}", _state(s), age(s["for"]), _reason(s)) for s in status["sessions"]]
+    problems = [f"! {problem}" for problem in status["problems"]]
+    problems += [f"warning: {warning}" for warning in status["warnings"]]
+    if status["stopping"]:
+        problems.insert(0, f"! stopping: {status['stopping']}")
+    return "\n".join([*_aligned(rows), "", *(problems or ["no problems"])])
+
+
+def _instance(instance: dict[str, Any]) -> list[Row]:
+    role, rank, health = instance["role"], instance["rank"], instance["health"]
+    rows = [
+        (instance["name"], role["value"].upper(), age(role["for"]), role["reason"]),
+        ("  rank", rank["value"], age(rank["for"]), rank["reason"]),
+        ("  health", health["value"], age(health["for"]), health["reason"]),
+    ]
+    for address in instance["addresses"]:
+        held = "held" if address["held"] else "NOT HELD"
+        announced = f"announced to {address['announced_to']} of {instance['route_servers']} route servers"
+        rows.append(("  address", held, "", f"{address['address']} on {address['interface']}, {announced}"))
+    return rows
+
+
+def _reason(session: dict[str, Any]) -> str:
+    """Why it is down now, and why it was lost at first, which each further dial would hide."""
+    lost = session["lost_because"]
+    if session["state"] == "established" or lost in ("", session["reason"]):
+        return str(session["reason"])
+    return f"{session['reason']}; it was lost because: {lost}"
+
+
+def _state(session: dict[str, Any]) -> str:
+    return "up" if session["state"] == "established" else session["state"]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def age(seconds: float) -> str:
+    """Two units are enough: 3d 4h, 12m 5s, 0.4s."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    for unit, smaller, name, smaller_name in ((DAY, HOUR, "d", "h"), (HOUR, MINUTE, "h", "m"), (MINUTE, 1, "m", "s")):
+        if seconds >= unit:
+            return f"{seconds // unit:.0f}{name} {seconds % unit // smaller:.0f}{smaller_name}"
+    return f"{seconds:.0f}s"
+
+
+def draw_providers() -> str:
+    """What each profile gives; "-" is for the configuration to say."""
+    profiles = [linode(LINODE_REGIONS[0].dcid), *PROVIDERS.values()]
+    regions = [("region", "dcid", "place"), *((r.slug, str(r.dcid), r.place) for r in LINODE_REGIONS)]
+    return "\n\n".join([*map(_provider, profiles), "\n".join(_aligned(regions))])
+
+
+def _provider(profile: Provider) -> str:
+    peers = ", ".join(map(str, profile.peers)).replace(f":{LINODE_REGIONS[0].dcid}:", ":DCID:")
+    rows = [
+        ("our AS", str(profile.asn or "-")),
+        ("their AS", str(profile.peer_asn or "-")),
+        ("peers", peers or "-"),
+        ("hold time", f"{profile.hold_time} s"),
+        ("TTL", str(profile.multihop_ttl)),
+        *((rank.label, _marks(marks)) for rank, marks in sorted(profile.marks.items(), reverse=True)),
+        ("sources", profile.sources or "-"),
+        ("unconfirmed", profile.unconfirmed or "-"),
+    ]
+    return "\n".join([profile.name, *(f"  {line}" for line in _aligned(rows))])
+
+
+def _marks(marks: Marks) -> str:
+    communities = "".join(f", community {':'.join(map(str, community))}" for community in marks.communities)
+    return f"path x{marks.path_length}, origin {marks.origin.name.lower()}{communities}"

@@ -1,0 +1,261 @@
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from floatip.core.bgp.attributes import IPV4_UNICAST, Attributes, Origin
+from floatip.core.bgp.notification import Notification
+from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, pack_routes, parse, split
+from floatip.core.events import Address
+from floatip.lab.cast import (
+    BirdFabric,
+    BirdRouteServer,
+    BuiltInFabric,
+    BuiltInRouteServer,
+    Daemon,
+    HAProxy,
+    PlainService,
+)
+from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, Host, Network, RouteWatch
+
+PRIMARY = (65000, 1)
+SECONDARY = (65000, 2)
+SERVER_NAMES = [server.name for server in ROUTE_SERVERS]
+
+
+class Announcer:
+    """A node's sessions with some route servers. Hold time 0, so that it needs no clock."""
+
+    def __init__(self, network: Network, node: Host, servers: list[str]) -> None:
+        self.node = node
+        self.sockets = {server: self._connect(network, server) for server in servers}
+
+    def _connect(self, network: Network, server: str) -> socket.socket:
+        address = next(each.ipv6 for each in ROUTE_SERVERS if each.name == server)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with network.inside(self.node.name):
+                    connection = socket.create_connection((str(address), 179), timeout=5)
+                self._open(connection)
+                return connection
+            except OSError:
+                assert time.monotonic() < deadline, f"no session with {server}"
+                time.sleep(0.1)
+
+    def _open(self, connection: socket.socket) -> None:
+        capabilities = Capabilities(frozenset({IPV4_UNICAST}), frozenset({(1, 1, 2)}), four_octet_asn=True)
+        connection.sendall(pack(Open(65001, 0, IPv4Address("10.0.0.1"), capabilities)) + pack(Keepalive()))
+        buffer = bytearray()
+        heard: list[object] = []
+        while Keepalive() not in heard:
+            data = connection.recv(4096)
+            if not data:
+                raise ConnectionResetError
+            buffer += data
+            heard += map(parse, split(buffer))
+            assert not any(isinstance(message, Notification) for message in heard), heard
+
+    def announce(self, community: tuple[int, int], *, med: int = 0, origin: Origin = Origin.INCOMPLETE) -> None:
+        attributes = Attributes(self.node.ipv6, origin, (65001,), med, (community,))
+        self._send(b"".join(pack_routes([(FLOATING.network, attributes)], [])))
+
+    def withdraw(self) -> None:
+        self._send(b"".join(pack_routes([], [FLOATING.network])))
+
+    def _send(self, data: bytes) -> None:
+        for connection in self.sockets.values():
+            connection.sendall(data)
+
+    def close(self) -> None:
+        for connection in self.sockets.values():
+            connection.close()
+
+
+class Provider:
+    """Four route servers and the fabric, watched; `built_in` or BIRD."""
+
+    def __init__(self, network: Network, *, bird: bool) -> None:
+        self.network = network
+        fabric, route_server = (BirdFabric, BirdRouteServer) if bird else (BuiltInFabric, BuiltInRouteServer)
+        self.fabric: Daemon = fabric(network)
+        self.servers: dict[str, Daemon] = {name: route_server(network, name) for name in SERVER_NAMES}
+        self.watches = {name: RouteWatch(network, name, str(FLOATING)) for name in (*SERVER_NAMES, ROUTER)}
+        self.announcers: list[Announcer] = []
+
+    def announcer(self, node: Host, servers: list[str] = SERVER_NAMES) -> Announcer:
+        self.announcers.append(Announcer(self.network, node, servers))
+        return self.announcers[-1]
+
+    def points_at(self, next_hop: Address | None, *hosts: str, within: float = 10) -> bool:
+        return all(
+            self.watches[host].wait_for(next_hop, within) is not None for host in hosts or (*SERVER_NAMES, ROUTER)
+        )
+
+    def close(self) -> None:
+        for announcer in self.announcers:
+            announcer.close()
+        for watch in self.watches.values():
+            watch.close()
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
+    with tempfile.TemporaryDirectory() as directory, Network(Path(directory)) as network:
+        yield network
+
+
+@pytest.fixture(params=["built-in", "bird"])
+def provider(network: Network, request: pytest.FixtureRequest) -> Iterator[Provider]:
+    provider = Provider(network, bird=request.param == "bird")
+    for daemon in (provider.fabric, *provider.servers.values()):
+        daemon.start()
+    yield provider
+    provider.close()
+
+
+def test_an_announced_prefix_reaches_the_kernels_of_all_route_servers_and_of_the_fabric(provider: Provider) -> None:
+    announcer = provider.announcer(HAPROXY1)
+    announcer.announce(PRIMARY)
+    assert provider.points_at(HAPROXY1.ipv6)
+    announcer.withdraw()
+    assert provider.points_at(None)
+
+
+def test_primary_beats_secondary_whichever_comes_first(provider: Provider) -> None:
+    one, two = provider.announcer(HAPROXY1), provider.announcer(HAPROXY2)
+    one.announce(SECONDARY)
+    assert provider.points_at(HAPROXY1.ipv6)
+    two.announce(PRIMARY)
+    assert provider.points_at(HAPROXY2.ipv6)
+    two.announce(SECONDARY, med=9)
+    one.announce(PRIMARY)
+    assert provider.points_at(HAPROXY1.ipv6)
+
+
+def test_origin_egp_beats_incomplete_and_igp_beats_both(provider: Provider) -> None:
+    one, two = provider.announcer(HAPROXY1), provider.announcer(HAPROXY2)
+    one.announce(PRIMARY)
+    assert provider.points_at(HAPROXY1.ipv6)
+    two.announce(PRIMARY, med=9, origin=Origin.EGP)
+    assert provider.points_at(HAPROXY2.ipv6)
+    one.announce(PRIMARY, med=99, origin=Origin.IGP)
+    assert provider.points_at(HAPROXY1.ipv6)
+
+
+def test_the_lower_med_wins_between_equal_ranks(provider: Provider) -> None:
+    one, two = provider.announcer(HAPROXY1), provider.announcer(HAPROXY2)
+    one.announce(PRIMARY, med=20)
+    assert provider.points_at(HAPROXY1.ipv6)
+    two.announce(PRIMARY, med=10)
+    assert provider.points_at(HAPROXY2.ipv6)
+    one.announce(PRIMARY, med=5)
+    assert provider.points_at(HAPROXY1.ipv6)
+
+
+def test_the_fabric_weighs_what_all_route_servers_say(provider: Provider) -> None:
+    secondary = provider.announcer(HAPROXY1, SERVER_NAMES[:3])
+    secondary.announce(SECONDARY)
+    assert provider.points_at(HAPROXY1.ipv6, "rs1", "rs2", "rs3", ROUTER)
+    primary = provider.announcer(HAPROXY2, ["rs4"])
+    primary.announce(PRIMARY)
+    assert provider.points_at(HAPROXY2.ipv6, "rs4", ROUTER)
+    assert provider.points_at(HAPROXY1.ipv6, "rs1", "rs2", "rs3")
+    primary.close()
+    assert provider.points_at(None, "rs4", within=5)
+    assert provider.points_at(HAPROXY1.ipv6, ROUTER, within=5)
+
+
+def test_a_route_server_that_dies_takes_its_routes_from_the_fabric_at_once_and_brings_them_back(
+    provider: Provider,
+) -> None:
+    provider.announcer(HAPROXY1, ["rs1"]).announce(PRIMARY)
+    provider.announcer(HAPROXY2, ["rs2"]).announce(SECONDARY)
+    assert provider.points_at(HAPROXY1.ipv6, ROUTER)
+    provider.servers["rs1"].kill()
+    assert provider.points_at(None, "rs1", within=5)
+    assert provider.points_at(HAPROXY2.ipv6, ROUTER, within=5)
+    provider.servers["rs1"].start()
+    provider.announcer(HAPROXY1, ["rs1"]).announce(PRIMARY)
+    assert provider.points_at(HAPROXY1.ipv6, ROUTER)
+
+
+def test_a_route_server_that_is_cut_stays_in_the_fabric_until_the_hold_time_ends(provider: Provider) -> None:
+    provider.announcer(HAPROXY1, ["rs1"]).announce(PRIMARY)
+    provider.announcer(HAPROXY2, ["rs2"]).announce(SECONDARY)
+    assert provider.points_at(HAPROXY1.ipv6, ROUTER)
+    cut_at = time.monotonic()
+    provider.network.cut("rs1")
+    moved_at = provider.watches[ROUTER].wait_for(HAPROXY2.ipv6, timeout=30)
+    assert moved_at
+    assert 5 < moved_at - cut_at < 15
+    provider.network.heal("rs1")
+    assert provider.points_at(HAPROXY1.ipv6, ROUTER, within=30)
+
+
+def test_a_stopped_route_server_leaves_no_route_in_its_kernel(provider: Provider) -> None:
+    provider.announcer(HAPROXY1, ["rs1"]).announce(PRIMARY)
+    assert provider.points_at(HAPROXY1.ipv6, "rs1")
+    provider.servers["rs1"].stop()
+    assert provider.servers["rs1"].wait() == 0
+    assert provider.points_at(None, "rs1", ROUTER)
+
+
+def answer(network: Network, node: Host) -> str:
+    assert node.ipv4
+    with network.inside(ROUTER):
+        connection = socket.create_connection((str(node.ipv4.ip), 80), timeout=5)
+    with connection, connection.makefile("rwb") as stream:
+        stream.write(b"GET / HTTP/1.0\r\n\r\n")
+        stream.flush()
+        return stream.read().decode()
+
+
+@pytest.mark.parametrize("service", [HAProxy, PlainService])
+def test_a_service_names_its_node_in_every_answer(network: Network, service: Callable[[Network, str], Daemon]) -> None:
+    for node in (HAPROXY1, HAPROXY2):
+        service(network, node.name).start()
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                said = answer(network, node)
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        head, _, body = said.partition("\r\n\r\n")
+        assert " 200 " in head.splitlines()[0]
+        assert body.strip() == node.name
+
+
+def test_a_daemon_is_paused_resumed_stopped_and_started_again(network: Network) -> None:
+    service = PlainService(network, "haproxy1")
+    service.start()
+    first = service.pid
+    service.pause()
+    assert state(first) == "T"
+    service.resume()
+    service.stop()
+    service.wait()
+    assert not service.running
+    service.start()
+    assert service.running
+    assert service.pid != first
+    service.kill()
+    assert not service.running
+
+
+def state(pid: int) -> str:
+    """As in ps: T is stopped. The signal takes effect in its own time."""
+    deadline = time.monotonic() + 5
+    while True:
+        found = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        if found == "T" or time.monotonic() > deadline:
+            return found
+        time.sleep(0.01)

@@ -1,0 +1,618 @@
+"""floatip with BIRD, FRR, GoBGP and ExaBGP, each as route server in a place of its own of one network.
+
+The ranks are announced by the core's own session on a plain socket, because a rank must stand still to be compared;
+all else by two daemons that elect. The last test prints the table of implementation and case.
+"""
+
+import itertools
+import os
+import select
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Network, IPv6Address, IPv6Interface
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from floatip.core.bgp.attributes import Attributes, Prefix
+from floatip.core.bgp.rank import Marks, Rank, med
+from floatip.core.bgp.session import Route, Session
+from floatip.core.events import Address, Close, Dial, Effect, SendBytes
+from floatip.core.settings import Speaker as SpeakerSettings
+from floatip.host.control import ControlError
+from floatip.lab.cast import Floatip
+from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, NODES, Host, Network
+from floatip.lab.speakers import Bird, ExaBgp, Frr, GoBgp, Rules, Speaker, Winners
+from floatip.providers import GENERIC_MARKS, LINODE_MARKS
+from tests.lab.interop_table import Table
+
+TIMEOUT = 20.0
+SPEAKERS: dict[str, type[Speaker]] = {"BIRD": Bird, "FRR": Frr, "GoBGP": GoBgp, "ExaBGP": ExaBgp}
+IPV6_ADDRESSES = (IPv6Interface("2001:db8:64::1/64"), IPv6Interface("2001:db8:56:100::1/56"))
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Which marks meet which rules."""
+
+    marks: Mapping[Rank, Marks]
+    rules: Rules
+
+    def __str__(self) -> str:
+        name = "ranks by communities" if self.rules.weighs_communities else "ranks without communities"
+        name += ", only path 65001" if self.rules.only_bare_path else ""
+        return name + (", multipath" if self.rules.multipath else "")
+
+
+LADDERS = [
+    Ladder(
+        LINODE_MARKS if communities else GENERIC_MARKS,
+        Rules(weighs_communities=communities, only_bare_path=only, multipath=multipath),
+    )
+    for communities, only, multipath in itertools.product((True, False), (False, True), (False, True))
+]
+PLAIN_LADDERS = [ladder for ladder in LADDERS if not ladder.rules.only_bare_path and not ladder.rules.multipath]
+
+SESSION = "session over IPv6"
+IPV4 = "IPv4 /32 with an IPv6 next hop"
+KERNEL = "IPv4 /32 and IPv6 in the kernel"
+IPV6 = "IPv6 /64 and /56"
+ROLE = "role change, no flap"
+RESTART = "peer killed and started"
+NOTIFICATION = "peer sends a NOTIFICATION"
+HOLD = "hold time 3"
+STOPS_READING = "peer stops reading for 8 s"
+MARKS = "marks of all ranks as sent"
+GTSM = "GTSM, both check"
+OUR_GTSM = "GTSM, only floatip checks"
+MD5 = "MD5"
+CASES = [SESSION, IPV4, IPV6, KERNEL, ROLE, RESTART, NOTIFICATION, HOLD, STOPS_READING, MARKS]
+CASES += [*map(str, LADDERS), MD5, GTSM, OUR_GTSM]
+
+UNTESTED: dict[tuple[str, str], str] = {}
+for name, speaker in SPEAKERS.items():
+    if not speaker.protocol:
+        UNTESTED[name, KERNEL] = "it installs nothing in the kernel by itself"
+    if not speaker.selects:
+        UNTESTED |= {(name, str(ladder)): "it chooses no best path" for ladder in LADDERS}
+UNTESTED["ExaBGP", GTSM] = "it checks the TTL of IPv4 only"
+
+
+def able(case: str) -> list[str]:
+    return [name for name in SPEAKERS if (name, case) not in UNTESTED]
+
+
+T = TypeVar("T")
+
+
+def settled(read: Callable[[], T], wanted: T, timeout: float = TIMEOUT) -> T:
+    """What `read` says once it is as wanted, or at the end of the time."""
+    deadline = time.monotonic() + timeout
+    while (found := read()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
+    with tempfile.TemporaryDirectory() as directory, Network(Path(directory)) as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[ExitStack]:
+    """What plays now. Each scene clears it first: they use the same hosts, and fixtures would stay to the end."""
+    with ExitStack() as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return Table(list(SPEAKERS), CASES, UNTESTED)
+
+
+def start_speakers(network: Network, stage: ExitStack, rules: Rules) -> dict[str, Speaker]:
+    stage.close()
+    speakers = {name: kind(network, f"rs{n}", rules) for n, (name, kind) in enumerate(SPEAKERS.items(), 1)}
+    for speaker in speakers.values():
+        speaker.start()
+        stage.callback(speaker.kill)
+        stage.callback(speaker.resume)
+    return speakers
+
+
+# Two daemons that elect
+
+
+class Scene:
+    """haproxy1 is the master while its trigger file is absent."""
+
+    def __init__(
+        self, network: Network, stage: ExitStack, rules: Rules, *, hold_time: int = 9, options: Sequence[str] = ("", "")
+    ) -> None:
+        """`options`: further lines of the nodes' `[bgp]`."""
+        self.network = network
+        self.speakers = start_speakers(network, stage, rules)
+        self.trigger = network.directory / "trigger"
+        lines = [f"hold_time = {hold_time}\n{option}" for option in options]
+        texts = [self._config(HAPROXY1, HAPROXY2, 150, lines[0]), self._config(HAPROXY2, HAPROXY1, 100, lines[1])]
+        self.nodes = {node.name: Floatip(network, node.name, text) for node, text in zip(NODES, texts, strict=True)}
+        for node in self.nodes.values():
+            node.start()
+            stage.callback(node.kill)
+        for node in self.nodes.values():
+            assert settled(partial(answers, node), True), node.log.read_text()
+
+    def _config(self, me: Host, other: Host, priority: int, bgp: str) -> str:
+        assert me.ipv4
+        assert other.ipv4
+        trigger = self.trigger if me is HAPROXY1 else f"{self.trigger}2"
+        addresses = [str(address) for address in (FLOATING, *IPV6_ADDRESSES)]
+        return f"""
+[linode]
+dcid = 6
+
+[bgp]
+{bgp}
+
+[[check]]
+name = "trigger"
+file = "{trigger}"
+
+[[instance]]
+name = "VI_1"
+addresses = {addresses}
+checks = ["trigger"]
+last_resort = true
+
+[instance.vrrp]
+interface = "eth0"
+vrid = 51
+version = 3
+advert_interval = 0.1
+priority = {priority}
+source = "{me.ipv4.ip}"
+peers = ["{other.ipv4.ip}"]
+"""
+
+    def session(self, node: str, implementation: str) -> dict[str, Any]:
+        peer = str(self.speakers[implementation].address)
+        sessions: list[dict[str, Any]] = self.nodes[node].status()["sessions"]
+        return next(session for session in sessions if session["peer"] == peer)
+
+    def times_established(self) -> dict[tuple[str, str], int]:
+        return {(n, i): self.session(n, i)["times_established"] for n in self.nodes for i in self.speakers}
+
+    def rank(self, node: str) -> Rank:
+        label: str = self.nodes[node].status()["instances"][0]["rank"]["value"]
+        return Rank[label.upper().replace("-", "_")]
+
+    def disagreement(self, implementation: str) -> str:
+        """Between what the nodes announce and what the peer has, or chose; empty: none."""
+        speaker = self.speakers[implementation]
+        ranks = {node: self.rank(node) for node in self.nodes}
+        wanted = {node: marks_of(LINODE_MARKS[rank]) for node, rank in ranks.items() if rank is not Rank.NONE}
+        heard = {heard.node: marks_as_heard(heard.attributes) for heard in speaker.routes(FLOATING.network)}
+        if heard != wanted:
+            return f"the peer has {heard}, announced is {wanted}"
+        best = max(ranks, key=lambda node: ranks[node])
+        if speaker.selects and (chosen := speaker.best(FLOATING.network)) != {best}:
+            return f"the peer chose {chosen}, best is {best} of {ranks}"
+        return ""
+
+    def change_roles(self, master: str) -> None:
+        if master == HAPROXY1.name:
+            self.trigger.unlink()
+        else:
+            self.trigger.touch()
+        assert settled(lambda: self.rank(master) >= Rank.ACTIVE, True), f"{master} did not become master"
+
+
+def answers(node: Floatip) -> bool:
+    try:
+        return bool(node.status())
+    except ControlError:
+        return False
+
+
+def marks_of(marks: Marks) -> tuple[Any, ...]:
+    return marks.origin, (65001,) * marks.path_length, marks.communities
+
+
+def marks_as_heard(attributes: Attributes) -> tuple[Any, ...]:
+    return attributes.origin, attributes.as_path, attributes.communities
+
+
+@pytest.fixture(scope="module")
+def scene(network: Network, stage: ExitStack) -> Scene:
+    return Scene(network, stage, Rules(multipath=True))
+
+
+@pytest.mark.parametrize("implementation", SPEAKERS)
+def test_both_nodes_have_a_session_over_ipv6(scene: Scene, table: Table, implementation: str) -> None:
+    with table.trial(implementation, SESSION):
+        speaker = scene.speakers[implementation]
+        assert settled(lambda: all(map(speaker.session_up, NODES)), True)
+        assert {scene.session(node, implementation)["state"] for node in scene.nodes} == {"established"}
+
+
+def heard_from(speaker: Speaker, prefix: Prefix) -> dict[str, str]:
+    return {heard.node: str(heard.attributes.next_hop) for heard in speaker.routes(prefix)}
+
+
+EVERY_NODE = {node.name: str(node.ipv6) for node in NODES}
+
+
+@pytest.mark.parametrize("implementation", SPEAKERS)
+def test_an_ipv4_address_arrives_with_the_ipv6_next_hop_of_its_node(
+    scene: Scene, table: Table, implementation: str
+) -> None:
+    with table.trial(implementation, IPV4):
+        speaker = scene.speakers[implementation]
+        assert settled(lambda: heard_from(speaker, FLOATING.network), EVERY_NODE) == EVERY_NODE
+
+
+@pytest.mark.parametrize("implementation", SPEAKERS)
+def test_ipv6_prefixes_arrive_as_64_and_56(scene: Scene, table: Table, implementation: str) -> None:
+    with table.trial(implementation, IPV6):
+        speaker = scene.speakers[implementation]
+        for address in IPV6_ADDRESSES:
+            assert settled(partial(heard_from, speaker, address.network), EVERY_NODE) == EVERY_NODE
+
+
+@pytest.mark.parametrize("implementation", able(KERNEL))
+def test_the_kernel_of_the_route_server_sends_the_traffic_to_the_master(
+    scene: Scene, table: Table, implementation: str
+) -> None:
+    with table.trial(implementation, KERNEL):
+        speaker = scene.speakers[implementation]
+        prefixes: list[Prefix] = [FLOATING.network, *(address.network for address in IPV6_ADDRESSES)]
+        for prefix in prefixes:
+            wanted: set[Address] = {HAPROXY1.ipv6}
+            assert settled(partial(speaker.kernel_next_hops, prefix), wanted) == wanted
+
+
+@pytest.mark.parametrize("implementation", SPEAKERS)
+def test_a_role_change_moves_the_route_and_no_session_flaps(scene: Scene, table: Table, implementation: str) -> None:
+    with table.trial(implementation, ROLE):
+        before = scene.times_established()
+        for master in (HAPROXY2.name, HAPROXY1.name):
+            scene.change_roles(master)
+            assert settled(lambda: scene.disagreement(implementation), "") == ""
+        assert scene.times_established() == before
+
+
+@pytest.mark.parametrize("implementation", SPEAKERS)
+def test_a_peer_that_was_killed_has_the_routes_again_and_the_others_notice_nothing(
+    scene: Scene, table: Table, implementation: str
+) -> None:
+    with table.trial(implementation, RESTART) as note:
+        before = scene.times_established()
+        began = time.monotonic()
+        scene.speakers[implementation].restart()
+        assert settled(lambda: scene.disagreement(implementation), "") == ""
+        note(f"{time.monotonic() - began:.1f} s")
+        after = {cell: n + (cell[1] == implementation) for cell, n in before.items()}
+        assert scene.times_established() == after
+
+
+CLOSES_WITH = {
+    "BIRD": "Cease: Administrative Reset",
+    "FRR": "Cease: Administrative Reset",
+    "GoBGP": "Cease: Administrative Shutdown",
+    "ExaBGP": "Cease: Administrative Reset",
+}
+
+
+@pytest.mark.parametrize("implementation", SPEAKERS)
+def test_a_notification_of_the_peer_is_named_and_the_session_comes_back(
+    scene: Scene, table: Table, implementation: str
+) -> None:
+    with table.trial(implementation, NOTIFICATION) as note:
+        node, speaker = scene.nodes[HAPROXY1.name], scene.speakers[implementation]
+        count = scene.session(HAPROXY1.name, implementation)["times_established"]
+        began = time.monotonic()
+        speaker.notify_close(HAPROXY1)
+        wanted = count + 1
+        assert settled(lambda: scene.session(HAPROXY1.name, implementation)["times_established"], wanted) == wanted
+        note(f"{time.monotonic() - began:.1f} s")
+        assert f"session {speaker.address} down: the peer sent {CLOSES_WITH[implementation]}" in node.log.read_text()
+        assert settled(lambda: scene.disagreement(implementation), "") == ""
+
+
+# A short and a long hold time
+
+
+@pytest.fixture(scope="module")
+def hasty_scene(network: Network, stage: ExitStack) -> Scene:
+    return Scene(network, stage, Rules(), hold_time=3)
+
+
+@pytest.mark.parametrize("implementation", SPEAKERS)
+def test_a_hold_time_of_three_seconds_is_kept_by_both_sides(
+    hasty_scene: Scene, table: Table, implementation: str
+) -> None:
+    scene, speaker = hasty_scene, hasty_scene.speakers[implementation]
+    with table.trial(implementation, HOLD) as note:
+        assert settled(lambda: scene.session(HAPROXY1.name, implementation)["for"] > 7, True)
+        session = scene.session(HAPROXY1.name, implementation)
+        assert (session["state"], session["hold_time"], session["times_established"]) == ("established", 3, 1)
+        network, began = scene.network, time.monotonic()
+        network.cut_pair(HAPROXY1.name, speaker.host)
+        assert settled(lambda: speaker.session_up(HAPROXY1), False) is False
+        took = time.monotonic() - began
+        network.heal_pair(HAPROXY1.name, speaker.host)
+        note(f"(cut: {took:.1f} s)")
+        assert 1.5 < took < 6
+        assert settled(lambda: speaker.session_up(HAPROXY1), True)
+
+
+@pytest.fixture(scope="module")
+def patient_scene(network: Network, stage: ExitStack) -> Scene:
+    return Scene(network, stage, Rules(), hold_time=30)
+
+
+@pytest.mark.parametrize("stopped", [("BIRD", "GoBGP"), ("FRR", "ExaBGP")], ids="+".join)
+def test_peers_that_stop_reading_disturb_nobody_and_are_told_the_latest_when_they_read_again(
+    patient_scene: Scene, table: Table, stopped: tuple[str, str]
+) -> None:
+    scene = patient_scene
+    with table.trial(stopped[0], STOPS_READING) as note, table.trial(stopped[1], STOPS_READING):
+        everybody = dict.fromkeys(SPEAKERS, "")
+        assert settled(lambda: {each: scene.disagreement(each) for each in SPEAKERS}, everybody) == everybody
+        count, memory = scene.times_established(), resident_memory(scene.nodes[HAPROXY1.name].pid)
+        for each in stopped:
+            scene.speakers[each].pause()
+        paused_at = time.monotonic()
+        others = {each: "" for each in SPEAKERS if each not in stopped}
+        for master in itertools.islice(itertools.cycle((HAPROXY2.name, HAPROXY1.name)), 3):
+            scene.change_roles(master)
+            assert settled(lambda: {each: scene.disagreement(each) for each in others}, others) == others
+        time.sleep(max(0, paused_at + 8 - time.monotonic()))
+        grown = resident_memory(scene.nodes[HAPROXY1.name].pid) - memory
+        for each in stopped:
+            scene.speakers[each].resume()
+        assert settled(lambda: {each: scene.disagreement(each) for each in SPEAKERS}, everybody) == everybody
+        assert scene.times_established() == count
+        assert grown < 1 << 20
+        scene.change_roles(HAPROXY1.name)
+        note(f"(RSS {grown / 1024:+.0f} KB)")
+
+
+def resident_memory(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# The ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    rank: Rank
+    level: int = 1
+
+
+BIDS = [
+    Bid(Rank.LAST_RESORT),
+    Bid(Rank.STANDBY),
+    Bid(Rank.ACTIVE),
+    Bid(Rank.TAKEOVER),
+    Bid(Rank.TAKEOVER_AGAIN, 2),
+    Bid(Rank.TAKEOVER_AGAIN, 3),
+]
+"""From worst to best."""
+TIE = IPv4Network("198.18.1.0/32")
+"""Announced alike by both nodes: what multipath shares, and a test that cannot see two winners would not notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """What each node bids for a prefix."""
+
+    prefix: IPv4Network
+    bids: Mapping[str, Bid]
+    priorities: Mapping[str, int]
+
+    def route(self, node: Host) -> Route:
+        assert node.ipv4
+        bid, priority = self.bids[node.name], self.priorities[node.name]
+        return Route(bid.rank, med(priority, node.ipv4.ip, bid.rank, bid.level))
+
+    def attributes(self, node: Host, marks: Mapping[Rank, Marks]) -> Attributes:
+        route = self.route(node)
+        mark = marks[route.rank]
+        return Attributes(node.ipv6, mark.origin, (65001,) * mark.path_length, route.med, mark.communities)
+
+    def won_by(self, chosen: Winners, ladder: Ladder) -> bool:
+        """Whether the right one was chosen, and nobody beside it."""
+        heard = [
+            node
+            for node, bid in self.bids.items()
+            if ladder.marks[bid.rank].path_length == 1 or not ladder.rules.only_bare_path
+        ]
+        best = max(heard, key=lambda node: (BIDS.index(self.bids[node]), self.priorities[node]), default=None)
+        return chosen.get(str(self.prefix), set()) == ({best} if best else set())
+
+
+def all_duels() -> Iterator[Duel]:
+    names = [node.name for node in NODES]
+    pairs = itertools.product(BIDS, BIDS, ((150, 100), (100, 150)))
+    for number, (*bids, priorities) in enumerate(pairs):
+        prefix = IPv4Network(f"198.18.0.{number}/32")
+        yield Duel(prefix, dict(zip(names, bids, strict=True)), dict(zip(names, priorities, strict=True)))
+
+
+DUELS = list(all_duels())
+
+
+class Announcer:
+    """The core's session on a plain socket."""
+
+    def __init__(self, network: Network, node: Host, peer: IPv6Address, marks: Mapping[Rank, Marks]) -> None:
+        assert node.ipv4
+        self._network = network
+        self._node = node
+        self._socket = socket.socket(socket.AF_INET6)
+        speaker = SpeakerSettings(65001, 65000, node.ipv4.ip, (peer,), marks, hold_time=30)
+        self.session = Session(peer, speaker, 0, time.monotonic())
+
+    def announce(self, routes: Mapping[Prefix, Route]) -> None:
+        self._perform(self.session.announce(routes, time.monotonic()))
+
+    def run_once(self) -> None:
+        self._perform(self.session.tick(time.monotonic()))
+        if self.session.is_connected and select.select([self._socket], [], [], 0)[0]:
+            try:
+                data = self._socket.recv(65536)
+            except ConnectionError:
+                data = b""
+            now = time.monotonic()
+            self._perform(self.session.received(data, now) if data else self.session.disconnected("closed", now))
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Dial():
+                    self._dial(effect)
+                case SendBytes():
+                    self._socket.sendall(effect.data)
+                    self._perform(self.session.writable())
+                case Close():
+                    self._socket.close()
+
+    def _dial(self, dial: Dial) -> None:
+        self._socket.close()
+        with self._network.inside(self._node.name):
+            self._socket = socket.socket(socket.AF_INET6)
+        self._socket.settimeout(dial.timeout)
+        try:
+            self._socket.connect((str(dial.peer), 179))
+        except OSError as error:
+            self._perform(self.session.disconnected(str(error), time.monotonic()))
+        else:
+            self._perform(self.session.connected(self._node.ipv6, time.monotonic()))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def run(announcers: Sequence[Announcer], true: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
+    deadline = time.monotonic() + timeout
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        for announcer in announcers:
+            announcer.run_once()
+        time.sleep(0.005)
+    return True
+
+
+class LadderScene:
+    def __init__(self, network: Network, stage: ExitStack, ladder: Ladder) -> None:
+        self.ladder = ladder
+        self.speakers = start_speakers(network, stage, ladder.rules)
+        self._announcers = []
+        for node in NODES:
+            routes: dict[Prefix, Route] = {duel.prefix: duel.route(node) for duel in DUELS}
+            routes[TIE] = Route(Rank.ACTIVE, 7)
+            for speaker in self.speakers.values():
+                self._announcers.append(Announcer(network, node, speaker.address, ladder.marks))
+                self._announcers[-1].announce(routes)
+                stage.callback(self._announcers[-1].close)
+        assert run(self._announcers, lambda: all(each.session.announced for each in self._announcers))
+
+
+@pytest.fixture(scope="module")
+def ladder_scene(network: Network, stage: ExitStack, request: pytest.FixtureRequest) -> LadderScene:
+    return LadderScene(network, stage, request.param)
+
+
+@pytest.mark.parametrize("ladder_scene", LADDERS, indirect=True, ids=str)
+@pytest.mark.parametrize("implementation", able(str(LADDERS[0])))
+def test_the_higher_rank_wins_and_between_equal_ranks_the_lower_med(
+    ladder_scene: LadderScene, table: Table, implementation: str
+) -> None:
+    ladder, speaker = ladder_scene.ladder, ladder_scene.speakers[implementation]
+    with table.trial(implementation, str(ladder)):
+
+        def mistakes() -> str:
+            chosen = speaker.winners()
+            wrong = (duel for duel in DUELS if not duel.won_by(chosen, ladder))
+            return "\n".join(f"{duel}: {chosen.get(str(duel.prefix))}" for duel in wrong)
+
+        assert settled(mistakes, "") == ""
+        assert len(speaker.best(TIE)) == (2 if ladder.rules.multipath else 1)
+
+
+@pytest.mark.parametrize("ladder_scene", PLAIN_LADDERS, indirect=True, ids=str)
+@pytest.mark.parametrize("implementation", SPEAKERS)
+def test_the_marks_of_every_rank_arrive_as_they_were_sent(
+    ladder_scene: LadderScene, table: Table, implementation: str
+) -> None:
+    with table.trial(implementation, MARKS):
+        speaker, marks = ladder_scene.speakers[implementation], ladder_scene.ladder.marks
+        for duel in DUELS:
+            if len(set(duel.bids.values())) == 1:
+                wanted = {node.name: duel.attributes(node, marks) for node in NODES}
+                assert settled(partial(attributes_at, speaker, duel.prefix), wanted) == wanted
+
+
+def attributes_at(speaker: Speaker, prefix: Prefix) -> dict[str, Attributes]:
+    return {heard.node: heard.attributes for heard in speaker.routes(prefix)}
+
+
+# What guards the TCP connection
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """How the peers guard their sessions, and the options of the node that passes and of the one that does not."""
+
+    case: str
+    rules: Rules
+    good: str
+    bad: str
+
+
+GUARDS = [
+    Guard(MD5, Rules(password="lab-secret"), 'md5 = "lab-secret"', 'md5 = "lab-mistake"'),
+    # The router between the hosts takes one off each TTL.
+    Guard(GTSM, Rules(max_hops=2), "min_ttl = 254", "multihop_ttl = 16"),
+    Guard(OUR_GTSM, Rules(), "", "min_ttl = 254"),
+]
+
+
+@pytest.fixture(scope="module")
+def guarded_scene(network: Network, stage: ExitStack, request: pytest.FixtureRequest) -> Scene:
+    guard: Guard = request.param
+    return Scene(network, stage, guard.rules, options=(guard.good, guard.bad))
+
+
+@pytest.mark.parametrize(
+    ("guarded_scene", "case", "implementation"),
+    [(guard, guard.case, name) for guard in GUARDS for name in able(guard.case)],
+    indirect=["guarded_scene"],
+    ids=[f"{guard.case}-{name}" for guard in GUARDS for name in able(guard.case)],
+)
+def test_a_guarded_session_comes_up_with_the_right_options_and_not_with_others(
+    guarded_scene: Scene, table: Table, case: str, implementation: str
+) -> None:
+    with table.trial(implementation, case):
+        speaker = guarded_scene.speakers[implementation]
+        assert settled(lambda: speaker.session_up(HAPROXY1), True)
+        time.sleep(2)
+        assert not speaker.session_up(HAPROXY2)
+        assert guarded_scene.session(HAPROXY2.name, implementation)["times_established"] == 0
+
+
+def test_every_case_was_tried_or_says_why_not(table: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{table}")
+    assert not table.holes

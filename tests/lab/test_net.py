@@ -1,0 +1,214 @@
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from pathlib import Path
+
+import pytest
+
+from floatip.lab.net import (
+    FLOATING,
+    HAPROXY1,
+    HAPROXY2,
+    HOSTS,
+    NODES,
+    OBSERVER,
+    ROUTE_SERVERS,
+    ROUTER,
+    ROUTER_MAC,
+    Network,
+    RouteWatch,
+)
+
+KEEPER = """
+import sys, time
+from pathlib import Path
+from floatip.lab.net import Network, enter
+enter([sys.executable, *sys.argv])
+with Network(Path("/run")) as network:
+    network.run("haproxy1", ["sleep", "MARKER"])
+    print(network.shell_hint("haproxy1"), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[Network]:
+    assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
+    with tempfile.TemporaryDirectory() as directory, Network(Path(directory)) as network:
+        yield network
+
+
+@pytest.fixture
+def network(built: Network) -> Iterator[Network]:
+    yield built
+    built.heal_all()
+
+
+def output(network: Network, host: str, *argv: str) -> str:
+    return finished(network, host, *argv).stdout
+
+
+def succeeds(network: Network, host: str, *argv: str) -> bool:
+    return finished(network, host, *argv).returncode == 0
+
+
+def finished(network: Network, host: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    with network.run(host, argv) as process:
+        said, _ = process.communicate()
+    return subprocess.CompletedProcess(argv, process.returncode, said.decode())
+
+
+def reaches(network: Network, host: str, address: object) -> bool:
+    return succeeds(network, host, "ping", "-q", "-c3", "-i0.05", "-W0.5", str(address))
+
+
+def has_carrier(network: Network, host: str, interface: str) -> bool:
+    return "LOWER_UP" in output(network, host, "ip", "-br", "link", "show", interface)
+
+
+def test_the_whole_network_is_built_in_two_seconds(tmp_path: Path) -> None:
+    started_at = time.monotonic()
+    with Network(tmp_path):
+        assert time.monotonic() - started_at < 2
+
+
+def test_the_observer_reaches_both_nodes_and_the_nodes_reach_all_route_servers(network: Network) -> None:
+    assert all(reaches(network, OBSERVER.name, address) for node in NODES for address in node.addresses)
+    assert all(reaches(network, node.name, server.ipv6) for node in NODES for server in ROUTE_SERVERS)
+
+
+def test_the_router_answers_arp_for_the_floating_ip_even_while_nobody_announces_it(network: Network) -> None:
+    assert not reaches(network, OBSERVER.name, FLOATING.ip)
+    assert ROUTER_MAC in output(network, OBSERVER.name, "ip", "neigh", "show", str(FLOATING.ip))
+
+
+def test_traffic_follows_the_routers_table_and_nothing_else(network: Network) -> None:
+    for node in NODES:
+        assert succeeds(network, node.name, "ip", "address", "add", str(FLOATING), "dev", "lo")
+    assert not reaches(network, OBSERVER.name, FLOATING.ip)
+    for node, other in (NODES, NODES[::-1]):
+        point = ["ip", "route", "replace", str(FLOATING), "via", "inet6", str(node.ipv6), "dev", node.name]
+        assert succeeds(network, ROUTER, *point)
+        network.cut(other.name)
+        assert reaches(network, OBSERVER.name, FLOATING.ip)
+        network.heal(other.name)
+    assert succeeds(network, ROUTER, "ip", "route", "del", str(FLOATING))
+
+
+@pytest.mark.parametrize("host", ["haproxy1", "rs1"])
+def test_a_cut_host_neither_sends_nor_receives_and_keeps_its_carrier(network: Network, host: str) -> None:
+    address = next(each.ipv6 for each in HOSTS if each.name == host)
+    other = HAPROXY2 if host == HAPROXY1.name else HAPROXY1
+    assert reaches(network, other.name, address)
+
+    network.cut(host)
+
+    counted = packets(network, host)
+    assert not reaches(network, other.name, address)
+    assert not reaches(network, host, other.ipv6)
+    assert packets(network, host) == counted
+    assert has_carrier(network, host, "eth0")
+    assert has_carrier(network, ROUTER, host)
+
+    network.heal(host)
+    assert reaches(network, other.name, address)
+
+
+def packets(network: Network, host: str) -> int:
+    """How many IPv6 packets the host has got."""
+    with network.inside(host):
+        lines = Path("/proc/thread-self/net/snmp6").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Ip6InReceives"))
+
+
+def test_a_cut_pair_loses_each_other_and_no_one_else(network: Network) -> None:
+    network.cut_pair("haproxy2", "rs2")
+    assert not reaches(network, "haproxy2", ROUTE_SERVERS[1].ipv6)
+    assert not reaches(network, "rs2", HAPROXY2.ipv6)
+    assert reaches(network, "haproxy2", ROUTE_SERVERS[0].ipv6)
+    assert reaches(network, "haproxy1", ROUTE_SERVERS[1].ipv6)
+    network.heal_pair("rs2", "haproxy2")
+    assert reaches(network, "haproxy2", ROUTE_SERVERS[1].ipv6)
+
+
+def test_cut_vrrp_drops_adverts_between_the_nodes_and_nothing_else(network: Network) -> None:
+    assert hears_an_advert(network)
+    network.cut_vrrp()
+    assert not hears_an_advert(network)
+    assert reaches(network, "haproxy1", "192.168.143.241")
+    network.heal_vrrp()
+    assert hears_an_advert(network)
+
+
+def hears_an_advert(network: Network) -> bool:
+    with network.inside("haproxy2"):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_RAW, 112)
+    with network.inside("haproxy1"):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, 112)
+    with receiver, sender:
+        receiver.settimeout(0.5)
+        sender.sendto(b"an advert", ("192.168.143.241", 0))
+        try:
+            return receiver.recv(100).endswith(b"an advert")
+        except TimeoutError:
+            return False
+
+
+def test_a_watch_tells_each_next_hop_and_when(network: Network) -> None:
+    def route(*argv: str) -> None:
+        assert succeeds(network, "rs1", "ip", "route", *argv)
+
+    with RouteWatch(network, "rs1", str(FLOATING)) as watch:
+        started_at = time.monotonic()
+        for node in NODES:
+            route("replace", str(FLOATING), "via", "inet6", str(node.ipv6), "dev", "eth0")
+            assert watch.wait_for(node.ipv6, timeout=5)
+        with RouteWatch(network, "rs1", str(FLOATING)) as late:
+            assert late.next_hop == HAPROXY2.ipv6
+        route("del", str(FLOATING))
+        gone_at = watch.wait_for(None, timeout=5)
+        assert gone_at
+        assert started_at <= gone_at <= time.monotonic()
+        assert [move.next_hop for move in watch.moves] == [None, HAPROXY1.ipv6, HAPROXY2.ipv6, None]
+        assert watch.wait_for(IPv6Address("2001:db8::1"), timeout=0.01) is None
+
+
+def test_everything_disappears_when_the_lab_is_killed() -> None:
+    marker = f"600.{os.getpid()}"
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(KEEPER.replace("MARKER", marker))
+        file.flush()
+        lab = subprocess.Popen([sys.executable, file.name], stdout=subprocess.PIPE, text=True)
+        try:
+            assert lab.stdout
+            hint = lab.stdout.readline()
+            argv = hint.partition(": ")[2].split()
+            seen = subprocess.run(
+                [*argv, "-c", "ip -br address; ls -A /run"], capture_output=True, text=True, check=True
+            )
+            assert "192.168.143.227/17" in seen.stdout
+            assert [line for line in seen.stdout.splitlines() if "eth0" not in line and "lo " not in line] == []
+            assert processes_with(marker)
+        finally:
+            lab.kill()
+            lab.communicate()
+        deadline = time.monotonic() + 10
+        while processes_with(marker) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not processes_with(marker)
+
+
+def processes_with(argument: str) -> list[Path]:
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if argument.encode() in each.read_bytes().split(b"\0"):
+                found.append(each)
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,334 @@
+"""The observer against services on loopback that answer, refuse, reset and hang."""
+
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from floatip.lab.observer import observe
+from floatip.lab.summary import Probe, Summary
+
+Behaviour = Callable[[socket.socket], None]
+
+
+class Named:
+    """Says its name over HTTP, and closes first."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(f"HTTP/1.0 200 OK\r\n\r\n{self.name}\n".encode())
+        connection.close()
+
+
+def banner(connection: socket.socket) -> None:
+    connection.sendall(b"haproxy1 ready\r\n")
+    connection.close()
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def hang(connection: socket.socket) -> None:
+    """Accepts and says nothing."""
+
+
+def keep_open(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX-Node: haproxy1\r\n\r\n")
+
+
+def haltingly(connection: socket.socket) -> None:
+    connection.recv(4096)
+    for part in (b"HTTP/1.0 200 ", b"OK\r\n\r\nhap", b"roxy1"):
+        connection.sendall(part)
+        time.sleep(0.05)
+    connection.close()
+
+
+@contextmanager
+def service(behaviour: Behaviour, host: str = "127.0.0.1") -> Iterator[int]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, 0), family=family, backlog=1024)
+    accepted: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            accepted.append(connection)
+            try:
+                behaviour(connection)
+            except OSError:
+                connection.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for open_socket in (listener, *accepted):
+            open_socket.close()
+
+
+@contextmanager
+def refusing_port() -> Iterator[int]:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def started(address: str = "127.0.0.1", **arguments: Any) -> subprocess.Popen[str]:
+    call = f"import sys; from floatip.lab.observer import observe; sys.exit(observe({address!r}, **{arguments!r}))"
+    return subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, text=True)
+
+
+def observed(address: str = "127.0.0.1", **arguments: Any) -> tuple[int, list[dict[str, Any]]]:
+    with started(address, **arguments, as_json=True, probes=True) as process:
+        out, _ = process.communicate(timeout=60)
+    return process.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+def probes_in(lines: list[dict[str, Any]]) -> list[Probe]:
+    return [Probe.from_json(line) for line in lines if line["event"] == "probe"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_every_probe_to_a_healthy_service_is_answered_by_name(address: str) -> None:
+    with service(Named("haproxy1"), address) as port:
+        code, lines = observed(address, port=port, interval=0.02, count=20)
+    summary = lines[-1]
+    assert code == 0
+    assert summary["sent"] == {"echo": 20, "request": 20}
+    assert summary["lost"] == {"echo": 0, "request": 0}
+    assert summary["answered"] == {"haproxy1": 20}
+
+
+def test_the_json_stream_adds_up_to_its_own_summary() -> None:
+    node = Named("haproxy1")
+    with service(node) as port, started(port=port, interval=0.01, count=100, as_json=True, probes=True) as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(60)]
+        node.name = "haproxy2"
+        lines += [json.loads(line) for line in process.stdout]
+    assert lines[0]["event"] == "start"
+    assert lines[-1]["event"] == "summary"
+    summary = Summary.from_probes(probes_in(lines))
+    moves = [(move.source, move.destination) for move in summary.moves()]
+    assert moves == [("haproxy1", "haproxy2")]
+    assert [(line["from"], line["to"]) for line in lines if line["event"] == "move"] == moves
+    assert {key: lines[-1][key] for key in ("sent", "lost", "answered")} == {
+        key: summary.to_json()[key] for key in ("sent", "lost", "answered")
+    }
+    moved_at = summary.moves()[0].at
+    assert summary.answered_by("haproxy1", after=moved_at) == []
+
+
+def test_single_probes_are_not_printed_unless_asked_for() -> None:
+    with service(Named("haproxy1")) as port, started(port=port, interval=0.01, count=5, as_json=True) as process:
+        out, _ = process.communicate(timeout=60)
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["start", "summary"]
+
+
+@pytest.mark.parametrize(("behaviour", "error"), [(reset, "reset"), (hang, "timed out")])
+def test_a_request_that_is_not_answered_is_lost_though_echoes_are_fine(behaviour: Behaviour, error: str) -> None:
+    with service(behaviour) as port:
+        code, lines = observed(port=port, interval=0.02, count=10, timeout=0.5)
+    assert code == 1
+    assert lines[-1]["lost"] == {"echo": 0, "request": 10}
+    assert lines[-1]["errors"]["request"] == {error: 10}
+
+
+def test_a_refused_connection_is_lost_at_once() -> None:
+    with refusing_port() as port:
+        begun_at = time.monotonic()
+        code, lines = observed(port=port, interval=0.02, count=10, timeout=60)
+    assert code == 1
+    assert lines[-1]["errors"]["request"] == {"refused": 10}
+    assert time.monotonic() - begun_at < 30
+
+
+def test_a_service_that_keeps_the_connection_open_has_answered() -> None:
+    with service(keep_open) as port:
+        code, lines = observed(port=port, interval=0.02, count=10, timeout=0.5)
+    assert (code, lines[-1]["answered"]) == (0, {"haproxy1": 10})
+
+
+def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
+    with service(haltingly) as port:
+        code, lines = observed(port=port, interval=0.2, count=3, timeout=30)
+    assert (code, lines[-1]["answered"]) == (0, {"haproxy1": 3})
+
+
+def test_a_tcp_service_is_known_by_its_first_line() -> None:
+    with service(banner) as port:
+        _, lines = observed(port=port, interval=0.02, count=10, request="tcp")
+    assert lines[-1]["answered"] == {"haproxy1 ready": 10}
+
+
+def test_without_requests_only_echoes_are_sent() -> None:
+    code, lines = observed(interval=0.02, count=10, request="none")
+    assert (code, lines[-1]["sent"]) == (0, {"echo": 10, "request": 0})
+
+
+def observed_in_namespace(preparation: str, call: str) -> Summary:
+    """As root of a user and a network namespace of its own."""
+    script = f'ip link set lo up\n{preparation}\n"$0" -c "from floatip.lab.observer import observe; {call}"\nwait'
+    command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-ec", script, sys.executable]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.stderr == ""
+    return Summary.from_probes(probes_in([json.loads(line) for line in process.stdout.splitlines()]))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize(
+    "permission", ["echo 0 0 > /proc/sys/net/ipv4/ping_group_range", ""], ids=["ping socket", "raw socket"]
+)
+def test_echoes_are_answered_on_each_kind_of_socket(address: str, permission: str) -> None:
+    summary = observed_in_namespace(
+        permission,
+        f"observe('{address}', interval=0.02, count=10, request='none', as_json=True, probes=True)",
+    )
+    assert (summary.sent("echo"), summary.lost("echo")) == (10, 0)
+
+
+def test_an_address_that_goes_and_comes_back_leaves_one_window() -> None:
+    add, delete = (f"ip address {verb} 192.0.2.1/32 dev lo" for verb in ("add", "delete"))
+    summary = observed_in_namespace(
+        f"{add}; (sleep 0.8; {delete}; sleep 0.4; {add}) &",
+        "observe('192.0.2.1', port=9, interval=0.02, duration=2, request='tcp', as_json=True, probes=True)",
+    )
+    (window,) = summary.windows("echo")
+    assert 300 < window.ms < 1500
+    assert summary.errors("echo") == {"network is unreachable": window.lost}
+    assert set(summary.errors("request")) == {"refused", "network is unreachable"}
+
+
+def test_no_slot_is_missing_at_2_ms() -> None:
+    seconds, interval = 4, 0.002
+    slots = round(seconds / interval)
+    with service(Named("haproxy1")) as port:
+        _, lines = observed(port=port, interval=interval, duration=seconds, timeout=5)
+    start, summary = lines[0], Summary.from_probes(probes_in(lines))
+    for kind in ("echo", "request"):
+        sent = summary.of(kind)
+        rate = (len(sent) - 1) / (sent[-1].at - sent[0].at)
+        print(f"{kind}: {len(sent)} sent, {rate:.1f} a second, late at most {summary.late_max * 1000:.2f} ms")
+        assert [round((probe.at - probe.late - start["at"]) / interval) for probe in sent] == list(range(slots))
+        assert rate > 0.5 / interval
+    assert (summary.lost("echo"), summary.lost("request")) == (0, 0)
+
+
+def test_a_paused_observer_sends_the_missed_slots_and_owns_up_to_being_late() -> None:
+    with service(Named("haproxy1")) as port:
+        arguments: dict[str, Any] = {"port": port, "interval": 0.01, "count": 150, "timeout": 30}
+        with started(**arguments, as_json=True, probes=True) as process:
+            assert process.stdout is not None
+            lines = [json.loads(process.stdout.readline()) for _ in range(20)]
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGCONT)
+            lines += [json.loads(line) for line in process.stdout]
+    assert lines[-1]["sent"] == {"echo": 150, "request": 150}
+    assert lines[-1]["lost"] == {"echo": 0, "request": 0}
+    assert lines[-1]["late_max_ms"] > 400
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_the_summary(number: signal.Signals) -> None:
+    with service(Named("haproxy1")) as port, started(port=port, interval=0.02, as_json=True, probes=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(20)]
+        process.send_signal(number)
+        lines += process.stdout.readlines()
+    summary = json.loads(lines[-1])
+    assert process.returncode == 0
+    assert summary["event"] == "summary"
+    assert summary["sent"]["echo"] == summary["sent"]["request"]
+    assert sum(summary["sent"].values()) == len(lines) - 2
+
+
+def test_a_second_signal_does_not_wait_for_a_service_that_hangs() -> None:
+    with service(hang) as port, started(port=port, interval=0.02, timeout=60, as_json=True, probes=True) as process:
+        assert process.stdout is not None
+        for _ in range(10):
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+        last = process.stdout.readlines()[-1]
+    assert json.loads(last)["event"] == "summary"
+
+
+def test_a_person_sees_a_line_a_second_the_move_and_the_summary() -> None:
+    node = Named("haproxy1")
+    with service(node) as port, started(port=port, interval=0.1, duration=2.5) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        node.name = "haproxy2"
+        lines += process.stdout.readlines()
+    out = "".join(lines)
+    assert out.isascii()
+    assert "haproxy1 |..........| lost 0 echoes, 0 requests\n" in lines[1]
+    assert " moved haproxy1 -> haproxy2\n" in out
+    assert "echoes     25 sent, 0 lost" in out
+    assert "requests   25 sent, 0 lost" in out
+    assert "answered   haproxy1 " in out
+
+
+def test_losses_are_marked_in_the_strip_and_listed_with_their_reason() -> None:
+    with refusing_port() as port, started(port=port, interval=0.1, duration=1) as process:
+        out, _ = process.communicate(timeout=60)
+    assert "- |xxxxxxxxxx| lost 0 echoes, 10 requests (refused)" in out
+    assert "requests   10 sent, 10 lost (10 refused)" in out
+    assert "  10 lost from " in out
+
+
+@pytest.mark.parametrize(
+    ("address", "arguments", "what"),
+    [
+        ("haproxy1.example", {}, "haproxy1.example is not an IP address"),
+        ("192.0.2.1/32", {}, "192.0.2.1/32 is not an IP address"),
+        ("192.0.2.1", {"interval": 0.001}, "interval 0.001 s is too short"),
+        ("192.0.2.1", {"timeout": 0}, "timeout 0 s is out of range"),
+        ("192.0.2.1", {"port": 65536}, "port 65536 does not exist"),
+        ("192.0.2.1", {"path": "/ HTTP/1.1\r\nX: y"}, "is not a path"),
+    ],
+)
+def test_what_cannot_be_observed_is_refused_with_a_hint(
+    address: str, arguments: dict[str, Any], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert observe(address, **arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert what in err
+    assert "\nhint: " in err
+
+
+def test_without_permission_for_icmp_the_way_out_is_named() -> None:
+    """As nobody, in a network namespace whose ping_group_range still is the kernel's: empty."""
+    call = 'import sys; from floatip.lab.observer import observe; sys.exit(observe("127.0.0.1", count=1))'
+    command = ["unshare", "--user", "--net", sys.executable, "-c", call]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 2
+    assert "no permission to send ICMP echoes" in process.stderr
+    assert "net.ipv4.ping_group_range" in process.stderr

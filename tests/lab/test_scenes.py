@@ -1,0 +1,29 @@
+"""Every scene once on real daemons, as `floatip lab` plays it; its findings are the judgement and are printed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from floatip.lab.scenes import SCENES
+
+PLAYS = [
+    *[(scene,) for scene in SCENES],
+    *[(scene, "--route-server", "bird") for scene in ("check", "stop", "kill", "return", "rs-cut", "rs-restart")],
+    ("crash", "--hold-time", "90"),
+    ("crash-again", "--hold-time", "90", "--route-server", "bird"),
+    ("crash", "--advert-interval", "0.1"),
+]
+
+
+@pytest.mark.parametrize("arguments", PLAYS, ids=" ".join)
+def test_the_scene_goes_as_expected(arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "floatip", "lab", *arguments, "--json"]
+    played = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert played.stdout, f"the lab did not play: {played.stderr}"
+    (result,) = json.loads(played.stdout)
+    findings = [f"{'ok ' if finding['holds'] else 'NOT'} {finding['text']}" for finding in result["findings"]]
+    print(f"\n{' '.join(arguments)}:", *findings, sep="\n  ")
+    assert result["holds"], "\n".join([*findings, *map(str, result["timeline"]), played.stderr])
+    assert played.returncode == 0
