@@ -1,0 +1,182 @@
+"""What must never be seen in the simulated world, whatever happens in it, and what must be seen when it is whole again.
+
+Nearly all of it has one form: a condition that must not last longer than so long. The judges look at what the world
+shows (kernel, bytes sent, roles, where the network points), not at what a node says of itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from floatip.core.bgp.rank import Rank
+from floatip.core.settings import Vrrp
+from tests.sim.world import FLOATING, Fault, Machine, Outage, Power, World
+
+MOMENT = 0.02
+"""Latencies and the kernel's answers, several of each."""
+PUT_BACK = 0.05
+UPDATES = 3
+RESTARTS = {"crash", "kill", "stop"}
+AWAY = RESTARTS | {"hang", "freeze", "cut", "sick", "hanging"}
+
+
+@dataclass(slots=True)
+class Spell:
+    """A condition that may hold for `limit` seconds at a time."""
+
+    what: str
+    holds: Callable[[], bool]
+    limit: float
+    since: float = inf
+
+
+class Judges:
+    """Watches a world from the moment that it is made; `violations` says what was seen, with its time."""
+
+    def __init__(self, world: World, *, fall: int = 1) -> None:
+        self.world = world
+        self.violations: list[str] = []
+        self._verdict = fall + MOMENT  # checks run each second; one that hangs takes a second more each time
+        self._spells: list[Spell] = []
+        for node in world.nodes.values():
+            self._never_for(
+                PUT_BACK + MOMENT, f"{node.name} announces what it does not hold", _announces_without_address, node
+            )
+            self._never_for(
+                2 * self._verdict, f"{node.name} is sick and announces above last-resort", _announces_though_sick, node
+            )
+        nodes = list(world.nodes.values())
+        for index, one in enumerate(nodes):
+            for other in nodes[index + 1 :]:
+                spell = Spell(
+                    f"{one.name} and {other.name} hear each other and both are master",
+                    lambda one=one, other=other: self._both_masters(one, other),  # type: ignore[misc]
+                    world.advert_interval + MOMENT,
+                )
+                self._spells.append(spell)
+        skew = max(256 - _priority(each) for each in nodes) / 256
+        self._spells.append(Spell("the master has stopped and nobody has followed", self._is_orphaned, skew + MOMENT))
+        world.watchers.append(self._watch)
+
+    def _never_for(self, limit: float, what: str, condition: Callable[[Machine], bool], node: Machine) -> None:
+        self._spells.append(Spell(what, lambda: condition(node), limit))
+
+    def _watch(self) -> None:
+        now = self.world.now
+        for spell in self._spells:
+            if now - spell.since > spell.limit:
+                self.violations.append(f"{spell.since:.3f}: {spell.what} for more than {spell.limit:.2f} s")
+                spell.since = inf
+            if not spell.holds():
+                spell.since = inf
+            elif spell.since == inf:
+                spell.since = now
+
+    def _both_masters(self, one: Machine, other: Machine) -> bool:
+        if one.role != "master" or other.role != "master":
+            return False
+        world = self.world
+        connected = not (one.cut or other.cut or world.loss or frozenset((one.name, other.name)) in world.split)
+        return connected and one.power is Power.RUNNING and other.power is Power.RUNNING
+
+    def _is_orphaned(self) -> bool:
+        """The last thing that happened is a planned stop of the master, and a backup has heard it."""
+        world = self.world
+        last = world.faults[-1] if world.faults else None
+        if last is None or last.kind != "stop" or last.rank < Rank.ACTIVE or world.masters or world.loss or world.split:
+            return False
+        if any(last.at < each.until < inf for each in world.faults):
+            return False
+        return any(each.role == "backup" and last.at - each.able_since > world.grace for each in world.nodes.values())
+
+    # After the run
+
+    def judge_outages(self) -> list[tuple[str, float]]:
+        """Needless outages by the kind of the fault that began last before each, for the statistics."""
+        found = []
+        for outage in self.world.needless():
+            faults = [each for each in self.world.faults if each.at <= outage.at + MOMENT]
+            spent = outage.until - outage.at
+            found.append((faults[-1].kind if faults else "start", spent))
+            if spent > (bound := self._bound(outage)):
+                self.violations.append(f"{outage.at:.3f}: outage of {spent:.3f} s, at most {bound:.3f} s are due")
+        return found
+
+    def _bound(self, outage: Outage) -> float:
+        """What the faults in play may cost, together: a second fault may start the clock of the first again."""
+        world = self.world
+        wake = world.grace + world.slowest_takeover
+        in_play = [each for each in world.faults if each.at <= outage.until and each.until + wake >= outage.at]
+        kinds = {each.kind for each in in_play}
+        hold_time = world.hold_time + MOMENT
+        bound = MOMENT
+        for fault in in_play:
+            match fault.kind:
+                # Nodes that do not hear each other may be master at one rank: then a dead one's route has nothing
+                # above it, and ends with the hold time.
+                case "crash" | "freeze" | "cut" if kinds & {"split", "loss"} or self._is_miscounted(fault):
+                    bound += hold_time
+                case "crash" | "freeze" | "cut":
+                    bound += world.slowest_takeover + 0.1
+                # Who came back and was refused by the route servers cannot withdraw what its former life left there.
+                case "stop" if fault.rank is Rank.NONE:
+                    bound += hold_time
+                case "sick":
+                    bound += self._verdict
+                case "hanging":
+                    bound += 2 * self._verdict
+                # The fabric still hears a route server that no node reaches, whose stale routes may be the best.
+                case "rs-cut" if len(in_play) > 1:
+                    bound += hold_time
+        return bound
+
+    def _is_miscounted(self, fault: Fault) -> bool:
+        """Whether the nodes may disagree over how many masterships came in a row: who was away knows of fewer, or of
+        some that nobody else saw, and who has just restarted knows of none."""
+        absences = [each for each in self.world.faults if each.kind in AWAY and each.at < fault.at]
+        if fault.rank is Rank.TAKEOVER_AGAIN:
+            return any(each.until + 2 * self.world.settle_time >= fault.at for each in absences)
+        restarts = [each for each in absences if each.kind in RESTARTS and each.node != fault.node]
+        return fault.rank is Rank.TAKEOVER and any(
+            each.until + self.world.slowest_takeover >= fault.at for each in restarts
+        )
+
+    def judge_churn(self) -> None:
+        echo = self.world.settle_time + self.world.slowest_takeover + 2 * self._verdict
+        for at, node, count in self.world.churn:
+            # Each fault and each mending starts the count again, but what others set off may still come, and the
+            # verdict over a check that hung, or over being cut off, may fall after the mending.
+            in_play = [each for each in self.world.faults if each.at < at < each.until + echo]
+            others = in_play if in_play and in_play[-1].kind in ("hanging", "cut") else in_play[:-1]
+            if count > UPDATES + len(others):
+                self.violations.append(f"{at:.3f}: UPDATE number {count} of {node} to one route server after one fault")
+
+    def judge_end(self, incumbent: str, *, preempt: bool) -> None:
+        """All is mended and time has passed."""
+        world = self.world
+        masters = world.masters
+        highest = max(map(_priority, world.nodes.values()))
+        successors = [each.name for each in world.nodes.values() if _priority(each) == highest]
+        if not preempt and incumbent:
+            successors = [incumbent]
+        if len(masters) != 1 or (masters[0] not in successors and (preempt or incumbent)):
+            self.violations.append(f"at the end the masters are {masters}, not one of {successors}")
+        if len(world.pointers()) != 1 or not world.serving:
+            self.violations.append(f"at the end the route servers point at {sorted(world.pointers())}")
+        for each in world.nodes.values():
+            if FLOATING not in each.kernel:
+                self.violations.append(f"at the end {each.name} does not hold the address")
+
+
+def _announces_without_address(node: Machine) -> bool:
+    return bool(node.told) and FLOATING not in node.kernel and node.power is Power.RUNNING
+
+
+def _announces_though_sick(node: Machine) -> bool:
+    return node.service != "ok" and node.power is Power.RUNNING and node.rank > Rank.LAST_RESORT
+
+
+def _priority(node: Machine) -> int:
+    election = node.config.instances[0].election
+    assert isinstance(election, Vrrp)
+    return election.priority

@@ -1,0 +1,126 @@
+"""Plants bugs in the core, one at a time, and shows that the stories or some hundred storms find each.
+
+    python -m tests.sim.mutants [--storms 300]
+
+A bug is one replacement in a copy of the package; a text that is not there exactly once fails, so that the list
+cannot rot in silence.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import floatip
+
+PACKAGE = Path(floatip.__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    bug: str
+    file: str
+    old: str
+    new: str
+
+
+ROUTER, SESSION, DECISION = "core/vrrp/router.py", "core/bgp/session.py", "core/decision.py"
+NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
+MUTANTS = (
+    Mutant(
+        "a backup ignores adverts",
+        ROUTER,
+        "return effects + self._receive_as_backup(",
+        "return effects + [] and self._receive_as_backup(",
+    ),
+    Mutant("the skew time is forgotten", ROUTER, "return (256 - self.config.priority) / 256 *", "return 0 *"),
+    Mutant(
+        "master-down is twice as long", ROUTER, "return 3 * self._master_interval", "return 6 * self._master_interval"
+    ),
+    Mutant("a planned stop says nothing", ROUTER, "self._advertise(0) if self.role is Role.MASTER", "[] if self.role"),
+    Mutant("a master never yields", ROUTER, "if advert.priority and (advert.priority, int(source)) >", "if () >"),
+    Mutant(
+        "equal priorities are no tie", ROUTER, "(config.priority, int(config.source)):", "(config.priority, 2**32):"
+    ),
+    Mutant("preempt = false is forgotten", ROUTER, "if not self.config.preempt:", "if False:"),
+    Mutant("any lower advert arms the skew", ROUTER, "if source == self.master:", "if True:"),
+    Mutant("a late master believes itself", ROUTER, "if late <= self.master_down_interval:", "if True:"),
+    Mutant("a cut-off master stays", ROUTER, "case Role.MASTER if barred:", "case Role.MASTER if False:"),
+    Mutant("no takeover rank", DECISION, "if now < self._settled_at:", "if False:"),
+    Mutant("one takeover rung", DECISION, "if self.level == 1:", "if True:"),
+    Mutant("takeover never settles", DECISION, "if now < self._settled_at:", "if self._settled_at:"),
+    Mutant("no damping", DECISION, "if now < self._damped_until:", "if False:"),
+    Mutant("sick is as good as healthy", DECISION, "if facts.health is not Health.UP:", "if False:"),
+    Mutant("last-resort is forgotten", DECISION, "facts.health is Health.DOWN and self.last_resort", "False"),
+    Mutant("announced before it is held", INSTANCE, "if a.ip in held or a.ip in self.lost_at", ""),
+    Mutant("no MED", INSTANCE, "return Route(rank, med(", "return Route(rank, 0 * med("),
+    Mutant("a third mastership is not counted", INSTANCE, ", rank, self.decision.level)", ", rank)"),
+    Mutant(
+        "released before withdrawn",
+        NODE,
+        "self._release_at = now + self.config.release_delay",
+        "self._release_at = now",
+    ),
+    Mutant("a deleted address stays away", NODE, "        if lost:\n            self._hold_again_at = now", ""),
+    Mutant("a lost election changes no rank", NODE, "if instance.role is not role:", "if False:"),
+    Mutant("the hold timer is ignored", SESSION, "if now >= self._hold_at:", "if False:"),
+    Mutant("no keepalives", SESSION, "if now >= self._keepalive_at:", "if False:"),
+    Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),
+    Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
+    Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),
+)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description="planted bugs")
+    options.add_argument("--storms", type=int, default=300)
+    storms = options.parse_args().storms
+    if complaint := hunt(None, storms):
+        print(f"the core as it is does not pass, so nothing can be shown: {complaint}")
+        return 1
+    survivors = 0
+    for mutant in MUTANTS:
+        finder = hunt(mutant, storms)
+        survivors += not finder
+        print(f"{mutant.bug:<44} {finder or 'SURVIVES'}", flush=True)
+    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} found")
+    return bool(survivors)
+
+
+def hunt(mutant: Mutant | None, storms: int) -> str:
+    """What found the bug, or empty."""
+    with tempfile.TemporaryDirectory() as directory:
+        package = Path(directory) / "floatip"
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        if mutant is not None:
+            plant(mutant, package)
+        path = f"pythonpath={directory} ."  # rather than the one in pyproject.toml
+        stories = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", path, "tests/sim/test_stories.py")
+        if found := _complaint(directory, *stories, mark="FAILED "):
+            return found.partition("::")[2].partition(" ")[0]
+        return _complaint(directory, "-m", "tests.sim.storm", "--storms", str(storms), mark="SEED=")
+
+
+def plant(mutant: Mutant, package: Path) -> None:
+    file = package / mutant.file
+    source = file.read_text()
+    assert source.count(mutant.old) == 1, f"{mutant.file} has not exactly one {mutant.old!r}: mend the list"
+    file.write_text(source.replace(mutant.old, mutant.new))
+
+
+def _complaint(directory: str, *arguments: str, mark: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((directory, str(Path.cwd())))}
+    ended = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    if not ended.returncode:
+        return ""
+    return next((line for line in ended.stdout.splitlines() if line.startswith(mark)), mark + ended.stderr[-200:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

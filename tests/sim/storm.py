@@ -1,0 +1,227 @@
+"""Seeded storms: two or three nodes, one to four route servers, four faults, all mended at the end; judges watch.
+
+    python -m tests.sim.storm --storms 10000 --jobs 2
+    SEED=42 python -m tests.sim.storm          # one storm again, with its score
+
+Each seed also switches some kinds of fault off and weighs the rest wildly, so that rare mixtures happen.
+"""
+
+import argparse
+import gc
+import os
+import sys
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from heapq import heappop, heappush
+from multiprocessing import Pool
+from random import Random
+
+from floatip.core.bgp.rank import Rank
+from tests.sim.judges import Judges
+from tests.sim.world import GENERIC, LINODE, Fault, World
+
+FAULTS = 4
+FAULTS_UNTIL = 40.0
+MENDED_AT = 45.0
+GRACE = 6.0
+"""A TCP retransmission, a dial that times out and the pause before the next."""
+LASTS = (1.0, 15.0)
+QUIET = 5.0
+
+NODE_KINDS = ("crash", "kill", "freeze", "hang", "sick", "hanging", "cut", "stop", "delete")
+KINDS = (*NODE_KINDS, "split", "loss", "rs-down", "rs-cut")
+
+
+@dataclass(slots=True)
+class Report:
+    seed: int
+    seconds: float = 0.0
+    violations: list[str] = field(default_factory=list)
+    outages: list[tuple[str, float]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    score: list[str] = field(default_factory=list)
+
+
+class Storm:
+    def __init__(self, seed: int) -> None:
+        self.random = random = Random(seed)
+        self.preempt = random.random() < 0.5
+        fall = random.choice((1, 1, 2, 3))
+        self.server_hold_time = random.choice((9, 9, 9, 9, 9, 9, 30, 90))
+        self.world = World(
+            seed,
+            route_servers=random.choice((1, 2, 2, 3, 4)),
+            priorities=[random.randrange(1, 255) for _ in range(random.choice((2, 2, 3)))],
+            preempt=self.preempt,
+            hold_time=random.choice((9, 9, 9, 90)),
+            server_hold_time=self.server_hold_time,
+            advert_interval=random.choice((1.0,) * 19 + (0.2,)),
+            last_resort=random.random() < 0.5,
+            marks=random.choice((LINODE, GENERIC)),
+            fall=fall,
+            rise=random.choice((1, 2)),
+            grace=GRACE,
+        )
+        self.judges = Judges(self.world, fall=fall)
+        self.weights = [random.random() ** 2 if random.random() < 0.7 else 0.0 for _ in KINDS]
+        if not any(self.weights):
+            self.weights = [1.0] * len(KINDS)
+        self._mends: list[tuple[float, int, Callable[[], None]]] = []
+        self._struck: set[str] = set()
+
+    def play(self) -> None:
+        world, random = self.world, self.random
+        for at in sorted(random.uniform(1.0, FAULTS_UNTIL) for _ in range(FAULTS)):
+            self._pass(at)
+            self._strike(random.choices(KINDS, self.weights)[0])
+        self._pass(MENDED_AT)
+        while self._mends:
+            heappop(self._mends)[2]()
+        world.run(QUIET)
+        incumbent = world.masters[0] if len(world.masters) == 1 else ""
+        # A route server may need a third of its hold time to find out that a session is dead.
+        world.run(max(11.0, 7.0 + self.server_hold_time / 3))
+        self.judges.judge_end(incumbent, preempt=self.preempt)
+        self.judges.judge_churn()
+
+    def _pass(self, until: float) -> None:
+        while self._mends and self._mends[0][0] <= until:
+            at, _, mend = heappop(self._mends)
+            self.world.run(at - self.world.now)
+            mend()
+        self.world.run(until - self.world.now)
+
+    def _strike(self, kind: str) -> None:
+        world, random = self.world, self.random
+        if kind in NODE_KINDS:
+            free = sorted(set(world.nodes) - self._struck)
+            if free:
+                self._strike_node(kind, random.choice(free))
+        elif kind == "split" and not world.split:
+            one, other = random.sample(sorted(world.nodes), 2)
+            world.part(one, other)
+            self._later(partial(world.join, one, other))
+        elif kind == "loss" and not world.loss:
+            world.lose(0.3)
+            self._later(partial(world.lose, 0.0))
+        elif kind in ("rs-down", "rs-cut") and kind not in self._struck:
+            strike, mend = (world.rs_down, world.rs_up) if kind == "rs-down" else (world.rs_cut, world.rs_uncut)
+            servers = range(1, len(world.servers) + 1)
+            for number in random.sample(servers, min(random.choice((1, 1, 2, 4)), len(servers))):
+                strike(number)
+                self._later(partial(mend, number), kind)
+
+    def _strike_node(self, kind: str, name: str) -> None:
+        world = self.world
+        pairs: dict[str, tuple[Callable[[str], None], Callable[[str], None]]] = {
+            "crash": (world.crash, world.boot),
+            "kill": (world.kill, world.start),
+            "freeze": (partial(world.freeze, deaf=self.random.random() < 0.5), world.wake),
+            "hang": (world.hang, world.wake),
+            "sick": (world.sicken, world.heal),
+            "hanging": (partial(world.sicken, hanging=True), world.heal),
+            "cut": (world.cut, world.uncut),
+            "stop": (world.stop, world.start),
+            "delete": (world.delete, lambda _: None),
+        }
+        strike, mend = pairs[kind]
+        strike(name)
+        self._later(partial(mend, name), name, at_least=2.0 if kind == "stop" else 0.0)
+
+    def _later(self, mend: Callable[[], None], name: str = "", at_least: float = 0.0) -> None:
+        self._struck.add(name)
+
+        def mended() -> None:
+            self._struck.discard(name)
+            mend()
+
+        at = self.world.now + max(at_least, self.random.uniform(*LASTS))
+        heappush(self._mends, (at, len(self._mends) + int(at * 1e6), mended))
+
+
+def play(seed: int) -> Report:
+    report = Report(seed)
+    storm = Storm(seed)
+    try:
+        storm.play()
+        report.outages = storm.judges.judge_outages()
+    except Exception:
+        report.violations.append(traceback.format_exc())
+    report.violations += storm.judges.violations
+    report.seconds = storm.world.now
+    report.faults = storm.world.faults
+    if report.violations:
+        report.score = list(storm.world.score())
+    return report
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description="storms in the simulated world")
+    options.add_argument("--storms", type=int, default=10000)
+    options.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options.add_argument("--first", type=int, default=0, help="the first seed")
+    arguments = options.parse_args()
+    if "SEED" in os.environ:
+        return replay(int(os.environ["SEED"]))
+    return run(range(arguments.first, arguments.first + arguments.storms), arguments.jobs)
+
+
+def replay(seed: int) -> int:
+    storm = Storm(seed)
+    try:
+        storm.play()
+        storm.judges.judge_outages()
+    finally:
+        print("\n".join(storm.world.score()))
+    print("\n".join(["", *storm.judges.violations] if storm.judges.violations else ["", "nothing to object to"]))
+    return bool(storm.judges.violations)
+
+
+def run(seeds: range, jobs: int) -> int:
+    began = time.monotonic()
+    seconds = 0.0
+    outages: dict[str, list[float]] = defaultdict(list)
+    coverage: Counter[tuple[str, Rank]] = Counter()
+    failed: list[Report] = []
+    with Pool(jobs, gc.set_threshold, (100_000,)) as pool:
+        for report in pool.imap_unordered(play, seeds, chunksize=20):
+            seconds += report.seconds
+            for kind, spent in report.outages:
+                outages[kind].append(spent)
+            coverage.update((each.kind, each.rank) for each in report.faults)
+            if report.violations:
+                failed.append(report)
+    wall = time.monotonic() - began
+    print(f"{len(seeds)} storms, {seconds:.0f} virtual seconds, {wall:.1f} s, {jobs} jobs")
+    _print_outages(outages, Counter({kind: sum(n for (k, _), n in coverage.items() if k == kind) for kind in KINDS}))
+    _print_coverage(coverage)
+    for report in sorted(failed, key=lambda each: each.seed)[:20]:
+        print(f"SEED={report.seed}: {report.violations[0].strip()}")
+    print(f"{len(failed)} failed")
+    sys.stdout.flush()
+    return bool(failed)
+
+
+def _print_outages(outages: dict[str, list[float]], faults: Counter[str]) -> None:
+    print("\noutage, s        faults  with outage    p50    p90    p99    max")
+    for kind in ("start", *KINDS):
+        spent = sorted(outages.get(kind, []))
+        figures = (
+            [spent[min(len(spent) - 1, int(len(spent) * share))] for share in (0.5, 0.9, 0.99, 1)] if spent else []
+        )
+        print(f"{kind:<15} {faults[kind]:>7}  {len(spent):>11} " + " ".join(f"{each:6.3f}" for each in figures))
+
+
+def _print_coverage(coverage: Counter[tuple[str, Rank]]) -> None:
+    print("\nrank at the node " + " ".join(f"{rank.label:>14}" for rank in Rank))
+    for kind in NODE_KINDS:
+        print(f"{kind:<16} " + " ".join(f"{coverage[kind, rank]:>14}" for rank in Rank))
+    print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Some hundred storms with each run of the tests; `make sim` plays ten thousand."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.sim.storm import Storm, play
+
+
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_nothing_forbidden_is_seen_in_a_storm(first: int) -> None:
+    for seed in range(first, first + 20):
+        report = play(seed)
+        assert not report.violations, "\n".join([f"SEED={seed}", *report.score, *report.violations])
+
+
+def test_the_same_seed_gives_the_same_score_whatever_the_order_of_sets_and_hashes() -> None:
+    script = "from tests.sim.storm import Storm; s = Storm(3); s.play(); print('\\n'.join(s.world.score()))"
+    scores = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    storm = Storm(3)
+    storm.play()
+    assert scores == {"\n".join(storm.world.score()) + "\n"}

@@ -1,0 +1,774 @@
+"""A small world in virtual time: floatip nodes, four route servers, the network between them, and things that go wrong.
+
+The nodes are the real core and the bytes are real; only time, kernel and network are played. Everything that happens
+is an entry on one heap of (time, order, action) and all chance comes from one generator, so a seed is a whole story.
+The world judges nothing. It shows what a client would notice: where the network points, and whether that node serves.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from heapq import heappop, heappush
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
+from math import inf
+from random import Random
+from typing import Any
+
+from floatip.core import settings
+from floatip.core.bgp.attributes import Attributes, Origin, Prefix
+from floatip.core.bgp.rank import Marks, Rank
+from floatip.core.bgp.update import Update
+from floatip.core.bgp.wire import parse, split
+from floatip.core.events import (
+    Address,
+    AdvertReceived,
+    Became,
+    BytesReceived,
+    CheckDone,
+    Close,
+    Connected,
+    Dial,
+    Disconnected,
+    Effect,
+    Event,
+    Exit,
+    Held,
+    Hold,
+    LinkChanged,
+    Measure,
+    Measured,
+    Probe,
+    SendAdvert,
+    SendBytes,
+    Started,
+    StopRequested,
+    Ticked,
+    Writable,
+)
+from floatip.core.node import Node
+from floatip.lab.route_server import BestChanged, Drop, Output, Route, RouteServer, Send, choose
+
+INTERFACE, INSTANCE, CHECK = "eth0", "web", "service"
+FLOATING = IPv4Address("192.168.223.158")
+PREFIX: Prefix = IPv4Network(FLOATING)
+ROUTE_SERVERS = tuple(ip_address(f"2600:3c0f:6:34::{n}") for n in (1, 2, 3, 4))
+PRIMARY, SECONDARY = ((65000, 1),), ((65000, 2),)
+LINODE = {
+    Rank.LAST_RESORT: Marks(path_length=2, communities=SECONDARY),
+    Rank.STANDBY: Marks(communities=SECONDARY),
+    Rank.ACTIVE: Marks(communities=PRIMARY),
+    Rank.TAKEOVER: Marks(Origin.EGP, communities=PRIMARY),
+    Rank.TAKEOVER_AGAIN: Marks(Origin.IGP, communities=PRIMARY),
+}
+GENERIC = {
+    Rank.LAST_RESORT: Marks(path_length=3),
+    Rank.STANDBY: Marks(path_length=2),
+    Rank.ACTIVE: Marks(),
+    Rank.TAKEOVER: Marks(Origin.EGP),
+    Rank.TAKEOVER_AGAIN: Marks(Origin.IGP),
+}
+RETRANSMISSION = 1.0
+"""TCP delivers what was sent into a cut within this time of the healing."""
+STEPS_PER_SECOND = 2000
+KEEPALIVE_LENGTH = 19
+
+
+class Power(Enum):
+    """The state of a node's process and of the machine below it; the value is its mark in the score."""
+
+    RUNNING = ""
+    HUNG = "h"  # SIGSTOP: the kernel, the address and the service live on
+    FROZEN = "z"  # the whole VM stands still
+    DEAD = "k"  # the process has ended, the machine lives on
+    CRASHED = "."
+
+
+@dataclass(slots=True)
+class Pipe:
+    """One direction of a TCP connection; None in the queue is the FIN."""
+
+    queue: deque[bytes | None] = field(default_factory=deque)
+    scheduled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    number: int
+    node: "Machine"
+    server: "Server"
+    incarnation: int
+    up: Pipe = field(default_factory=Pipe)
+    down: Pipe = field(default_factory=Pipe)
+    node_open: bool = True
+    server_open: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """One of the four route servers; it may be cut off from the nodes (the fabric still hears it), or down."""
+
+    name: str
+    address: Address
+    hold_time: int
+    machine: RouteServer
+    up: bool = True
+    cut: bool = False
+    connections: dict[int, Connection] = field(default_factory=dict)
+    wake_at: float = inf
+
+
+@dataclass(slots=True, eq=False)
+class Machine:
+    """One node: the host around a core. `kernel` is what the kernel has, `told` what each route server was told."""
+
+    name: str
+    config: settings.Settings
+    source: IPv4Address
+    local: Address
+    node: Node
+    power: Power = Power.CRASHED
+    service: str = "ok"
+    cut: bool = False
+    deaf: bool = False
+    """Adverts that arrive while it does not run are lost, not queued."""
+    role: str = "init"
+    incarnation: int = 0
+    kernel: set[Address] = field(default_factory=set)
+    sockets: dict[Address, Connection] = field(default_factory=dict)
+    dials: Counter[Address] = field(default_factory=Counter)
+    told: dict[Address, Attributes] = field(default_factory=dict)
+    inbox: deque[Event] = field(default_factory=deque)
+    deadline: float = inf
+    wake_at: float = inf
+    stopping: bool = False
+    able_since: float = inf
+
+    @property
+    def serves(self) -> bool:
+        alive = self.power in (Power.RUNNING, Power.HUNG, Power.DEAD)
+        return alive and not self.cut and self.service == "ok" and FLOATING in self.kernel
+
+    @property
+    def rank(self) -> Rank:
+        """The best rank that any route server was told."""
+        assert self.config.speaker is not None
+        ranks = [
+            rank
+            for rank, marks in self.config.speaker.marks.items()
+            for told in self.told.values()
+            if (told.origin, len(told.as_path), told.communities)
+            == (marks.origin, marks.path_length, marks.communities)
+        ]
+        return max(ranks, default=Rank.NONE)
+
+
+@dataclass(slots=True, eq=False)
+class Fault:
+    kind: str
+    node: str
+    rank: Rank
+    at: float
+    until: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which the network pointed at nothing or at a node that did not serve; `needless`: another could."""
+
+    at: float
+    until: float
+    needless: bool
+
+
+class World:
+    """`run(seconds)` lets time pass; the verbs make faults and mend them; `outage`, `serving` and `trace` observe."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        priorities: Sequence[int] = (100, 50),
+        route_servers: int = 4,
+        preempt: bool = True,
+        hold_time: int = 9,
+        server_hold_time: int = 90,
+        advert_interval: float = 1.0,
+        last_resort: bool = False,
+        marks: dict[Rank, Marks] = LINODE,
+        fall: int = 1,
+        rise: int = 1,
+        kernel_delay: float = 0.001,
+        grace: float = 0.0,
+    ) -> None:
+        self.now = 0.0
+        self.random = Random(seed)
+        self.kernel_delay = kernel_delay
+        self.grace = grace
+        """For how long a node must have been well and connected to count as one that could serve."""
+        self.loss = 0.0
+        self.split: set[frozenset[str]] = set()
+        self.trace: list[tuple[float, str, str, str, str]] = []
+        self.faults: list[Fault] = []
+        self.outages: list[Outage] = []
+        self.updates: Counter[tuple[str, Address]] = Counter()
+        """UPDATEs since the last fault or mending, by node and route server."""
+        self.churn: list[tuple[float, str, int]] = []
+        """Each UPDATE, with that count."""
+        self.watchers: list[Callable[[], None]] = []
+        self.latency: dict[tuple[Address, Address], float] = {}
+        self.steps = 0
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._order = 0
+        self._connections = 0
+        self._dark: tuple[bool, bool] = (False, False)
+        self._dark_since = 0.0
+        self.pointer: Machine | None = None
+        peers = ROUTE_SERVERS[:route_servers]
+        names = "abcdefgh"[: len(priorities)]
+        sources = [IPv4Address(f"192.168.143.{n}") for n in range(1, len(priorities) + 1)]
+        # To each other the nodes differ, to the route servers, which are in one place, they mostly do not.
+        for source in sources:
+            near = self.random.uniform(0.0001, 0.002)
+            for other in (*sources, *peers):
+                far = other in sources or self.random.random() < 0.1
+                self.latency[other, source] = self.random.uniform(0.0001, 0.002) if far else near
+        self.servers = [
+            Server(f"rs{n}", address, server_hold_time, self._route_server(server_hold_time))
+            for n, address in enumerate(peers, start=1)
+        ]
+        self._server_by_address = {each.address: each for each in self.servers}
+        self.nodes: dict[str, Machine] = {}
+        for name, source, priority in zip(names, sources, priorities, strict=True):
+            config = settings.Settings(
+                checks=(settings.Check(CHECK, fall=fall, rise=rise),),
+                instances=(
+                    settings.Instance(
+                        INSTANCE,
+                        (IPv4Interface(FLOATING),),
+                        settings.Vrrp(
+                            INTERFACE,
+                            51,
+                            priority,
+                            source,
+                            tuple(each for each in sources if each != source),
+                            version=2 if advert_interval >= 1 else 3,
+                            advert_interval=advert_interval,
+                            preempt=preempt,
+                        ),
+                        checks=(CHECK,),
+                        last_resort=last_resort,
+                    ),
+                ),
+                speaker=settings.Speaker(65001, 65000, source, peers, marks=marks, hold_time=hold_time),
+                seed=self.random.getrandbits(32),
+            )
+            local = ip_address(f"2600:3c0f:6::{int(source) & 0xFF:x}")
+            self.nodes[name] = Machine(name, config, source, local, Node(config))
+        self._node_by_source: dict[Address, Machine] = {each.source: each for each in self.nodes.values()}
+        self._node_by_local = {each.local: each for each in self.nodes.values()}
+        self.hold_time = min(hold_time, server_hold_time)
+        self.settle_time = max(20.0, 2.0 * self.hold_time)
+        self.advert_interval = advert_interval
+        self.slowest_takeover = 3 * advert_interval + max(256 - each for each in priorities) / 256 * min(
+            1.0, advert_interval
+        )
+        for each in self.nodes.values():
+            self._boot(each)
+
+    # Time
+
+    def at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
+        self._order += 1
+        heappush(self._heap, (time, self._order, action, arguments))
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        limit = self.steps + STEPS_PER_SECOND * max(1.0, seconds)
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            self.now, _, action, arguments = heappop(heap)
+            action(*arguments)
+            self.steps += 1
+            assert self.steps < limit, f"more than {STEPS_PER_SECOND} steps a second: this never falls quiet"
+        self.now = until
+        self._changed()
+
+    # What a client notices
+
+    @property
+    def serving(self) -> str:
+        """The node that answers clients now, or empty."""
+        return self.pointer.name if self.pointer is not None and self.pointer.serves else ""
+
+    @property
+    def masters(self) -> list[str]:
+        return [each.name for each in self.nodes.values() if each.role == "master" and each.power is Power.RUNNING]
+
+    def pointers(self) -> set[str]:
+        """Where the route servers point, each for itself."""
+        bests = [each.machine.best(PREFIX) for each in self.servers if each.up]
+        return {self._node_by_local[best.peer].name if best else "" for best in bests}
+
+    def outage(self, since: float = 0.0) -> float:
+        """Seconds without service since then, whether or not somebody could have served."""
+        return sum(each.until - max(each.at, since) for each in self._all_outages() if each.until > since)
+
+    def needless(self) -> list[Outage]:
+        return [each for each in self._all_outages() if each.needless]
+
+    def _all_outages(self) -> list[Outage]:
+        dark, needless = self._dark
+        last = [Outage(self._dark_since, self.now, needless)] if dark and self.now > self._dark_since else []
+        return self.outages + last
+
+    def score(self) -> Iterator[str]:
+        """The trace: time, a mark for each node (M master, b backup, f fault, i init; h hung, z frozen, k killed,
+        . crashed), where the network points, and what happened."""
+        for time, marks, who, what, why in self.trace:
+            yield f"{time:10.4f}  {marks}  {who:<6} {what:<28} {why}".rstrip()
+
+    def note(self, who: str, what: str, why: str = "") -> None:
+        marks = "".join(each.power.value or each.role.translate({109: 77})[0] for each in self.nodes.values())
+        pointer = self.pointer.name if self.pointer else "-"
+        self.trace.append((self.now, f"{marks} {pointer}", who, what, why))
+
+    def _changed(self) -> None:
+        """Something that a client or a judge can see may have changed."""
+        for each in self.nodes.values():
+            if not self._is_able(each):
+                each.able_since = inf
+            elif each.able_since == inf:
+                each.able_since = self.now
+                if self.grace:
+                    self.at(self.now + self.grace, self._changed)
+        dark = not self.serving
+        needless = dark and any(each.able_since + self.grace <= self.now for each in self.nodes.values())
+        if (dark, needless) != self._dark:
+            self.outages = self._all_outages()
+            self._dark, self._dark_since = (dark, needless), self.now
+            self.note("", "dark" if dark else "light", "another node could serve" if needless else "")
+        for watch in self.watchers:
+            watch()
+
+    def _is_able(self, node: Machine) -> bool:
+        if node.power is not Power.RUNNING or node.cut or node.stopping or node.service != "ok":
+            return False
+        return any(each.up and not each.cut and not self._is_refused(node, each) for each in self.servers)
+
+    @staticmethod
+    def _is_refused(node: Machine, server: Server) -> bool:
+        """The route server still has a session of the node's former life and lets no other in."""
+        sessions = [each for each in server.connections.values() if each.node is node]
+        return any(not each.node_open or each.incarnation != node.incarnation for each in sessions)
+
+    # Faults and their mending
+
+    def crash(self, name: str) -> None:
+        """Power off: nothing is said to anyone, and nothing is left of it."""
+        node = self._strike("crash", name)
+        node.power = Power.CRASHED
+        node.kernel.clear()
+        for each in node.sockets.values():
+            each.up.queue.clear()
+        self._forget_process(node)
+
+    def boot(self, name: str) -> None:
+        self._mend("crash", name)
+        self.nodes[name].service = "ok"
+        self._boot(self.nodes[name])
+        # Stray segments of a former life are answered with RST.
+        self._resume(self.nodes[name])
+
+    def kill(self, name: str) -> None:
+        """SIGKILL of the daemon: its kernel closes the connections at once, the address stays."""
+        node = self._strike("kill", name)
+        node.power = Power.DEAD
+        self._close_all(node)
+        self._forget_process(node)
+
+    def stop(self, name: str) -> None:
+        node = self._strike("stop", name)
+        node.stopping = True
+        self._deliver(node, StopRequested())
+
+    def start(self, name: str) -> None:
+        """Of a daemon that was killed or stopped."""
+        self._mend("kill", name)
+        self._mend("stop", name)
+        self._boot(self.nodes[name])
+
+    def hang(self, name: str) -> None:
+        self._strike("hang", name).power = Power.HUNG
+
+    def freeze(self, name: str, *, deaf: bool = False) -> None:
+        node = self._strike("freeze", name)
+        node.power, node.deaf = Power.FROZEN, deaf
+
+    def wake(self, name: str) -> None:
+        self._mend("hang", name)
+        self._mend("freeze", name)
+        node = self.nodes[name]
+        node.power, node.deaf = Power.RUNNING, False
+        while node.inbox:
+            self._handle(node, node.inbox.popleft())
+        self._handle(node, Ticked())
+        self._resume(node)
+
+    def sicken(self, name: str, *, hanging: bool = False) -> None:
+        self._strike("hanging" if hanging else "sick", name).service = "hanging" if hanging else "sick"
+
+    def heal(self, name: str) -> None:
+        self._mend("sick", name)
+        self._mend("hanging", name)
+        self.nodes[name].service = "ok"
+
+    def cut(self, name: str) -> None:
+        """From everything: route servers, other nodes, clients."""
+        self._strike("cut", name).cut = True
+
+    def uncut(self, name: str) -> None:
+        self._mend("cut", name)
+        self.nodes[name].cut = False
+        self._resume(self.nodes[name])
+
+    def part(self, one: str, other: str) -> None:
+        """No adverts between the two; all else works."""
+        self._strike("split", one, f"from {other}")
+        self.split.add(frozenset((one, other)))
+
+    def join(self, one: str, other: str) -> None:
+        self._mend("split", one)
+        self.split.discard(frozenset((one, other)))
+
+    def lose(self, share: float) -> None:
+        if share:
+            self._strike("loss", "", f"{share:.0%} of adverts")
+        else:
+            self._mend("loss", "")
+        self.loss = share
+
+    def delete(self, name: str) -> None:
+        """Somebody deletes the address by hand."""
+        node = self._strike("delete", name)
+        node.kernel.discard(FLOATING)
+        self._kernel_reports(node)
+        self._mend("delete", name)
+
+    def rs_cut(self, number: int) -> None:
+        self._strike("rs-cut", f"rs{number}")
+        self.servers[number - 1].cut = True
+
+    def rs_uncut(self, number: int) -> None:
+        server = self.servers[number - 1]
+        self._mend("rs-cut", server.name)
+        server.cut = False
+        self._resume(server)
+
+    def rs_down(self, number: int) -> None:
+        server = self.servers[number - 1]
+        self._strike("rs-down", server.name)
+        server.up = False
+        for each in server.connections.values():
+            each.server_open = False
+            self._send(each, each.down, None)
+        server.connections.clear()
+        server.machine = self._route_server(server.hold_time)
+        self._point()
+
+    def rs_up(self, number: int) -> None:
+        self._mend("rs-down", f"rs{number}")
+        self.servers[number - 1].up = True
+
+    @contextmanager
+    def measured(self) -> Iterator[list[float]]:
+        """Collects the outage seconds of its body."""
+        spent: list[float] = []
+        before = self.outage()
+        yield spent
+        spent.append(self.outage() - before)
+
+    def _strike(self, kind: str, name: str, why: str = "") -> Machine:
+        node = self.nodes.get(name)
+        rank = node.rank if node else Rank.NONE
+        self.faults.append(Fault(kind, name, rank, self.now))
+        self._edge(name, kind, why or (f"at rank {rank.label}" if node else ""))
+        return node if node else next(iter(self.nodes.values()))
+
+    def _mend(self, kind: str, name: str) -> None:
+        for each in self.faults:
+            if (each.kind, each.node, each.until) == (kind, name, inf):
+                each.until = self.now
+                self._edge(name, f"end of {kind}", "")
+
+    def _edge(self, who: str, what: str, why: str) -> None:
+        self.updates.clear()
+        self.note(who, what.upper(), why)
+        self.at(self.now, self._changed)
+
+    # The host of a node
+
+    def _boot(self, node: Machine) -> None:
+        node.incarnation += 1
+        node.power, node.stopping = Power.RUNNING, False
+        node.node = Node(replace(node.config, seed=self.random.getrandbits(32)), self.now)
+        self._handle(node, Held(frozenset(node.kernel)))
+        self._handle(node, LinkChanged(INTERFACE, True, "has its address"))
+        self._handle(node, Started())
+        self._changed()
+
+    def _forget_process(self, node: Machine) -> None:
+        node.incarnation += 1
+        node.role, node.wake_at = "init", inf
+        node.sockets, node.told = {}, {}
+        node.inbox.clear()
+        self._changed()
+
+    def _close_all(self, node: Machine) -> None:
+        for each in list(node.sockets.values()):
+            each.node_open = False
+            self._send(each, each.up, None)
+
+    def _deliver(self, node: Machine, event: Event) -> None:
+        if node.power is Power.RUNNING:
+            self._handle(node, event)
+        elif node.power in (Power.HUNG, Power.FROZEN):
+            node.inbox.append(event)
+
+    def _deliver_to(self, node: Machine, incarnation: int, event: Event) -> None:
+        if node.incarnation == incarnation:
+            self._deliver(node, event)
+
+    def _handle(self, node: Machine, event: Event) -> None:
+        answers: deque[Event] = deque((event,))
+        while answers and node.power is Power.RUNNING:
+            for effect in node.node.handle(answers.popleft(), self.now):
+                self._perform(node, effect, answers)
+        if node.power is Power.RUNNING:
+            node.deadline = max(node.node.deadline, self.now)
+            self._set_alarm(node)
+
+    def _set_alarm(self, node: Machine) -> None:
+        if node.deadline < node.wake_at:
+            node.wake_at = node.deadline
+            self.at(node.wake_at, self._wake_up, node, node.incarnation)
+
+    def _wake_up(self, node: Machine, incarnation: int) -> None:
+        if node.incarnation != incarnation or self.now < node.wake_at:
+            return
+        node.wake_at = inf
+        if node.power is not Power.RUNNING:
+            return
+        if node.deadline <= self.now:
+            self._handle(node, Ticked())
+        else:
+            self._set_alarm(node)
+
+    def _perform(self, node: Machine, effect: Effect, answers: deque[Event]) -> None:
+        match effect:
+            case SendBytes(peer, data):
+                if peer in node.sockets:
+                    self._learn_what_is_told(node, peer, data)
+                    self._send(node.sockets[peer], node.sockets[peer].up, data)
+                    answers.append(Writable(peer))
+            case Measure(peer):
+                if peer in node.sockets:
+                    answers.append(Measured(peer, acknowledged=not node.sockets[peer].up.queue))
+            case SendAdvert(interface, source, destination, data):
+                receiver = self._node_by_source[destination]
+                if self._hears(node, receiver):
+                    advert = AdvertReceived(interface, source, destination, 254, data)
+                    self.at(self.now + self.latency[source, receiver.source], self._advert, receiver, advert)
+            case Probe(check, run, _):
+                if node.service != "hanging":
+                    passed = node.service == "ok"
+                    event = CheckDone(check, run, passed, "exit 0" if passed else "exit 1")
+                    self.at(self.now + 0.003, self._deliver_to, node, node.incarnation, event)
+            case Dial(peer, timeout):
+                self._dial(node, peer, timeout)
+            case Close(peer):
+                node.dials[peer] += 1
+                node.told.pop(peer, None)
+                if connection := node.sockets.pop(peer, None):
+                    connection.node_open = False
+                    self._send(connection, connection.up, None)
+            case Hold(addresses):
+                wanted = {each.address.ip for each in addresses}
+                self.at(self.now + self.kernel_delay, self._hold, node, node.incarnation, wanted)
+            case Became(what, name, value, reason):
+                if what == "role":
+                    node.role = value.lower()
+                if what != "session":
+                    self.note(node.name, f"{what} {name} {value}", reason)
+                self._changed()
+            case Exit():
+                node.power = Power.DEAD
+                self._close_all(node)
+                self._forget_process(node)
+
+    def _hold(self, node: Machine, incarnation: int, wanted: set[Address]) -> None:
+        if node.incarnation == incarnation and node.kernel != wanted:
+            node.kernel = wanted
+            self._kernel_reports(node)
+
+    def _kernel_reports(self, node: Machine) -> None:
+        self.note(node.name, "kernel has" if node.kernel else "kernel has not", str(FLOATING))
+        self._changed()
+        self.at(self.now + 0.0002, self._deliver_to, node, node.incarnation, Held(frozenset(node.kernel)))
+
+    def _learn_what_is_told(self, node: Machine, peer: Address, data: bytes) -> None:
+        if len(data) == KEEPALIVE_LENGTH:
+            return
+        for message in map(parse, split(bytearray(data))):
+            match message:
+                case Update(announced, attributes, withdrawn) if announced or withdrawn:
+                    self.updates[node.name, peer] += 1
+                    if not self.loss:  # each burst of lost adverts is a fault of its own
+                        self.churn.append((self.now, node.name, self.updates[node.name, peer]))
+                    if attributes is not None:
+                        node.told[peer] = attributes
+                    else:
+                        node.told.pop(peer, None)
+                    self._changed()
+
+    # The network
+
+    def _hears(self, sender: Machine, receiver: Machine) -> bool:
+        if sender.cut or receiver.cut or frozenset((sender.name, receiver.name)) in self.split:
+            return False
+        return not self.loss or self.random.random() >= self.loss
+
+    def _advert(self, receiver: Machine, event: AdvertReceived) -> None:
+        if not (receiver.deaf or receiver.cut):
+            self._deliver(receiver, event)
+
+    def _dial(self, node: Machine, peer: Address, timeout: float) -> None:
+        server = self._server_by_address[peer]
+        node.dials[peer] += 1
+        attempt = (node, node.incarnation, node.dials[peer], server)
+        if node.cut or server.cut:
+            self.at(self.now + timeout, self._refuse, *attempt, "timed out")
+        else:
+            self.at(self.now + 2 * self.latency[peer, node.source], self._connect, *attempt)
+
+    def _refuse(self, node: Machine, incarnation: int, attempt: int, server: Server, reason: str) -> None:
+        if node.dials[server.address] == attempt:
+            self._deliver_to(node, incarnation, Disconnected(server.address, reason))
+
+    def _connect(self, node: Machine, incarnation: int, attempt: int, server: Server) -> None:
+        if node.incarnation != incarnation or node.dials[server.address] != attempt:
+            return
+        if not server.up:
+            self._deliver(node, Disconnected(server.address, "connection refused"))
+            return
+        self._connections += 1
+        connection = Connection(self._connections, node, server, incarnation)
+        node.sockets[server.address] = connection
+        self.updates[node.name, server.address] = 0  # what a new session must be told is no churn
+        server.connections[connection.number] = connection
+        self._deliver(node, Connected(server.address, node.local))
+        self._perform_outputs(server, server.machine.accepted(connection.number, node.local, self.now))
+
+    def _send(self, connection: Connection, pipe: Pipe, data: bytes | None) -> None:
+        pipe.queue.append(data)
+        if not pipe.scheduled:
+            pipe.scheduled = True
+            delay = self.latency[connection.server.address, connection.node.source]
+            self.at(self.now + delay, self._arrive, connection, pipe)
+
+    def _arrive(self, connection: Connection, pipe: Pipe) -> None:
+        pipe.scheduled = False
+        node, server = connection.node, connection.server
+        if node.cut or server.cut or node.power in (Power.CRASHED, Power.FROZEN):
+            return  # it stays in the sender's kernel until `_resume`
+        ended = bool(pipe.queue) and pipe.queue[-1] is None
+        data = b"".join(each for each in pipe.queue if each is not None)
+        pipe.queue.clear()
+        if pipe is connection.up:
+            self._arrive_at_server(connection, data, ended)
+        elif connection.incarnation == node.incarnation:
+            self._arrive_at_node(connection, data, ended)
+        elif connection.server_open:
+            # The node that this was for is gone: its machine answers RST.
+            self._arrive_at_server(connection, b"", ended=True)
+
+    def _arrive_at_server(self, connection: Connection, data: bytes, ended: bool) -> None:
+        server = connection.server
+        if data and connection.server_open:
+            self._perform_outputs(server, server.machine.received(connection.number, data, self.now))
+        if ended and connection.server_open:
+            connection.server_open = False
+            server.connections.pop(connection.number, None)
+            self._perform_outputs(server, server.machine.closed(connection.number, self.now))
+            self._changed()
+
+    def _arrive_at_node(self, connection: Connection, data: bytes, ended: bool) -> None:
+        node, peer = connection.node, connection.server.address
+        if data and connection.node_open:
+            self._deliver(node, BytesReceived(peer, data))
+        if ended and connection.node_open:
+            connection.node_open = False
+            if node.sockets.get(peer) is connection:
+                del node.sockets[peer]
+            node.told.pop(peer, None)
+            self._deliver(node, Disconnected(peer, "connection closed by the peer"))
+
+    def _resume(self, end: Machine | Server) -> None:
+        """A way is open again: TCP retransmits what waited."""
+        ends = [each.connections.values() for each in self.servers] + [
+            each.sockets.values() for each in self.nodes.values()
+        ]
+        known = {each.number: each for connections in ends for each in connections}
+        for _, connection in sorted(known.items()):
+            if end not in (connection.node, connection.server):
+                continue
+            for pipe in (connection.up, connection.down):
+                if pipe.queue and not pipe.scheduled:
+                    pipe.scheduled = True
+                    self.at(self.now + self.random.uniform(0.0, RETRANSMISSION), self._arrive, connection, pipe)
+
+    # Route servers and the fabric behind them
+
+    def _route_server(self, hold_time: int) -> RouteServer:
+        return RouteServer(65000, IPv4Address("192.0.2.254"), hold_time, frozenset({65001}))
+
+    def _perform_outputs(self, server: Server, outputs: list[Output]) -> None:
+        if not outputs:
+            return  # then no deadline has come nearer
+        for output in outputs:
+            match output:
+                case Send(number, data):
+                    connection = server.connections[number]
+                    self._send(connection, connection.down, data)
+                case Drop(number, reason):
+                    connection = server.connections.pop(number)
+                    connection.server_open = False
+                    self._send(connection, connection.down, None)
+                    self.note(server.name, f"drops {connection.node.name}", reason)
+                case BestChanged():
+                    self._point()
+        self._set_server_alarm(server)
+
+    def _set_server_alarm(self, server: Server) -> None:
+        if (deadline := server.machine.deadline) < server.wake_at:
+            server.wake_at = deadline
+            self.at(deadline, self._tick_server, server)
+
+    def _tick_server(self, server: Server) -> None:
+        if self.now < server.wake_at:
+            return
+        server.wake_at = inf
+        if server.up:
+            self._perform_outputs(server, server.machine.tick(self.now))
+            self._set_server_alarm(server)
+
+    def _point(self) -> None:
+        """The fabric hears all four and takes the best of their bests."""
+        bests: list[Route] = [best for each in self.servers if each.up and (best := each.machine.best(PREFIX))]
+        best = choose(bests)
+        pointer = self._node_by_local[best.peer] if best else None
+        if pointer is not self.pointer:
+            self.pointer = pointer
+            self.note("", f"fabric -> {pointer.name if pointer else 'nobody'}")
+        self._changed()
