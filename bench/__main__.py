@@ -1,0 +1,92 @@
+"""What is claimed, measured, with peers beside it where there are any.
+
+python -m bench [announce] [role] [flood] [idle] [scenes] [--runs 5] [--scenes check,crash,...] [--out FILE]
+
+announce  a thousand prefixes to four route servers, beside GoBGP and ExaBGP
+role      from the cause of a role change to the UPDATE on the wire, a thousand times
+flood     a route server that sends 200,000 routes
+idle      what an idle daemon costs beside keepalived
+scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
+          crash as a ratio to the master-down interval
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import announce, flood, idle, role
+from floatip.lab.scenes import SCENES
+
+VARIANTS: dict[str, Sequence[str]] = {
+    "built-in": (),
+    "bird": ("--route-server", "bird"),
+    "hold 90": ("--hold-time", "90"),
+    "v3 100 ms": ("--advert-interval", "0.1"),
+}
+CRASHES = ("crash", "crash-settled", "crash-again")
+"""Hold time and advert interval matter where a master vanishes."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("what", nargs="?", choices=[*PARTS, "all"], default="all")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--scenes", default=",".join(SCENES))
+    parser.add_argument("--out", type=Path, help="all results as JSON")
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    for part in PARTS if options.what == "all" else [options.what]:
+        print(f"load of the machine before {part}: {os.getloadavg()[0]:.1f}")
+        results[part] = PARTS[part](options)
+        print(flush=True)
+    if options.out:
+        options.out.write_text(json.dumps(results))
+    return 0 if all(run["holds"] for run in results.get("scenes", [])) else 1
+
+
+def scenes(names: Sequence[str], count: int) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = []
+    print(f"{'scene':14}{'variant':11}as expected  lost echoes, longest outage of each run (master-down)  first route")
+    for scene in names:
+        for variant, arguments in VARIANTS.items():
+            if scene in CRASHES or variant in ("built-in", "bird"):
+                runs = play(scene, arguments, count)
+                results += [{**run, "variant": variant} for run in runs]
+                print(line(scene, variant, runs), flush=True)
+    return results
+
+
+def play(scene: str, arguments: Sequence[str], runs: int) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "floatip", "lab", scene, "--json", "--runs", str(runs), *arguments]
+    played = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    found: list[dict[str, Any]] = json.loads(played.stdout or "[]")
+    for run in found:
+        for finding in run["findings"]:
+            if not finding["holds"]:
+                print(f"  {scene}: NOT {finding['text']}", file=sys.stderr)
+    return found
+
+
+def line(scene: str, variant: str, runs: list[dict[str, Any]]) -> str:
+    holds = sum(run["holds"] for run in runs)
+    lost = "  ".join(f"{run['observed']['lost']['echo']:4d} {run['longest_outage']:5.3f} s" for run in runs)
+    bound = f"({runs[0]['master_down_interval']:.3f})" if scene in CRASHES and runs else ""
+    first = sorted(run["start_to_first_route"] for run in runs)
+    return f"{scene:14}{variant:11}{holds} of {len(runs)}       {lost} {bound}  {first[len(first) // 2]:.2f} s"
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "announce": lambda options: announce.measure(options.runs),
+    "role": lambda options: role.measure(),
+    "flood": lambda options: flood.measure(),
+    "idle": lambda options: idle.measure(),
+    "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
