@@ -1,0 +1,54 @@
+# `make` lists the targets. A virtual environment in .venv holds everything of Python, tools/need installs the rest.
+PYTHON := .venv/bin/python
+LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy
+TEST_NEEDS := $(LAB_NEEDS) bird:bird2 keepalived:keepalived tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp
+SCENE ?= check
+STORMS ?= 10000
+SEED ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test check sim mutants bench lock clean lab-needs test-needs
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lab: lab-needs .venv/ready ## the guide's failover test on real daemons; SCENE=all plays every scene, SCENE=crash one
+	$(PYTHON) -m floatip lab $(SCENE) $(LAB_OPTIONS)
+
+test: test-needs .venv/ready check ## everything that must hold: lint, types, unit tests, simulation, scenes on real daemons
+	$(PYTHON) -m pytest
+
+check: .venv/ready ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
+	$(if $(SEED),SEED=$(SEED) )$(PYTHON) -m tests.sim.storm --storms $(STORMS)
+
+mutants: .venv/ready ## plant bugs in the core and see each one found
+	$(PYTHON) -m tests.sim.mutants
+
+bench: test-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, idle cost; PART=announce one
+	$(PYTHON) -m bench $(PART)
+
+lock: .venv/ready ## write requirements.txt anew from pyproject.toml
+	.venv/bin/pip install -q pip-tools
+	.venv/bin/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe \
+	  --extra dev -o requirements.txt pyproject.toml
+
+clean: ## remove what make made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+.venv/ready: requirements.txt pyproject.toml
+	tools/need
+	python3 -m venv .venv
+	.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
+	.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+lab-needs:
+	@tools/need $(LAB_NEEDS)
+
+test-needs:
+	@tools/need $(TEST_NEEDS)
