@@ -115,7 +115,8 @@ def play(names: Sequence[str], options: Options, *, runs: int, as_json: bool, ke
             teller.say(f"\n{name}: {SCENES[name].about}{count}\n")
             result = play_once(name, options, teller, keep=keep)
             teller.results.append(result)
-            teller.say(report(result))
+            if not keep:  # else it was told while the lab still stood
+                teller.say(report(result))
     if as_json:
         json.dump([result.as_json() for result in teller.results], sys.stdout)
         print()
