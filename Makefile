@@ -1,7 +1,7 @@
 # `make` lists the targets. A virtual environment in .venv holds everything of Python, tools/need installs the rest.
 PYTHON := .venv/bin/python
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy
-TEST_NEEDS := $(LAB_NEEDS) bird:bird2 keepalived:keepalived tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp
+TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 keepalived:keepalived tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp
 SCENE ?= check
 STORMS ?= 10000
 SEED ?=
