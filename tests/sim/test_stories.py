@@ -465,3 +465,15 @@ def test_a_node_with_a_lost_third_of_adverts_keeps_its_service() -> None:
     with world.measured() as lost:
         world.run(300)
     assert lost == [0]
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_a_late_master_steps_down_although_no_route_server_tells_it_that_it_was_away(deaf: bool) -> None:
+    world = World(route_servers=0, preempt=False)
+    world.run(25)
+    assert world.masters == ["a"]
+    world.freeze("a", deaf=deaf)
+    world.run(12)
+    world.wake("a")
+    world.run(10)
+    assert world.masters == ["b"]
