@@ -2,7 +2,7 @@
 
 import sys
 
-DEFAULT_CONFIG = "/etc/floatip/floatip.toml"
+from floatip import DEFAULT_CONFIG
 
 
 def main() -> None:

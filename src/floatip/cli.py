@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import floatip
-from floatip.__main__ import DEFAULT_CONFIG
+from floatip import DEFAULT_CONFIG
 
 app = typer.Typer(
     help="Keeps a floating IP on a machine that can serve it, on clouds where addresses move by BGP.",
@@ -164,6 +164,7 @@ def lab(
     """
     from floatip.lab import play, scenes  # noqa: PLC0415
     from floatip.lab.net import LabError, enter  # noqa: PLC0415
+    from floatip.lab.stage import Options  # noqa: PLC0415
 
     if show_scenes:
         print("\n".join(f"{name:13} {one.about}" for name, one in scenes.SCENES.items()))
@@ -173,9 +174,7 @@ def lab(
         _fail(f"there is no scene {unknown[0]!r}", f"one of: {', '.join(scenes.SCENES)}, all", 2)
     try:
         enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
-        options = scenes.Options(
-            bird=route_server is RouteServers.BIRD, hold_time=hold_time, advert_interval=advert_interval
-        )
+        options = Options(bird=route_server is RouteServers.BIRD, hold_time=hold_time, advert_interval=advert_interval)
         raise typer.Exit(play.play(names, options, runs=runs, as_json=as_json, keep=keep))
     except LabError as error:
         _fail(str(error), error.hint, 2)

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from floatip.lab.net import ROUTER
-from floatip.lab.stage import NEXT_HOPS, Options, Record, Stage
+from floatip.lab.stage import NEXT_HOPS, Record, Stage
 from floatip.lab.summary import RESET, Kind, Probe, Summary
-
-__all__ = ["SCENES", "Finding", "Options", "Scene"]
 
 MASTER, STANDBY = "haproxy1", "haproxy2"
 KINDS: tuple[tuple[Kind, str], ...] = (("echo", "echoes"), ("request", "requests"))

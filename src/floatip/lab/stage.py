@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
@@ -220,9 +219,6 @@ peers = ["{other.ipv4.ip}"]
         with self.network.inside(host), open("/proc/thread-self/net/tcp6") as table:
             return any(line.split()[1].endswith(":00B3") and line.split()[3] == "0A" for line in list(table)[1:])
 
-    def hold_times(self, host: str) -> list[int]:
-        return [session["hold_time"] for session in self.nodes[host].status()["sessions"]]
-
     def delete_address(self, host: str) -> None:
         with self.network.inside(host):
             subprocess.run(["ip", "address", "del", str(FLOATING), "dev", "lo"], check=True)
@@ -279,7 +275,3 @@ peers = ["{other.ipv4.ip}"]
         daemons = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.services.values()]
         tails = {f"{d.host} {d.name}": d.log.read_text().splitlines()[-6:] for d in daemons if d.log.exists()}
         return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)
-
-
-def node_of(next_hop: IPv6Address | None) -> str:
-    return NEXT_HOPS.get(str(next_hop), "nobody")
