@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, Strict, ValidationError
@@ -33,11 +34,16 @@ from floatip.core import settings as core
 from floatip.providers import PROVIDERS, Provider, linode
 
 
+Vrid = Annotated[int, Strict(), between(1, 255, "the same number on all nodes of the instance")]
+Priority = Annotated[int, Strict(), between(1, 255, "the higher priority becomes master; 100 is usual")]
+
+
 class Check(Table):
     name: Name = Field(examples=["haproxy"])
     script: Command | None = None
     tcp: Endpoint | None = None
     file: FilePath | None = None
+    process: Name | None = None
     fail_when: Literal["present", "absent"] = "present"
     interval: Period = 1.0
     timeout: Period | None = None
@@ -45,17 +51,15 @@ class Check(Table):
     fall: Times = 1
 
     def settings(self) -> core.Check:
-        if self.file:
+        if self.file or self.process:
             return core.Check(self.name, pushed=True)
         return core.Check(self.name, self.interval, self.timeout or self.interval, self.rise, self.fall)
 
 
 class Vrrp(Table):
     interface: Name = Field(examples=["eth0"])
-    vrid: Annotated[int, Strict(), between(1, 255, "the same number on all nodes of the instance")] = Field(
-        examples=[51]
-    )
-    priority: Annotated[int, Strict(), between(1, 255, "the higher priority becomes master; 100 is usual")] = 100
+    vrid: Vrid = Field(examples=[51])
+    priority: Priority = 100
     source: Ipv4 = Field(examples=["192.0.2.1"])
     peers: Annotated[tuple[Ipv4, ...], AfterValidator(some)] = Field(examples=[["192.0.2.2"]])
     version: Literal[2, 3] = 2
@@ -69,11 +73,29 @@ class Vrrp(Table):
         return core.Vrrp(**dict(self))
 
 
+class Following(Table):
+    """What an instance needs to know of the keepalived that elects for it; `floatip adopt` writes it."""
+
+    instance: Name | None = None
+    interface: Name = Field(examples=["eth0"])
+    vrid: Vrid = Field(examples=[51])
+    priority: Priority = 100
+    source: Ipv4 = Field(examples=["192.0.2.1"])
+    peers: tuple[Ipv4, ...] = ()
+    sync_group: Name = ""
+    version: Literal[2, 3] = 2
+    advert_interval: Period = 1.0
+
+    def settings(self, name: str) -> core.Keepalived:
+        return core.Keepalived(**dict(self) | {"instance": self.instance or name})
+
+
 class Instance(Table):
     name: Name = Field(examples=["VI_1"])
     addresses: Annotated[tuple[FloatingAddress, ...], AfterValidator(some)] = Field(examples=[["192.0.2.10/32"]])
     checks: tuple[Name, ...] = ()
     vrrp: Vrrp | None = None
+    keepalived: Following | None = None
     static: Literal["primary", "secondary"] | None = None
     placement: Literal["all", "master"] | None = None
     interface: Name | None = None
@@ -92,11 +114,22 @@ class Instance(Table):
             last_resort=self.last_resort,
         )
 
-    def _election(self) -> core.Vrrp | core.Static:
+    def _election(self) -> core.Vrrp | core.Keepalived | core.Static:
         if self.static:
             return core.Static(self.static)
+        if self.keepalived:
+            return self.keepalived.settings(self.name)
         assert self.vrrp, "the rules let no instance without an election pass"
         return self.vrrp.settings()
+
+
+class Keepalived(Table):
+    """The one keepalived of this machine, whichever instances follow it."""
+
+    fifo: FilePath = Path("/run/keepalived/floatip")
+    pid_file: FilePath = Path("/run/keepalived.pid")
+    vrrp_pid_file: FilePath = Path("/run/vrrp.pid")
+    script_user: Name = ""
 
 
 class Notify(Table):
@@ -109,7 +142,9 @@ class Config(Table):
     bgp: Bgp | None = None
     check: tuple[Check, ...] = ()
     instance: Annotated[tuple[Instance, ...], AfterValidator(some)] = ()
+    keepalived: Keepalived = Keepalived()
     notify: Notify | None = None
+    state_log: FilePath | None = None
     release_delay: Delay = 1.0
     _warnings: tuple[ConfigWarning, ...] = PrivateAttr(())
 
@@ -137,7 +172,8 @@ class Config(Table):
     def _speaker(self, machine: IPv4Address | None, hostname: str) -> core.Speaker | None:
         if not (profile := self.profile):
             return None
-        sources = (instance.vrrp.source for instance in self.instance if instance.vrrp)
+        elections = (instance.vrrp or instance.keepalived for instance in self.instance)
+        sources = (election.source for election in elections if election)
         return (self.bgp or Bgp()).speaker(profile, next(sources, machine), hostname)
 
 
@@ -150,6 +186,8 @@ TABLES: dict[Location, type[Table]] = {
     ("check",): Check,
     ("instance",): Instance,
     ("instance", "vrrp"): Vrrp,
+    ("instance", "keepalived"): Following,
+    ("keepalived",): Keepalived,
     ("notify",): Notify,
 }
 

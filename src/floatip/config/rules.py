@@ -172,16 +172,23 @@ def _checks(document: Document) -> Iterator[Problem]:
                 hint = closest(name, names, f"the checks are {', '.join(names)}" if names else "add a [[check]]")
                 yield document.error((*location, "checks", index), f"there is no check {shown(name)}", hint)
     for location, check in document.tables("check"):
-        yield from _exactly_one(document, location, ("script", "tcp", "file"))
+        yield from _exactly_one(document, location, ("script", "tcp", "file", "process"))
         if check.get("name") not in used:
             yield document.warning(location, "no instance uses this check", "name it in the checks of an instance")
+        watched = "file" if "file" in check else "process"
         for key in ("interval", "timeout", "rise", "fall"):
-            if "file" in check and key in check:
-                hint = "a file is watched, not asked: each change counts at once"
-                yield document.warning((*location, key), "means nothing beside file", hint)
+            if watched in check and key in check:
+                hint = f"a {watched} is watched, not asked: each change counts at once"
+                yield document.warning((*location, key), f"means nothing beside {watched}", hint)
         if "fail_when" in check and (*location, "file") not in document.lines:
             hint = 'add file = "/run/floatip/trigger", or remove it'
             yield document.error((*location, "fail_when"), "means nothing without file", hint)
+
+
+WITHOUT_BGP = {
+    "static": "a fixed role is nothing but a BGP rank",
+    "keepalived": "keepalived elects and holds the address, so there is nothing left to do",
+}
 
 
 def _exactly_one(document: Document, location: Location, keys: tuple[str, ...]) -> Iterator[Problem]:
@@ -233,13 +240,20 @@ def _instances(document: Document) -> Iterator[Problem]:
     if ("instance",) not in document.lines:
         yield document.error((), "there is no [[instance]]", "an instance names the addresses to keep")
     for location, instance in document.tables("instance"):
-        yield from _exactly_one(document, location, ("vrrp", "static"))
+        yield from _exactly_one(document, location, ("vrrp", "keepalived", "static"))
         if not _has_bgp(document) and instance.get("placement") == "all":
             hint = 'add [linode] or [bgp], or write placement = "master"'
             yield document.error((*location, "placement"), '"all" needs BGP to lead traffic to one node', hint)
-        if not _has_bgp(document) and "static" in instance:
-            hint = "add [linode] or [bgp], or let vrrp elect"
-            yield document.error((*location, "static"), "a fixed role is nothing but a BGP rank", hint)
+        for key, what in WITHOUT_BGP.items():
+            if not _has_bgp(document) and key in instance:
+                hint = "add [linode] or [bgp], or let vrrp elect"
+                yield document.error((*location, key), what, hint)
+        if "keepalived" in instance and instance.get("placement") == "master":
+            hint = "leave it out: keepalived holds the address on the master, floatip on lo of every node"
+            yield document.error((*location, "placement"), "cannot stand beside keepalived", hint)
+        if "keepalived" in instance and instance.get("interface", "lo") == instance["keepalived"].get("interface"):
+            hint = "leave it out: keepalived would take our copy away with its own"
+            yield document.error((*location, "interface"), "is where keepalived has the address", hint)
         # A VRRP packet counts its addresses in 8 bits, and one without any is malformed (RFC 9568 section 5.2.5).
         addresses = instance.get("addresses", (None,))
         count = sum(ip_interface(text).version == 4 for text in addresses if text)

@@ -8,6 +8,7 @@ restart are the same code.
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Literal
 
 Address = IPv4Address | IPv6Address
 InterfaceAddress = IPv4Interface | IPv6Interface
@@ -73,9 +74,28 @@ class LinkChanged:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """All addresses that the kernel has and can answer for, on whichever interface (the whole set, each time)."""
+    """All addresses that the kernel has and can answer for, each with its interface (the whole set, each time)."""
 
-    addresses: frozenset[Address]
+    addresses: frozenset[Placed]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivedFound:
+    """Whether the user's keepalived runs; a new process, even a short while later, is told anew."""
+
+    running: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivedSaid:
+    """A line of its notify FIFO, or the same by `floatip notify`."""
+
+    kind: Literal["INSTANCE", "GROUP"]
+    name: str
+    state: Literal["MASTER", "BACKUP", "FAULT", "STOP"]
+    is_old: bool = False
+    """It had been waiting for a reader: true when it was written, and perhaps no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +219,7 @@ class Measure:
 class Hold:
     """Hold exactly these addresses: add what is missing, release what we added before and is not named.
 
-    An address that is there already, on whichever interface, is left as it is and never released.
+    An address that is already there, on that interface, is left as it is and never released.
     Answer with `Held` when the kernel reports a change.
     """
 

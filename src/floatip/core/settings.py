@@ -44,6 +44,24 @@ class Vrrp:
 
 
 @dataclass(frozen=True, slots=True)
+class Keepalived:
+    """The user's keepalived elects, and holds the addresses on `interface` while it is master; we follow it."""
+
+    instance: str
+    """What keepalived calls it."""
+    interface: str
+    vrid: int
+    priority: int
+    source: IPv4Address
+    peers: tuple[IPv4Address, ...] = ()
+    """Empty: keepalived speaks multicast, and whoever uses the vrid is a peer."""
+    sync_group: str = ""
+    """The members of a group that change with it are not always named by keepalived."""
+    version: Literal[2, 3] = 2
+    advert_interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Static:
     """No election: the role is configured, as with lelastic's flags."""
 
@@ -54,7 +72,7 @@ class Static:
 class Instance:
     name: str
     addresses: tuple[InterfaceAddress, ...]
-    election: Vrrp | Static
+    election: Vrrp | Keepalived | Static
     checks: tuple[str, ...] = ()
     placement: Literal["all", "master", "found"] = "all"
     """Who holds the addresses; "found": not us, the host lists those that it finds and we only announce them."""
