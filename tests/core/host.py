@@ -31,9 +31,11 @@ from floatip.core.events import (
     Garp,
     Held,
     Hold,
+    InterfaceAddress,
     LinkChanged,
     Measure,
     Measured,
+    Placed,
     Probe,
     SendAdvert,
     SendBytes,
@@ -78,6 +80,10 @@ def elected(**changes: Any) -> Vrrp:
 def advert(priority: int, *, vrid: int = 51, interface: str = "eth0") -> AdvertReceived:
     said = wire.pack(Advert(2, vrid, priority, 1.0, (A.ip,)), PEER, US)
     return AdvertReceived(interface, PEER, US, 255, said)
+
+
+def held(*addresses: InterfaceAddress, interface: str = "lo") -> Held:
+    return Held(frozenset(Placed(interface, address) for address in addresses))
 
 
 def words(effects: Iterable[Effect], peer: Address = RS) -> list[str]:
@@ -170,7 +176,7 @@ class Host:
     def _answers(self, effect: Effect) -> list[Event]:
         match effect:
             case Hold(addresses) if self.kernel_answers:
-                return [Held(frozenset(placed.address.ip for placed in addresses))]
+                return [Held(addresses)]
             case SendBytes(peer):
                 return [Writable(peer)]
             case Measure(peer):

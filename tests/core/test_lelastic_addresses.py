@@ -1,11 +1,11 @@
 """Which addresses lelastic would announce, and the node that announces what is found and holds nothing."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import ip_interface
 
 import pytest
 
-from floatip.core.events import Address, Held, InterfaceAddress, Placed, Started, StopRequested
+from floatip.core.events import Held, InterfaceAddress, Placed, Started, StopRequested
 from floatip.core.settings import Instance, Settings, Static
 from floatip.core.status import describe
 from floatip.lelastic import choose
@@ -75,8 +75,8 @@ class Announcer(Host):
 
     def found(self, *addresses: InterfaceAddress) -> list[str]:
         self.instance = replace(self.instance, addresses=addresses)
-        held: frozenset[Address] = frozenset(a.ip for a in addresses) | {IPv4Address("127.0.0.1")}
-        return self.tell(Held(held)) + self.reload(self.settings())
+        placed = frozenset(Placed("lo", address) for address in (*addresses, ip_interface("127.0.0.1/8")))
+        return self.tell(Held(placed)) + self.reload(self.settings())
 
     def start(self) -> None:
         self.tell(Started())

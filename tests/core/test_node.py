@@ -17,7 +17,6 @@ from floatip.core.events import (
     Disconnected,
     Event,
     Failed,
-    Held,
     LinkChanged,
     Measured,
     Started,
@@ -48,6 +47,7 @@ from tests.core.host import (
     backup,
     config,
     elected,
+    held,
     master,
 )
 
@@ -57,19 +57,19 @@ from tests.core.host import (
 def test_before_the_start_nothing_is_done_and_nothing_waited_for() -> None:
     host = Host(start=False)
     assert host.node.deadline == float("inf")
-    assert host.tell(Ticked(), WELL, advert(100), Held(frozenset()), at=10) == ["check up"]
+    assert host.tell(Ticked(), WELL, advert(100), held(), at=10) == ["check up"]
 
 
 def test_nothing_is_announced_before_it_is_held() -> None:
     host = Host(kernel_answers=False).run(10)
     assert (host.role, host.rank) == (Role.MASTER, Rank.TAKEOVER)
     assert [word for _, word in host.log if word.endswith("192.0.2.10")] == ["hold 192.0.2.10"] * 11
-    assert host.tell(Held(frozenset({A.ip}))) == ["address held", "takeover 192.0.2.10"]
+    assert host.tell(held(A)) == ["address held", "takeover 192.0.2.10"]
 
 
 def test_an_address_that_is_there_already_is_announced_at_once() -> None:
     host = Host(start=False, kernel_answers=False)
-    host.tell(Held(frozenset({A.ip})), Started(), WELL)
+    host.tell(held(A), Started(), WELL)
     assert "standby 192.0.2.10" in [word for _, word in host.log]
 
 
@@ -172,7 +172,7 @@ def test_a_stop_says_priority_0_then_withdraws_then_ceases_and_keeps_the_address
     assert host.tick(30.99) == host.tell(StopRequested(), advert(0), advert(100)) == []
     host.kernel_answers = False
     assert (host.node.deadline, host.tick(31)) == (31, ["hold"])
-    assert host.tell(Held(frozenset()), at=31.001) == ["address released", "exit"]
+    assert host.tell(held(), at=31.001) == ["address released", "exit"]
     assert (host.node.deadline, host.tick(40)) == (float("inf"), [])
 
 
@@ -188,7 +188,7 @@ def test_a_stop_does_not_wait_for_ever_for_the_release() -> None:
 def test_an_address_that_somebody_deletes_during_the_stop_is_not_put_back() -> None:
     host = master()
     host.tell(StopRequested(), at=30)
-    assert host.tell(Held(frozenset()), at=30.5) == ["address released"]
+    assert host.tell(held(), at=30.5) == ["address released"]
     assert host.tick(31) == ["hold", "exit"]
 
 
@@ -204,9 +204,9 @@ def test_a_stop_before_the_start_releases_and_exits() -> None:
 def test_a_deleted_address_is_put_back_at_once_and_stays_announced_meanwhile() -> None:
     host = master()
     host.kernel_answers = False
-    assert host.tell(Held(frozenset()), at=30) == ["address lost", "hold 192.0.2.10"]
+    assert host.tell(held(), at=30) == ["address lost", "hold 192.0.2.10"]
     assert host.tick(30.049) == []
-    assert host.tell(Held(frozenset({A.ip})), at=30.049) == ["address held"]
+    assert host.tell(held(A), at=30.049) == ["address held"]
     host.run(60)
     assert host.when("withdraw 192.0.2.10") == []
 
@@ -214,16 +214,16 @@ def test_a_deleted_address_is_put_back_at_once_and_stays_announced_meanwhile() -
 def test_an_address_that_does_not_come_back_is_withdrawn_after_50_ms_and_asked_for_each_second() -> None:
     host = master()
     host.kernel_answers = False
-    host.tell(Held(frozenset()), at=30)
+    host.tell(held(), at=30)
     host.run(32.5)
     assert host.when("withdraw 192.0.2.10") == [30.05]
     assert host.when("hold 192.0.2.10") == [0, 30, 31, 32]
-    assert host.tell(Held(frozenset({A.ip}))) == ["address held", "active 192.0.2.10"]
+    assert host.tell(held(A)) == ["address held", "active 192.0.2.10"]
 
 
 def test_addresses_of_others_are_none_of_our_business() -> None:
     host = master()
-    assert host.tell(Held(frozenset({A.ip, B.ip}))) == host.tell(Held(frozenset({A.ip}))) == []
+    assert host.tell(held(A, B)) == host.tell(held(A)) == []
 
 
 # Cut off
@@ -353,7 +353,7 @@ def test_an_added_address_is_held_and_then_announced() -> None:
     host = master()
     host.kernel_answers = False
     assert host.reload(config(addresses=(A, B))) == ["hold 192.0.2.10 192.0.2.11"]
-    assert host.tell(Held(frozenset({A.ip, B.ip}))) == ["address held", "active 192.0.2.11"]
+    assert host.tell(held(A, B)) == ["address held", "active 192.0.2.11"]
 
 
 def test_a_removed_address_is_withdrawn_and_then_released() -> None:
@@ -445,7 +445,7 @@ def test_only_the_master_holds_the_address_and_tells_the_neighbours_when_it_is_t
     host = Host(VLAN, kernel_answers=False).run(DOWN - 0.1)
     assert host.when("hold 192.0.2.10") == []
     assert host.tick(DOWN)[-1] == "hold 192.0.2.10"
-    assert host.tell(Held(frozenset({A.ip}))) == ["address held", "takeover 192.0.2.10", "garp"]
+    assert host.tell(held(A)) == ["address held", "takeover 192.0.2.10", "garp"]
     host.run(60)
     assert len(host.when("garp")) == 1
 

@@ -9,9 +9,9 @@ import pytest
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import parse, split
-from floatip.core.events import Effect, Held, SendBytes, StopRequested
+from floatip.core.events import Effect, SendBytes, StopRequested
 from floatip.core.status import describe
-from tests.core.host import CONFIG, RS, SICK, US, Host, config, master
+from tests.core.host import CONFIG, RS, SICK, US, Host, config, held, master
 
 GRACEFUL = config(speaker={"graceful_shutdown": 10})
 
@@ -105,7 +105,7 @@ def test_what_a_connection_is_made_of_opens_it_anew(change: dict[str, Any]) -> N
 def test_an_address_that_is_lost_while_draining_is_withdrawn() -> None:
     host = draining()
     host.kernel_answers = False
-    host.tell(Held(frozenset()), at=31)
+    host.tell(held(), at=31)
     host.run(32)
     assert [round(at, 2) for at in host.when("withdraw 192.0.2.10")] == [31.05]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from floatip.core.events import AdvertReceived, BytesReceived, Disconnected, Failed, Held, Started, StopRequested
+from floatip.core.events import AdvertReceived, BytesReceived, Disconnected, Failed, Started, StopRequested
 from floatip.core.status import describe
-from tests.core.host import CONFIG, PEER, RS, RS2, SICK, US, WELL, Host, advert, config, elected, master
+from tests.core.host import CONFIG, PEER, RS, RS2, SICK, US, WELL, Host, advert, config, elected, held, master
 
 TWO = config(speaker={"peers": (RS, RS2)})
 
@@ -106,7 +106,7 @@ def test_a_node_that_is_cut_off_is_named_also_while_its_sessions_stand() -> None
 def test_an_address_that_should_be_held_and_is_not_is_named(placement: Any) -> None:
     host = master(config(placement=placement))
     host.kernel_answers = False
-    host.tell(Held(frozenset()))
+    host.tell(held())
     assert problems(host) == ["VI_1 does not hold 192.0.2.10"]
 
 

@@ -19,6 +19,7 @@ from tests.host.reports import Reports, until
 pytestmark = pytest.mark.usefixtures("namespace")
 
 VIP = Placed("lo", ip_interface("192.0.2.10/32"))
+LOOPBACK = frozenset(Placed("lo", ip_interface(address)) for address in ("127.0.0.1/8", "::1/128"))
 VIP6 = Placed("lo", ip_interface("2001:db8::10/128"))
 
 
@@ -44,19 +45,19 @@ async def kernel(reports: Reports, state: Path) -> AsyncIterator[Kernel]:
 
 
 async def held(reports: Reports, *addresses: Placed) -> None:
-    wanted = {placed.address.ip for placed in addresses}
+    wanted = set(addresses)
     await until(lambda: wanted <= reports.of(Held)[-1].addresses)
 
 
 async def released(reports: Reports, *addresses: Placed) -> None:
-    unwanted = {placed.address.ip for placed in addresses}
+    unwanted = set(addresses)
     await until(lambda: not unwanted & reports.of(Held)[-1].addresses)
 
 
 def test_addresses_are_held_reported_and_released(reports: Reports, tmp_path: Path) -> None:
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:
-            assert reports.of(Held) == [Held(frozenset({IPv4Address("127.0.0.1"), IPv6Address("::1")}))]
+            assert reports.of(Held) == [Held(LOOPBACK)]
             it.hold(Hold(frozenset({VIP, VIP6})))
             await held(reports, VIP, VIP6)
             assert on("lo") == {"192.0.2.10", "2001:db8::10"}
@@ -99,12 +100,33 @@ def test_an_address_of_somebody_else_is_used_but_never_released(reports: Reports
         ip("link set eth9 up")
         ip("address add 192.0.2.10/24 dev eth9")
         async with kernel(reports, tmp_path) as it:
-            it.hold(Hold(frozenset({VIP, VIP6})))
-            await held(reports, VIP, VIP6)
+            it.hold(Hold(frozenset({Placed("eth9", VIP.address), VIP6})))
+            await held(reports, VIP6)
             assert on("lo") == {"2001:db8::10"}
             it.hold(Hold(frozenset()))
             await released(reports, VIP6)
             await asyncio.sleep(0.05)
+            assert "192.0.2.10" in on("eth9")
+
+    asyncio.run(story())
+
+
+def test_an_address_is_held_beside_the_same_one_of_somebody_else_on_another_interface(
+    reports: Reports, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set eth9 up")
+        ip("address add 192.0.2.10/32 dev eth9")
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(frozenset({VIP})))
+            await held(reports, VIP)
+            ip("address del 192.0.2.10/32 dev eth9")
+            await released(reports, Placed("eth9", VIP.address))
+            assert on("lo") == {"192.0.2.10"}
+            ip("address add 192.0.2.10/32 dev eth9")
+            it.hold(Hold(frozenset()))
+            await released(reports, VIP)
             assert "192.0.2.10" in on("eth9")
 
     asyncio.run(story())

@@ -39,6 +39,7 @@ from floatip.core.events import (
     LinkChanged,
     Measure,
     Measured,
+    Placed,
     Probe,
     SendAdvert,
     SendBytes,
@@ -52,6 +53,7 @@ from floatip.lab.route_server import BestChanged, Drop, Output, Route, RouteServ
 
 INTERFACE, INSTANCE, CHECK = "eth0", "web", "service"
 FLOATING = IPv4Address("192.168.223.158")
+PLACED = Placed("lo", IPv4Interface(FLOATING))
 PREFIX: Prefix = IPv4Network(FLOATING)
 ROUTE_SERVERS = tuple(ip_address(f"2600:3c0f:6:34::{n}") for n in (1, 2, 3, 4))
 PRIMARY, SECONDARY = ((65000, 1),), ((65000, 2),)
@@ -135,7 +137,7 @@ class Machine:
     """Adverts that arrive while it does not run are lost, not queued."""
     role: str = "init"
     incarnation: int = 0
-    kernel: set[Address] = field(default_factory=set)
+    kernel: set[Placed] = field(default_factory=set)
     sockets: dict[Address, Connection] = field(default_factory=dict)
     dials: Counter[Address] = field(default_factory=Counter)
     told: dict[Address, Attributes] = field(default_factory=dict)
@@ -148,7 +150,7 @@ class Machine:
     @property
     def serves(self) -> bool:
         alive = self.power in (Power.RUNNING, Power.HUNG, Power.DEAD)
-        return alive and not self.cut and self.service == "ok" and FLOATING in self.kernel
+        return alive and not self.cut and self.service == "ok" and PLACED in self.kernel
 
     @property
     def rank(self) -> Rank:
@@ -452,7 +454,7 @@ class World:
     def delete(self, name: str) -> None:
         """Somebody deletes the address by hand."""
         node = self._strike("delete", name)
-        node.kernel.discard(FLOATING)
+        node.kernel.discard(PLACED)
         self._kernel_reports(node)
         self._mend("delete", name)
 
@@ -594,8 +596,7 @@ class World:
                     connection.node_open = False
                     self._send(connection, connection.up, None)
             case Hold(addresses):
-                wanted = {each.address.ip for each in addresses}
-                self.at(self.now + self.kernel_delay, self._hold, node, node.incarnation, wanted)
+                self.at(self.now + self.kernel_delay, self._hold, node, node.incarnation, set(addresses))
             case Became(what, name, value, reason):
                 if what == "role":
                     node.role = value.lower()
@@ -607,7 +608,7 @@ class World:
                 self._close_all(node)
                 self._forget_process(node)
 
-    def _hold(self, node: Machine, incarnation: int, wanted: set[Address]) -> None:
+    def _hold(self, node: Machine, incarnation: int, wanted: set[Placed]) -> None:
         if node.incarnation == incarnation and node.kernel != wanted:
             node.kernel = wanted
             self._kernel_reports(node)

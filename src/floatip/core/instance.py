@@ -14,6 +14,7 @@ from floatip.core.bgp.session import Route
 from floatip.core.decision import Decision, Facts
 from floatip.core.events import Address, Became, Effect, Garp, InterfaceAddress, Placed
 from floatip.core.health import Health
+from floatip.core.vrrp.follower import Follower
 from floatip.core.vrrp.router import Role, Router
 
 PUT_BACK_TIME = 0.05
@@ -27,9 +28,12 @@ class Instance:
         self.health = Health.UNKNOWN
         self.health_reason = "no result yet"
         self.health_since = now
-        self.router: Router | None = None
-        if isinstance(config.election, settings.Vrrp):
-            self.router = Router(config.name, config.election, tuple(a.ip for a in config.addresses), now)
+        self.router: Router | Follower | None = None
+        match config.election:
+            case settings.Vrrp() as vrrp:
+                self.router = Router(config.name, vrrp, tuple(a.ip for a in config.addresses), now)
+            case settings.Keepalived() as keepalived:
+                self.router = Follower(config.name, keepalived, now)
         self.decision = Decision(config.last_resort, now)
         self.lost_at: dict[Address, float] = {}
         """When an address that was held was found missing."""
@@ -73,12 +77,14 @@ class Instance:
         """The same election, anything else may differ: role and rank go on."""
         self.config = config
         self.decision.last_resort = config.last_resort
-        if self.router is not None:
+        if isinstance(self.router, Router):
             self.router.list_addresses(tuple(a.ip for a in config.addresses))
 
     def judge(self, health: Health, reason: str, now: float) -> list[Effect]:
         if health is Health.UNKNOWN and self.health is not Health.UNKNOWN:
             return []  # a check that a reload added: the old verdict stands until its first result
+        if isinstance(self.router, Follower) and self.router.sick:
+            health, reason = Health.DOWN, self.router.sick
         news = health is not self.health
         self.health, self.health_reason = health, reason
         if not news:
@@ -91,9 +97,12 @@ class Instance:
         effects = self._tell_found() if self.config.placement == "found" else []
         self.lost_at = {a: at for a, at in self.lost_at.items() if now < at + PUT_BACK_TIME}
         if self.router is not None and not stopping:
-            waiting = self.health_reason if self.health is Health.UNKNOWN else ""
-            fault = self.health_reason if self.health is Health.DOWN else link_fault
-            effects += self.router.judge(waiting, fault, barred, now)
+            if isinstance(self.router, Follower):
+                effects += self.router.judge(barred, now)
+            else:
+                waiting = self.health_reason if self.health is Health.UNKNOWN else ""
+                fault = self.health_reason if self.health is Health.DOWN else link_fault
+                effects += self.router.judge(waiting, fault, barred, now)
             self._succeed(self.router, hold_time, now)
         role = Role.MASTER if now < self._keep_until else self.role
         if now >= self._keep_until:
@@ -118,7 +127,7 @@ class Instance:
             effects.append(Became("address", self.config.interface, "waiting", self.waiting))
         return effects
 
-    def _succeed(self, router: Router, hold_time: float, now: float) -> None:
+    def _succeed(self, router: Router | Follower, hold_time: float, now: float) -> None:
         is_master = router.role is Role.MASTER
         if is_master and not self._mastered:
             self.decision.became_master(
@@ -128,6 +137,13 @@ class Instance:
         if self._mastered and router.master is not None and self.config.placement == "master":
             self._keep_until = now + KEEP_TIME
         self._mastered = is_master
+
+    def sees(self, found: frozenset[Placed], now: float) -> list[Effect]:
+        """Where keepalived elects: its addresses are those that are not on our interface, and look just like ours."""
+        if not isinstance(self.router, Follower):
+            return []
+        elsewhere = {placed.address for placed in found if placed.interface != self.config.interface}
+        return self.router.sees(not elsewhere.isdisjoint(self.config.addresses), now)
 
     @property
     def placed(self) -> frozenset[Placed]:

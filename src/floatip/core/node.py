@@ -31,6 +31,8 @@ from floatip.core.events import (
     Failed,
     Held,
     Hold,
+    KeepalivedFound,
+    KeepalivedSaid,
     LinkChanged,
     Measured,
     Placed,
@@ -43,11 +45,13 @@ from floatip.core.instance import CUT_OFF_AT_LEAST, Instance
 from floatip.core.malformed import Malformed
 from floatip.core.settings import Settings, Speaker, Vrrp
 from floatip.core.vrrp import wire
+from floatip.core.vrrp.follower import Follower
 
 HOLD_AGAIN_INTERVAL = 1.0
 RELEASE_TIMEOUT = 0.5
 FAILURES_KEPT = 20
 DROPS_KEPT = 20
+SUBJECTS_KEPT = 512
 GRACEFUL_SHUTDOWN = (65535, 0)
 
 
@@ -61,12 +65,19 @@ class Node:
         self.sessions = self._make_sessions(now)
         self._sessions_at = math.inf
         self.held: frozenset[Address] = frozenset()
+        """What the kernel can answer for, wherever it is."""
+        self.placed: frozenset[tuple[str, Address]] = frozenset()
+        """The same with the interface of each."""
+        self._found: frozenset[Placed] = frozenset()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
         self.failures: dict[str, tuple[float, str]] = {}
         """What the world refused lately: when and why."""
         self.dropped: dict[str, int] = {}
         """Packets of protocol 112 that belong to no instance, by reason."""
+        self.keepalived: KeepalivedFound | None = None
+        self.keepalived_said: dict[tuple[str, str], str] = {}
+        """The last state of each of its instances and groups, of ours and of others."""
         self.draining = ""
         """Why this node is about to stop, while others take over."""
         self.stopping = ""
@@ -115,6 +126,13 @@ class Node:
                 return self._reviewed(effects, now) if effects else []
             case Held(addresses):
                 return self._held(addresses, now)
+            case KeepalivedFound(running, reason):
+                self.keepalived = event
+                if not running:
+                    self.keepalived_said.clear()
+                return self._reviewed([e for each in self.followers for e in each.found(running, reason, now)], now)
+            case KeepalivedSaid():
+                return self._keepalived_said(event, now)
             case LinkChanged(interface, up, reason):
                 return self._link(interface, "" if up else reason, now)
             case Connected(peer, local) if peer in self.sessions:
@@ -155,7 +173,9 @@ class Node:
     def _reloaded_instance(self, config: settings.Instance, now: float) -> Instance:
         instance = self.instances.get(config.name)
         if instance is None or instance.config.election != config.election:
-            return Instance(config, now)
+            instance = Instance(config, now)
+            self._introduce(instance, now)
+            return instance
         instance.reconfigure(config)
         return instance
 
@@ -242,6 +262,9 @@ class Node:
         if not self.running or self.stopping:
             return []
         role = instance.role
+        if isinstance(instance.router, Follower):
+            effects = instance.router.receive(advert, event.source, now)
+            return self._reviewed(effects, now) if effects else []
         effects = instance.router.receive(advert, event.source, event.ttl, now)
         if instance.role is not role:
             return self._reviewed(effects, now)
@@ -253,11 +276,34 @@ class Node:
         self.dropped[why] = self.dropped.get(why, 0) + 1
         return []
 
-    def _held(self, addresses: frozenset[Address], now: float) -> list[Effect]:
+    @property
+    def followers(self) -> list[Follower]:
+        return [i.router for i in self.instances.values() if isinstance(i.router, Follower)]
+
+    def _keepalived_said(self, event: KeepalivedSaid, now: float) -> list[Effect]:
+        subject = event.kind, event.name
+        if subject in self.keepalived_said or len(self.keepalived_said) < SUBJECTS_KEPT:
+            self.keepalived_said[subject] = event.state
+        meant = [follower for follower in self.followers if subject in follower.subjects]
+        effects = [effect for follower in meant for effect in follower.said(event.state, event.is_old, now)]
+        return self._reviewed(effects, now) if effects else []
+
+    def _introduce(self, instance: Instance, now: float) -> None:
+        """What a follower that a reload made has not heard."""
+        instance.sees(self._found, now)
+        if isinstance(instance.router, Follower) and self.keepalived is not None:
+            instance.router.found(self.keepalived.running, self.keepalived.reason, now)
+            for subject, state in self.keepalived_said.items():
+                if subject in instance.router.subjects:
+                    instance.router.said(state, True, now)
+
+    def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
         ours = self._ours()
-        lost = sorted((self.held - addresses) & ours, key=int)
-        found = sorted((addresses - self.held) & ours, key=int)
-        self.held = addresses
+        self._found = addresses
+        before, self.placed = self.placed, frozenset((p.interface, p.address.ip) for p in addresses)
+        self.held = frozenset(address for _, address in self.placed)
+        lost = sorted((a for _, a in (before - self.placed) & ours), key=int)
+        found = sorted((a for _, a in (self.placed - before) & ours), key=int)
         effects: list[Effect] = [
             Became("address", str(a), "released", self.stopping)
             if self.stopping
@@ -275,6 +321,7 @@ class Node:
             self._hold_again_at = now
         if self.stopping:
             return effects + self._release(now)
+        effects += [e for instance in self.instances.values() for e in instance.sees(addresses, now)]
         return self._reviewed(effects, now) if effects else []
 
     def _link(self, interface: str, fault: str, now: float) -> list[Effect]:
@@ -358,7 +405,7 @@ class Node:
         if self.stopping:
             return []
         wanted = frozenset[Placed]().union(*(instance.wants(now) for instance in self.instances.values()))
-        missing = any(placed.address.ip not in self.held for placed in wanted)
+        missing = any((placed.interface, placed.address.ip) not in self.placed for placed in wanted)
         again = missing and now >= self._hold_again_at
         if again or not missing or wanted != self._wanted:
             self._hold_again_at = now + HOLD_AGAIN_INTERVAL if missing else math.inf
@@ -367,8 +414,8 @@ class Node:
         self._wanted = wanted
         return [Hold(wanted)]
 
-    def _ours(self) -> set[Address]:
-        return {placed.address.ip for placed in self._wanted or ()}
+    def _ours(self) -> set[tuple[str, Address]]:
+        return {(placed.interface, placed.address.ip) for placed in self._wanted or ()}
 
     def _drain(self, reason: str, now: float) -> list[Effect]:
         """Before a stop, if asked for: our routes are everybody's last choice, and still there (RFC 8326)."""
@@ -401,7 +448,7 @@ class Node:
         if now >= self._release_at:
             self._release_at, self._exit_at = math.inf, now + RELEASE_TIMEOUT
             effects.append(Hold(frozenset()))
-        released = self._exit_at < math.inf and not self._ours() & self.held
+        released = self._exit_at < math.inf and not self._ours() & self.placed
         if released or now >= self._exit_at:
             self._exit_at = math.inf
             effects.append(Exit())

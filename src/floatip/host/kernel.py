@@ -188,7 +188,7 @@ class Kernel:
     def _tell(self) -> None:
         self._telling = False
         events: dict[str, Event] = {interface: self._link_state(interface) for interface in self._sources}
-        events["addresses"] = Held(self.addresses)
+        events["addresses"] = Held(frozenset(Placed(link.name, a) for link, a, _ in self._tables.usable()))
         if self._changes != self._tables.changes:
             # Whoever follows `permanent` must hear of it even if the addresses are the same.
             self._changes = self._tables.changes
@@ -223,8 +223,8 @@ class Kernel:
 
     async def _reconcile(self, desired: frozenset[Placed]) -> None:
         surplus = self._ours - desired
-        present = {placed.address.ip for placed in self._tables.placed() if placed not in surplus}
-        missing = {placed for placed in desired if placed.address.ip not in present}
+        present = {(p.interface, p.address.ip) for p in self._tables.placed() if p not in surplus}
+        missing = {placed for placed in desired if (placed.interface, placed.address.ip) not in present}
         # Before they are added: whatever happens in between, a successor knows them.
         self._remember(self._ours | missing)
         for placed in _sorted(missing):

@@ -1,0 +1,209 @@
+"""One virtual router for which the user's keepalived elects: who is master is learned, never decided here.
+
+Four things are known of keepalived, and none is believed alone: whether its processes live, what it said last (its
+notify FIFO, or a notify command), whether its addresses are on its interface, and whether other nodes send adverts.
+
+* It does not run: backup, with the reason. What it said is forgotten; a successor speaks for itself.
+* It says MASTER: believed once the kernel has the addresses. Lines get lost (keepalived drops them while nobody reads),
+  and a line outlives the process that wrote it.
+* It says BACKUP and has the addresses for longer than a moment, or has said nothing since we came: the kernel is
+  believed, but only after other nodes were silent for master-down, as a backup would wait.
+* It says FAULT: that is a matter of health, and this node is sick.
+* It claims to be master while another node's adverts keep arriving for more than two intervals: contested, backup. A
+  keepalived that hangs keeps its addresses and says nothing; only the adverts of its successor show it.
+* `barred` (cut off from all route servers): backup, and afterwards again only after silence.
+
+The interface is that of `Router`, for `Instance` takes either.
+"""
+
+import math
+
+from floatip.core.events import Address, Became, Effect
+from floatip.core.settings import Keepalived
+from floatip.core.vrrp.router import REIGNS_KEPT, Role
+from floatip.core.vrrp.wire import Advert
+
+PATIENCE = 0.2
+"""Seconds for which keepalived's word and the kernel's may differ: they come by different ways."""
+BELIEVE_KERNEL_AFTER = 1.0
+CONTESTED_AFTER = 2
+"""Advert intervals."""
+
+
+class Follower:
+    """Time is an argument (monotonic seconds); every method returns the effects that it causes."""
+
+    def __init__(self, name: str, config: Keepalived, now: float) -> None:
+        self.name = name
+        self.config = config
+        self.role = Role.INIT
+        self.reason = "looking for keepalived"
+        self.since = now
+        self.deadline = math.inf
+        self.master: Address | None = None
+        """Whose adverts we hear."""
+        self.reigns: list[float] = []
+        """When each of the latest masters that we know of began, or was first heard; our own times included."""
+        self.dropped: dict[str, int] = {}
+        self.runs = False
+        self.word = ""
+        """What this keepalived said last; empty: nothing that is still to be believed."""
+        self._lost = self.reason
+        self._has_addresses = False
+        self._differ_since = now
+        self._claims = False
+        self._rival_since = math.inf
+        """Since when adverts of another node have been heard while ours claims to be master."""
+        self._heard_at = -math.inf
+        self._interval = config.advert_interval
+        self._listen_until = -math.inf
+        self._barred = ""
+        self._stopped = ""
+
+    @property
+    def master_down_interval(self) -> float:
+        unit = 1.0 if self.config.version == 2 else self._interval
+        return 3 * self._interval + (256 - self.config.priority) / 256 * unit
+
+    @property
+    def subjects(self) -> tuple[tuple[str, str], ...]:
+        """Of whom keepalived must speak to mean us."""
+        group = (("GROUP", self.config.sync_group),) if self.config.sync_group else ()
+        return (("INSTANCE", self.config.instance), *group)
+
+    @property
+    def sick(self) -> str:
+        """Why keepalived takes this node for sick; empty: it does not."""
+        return "keepalived says FAULT" if self.runs and self.word == "FAULT" else ""
+
+    def found(self, runs: bool, reason: str, now: float) -> list[Effect]:
+        self.runs, self._lost = runs, "" if runs else f"keepalived does not run: {reason}"
+        if not runs:
+            self.word = ""
+        self._differ_since = now
+        return self._conclude(now)
+
+    def said(self, state: str, is_old: bool, now: float) -> list[Effect]:
+        if is_old and (state == "MASTER") is not self._has_addresses:
+            return []  # it was true once
+        if state != self.word:
+            self._differ_since = now
+        if state == "MASTER":
+            self._listen_until = -math.inf
+        self.word = state
+        return self._conclude(now)
+
+    def sees(self, has_addresses: bool, now: float) -> list[Effect]:
+        """Whether the kernel has the addresses where keepalived puts them."""
+        if has_addresses is self._has_addresses:
+            return []
+        self._has_addresses, self._differ_since = has_addresses, now
+        return self._conclude(now)
+
+    def judge(self, barred: str, now: float) -> list[Effect]:
+        if self._barred and not barred:
+            self._listen_until = now + self.master_down_interval  # somebody else may be master by now
+        self._barred = barred
+        return self._conclude(now)
+
+    def stop(self, reason: str, now: float) -> list[Effect]:
+        self._stopped = reason
+        return self._conclude(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        return self._conclude(now)
+
+    def receive(self, advert: Advert, source: Address, now: float) -> list[Effect]:
+        if source == self.config.source or (self.config.peers and source not in self.config.peers):
+            what = "dropped, from an address that is not a peer"
+            self.dropped[what] = self.dropped.get(what, 0) + 1
+            return []
+        if advert.priority == 0:
+            self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf
+            return self._conclude(now)
+        if self.config.version == 3:
+            self._interval = advert.interval
+        is_new = source != self.master or now > self._heard_at + self.master_down_interval
+        if is_new and self.role is not Role.MASTER:
+            self._record_reign(now)
+        if is_new or self._rival_since == math.inf:
+            self._rival_since = now
+        self.master, self._heard_at = source, now
+        return self._conclude(now)
+
+    def _conclude(self, now: float) -> list[Effect]:
+        role, reason = self._judge(now)
+        if (role, reason) == (self.role, self.reason):
+            return []
+        if role is not self.role:
+            self.since = now
+            if role is Role.MASTER:
+                self.master = None
+                self._record_reign(now)
+            elif self.role is Role.MASTER and self.master:
+                self._record_reign(min(self._rival_since, now))
+        self.role, self.reason = role, reason
+        return [Became("role", self.name, role.value, reason)]
+
+    def _judge(self, now: float) -> tuple[Role, str]:
+        """Guard after guard, the first that applies decides; sets the deadline at which it would decide otherwise."""
+        self.deadline = math.inf
+        if self._stopped:
+            return Role.INIT, self._stopped
+        if self._lost:
+            return Role.BACKUP, self._lost
+        if self.sick:
+            return Role.FAULT, self.sick
+        claims, reason = self._claim(now)
+        self._begin_or_end_claim(claims, now)
+        if not claims:
+            return Role.BACKUP, reason
+        if self._barred:
+            return Role.BACKUP, self._barred
+        if now < self._listen_until:
+            self.deadline = self._listen_until
+            return Role.BACKUP, f"{reason}: listening for another master first"
+        if self._contested(now):
+            return Role.BACKUP, f"contested: {reason}, and {self.master} sends adverts too"
+        return Role.MASTER, reason
+
+    def _claim(self, now: float) -> tuple[bool, str]:
+        """Whether keepalived is master by what it says and has, and how we know."""
+        match self.word, self._has_addresses:
+            case "MASTER", True:
+                return True, "keepalived says MASTER"
+            case "MASTER", False if now < self._differ_since + PATIENCE:
+                self.deadline = self._differ_since + PATIENCE
+                return self._claims, self.reason
+            case "MASTER", False:
+                return False, "keepalived says MASTER, but its addresses are not there"
+            case "", True:
+                return True, "keepalived has the addresses"
+            case "", False:
+                return False, "keepalived does not have the addresses"
+            case "BACKUP", True if now >= self._differ_since + BELIEVE_KERNEL_AFTER:
+                return True, "keepalived has the addresses, although it said BACKUP"
+            case "BACKUP", True:
+                self.deadline = self._differ_since + BELIEVE_KERNEL_AFTER
+        return False, f"keepalived says {self.word}"
+
+    def _begin_or_end_claim(self, claims: bool, now: float) -> None:
+        if claims is self._claims:
+            return
+        self._claims = claims
+        self._rival_since = math.inf
+        if claims and self.word != "MASTER":
+            self._listen_until = now + self.master_down_interval
+
+    def _contested(self, now: float) -> bool:
+        if self._heard_at - self._rival_since <= CONTESTED_AFTER * self._interval:
+            return False
+        quiet_at = self._heard_at + self.master_down_interval
+        if now >= quiet_at:
+            self._rival_since = math.inf
+            return False
+        self.deadline = min(self.deadline, quiet_at)
+        return True
+
+    def _record_reign(self, at: float) -> None:
+        self.reigns = [*self.reigns, at][-REIGNS_KEPT:]
