@@ -445,7 +445,7 @@ def test_only_the_master_holds_the_address_and_tells_the_neighbours_when_it_is_t
     host = Host(VLAN, kernel_answers=False).run(DOWN - 0.1)
     assert host.when("hold 192.0.2.10") == []
     assert host.tick(DOWN)[-1] == "hold 192.0.2.10"
-    assert host.tell(held(A)) == ["address held", "takeover 192.0.2.10", "garp"]
+    assert host.tell(held(A, interface="eth0")) == ["address held", "takeover 192.0.2.10", "garp"]
     host.run(60)
     assert len(host.when("garp")) == 1
 

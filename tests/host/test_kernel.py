@@ -280,7 +280,7 @@ def test_an_address_that_is_still_tentative_is_not_held(reports: Reports, tmp_pa
             ip("link set eth9 up")
             ip("address add 2001:db8::99/64 dev eth9")
             begun = time.monotonic()
-            await until(lambda: ip_address("2001:db8::99") in reports.of(Held)[-1].addresses)
+            await until(lambda: Placed("eth9", ip_interface("2001:db8::99/64")) in reports.of(Held)[-1].addresses)
             assert time.monotonic() - begun > 0.2, "duplicate address detection takes a second"
 
     asyncio.run(story())

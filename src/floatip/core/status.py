@@ -7,10 +7,12 @@ from typing import Any
 
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
+from floatip.core.events import InterfaceAddress
 from floatip.core.health import Check, Health
 from floatip.core.instance import Instance
 from floatip.core.node import Node
-from floatip.core.settings import Vrrp
+from floatip.core.settings import Static
+from floatip.core.vrrp.follower import Follower
 from floatip.core.vrrp.router import Role
 
 FAILURE_MATTERS = 300.0
@@ -24,6 +26,7 @@ def describe(node: Node, now: float) -> dict[str, Any]:
         "instances": [_instance(node, instance, now) for instance in node.instances.values()],
         "checks": [_check(check, now) for check in node.checks.values()],
         "sessions": [_session(session, now) for session in node.sessions.values()],
+        "keepalived": _keepalived(node),
         "dropped": node.dropped,
         "failures": [{"what": w, "reason": r, "ago": now - at} for w, (at, r) in node.failures.items()],
         "problems": problems(node, now),
@@ -48,22 +51,37 @@ def _instance(node: Node, instance: Instance, now: float) -> dict[str, Any]:
         },
         "rank": {"value": decision.rank.label, "for": now - decision.since, "reason": decision.reason},
         "master": str(router.master) if router and router.master else None,
-        "election": "vrrp" if isinstance(election, Vrrp) else "static",
-        "priority": election.priority if isinstance(election, Vrrp) else None,
-        "vrid": election.vrid if isinstance(election, Vrrp) else None,
+        "election": type(election).__name__.lower(),
+        "priority": None if isinstance(election, Static) else election.priority,
+        "vrid": None if isinstance(election, Static) else election.vrid,
         "dropped": router.dropped if router else {},
         "master_down_interval": router.master_down_interval if router else None,
         "addresses": [
             {
                 "address": str(address),
                 "interface": instance.config.interface,
-                "held": address.ip in node.held,
+                "held": _is_held(node, instance, address),
                 "announced_to": sum(session.tells(address.network) for session in sessions),
             }
             for address in instance.config.addresses
         ],
         "route_servers": len(node.sessions),
     }
+
+
+def _is_held(node: Node, instance: Instance, address: InterfaceAddress) -> bool:
+    if instance.config.placement == "found":
+        return address.ip in node.held
+    return (instance.config.interface, address.ip) in node.placed
+
+
+def _keepalived(node: Node) -> dict[str, Any] | None:
+    """What is known of the keepalived that elects; None: none does."""
+    if not node.followers:
+        return None
+    found = node.keepalived
+    said = [{"kind": kind, "name": name, "state": state} for (kind, name), state in node.keepalived_said.items()]
+    return {"runs": found is not None and found.running, "reason": found.reason if found else "", "said": said}
 
 
 def _check(check: Check, now: float) -> dict[str, Any]:
@@ -126,11 +144,13 @@ def problems(node: Node, now: float) -> list[str]:
         name = instance.config.name
         if instance.health is not Health.UP:
             found.append(f"{name} is not healthy: {instance.health_reason}")
-        missing = [str(a.ip) for a in instance.config.addresses if a.ip not in node.held]
+        missing = [str(a.ip) for a in instance.config.addresses if not _is_held(node, instance, a)]
         if missing and (instance.config.placement == "all" or instance.role is Role.MASTER):
             found.append(f"{name} does not hold {', '.join(missing)}")
         if up and instance.decision.rank is not Rank.NONE:
             found += _unannounced(instance, sessions)
+        if isinstance(instance.router, Follower):
+            found += _following(node, instance.router)
         if instance.router is not None:
             found += [f"{name}: {n} adverts {what}" for what, n in instance.router.dropped.items()]
     found += [f"dropped {n} packets of VRRP: {what}" for what, n in node.dropped.items()]
@@ -138,6 +158,20 @@ def problems(node: Node, now: float) -> list[str]:
         if n := session.malformed_messages:
             found.append(f"{session.peer} sent {n} malformed messages, the last: {session.last_malformed}")
     found += [f"{what}: {reason}" for what, (at, reason) in node.failures.items() if now - at < FAILURE_MATTERS]
+    return found
+
+
+def _following(node: Node, follower: Follower) -> list[str]:
+    """What keeps keepalived's word from being believed, or from being heard."""
+    name = follower.name
+    if not follower.runs:
+        hint = "this node stays at standby until it runs: systemctl status keepalived"
+        return [f"{name}: {follower.reason}\n  hint: {hint}"]
+    found = [f"{name}: {follower.reason}"] if follower.doubts else []
+    spoken_of = [other for kind, other in node.keepalived_said if kind == "INSTANCE"]
+    if spoken_of and not any(subject in node.keepalived_said for subject in follower.subjects):
+        what = f"{name}: keepalived speaks of {', '.join(spoken_of)} and never of {follower.config.instance}"
+        found.append(f"{what}\n  hint: keepalived.instance says what keepalived calls it")
     return found
 
 

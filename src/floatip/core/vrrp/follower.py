@@ -48,6 +48,8 @@ class Follower:
         self.runs = False
         self.word = ""
         """What this keepalived said last; empty: nothing that is still to be believed."""
+        self.doubts = False
+        """Whether what keepalived says, has and hears does not go together."""
         self._lost = self.reason
         self._has_addresses = False
         self._differ_since = now
@@ -147,7 +149,7 @@ class Follower:
 
     def _judge(self, now: float) -> tuple[Role, str]:
         """Guard after guard, the first that applies decides; sets the deadline at which it would decide otherwise."""
-        self.deadline = math.inf
+        self.deadline, self.doubts = math.inf, False
         if self._stopped:
             return Role.INIT, self._stopped
         if self._lost:
@@ -164,6 +166,7 @@ class Follower:
             self.deadline = self._listen_until
             return Role.BACKUP, f"{reason}: listening for another master first"
         if self._contested(now):
+            self.doubts = True
             return Role.BACKUP, f"contested: {reason}, and {self.master} sends adverts too"
         return Role.MASTER, reason
 
@@ -176,6 +179,7 @@ class Follower:
                 self.deadline = self._differ_since + PATIENCE
                 return self._claims, self.reason
             case "MASTER", False:
+                self.doubts = True
                 return False, "keepalived says MASTER, but its addresses are not there"
             case "", True:
                 return True, "keepalived has the addresses"
