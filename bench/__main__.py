@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import announce, flood, idle, role
-from floatip.lab.scenes import SCENES
+from floatip.lab.play import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
     "built-in": (),

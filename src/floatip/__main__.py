@@ -11,6 +11,10 @@ def main() -> None:
         from floatip.host import daemon  # noqa: PLC0415
 
         sys.exit(daemon.run(arguments[1] if len(arguments) == 2 else DEFAULT_CONFIG))
+    if arguments[:1] == ["notify"]:
+        from floatip import notify  # noqa: PLC0415
+
+        sys.exit(notify.main(arguments[1:]))
     if arguments[:1] == ["lelastic"]:
         from floatip import lelastic  # noqa: PLC0415
 

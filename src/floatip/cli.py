@@ -5,7 +5,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -85,6 +85,67 @@ def providers() -> None:
 
 
 @app.command()
+def adopt(
+    file: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="keepalived.conf; by itself the one that is used.")
+    ] = None,
+    dcid: Annotated[int | None, typer.Option(help="The data centre, where no unit of lelastic says it.")] = None,
+    instance: Annotated[list[str] | None, typer.Option(help="Only this vrrp_instance; may be repeated.")] = None,
+    fifo: Annotated[bool, typer.Option("--fifo", help="keepalived tells floatip through a FIFO.")] = False,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="keepalived tells floatip by running floatip notify.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it all, and touch nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put back what the last adoption changed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although a file or an announced address is given up by it.")
+    ] = False,
+) -> None:
+    """Keep this node's keepalived, and put floatip in place of its notify script, lelastic and sudo.
+
+    Exit status 0: done, or nothing to do, 1: not done, 2: keepalived.conf cannot be read.
+    """
+    from floatip.adopt import command  # noqa: PLC0415
+    from floatip.adopt.host import Host  # noqa: PLC0415
+    from floatip.adopt.plan import Options  # noqa: PLC0415
+
+    if undo:
+        raise typer.Exit(command.undo(Host(), dry_run=dry_run, yes=yes, force=force))
+    if fifo and notify:
+        _fail("--fifo and --notify are two ways to the same end", "give one of them, or none", 2)
+    method: Literal["fifo", "notify"] | None = "fifo" if fifo else "notify" if notify else None
+    options = Options(str(file) if file else None, dcid, tuple(instance or ()), method, force)
+    raise typer.Exit(command.adopt(Host(), options, dry_run=dry_run, yes=yes))
+
+
+@app.command()
+def init(
+    dcid: Annotated[str | None, typer.Option(help="Linode's data centre: 6, or us-east; none: no BGP.")] = None,
+    address: Annotated[str | None, typer.Option(help="The floating IP; several with commas.")] = None,
+    interface: Annotated[str | None, typer.Option(help="Where the nodes hear each other.")] = None,
+    source: Annotated[str | None, typer.Option(help="This node's private address.")] = None,
+    peer: Annotated[str | None, typer.Option(help="The other node's.")] = None,
+    vrid: Annotated[str | None, typer.Option(help="1 to 255, the same on both nodes.")] = None,
+    prefer: Annotated[str | None, typer.Option(help="Who is master when both are well: this, other, neither.")] = None,
+    check: Annotated[str | None, typer.Option(help="tcp:127.0.0.1:80, process:haproxy, script:/path or none.")] = None,
+    file: Annotated[Path, typer.Option(help="Where this node's configuration goes.")] = Path(DEFAULT_CONFIG),
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the other node's there; without it, it is printed.")
+    ] = None,
+) -> None:
+    """Write the configurations of a pair of nodes without keepalived; asks what no flag says. Overwrites nothing.
+
+    Exit status 0: written, 1: not, 2: the answers make no configuration.
+    """
+    from floatip import init as pair  # noqa: PLC0415
+    from floatip.adopt.host import Host  # noqa: PLC0415
+
+    given = pair.Given(dcid, address, interface, source, peer, vrid, prefer, check)
+    raise typer.Exit(pair.init(Host(), given, file, output))
+
+
+@app.command()
 def status(
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")] = False,
@@ -93,13 +154,13 @@ def status(
 
     Exit status 0: all is well, 1: it names problems, 3: no daemon answers.
     """
-    from floatip.host import control  # noqa: PLC0415
+    from floatip.host import ask  # noqa: PLC0415
     from floatip.view import draw_status  # noqa: PLC0415
 
     while True:
         try:
-            answer = control.ask(control.socket_path(), {"cmd": "status"})
-        except control.ControlError as error:
+            answer = ask.ask(ask.socket_path(), {"cmd": "status"})
+        except ask.ControlError as error:
             _fail(error.what, error.hint, 3)
         if watch and sys.stdout.isatty():
             print("\033[H\033[2J", end="")
@@ -162,16 +223,16 @@ def lab(
 
     Exit status 0: as expected, 1: not as expected, 2: the lab cannot run here.
     """
-    from floatip.lab import play, scenes  # noqa: PLC0415
+    from floatip.lab import play  # noqa: PLC0415
     from floatip.lab.net import LabError, enter  # noqa: PLC0415
     from floatip.lab.stage import Options  # noqa: PLC0415
 
     if show_scenes:
-        print("\n".join(f"{name:13} {one.about}" for name, one in scenes.SCENES.items()))
+        print("\n".join(f"{name:13} {one.about}" for name, one in play.SCENES.items()))
         return
-    names = list(scenes.SCENES) if scene == "all" else [scene]
-    if unknown := [name for name in names if name not in scenes.SCENES]:
-        _fail(f"there is no scene {unknown[0]!r}", f"one of: {', '.join(scenes.SCENES)}, all", 2)
+    names = list(play.SCENES) if scene == "all" else [scene]
+    if unknown := [name for name in names if name not in play.SCENES]:
+        _fail(f"there is no scene {unknown[0]!r}", f"one of: {', '.join(play.SCENES)}, all", 2)
     try:
         enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
         options = Options(bird=route_server is RouteServers.BIRD, hold_time=hold_time, advert_interval=advert_interval)

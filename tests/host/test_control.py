@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from floatip.host import control
-from floatip.host.control import Control, ControlError, Record, ask
+from floatip.host.ask import ControlError, Record, ask
+from floatip.host.control import Control
 
 STATUS: Record = {"instances": [], "pid": 1}
 HISTORY: list[Record] = [{"what": "role", "value": "backup"}, {"what": "role", "value": "master"}]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from floatip.host.control import ControlError, ask
+from floatip.host.ask import ControlError, ask
 
 pytestmark = pytest.mark.usefixtures("namespace")
 

@@ -25,7 +25,7 @@ from floatip.core.bgp.rank import Marks, Rank, med
 from floatip.core.bgp.session import Route, Session
 from floatip.core.events import Address, Close, Dial, Effect, SendBytes
 from floatip.core.settings import Speaker as SpeakerSettings
-from floatip.host.control import ControlError
+from floatip.host.ask import ControlError
 from floatip.lab.cast import Floatip
 from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, NODES, Host, Network
 from floatip.lab.speakers import Bird, ExaBgp, Frr, GoBgp, Rules, Speaker, Winners

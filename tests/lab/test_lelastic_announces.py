@@ -21,7 +21,7 @@ import pytest
 from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Keepalive, Open, pack, parse, split
-from floatip.host.control import ask
+from floatip.host.ask import ask
 from floatip.lab.cast import BirdFabric, BirdRouteServer, BuiltInFabric, BuiltInRouteServer, Daemon
 from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, Network, RouteWatch
 

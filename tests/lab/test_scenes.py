@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from floatip.lab.scenes import SCENES
+from floatip.lab.play import SCENES
 
 PLAYS = [
     *[(scene,) for scene in SCENES],

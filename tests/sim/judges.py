@@ -10,7 +10,7 @@ from math import inf
 
 from floatip.core.bgp.rank import Rank
 from floatip.core.settings import Vrrp
-from tests.sim.world import FLOATING, Fault, Machine, Outage, Power, World
+from tests.sim.world import PLACED, Fault, Machine, Outage, Power, World
 
 MOMENT = 0.02
 """Latencies and the kernel's answers, several of each."""
@@ -164,12 +164,12 @@ class Judges:
         if len(world.pointers()) != 1 or not world.serving:
             self.violations.append(f"at the end the route servers point at {sorted(world.pointers())}")
         for each in world.nodes.values():
-            if FLOATING not in each.kernel:
+            if PLACED not in each.kernel:
                 self.violations.append(f"at the end {each.name} does not hold the address")
 
 
 def _announces_without_address(node: Machine) -> bool:
-    return bool(node.told) and FLOATING not in node.kernel and node.power is Power.RUNNING
+    return bool(node.told) and PLACED not in node.kernel and node.power is Power.RUNNING
 
 
 def _announces_though_sick(node: Machine) -> bool:

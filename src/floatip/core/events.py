@@ -151,6 +151,8 @@ Event = (
     | AdvertReceived
     | LinkChanged
     | Held
+    | KeepalivedFound
+    | KeepalivedSaid
     | Connected
     | Disconnected
     | BytesReceived

@@ -15,6 +15,8 @@ from floatip.core.events import Address, AdvertReceived, Event, Failed, SendAdve
 from floatip.core.vrrp.wire import PROTOCOL
 from floatip.host.errors import in_words
 
+GROUP = IPv4Address("224.0.0.18")
+"""RFC 9568 section 5.1.1.2."""
 MOST_AT_ONCE = 512
 RECEIVE_BUFFER = 4 << 20
 SO_RCVBUFFORCE = 33
@@ -27,10 +29,12 @@ class Adverts:
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[str, tuple[int, socket.socket]] = {}
         self._interfaces: frozenset[str] = frozenset()
+        self._multicast: frozenset[str] = frozenset()
         self._failures: dict[tuple[str, Address], str] = {}
 
-    def configure(self, interfaces: Iterable[str]) -> None:
-        self._interfaces = frozenset(interfaces)
+    def configure(self, interfaces: Iterable[str], multicast: Iterable[str] = ()) -> None:
+        """`multicast`: those on which adverts to the group are wanted too; nothing is sent there."""
+        self._interfaces, self._multicast = frozenset(interfaces), frozenset(multicast)
         self.refresh()
 
     def refresh(self) -> None:
@@ -79,6 +83,9 @@ class Adverts:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
             raw.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
             raw.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0xC0)
+            if interface in self._multicast:
+                member = struct.pack("=4s4xi", GROUP.packed, socket.if_nametoindex(interface))
+                raw.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
             with contextlib.suppress(PermissionError):
                 raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         except OSError:

@@ -1,8 +1,8 @@
-"""The control socket: one JSON object a line, in both directions, over a Unix socket that only its group may use.
+"""The control socket: one JSON object a line, in both directions. The kernel says who asks (SO_PEERCRED, unix(7)).
 
-`{"cmd": "status"}` is answered once; `{"cmd": "watch"}` with the history so far and then each change as it happens.
-What is not a request is counted and answered with an error and a hint; nothing else changes. `ask` is the client's
-side.
+`{"cmd": "status"}` is answered once; `{"cmd": "watch"}` with the history so far and then each change as it happens;
+both are for root and for the daemon's own user and group. `{"cmd": "notify", "state": "MASTER"}` is for root and the
+users named for it. What is not a request is counted and answered with an error and a hint; nothing else changes.
 """
 
 import asyncio
@@ -11,9 +11,10 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-Record = dict[str, object]
+from floatip.host.ask import ControlError, Record, encode
 
 LONGEST_LINE = 65536
 IDLE_TIMEOUT = 60.0
@@ -21,22 +22,28 @@ MOST_UNREAD = 1 << 20
 """A watcher that does not read is left behind when so many bytes wait for it."""
 
 
-class ControlError(Exception):
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+SO_PEERGROUPS = 59
 
 
-def socket_path() -> Path:
-    return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/floatip").split(":")[0]) / "floatip.sock"
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    pid: int
+    uid: int
+    groups: frozenset[int]
+
+
+Notified = Callable[[Record, int], Record]
+"""What to do with a notify request and the pid that sent it: the answer."""
 
 
 class Control:
-    def __init__(self, path: Path, status: Callable[[], Record], history: Iterable[Record]) -> None:
+    def __init__(self, path: Path, status: Callable[[], Record], history: Iterable[Record], notified: Notified) -> None:
         self.path = path
         self.status = status
         self.history = history
+        self.notified = notified
+        self.notifiers: frozenset[int] = frozenset()
+        """Users besides root who may notify."""
         self.watchers: set[asyncio.Transport] = set()
         self.rejected = 0
         self._server: asyncio.Server | None = None
@@ -45,13 +52,25 @@ class Control:
         self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         _remove_stale(self.path)
         listener = socket.socket(socket.AF_UNIX)
-        umask = os.umask(0o117)
-        try:
-            listener.bind(str(self.path))
-        finally:
-            os.umask(umask)
+        listener.bind(str(self.path))
+        self.allow(self.notifiers)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Client(self), sock=listener)
+
+    def allow(self, notifiers: frozenset[int]) -> None:
+        """Whoever may only notify must reach the socket too; then the credentials alone decide."""
+        self.notifiers = notifiers
+        if self.path.exists():
+            self.path.chmod(0o666 if notifiers - {0, os.geteuid()} else 0o660)
+
+    def objection(self, request: object, who: Credentials) -> str:
+        """Why this one must not ask that; empty: he may."""
+        is_notify = isinstance(request, dict) and request.get("cmd") == "notify"
+        if who.uid in (0, os.geteuid()) or (is_notify and who.uid in self.notifiers):
+            return ""
+        if not is_notify and os.getegid() in who.groups:
+            return ""
+        return f"user {who.uid} may not {'notify' if is_notify else 'ask that'}"
 
     def publish(self, record: Record) -> None:
         line = encode(record)
@@ -76,6 +95,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._who = _credentials(transport.get_extra_info("socket"))
         self._wait()
 
     def _wait(self) -> None:
@@ -101,7 +121,11 @@ class _Client(asyncio.Protocol):
             request = json.loads(line)
         except (ValueError, RecursionError):
             return self._reject("a request is not JSON")
+        if objection := self._control.objection(request, self._who):
+            return self._reject(objection, "root may, and who [keepalived] script_user names may notify")
         match request:
+            case {"cmd": "notify"}:
+                self._transport.write(encode(self._control.notified(request, self._who.pid)))
             case {"cmd": "status"}:
                 self._transport.write(encode(self._control.status()))
             case {"cmd": "watch"}:
@@ -111,13 +135,9 @@ class _Client(asyncio.Protocol):
             case _:
                 self._reject("there is no such command")
 
-    def _reject(self, what: str) -> None:
+    def _reject(self, what: str, hint: str = 'send {"cmd": "status"} or {"cmd": "watch"}, one a line') -> None:
         self._control.rejected += 1
-        self._transport.write(encode({"error": what, "hint": 'send {"cmd": "status"} or {"cmd": "watch"}, one a line'}))
-
-
-def encode(record: Record) -> bytes:
-    return json.dumps(record).encode() + b"\n"
+        self._transport.write(encode({"error": what, "hint": hint}))
 
 
 def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
@@ -141,6 +161,15 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
     if "error" in answer:
         raise ControlError(answer["error"], answer["hint"])
     return answer
+
+
+def _credentials(client: socket.socket) -> Credentials:
+    pid, uid, gid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        groups = client.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 1024)
+    except OSError:  # more than 256 of them
+        groups = b""
+    return Credentials(pid, uid, frozenset({gid, *struct.unpack(f"{len(groups) // 4}I", groups)}))
 
 
 def _remove_stale(path: Path) -> None:

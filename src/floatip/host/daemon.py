@@ -6,9 +6,11 @@ Whatever goes wrong in our own code ends the process (exit status 70): asyncio a
 """
 
 import asyncio
+import contextlib
 import gc
 import math
 import os
+import pwd
 import signal
 import sys
 import traceback
@@ -43,11 +45,12 @@ from floatip.core.events import (
     Ticked,
 )
 from floatip.core.node import Node
-from floatip.core.settings import Settings, Vrrp
+from floatip.core.settings import Keepalived, Settings, Static, Vrrp
 from floatip.core.status import describe
-from floatip.host import privileges
+from floatip.host import keepalived, privileges
 from floatip.host.adverts import Adverts
-from floatip.host.control import Control, ControlError, Record, socket_path
+from floatip.host.ask import ControlError, Record, socket_path
+from floatip.host.control import Control
 from floatip.host.errors import in_words
 from floatip.host.hooks import Hooks, RoleChange
 from floatip.host.kernel import Kernel
@@ -116,7 +119,8 @@ class Daemon:
         self._seed = int.from_bytes(os.urandom(4))
         self._latest: dict[tuple[str, str], str] = {}
         self._history: deque[Record] = deque(maxlen=HISTORY_LENGTH)
-        self._control = Control(socket_path(), self._status, self._history)
+        self._keepalived = keepalived.Keepalived(self.report, _state_directory() / "keepalived.json")
+        self._control = Control(socket_path(), self._status, self._history, self._keepalived.notified)
         self._kernel = Kernel(self.report, None if follow else _state_directory() / "held.json")
         self._adverts = Adverts(self.report)
         self._peers = Peers(self.report)
@@ -240,12 +244,13 @@ class Daemon:
     def _role_change(self, news: Became) -> RoleChange:
         elections = {instance.name: instance.election for instance in self._node.config.instances}
         election = elections.get(news.name)
-        priority = election.priority if isinstance(election, Vrrp) else 0
+        priority = election.priority if isinstance(election, Vrrp | Keepalived) else 0
         rank = self._latest.get(("rank", news.name), "none")
         return RoleChange(news.name, HOOK_ROLES[news.value], priority, news.reason, rank)
 
     def _in_a_word(self, name: str) -> str:
-        return f"{name} {self._latest.get(('role', name), '')} at rank {self._latest['rank', name]}"
+        role = self._latest.get(("role", name), "")
+        return f"{name}{role and ' '}{role} at rank {self._latest['rank', name]}"
 
     def _status(self) -> dict[str, Any]:
         status = describe(self._node, self._loop.time())
@@ -269,12 +274,15 @@ class Daemon:
         config = self._config
         for warning in config.warnings():
             self._log.write(WARNING, str(warning))
+        settings = self._settings()
+        elections = [instance.election for instance in settings.instances]
         sources: dict[str, set[Any]] = {}
-        for instance in self._settings().instances:
-            if isinstance(instance.election, Vrrp):
-                sources.setdefault(instance.election.interface, set()).add(instance.election.source)
-        self._adverts.configure(sources)
-        if speaker := self._settings().speaker:
+        for election in elections:
+            if not isinstance(election, Static):
+                sources.setdefault(election.interface, set()).add(election.source)
+        quiet = (election for election in elections if isinstance(election, Keepalived) and not election.peers)
+        self._adverts.configure(sources, multicast=[election.interface for election in quiet])
+        if speaker := settings.speaker:
             self._peers.configure(
                 speaker.source, speaker.ttl, interface=speaker.interface, min_ttl=speaker.min_ttl, md5=speaker.md5
             )
@@ -284,6 +292,14 @@ class Daemon:
             self._hooks.configure((), 0)
         self._probes.configure(_checks(config))
         self._kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()})
+        self._follow_keepalived([election for election in elections if isinstance(election, Keepalived)])
+
+    def _follow_keepalived(self, elections: list[Keepalived]) -> None:
+        config = self._config.keepalived
+        paths = keepalived.Paths(config.fifo, (config.pid_file, config.vrrp_pid_file)) if elections else None
+        groups = tuple(dict.fromkeys(election.sync_group for election in elections if election.sync_group))
+        self._keepalived.configure(paths, tuple(election.instance for election in elections), groups)
+        self._control.allow(frozenset(_user_ids([config.script_user] if elections else [])))
 
     def _reload(self) -> None:
         self._systemd.reloading()
@@ -319,6 +335,7 @@ class Daemon:
         self._probes.close()
         self._peers.close_all()
         self._adverts.close()
+        self._keepalived.close()
         self._control.close()
         self._kernel.close()
 
@@ -343,6 +360,12 @@ def _checks(config: Config) -> Iterator[Check]:
             yield TcpCheck(check.name, *check.tcp)
         elif check.file:
             yield FileCheck(check.name, check.file, check.fail_when)
+
+
+def _user_ids(names: Iterable[str]) -> Iterator[int]:
+    for name in names:
+        with contextlib.suppress(KeyError):  # the rules warn of it
+            yield pwd.getpwnam(name).pw_uid
 
 
 def _first_ipv4(kernel: Kernel) -> IPv4Address | None:

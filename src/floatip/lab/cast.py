@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 
-from floatip.host.control import ask
+from floatip.host.ask import ask
 from floatip.lab.net import (
     FABRIC,
     FLOATING,
@@ -129,15 +130,19 @@ class HAProxy(Daemon):
     name = "haproxy"
 
     def command(self) -> Sequence[str]:
-        config = f"""
+        config = self._write("haproxy.cfg", haproxy_config(self.host))
+        return [find_program("haproxy", "haproxy"), "-db", "-f", config]
+
+
+def haproxy_config(answer: str) -> str:
+    return f"""
 defaults
   mode http
   timeout client 5s
 frontend web
   bind :::80 v4v6
-  http-request return status 200 content-type text/plain string "{self.host}"
+  http-request return status 200 content-type text/plain string "{answer}"
 """
-        return [find_program("haproxy", "haproxy"), "-db", "-f", self._write("haproxy.cfg", config)]
 
 
 class PlainService(Daemon):
@@ -181,14 +186,37 @@ class Observer(Daemon):
 
 
 class Keepalived(Daemon):
+    """Its FIFO is there before it, for root alone to write; `FIFO` in the text of its configuration is the path."""
+
     name = "keepalived"
 
     def __init__(self, network: Network, host: str, config_text: str) -> None:
         super().__init__(network, host)
-        self.config = self._write("keepalived.conf", config_text)
+        self.fifo = self.directory / "fifo"
+        os.mkfifo(self.fifo, 0o600)
+        self.pid_file, self.vrrp_pid_file = self.directory / "pid", self.directory / "vrrp_pid"
+        self.config = self._write("keepalived.conf", config_text.replace("FIFO", str(self.fifo)))
+
+    @property
+    def pids(self) -> list[int]:
+        """Of its main process and of the one for VRRP."""
+        return [int(path.read_text()) for path in (self.pid_file, self.vrrp_pid_file)]
+
+    def wait(self, timeout: float = 10.0) -> int:
+        status = super().wait(timeout)
+        # Where we are pid 1 an orphan is ours to reap, or a new keepalived takes it for one that still runs.
+        with suppress(FileNotFoundError, ChildProcessError):
+            os.waitpid(int(self.vrrp_pid_file.read_text()), 0)
+        return status
+
+    def send(self, number: signal.Signals) -> None:
+        """To both processes."""
+        for pid in self.pids:
+            os.kill(pid, number)
 
     def command(self) -> Sequence[str]:
-        pids = [f"--{which}={self.directory / which}" for which in ("pid", "vrrp_pid", "checkers_pid")]
+        files = {"pid": self.pid_file, "vrrp_pid": self.vrrp_pid_file, "checkers_pid": self.directory / "checkers_pid"}
+        pids = [f"--{which}={path}" for which, path in files.items()]
         program = find_program("keepalived", "keepalived")
         return [program, "--dont-fork", "--log-console", "--log-detail", f"--use-file={self.config}", *pids]
 

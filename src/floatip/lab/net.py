@@ -183,9 +183,13 @@ class Network:
         self._processes.append(process)
         return process
 
+    def path_of(self, host: str) -> str:
+        """The host's namespace as a file, for programs that enter it by themselves."""
+        return f"/proc/{os.getpid()}/fd/{self._namespaces[host]}"
+
     def shell_hint(self, host: str) -> str:
         """How to get a shell in the host, from outside the lab and while it stands."""
-        inner = f"nsenter --net=/proc/{os.getpid()}/fd/{self._namespaces[host]} bash"
+        inner = f"nsenter --net={self.path_of(host)} bash"
         outside = os.environ.get(ENTERED)
         if outside is None:
             return f"to get a shell in {host}: {inner}"

@@ -4,14 +4,16 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Event, Thread
 from typing import Any
 
-from floatip.lab.scenes import SCENES, Finding, connections_torn
+from floatip.lab import beside, scenes
+from floatip.lab.findings import Finding, connections_torn
 from floatip.lab.stage import Happening, Options, Record, Stage
 from floatip.lab.summary import KINDS, Summary
 
+SCENES = scenes.SCENES | beside.SCENES
 STRIP_WIDTH = 50
 MARKS = {"haproxy1": "1", "haproxy2": "2"}
 
@@ -126,12 +128,13 @@ def play(names: Sequence[str], options: Options, *, runs: int, as_json: bool, ke
 
 
 def play_once(name: str, options: Options, teller: Teller, *, keep: bool = False) -> Result:
-    with Stage(options, teller.happened) as stage:
+    scene = SCENES[name]
+    with Stage(replace(options, keepalived=scene.beside_keepalived), teller.happened) as stage:
         teller.follow(stage)
         stage.start()
         teller.say("           1: haproxy1 answers, 2: haproxy2 answers, x: something is lost")
         time.sleep(1)
-        plot = SCENES[name].play(stage)
+        plot = scene.play(stage)
         stage.finish()
         teller.leave()
         record = stage.record

@@ -10,32 +10,33 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from floatip.lab.net import ROUTER
-from floatip.lab.stage import NEXT_HOPS, Record, Stage
-from floatip.lab.summary import RESET, Kind, Probe, Summary
+from floatip.lab.findings import (
+    Finding,
+    agreement,
+    announced,
+    answered_only_by,
+    last_role,
+    lost_less_than,
+    never_moves,
+    nothing_lost,
+    role,
+)
+from floatip.lab.stage import Record, Stage
+from floatip.lab.summary import Summary
 
 MASTER, STANDBY = "haproxy1", "haproxy2"
-KINDS: tuple[tuple[Kind, str], ...] = (("echo", "echoes"), ("request", "requests"))
 TAKEOVER_MARGIN = 0.1
 """Seconds that a takeover may take beyond the detection of a silent master."""
 AFTERTHOUGHT = 0.05
 """Seconds in which packets on the way may still reach the node that has just handed over."""
-OPEN_FOR_AT_MOST = 0.05
-"""Seconds that one request may take on a busy machine."""
-AGREEMENT = 0.1
-"""Seconds within which all route servers must have followed a change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    holds: bool
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     about: str
     play: Callable[[Stage], "Plot"]
+    beside_keepalived: bool = False
+    """It elects; else floatip does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Plot:
 def check(stage: Stage) -> Plot:
     at = stage.mark("touch the trigger file on haproxy1: its check fails")
     stage.triggers[MASTER].touch()
-    _wait_for_role(stage, STANDBY, "master")
+    wait_for_role(stage, STANDBY, "master")
     time.sleep(1)
     stage.mark("remove the trigger file: haproxy1 is well again")
     stage.triggers[MASTER].unlink()
@@ -57,8 +58,8 @@ def check(stage: Stage) -> Plot:
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
         verdict = record.first(MASTER, "check", "down", at)
-        moved = _answered_only_by(seen, STANDBY, (verdict.at if verdict else at) + AFTERTHOUGHT, "the verdict")
-        return [*_nothing_lost(seen), moved, _role(record, MASTER, "backup"), _role(record, STANDBY, "master")]
+        moved = answered_only_by(seen, STANDBY, (verdict.at if verdict else at) + AFTERTHOUGHT, "the verdict")
+        return [*nothing_lost(seen), moved, role(record, MASTER, "backup"), role(record, STANDBY, "master")]
 
     return Plot(at, judge)
 
@@ -73,9 +74,9 @@ def stop(stage: Stage) -> Plot:
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
         return [
-            *_nothing_lost(seen),
-            _answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "SIGTERM"),
-            _role(record, STANDBY, "master"),
+            *nothing_lost(seen),
+            answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "SIGTERM"),
+            role(record, STANDBY, "master"),
             Finding(status == 0, f"exit status {status} after {ended - at:.1f} s"),
             Finding(released, "the address is released" if released else "the address is still on haproxy1"),
         ]
@@ -86,12 +87,12 @@ def stop(stage: Stage) -> Plot:
 def kill(stage: Stage) -> Plot:
     at = stage.mark("SIGKILL to floatip on haproxy1")
     stage.nodes[MASTER].kill()
-    _wait_for_role(stage, STANDBY, "master")
+    wait_for_role(stage, STANDBY, "master")
     time.sleep(1)
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
-        moved = _answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "SIGKILL")
-        return [*_nothing_lost(seen), moved, _role(record, STANDBY, "master")]
+        moved = answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "SIGKILL")
+        return [*nothing_lost(seen), moved, role(record, STANDBY, "master")]
 
     return Plot(at, judge)
 
@@ -99,7 +100,7 @@ def kill(stage: Stage) -> Plot:
 def hang(stage: Stage) -> Plot:
     at = stage.mark("SIGSTOP to floatip on haproxy1: it hangs, the address and the service are still there")
     stage.nodes[MASTER].pause()
-    _wait_for_role(stage, STANDBY, "master")
+    wait_for_role(stage, STANDBY, "master")
     taken = stage.mark("haproxy2 is master")
     time.sleep(12 - (taken - at))
     woken = stage.mark("SIGCONT: it wakes up")
@@ -108,11 +109,11 @@ def hang(stage: Stage) -> Plot:
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
         return [
-            *_nothing_lost(seen),
-            _answered_only_by(seen, STANDBY, taken + AFTERTHOUGHT, "the takeover"),
-            _never_moves(record, woken, "the awakening"),
-            _role(record, MASTER, "backup"),
-            _role(record, STANDBY, "master"),
+            *nothing_lost(seen),
+            answered_only_by(seen, STANDBY, taken + AFTERTHOUGHT, "the takeover"),
+            never_moves(record, woken, "the awakening"),
+            role(record, MASTER, "backup"),
+            role(record, STANDBY, "master"),
         ]
 
     return Plot(at, judge)
@@ -132,15 +133,15 @@ def _crash(stage: Stage, age: float) -> Plot:
     time.sleep(max(0.0, started + age - time.monotonic()))
     at = stage.mark(f"haproxy1 crashes {age:g} s after its start: its packets vanish, its link stays up")
     stage.network.cut(MASTER)
-    _wait_for_role(stage, STANDBY, "master")
+    wait_for_role(stage, STANDBY, "master")
     time.sleep(3)
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
         bound = record.options.master_down_interval + TAKEOVER_MARGIN
         return [
-            *_lost_less_than(seen, bound, 1),
-            _answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "the crash"),
-            _role(record, STANDBY, "master"),
+            *lost_less_than(seen, bound, 1),
+            answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "the crash"),
+            role(record, STANDBY, "master"),
         ]
 
     return Plot(at, judge)
@@ -150,7 +151,7 @@ def crash_again(stage: Stage) -> Plot:
     time.sleep(2)
     at = stage.mark("haproxy1 crashes")
     stage.network.cut(MASTER)
-    _wait_for_role(stage, STANDBY, "master")
+    wait_for_role(stage, STANDBY, "master")
     taken = time.monotonic()
     time.sleep(1)
     stage.mark("haproxy1 is back")
@@ -166,10 +167,10 @@ def crash_again(stage: Stage) -> Plot:
     def judge(record: Record, seen: Summary) -> list[Finding]:
         bound = record.options.master_down_interval + TAKEOVER_MARGIN
         return [
-            *_lost_less_than(seen, bound, 2),
-            _answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "the first crash", until=again),
-            _answered_only_by(seen, MASTER, again + AFTERTHOUGHT, "the second crash"),
-            _role(record, MASTER, "master"),
+            *lost_less_than(seen, bound, 2),
+            answered_only_by(seen, STANDBY, at + AFTERTHOUGHT, "the first crash", until=again),
+            answered_only_by(seen, MASTER, again + AFTERTHOUGHT, "the second crash"),
+            role(record, MASTER, "master"),
         ]
 
     return Plot(at, judge)
@@ -188,15 +189,15 @@ def rs_cut(stage: Stage) -> Plot:
     time.sleep(stage.options.hold_time + 3)
     stopped = stage.mark("SIGTERM to floatip on haproxy1")
     stage.nodes[MASTER].stop()
-    _wait_for_role(stage, STANDBY, "master")
+    wait_for_role(stage, STANDBY, "master")
     time.sleep(2)
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
         return [
-            *_nothing_lost(seen),
-            _answered_only_by(seen, MASTER, at, "the cut", until=stopped),
-            _answered_only_by(seen, STANDBY, stopped + AFTERTHOUGHT, "SIGTERM"),
-            _role(record, STANDBY, "master"),
+            *nothing_lost(seen),
+            answered_only_by(seen, MASTER, at, "the cut", until=stopped),
+            answered_only_by(seen, STANDBY, stopped + AFTERTHOUGHT, "SIGTERM"),
+            role(record, STANDBY, "master"),
         ]
 
     return Plot(at, judge)
@@ -223,10 +224,10 @@ def rs_restart(stage: Stage) -> Plot:
         before = Summary.from_probes(probe for probe in seen.probes if probe.at < all_at)
         back = min((p.at for p in seen.probes if p.ok and p.who and p.at > listening_at), default=float("inf"))
         after = [probe for probe in seen.probes if probe.at > back and not probe.ok]
-        masters = [node for node in (MASTER, STANDBY) if _last_role(record, node) == "master"]
+        masters = [node for node in (MASTER, STANDBY) if last_role(record, node) == "master"]
         return [
-            *_nothing_lost(before, "while one restarts"),
-            _answered_only_by(before, MASTER, at, "one restarts"),
+            *nothing_lost(before, "while one restarts"),
+            answered_only_by(before, MASTER, at, "one restarts"),
             Finding(
                 back - listening_at < 2.5, f"back {back - listening_at:.2f} s after the first of four listens (< 2.5)"
             ),
@@ -246,11 +247,11 @@ def split(stage: Stage) -> Plot:
     time.sleep(6)
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
-        masters = [node for node in (MASTER, STANDBY) if _last_role(record, node) == "master"]
+        masters = [node for node in (MASTER, STANDBY) if last_role(record, node) == "master"]
         return [
-            *_nothing_lost(seen),
-            *_agreement(record, at),
-            _never_moves(record, healed, "the healing"),
+            *nothing_lost(seen),
+            *agreement(record, at),
+            never_moves(record, healed, "the healing"),
             Finding(len(masters) == 1, f"one master in the end: {', '.join(masters)}"),
         ]
 
@@ -260,7 +261,7 @@ def split(stage: Stage) -> Plot:
 def back(stage: Stage) -> Plot:
     at = stage.mark("haproxy1 crashes: its packets vanish")
     stage.network.cut(MASTER)
-    _wait_for_role(stage, STANDBY, "master")
+    wait_for_role(stage, STANDBY, "master")
     time.sleep(11)
     healed = stage.mark("haproxy1 returns")
     stage.network.heal(MASTER)
@@ -274,12 +275,12 @@ def back(stage: Stage) -> Plot:
     def judge(record: Record, seen: Summary) -> list[Finding]:
         since = Summary.from_probes(probe for probe in seen.probes if probe.at > healed)
         return [
-            *_nothing_lost(since, "from the return on"),
-            _answered_only_by(seen, STANDBY, healed, "the return"),
-            _never_moves(record, healed, "the return"),
-            _role(record, MASTER, "backup"),
-            _role(record, STANDBY, "master"),
-            _announced(stage, MASTER, killed),
+            *nothing_lost(since, "from the return on"),
+            answered_only_by(seen, STANDBY, healed, "the return"),
+            never_moves(record, healed, "the return"),
+            role(record, MASTER, "backup"),
+            role(record, STANDBY, "master"),
+            announced(stage, MASTER, killed),
         ]
 
     return Plot(at, judge)
@@ -298,7 +299,7 @@ def delete(stage: Stage) -> Plot:
             Finding(max(lost) <= 1, f"{lost[0]} echoes and {lost[1]} requests lost (1 allowed)"),
             Finding(held is not None, f"put back after {(held.at - at) * 1000:.1f} ms" if held else "not put back"),
             Finding(not roles, f"{len(roles)} changes of role"),
-            _answered_only_by(seen, MASTER, at, "the deletion"),
+            answered_only_by(seen, MASTER, at, "the deletion"),
         ]
 
     return Plot(at, judge)
@@ -320,84 +321,5 @@ SCENES = {
 }
 
 
-def _wait_for_role(stage: Stage, node: str, role: str) -> None:
+def wait_for_role(stage: Stage, node: str, role: str) -> None:
     stage.wait_for(lambda: stage.latest(node, "role") == role, f"{node} to be {role}")
-
-
-def _last_role(record: Record, node: str) -> str:
-    return [h.value for h in record.happenings if (h.host, h.what) == (node, "role")][-1]
-
-
-def _role(record: Record, node: str, role: str) -> Finding:
-    is_now = _last_role(record, node)
-    return Finding(is_now == role, f"{node} is {is_now} in the end" + ("" if is_now == role else f", not {role}"))
-
-
-def connections_torn(record: Record) -> set[Probe]:
-    """Requests that were reset because they were open when the fabric moved: the other node does not know them.
-
-    No address that moves can spare them, so they are told apart from what is lost.
-    """
-    moves = [move.at for move in record.moves[ROUTER]]
-    resets = (probe for probe in record.probes if probe.error == RESET)
-    return {probe for probe in resets if any(probe.at <= at <= probe.at + OPEN_FOR_AT_MOST for at in moves)}
-
-
-def _nothing_lost(seen: Summary, when: str = "") -> list[Finding]:
-    return [
-        Finding(seen.lost(kind) == 0, f"{seen.lost(kind)} of {seen.sent(kind)} {plural} lost {when}".rstrip())
-        for kind, plural in KINDS
-    ]
-
-
-def _lost_less_than(seen: Summary, bound: float, times: int) -> list[Finding]:
-    found: list[Finding] = []
-    for kind, plural in KINDS:
-        windows = seen.windows(kind)
-        outages = ", ".join(f"{window.ms / 1000:.3f} s" for window in windows) or "nothing"
-        holds = len(windows) <= times and all(window.ms / 1000 < bound for window in windows)
-        found.append(Finding(holds, f"{plural} lost for {outages} (master-down + 100 ms: {bound:.3f} s)"))
-    return found
-
-
-def _answered_only_by(seen: Summary, node: str, after: float, event: str, until: float = float("inf")) -> Finding:
-    answers = [probe for probe in seen.probes if probe.ok and probe.who and after <= probe.at < until]
-    others = [probe for probe in answers if probe.who != node]
-    if not answers:
-        return Finding(False, f"nobody answered after {event}")
-    if others:
-        last = (others[-1].at - after) * 1000
-        return Finding(
-            False, f"{len(others)} of {len(answers)} answers after {event} not by {node}, the last {last:.0f} ms late"
-        )
-    return Finding(True, f"{node} gave all {len(answers)} answers after {event}")
-
-
-def _never_moves(record: Record, after: float, event: str) -> Finding:
-    moves = [move for move in record.moves[ROUTER] if move.at > after]
-    return Finding(not moves, f"the fabric moves {len(moves)} times after {event}")
-
-
-def _agreement(record: Record, after: float) -> list[Finding]:
-    """Each change reaches all four route servers in time, and they end at the same node."""
-    servers = [host for host in record.moves if host != ROUTER]
-    changes = sorted(
-        (move.at, NEXT_HOPS.get(str(move.next_hop), "nobody")) for s in servers for move in record.moves[s]
-    )
-    changes = [change for change in changes if change[0] > after]
-    spread, start = 0.0, float("-inf")
-    for at, _ in changes:
-        if at - start > 1:
-            start = at
-        spread = max(spread, at - start)
-    ends = {record.pointed_at(server, float("inf")) for server in servers}
-    return [
-        Finding(spread <= AGREEMENT, f"route servers follow a change within {spread * 1000:.1f} ms (100 allowed)"),
-        Finding(len(ends) == 1, f"all route servers end at {', '.join(sorted(ends))}"),
-        Finding(len(changes) <= len(servers), f"{len(changes)} changes of best path at {len(servers)} route servers"),
-    ]
-
-
-def _announced(stage: Stage, node: str, after: float) -> Finding:
-    rank = stage.record.first(node, "rank", "standby", after)
-    return Finding(rank is not None, f"{node} is announced as standby" if rank else f"{node} is not announced")

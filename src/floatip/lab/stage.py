@@ -28,6 +28,7 @@ from floatip.lab.cast import (
     Daemon,
     Floatip,
     HAProxy,
+    Keepalived,
     Observer,
     PlainService,
 )
@@ -48,6 +49,8 @@ class Options:
     probe_interval: float = 0.005
     check: str = ""
     """A line of configuration instead of the trigger file."""
+    keepalived: bool = False
+    """It elects, and floatip follows it."""
 
     @property
     def master_down_interval(self) -> float:
@@ -96,6 +99,14 @@ class Record:
         return NEXT_HOPS.get(str(hops[-1]), "") if hops else ""
 
 
+def _ends(host: str) -> tuple[str, str]:
+    """The addresses of this node and of the other."""
+    me, other = net.NODES if host == net.NODES[0].name else reversed(net.NODES)
+    assert me.ipv4 is not None
+    assert other.ipv4 is not None
+    return str(me.ipv4.ip), str(other.ipv4.ip)
+
+
 class Stage:
     """Built on entering, gone on leaving. `told` is called with each happening, from another thread."""
 
@@ -129,6 +140,10 @@ class Stage:
         self.fabric: Daemon = BirdFabric(self.network) if self.options.bird else BuiltInFabric(self.network)
         service = HAProxy if which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin") else PlainService
         self.services = {node.name: service(self.network, node.name) for node in net.NODES}
+        electing = net.NODES if self.options.keepalived else ()
+        self.electors = {
+            node.name: Keepalived(self.network, node.name, self._keepalived_conf(node.name)) for node in electing
+        }
         self.nodes = {node.name: Floatip(self.network, node.name, self._config(node.name)) for node in net.NODES}
         self.observer = Observer(
             self.network, net.OBSERVER.name, str(FLOATING.ip), interval=self.options.probe_interval
@@ -139,10 +154,21 @@ class Stage:
             self.record.moves[host] = watch.moves
 
     def _config(self, host: str) -> str:
-        me, other = net.NODES if host == net.NODES[0].name else reversed(net.NODES)
-        assert me.ipv4 is not None
-        assert other.ipv4 is not None
+        me, other = _ends(host)
         fast = self.options.advert_interval < 1
+        election = """\
+[instance.vrrp]
+preempt = false
+"""
+        if elector := self.electors.get(host):
+            election = f"""\
+[keepalived]
+fifo = "{elector.fifo}"
+pid_file = "{elector.pid_file}"
+vrrp_pid_file = "{elector.vrrp_pid_file}"
+
+[instance.keepalived]
+"""
         return f"""\
 [linode]
 dcid = 6
@@ -150,24 +176,64 @@ dcid = 6
 [bgp]
 hold_time = {self.options.hold_time}
 
-[[check]]
-name = "trigger"
-{self.options.check or f'file = "{self.triggers[host]}"'}
-
+{self._check(host)}
 [[instance]]
 name = "VI_1"
 addresses = ["{FLOATING}"]
-checks = ["trigger"]
+checks = [{'"trigger"' if self._check(host) else ""}]
 
-[instance.vrrp]
-interface = "eth0"
+{election}interface = "eth0"
 vrid = 51
 priority = {PRIORITY}
-preempt = false
 version = {3 if fast else 2}
 advert_interval = {self.options.advert_interval:g}
-source = "{me.ipv4.ip}"
-peers = ["{other.ipv4.ip}"]
+source = "{me}"
+peers = ["{other}"]
+"""
+
+    def _check(self, host: str) -> str:
+        """Our own; beside keepalived it is keepalived that checks."""
+        if self.options.keepalived:
+            return ""
+        return f"""\
+[[check]]
+name = "trigger"
+{self.options.check or f'file = "{self.triggers[host]}"'}
+"""
+
+    def _keepalived_conf(self, host: str) -> str:
+        me, other = _ends(host)
+        return f"""\
+global_defs {{
+  vrrp_notify_fifo FIFO
+  vrrp_version {3 if self.options.advert_interval < 1 else 2}
+  script_user root
+  enable_script_security
+}}
+vrrp_script chk_trigger {{
+  script "/usr/bin/test ! -e {self.triggers[host]}"
+  interval 1
+  fall 2
+  rise 2
+}}
+vrrp_instance VI_1 {{
+  state BACKUP
+  nopreempt
+  interface eth0
+  virtual_router_id 51
+  priority {PRIORITY}
+  advert_int {self.options.advert_interval:g}
+  track_script {{
+    chk_trigger
+  }}
+  unicast_src_ip {me}
+  unicast_peer {{
+    {other}
+  }}
+  virtual_ipaddress {{
+    {FLOATING}
+  }}
+}}
 """
 
     def start(self, *, observed: bool = True) -> None:
@@ -192,6 +258,9 @@ peers = ["{other.ipv4.ip}"]
         return self.latest("haproxy1", "role") == "master" and ranks["haproxy2"] == "standby" and told
 
     def start_node(self, name: str) -> None:
+        if name in self.electors and not self.electors[name].running:
+            self.mark(f"start keepalived on {name}")
+            self.electors[name].start()
         self.mark(f"start floatip on {name}")
         self.nodes[name].start()
         Thread(target=self._follow_node, args=(name,), daemon=True).start()

@@ -50,10 +50,12 @@ class Follower:
         """What this keepalived said last; empty: nothing that is still to be believed."""
         self.doubts = False
         """Whether what keepalived says, has and hears does not go together."""
-        self._lost = self.reason
+        self._met = False
+        self._lost = ""
         self._has_addresses = False
         self._differ_since = now
         self._claims = False
+        self._claimed_because = self.reason
         self._rival_since = math.inf
         """Since when adverts of another node have been heard while ours claims to be master."""
         self._heard_at = -math.inf
@@ -79,9 +81,10 @@ class Follower:
         return "keepalived says FAULT" if self.runs and self.word == "FAULT" else ""
 
     def found(self, runs: bool, reason: str, now: float) -> list[Effect]:
+        self._met = True
         self.runs, self._lost = runs, "" if runs else f"keepalived does not run: {reason}"
         if not runs:
-            self.word = ""
+            self.word, self._claims = "", False
         self._differ_since = now
         return self._conclude(now)
 
@@ -150,6 +153,8 @@ class Follower:
     def _judge(self, now: float) -> tuple[Role, str]:
         """Guard after guard, the first that applies decides; sets the deadline at which it would decide otherwise."""
         self.deadline, self.doubts = math.inf, False
+        if not self._met:
+            return Role.INIT, self.reason
         if self._stopped:
             return Role.INIT, self._stopped
         if self._lost:
@@ -157,6 +162,7 @@ class Follower:
         if self.sick:
             return Role.FAULT, self.sick
         claims, reason = self._claim(now)
+        self._claimed_because = reason
         self._begin_or_end_claim(claims, now)
         if not claims:
             return Role.BACKUP, reason
@@ -177,7 +183,7 @@ class Follower:
                 return True, "keepalived says MASTER"
             case "MASTER", False if now < self._differ_since + PATIENCE:
                 self.deadline = self._differ_since + PATIENCE
-                return self._claims, self.reason
+                return self._claims, self._claimed_because
             case "MASTER", False:
                 self.doubts = True
                 return False, "keepalived says MASTER, but its addresses are not there"

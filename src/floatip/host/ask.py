@@ -1,0 +1,53 @@
+"""The client's side of the control socket: one question, one answer, blocking.
+
+It imports little, because `floatip notify` is run at every change of keepalived's state.
+"""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+Record = dict[str, object]
+
+
+class ControlError(Exception):
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+class NobodyAnswers(ControlError):
+    """No daemon is there, perhaps not yet."""
+
+
+def socket_path() -> Path:
+    return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/floatip").split(":")[0]) / "floatip.sock"
+
+
+def encode(record: Record) -> bytes:
+    return json.dumps(record).encode() + b"\n"
+
+
+def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
+    """One question, one answer; blocking, for the command line."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(timeout)
+            client.connect(str(path))
+            client.sendall(encode(request))
+            with client.makefile("rb") as lines:
+                answer = json.loads(lines.readline())
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NobodyAnswers(f"no floatip daemon answers at {path}", "systemctl status floatip") from None
+    except PermissionError:
+        raise ControlError(f"not allowed to use {path}", "run it with sudo, or join the group of that file") from None
+    except TimeoutError:
+        raise ControlError(f"the floatip daemon at {path} does not answer", "systemctl status floatip") from None
+    except (OSError, ValueError) as error:
+        raise ControlError(f"no answer from {path}: {error}", "systemctl status floatip") from None
+    assert isinstance(answer, dict)
+    if "error" in answer:
+        raise ControlError(answer["error"], answer["hint"])
+    return answer

@@ -1,0 +1,324 @@
+"""The user's keepalived: whether it runs (pid files, pidfds) and what it says (its notify FIFO).
+
+Nothing is decided here. Its processes are looked for while there are none, and watched without polling while there
+are; before the end of one is reported, whatever it still had to say is read. It says nothing twice, so what it said is
+remembered together with the process that said it, for a successor of this daemon.
+
+Traps of the FIFO (keepalived 2.2): a line is lost when it is full; one that keepalived makes by itself is root's alone,
+and a reload makes it anew, which the reader sees as an end; nothing is said after a reload. One that was made
+beforehand keeps its inode, and what keepalived writes while nobody reads waits in it.
+"""
+
+import asyncio
+import errno
+import fcntl
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from floatip.core.events import Event, Failed, KeepalivedFound, KeepalivedSaid
+from floatip.host.ask import Record
+from floatip.host.errors import in_words
+from floatip.host.inotify import Inotify
+
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks for a keepalived that does not run."""
+OPEN_INTERVAL = 1.0
+LONGEST_LINE = 4096
+LINE = re.compile(r'(INSTANCE|GROUP) "(.*)" (MASTER|BACKUP|FAULT|STOP|DELETED)[A-Z_]* \d+')
+"""MASTER_RX_LOWER_PRI and MASTER_PRIORITY tell of the state too; of virtual and real servers nothing is wanted."""
+
+
+STATES = ("MASTER", "BACKUP", "FAULT", "STOP")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    fifo: Path
+    pid_files: tuple[Path, ...]
+    """Of the main process and of the one for VRRP."""
+
+
+class Keepalived:
+    def __init__(self, report: Callable[[Event], None], memory: Path) -> None:
+        self._report = report
+        self._memory = memory
+        self._loop = asyncio.get_running_loop()
+        self._paths: Paths | None = None
+        self._pidfds: dict[int, str] = {}
+        self._found: KeepalivedFound | None = None
+        self._process = ""
+        """Which keepalived the remembered words are of."""
+        self._said: dict[tuple[str, str], KeepalivedSaid] = {}
+        self._instances: tuple[str, ...] = ()
+        self._groups: tuple[str, ...] = ()
+        self._told_by: dict[tuple[str, str], tuple[int, int]] = {}
+        """When the process began that told of it last by `floatip notify`, and its pid."""
+        self._fifo = -1
+        self._rest = b""
+        self._inotify: Inotify | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._opening: asyncio.TimerHandle | None = None
+        self._failure = ""
+
+    def configure(self, paths: Paths | None, instances: tuple[str, ...] = (), groups: tuple[str, ...] = ()) -> None:
+        """Which of its instances and groups are followed; None: none is."""
+        self._instances, self._groups = instances, groups
+        if paths == self._paths:
+            return
+        self.close()
+        self._paths = paths
+        if paths:
+            self._look()
+            self._remember_what_was_said()
+            self._inotify = Inotify([paths.fifo], self._open)
+            self._open(first=True)
+
+    def close(self) -> None:
+        for timer in (self._looking, self._opening):
+            if timer:
+                timer.cancel()
+        if self._inotify:
+            self._inotify.close()
+            self._inotify = None
+        self._close_fifo()
+        self._forget_processes()
+        self._paths = self._found = None
+
+    def notified(self, request: Record, pid: int) -> Record:
+        """`floatip notify` in place of the FIFO; the answer to it."""
+        kind, name, state = request.get("kind", "INSTANCE"), request.get("name"), request.get("state")
+        known = self._instances if kind == "INSTANCE" else self._groups
+        if not self._instances:
+            return _refusal("no instance follows keepalived", "give one keepalived = { ... } in the configuration")
+        if state not in STATES or not isinstance(kind, str):
+            return _refusal("a notify request without a state", "floatip notify Master|Backup|Fault|Stop")
+        if name is None and len(self._instances) > 1:
+            hint = f"floatip notify INSTANCE {self._instances[0]} {state}"
+            return _refusal(f"{len(self._instances)} instances follow keepalived, and none is named", hint)
+        name = self._instances[0] if name is None else name
+        if not isinstance(name, str) or name not in known:
+            return _refusal(f"no instance follows {kind} {name}", f"those that do: {', '.join(known) or 'none'}")
+        # keepalived runs its scripts at once and side by side: what was begun last is what is true.
+        began = _began(pid), pid
+        if began >= self._told_by.get((kind, name), (0, 0)):
+            self._told_by[kind, name] = began
+            self._look()
+            self._heard(KeepalivedSaid(kind, name, state))  # type: ignore[arg-type]
+        return {"heard": f"{kind} {name} {state}"}
+
+    # Its processes
+
+    def _look(self) -> None:
+        assert self._paths
+        if self._looking:
+            self._looking.cancel()
+            self._looking = None
+        if self._pidfds:
+            return
+        try:
+            for path in self._paths.pid_files:
+                pidfd, pid = _open_process(path)
+                self._pidfds[pidfd] = f"its process {pid} has ended"
+                self._loop.add_reader(pidfd, self._died, pidfd)
+        except _NotThere as reason:
+            self._forget_processes()
+            self._tell_found(False, str(reason))
+            self._looking = self._loop.call_later(LOOK_INTERVAL, self._look)
+            return
+        self._process = _identity(pid)
+        self._tell_found(True, f"process {pid}")
+
+    def _died(self, pidfd: int) -> None:
+        self._read()  # its last words
+        reason = self._pidfds[pidfd]
+        self._forget_processes()
+        self._tell_found(False, reason)
+        self._said.clear()
+        self._look()
+
+    def _forget_processes(self) -> None:
+        for pidfd in self._pidfds:
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
+        self._pidfds.clear()
+
+    def _tell_found(self, running: bool, reason: str) -> None:
+        found = KeepalivedFound(running, reason)
+        # Why it is not there now says less than why it ended.
+        if self._found is None or self._found.running is not running or running:
+            self._found = found
+            self._report(found)
+
+    # Its FIFO
+
+    def _open(self, first: bool = False) -> None:
+        """`first`: what waits in it was written while nobody listened."""
+        assert self._paths
+        if self._opening:
+            self._opening.cancel()
+            self._opening = None
+        if self._fifo >= 0 and _is_same(self._fifo, self._paths.fifo):
+            return
+        self._close_fifo()
+        try:
+            self._fifo = _open_fifo(self._paths.fifo)
+        except OSError as error:
+            self._fail(error)
+            self._opening = self._loop.call_later(OPEN_INTERVAL, self._open)
+            return
+        self._failure = ""
+        self._loop.add_reader(self._fifo, self._read)
+        self._read(just_opened=True, is_old=first)
+
+    def _fail(self, error: OSError) -> None:
+        assert self._paths
+        reason = str(error.strerror) if error.errno is None else in_words(error.errno)
+        if error.errno == errno.EACCES:
+            reason += "\n  hint: systemd-tmpfiles --create makes one that floatip may read, before keepalived does"
+        if self._failure != reason:
+            self._failure = reason
+            self._report(Failed(f"notify FIFO {self._paths.fifo}", reason))
+
+    def _read(self, just_opened: bool = False, is_old: bool = False) -> None:
+        if self._fifo < 0:
+            return
+        lines: list[bytes] = []
+        ended = False
+        while True:
+            try:
+                data = os.read(self._fifo, 65536)
+            except BlockingIOError:
+                break
+            if not data:
+                ended = not just_opened  # then nobody writes yet
+                break
+            *more, self._rest = (self._rest + data).split(b"\n")
+            self._rest = self._rest[-LONGEST_LINE:]
+            lines += more
+        if lines:
+            self._look()
+        for said in _latest(lines, is_old) if is_old else _parsed(lines, is_old):
+            self._heard(said)
+        if ended:
+            self._close_fifo()
+            self._open()
+
+    def _close_fifo(self) -> None:
+        if self._fifo >= 0:
+            self._loop.remove_reader(self._fifo)
+            os.close(self._fifo)
+        self._fifo, self._rest = -1, b""
+
+    # What is remembered
+
+    def _heard(self, said: KeepalivedSaid) -> None:
+        self._said[said.kind, said.name] = said
+        state = {"process": self._process, "said": [[one.kind, one.name, one.state] for one in self._said.values()]}
+        try:
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            new = self._memory.with_suffix(".new")
+            new.write_text(json.dumps(state))
+            new.replace(self._memory)
+        except OSError as error:
+            self._report(Failed(f"state file {self._memory}", in_words(error.errno)))
+        self._report(said)
+
+    def _remember_what_was_said(self) -> None:
+        try:
+            state = json.loads(self._memory.read_bytes())
+            said = [KeepalivedSaid(kind, name, word, is_old=True) for kind, name, word in state["said"]]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._report(Failed(f"state file {self._memory}", str(error)))
+            return
+        if self._pidfds and state["process"] == self._process:
+            for one in said:
+                self._said[one.kind, one.name] = one
+                self._report(one)
+
+
+def _refusal(what: str, hint: str) -> Record:
+    return {"error": what, "hint": hint}
+
+
+class _NotThere(Exception):
+    """Why a process cannot be watched, in words."""
+
+
+def _open_process(pid_file: Path) -> tuple[int, int]:
+    """A pidfd and the pid, of a process that is keepalived's."""
+    try:
+        pid = int(pid_file.read_text(encoding="ascii"))
+        pidfd = os.pidfd_open(pid)
+    except FileNotFoundError:
+        raise _NotThere(f"{pid_file} does not exist") from None
+    except (ValueError, OverflowError):
+        raise _NotThere(f"{pid_file} names no process") from None
+    except ProcessLookupError:
+        raise _NotThere(f"process {pid} of {pid_file} has ended") from None
+    except OSError as error:
+        raise _NotThere(f"{pid_file}: {in_words(error.errno)}") from None
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # it is hidden from us, or has just ended, which its pidfd says
+        name = "keepalived"
+    if not name.lower().startswith("keepalived"):
+        os.close(pidfd)
+        raise _NotThere(f"process {pid} of {pid_file} is {name} now")
+    return pidfd, pid
+
+
+def _identity(pid: int) -> str:
+    """Not the pid alone: that may be another process's later."""
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {pid} {_began(pid)}"
+
+
+def _began(pid: int) -> int:
+    """Clock ticks since boot (proc(5), field 22 of stat); 0: it has ended, or is hidden from us."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+def _open_fifo(path: Path) -> int:
+    fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
+            hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
+            raise OSError(None, f"not a FIFO\n  hint: {hint}")
+        # Two readers would take each other's lines.
+        fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fifo)
+        raise OSError(None, "another process reads it\n  hint: two daemons cannot follow one keepalived") from None
+    except OSError:
+        os.close(fifo)
+        raise
+    return fifo
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _parsed(lines: list[bytes], is_old: bool) -> Iterator[KeepalivedSaid]:
+    for line in lines:
+        if found := LINE.fullmatch(line.decode(errors="replace")):
+            kind, name, state = found.groups()
+            word = "STOP" if state == "DELETED" else state
+            yield KeepalivedSaid(kind, name, word, is_old)  # type: ignore[arg-type]
+
+
+def _latest(lines: list[bytes], is_old: bool) -> Iterator[KeepalivedSaid]:
+    """Of what had been waiting only the last of each subject counts."""
+    yield from {(said.kind, said.name): said for said in _parsed(lines, is_old)}.values()

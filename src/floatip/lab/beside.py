@@ -1,0 +1,119 @@
+"""The scenes beside keepalived: it elects on both nodes and puts the address on eth0, floatip follows it.
+
+In all of them nothing may be lost: whatever becomes of either program, both nodes hold the address on `lo`, and the
+standby's route is there.
+"""
+
+import signal
+import time
+
+from floatip.lab.findings import Finding, answered_only_by, never_moves, nothing_lost, role
+from floatip.lab.net import ROUTER
+from floatip.lab.scenes import AFTERTHOUGHT, MASTER, STANDBY, Plot, Scene, wait_for_role
+from floatip.lab.stage import Record, Stage
+from floatip.lab.summary import Summary
+
+
+def check(stage: Stage) -> Plot:
+    at = stage.mark("touch the trigger file on haproxy1: keepalived's check fails twice")
+    stage.triggers[MASTER].touch()
+    wait_for_role(stage, MASTER, "fault")
+    wait_for_role(stage, STANDBY, "master")
+    time.sleep(1)
+    stage.mark("remove the trigger file: haproxy1 is well again")
+    stage.triggers[MASTER].unlink()
+    time.sleep(4)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        fault = record.first(MASTER, "role", "fault", at)
+        moved = answered_only_by(seen, STANDBY, (fault.at if fault else at) + AFTERTHOUGHT, "keepalived's verdict")
+        return [*nothing_lost(seen), moved, role(record, MASTER, "backup"), role(record, STANDBY, "master")]
+
+    return Plot(at, judge)
+
+
+def stop(stage: Stage) -> Plot:
+    at = stage.mark("SIGTERM to keepalived on haproxy1")
+    stage.electors[MASTER].stop()
+    stage.electors[MASTER].wait()
+    wait_for_role(stage, STANDBY, "master")
+    time.sleep(1)
+    stage.mark("keepalived on haproxy1 is started again")
+    stage.electors[MASTER].start()
+    time.sleep(6)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        master = record.first(STANDBY, "role", "master", at)
+        moved = answered_only_by(seen, STANDBY, (master.at if master else at) + AFTERTHOUGHT, "the takeover")
+        return [*nothing_lost(seen), moved, role(record, MASTER, "backup"), role(record, STANDBY, "master")]
+
+    return Plot(at, judge)
+
+
+def kill(stage: Stage) -> Plot:
+    at = stage.mark("SIGKILL to both processes of keepalived on haproxy1: its address stays on eth0")
+    stage.electors[MASTER].send(signal.SIGKILL)
+    stage.electors[MASTER].wait()
+    wait_for_role(stage, STANDBY, "master")
+    stage.mark("keepalived on haproxy1 is started again")
+    stage.electors[MASTER].start()
+    time.sleep(6)
+    believed = stage.nodes[MASTER].status()["keepalived"]["runs"]
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        gone = record.first(MASTER, "role", "backup", at)
+        after = (gone.at - at) * 1000 if gone else float("inf")
+        noticed = Finding(after < 100, f"noticed after {after:.1f} ms (100 allowed)")
+        return [
+            *nothing_lost(seen),
+            noticed,
+            Finding(believed, "floatip follows keepalived again" if believed else "floatip does not follow it again"),
+            role(record, MASTER, "backup"),
+            role(record, STANDBY, "master"),
+        ]
+
+    return Plot(at, judge)
+
+
+def hang(stage: Stage) -> Plot:
+    at = stage.mark("SIGSTOP to both processes of keepalived on haproxy1: they hang, the address stays on eth0")
+    stage.electors[MASTER].send(signal.SIGSTOP)
+    wait_for_role(stage, STANDBY, "master")
+    taken = stage.mark("haproxy2 is master")
+    wait_for_role(stage, MASTER, "backup")
+    stage.mark("floatip on haproxy1 does not believe its keepalived any more")
+    time.sleep(3)
+    woken = stage.mark("SIGCONT: they wake up")
+    stage.electors[MASTER].send(signal.SIGCONT)
+    time.sleep(8)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        moved = answered_only_by(seen, STANDBY, taken + AFTERTHOUGHT, "the takeover")
+        still = never_moves(record, woken, "the awakening")
+        return [*nothing_lost(seen), moved, still, role(record, MASTER, "backup"), role(record, STANDBY, "master")]
+
+    return Plot(at, judge)
+
+
+def again(stage: Stage) -> Plot:
+    at = stage.mark("SIGKILL to floatip on haproxy1, and a new one at once")
+    stage.nodes[MASTER].kill()
+    stage.start_node(MASTER)
+    wait_for_role(stage, MASTER, "master")
+    back = stage.wait_for(lambda: stage.record.pointed_at(ROUTER, time.monotonic()) == MASTER, "the traffic to return")
+    time.sleep(2)
+
+    def judge(record: Record, seen: Summary) -> list[Finding]:
+        returned = answered_only_by(seen, MASTER, back + AFTERTHOUGHT, "its return")
+        return [*nothing_lost(seen), returned, role(record, MASTER, "master"), role(record, STANDBY, "backup")]
+
+    return Plot(at, judge)
+
+
+SCENES = {
+    "beside-check": Scene("the guide's own test where keepalived elects and floatip follows", check, True),
+    "beside-stop": Scene("the same, and keepalived on haproxy1 is stopped and started", stop, True),
+    "beside-kill": Scene("the same, and keepalived on haproxy1 is killed (SIGKILL), then started", kill, True),
+    "beside-hang": Scene("the same, and keepalived on haproxy1 hangs (SIGSTOP), then wakes up", hang, True),
+    "beside-again": Scene("the same, and floatip on haproxy1 is killed and started at once", again, True),
+}

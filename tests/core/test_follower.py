@@ -1,0 +1,308 @@
+"""What a node believes of the keepalived that elects for it, by itself and with its rank."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from floatip.core.bgp.rank import Rank
+from floatip.core.events import Held, KeepalivedFound, KeepalivedSaid, Started
+from floatip.core.settings import Instance, Keepalived
+from floatip.core.status import describe
+from floatip.core.vrrp.follower import BELIEVE_KERNEL_AFTER, PATIENCE, Follower
+from floatip.core.vrrp.router import Role
+from floatip.core.vrrp.wire import Advert
+from tests.core.host import CONFIG, DOWN, PEER, RS, US, WELL, A, B, Host, advert, held
+
+OTHER = IPv4Address("10.0.0.3")
+KEEPALIVED = Keepalived("VI_1", "eth0", 51, 50, US, (PEER,))
+FOLLOWING = replace(CONFIG, checks=(), instances=(Instance("VI_1", (A,), KEEPALIVED),))
+RUNS = KeepalivedFound(True, "process 7")
+GONE = KeepalivedFound(False, "its process 7 has ended")
+BOTH = held(A).addresses | held(A, interface="eth0").addresses
+
+
+def follower(**changes: object) -> Follower:
+    """Of a keepalived that runs and has said nothing."""
+    it = Follower("VI_1", replace(KEEPALIVED, **changes), 0)  # type: ignore[arg-type]
+    it.found(True, "process 7", 0)
+    return it
+
+
+def master(at: float = 0) -> Follower:
+    it = follower()
+    it.sees(True, at)
+    it.said("MASTER", False, at)
+    assert it.role is Role.MASTER
+    return it
+
+
+def hear(it: Follower, at: float, priority: int = 50, source: IPv4Address = PEER) -> None:
+    it.tick(at)
+    it.receive(Advert(2, 51, priority, 1.0, (A.ip,), b""), source, at)
+
+
+def says(state: str, is_old: bool = False, name: str = "VI_1", kind: str = "INSTANCE") -> KeepalivedSaid:
+    return KeepalivedSaid(kind, name, state, is_old)  # type: ignore[arg-type]
+
+
+class Beside(Host):
+    """The kernel has what we hold; `VIP` is what keepalived put on eth0."""
+
+    def __init__(self) -> None:
+        super().__init__(FOLLOWING, start=False)
+        self.tell(RUNS, Started())
+        self.run(1)
+
+
+def test_master_is_believed_when_it_is_said_and_the_address_is_there() -> None:
+    it = follower()
+    it.said("MASTER", False, 1)
+    assert it.role is Role.BACKUP
+    it.sees(True, 1.001)
+    assert (it.role, it.reason, it.since) == (Role.MASTER, "keepalived says MASTER", 1.001)
+
+
+def test_a_master_without_its_address_is_not_believed_for_long() -> None:
+    it = master()
+    it.sees(False, 5)
+    assert it.role is Role.MASTER
+    assert it.deadline == 5 + PATIENCE
+    it.tick(it.deadline)
+    assert (it.role, it.reason) == (Role.BACKUP, "keepalived says MASTER, but its addresses are not there")
+    assert it.doubts
+
+
+def test_an_address_that_comes_back_at_once_changes_nothing() -> None:
+    it = master()
+    it.sees(False, 5)
+    assert it.sees(True, 5.01) == []
+    it.tick(6)
+    assert it.role is Role.MASTER
+
+
+@pytest.mark.parametrize("state", ["BACKUP", "STOP"])
+def test_backup_and_stop_are_believed_at_once(state: str) -> None:
+    it = master()
+    it.said(state, False, 5)
+    assert (it.role, it.reason) == (Role.BACKUP, f"keepalived says {state}")
+
+
+def test_fault_is_sickness() -> None:
+    it = master()
+    it.said("FAULT", False, 5)
+    assert (it.role, it.sick) == (Role.FAULT, "keepalived says FAULT")
+    it.said("BACKUP", False, 6)
+    assert (it.role, it.sick) == (Role.BACKUP, "")
+
+
+def test_a_keepalived_that_ends_leaves_nothing_to_believe() -> None:
+    it = master()
+    it.found(False, "its process 7 has ended", 5)
+    assert (it.role, it.reason) == (Role.BACKUP, "keepalived does not run: its process 7 has ended")
+    it.found(True, "process 8", 6)
+    assert it.role is Role.BACKUP, "the address on eth0 may be what the dead one left"
+    it.sees(False, 6.1)
+    it.said("BACKUP", False, 6.1)
+    it.tick(20)
+    assert it.role is Role.BACKUP
+
+
+def test_a_keepalived_that_has_the_address_and_says_nothing_is_master_after_silence() -> None:
+    it = follower()
+    it.sees(True, 1)
+    assert it.role is Role.BACKUP
+    assert it.deadline == 1 + DOWN
+    it.tick(1 + DOWN)
+    assert (it.role, it.reason) == (Role.MASTER, "keepalived has the addresses")
+
+
+def test_a_keepalived_that_has_the_address_while_others_are_heard_is_not_master() -> None:
+    it = follower()
+    it.sees(True, 1)
+    for second in range(1, 20):
+        hear(it, second)
+        assert it.role is Role.BACKUP
+
+
+def test_what_waited_in_the_fifo_counts_only_if_the_kernel_agrees() -> None:
+    it = follower()
+    it.said("MASTER", True, 1)
+    it.tick(10)
+    assert (it.role, it.word) == (Role.BACKUP, "")
+    it = follower()
+    it.sees(True, 1)
+    it.said("BACKUP", True, 1)
+    assert it.word == ""
+    it.said("MASTER", True, 1)
+    assert it.role is Role.MASTER
+
+
+def test_a_lost_line_is_made_good_by_the_kernel() -> None:
+    it = follower()
+    it.said("BACKUP", False, 1)
+    it.sees(True, 2)
+    assert it.deadline == 2 + BELIEVE_KERNEL_AFTER
+    it.tick(it.deadline)
+    assert it.role is Role.BACKUP
+    it.tick(it.deadline)
+    assert (it.role, it.reason) == (Role.MASTER, "keepalived has the addresses, although it said BACKUP")
+
+
+def test_a_master_that_hears_another_for_more_than_two_intervals_is_contested() -> None:
+    it = master()
+    for second in (10, 11, 12):
+        hear(it, second)
+        assert it.role is Role.MASTER
+    hear(it, 13)
+    assert (it.role, it.doubts) == (Role.BACKUP, True)
+    assert it.reason == "contested: keepalived says MASTER, and 10.0.0.2 sends adverts too"
+    assert it.deadline == 13 + DOWN
+    it.tick(13 + DOWN)
+    assert (it.role, it.doubts) == (Role.MASTER, False)
+
+
+def test_one_that_is_contested_gives_in_to_its_own_keepalived() -> None:
+    it = master()
+    for second in range(10, 16):
+        hear(it, second)
+    it.said("BACKUP", False, 15.5)
+    it.sees(False, 15.5)
+    it.tick(30)
+    assert (it.role, it.reason) == (Role.BACKUP, "keepalived says BACKUP")
+
+
+def test_single_adverts_of_a_rival_are_no_contest() -> None:
+    it = master()
+    for second in range(10, 100, 5):
+        hear(it, second)
+        assert it.role is Role.MASTER
+
+
+def test_the_last_adverts_of_the_old_master_are_no_contest() -> None:
+    it = follower()
+    for second in range(10):
+        hear(it, second)
+    it.sees(True, 9.5)
+    it.said("MASTER", False, 9.5)
+    hear(it, 10)
+    it.tick(20)
+    assert it.role is Role.MASTER
+
+
+def test_adverts_count_only_from_peers_and_with_multicast_from_anybody_but_us() -> None:
+    it = master()
+    for second in range(10, 20):
+        hear(it, second, source=OTHER)
+    assert it.role is Role.MASTER
+    assert it.dropped == {"dropped, from an address that is not a peer": 10}
+    loud = follower(peers=())
+    loud.sees(True, 0)
+    loud.said("MASTER", False, 0)
+    for second in range(10, 20):
+        hear(loud, second, source=US)
+    assert loud.role is Role.MASTER
+    for second in range(20, 30):
+        hear(loud, second, source=OTHER)
+    assert loud.role is Role.BACKUP
+
+
+def test_one_that_was_cut_off_listens_before_it_believes_again() -> None:
+    it = master()
+    it.judge("cut off", 10)
+    assert (it.role, it.reason) == (Role.BACKUP, "cut off")
+    it.judge("", 20)
+    assert it.role is Role.BACKUP
+    it.tick(20 + DOWN)
+    assert it.role is Role.MASTER
+
+
+def test_masterships_of_others_are_counted_as_ours_are() -> None:
+    it = follower()
+    hear(it, 1)
+    hear(it, 2)
+    hear(it, 2.5, priority=0)
+    it.sees(True, 3)
+    it.said("MASTER", False, 3)
+    for second in range(10, 15):
+        hear(it, second)
+    assert it.role is Role.BACKUP
+    assert it.reigns == [1, 3, 10]
+
+
+def test_beside_keepalived_the_node_announces_what_it_holds_by_itself() -> None:
+    host = Beside()
+    assert (host.role, host.rank) == (Role.BACKUP, Rank.STANDBY)
+    host.tell(held(A), at=2)
+    told = host.tell(says("MASTER"), Held(BOTH), at=3)
+    assert "takeover 192.0.2.10" in told
+    host.run(30)
+    assert host.rank is Rank.ACTIVE
+    assert host.tell(held(A)) == [], "keepalived let go of its copy, ours is still there"
+    assert host.tell(says("BACKUP")) == ["role backup", "rank standby", "standby 192.0.2.10"]
+
+
+def test_our_copy_is_put_back_while_keepalived_has_its_own() -> None:
+    host = Beside()
+    host.tell(Held(BOTH))
+    assert host.tell(held(A, interface="eth0")) == ["address lost", "hold 192.0.2.10"]
+
+
+def test_keepalived_in_fault_means_no_route() -> None:
+    host = Beside()
+    assert host.tell(says("FAULT")) == ["role fault", "health down", "rank none", "withdraw 192.0.2.10"]
+    assert host.tell(says("BACKUP")) == ["role backup", "health up", "rank standby", "standby 192.0.2.10"]
+
+
+def test_our_own_checks_count_too() -> None:
+    checked = replace(CONFIG, instances=(replace(FOLLOWING.instances[0], checks=("web",)),))
+    host = Host(checked, start=False)
+    host.tell(RUNS, Started(), WELL)
+    host.tell(Held(BOTH), says("MASTER"))
+    host.run(2)
+    assert host.rank is Rank.TAKEOVER
+    host.tell(replace(WELL, passed=False, reason="exit status 1"))
+    assert (host.role, host.rank) == (Role.MASTER, Rank.NONE)
+
+
+def test_a_sync_group_speaks_for_its_members() -> None:
+    grouped = replace(FOLLOWING.instances[0], election=replace(KEEPALIVED, sync_group="VG1"))
+    host = Host(replace(FOLLOWING, instances=(grouped,)), start=False)
+    host.tell(RUNS, Started())
+    host.tell(Held(BOTH))
+    host.tell(says("MASTER", name="VG1", kind="GROUP"))
+    assert host.role is Role.MASTER
+    host.tell(says("BACKUP", name="VG2", kind="GROUP"))
+    assert host.role is Role.MASTER
+
+
+def test_an_instance_that_a_reload_adds_learns_what_was_said_before() -> None:
+    host = Beside()
+    both = BOTH | held(B).addresses | held(B, interface="eth0").addresses
+    host.tell(Held(both), says("MASTER"), says("MASTER", name="VI_2"))
+    second = Instance("VI_2", (B,), replace(KEEPALIVED, instance="VI_2", vrid=52))
+    host.reload(replace(FOLLOWING, instances=(*FOLLOWING.instances, second)))
+    assert host.node.instances["VI_2"].role is Role.MASTER
+
+
+def test_the_status_names_a_keepalived_that_is_gone_and_one_that_speaks_of_others() -> None:
+    host = Beside()
+    host.tell(says("MASTER", name="VI_9"))
+    (problem,) = describe(host.node, host.now)["problems"]
+    assert problem.startswith("VI_1: keepalived speaks of VI_9 and never of VI_1\n  hint: ")
+    host.tell(GONE)
+    (problem,) = describe(host.node, host.now)["problems"]
+    assert problem.startswith("VI_1: keepalived does not run: its process 7 has ended\n  hint: ")
+    told = describe(host.node, host.now)["keepalived"]
+    assert told == {"runs": False, "reason": "its process 7 has ended", "said": []}
+
+
+def test_a_peer_that_keeps_sending_makes_the_node_stand_by() -> None:
+    host = Beside()
+    host.tell(Held(BOTH), says("MASTER"))
+    host.run(30)
+    host.adverts_from_peer = 50
+    host.run(40)
+    assert (host.role, host.rank) == (Role.BACKUP, Rank.STANDBY)
+    assert host.node.sessions[RS].is_up
+    assert advert(50).source == PEER
