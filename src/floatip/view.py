@@ -15,6 +15,7 @@ Row = tuple[str, str, str, str]
 
 def draw_status(status: dict[str, Any]) -> str:
     rows = [row for instance in status["instances"] for row in _instance(instance)]
+    rows += _keepalived(status.get("keepalived"))
     rows += [(f"check {c['name']}", c["value"], age(c["for"]), c["reason"]) for c in status["checks"]]
     rows += [(f"route server {s['peer']}", _state(s), age(s["for"]), _reason(s)) for s in status["sessions"]]
     problems = [f"! {problem}" for problem in status["problems"]]
@@ -36,6 +37,14 @@ def _instance(instance: dict[str, Any]) -> list[Row]:
         announced = f"announced to {address['announced_to']} of {instance['route_servers']} route servers"
         rows.append(("  address", held, "", f"{address['address']} on {address['interface']}, {announced}"))
     return rows
+
+
+def _keepalived(known: dict[str, Any] | None) -> list[Row]:
+    if known is None:
+        return []
+    said = ", ".join(f"{one['name']} {one['state']}" for one in known["said"])
+    said = f"{known['reason']}; it said {said}" if said else str(known["reason"])
+    return [("keepalived", "runs" if known["runs"] else "GONE", age(known["for"]), said)]
 
 
 def _reason(session: dict[str, Any]) -> str:

@@ -294,7 +294,7 @@ def test_the_status_names_a_keepalived_that_is_gone_and_one_that_speaks_of_other
     (problem,) = describe(host.node, host.now)["problems"]
     assert problem.startswith("VI_1: keepalived does not run: its process 7 has ended\n  hint: ")
     told = describe(host.node, host.now)["keepalived"]
-    assert told == {"runs": False, "reason": "its process 7 has ended", "said": []}
+    assert told == {"runs": False, "for": 0, "reason": "its process 7 has ended", "said": []}
 
 
 def test_a_peer_that_keeps_sending_makes_the_node_stand_by() -> None:

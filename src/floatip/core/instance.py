@@ -83,8 +83,11 @@ class Instance:
     def judge(self, health: Health, reason: str, now: float) -> list[Effect]:
         if health is Health.UNKNOWN and self.health is not Health.UNKNOWN:
             return []  # a check that a reload added: the old verdict stands until its first result
-        if isinstance(self.router, Follower) and self.router.sick:
-            health, reason = Health.DOWN, self.router.sick
+        if isinstance(self.router, Follower):
+            if self.router.sick:
+                health, reason = Health.DOWN, self.router.sick
+            elif not self.config.checks:
+                reason = "keepalived checks, and says no FAULT"
         news = health is not self.health
         self.health, self.health_reason = health, reason
         if not news:

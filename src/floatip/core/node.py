@@ -76,6 +76,7 @@ class Node:
         self.dropped: dict[str, int] = {}
         """Packets of protocol 112 that belong to no instance, by reason."""
         self.keepalived: KeepalivedFound | None = None
+        self.keepalived_since = now
         self.keepalived_said: dict[tuple[str, str], str] = {}
         """The last state of each of its instances and groups, of ours and of others."""
         self.draining = ""
@@ -127,7 +128,7 @@ class Node:
             case Held(addresses):
                 return self._held(addresses, now)
             case KeepalivedFound(running, reason):
-                self.keepalived = event
+                self.keepalived, self.keepalived_since = event, now
                 if not running:
                     self.keepalived_said.clear()
                 return self._reviewed([e for each in self.followers for e in each.found(running, reason, now)], now)

@@ -26,7 +26,7 @@ def describe(node: Node, now: float) -> dict[str, Any]:
         "instances": [_instance(node, instance, now) for instance in node.instances.values()],
         "checks": [_check(check, now) for check in node.checks.values()],
         "sessions": [_session(session, now) for session in node.sessions.values()],
-        "keepalived": _keepalived(node),
+        "keepalived": _keepalived(node, now),
         "dropped": node.dropped,
         "failures": [{"what": w, "reason": r, "ago": now - at} for w, (at, r) in node.failures.items()],
         "problems": problems(node, now),
@@ -75,13 +75,18 @@ def _is_held(node: Node, instance: Instance, address: InterfaceAddress) -> bool:
     return (instance.config.interface, address.ip) in node.placed
 
 
-def _keepalived(node: Node) -> dict[str, Any] | None:
+def _keepalived(node: Node, now: float) -> dict[str, Any] | None:
     """What is known of the keepalived that elects; None: none does."""
     if not node.followers:
         return None
     found = node.keepalived
     said = [{"kind": kind, "name": name, "state": state} for (kind, name), state in node.keepalived_said.items()]
-    return {"runs": found is not None and found.running, "reason": found.reason if found else "", "said": said}
+    return {
+        "runs": found is not None and found.running,
+        "for": now - node.keepalived_since,
+        "reason": found.reason if found else "",
+        "said": said,
+    }
 
 
 def _check(check: Check, now: float) -> dict[str, Any]:
@@ -167,7 +172,8 @@ def _following(node: Node, follower: Follower) -> list[str]:
     if not follower.runs:
         hint = "this node stays at standby until it runs: systemctl status keepalived"
         return [f"{name}: {follower.reason}\n  hint: {hint}"]
-    found = [f"{name}: {follower.reason}"] if follower.doubts else []
+    hint = "see whether keepalived hangs, and whether the nodes hear each other: systemctl status keepalived"
+    found = [f"{name}: {follower.reason}\n  hint: {hint}"] if follower.doubts else []
     spoken_of = [other for kind, other in node.keepalived_said if kind == "INSTANCE"]
     if spoken_of and not any(subject in node.keepalived_said for subject in follower.subjects):
         what = f"{name}: keepalived speaks of {', '.join(spoken_of)} and never of {follower.config.instance}"
