@@ -24,7 +24,7 @@ from floatip.core.events import (
     Ticked,
     Writable,
 )
-from floatip.core.node import DROPS_KEPT, FAILURES_KEPT
+from floatip.core.node import DROPS_KEPT, FAILURES_KEPT, UNSTEADY
 from floatip.core.settings import Check, Static, Vrrp
 from floatip.core.vrrp.router import Role
 from tests.core.host import (
@@ -91,6 +91,24 @@ def test_a_new_master_announces_takeover_and_settles_by_itself() -> None:
     assert host.when("standby 192.0.2.10") == [0]
     assert host.when("takeover 192.0.2.10") == [DOWN]
     assert host.when("active 192.0.2.10") == [DOWN + 20]
+
+
+def test_a_node_that_keeps_dying_stays_at_standby_for_a_minute_and_then_waits_as_any_backup() -> None:
+    host = Host(start=False)
+    host.tell(Started(barred_for=60), LinkChanged("eth0", True, ""), WELL)
+    host.run(60 + DOWN - 0.01)
+    assert (host.role, host.rank) == (Role.BACKUP, Rank.STANDBY)
+    assert "hold 192.0.2.10" in [word for _, word in host.log]
+    assert host.node.failures["start"] == (0, UNSTEADY)
+    host.run(61 + DOWN)
+    assert host.when("takeover 192.0.2.10") == [60 + DOWN]
+
+
+def test_a_node_that_keeps_dying_is_master_where_only_a_master_has_the_address() -> None:
+    host = Host(config(placement="master", interface="eth0"), start=False)
+    host.tell(Started(barred_for=60), LinkChanged("eth0", True, ""), WELL)
+    host.run(DOWN)
+    assert host.role is Role.MASTER
 
 
 def test_who_replaces_a_fresh_master_announces_the_second_rung_and_a_better_med() -> None:

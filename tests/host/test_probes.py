@@ -5,12 +5,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from floatip.core.events import CheckDone, Probe
-from floatip.host.probes import Check, FileCheck, Probes, ScriptCheck, TcpCheck
+from floatip.host.probes import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
 from tests.host.reports import Reports, until
 
 
@@ -241,3 +242,30 @@ def test_a_process_that_was_killed_from_outside_says_so(reports: Reports, tmp_pa
         assert (await reports.next(CheckDone)).reason == "killed by signal 15"
 
     asyncio.run(story())
+
+
+def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that_are_gone(
+    reports: Reports, tmp_path: Path
+) -> None:
+    pid, trigger = tmp_path / "pid", tmp_path / "trigger"
+    pid.write_text(f"{os.getpid()}\n")
+    checks = [ProcessCheck("web", str(pid)), ProcessCheck("none", "no such"), FileCheck("trigger", trigger)]
+    told = [
+        CheckDone("web", 0, True, f"pid {os.getpid()} of {pid} runs"),
+        CheckDone("none", 0, False, "no process is named no such"),
+        CheckDone("trigger", 0, True, f"{trigger} does not exist"),
+    ]
+
+    async def story() -> None:
+        probes = Probes(reports)
+        for _ in range(3):
+            probes.configure(checks)
+        probes.run(Probe("web", 7, 1))
+        probes.configure([])
+        await asyncio.sleep(0.7)
+        probes.close()
+
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(story())
+    assert reports.events == [*told, *told, *told, replace(told[0], run=7)]
+    assert len(os.listdir("/proc/self/fd")) == before

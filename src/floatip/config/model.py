@@ -33,7 +33,6 @@ from floatip.config.values import (
 from floatip.core import settings as core
 from floatip.providers import PROVIDERS, Provider, linode
 
-
 Vrid = Annotated[int, Strict(), between(1, 255, "the same number on all nodes of the instance")]
 Priority = Annotated[int, Strict(), between(1, 255, "the higher priority becomes master; 100 is usual")]
 

@@ -4,6 +4,7 @@ A rule yields problems and stops at none. It bears what the first pass has taken
 """
 
 import json
+import os
 import socket
 import stat
 import sys
@@ -20,6 +21,9 @@ from floatip.config.bgp import Bgp
 from floatip.config.document import Document, Location, Problem, closest, shown
 from floatip.core.events import InterfaceAddress
 from floatip.providers import LINODE_MARKS, LINODE_REGIONS, PROVIDERS
+
+COMM_LENGTH = 15
+"""What the kernel keeps of the name of a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def _host_order(digits: str) -> IPv4Address:
 
 
 def judge(document: Document, around: Surroundings) -> Iterator[Problem]:
-    for rule in (_repeated, _linode, _bgp, _sessions, _ranks, _checks, _commands, _instances, _vrrp):
+    for rule in (_repeated, _linode, _bgp, _sessions, _ranks, _checks, _commands, _state_log, _instances, _vrrp):
         yield from rule(document)
     yield from _interfaces(document, around)
     yield from _arp(document, around)
@@ -173,6 +177,8 @@ def _checks(document: Document) -> Iterator[Problem]:
                 yield document.error((*location, "checks", index), f"there is no check {shown(name)}", hint)
     for location, check in document.tables("check"):
         yield from _exactly_one(document, location, ("script", "tcp", "file", "process"))
+        if "process" in check:
+            yield from _process(document, (*location, "process"), check["process"])
         if check.get("name") not in used:
             yield document.warning(location, "no instance uses this check", "name it in the checks of an instance")
         watched = "file" if "file" in check else "process"
@@ -183,6 +189,16 @@ def _checks(document: Document) -> Iterator[Problem]:
         if "fail_when" in check and (*location, "file") not in document.lines:
             hint = 'add file = "/run/floatip/trigger", or remove it'
             yield document.error((*location, "fail_when"), "means nothing without file", hint)
+
+
+def _process(document: Document, location: Location, process: str) -> Iterator[Problem]:
+    if "/" in process and not process.startswith("/"):
+        hint = 'a name as pgrep -x finds it, or a pid file: "/run/haproxy.pid"'
+        yield document.error(location, f"{shown(process)} is neither a name nor an absolute path", hint)
+    elif len(process.encode()) > COMM_LENGTH and not process.startswith("/"):
+        kept = process.encode()[:COMM_LENGTH].decode(errors="ignore")
+        hint = f"the kernel keeps {COMM_LENGTH} of a name: write {shown(kept)}"
+        yield document.error(location, f"{shown(process)} is longer than {COMM_LENGTH} octets", hint)
 
 
 WITHOUT_BGP = {
@@ -234,6 +250,23 @@ def _command_file(document: Document, location: Location, path: Path) -> Iterato
     yield from (document.error(location, what, hint) for what, hint in doubts)
     if not doubts and status.st_uid != 0:
         yield document.warning(location, f"{path} does not belong to root", f"chown root {path}")
+
+
+def _state_log(document: Document) -> Iterator[Problem]:
+    if "state_log" not in document.data:
+        return
+    path, at = Path(document.data["state_log"]), ("state_log",)
+    hint = 'a directory that only floatip can write to: "/var/log/floatip/state"'
+    try:
+        mode = path.parent.stat().st_mode
+    except OSError as error:
+        what = f"nothing can be written to {path.parent}: {str(error.strerror).lower()}"
+        yield document.warning(at, what, hint)
+        return
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield document.error(at, f"{path.parent} is writable by group or others", hint)
+    elif os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
+        yield document.error(at, f"{path} is not a regular file", hint)
 
 
 def _instances(document: Document) -> Iterator[Problem]:

@@ -29,6 +29,9 @@ class Placed:
 class Started:
     """The host is ready: it has read the kernel's state and can perform effects."""
 
+    barred_for: float = 0.0
+    """Seconds in which the node must not be master, because it keeps dying."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ticked:

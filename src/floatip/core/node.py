@@ -51,6 +51,7 @@ HOLD_AGAIN_INTERVAL = 1.0
 RELEASE_TIMEOUT = 0.5
 FAILURES_KEPT = 20
 DROPS_KEPT = 20
+UNSTEADY = "it keeps dying: not master until it has run for a minute"
 SUBJECTS_KEPT = 512
 GRACEFUL_SHUTDOWN = (65535, 0)
 
@@ -87,6 +88,8 @@ class Node:
         self._routes: Mapping[Prefix, Route] | None = None
         """What all sessions were told to announce; None: not all of them."""
         self._wanted: frozenset[Placed] | None = None  # not said yet, so that a predecessor's leftovers are released
+        self._barred_until = math.inf
+        """Because this node keeps dying; `math.inf`: it does not."""
         self._hold_again_at = math.inf
         self._withdraw_at = math.inf
         self._release_at = math.inf
@@ -104,7 +107,7 @@ class Node:
             return math.inf
         if self.stopping:
             return min(self._release_at, self._exit_at)
-        waits = [self._hold_again_at, self._withdraw_at, self._sessions_at]
+        waits = [self._hold_again_at, self._withdraw_at, self._sessions_at, self._barred_until]
         waits += [check.deadline for check in self.checks.values()]
         waits += [instance.deadline for instance in self.instances.values()]
         return min(waits) if self.cut_off else min(*waits, self._cut_off_at())
@@ -144,9 +147,13 @@ class Node:
                 return self._fail(what, reason, now)
             case StopRequested(reason):
                 return self._drain(reason, now) or self._stop(reason, now)
-            case Started():
+            case Started(barred_for):
                 self.started_at = now
-                return self._reviewed(self._tick(now), now)
+                effects = self._tick(now)
+                if barred_for:
+                    self._barred_until = now + barred_for
+                    effects += self._fail("start", UNSTEADY, now)
+                return self._reviewed(effects, now)
             case _:
                 return []  # about a peer that a reload removed
 
@@ -233,6 +240,8 @@ class Node:
         if not self.cut_off and now >= self._cut_off_at():
             effects += self._review(now)  # before a router claims what it must not
         review = now >= self._hold_again_at
+        if now >= self._barred_until:
+            self._barred_until, review = math.inf, True
         for check in self.checks.values():
             if now >= check.deadline:
                 verdict = check.health
@@ -348,6 +357,10 @@ class Node:
             del self.failures[next(iter(self.failures))]
         return [] if known == reason else [Became("failure", what, "failed", reason)]
 
+    def _unsteady(self, instance: Instance) -> str:
+        # A standby of placement "all" serves; where only a master holds the address, nobody might.
+        return UNSTEADY if self._barred_until < math.inf and instance.config.placement == "all" else ""
+
     def _cut_off_at(self) -> float:
         """When this node must take itself for cut off unless a route server acknowledges something before."""
         if not self.sessions:
@@ -373,7 +386,8 @@ class Node:
         for instance in self.instances.values():
             verdict, reason = health.combine([self.checks[name] for name in instance.config.checks])
             effects += instance.judge(verdict, reason, now)
-            effects += instance.review(self._link_fault(instance), barred, self.stopping, self._hold_time(), now)
+            bar = barred or self._unsteady(instance)
+            effects += instance.review(self._link_fault(instance), bar, self.stopping, self._hold_time(), now)
         effects += self._announce(now)
         effects += self._hold(now)
         for instance in self.instances.values():

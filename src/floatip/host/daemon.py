@@ -47,7 +47,7 @@ from floatip.core.events import (
 from floatip.core.node import Node
 from floatip.core.settings import Keepalived, Settings, Static, Vrrp
 from floatip.core.status import describe
-from floatip.host import keepalived, privileges
+from floatip.host import keepalived, privileges, starts
 from floatip.host.adverts import Adverts
 from floatip.host.ask import ControlError, Record, socket_path
 from floatip.host.control import Control
@@ -56,7 +56,8 @@ from floatip.host.hooks import Hooks, RoleChange
 from floatip.host.kernel import Kernel
 from floatip.host.log import ERROR, NOTICE, WARNING, Log
 from floatip.host.peers import Peers
-from floatip.host.probes import Check, FileCheck, Probes, ScriptCheck, TcpCheck
+from floatip.host.probes import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
+from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 
 HISTORY_LENGTH = 500
@@ -121,11 +122,13 @@ class Daemon:
         self._history: deque[Record] = deque(maxlen=HISTORY_LENGTH)
         self._keepalived = keepalived.Keepalived(self.report, _state_directory() / "keepalived.json")
         self._control = Control(socket_path(), self._status, self._history, self._keepalived.notified)
+        self._starts = _state_directory() / "starts.json"
         self._kernel = Kernel(self.report, None if follow else _state_directory() / "held.json")
         self._adverts = Adverts(self.report)
         self._peers = Peers(self.report)
         self._probes = Probes(self.report)
         self._hooks = Hooks(self.report)
+        self._state_log = StateLog(self.report)
 
     async def serve(self) -> int:
         await self._kernel.start()
@@ -140,7 +143,7 @@ class Daemon:
             self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
         self._configure()
         self._listen_to_signals()
-        self._queue.append(Started())
+        self._queue.append(Started(0.0 if self._follow else starts.note(self._starts, self._loop.time())))
         self._pump()
         watching = asyncio.create_task(self._kernel.run())
         watching.add_done_callback(_raise)
@@ -238,6 +241,7 @@ class Daemon:
             level = WARNING if one.what == "failure" else NOTICE
             self._log.write(level, f"{one.what} {one.name} {one.value}: {one.reason}")
         for one in new_roles:
+            self._state_log.write(one.name, HOOK_ROLES[one.value])
             self._hooks.notify(self._role_change(one))
         self._systemd.status(", ".join(self._in_a_word(name) for what, name in self._latest if what == "rank"))
 
@@ -250,7 +254,7 @@ class Daemon:
 
     def _in_a_word(self, name: str) -> str:
         role = self._latest.get(("role", name), "")
-        return f"{name}{role and ' '}{role} at rank {self._latest['rank', name]}"
+        return " ".join(filter(None, (name, role, f"at rank {self._latest['rank', name]}")))
 
     def _status(self) -> dict[str, Any]:
         status = describe(self._node, self._loop.time())
@@ -290,6 +294,7 @@ class Daemon:
             self._hooks.configure(config.notify.command, config.notify.timeout)
         else:
             self._hooks.configure((), 0)
+        self._state_log.configure(config.state_log, len(config.instance))
         self._probes.configure(_checks(config))
         self._kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()})
         self._follow_keepalived([election for election in elections if isinstance(election, Keepalived)])
@@ -326,6 +331,8 @@ class Daemon:
         if self._stopping:
             os._exit(128 + number)
         self._stopping = True
+        if not self._follow:
+            starts.forget(self._starts)
         self._systemd.stopping()
         self.report(StopRequested(f"asked to stop ({number.name})"))
 
@@ -360,6 +367,8 @@ def _checks(config: Config) -> Iterator[Check]:
             yield TcpCheck(check.name, *check.tcp)
         elif check.file:
             yield FileCheck(check.name, check.file, check.fail_when)
+        elif check.process:
+            yield ProcessCheck(check.name, check.process)
 
 
 def _user_ids(names: Iterable[str]) -> Iterator[int]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from floatip.host.errors import in_words
 
 _CREATE, _DELETE, _MOVED_FROM, _MOVED_TO, _ONLYDIR = 0x100, 0x200, 0x40, 0x80, 0x01000000
-_MASK = _CREATE | _DELETE | _MOVED_FROM | _MOVED_TO | _ONLYDIR
+_CLOSE_WRITE = 0x8
+_MASK = _CREATE | _DELETE | _MOVED_FROM | _MOVED_TO | _CLOSE_WRITE | _ONLYDIR
 _EVENT = struct.Struct("iIII")
 """Watch descriptor, mask, cookie, length of the name that follows."""
 

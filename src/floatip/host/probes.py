@@ -1,6 +1,6 @@
-"""Runs the checks: scripts, TCP connects, files. Each run ends in one `CheckDone`; one that cannot be had has failed.
+"""Runs the checks: scripts, TCP connects, files, processes. Each run ends in a `CheckDone`; no answer is a failure.
 
-Scripts and connects answer a `Probe`; files are pushed: they answer at the start and whenever the answer changes.
+Scripts and connects answer a `Probe`; files and processes are pushed: they answer at the start and at each change.
 Rise, fall and timing belong to the core.
 """
 
@@ -17,6 +17,7 @@ from floatip.core.events import CheckDone, Event, Probe
 from floatip.host.errors import in_words
 from floatip.host.inotify import Inotify
 from floatip.host.process import Process
+from floatip.host.processes import ProcessWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,14 @@ class FileCheck:
     fail_when: Literal["present", "absent"] = "present"
 
 
-Check = ScriptCheck | TcpCheck | FileCheck
+@dataclass(frozen=True, slots=True)
+class ProcessCheck:
+    name: str
+    process: str
+    """What `pgrep -x` finds, or the path of a pid file."""
+
+
+Check = ScriptCheck | TcpCheck | FileCheck | ProcessCheck
 
 
 class Probes:
@@ -49,6 +57,7 @@ class Probes:
         self._checks: dict[str, Check] = {}
         self._running: dict[str, Process] = {}
         self._inotify: Inotify | None = None
+        self._watches: dict[ProcessCheck, ProcessWatch] = {}
         self._answers: dict[str, CheckDone] = {}
 
     def configure(self, checks: Iterable[Check]) -> None:
@@ -56,7 +65,9 @@ class Probes:
         self._answers.clear()
         if self._inotify:
             self._inotify.close()
+        self._watch()
         paths = [check.path for check in self._checks.values() if isinstance(check, FileCheck)]
+        paths += [watch.pid_file for watch in self._watches.values() if watch.pid_file]
         self._inotify = Inotify(paths, self._look) if paths else None
         self._look()
 
@@ -73,7 +84,7 @@ class Probes:
                     self._running[name] = Process(argv, probe.timeout, done)
             case TcpCheck(_, host, port):
                 _Connect(host, port, probe.timeout, done)
-            case FileCheck() as check:
+            case FileCheck() | ProcessCheck() as check:
                 done(*self._verdict(check))
             case None:
                 done(False, "there is no such check")
@@ -82,18 +93,36 @@ class Probes:
         if self._inotify:
             self._inotify.close()
             self._inotify = None
+        for watch in self._watches.values():
+            watch.close()
         for process in self._running.values():
             process.kill()
 
+    def _watch(self) -> None:
+        """A reload forgets no process: one that has ended stays ended."""
+        checks = {check for check in self._checks.values() if isinstance(check, ProcessCheck)}
+        for check in self._watches.keys() - checks:
+            self._watches.pop(check).close()
+        for check in checks - self._watches.keys():
+            self._watches[check] = ProcessWatch(check.process, self._answer)
+
     def _look(self) -> None:
+        for watch in self._watches.values():
+            if watch.pid_file:
+                watch.look()
+        self._answer()
+
+    def _answer(self) -> None:
         for check in self._checks.values():
-            if isinstance(check, FileCheck):
+            if isinstance(check, FileCheck | ProcessCheck):
                 answer = CheckDone(check.name, 0, *self._verdict(check))
                 if self._answers.get(check.name) != answer:
                     self._answers[check.name] = answer
                     self._report(answer)
 
-    def _verdict(self, check: FileCheck) -> tuple[bool, str]:
+    def _verdict(self, check: FileCheck | ProcessCheck) -> tuple[bool, str]:
+        if isinstance(check, ProcessCheck):
+            return self._watches[check].verdict
         if self._inotify and check.path in self._inotify.blind:
             return False, f"cannot watch {check.path.parent}: {self._inotify.blind[check.path]}"
         try:

@@ -1,0 +1,110 @@
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from floatip.core.events import Failed
+from floatip.host.state_log import StateLog
+from tests.host.reports import Reports
+
+ENTRY = r"={35}\nDate:  \d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\n\[INFO\] Now %s\n\n"
+
+
+def write(reports: Reports, path: Path | None, *roles: str, instances: int = 1) -> None:
+    log = StateLog(reports)
+    log.configure(path, instances)
+    for role in roles:
+        log.write("VI_2", role)
+
+
+def test_each_change_is_an_entry_in_the_format_of_the_guide(reports: Reports, tmp_path: Path) -> None:
+    write(reports, tmp_path / "state", "MASTER", "BACKUP", "FAULT", "STOP")
+    expected = "".join(ENTRY % role for role in ("Master", "Backup", "Fault", "Stop"))
+    assert re.fullmatch(expected, (tmp_path / "state").read_text())
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o640
+    assert reports.events == []
+
+
+def test_of_several_instances_the_entry_says_which(reports: Reports, tmp_path: Path) -> None:
+    write(reports, tmp_path / "state", "MASTER", instances=2)
+    assert re.fullmatch(ENTRY % r"Master \(VI_2\)", (tmp_path / "state").read_text())
+
+
+def test_without_a_path_nothing_is_written(reports: Reports) -> None:
+    write(reports, None, "MASTER")
+    assert reports.events == []
+
+
+def test_a_log_that_was_rotated_is_begun_anew(reports: Reports, tmp_path: Path) -> None:
+    log = StateLog(reports)
+    log.configure(tmp_path / "state", 1)
+    log.write("VI_1", "MASTER")
+    (tmp_path / "state").rename(tmp_path / "state.1")
+    log.write("VI_1", "BACKUP")
+    assert "Now Master" in (tmp_path / "state.1").read_text()
+    assert re.fullmatch(ENTRY % "Backup", (tmp_path / "state").read_text())
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("symlink", "it is not a regular file"),
+        ("FIFO", "it is not a regular file"),
+        ("directory", "it is not a regular file"),
+        ("shared", "{directory} is writable by group or others"),
+        ("sticky", "{directory} is writable by group or others"),
+        ("another's", "{directory} belongs neither to root nor to the daemon's user"),
+        ("missing", "no such file or directory"),
+    ],
+)
+def test_what_cannot_be_written_safely_is_said_at_once_and_stops_nothing(
+    kind: str, reason: str, reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "log"
+    path, target = directory / "state", tmp_path / "target"
+    if kind != "missing":
+        directory.mkdir(0o755)
+    target.touch()
+    match kind:
+        case "symlink":
+            path.symlink_to(target)
+        case "FIFO":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "shared":
+            directory.chmod(0o775)
+        case "sticky":
+            directory.chmod(0o1777)
+        case "another's":
+            monkeypatch.setattr(os, "geteuid", lambda: 4711)
+            if directory.stat().st_uid == 0:
+                os.chown(directory, 4712, -1)
+    before = len(os.listdir("/proc/self/fd"))
+    began = time.monotonic()
+    write(reports, path, "MASTER")
+    assert time.monotonic() - began < 1
+    monkeypatch.undo()
+    assert reports.events == [Failed(f"state log {path}", reason.format(directory=directory))]
+    assert target.read_text() == ""
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_disk_is_full_also_when_it_takes_half_an_entry(reports: Reports, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("this test mounts a small disk in a namespace of its own and needs root: sudo make test")
+    program = (
+        "from pathlib import Path; from floatip.host.state_log import StateLog; log = StateLog(print);"
+        f"log.configure(Path('{tmp_path}/state'), 1);"
+        f"Path('{tmp_path}/filler').write_bytes(b' ' * 4096);"
+        "[log.write('VI_1', 'MASTER') for _ in range(60)]"
+    )
+    script = f'mount -t tmpfs -o size=8k,mode=755 tmpfs {tmp_path} && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", program]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    fit = 4096 // len(f"{'=' * 35}\nDate:  29-Apr-2022 16:54:26\n[INFO] Now Master\n\n")
+    assert said == [str(Failed(f"state log {tmp_path}/state", "no space left on device"))] * (60 - fit)
