@@ -2,12 +2,16 @@
 PYTHON := .venv/bin/python
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy
 TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 keepalived:keepalived tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp
+DEB_NEEDS := dh:debhelper
+DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
+DEB := dist/floatip_$(DEB_VERSION)_$(shell dpkg --print-architecture).deb
+DEB_SOURCES := src debian docs README.md LICENSE requirements-run.txt
 SCENE ?= check
 STORMS ?= 10000
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check sim mutants bench lock clean lab-needs test-needs
+.PHONY: help lab test check sim mutants bench deb lock clean lab-needs test-needs deb-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,10 +36,25 @@ mutants: .venv/ready ## plant bugs in the core and see each one found
 bench: test-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, idle cost; PART=announce one
 	$(PYTHON) -m bench $(PART)
 
-lock: .venv/ready ## write requirements.txt anew from pyproject.toml
+deb: $(DEB) ## the Debian package, in dist/; DEB_VERSION=0.1.0+test2 gives it another version
+
+# In a copy: dpkg-buildpackage leaves its traces in the tree and its result beside it. -d: no compiler is needed.
+$(DEB): $(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc") | deb-needs
+	rm -rf build/deb
+	mkdir -p build/deb/floatip dist
+	cp -r $(DEB_SOURCES) build/deb/floatip
+	sed -i '1s/(.*)/($(DEB_VERSION))/' build/deb/floatip/debian/changelog
+	cd build/deb/floatip && dpkg-buildpackage -b -us -uc -d
+	mv build/deb/*.deb dist
+	rm -r build/deb
+
+COMPILE := .venv/bin/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+  --allow-unsafe
+
+lock: .venv/ready ## write requirements.txt anew from pyproject.toml, and requirements-run.txt, its part for the package
 	.venv/bin/pip install -q pip-tools
-	.venv/bin/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe \
-	  --extra dev -o requirements.txt pyproject.toml
+	$(COMPILE) --extra dev -o requirements.txt pyproject.toml
+	$(COMPILE) -c requirements.txt -o requirements-run.txt pyproject.toml
 
 clean: ## remove what make made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
@@ -52,3 +71,6 @@ lab-needs:
 
 test-needs:
 	@tools/need $(TEST_NEEDS)
+
+deb-needs:
+	@tools/need $(DEB_NEEDS)

@@ -1,0 +1,153 @@
+"""The package that `make deb` builds: what is in it, what it asks for, how its units are locked up. Boots nothing."""
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+import floatip
+from floatip.cli import app
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = "./usr/lib/floatip/"
+
+
+def output(*command: str | Path) -> bytes:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout.decode()}{done.stderr.decode()}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    """Make builds it when a source is newer than what is in dist/."""
+    output("make", "deb")
+    architecture = output("dpkg", "--print-architecture").decode().strip()
+    return ROOT / "dist" / f"floatip_{floatip.__version__}_{architecture}.deb"
+
+
+@pytest.fixture(scope="module")
+def contents(package: Path) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    with tarfile.open(fileobj=BytesIO(output("dpkg-deb", "--fsys-tarfile", package))) as files:
+        members = {member.name: member for member in files}
+        opened = {name: files.extractfile(member) for name, member in members.items() if member.isfile()}
+        return {name: (members[name], file.read() if (file := opened.get(name)) else b"") for name in members}
+
+
+@pytest.mark.parametrize("unit", ["floatip.service", "floatip-lelastic.service"])
+def test_the_unit_is_locked_up(unit: str) -> None:
+    report = output("systemd-analyze", "security", "--offline=true", "--no-pager", ROOT / "debian" / unit).decode()
+    exposure = re.search(r"exposure level for \S+: (\S+)", report)
+    assert exposure
+    print(f"\n{unit}: exposure {exposure[1]}")
+    assert float(exposure[1]) <= 2.5, report
+
+
+@pytest.mark.parametrize("unit", ["floatip.service", "floatip-lelastic.service"])
+def test_systemd_understands_every_line_of_the_unit(unit: str, tmp_path: Path) -> None:
+    # The programs that it starts and shows are not on this machine: others stand in for them.
+    text = re.sub(r"^(ExecStart=)\S+", r"\1/bin/true", (ROOT / "debian" / unit).read_text(), flags=re.MULTILINE)
+    (tmp_path / unit).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / unit],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert unit not in done.stderr, done.stderr
+
+
+def test_the_fields_say_what_it_needs(package: Path) -> None:
+    fields = {}
+    for line in output("dpkg-deb", "--field", package).decode().splitlines():
+        name, colon, value = line.partition(": ")
+        if colon:
+            fields[name] = value
+    print("\n" + json.dumps(fields, indent=2))
+    assert fields["Package"] == "floatip"
+    assert fields["Version"] == floatip.__version__, "debian/changelog and floatip.__version__ differ"
+    assert fields["Architecture"] != "all", "pydantic-core is compiled"
+    needs = fields["Depends"]
+    assert re.search(r"python3 \(>= 3\.(\d+)\), python3 \(<< 3\.\d+\)", needs), needs
+    assert "libc6" in needs
+
+
+def test_all_belongs_to_root_and_nobody_else_may_write(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
+    for name, (member, _) in contents.items():
+        assert (member.uname, member.gname) == ("root", "root"), name
+        assert member.issym() or not member.mode & 0o7022, f"{name}: mode {member.mode:o}"
+    programs = {name for name, (member, _) in contents.items() if name.startswith("./usr/bin/") and member.isfile()}
+    assert programs == {"./usr/bin/floatip", "./usr/bin/floatip-lelastic"}
+
+
+def test_no_file_knows_where_it_was_built(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
+    index = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60, check=False
+    ).stdout
+    hosts = set(re.findall(r"://(?:[^@/\s']*@)?([^/:\s']+)", index)) - {"pypi.org"}
+    for place in (str(ROOT), "debian/floatip/usr", *hosts):
+        knowing = [name for name, (_, content) in contents.items() if place.encode() in content]
+        assert not knowing, f"{place!r} stands in {knowing[:5]}"
+
+
+def test_every_module_is_there_compiled(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
+    sources = [name for name in contents if name.startswith(LIBRARY) and name.endswith(".py")]
+    assert f"{LIBRARY}floatip/__main__.py" in sources
+    for source in sources:
+        folder, _, module = source.rpartition("/")
+        compiled = [
+            name for name in contents if name.startswith(f"{folder}/__pycache__/{module.removesuffix('py')}cpython")
+        ]
+        assert compiled, source
+        # PEP 552: a hash of the source that is not looked at.
+        assert contents[compiled[0]][1][4:8] == b"\x01\0\0\0", compiled[0]
+
+
+def test_only_what_it_needs_at_run_time_is_bundled(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
+    wanted = re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements-run.txt").read_text(), re.MULTILINE)
+    bundled = {found[1] for name in contents if (found := re.search(r"/([^/]+)\.dist-info/METADATA$", name))}
+    assert {name.lower() for name in bundled} == {f"{name.replace('-', '_')}-{version}" for name, version in wanted}
+    licences = contents["./usr/share/doc/floatip/copyright"][1].decode()
+    for name, version in wanted:
+        assert re.search(
+            rf"^Comment: {name.replace('-', '[-_]')} {version}$", licences, re.MULTILINE | re.IGNORECASE
+        ), name
+
+
+def test_man_page_and_completion_know_every_command(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
+    page = (ROOT / "docs/man/floatip.8").read_text()
+    completion = contents["./usr/share/bash-completion/completions/floatip.bash"][1].decode()
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert "status" in commands
+    for command in commands:
+        assert re.search(rf"^\.BR? {command}\b", page, re.MULTILINE), f"docs/man/floatip.8 says nothing of {command}"
+        assert f"*:{command})" in completion
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("floatip st", {"status"}), ("floatip status --w", {"--watch"}), ("floatip lelastic -dc", {"-dcid"})],
+)
+def test_tab_completes(
+    contents: dict[str, tuple[tarfile.TarInfo, bytes]], tmp_path: Path, typed: str, offered: set[str]
+) -> None:
+    script = tmp_path / "completion"
+    script.write_bytes(contents["./usr/share/bash-completion/completions/floatip.bash"][1])
+    words = typed.split()
+    tab = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _floatip; echo ${{COMPREPLY[@]}}"
+    assert set(output("bash", "-c", f"source {script}; {tab}").decode().split()) == offered
+
+
+def test_it_starts_from_the_package_alone(package: Path, tmp_path: Path) -> None:
+    output("dpkg-deb", "--extract", package, tmp_path)
+    launcher = (tmp_path / "usr/bin/floatip").read_text()
+    assert launcher.startswith("#!/usr/bin/python3 -IS\n"), "libraries of the user or of the site would be found first"
+    elsewhere = launcher.replace('"/usr/lib/floatip"', f'"{tmp_path}/usr/lib/floatip"')
+    for arguments in (["--version"], ["providers"], ["lab", "--list"]):
+        assert output("/usr/bin/python3", "-IS", "-c", elsewhere, *arguments)
