@@ -1,0 +1,1 @@
+"""`floatip adopt`: puts floatip beside a keepalived that elects already, in place, and back again."""

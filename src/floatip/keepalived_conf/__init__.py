@@ -1,0 +1,77 @@
+"""keepalived.conf, as keepalived 2.2 reads it: includes, definitions and conditions resolved, each word with its place.
+
+Only reading. What is unsafe in it, or will not work, is for `adopt` to say.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from floatip.keepalived_conf import vrrp
+from floatip.keepalived_conf.syntax import Errors, NotUnderstood, Place, Reader, Statement
+from floatip.keepalived_conf.vrrp import Group, Instance, Notify, Script, VirtualAddress
+
+__all__ = [
+    "Group",
+    "Instance",
+    "KeepalivedConf",
+    "NotUnderstood",
+    "Notify",
+    "Place",
+    "Script",
+    "Statement",
+    "VirtualAddress",
+    "read",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivedConf:
+    files: tuple[Path, ...]
+    """The main file first, then what it includes."""
+    statements: tuple[Statement, ...]
+    instances: tuple[Instance, ...]
+    groups: tuple[Group, ...]
+    scripts: tuple[Script, ...]
+    global_defs: tuple[Statement, ...]
+    """The block of `global_defs`, all of them together."""
+
+    @property
+    def owners(self) -> tuple[Instance | Group, ...]:
+        """Whatever can track scripts and notify."""
+        return (*self.instances, *self.groups)
+
+    def option(self, keyword: str) -> Statement | None:
+        """The last `keyword` of `global_defs`."""
+        found = [statement for statement in self.global_defs if statement.keyword == keyword]
+        return found[-1] if found else None
+
+
+def read(path: Path, root: Path = Path("/"), config_id: str = "") -> KeepalivedConf:
+    """`root` is put before every path that is opened, and before no path that is shown. Raises `NotUnderstood`.
+
+    `config_id` is what `keepalived -i` was given; without it, the host's name decides about lines that begin with @.
+    """
+    reader = Reader(root, config_id or os.uname().nodename.partition(".")[0])
+    statements = reader.statements(Path(os.path.abspath(path)))
+    if reader.errors:  # what the lines mean is a guess until they hold together
+        raise NotUnderstood(reader.errors)
+    scripts = vrrp.scripts(statements)
+    weights = {script.name: script.weight for script in scripts}
+    global_defs = tuple(
+        option for statement in statements if statement.keyword == "global_defs" for option in statement.block or ()
+    )
+    versions = [option for option in global_defs if option.keyword == "vrrp_version"]
+    default_version = vrrp.vrrp_version(versions[-1] if versions else None, 2)
+    errors: Errors = []
+    instances = vrrp.instances(statements, weights, default_version, errors)
+    if errors:
+        raise NotUnderstood(sorted(errors, key=lambda error: (reader.files.index(error[0].file), error[0].line)))
+    return KeepalivedConf(
+        files=tuple(reader.files),
+        statements=statements,
+        instances=instances,
+        groups=vrrp.groups(statements, weights),
+        scripts=scripts,
+        global_defs=global_defs,
+    )

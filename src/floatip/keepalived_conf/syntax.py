@@ -1,0 +1,221 @@
+"""Text to statements: comments, conditions, definitions, includes, blocks, quotes.
+
+A line is a statement, and a brace ends a line. keepalived reads on after an error and does without the line; here a
+file that does not hold together is not understood. Not supported: `~SEQ`, `~LST`, braces in the pattern of an include.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a statement begins."""
+
+    file: Path
+    line: int
+    """0: the file as a whole."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else str(self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A keyword, its arguments, and its block if it has one."""
+
+    place: Place
+    words: tuple[str, ...]
+    block: tuple["Statement", ...] | None = field(default=None, repr=False)
+    end_line: int = 0
+    """The last line of the statement, in the file where it begins (that of the closing brace)."""
+
+    @property
+    def keyword(self) -> str:
+        return self.words[0]
+
+    def all(self, keyword: str) -> Iterator["Statement"]:
+        return (statement for statement in self.block or () if statement.keyword == keyword)
+
+    def last(self, keyword: str) -> "Statement | None":
+        """The one that counts where keepalived lets a later line override an earlier one."""
+        return next((statement for statement in reversed(self.block or ()) if statement.keyword == keyword), None)
+
+    def argument(self, number: int = 1) -> str:
+        return self.words[number] if number < len(self.words) else ""
+
+    def __str__(self) -> str:
+        return shown(" ".join(self.words))
+
+
+Errors = list[tuple[Place, str, str]]
+
+
+class NotUnderstood(Exception):
+    """All that stands in the way of using the file, each with its place."""
+
+    def __init__(self, errors: Errors) -> None:
+        super().__init__("\n".join(f"{place}: {what}\n  hint: {hint}" for place, what, hint in errors))
+        self.errors = errors
+
+
+Line = tuple[Place, str]
+
+PIECE = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\.|[^\s"'\\]"""
+WORD = re.compile(f"(?:{PIECE})+")
+# Single quotes protect neither comments nor braces, as in keepalived.
+DOUBLE_QUOTED = r'"(?:\\.|[^"\\])*"|".*$|\\.|\\$'
+UNCOMMENTED = re.compile(rf'(?:{DOUBLE_QUOTED}|[^"\\!#])*')
+BRACES = re.compile(rf'[{{}}]|(?:{DOUBLE_QUOTED}|[^"\\{{}}])+')
+CONDITION = re.compile(r"@(\^?)(\S*)\s*(.*)")
+DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=\s*(.*)", re.ASCII)
+USE = re.compile(r"\$([A-Za-z_]\w*)(?=[\s,)]|$)|\$\{([A-Za-z_]\w*)\}", re.ASCII)
+INCLUDE = re.compile(r"include([rmwba]?)\s+(\S+)")
+DEEPEST = 50
+OUTERMOST = ("global_defs", "vrrp_script", "vrrp_sync_group", "vrrp_instance", "virtual_server")
+
+
+def shown(text: str) -> str:
+    return re.sub(r"(auth_pass\s+).+", r"\1...", text)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Into words: quotes keep white space together and disappear. Used again for the command in a quoted string."""
+    return tuple(re.sub(PIECE, lambda piece: _unquoted(piece[0]), word) for word in WORD.findall(text))
+
+
+def _unquoted(piece: str) -> str:
+    return re.sub(r"\\(.)", r"\1", piece[1:-1] if piece[0] in "\"'" else piece)
+
+
+@dataclass(slots=True)
+class Reader:
+    root: Path
+    config_id: str
+    files: list[Path] = field(default_factory=list)
+    errors: Errors = field(default_factory=list)
+    _open: list[Path] = field(default_factory=list)
+    _definitions: dict[str, list[str]] = field(default_factory=dict)
+
+    def statements(self, path: Path) -> tuple[Statement, ...]:
+        self._definitions = {"_INSTANCE": [self.config_id], "_HASH": ["#"], "_BANG": ["!"]}
+        found: list[Statement] = []
+        opened: list[tuple[Statement, list[Statement]]] = []
+        """The statements whose blocks are open, each with the list that it will be put in."""
+        for place, text in self._pieces(path):
+            match text:
+                case "{" if found and found[-1].block is None:
+                    if opened and found[-1].keyword in OUTERMOST:
+                        what = f"{found[-1]} {{: inside of {opened[-1][0]}"
+                        self._error(place, what, "add the } that is missing above it")
+                    opened.append((found.pop(), found))
+                    found = []
+                case "{":
+                    hint = "a block begins with its keyword: vrrp_script chk {"
+                    self._error(place, "a { that follows no keyword", hint)
+                case "}" if opened:
+                    statement, outer = opened.pop()
+                    end_line = place.line if place.file == statement.place.file else statement.place.line
+                    outer.append(replace(statement, block=tuple(found), end_line=end_line))
+                    found = outer
+                case "}":
+                    self._error(place, "a } that closes nothing", "remove it, or look above it for a { that is missing")
+                case _:
+                    found.append(Statement(place, split(text), end_line=place.line))
+        for statement, _ in opened:
+            self._error(statement.place, f"{statement} {{: never closed", "add the } that is missing")
+        return tuple(found)
+
+    def _error(self, place: Place, what: str, hint: str) -> None:
+        self.errors.append((place, what, hint))
+
+    def _pieces(self, path: Path) -> Iterator[Line]:
+        for place, text in self._file(path, Place(path, 0)):
+            for piece in BRACES.findall(text):
+                if not piece.strip():
+                    continue
+                if WORD.sub("", piece).strip():
+                    self._error(place, f"{shown(text)}: a quote that is not closed", "close it on the same line")
+                    continue
+                yield place, piece.strip()
+
+    def _file(self, path: Path, included: Place) -> Iterator[Line]:
+        if path in self._open:
+            return self._error(included, f"{path} includes itself", "remove the include")
+        if path not in self.files:
+            self.files.append(path)
+        try:
+            text = self._real(path).read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            what = f"{path} cannot be read" if included.line else "cannot be read"
+            hint = "give the path of the file that keepalived reads, as root"
+            return self._error(included, f"{what}: {error.strerror}", hint)
+        self._open.append(path)
+        lines = ((Place(path, number), _uncommented(line)) for number, line in enumerate(text.splitlines(), 1))
+        for line in lines:
+            yield from self._expanded(line, lines)
+        self._open.pop()
+
+    def _expanded(self, line: Line, following: Iterator[Line], depth: int = 0) -> Iterator[Line]:
+        place, text = line
+        if condition := CONDITION.match(text):
+            negated, name, text = condition.groups()
+            if (name == self.config_id) == bool(negated):
+                return
+        if definition := DEFINITION.match(text):
+            self._definitions[definition[1]] = _continued(definition[2], following)
+        elif text.startswith("~"):
+            self._error(place, f"{shown(text)}: ~SEQ and ~LST are not supported", "write out what it stands for")
+        elif (replaced := self._replaced(text)) and depth < DEEPEST:
+            lines = iter([(place, text) for text in replaced])
+            for inner in lines:
+                yield from self._expanded(inner, lines, depth + 1)
+        elif replaced:
+            self._error(place, f"{shown(text)}: a definition that contains itself", "define it by other names")
+        elif include := INCLUDE.fullmatch(text):
+            yield from self._included(place, *include.groups())
+        elif unknown := re.search(r"\$\{\w+\}", re.sub(DOUBLE_QUOTED, "", text)):
+            self._error(place, f"{shown(text)}: {unknown[0]} is not defined", f"above it: ${unknown[0][2:-1]}=VALUE")
+        elif text:
+            yield place, text
+
+    def _replaced(self, text: str) -> list[str] | None:
+        """With the first definition that is used put in; a definition of many lines makes many."""
+        for use in USE.finditer(text):
+            name = use[1] or use[2]
+            lines = [str(self._open[-1].parent)] if name == "_PWD" else self._definitions.get(name)
+            if lines is not None:
+                first, *others = lines or [""]
+                return [text[: use.start()] + first + text[use.end() :], *others]
+        return None
+
+    def _included(self, place: Place, kind: str, pattern: str) -> Iterator[Line]:
+        if "{" in pattern:
+            return self._error(place, f"include {pattern}: braces are not supported", "one include a file")
+        found = sorted(glob.glob(str(self._real(place.file.parent / pattern))))
+        for name in found:
+            yield from self._file(Path("/") / os.path.relpath(name, self.root), place)
+        # `include` and `includer` make do without; the others keep keepalived from starting.
+        if not found and kind and kind in ("wa" if glob.has_magic(pattern) else "mwa"):
+            self._error(place, f"include{kind} {pattern}: no such file", "put the file there, or remove the line")
+
+    def _real(self, path: Path) -> Path:
+        return self.root / path.relative_to("/")
+
+
+def _uncommented(line: str) -> str:
+    match = UNCOMMENTED.match(line)
+    return match[0].strip() if match else ""
+
+
+def _continued(first: str, following: Iterator[Line]) -> list[str]:
+    """The lines of a definition; all but the last end in a backslash."""
+    lines = [first]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1].strip()
+        lines.append(next(following, (None, ""))[1])
+    return [line for line in lines if line]

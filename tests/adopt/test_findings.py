@@ -1,0 +1,385 @@
+"""A setup without a fault, and the findings of each fault that is put into it."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from floatip.adopt.findings import findings
+from floatip.adopt.surroundings import Seen, Surroundings, User, look_around
+from floatip.core.events import Placed
+from floatip.keepalived_conf import KeepalivedConf, Place, read
+
+CONF = Path("/etc/keepalived/keepalived.conf")
+TEXT = """\
+global_defs {
+    enable_script_security
+    script_user keepalived_script
+}
+vrrp_script chk {
+    script "/etc/keepalived/check.sh"
+    interval 1
+    fall 2
+}
+vrrp_instance VI_1 {
+    state BACKUP
+    interface eth0
+    virtual_router_id 51
+    priority 100
+    unicast_src_ip 192.168.143.227
+    unicast_peer {
+        192.168.143.241
+    }
+    virtual_ipaddress {
+        192.168.223.158/32
+    }
+    track_script {
+        chk
+    }
+    notify "/etc/keepalived/notify.sh arg"
+}
+"""
+SCRIPT_USER = User("keepalived_script", 998, frozenset({998}), frozenset({"keepalived_script"}))
+SCRIPTS = {Path("/etc/keepalived/check.sh"): Seen(), Path("/etc/keepalived/notify.sh"): Seen()}
+DIRECTORIES = {directory: Seen(is_directory=True) for directory in CONF.parents}
+SURROUNDINGS = Surroundings(
+    users={"root": User("root", 0), SCRIPT_USER.name: SCRIPT_USER},
+    files={CONF: Seen(mode=0o644), **SCRIPTS, **DIRECTORIES},
+    addresses=(
+        Placed("eth0", ip_interface("192.168.143.227/17")),
+        Placed("lo", ip_interface("192.168.223.158/32")),
+    ),
+)
+
+
+def parsed(root: Path, *edits: tuple[str, str]) -> KeepalivedConf:
+    text = TEXT
+    for old, new in edits:
+        assert old in text, f"the setup has no {old!r}"
+        text = text.replace(old, new)
+    path = root / CONF.relative_to("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return read(CONF, root)
+
+
+def found(conf: KeepalivedConf, **changes: Any) -> list[str]:
+    said = [re.sub(rf"{CONF}:(?=\d)", "", str(finding)) for finding in findings(conf, replace(SURROUNDINGS, **changes))]
+    print("\n".join(said))
+    return [finding.partition("\n")[0] for finding in said]
+
+
+def seen(path: str, **changes: Any) -> Mapping[Path, Seen]:
+    files = dict(SURROUNDINGS.files)
+    files[Path(path)] = replace(files[Path(path)], **changes)
+    return files
+
+
+def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
+    assert found(parsed(tmp_path)) == []
+
+
+NOTIFY = '    notify "/etc/keepalived/notify.sh arg"\n'
+PRIORITY = "    priority 100\n"
+TRACKED = "        chk\n"
+GROUP = "vrrp_sync_group G {\n    group {\n        VI_1\n    }\n}\nvrrp_instance VI_1 {"
+CHECK = ("check.sh", "nothing.sh")
+FAULTS: dict[str, tuple[list[tuple[str, str]], str]] = {
+    "no_notify_stop": (
+        [(NOTIFY, NOTIFY.replace("notify ", "notify_master "))],
+        "danger: 10: vrrp_instance VI_1: no notify_stop: keepalived stops, the announcer goes on, traffic is lost",
+    ),
+    "a_tracked_script_that_is_not_defined": (
+        [(TRACKED, f"{TRACKED}        other\n")],
+        "danger: 10: vrrp_instance VI_1: there is no vrrp_script other, and keepalived runs the instance without it",
+    ),
+    "a_script_that_is_not_there": (
+        [CHECK],
+        "danger: 5: vrrp_script chk: /etc/keepalived/nothing.sh is not there, "
+        "so keepalived drops it and its instances run without this check",
+    ),
+    "a_notify_script_that_is_not_there": (
+        [("notify.sh", "nothing.sh")],
+        "danger: 25: notify /etc/keepalived/nothing.sh arg: /etc/keepalived/nothing.sh is not there, "
+        "so keepalived drops it and nobody is told",
+    ),
+    "a_vrrp_script_without_a_script": (
+        [('    script "/etc/keepalived/check.sh"\n', "\n")],
+        "danger: 5: vrrp_script chk: no script, so keepalived drops it and its instances run without this check",
+    ),
+    "arguments_without_quotes": (
+        [('"/etc/keepalived/notify.sh arg"', "/etc/keepalived/notify.sh arg")],
+        "danger: 25: notify /etc/keepalived/notify.sh arg: there is no user arg, "
+        "so keepalived drops it and nobody is told",
+    ),
+    "an_address_on_lo": (
+        [("158/32", "158/32 dev lo")],
+        "danger: 20: 192.168.223.158/32 dev lo: on lo keepalived takes away the copy that floatip holds, "
+        "at each change of role",
+    ),
+    "a_wide_prefix": (
+        [("158/32", "158/24")],
+        "wrong: 20: 192.168.223.158/24: written as /24: its neighbours of that network cannot be reached from here",
+    ),
+    "no_address": (
+        [("        192.168.223.158/32\n", "\n")],
+        "wrong: 10: vrrp_instance VI_1: no address",
+    ),
+    "multicast": (
+        [("unicast_peer", "unknown_word")],
+        "danger: 10: vrrp_instance VI_1: no unicast_peer: clouds drop multicast, and each node becomes master",
+    ),
+    "no_source": (
+        [("    unicast_src_ip 192.168.143.227\n", "\n")],
+        "wrong: 10: vrrp_instance VI_1: no unicast_src_ip: keepalived takes the interface's first address",
+    ),
+    "nopreempt_and_state_master": (
+        [("state BACKUP", "state MASTER"), (PRIORITY, f"{PRIORITY}    nopreempt\n")],
+        "wrong: 15: vrrp_instance VI_1: nopreempt with state MASTER: "
+        "keepalived clears it, and a returning node takes over",
+    ),
+    "a_weight_and_nopreempt": (
+        [(TRACKED, "        chk weight -20\n"), (PRIORITY, f"{PRIORITY}    nopreempt\n")],
+        "wrong: 10: vrrp_instance VI_1: chk weighs -20: with nopreempt the other node leaves the failing master alone",
+    ),
+    "a_weight_at_priority_255": (
+        [("    fall 2\n", "    fall 2\n    weight 20\n"), ("priority 100", "priority 255")],
+        "wrong: 11: vrrp_instance VI_1: chk weighs +20: priority 255 never changes",
+    ),
+    "a_weight_in_a_group": (
+        [("vrrp_instance VI_1 {", GROUP), (TRACKED, "        chk weight -20\n")],
+        "wrong: 15: vrrp_instance VI_1: chk weighs -20: "
+        "keepalived leaves out weighted checks of an instance in a sync group",
+    ),
+    "a_weight_and_an_unknown_peer": (
+        [(TRACKED, "        chk weight -20\n")],
+        "note: 10: vrrp_instance VI_1: chk weighs -20: "
+        "a failure moves the address only if the other node's priority is above 80",
+    ),
+    "a_long_password": (
+        [(PRIORITY, f"{PRIORITY}    authentication {{\n        auth_pass hunter2hunter2\n    }}\n")],
+        "note: 10: vrrp_instance VI_1: auth_pass has more than 8 characters: only 8 reach the wire, in clear",
+    ),
+    "a_slow_check": (
+        [("interval 1\n    fall 2", "interval 15\n    fall 4")],
+        "note: 5: vrrp_script chk: a failure is noticed after 45 to 60 s",
+    ),
+    "no_script_security": (
+        [("    enable_script_security\n", "\n")],
+        "wrong: 1: no enable_script_security: keepalived runs as root also what others can change",
+    ),
+    "a_fifo_that_somebody_reads": (
+        [("script_user", "vrrp_notify_fifo /run/other\n    script_user")],
+        "note: 3: vrrp_notify_fifo /run/other: somebody reads this FIFO already, and a line goes to one reader only",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_the_configuration_is_found_and_nothing_else(fault: str, tmp_path: Path) -> None:
+    edits, expected = FAULTS[fault]
+    assert found(parsed(tmp_path, *edits)) == [expected]
+
+
+def test_no_password_is_ever_in_a_finding(tmp_path: Path) -> None:
+    password = f"{PRIORITY}    authentication {{\n        auth_pass hunter2hunter2\n    }}\n"
+    conf = parsed(tmp_path, (PRIORITY, password))
+    assert "hunter2" not in "".join(map(str, findings(conf, SURROUNDINGS)))
+
+
+@pytest.mark.parametrize(
+    ("weight", "peer", "expected"),
+    [
+        (-20, 90, "note: a failing master is overtaken after the master-down interval, not at once"),
+        (-20, 80, "wrong: a failure makes 80 of 100, and the other node has only 80"),
+        (-20, 79, "wrong: a failure makes 80 of 100, and the other node has only 79"),
+        (20, 70, "wrong: a failure makes 80 of 100, and the other node has only 70"),
+        (-253, 2, "note: a failing master is overtaken after the master-down interval, not at once"),
+    ],
+)
+def test_a_weight_that_cannot_flip_the_winner_is_found_where_the_peers_priority_is_known(
+    weight: int, peer: int, expected: str, tmp_path: Path
+) -> None:
+    conf = parsed(tmp_path, (TRACKED, f"        chk weight {weight}\n"))
+    level, _, why = expected.partition(": ")
+    assert found(conf, peer_priority=peer) == [f"{level}: 10: vrrp_instance VI_1: chk weighs {weight:+d}: {why}"]
+
+
+def test_equal_priorities_are_said(tmp_path: Path) -> None:
+    assert found(parsed(tmp_path), peer_priority=100) == [
+        "note: 10: vrrp_instance VI_1: both nodes have priority 100: the greater source address wins"
+    ]
+
+
+def test_an_address_that_network_helper_put_there_with_a_wide_prefix_is_found(tmp_path: Path) -> None:
+    wide = Placed("eth0", ip_interface("192.168.223.158/24"))
+    assert found(parsed(tmp_path), addresses=(*SURROUNDINGS.addresses, wide)) == [
+        "wrong: 20: 192.168.223.158/24 is on eth0, put there by something else: "
+        "its neighbours of that network cannot be reached from here"
+    ]
+
+
+def test_what_the_script_user_can_change_is_found_once_and_at_its_root(tmp_path: Path) -> None:
+    files = {
+        path: replace(one, uid=998) if str(path).startswith("/etc/keepalived") else one
+        for path, one in SURROUNDINGS.files.items()
+    }
+    assert found(parsed(tmp_path), files=files) == [
+        f"danger: {CONF}: keepalived_script can change /etc/keepalived, and with it what keepalived reads or runs"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "is_open"),
+    [
+        ("/etc/keepalived/check.sh", {"mode": 0o757}, True),
+        ("/etc/keepalived/check.sh", {"mode": 0o775, "gid": 998}, True),
+        ("/etc/keepalived/check.sh", {"mode": 0o775, "gid": 0}, False),
+        ("/etc/keepalived/check.sh", {"mode": 0o555, "uid": 998}, True),
+        ("/etc/keepalived", {"mode": 0o1777}, False),
+        ("/etc/keepalived", {"mode": 0o777}, True),
+        ("/etc", {"uid": 998}, True),
+    ],
+)
+def test_who_can_change_a_file_is_judged_by_owner_group_mode_and_sticky_bit(
+    path: str, changes: dict[str, Any], is_open: bool, tmp_path: Path
+) -> None:
+    said = found(parsed(tmp_path), files=seen(path, **changes))
+    assert [f"can change {path}," in finding for finding in said] == [True] * is_open
+
+
+def test_a_script_that_its_user_cannot_execute_is_dropped(tmp_path: Path) -> None:
+    assert found(parsed(tmp_path), files=seen("/etc/keepalived/check.sh", mode=0o744)) == [
+        "danger: 5: vrrp_script chk: keepalived_script cannot execute /etc/keepalived/check.sh, "
+        "so keepalived drops it and its instances run without this check"
+    ]
+
+
+def test_with_script_security_a_script_of_roots_that_others_can_change_is_dropped(tmp_path: Path) -> None:
+    as_root = ("script_user keepalived_script", "script_user root")
+    files = seen("/etc/keepalived/check.sh", mode=0o757)
+    dropped = (
+        "danger: 5: vrrp_script chk: it runs as root, and not only root can change /etc/keepalived/check.sh, "
+        "so keepalived drops it and its instances run without this check"
+    )
+    assert found(parsed(tmp_path, as_root), files=files) == [dropped]
+    insecure = parsed(tmp_path, as_root, ("    enable_script_security\n", ""))
+    assert [finding.partition(":")[0] for finding in found(insecure, files=files)] == ["wrong"]
+
+
+@pytest.mark.parametrize("is_secure", [True, False])
+def test_without_a_script_user_script_security_asks_for_keepalived_script(is_secure: bool, tmp_path: Path) -> None:
+    edits = [("    script_user keepalived_script\n", "")]
+    edits += [] if is_secure else [("    enable_script_security\n", "")]
+    said = found(parsed(tmp_path, *edits), users={"root": User("root", 0)})
+    no_user = [finding for finding in said if "there is no user keepalived_script" in finding]
+    assert len(no_user) == (2 if is_secure else 0)
+
+
+def test_a_sudo_rule_of_the_script_user_or_its_group_is_found(tmp_path: Path) -> None:
+    lines = [
+        "# keepalived_script ALL=NOPASSWD: ALL",
+        "keepalived_script ALL=(ALL) NOPASSWD: /usr/bin/systemctl restart lelastic",
+        "%keepalived_script ALL=(ALL) NOPASSWD: ALL",
+        "keepalived_script ALL=(ALL) /usr/bin/id",
+        "somebody ALL=(ALL) NOPASSWD: ALL",
+    ]
+    sudoers = tuple((Place(Path("/etc/sudoers"), number), line) for number, line in enumerate(lines, 1))
+    end = "as root without a password: who takes over a script has it too"
+    assert found(parsed(tmp_path), sudoers=sudoers) == [
+        f"danger: /etc/sudoers:2: keepalived_script may run /usr/bin/systemctl restart lelastic {end}",
+        f"danger: /etc/sudoers:3: keepalived_script may run ALL {end}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sudo -n true", ["calls sudo"]),
+        ("/usr/bin/systemctl is-active x", ["calls systemctl"]),
+        ("killall -0 haproxy", ["asks killall -0"]),
+        ("killall -q -0 haproxy", ["asks killall -q -0"]),
+        ("pidof haproxy", ["asks pidof"]),
+        ("echo $1 >> /tmp/keepalived.state", ["uses /tmp/keepalived.state"]),
+        ("log='/var/tmp/x/y.log'", ["uses /var/tmp/x/y.log"]),
+        ("mktemp /tmp/mine.XXXXXX", []),
+        ("# sudo systemctl killall -0 /tmp/x", []),
+        ("ls /srv/tmp/x; pseudo; killall -9 x; mysystemctl_x", []),
+    ],
+)
+def test_what_a_script_does_is_read_in_its_text(text: str, expected: list[str], tmp_path: Path) -> None:
+    files = seen("/etc/keepalived/check.sh", text=f"#!/bin/sh\n{text}\n")
+    said = found(parsed(tmp_path), files=files)
+    starts = [f"check /etc/keepalived/check.sh {what}" for what in expected]
+    assert [finding.split(": ")[2] for finding in said] == starts
+
+
+def test_what_a_command_does_without_a_script_is_read_too(tmp_path: Path) -> None:
+    conf = parsed(tmp_path, ('"/etc/keepalived/check.sh"', '"killall -0 haproxy"'))
+    assert found(conf) == [
+        "wrong: 5: check killall -0 haproxy asks killall -0: "
+        "yes also for a zombie, another's process of that name, or one that hangs"
+    ]
+
+
+def test_the_worst_comes_first(tmp_path: Path) -> None:
+    conf = parsed(tmp_path, ("    fall 2\n", "    fall 30\n"), ("158/32", "158/24"), CHECK)
+    assert [finding.partition(":")[0] for finding in found(conf)] == ["danger", "wrong", "note"]
+
+
+def make(root: Path, files: dict[str, tuple[str, int, int]]) -> None:
+    for name, (text, mode, uid) in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        os.chown(path, uid, 0)
+
+
+def test_the_guides_host_is_looked_at_as_it_lies_on_the_disk(tmp_path: Path) -> None:
+    assert os.geteuid() == 0, "files of other users are made: run as root"
+    guide = Path(__file__).parents[1] / "config" / "keepalived" / "the_guide.conf"
+    lelastic = "/usr/bin/systemctl restart lelastic, /usr/bin/systemctl stop lelastic"
+    rule = f"keepalived_script ALL=(ALL) NOPASSWD: \\\n  {lelastic}\n"
+    notify = "#!/bin/bash\nlog='/tmp/keepalived.state'\nsudo systemctl restart lelastic\necho $1 >> $log\n"
+    make(
+        tmp_path,
+        {
+            "etc/keepalived/keepalived.conf": (guide.read_text(), 0o644, 998),
+            "etc/keepalived/notify.sh": (notify, 0o755, 998),
+            "etc/keepalived/failover.sh": ("#!/bin/bash\n[ ! -f /etc/keepalived/trigger.file ]\n", 0o644, 998),
+            "etc/passwd": ("root:x:0:0::/root:/bin/sh\nkeepalived_script:x:998:998::/:/bin/false\n", 0o644, 0),
+            "etc/group": ("root:x:0:\nkeepalived_script:x:998:\n", 0o644, 0),
+            "etc/sudoers": ("root ALL=(ALL:ALL) ALL\n", 0o440, 0),
+            "etc/sudoers.d/keepalived": (rule, 0o440, 0),
+            "etc/sudoers.d/keepalived.old": (rule, 0o440, 0),
+        },
+    )
+    os.chown(tmp_path / "etc/keepalived", 998, 0)
+    tmp_path.chmod(0o755)
+    conf = read(CONF, tmp_path)
+    surroundings = look_around(conf, tmp_path, SURROUNDINGS.addresses)
+    said = [str(finding).partition("\n")[0] for finding in findings(conf, surroundings)]
+    print("\n".join(map(str, findings(conf, surroundings))))
+    assert said == [
+        f"danger: {CONF}:7: vrrp_script chk_haproxy: keepalived_script cannot execute /etc/keepalived/failover.sh, "
+        "so keepalived drops it and its instances run without this check",
+        f"danger: {CONF}: keepalived_script can change /etc/keepalived, and with it what keepalived reads or runs",
+        "danger: /etc/sudoers.d/keepalived:2: keepalived_script may run "
+        f"{lelastic} as root without a password: who takes over a script has it too",
+        f"danger: {CONF}:38: notify script /etc/keepalived/notify.sh calls sudo: "
+        "the failover hangs on a rule that makes keepalived_script root",
+        f"danger: {CONF}:38: notify script /etc/keepalived/notify.sh uses /tmp/keepalived.state: "
+        "anybody can put a link or a file of their own there first",
+        f"danger: {CONF}:14: vrrp_instance VI_1: no notify_stop: "
+        "keepalived stops, the announcer goes on, traffic is lost",
+        f"wrong: {CONF}:38: notify script /etc/keepalived/notify.sh calls systemctl: "
+        "it waits for other jobs, and two changes of role may overtake each other",
+        f"note: {CONF}:14: vrrp_instance VI_1: auth_pass has more than 8 characters: only 8 reach the wire, in clear",
+        f"note: {CONF}:7: vrrp_script chk_haproxy: a failure is noticed after 45 to 60 s",
+    ]

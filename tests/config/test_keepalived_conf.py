@@ -1,0 +1,317 @@
+"""The files in `keepalived` are read by keepalived too: what it says of them is what must have been read.
+
+Those in `refused` end with the report, in comments.
+"""
+
+import contextlib
+import difflib
+import json
+import os
+import re
+import shutil
+import subprocess
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from floatip.keepalived_conf import Group, Instance, KeepalivedConf, NotUnderstood, read
+
+CASES = Path(__file__).parent / "keepalived"
+ACCEPTED = sorted(CASES.glob("*.conf"))
+REFUSED = sorted((CASES / "refused").glob("*.conf"))
+TIMEOUT = 60.0
+KEEPALIVED_REFUSES = (2, 4, 5, 6)
+"""Its exit status: it gives up, errors, errors that it reads on after, scripts that are not safe."""
+
+# A host of its own: network, processes, /run, /etc/keepalived and users; nothing outlives it. keepalived must be its
+# process 1: elsewhere 2.2.7 ends `keepalived -t` by SIGTERM when it comes to a script that does not run as root.
+HOST = r"""
+set -e
+mount -t tmpfs none /run
+mkdir /run/etc && cd /run/etc
+printf '#!/bin/sh\nexit 0\n' | tee failover.sh > notify.sh
+chmod 755 *.sh
+{ cat /etc/passwd; echo 'keepalived_script:x:64999:65534::/:/usr/sbin/nologin'; } > passwd
+mount --bind passwd /etc/passwd
+mount --bind /run/etc /etc/keepalived
+for name in eth0 eth1; do
+    ip link add $name type veth peer name peer-$name
+    ip link set peer-$name up
+    ip link set $name up
+done
+ip addr add 192.168.143.227/17 dev eth0
+"""
+DUMP = (
+    HOST
+    + r"""
+keepalived --dont-fork --log-console --no-syslog --dump-conf --config-id haproxy1 --use-file "$1" > /run/log 2>&1 &
+for try in $(seq 200); do
+    if grep -q '< Interfaces >' /run/log; then break; fi
+    sleep 0.05
+done
+cat /run/log
+"""
+)
+CHECK = HOST + 'exec keepalived --config-test --config-id haproxy1 --use-file "$1" 2>&1'
+
+
+def run_keepalived(script: str, path: Path) -> subprocess.CompletedProcess[str]:
+    assert os.geteuid() == 0, "keepalived reads its configuration in a namespace: run as root"
+    assert shutil.which("keepalived"), "the package keepalived is missing"
+    own = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command = [*own, "bash", "-c", script, "bash", str(path)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False)
+
+
+def blocks(dump: str, header: str) -> list[tuple[str, str]]:
+    """Each object of a dump with the lines about it, which are indented more than its header."""
+    return re.findall(rf"^ {header} = (.+)\n((?:   .*\n)*)", dump, re.MULTILINE)
+
+
+def value(lines: str, name: str) -> str:
+    found = re.search(rf"^   {name} = (.*)$", lines, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def listed(lines: str, header: str) -> list[list[str]]:
+    """The words of each line below a header."""
+    found = re.search(rf"^   {header}.*:\n((?:     .*\n)*)", lines, re.MULTILINE)
+    return [line.split() for line in found[1].splitlines()] if found else []
+
+
+def placed(line: list[str]) -> tuple[str, str]:
+    return str(ip_interface(line[0])), line[line.index("dev") + 1]
+
+
+def as_keepalived_says(output: str) -> dict[str, Any]:
+    dump = "\n".join(re.findall(r"^\w{3} \w{3} [ \d]\d [\d:]+ \d{4}: ( .*)$", output, re.MULTILINE)) + "\n"
+    return {
+        "instances": {
+            name: {
+                "version": int(value(lines, "VRRP Version")),
+                "state": value(lines, "Wantstate"),
+                "interface": value(lines, "Interface"),
+                "source": "".join(re.findall(r"src_ip = (\S+) \(from configuration\)", lines)),
+                "vrid": int(value(lines, "Virtual Router ID")),
+                "priority": int(value(lines, "Priority")),
+                "advert_interval": seconds(value(lines, "Advert interval")),
+                "preempt": value(lines, "Preempt") == "enabled",
+                "password": value(lines, "Password"),
+                "addresses": [placed(line) for line in listed(lines, r"Virtual IP \(")],
+                "excluded": [placed(line) for line in listed(lines, "Virtual IP Excluded")],
+                "peers": [line[0] for line in listed(lines, "Unicast Peer")],
+                **tracked_and_notified(lines),
+            }
+            for name, lines in blocks(dump, "VRRP Instance")
+        },
+        "groups": {
+            name.partition(",")[0]: {
+                "members": [line[0] for line in listed(lines, "VRRP member instances")],
+                **tracked_and_notified(lines),
+            }
+            for name, lines in blocks(dump, "VRRP Sync Group")
+        },
+        "scripts": {
+            name: {
+                "command": words(value(lines, "Command")),
+                "interval": seconds(value(lines, "Interval")),
+                "timeout": seconds(value(lines, "Timeout")),
+                "weight": int(value(lines, "Weight")),
+                "rise": int(value(lines, "Rise")),
+                "fall": int(value(lines, "Fall")),
+            }
+            for name, lines in blocks(dump, "VRRP Script")
+        },
+    }
+
+
+def tracked_and_notified(lines: str) -> dict[str, Any]:
+    events = {"Master": "master", "Backup": "backup", "Fault": "fault", "Stop": "stop", "Generic": "any"}
+    notified = re.findall(r"^   (\w+) state transition script = (.*), uid", lines, re.MULTILINE)
+    return {
+        "tracked": [(name, int(weight)) for name, _, weight, *_ in listed(lines, "Tracked scripts")],
+        "notified": {events[kind]: words(command) for kind, command in notified},
+    }
+
+
+def seconds(text: str) -> float:
+    number, unit = text.split()
+    return float(number) * {"sec": 1, "milli-sec": 0.001}[unit]
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"'(.*?)'", text)
+
+
+def as_we_say(conf: KeepalivedConf) -> dict[str, Any]:
+    return {
+        "instances": {
+            instance.name: {
+                "version": instance.version,
+                "state": instance.state,
+                "interface": instance.interface,
+                "source": str(instance.source or ""),
+                "vrid": instance.vrid,
+                "priority": instance.priority,
+                "advert_interval": instance.advert_interval,
+                "preempt": instance.preempt,
+                "password": instance.auth_pass[:8],
+                "addresses": [(str(virtual.address), virtual.interface) for virtual in instance.addresses],
+                "excluded": [(str(virtual.address), virtual.interface) for virtual in instance.excluded],
+                "peers": [str(peer) for peer in instance.peers],
+                **known(instance, conf),
+            }
+            for instance in conf.instances
+        },
+        "groups": {group.name: {"members": list(group.members), **known(group, conf)} for group in conf.groups},
+        "scripts": {
+            script.name: {
+                "command": list(script.command),
+                "interval": script.interval,
+                "timeout": script.timeout,
+                "weight": script.weight,
+                "rise": script.rise,
+                "fall": script.fall,
+            }
+            for script in conf.scripts
+        },
+    }
+
+
+def known(owner: Instance | Group, conf: KeepalivedConf) -> dict[str, Any]:
+    """What keepalived's dump leaves out is left out: scripts that it does not know, `notify_deleted` without one."""
+    scripts = [script.name for script in conf.scripts]
+    return {
+        "tracked": [(name, weight) for name, weight in owner.tracked if name in scripts],
+        "notified": {notify.event: list(notify.command) for notify in owner.notifies if notify.command},
+    }
+
+
+def lines_of(errors: NotUnderstood, folder: Path) -> list[str]:
+    return str(errors).replace(f"{folder}/", "").splitlines()
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.stem)
+def test_each_case_is_read_as_keepalived_reads_it(case: Path) -> None:
+    output = run_keepalived(DUMP, case).stdout
+    print(output)
+    said = as_keepalived_says(output)
+    assert said["instances"], "keepalived did not start"
+    ours = as_we_say(read(case, config_id="haproxy1"))
+    print(*difflib.unified_diff(*(json.dumps(side, indent=1).splitlines() for side in (said, ours))), sep="\n")
+    assert ours == said
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.stem)
+def test_what_is_refused_is_refused_by_keepalived_too_and_every_error_has_its_place(case: Path) -> None:
+    check = run_keepalived(CHECK, case)
+    print(check.stdout)
+    assert check.returncode in KEEPALIVED_REFUSES, check.returncode
+    report = [line[2:] for line in case.read_text().splitlines() if line.startswith("!")]
+    with pytest.raises(NotUnderstood) as errors:
+        read(case, config_id="haproxy1")
+    assert lines_of(errors.value, case.parent) == report
+
+
+def write(folder: Path, text: str, name: str = "keepalived.conf") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+INSTANCE = """vrrp_instance VI_1 {
+    interface eth0
+    virtual_router_id 51
+    virtual_ipaddress { 10.1.0.1 }
+}
+"""
+
+
+def test_a_statement_knows_its_file_and_its_first_and_last_line() -> None:
+    conf = read(CASES / "includes.conf", config_id="haproxy1")
+    first, second = (instance.statement for instance in conf.instances)
+    assert (str(first.place), first.end_line) == (f"{CASES}/includes.conf:7", 10)
+    assert (str(second.place), second.end_line) == (f"{CASES}/includes.conf:11", 15)
+    assert str(first.block[1].place) == f"{CASES}/conf.d/part.txt:1"  # type: ignore[index]
+    names = ["includes.conf", "conf.d/global.txt", "conf.d/script.inc", "conf.d/there_is_one.txt"]
+    assert conf.files == tuple(CASES / name for name in [*names, "conf.d/more/script.txt", "conf.d/part.txt"])
+
+
+def test_a_statement_out_of_a_definition_has_the_place_where_the_definition_is_used() -> None:
+    conf = read(CASES / "definitions.conf", config_id="haproxy1")
+    assert [instance.statement.place.line for instance in conf.instances] == [24, 27]
+
+
+def test_another_root_is_put_before_what_is_opened_and_not_before_what_is_shown(tmp_path: Path) -> None:
+    write(tmp_path / "etc/keepalived", f"include /etc/keepalived/conf.d/*.conf\n{INSTANCE}")
+    write(tmp_path / "etc/keepalived", "global_defs {\n script_user root\n", "conf.d/one.conf")
+    write(tmp_path / "etc/keepalived", "vrrp_version 3\n}\n", "conf.d/two.conf")
+    conf = read(Path("/etc/keepalived/keepalived.conf"), root=tmp_path)
+    assert [str(file) for file in conf.files] == [
+        "/etc/keepalived/keepalived.conf",
+        "/etc/keepalived/conf.d/one.conf",
+        "/etc/keepalived/conf.d/two.conf",
+    ]
+    assert conf.instances[0].version == 3
+    option = conf.option("script_user")
+    assert option
+    assert str(option.place) == "/etc/keepalived/conf.d/one.conf:2"
+
+
+def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(NotUnderstood) as errors:
+        read(tmp_path / "keepalived.conf")
+    assert lines_of(errors.value, tmp_path) == [
+        "keepalived.conf: cannot be read: No such file or directory",
+        "  hint: give the path of the file that keepalived reads, as root",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("~SEQ(A, 1, 2) priority ${A}", "~SEQ(A, 1, 2) priority ${A}: ~SEQ and ~LST are not supported"),
+        ("$A=x ${B}\n$B=y ${A}\npriority ${A}", "a definition that contains itself"),
+        ("include keepalived.conf", "includes itself"),
+        ("include {a,b}.conf", "include {a,b}.conf: braces are not supported"),
+    ],
+)
+def test_what_is_not_supported_is_said_with_its_line(text: str, what: str, tmp_path: Path) -> None:
+    path = write(tmp_path, f"{INSTANCE}{text}\n")
+    with pytest.raises(NotUnderstood, match=re.escape(what)) as errors:
+        read(path)
+    print(errors.value)
+    assert [place.line for place, *_ in errors.value.errors] == [text.count("\n") + 6]
+
+
+def test_the_hosts_short_name_decides_about_conditions_unless_another_is_given(tmp_path: Path) -> None:
+    name = os.uname().nodename.partition(".")[0]
+    path = write(tmp_path, INSTANCE.replace("51\n", f"51\n@{name} priority 7\n@other priority 8\n"))
+    assert read(path).instances[0].priority == 7
+    assert read(path, config_id="other").instances[0].priority == 8
+
+
+def test_a_password_is_in_no_message_and_in_no_instance_that_is_printed(tmp_path: Path) -> None:
+    secret = 'authentication {\n auth_type PASS\n auth_pass "hunter2\n}\n'
+    path = write(tmp_path, INSTANCE.replace("51\n", f"51\n{secret}"))
+    with pytest.raises(NotUnderstood) as errors:
+        read(path)
+    assert "hunter2" not in str(errors.value)
+    path.write_text(path.read_text().replace('"', ""))
+    (instance,) = read(path).instances
+    assert instance.auth_pass == "hunter2"
+    assert "hunter2" not in str(instance)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(st.sampled_from(["{", "}", '"', "'", "\\", "!", "#", "$A", "$A=", "${A}", "@", "~", "\n", " "])))
+def test_any_text_is_read_or_refused(text: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.conf"
+    path.write_text("".join(text))
+    with contextlib.suppress(NotUnderstood):
+        read(path)
