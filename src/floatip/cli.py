@@ -63,6 +63,14 @@ def lelastic(context: typer.Context) -> None:
     raise typer.Exit(announcer.main(context.args))
 
 
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def notify(context: typer.Context) -> None:
+    """Tell the daemon what keepalived said: Master, Backup, Fault or Stop, or keepalived's own arguments."""
+    from floatip import notify as messenger  # noqa: PLC0415
+
+    raise typer.Exit(messenger.main(context.args))
+
+
 @app.command()
 def check(file: ConfigFile = Path(DEFAULT_CONFIG)) -> None:
     """Say everything that is wrong with FILE. Exit status 0: usable, 2: not."""
@@ -89,7 +97,9 @@ def adopt(
     file: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="keepalived.conf; by itself the one that is used.")
     ] = None,
-    dcid: Annotated[int | None, typer.Option(help="The data centre, where no unit of lelastic says it.")] = None,
+    dcid: Annotated[
+        int | None, typer.Option(min=2, max=9999, help="The data centre, where no unit of lelastic says it.")
+    ] = None,
     instance: Annotated[list[str] | None, typer.Option(help="Only this vrrp_instance; may be repeated.")] = None,
     fifo: Annotated[bool, typer.Option("--fifo", help="keepalived tells floatip through a FIFO.")] = False,
     notify: Annotated[
@@ -115,8 +125,9 @@ def adopt(
     if fifo and notify:
         _fail("--fifo and --notify are two ways to the same end", "give one of them, or none", 2)
     method: Literal["fifo", "notify"] | None = "fifo" if fifo else "notify" if notify else None
-    options = Options(str(file) if file else None, dcid, tuple(instance or ()), method, force)
-    raise typer.Exit(command.adopt(Host(), options, dry_run=dry_run, yes=yes))
+    options = Options(dcid, tuple(instance or ()), method, force)
+    path = str(file.absolute()) if file else None
+    raise typer.Exit(command.adopt(Host(), options, config=path, dry_run=dry_run, yes=yes))
 
 
 @app.command()

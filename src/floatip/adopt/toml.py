@@ -1,0 +1,23 @@
+"""Writing floatip.toml, for `adopt` and `init`: in the order and the layout in which the documentation shows it."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+Values = Mapping[str, object]
+
+
+def table(header: str, values: Values) -> list[str]:
+    """Nothing for a table without values."""
+    return ["", header, *(f"{key} = {_value(value)}" for key, value in values.items())] if values else []
+
+
+def document(comment: Iterable[str], top: Values, tables: Iterable[list[str]]) -> str:
+    lines = [f"# {line}" for line in comment]
+    lines += [f"{key} = {_value(value)}" for key, value in top.items()]
+    return "\n".join([*lines, *(line for one in tables for line in one)]) + "\n"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_value(inner)}' for key, inner in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,57 @@
+"""Whether an adoption works: what the daemon's status, keepalived's open files and the kernel say.
+
+Each question answers with what is wrong; empty: nothing is.
+"""
+
+from floatip.adopt.found import Found, floating
+from floatip.adopt.host import Host
+from floatip.adopt.plan import FIFO, Plan
+
+SILENT = "the floatip daemon does not answer"
+
+
+def unheld(host: Host) -> str:
+    status = host.status()
+    if status is None:
+        return SILENT
+    missing = [a["address"] for i in status["instances"] for a in i["addresses"] if not a["held"]]
+    return f"floatip does not hold {', '.join(missing)}" if missing else ""
+
+
+def unconnected(host: Host) -> str:
+    status = host.status()
+    if status is None:
+        return SILENT
+    sessions = status["sessions"]
+    if any(session["state"] == "established" for session in sessions):
+        return ""
+    return f"no route server is connected: {sessions[0]['peer']}: {sessions[0]['reason']}"
+
+
+def unopened(host: Host, found: Found) -> str:
+    pid = host.text(found.call.vrrp_pid_file).strip()
+    return "" if pid.isdigit() and host.has_open(int(pid), FIFO) else f"keepalived has not opened {FIFO}"
+
+
+def unfollowed(host: Host, plan: Plan) -> str:
+    status = host.status()
+    if status is None:
+        return SILENT
+    placed = {placed.address.ip for placed in host.addresses() if placed.interface != "lo"}
+    told = {instance["name"]: instance for instance in status["instances"]}
+    for instance in plan.instances:
+        name = instance.name
+        if name not in told:
+            return f"floatip does not know {name}"
+        role = told[name]["role"]
+        if (role["value"] == "master") != any(virtual.address.ip in placed for virtual in floating(instance)):
+            return f"{name} is {role['value']} for floatip: {role['reason']}"
+        if role["value"] != "fault" and not all(address["announced_to"] for address in told[name]["addresses"]):
+            return f"{name} is not announced: {told[name]['rank']['reason']}"
+    return ""
+
+
+def is_master(host: Host) -> bool | None:
+    """Of any instance; None: the daemon does not answer."""
+    status = host.status()
+    return None if status is None else any(one["role"]["value"] == "master" for one in status["instances"])

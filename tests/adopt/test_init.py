@@ -1,0 +1,138 @@
+"""`floatip init`: from answers to the configurations of both nodes."""
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from floatip import config, init
+from floatip.adopt.host import Host, Result
+
+GUIDE = init.Given(
+    dcid="6",
+    addresses="192.168.223.158",
+    interface="eth0",
+    source="192.168.143.227",
+    peer="192.168.143.241",
+    vrid="51",
+    prefer="neither",
+    check="process:haproxy",
+)
+FILE = Path("/etc/floatip/floatip.toml")
+
+
+class Machine(Host):
+    def run(self, *command: str) -> Result:
+        assert command[0] == "ip"
+        addresses = (
+            '[{"ifname": "eth0", "addr_info": ['
+            '{"local": "45.33.69.7", "prefixlen": 24}, {"local": "192.168.143.227", "prefixlen": 17}]}]'
+        )
+        return Result(0, addresses)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Machine:
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/route").write_text("Iface Destination Gateway\neth0 00000000 0145212D 0003\n")
+    return Machine(tmp_path)
+
+
+def given(**changed: Any) -> init.Given:
+    return init.Given(**{name: getattr(GUIDE, name) for name in GUIDE.__dataclass_fields__} | changed)
+
+
+def both(host: Machine, tmp_path: Path, answers: init.Given) -> tuple[dict[str, Any], dict[str, Any]]:
+    assert init.init(host, answers, FILE, tmp_path / "other") == 0
+    (other,) = (tmp_path / "other").iterdir()
+    return tomllib.loads(host.text(FILE)), tomllib.loads(other.read_text())
+
+
+def test_flags_make_a_pair_that_the_daemon_accepts(host: Machine, tmp_path: Path) -> None:
+    ours, others = both(host, tmp_path, GUIDE)
+    config.load(host.at(FILE))
+    config.load(tmp_path / "other" / "192.168.143.241.toml")
+    mirrored = {"source": "192.168.143.241", "peers": ["192.168.143.227"]}
+    assert others["instance"][0]["vrrp"] == ours["instance"][0]["vrrp"] | mirrored
+    assert ours["check"] == others["check"] == [{"name": "haproxy", "process": "haproxy"}]
+    assert ours["instance"][0]["addresses"] == ["192.168.223.158/32"]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [("this", (150, 100, None)), ("other", (100, 150, None)), ("neither", (100, 100, False))],
+)
+def test_who_is_preferred(host: Machine, tmp_path: Path, prefer: str, expected: tuple[int, int, bool | None]) -> None:
+    ours, others = (one["instance"][0]["vrrp"] for one in both(host, tmp_path, given(prefer=prefer)))
+    assert (ours["priority"], others["priority"], ours.get("preempt")) == expected
+
+
+def test_without_bgp_the_master_holds_the_address(host: Machine, tmp_path: Path) -> None:
+    ours, _ = both(host, tmp_path, given(dcid="none", addresses="10.0.0.9/24", check="none"))
+    assert "linode" not in ours
+    settings = config.load(host.at(FILE)).settings()
+    assert settings.instances[0].placement == "master"
+    assert settings.instances[0].checks == ()
+
+
+def test_the_other_nodes_file_alone_goes_to_standard_output(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init.init(host, GUIDE, FILE, None) == 0
+    other = tomllib.loads(capsys.readouterr().out)
+    assert other["instance"][0]["vrrp"]["source"] == "192.168.143.241"
+
+
+def test_what_no_flag_says_is_asked_again_until_it_is_right(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+    answers = iter(
+        ["no such region", "us-east", "192.168.223.158", None, None, "192.168.143.241", "300", "51", None, "none"]
+    )
+
+    def prompt(text: str, default: str | None) -> str | None:
+        asked.append((text, default))
+        return next(answers) or default
+
+    monkeypatch.setattr(typer, "prompt", prompt)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    ours, _ = both(host, tmp_path, init.Given())
+    print(asked)
+    assert ours["linode"] == {"dcid": "us-east"}
+    assert ours["instance"][0]["vrrp"]["interface"] == "eth0", "that of the default route"
+    assert ours["instance"][0]["vrrp"]["source"] == "192.168.143.227", "the private address"
+
+
+def test_it_never_overwrites(host: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    host.at(FILE).parent.mkdir(parents=True)
+    host.at(FILE).write_text("mine")
+    assert init.init(host, GUIDE, FILE, tmp_path / "other") == 1
+    assert host.at(FILE).read_text() == "mine"
+    assert not (tmp_path / "other").exists()
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"peer": None}, "--peer is missing"),
+        ({"addresses": "192.168.223.300"}, "--address: "),
+        ({"vrid": "256"}, "--vrid: 256 is not a number from 1 to 255"),
+        ({"dcid": "us-east-9"}, "--dcid: us-east-9 is no region"),
+        ({"check": "http"}, "--check: http is not tcp:"),
+        ({"prefer": "me"}, "--prefer: me is not"),
+        ({"check": "tcp:localhost"}, 'error: check "tcp" tcp: '),
+        ({"addresses": "192.168.223.158/24"}, "192.168.223.158/24"),
+        ({"peer": "192.168.143.227"}, "192.168.143.227"),
+    ],
+)
+def test_a_wrong_answer_writes_nothing(
+    host: Machine, capsys: pytest.CaptureFixture[str], wrong: dict[str, Any], said: str
+) -> None:
+    assert init.init(host, given(**wrong), FILE, None) in (1, 2)
+    error = capsys.readouterr().err
+    assert said in error
+    assert "hint: " in error
+    assert not host.at(FILE).exists()
