@@ -4,7 +4,6 @@ It takes that script's `Master`, `Backup` and `Fault` (in any case), `Stop`, and
 gives to `notify`. It imports little: keepalived runs it at every change, and gives `notify_stop` one second.
 """
 
-import os
 import sys
 import syslog
 import time
@@ -34,8 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         request = parse(arguments)
     except Misused as error:
-        _complain(f"error: {error}")
-        print(USAGE, file=sys.stderr)
+        _complain(f"error: {error}", f"\n{USAGE}")
         return 2
     try:
         _deliver(request, time.monotonic() + WAIT)
@@ -58,7 +56,8 @@ def parse(arguments: Sequence[str]) -> Record:
 
 
 def _state(word: str) -> str:
-    state = {"DELETED": "STOP"}.get(word.upper(), word.upper())
+    # MASTER_RX_LOWER_PRI and MASTER_PRIORITY tell of the state too.
+    state = word.upper().partition("_")[0].replace("DELETED", "STOP")
     if state not in STATES:
         raise Misused(f"{word} is not a state")
     return state
@@ -67,18 +66,19 @@ def _state(word: str) -> str:
 def _deliver(request: Record, give_up_at: float) -> None:
     while True:
         try:
-            ask(socket_path(), request, timeout=WAIT)
+            ask(socket_path(), request, timeout=max(RETRY_INTERVAL, give_up_at - time.monotonic()))
             return
         except NobodyAnswers:
-            if time.monotonic() > give_up_at:
+            if time.monotonic() >= give_up_at:
                 raise
             time.sleep(RETRY_INTERVAL)
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, usage: str = "") -> None:
     """keepalived gives its scripts no standard error; the journal is where one would look."""
-    print(message, file=sys.stderr)
-    if not os.isatty(sys.stderr.fileno()):
+    if sys.stderr:
+        print(message + usage, file=sys.stderr)
+    if not sys.stderr or not sys.stderr.isatty():
         syslog.openlog("floatip-notify", syslog.LOG_PID, syslog.LOG_DAEMON)
         for line in message.splitlines():
             syslog.syslog(syslog.LOG_ERR, line)

@@ -56,7 +56,7 @@ def edit(host: Machine, path: str, old: str, new: str) -> None:
 def test_the_guides_setup_is_adopted(host: Machine) -> None:
     assert adopt(host) == 0
     conf = host.text(CONF)
-    assert "    enable_script_security\n    vrrp_notify_fifo /run/keepalived/floatip\n}\n" in conf
+    assert "    enable_script_security\n    vrrp_notify_fifo /run/keepalived/floatip root\n}\n" in conf
     assert "notify_" not in conf.replace("vrrp_notify_fifo", "")
     changed = {line for line in KEEPALIVED_CONF.splitlines() if line not in conf.splitlines()}
     assert all("notify.sh" in line for line in changed), "comments and layout stay"
@@ -208,9 +208,10 @@ def test_the_real_keepalived_accepts_what_is_written(tmp_path: Path) -> None:
 
 def test_a_script_user_that_does_not_exist(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     edit(host, "/etc/passwd", "keepalived_script", "somebody")
-    assert "there is no user keepalived_script" in refused(host, capsys)
+    assert "there is no user keepalived_script" in refused(host, capsys, method="notify")
     edit(host, CONF, "    enable_script_security\n", "    script_user another\n")
-    assert "there is no user another" in refused(host, capsys)
+    assert "there is no user another" in refused(host, capsys, method="notify")
+    assert adopt(host) == 0, "the FIFO needs none"
 
 
 def test_only_root_adopts(host: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,19 @@ def test_fault_is_sickness() -> None:
     assert (it.role, it.sick) == (Role.BACKUP, "")
 
 
+def test_a_keepalived_that_said_fault_and_has_the_address_is_well_once_nobody_else_is_heard() -> None:
+    """The lines that said so were lost."""
+    it = master()
+    it.said("FAULT", False, 5)
+    it.tick(it.deadline)
+    hear(it, 7)
+    it.tick(7 + DOWN - 0.1)
+    assert it.sick
+    it.tick(7 + DOWN)
+    assert (it.role, it.sick) == (Role.MASTER, "")
+    assert it.reason == "keepalived has the addresses, although it said FAULT"
+
+
 def test_a_keepalived_that_ends_leaves_nothing_to_believe() -> None:
     it = master()
     it.found(False, "its process 7 has ended", 5)
@@ -138,6 +151,17 @@ def test_what_waited_in_the_fifo_counts_only_if_the_kernel_agrees() -> None:
     assert it.role is Role.MASTER
 
 
+def test_a_single_advert_makes_one_that_listens_listen_anew() -> None:
+    it = follower()
+    it.sees(True, 1)
+    hear(it, 3)
+    assert it.deadline == 3 + DOWN
+    it.tick(1 + DOWN)
+    assert it.role is Role.BACKUP
+    it.tick(3 + DOWN)
+    assert it.role is Role.MASTER
+
+
 def test_a_lost_line_is_made_good_by_the_kernel() -> None:
     it = follower()
     it.said("BACKUP", False, 1)
@@ -147,6 +171,7 @@ def test_a_lost_line_is_made_good_by_the_kernel() -> None:
     assert it.role is Role.BACKUP
     it.tick(it.deadline)
     assert (it.role, it.reason) == (Role.MASTER, "keepalived has the addresses, although it said BACKUP")
+    assert it.doubts
 
 
 def test_a_master_that_hears_another_for_more_than_two_intervals_is_contested() -> None:
@@ -160,6 +185,16 @@ def test_a_master_that_hears_another_for_more_than_two_intervals_is_contested() 
     assert it.deadline == 13 + DOWN
     it.tick(13 + DOWN)
     assert (it.role, it.doubts) == (Role.MASTER, False)
+
+
+def test_two_rivals_that_take_turns_contest_as_one_does() -> None:
+    it = follower(peers=(PEER, OTHER))
+    it.sees(True, 1)
+    it.said("MASTER", False, 1)
+    for second in range(10, 14):
+        hear(it, second)
+        hear(it, second + 0.5, source=OTHER)
+    assert (it.role, it.doubts) == (Role.BACKUP, True)
 
 
 def test_one_that_is_contested_gives_in_to_its_own_keepalived() -> None:

@@ -4,7 +4,8 @@ import json
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,23 @@ import pytest
 from floatip.host import control
 from floatip.host.ask import ControlError, Record, ask
 from floatip.host.control import Control
+from tests.host.users import NOBODY, as_user
 
 STATUS: Record = {"instances": [], "pid": 1}
 HISTORY: list[Record] = [{"what": "role", "value": "backup"}, {"what": "role", "value": "master"}]
 
 
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """One that other users can enter, unlike `tmp_path`."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
 @contextlib.asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[Control]:
-    server = Control(path, lambda: STATUS, HISTORY)
+    server = Control(path, lambda: STATUS, HISTORY, lambda request, pid: {"heard": request["state"], "pid": pid})
     await server.start()
     yield server
     server.close()
@@ -37,14 +47,113 @@ async def lines(path: Path, *requests: bytes, answers: int) -> list[dict[str, An
     return found
 
 
-def test_the_status_is_answered_and_only_the_group_may_ask(tmp_path: Path) -> None:
+def test_the_status_is_answered(tmp_path: Path) -> None:
     path = tmp_path / "run" / "floatip.sock"
 
     async def story() -> None:
         async with serving(path):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o660
             assert await asyncio.to_thread(ask, path, {"cmd": "status"}) == STATUS
         assert not path.exists()
+
+    asyncio.run(story())
+
+
+def test_the_socket_is_for_the_group_alone_unless_others_may_notify(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "floatip.sock"
+
+    async def story() -> None:
+        async with serving(path) as server:
+            modes = []
+            for notifiers in (set(), {0}, {NOBODY}, set()):
+                server.allow(frozenset(notifiers))
+                modes.append(stat.S_IMODE(path.stat().st_mode))
+            assert modes == [0o660, 0o660, 0o666, 0o660]
+            assert stat.S_IMODE(path.parent.stat().st_mode) & 0o005 == 0o005
+
+    asyncio.run(story())
+
+
+def asked(path: Path, *commands: str) -> str:
+    told = []
+    for command in commands:
+        try:
+            told.append(str(ask(path, {"cmd": command, "state": "MASTER"})))
+        except ControlError as error:
+            told.append(error.what)
+    return "; ".join(told)
+
+
+STRANGER, SCRIPT_USER = 4242, NOBODY
+HEARD, FORBIDDEN = "{'heard': 'MASTER', 'pid'", "user 4242 may not use this socket"
+WHO_MAY = {
+    "root": (0, 0, (), (HEARD, str(STATUS))),
+    "a member of the daemon's group": (STRANGER, STRANGER, (0,), ("user 4242 may not notify", str(STATUS))),
+    "one whose own group it is": (STRANGER, 0, (), ("user 4242 may not notify", str(STATUS))),
+    "the script user": (SCRIPT_USER, NOBODY, (), (HEARD, "user 65534 may not ask for the status")),
+    "anybody else": (STRANGER, STRANGER, (STRANGER, SCRIPT_USER), (FORBIDDEN, FORBIDDEN)),
+}
+
+
+@pytest.mark.parametrize("who", WHO_MAY)
+def test_who_asks_decides_what_is_answered(directory: Path, who: str) -> None:
+    path = directory / "run" / "floatip.sock"
+    uid, gid, groups, expected = WHO_MAY[who]
+
+    async def story() -> None:
+        async with serving(path) as server:
+            server.allow(frozenset({SCRIPT_USER}))
+            told = (await as_user(lambda: asked(path, "notify", "status"), uid, gid, groups)).split("; ")
+            assert [one.startswith(text) for one, text in zip(told, expected, strict=True)] == [True, True], told
+            assert server.rejected == sum("may not" in text for text in expected)
+
+    asyncio.run(story())
+
+
+def test_the_daemons_own_user_may_notify_and_root_too(directory: Path) -> None:
+    """The daemon is the other user here."""
+    path = directory / "floatip.sock"
+    directory.chmod(0o777)
+
+    def daemon() -> str:
+        async def story() -> str:
+            async with serving(path):
+                return await asyncio.to_thread(asked, path, "notify", "status")
+
+        return asyncio.run(story())
+
+    told = asyncio.run(as_user(daemon))
+    assert told.startswith(HEARD), told
+    assert told.endswith(str(STATUS)), told
+
+
+@pytest.mark.parametrize(("uid", "kept"), [(STRANGER, 0), (SCRIPT_USER, control.MOST_CLIENTS)])
+def test_nobody_can_use_up_the_descriptors(directory: Path, uid: int, kept: int) -> None:
+    path = directory / "run" / "floatip.sock"
+
+    def hoard() -> str:
+        sent_away = 0
+        for _ in range(150):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(str(path))
+            client.settimeout(20)
+            clients.append(client)
+        for client in clients[kept:]:
+            while client.recv(4096):
+                pass
+            sent_away += 1
+        return f"{sent_away} were sent away"
+
+    clients: list[socket.socket] = []
+
+    async def story() -> None:
+        async with serving(path) as server:
+            server.allow(frozenset({SCRIPT_USER}))
+            before = len(os.listdir("/proc/self/fd"))
+            assert await as_user(hoard, uid, uid) == f"{150 - kept} were sent away"
+            assert await asyncio.to_thread(ask, path, {"cmd": "status"}) == STATUS
+            await asyncio.sleep(0.05)
+            assert len(os.listdir("/proc/self/fd")) <= before
+            assert not server.clients.total()
 
     asyncio.run(story())
 
@@ -154,7 +263,7 @@ def test_the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_living_one_is_not
     async def story() -> None:
         async with serving(path):
             with pytest.raises(ControlError, match=rf"already runs .* \(pid {os.getpid()}\)"):
-                await Control(path, lambda: STATUS, HISTORY).start()
+                await Control(path, lambda: STATUS, HISTORY, lambda request, pid: {}).start()
             assert await asyncio.to_thread(ask, path, {"cmd": "status"}) == STATUS
 
     asyncio.run(story())

@@ -139,14 +139,20 @@ class _Planner:
                 self.notes.append(f"nobody announces {names} any more, which {announcer.unit} did")
 
     def _method(self) -> Method:
+        method = self._chosen_method()
+        if method == "notify":
+            self._scripts_run()
+        return method
+
+    def _scripts_run(self) -> None:
         named, secure = self.found.conf.option("script_user"), self.found.conf.option("enable_script_security")
         user = named.argument() if named else "keepalived_script" if secure else "root"
         if user not in self.found.surroundings.users:
             # It says so only in its log, and its -t says nothing that it did not say before.
             hint = f"useradd --system --no-create-home --shell /usr/sbin/nologin {user}"
-            raise AdoptError(
-                f"there is no user {user}: keepalived would ignore what tells floatip, as it ignores scripts", hint
-            )
+            raise AdoptError(f"there is no user {user}: keepalived would run no script", hint)
+
+    def _chosen_method(self) -> Method:
         taken = self.found.conf.option("vrrp_notify_fifo")
         if taken and taken.words[1:2] != (FIFO,):
             if self.options.method == "fifo":
@@ -211,10 +217,9 @@ class _Planner:
             raise AdoptError(f"{FIFO} is not a FIFO", "remove it, and: systemd-tmpfiles --create floatip.conf")
         if self.found.conf.option("vrrp_notify_fifo"):
             return
-        # Behind everything else: keepalived 2.2.7 looks up the script user when it reads this line, and ignores the
-        # line when `script_user` comes later.
         blocks = [one for one in self.found.conf.statements if one.keyword == "global_defs"]
-        line = f"vrrp_notify_fifo {FIFO}"
+        # With a user: without one keepalived 2.2.7 looks up its script user, and passes the line over if there is none.
+        line = f"vrrp_notify_fifo {FIFO} root"
         if blocks and (inside := edit.last_in(self._text(blocks[-1].place.file), blocks[-1], line)):
             self.edits.append(inside)
             return

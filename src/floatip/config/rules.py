@@ -5,10 +5,12 @@ A rule yields problems and stops at none. It bears what the first pass has taken
 
 import json
 import os
+import pwd
 import socket
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface
 from itertools import pairwise
@@ -19,9 +21,11 @@ from pydantic import ValidationError
 
 from floatip.config.bgp import Bgp
 from floatip.config.document import Document, Location, Problem, closest, shown
+from floatip.config.model import Keepalived
 from floatip.core.events import InterfaceAddress
 from floatip.providers import LINODE_MARKS, LINODE_REGIONS, PROVIDERS
 
+DEFAULT_FIFO = Keepalived.model_fields["fifo"].default
 COMM_LENGTH = 15
 """What the kernel keeps of the name of a process."""
 
@@ -57,7 +61,19 @@ def _host_order(digits: str) -> IPv4Address:
 
 
 def judge(document: Document, around: Surroundings) -> Iterator[Problem]:
-    for rule in (_repeated, _linode, _bgp, _sessions, _ranks, _checks, _commands, _state_log, _instances, _vrrp):
+    for rule in (
+        _repeated,
+        _linode,
+        _bgp,
+        _sessions,
+        _ranks,
+        _checks,
+        _commands,
+        _state_log,
+        _instances,
+        _vrrp,
+        _keepalived,
+    ):
         yield from rule(document)
     yield from _interfaces(document, around)
     yield from _arp(document, around)
@@ -79,6 +95,8 @@ def _repeated(document: Document) -> Iterator[Problem]:
         if "interface" in vrrp and "vrid" in vrrp
     )
     yield from repeated(vrids, "two instances on one interface need two vrids")
+    followed = ((at, f'"{name}"') for at, name in _followed(document))
+    yield from repeated(followed, "each instance follows one of keepalived's own")
     addresses = ((at, str(address.ip)) for at, address in _addresses(document))
     yield from repeated(addresses, "an address belongs to one instance, and once")
 
@@ -299,6 +317,38 @@ def _instances(document: Document) -> Iterator[Problem]:
             yield document.error(location, f"{address} is more than the one address that BGP is to deliver", hint)
 
 
+def _keepalived(document: Document) -> Iterator[Problem]:
+    table = document.data.get("keepalived", {})
+    first = next((location for location, _ in _followed(document)), None)
+    if first is None:
+        if ("keepalived",) in document.lines:
+            hint = "give an instance keepalived = { ... } in place of vrrp, or remove the table"
+            yield document.warning(("keepalived",), "no instance follows keepalived", hint)
+        return
+    at = ("keepalived", "fifo")
+    yield from _fifo(document, at if at in document.lines else first[:-1], Path(table.get("fifo", DEFAULT_FIFO)))
+    if user := table.get("script_user"):
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            hint = "the user that keepalived runs its scripts as: useradd --system --no-create-home keepalived_script"
+            yield document.warning(("keepalived", "script_user"), f"there is no user {shown(user)}", hint)
+
+
+def _fifo(document: Document, location: Location, path: Path) -> Iterator[Problem]:
+    try:
+        if not stat.S_ISFIFO(path.lstat().st_mode):
+            hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
+            yield document.error(location, f"{path} is not a FIFO", hint)
+    except OSError as error:
+        hint = "systemd-tmpfiles --create makes it; without it only `floatip notify` says what keepalived decides"
+        yield document.warning(location, f"{path} cannot be read: {str(error.strerror).lower()}", hint)
+    with suppress(OSError):
+        if path.parent.stat().st_mode & stat.S_IWOTH:
+            what = f"{path.parent} is writable by others, who can replace {path.name}"
+            yield document.error(location, what, 'a directory of root\'s: "/run/keepalived/floatip"')
+
+
 def _vrrp(document: Document) -> Iterator[Problem]:
     for location, vrrp in _routers(document):
         version, interval = vrrp.get("version", 2), vrrp.get("advert_interval", 1)
@@ -344,8 +394,17 @@ def _has_bgp(document: Document) -> bool:
 
 def _routers(document: Document) -> Iterator[tuple[Location, dict[str, Any]]]:
     for location, instance in document.tables("instance"):
-        if "vrrp" in instance:
-            yield (*location, "vrrp"), instance["vrrp"]
+        for election in ("vrrp", "keepalived"):
+            if election in instance:
+                yield (*location, election), instance[election]
+
+
+def _followed(document: Document) -> Iterator[tuple[Location, str]]:
+    """What keepalived calls the instances for which it elects."""
+    for location, instance in document.tables("instance"):
+        if "keepalived" in instance:
+            name = instance["keepalived"].get("instance", instance.get("name", ""))
+            yield (*location, "keepalived", "instance"), name
 
 
 def _addresses(document: Document) -> Iterator[tuple[Location, InterfaceAddress]]:

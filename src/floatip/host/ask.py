@@ -6,6 +6,7 @@ It imports little, because `floatip notify` is run at every change of keepalived
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 Record = dict[str, object]
@@ -19,7 +20,7 @@ class ControlError(Exception):
 
 
 class NobodyAnswers(ControlError):
-    """No daemon is there, perhaps not yet."""
+    """No daemon is there, perhaps not yet or no more."""
 
 
 def socket_path() -> Path:
@@ -36,13 +37,19 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(timeout)
             client.connect(str(path))
-            client.sendall(encode(request))
             with client.makefile("rb") as lines:
-                answer = json.loads(lines.readline())
-    except (FileNotFoundError, ConnectionRefusedError):
+                with suppress(ConnectionError):  # who may not ask is told so before he has
+                    client.sendall(encode(request))
+                line = lines.readline()
+        if not line:
+            raise ConnectionResetError
+        answer = json.loads(line)
+    except (FileNotFoundError, ConnectionError, BlockingIOError):
         raise NobodyAnswers(f"no floatip daemon answers at {path}", "systemctl status floatip") from None
     except PermissionError:
-        raise ControlError(f"not allowed to use {path}", "run it with sudo, or join the group of that file") from None
+        raise ControlError(
+            f"not allowed to use {path}", "root and its group may; for keepalived's scripts: [keepalived] script_user"
+        ) from None
     except TimeoutError:
         raise ControlError(f"the floatip daemon at {path} does not answer", "systemctl status floatip") from None
     except (OSError, ValueError) as error:

@@ -1,8 +1,9 @@
 """The control socket: one JSON object a line, in both directions. The kernel says who asks (SO_PEERCRED, unix(7)).
 
 `{"cmd": "status"}` is answered once; `{"cmd": "watch"}` with the history so far and then each change as it happens;
-both are for root and for the daemon's own user and group. `{"cmd": "notify", "state": "MASTER"}` is for root and the
-users named for it. What is not a request is counted and answered with an error and a hint; nothing else changes.
+both are for root and for the daemon's own user and group. `{"cmd": "notify", "state": "MASTER"}` is for root, for the
+daemon's user, and for those named for it. Who may neither is sent away before he has asked. What is not a request is
+counted and answered with an error and a hint; nothing else changes.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import json
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,8 @@ LONGEST_LINE = 65536
 IDLE_TIMEOUT = 60.0
 MOST_UNREAD = 1 << 20
 """A watcher that does not read is left behind when so many bytes wait for it."""
-
-
+MOST_CLIENTS = 64
+"""Of one user at a time: descriptors are few, and without one for the next client the daemon could not go on."""
 SO_PEERGROUPS = 59
 
 
@@ -45,32 +47,31 @@ class Control:
         self.notifiers: frozenset[int] = frozenset()
         """Users besides root who may notify."""
         self.watchers: set[asyncio.Transport] = set()
+        self.clients: Counter[int] = Counter()
+        """By user."""
         self.rejected = 0
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         _remove_stale(self.path)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self.path))
-        self.allow(self.notifiers)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Client(self), sock=listener)
+        self.allow(self.notifiers)
 
     def allow(self, notifiers: frozenset[int]) -> None:
         """Whoever may only notify must reach the socket too; then the credentials alone decide."""
         self.notifiers = notifiers
-        if self.path.exists():
+        if self._server and self.path.exists():
             self.path.chmod(0o666 if notifiers - {0, os.geteuid()} else 0o660)
 
-    def objection(self, request: object, who: Credentials) -> str:
-        """Why this one must not ask that; empty: he may."""
-        is_notify = isinstance(request, dict) and request.get("cmd") == "notify"
-        if who.uid in (0, os.geteuid()) or (is_notify and who.uid in self.notifiers):
-            return ""
-        if not is_notify and os.getegid() in who.groups:
-            return ""
-        return f"user {who.uid} may not {'notify' if is_notify else 'ask that'}"
+    def may_notify(self, who: Credentials) -> bool:
+        return who.uid in {0, os.geteuid(), *self.notifiers}
+
+    def may_ask(self, who: Credentials) -> bool:
+        return who.uid in {0, os.geteuid()} or os.getegid() in who.groups
 
     def publish(self, record: Record) -> None:
         line = encode(record)
@@ -97,12 +98,20 @@ class _Client(asyncio.Protocol):
         self._transport = transport
         self._who = _credentials(transport.get_extra_info("socket"))
         self._wait()
+        if not self._control.may_ask(self._who) and not self._control.may_notify(self._who):
+            self._forbid("use this socket")
+            transport.close()
+        self._control.clients[self._who.uid] += 1
+        if self._control.clients[self._who.uid] > MOST_CLIENTS:
+            self._reject(f"user {self._who.uid} has {MOST_CLIENTS} connections already", "close some of them")
+            transport.close()
 
     def _wait(self) -> None:
         self._idle = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.cancel()
+        self._control.clients[self._who.uid] -= 1
         self._control.watchers.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
@@ -121,9 +130,11 @@ class _Client(asyncio.Protocol):
             request = json.loads(line)
         except (ValueError, RecursionError):
             return self._reject("a request is not JSON")
-        if objection := self._control.objection(request, self._who):
-            return self._reject(objection, "root may, and who [keepalived] script_user names may notify")
         match request:
+            case {"cmd": "notify"} if not self._control.may_notify(self._who):
+                self._forbid("notify")
+            case {"cmd": "status" | "watch"} if not self._control.may_ask(self._who):
+                self._forbid("ask for the status")
             case {"cmd": "notify"}:
                 self._transport.write(encode(self._control.notified(request, self._who.pid)))
             case {"cmd": "status"}:
@@ -135,36 +146,17 @@ class _Client(asyncio.Protocol):
             case _:
                 self._reject("there is no such command")
 
+    def _forbid(self, what: str) -> None:
+        hint = "root may; [keepalived] script_user names who may notify, and the socket's group may ask for the status"
+        self._reject(f"user {self._who.uid} may not {what}", hint)
+
     def _reject(self, what: str, hint: str = 'send {"cmd": "status"} or {"cmd": "watch"}, one a line') -> None:
         self._control.rejected += 1
         self._transport.write(encode({"error": what, "hint": hint}))
 
 
-def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
-    """One question, one answer; blocking, for the command line."""
-    try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(timeout)
-            client.connect(str(path))
-            client.sendall(encode(request))
-            with client.makefile("rb") as lines:
-                answer = json.loads(lines.readline())
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise ControlError(f"no floatip daemon answers at {path}", "systemctl status floatip") from None
-    except PermissionError:
-        raise ControlError(f"not allowed to use {path}", "run it with sudo, or join the group of that file") from None
-    except TimeoutError:
-        raise ControlError(f"the floatip daemon at {path} does not answer", "systemctl status floatip") from None
-    except (OSError, ValueError) as error:
-        raise ControlError(f"no answer from {path}: {error}", "systemctl status floatip") from None
-    assert isinstance(answer, dict)
-    if "error" in answer:
-        raise ControlError(answer["error"], answer["hint"])
-    return answer
-
-
 def _credentials(client: socket.socket) -> Credentials:
-    pid, uid, gid = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid, uid, gid = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     try:
         groups = client.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 1024)
     except OSError:  # more than 256 of them

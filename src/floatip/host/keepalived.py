@@ -1,8 +1,8 @@
 """The user's keepalived: whether it runs (pid files, pidfds) and what it says (its notify FIFO).
 
 Nothing is decided here. Its processes are looked for while there are none, and watched without polling while there
-are; before the end of one is reported, whatever it still had to say is read. It says nothing twice, so what it said is
-remembered together with the process that said it, for a successor of this daemon.
+are; before the end of one is reported, whatever it still had to say is read. Words of no living process are dropped.
+It says nothing twice, so what it said is remembered together with the process, for a successor of this daemon.
 
 Traps of the FIFO (keepalived 2.2): a line is lost when it is full; one that keepalived makes by itself is root's alone,
 and a reload makes it anew, which the reader sees as an end; nothing is said after a reload. One that was made
@@ -15,8 +15,9 @@ import fcntl
 import json
 import os
 import re
+import select
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +30,9 @@ LOOK_INTERVAL = 0.1
 """Seconds between two looks for a keepalived that does not run."""
 OPEN_INTERVAL = 1.0
 LONGEST_LINE = 4096
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LINE = re.compile(r'(INSTANCE|GROUP) "(.*)" (MASTER|BACKUP|FAULT|STOP|DELETED)[A-Z_]* \d+')
 """MASTER_RX_LOWER_PRI and MASTER_PRIORITY tell of the state too; of virtual and real servers nothing is wanted."""
-
-
 STATES = ("MASTER", "BACKUP", "FAULT", "STOP")
 
 
@@ -53,6 +53,7 @@ class Keepalived:
         self._found: KeepalivedFound | None = None
         self._process = ""
         """Which keepalived the remembered words are of."""
+        self._process_began = 0
         self._said: dict[tuple[str, str], KeepalivedSaid] = {}
         self._instances: tuple[str, ...] = ()
         self._groups: tuple[str, ...] = ()
@@ -74,9 +75,8 @@ class Keepalived:
         self._paths = paths
         if paths:
             self._look()
-            self._remember_what_was_said()
             self._inotify = Inotify([paths.fifo], self._open)
-            self._open(first=True)
+            self._open(is_old=True)
 
     def close(self) -> None:
         for timer in (self._looking, self._opening):
@@ -103,13 +103,23 @@ class Keepalived:
         name = self._instances[0] if name is None else name
         if not isinstance(name, str) or name not in known:
             return _refusal(f"no instance follows {kind} {name}", f"those that do: {', '.join(known) or 'none'}")
-        # keepalived runs its scripts at once and side by side: what was begun last is what is true.
-        began = _began(pid), pid
-        if began >= self._told_by.get((kind, name), (0, 0)):
-            self._told_by[kind, name] = began
-            self._look()
-            self._heard(KeepalivedSaid(kind, name, state))  # type: ignore[arg-type]
+        self._look()
+        if not self._pidfds and state != "STOP":
+            hint = "[keepalived] pid_file and vrrp_pid_file say by which files it is known"
+            return _refusal(f"keepalived does not run: {self._found.reason if self._found else ''}", hint)
+        if self._is_news(kind, name, pid):
+            self._hear([KeepalivedSaid(kind, name, state)])  # type: ignore[arg-type]
         return {"heard": f"{kind} {name} {state}"}
+
+    def _is_news(self, kind: str, name: str, pid: int) -> bool:
+        """keepalived runs its scripts side by side: what was begun last is true, and nothing from before its start."""
+        began = _began(pid), pid
+        if not began[0]:
+            return True  # nobody knows
+        is_news = began[0] >= self._process_began and began >= self._told_by.get((kind, name), (0, 0))
+        if is_news:
+            self._told_by[kind, name] = began
+        return is_news
 
     # Its processes
 
@@ -130,11 +140,14 @@ class Keepalived:
             self._tell_found(False, str(reason))
             self._looking = self._loop.call_later(LOOK_INTERVAL, self._look)
             return
-        self._process = _identity(pid)
+        self._process_began = _began(pid)
+        # Not the pid alone: that may be another process's later.
+        self._process = f"{BOOT_ID.read_text().strip()} {pid} {self._process_began}"
+        self._recall()
         self._tell_found(True, f"process {pid}")
 
     def _died(self, pidfd: int) -> None:
-        self._read()  # its last words
+        self._drain()  # its last words
         reason = self._pidfds[pidfd]
         self._forget_processes()
         self._tell_found(False, reason)
@@ -156,57 +169,60 @@ class Keepalived:
 
     # Its FIFO
 
-    def _open(self, first: bool = False) -> None:
-        """`first`: what waits in it was written while nobody listened."""
+    def _open(self, is_old: bool = False) -> None:
+        """`is_old`: what waits in it was written while nobody listened."""
         assert self._paths
         if self._opening:
             self._opening.cancel()
             self._opening = None
         if self._fifo >= 0 and _is_same(self._fifo, self._paths.fifo):
             return
+        self._drain()  # the one that is replaced
         self._close_fifo()
         try:
             self._fifo = _open_fifo(self._paths.fifo)
         except OSError as error:
-            self._fail(error)
-            self._opening = self._loop.call_later(OPEN_INTERVAL, self._open)
+            if is_old or error.errno != errno.ENOENT:  # a reload makes it anew in a moment
+                self._fail(error)
+            self._opening = self._loop.call_later(OPEN_INTERVAL, self._open, True)
             return
         self._failure = ""
         self._loop.add_reader(self._fifo, self._read)
-        self._read(just_opened=True, is_old=first)
+        self._drain(is_old)
 
     def _fail(self, error: OSError) -> None:
         assert self._paths
         reason = str(error.strerror) if error.errno is None else in_words(error.errno)
-        if error.errno == errno.EACCES:
+        if error.errno in (errno.EACCES, errno.ENOENT):
             reason += "\n  hint: systemd-tmpfiles --create makes one that floatip may read, before keepalived does"
+        if error.errno == errno.ELOOP:
+            reason += f"\n  hint: no symbolic link is followed; {_make_anew(self._paths.fifo)}"
         if self._failure != reason:
             self._failure = reason
             self._report(Failed(f"notify FIFO {self._paths.fifo}", reason))
 
-    def _read(self, just_opened: bool = False, is_old: bool = False) -> None:
-        if self._fifo < 0:
-            return
+    def _read(self) -> None:
+        if self._drain():
+            self._close_fifo()
+            self._open()
+
+    def _drain(self, is_old: bool = False) -> bool:
+        """Whether it came to an end: nobody has it open for writing any more."""
         lines: list[bytes] = []
-        ended = False
-        while True:
+        has_ended = False
+        while self._fifo >= 0 and not has_ended:
             try:
                 data = os.read(self._fifo, 65536)
             except BlockingIOError:
                 break
-            if not data:
-                ended = not just_opened  # then nobody writes yet
-                break
+            has_ended = not data
             *more, self._rest = (self._rest + data).split(b"\n")
             self._rest = self._rest[-LONGEST_LINE:]
             lines += more
         if lines:
             self._look()
-        for said in _latest(lines, is_old) if is_old else _parsed(lines, is_old):
-            self._heard(said)
-        if ended:
-            self._close_fifo()
-            self._open()
+            self._hear(_latest(lines) if is_old else _parsed(lines))
+        return has_ended
 
     def _close_fifo(self) -> None:
         if self._fifo >= 0:
@@ -216,8 +232,13 @@ class Keepalived:
 
     # What is remembered
 
-    def _heard(self, said: KeepalivedSaid) -> None:
-        self._said[said.kind, said.name] = said
+    def _hear(self, said: Iterable[KeepalivedSaid]) -> None:
+        if not self._pidfds:
+            return
+        for one in said:
+            self._said.pop((one.kind, one.name), None)  # a group and its members: the order counts
+            self._said[one.kind, one.name] = one
+            self._report(one)
         state = {"process": self._process, "said": [[one.kind, one.name, one.state] for one in self._said.values()]}
         try:
             self._memory.parent.mkdir(parents=True, exist_ok=True)
@@ -226,21 +247,20 @@ class Keepalived:
             new.replace(self._memory)
         except OSError as error:
             self._report(Failed(f"state file {self._memory}", in_words(error.errno)))
-        self._report(said)
 
-    def _remember_what_was_said(self) -> None:
+    def _recall(self) -> None:
         try:
             state = json.loads(self._memory.read_bytes())
             said = [KeepalivedSaid(kind, name, word, is_old=True) for kind, name, word in state["said"]]
+            is_of_this_one = state["process"] == self._process
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._report(Failed(f"state file {self._memory}", str(error)))
             return
-        if self._pidfds and state["process"] == self._process:
-            for one in said:
-                self._said[one.kind, one.name] = one
-                self._report(one)
+        for one in said if is_of_this_one else ():
+            self._said[one.kind, one.name] = one
+            self._report(one)
 
 
 def _refusal(what: str, hint: str) -> Record:
@@ -265,34 +285,41 @@ def _open_process(pid_file: Path) -> tuple[int, int]:
     except OSError as error:
         raise _NotThere(f"{pid_file}: {in_words(error.errno)}") from None
     try:
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:  # it is hidden from us, or has just ended, which its pidfd says
+        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:  # hidden from us
         name = "keepalived"
-    if not name.lower().startswith("keepalived"):
+    if not name.startswith("keepalived"):
         os.close(pidfd)
         raise _NotThere(f"process {pid} of {pid_file} is {name} now")
+    if _has_ended(pidfd):  # and nobody has reaped it
+        os.close(pidfd)
+        raise _NotThere(f"process {pid} of {pid_file} has ended")
     return pidfd, pid
 
 
-def _identity(pid: int) -> str:
-    """Not the pid alone: that may be another process's later."""
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {pid} {_began(pid)}"
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _began(pid: int) -> int:
     """Clock ticks since boot (proc(5), field 22 of stat); 0: it has ended, or is hidden from us."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except OSError:
         return 0
+
+
+def _make_anew(fifo: Path) -> str:
+    return f"rm {fifo}; systemd-tmpfiles --create; systemctl restart keepalived"
 
 
 def _open_fifo(path: Path) -> int:
     fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
-            hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
-            raise OSError(None, f"not a FIFO\n  hint: {hint}")
+            raise OSError(None, f"not a FIFO\n  hint: {_make_anew(path)}")
         # Two readers would take each other's lines.
         fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -311,7 +338,7 @@ def _is_same(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _parsed(lines: list[bytes], is_old: bool) -> Iterator[KeepalivedSaid]:
+def _parsed(lines: list[bytes], is_old: bool = False) -> Iterator[KeepalivedSaid]:
     for line in lines:
         if found := LINE.fullmatch(line.decode(errors="replace")):
             kind, name, state = found.groups()
@@ -319,6 +346,10 @@ def _parsed(lines: list[bytes], is_old: bool) -> Iterator[KeepalivedSaid]:
             yield KeepalivedSaid(kind, name, word, is_old)  # type: ignore[arg-type]
 
 
-def _latest(lines: list[bytes], is_old: bool) -> Iterator[KeepalivedSaid]:
-    """Of what had been waiting only the last of each subject counts."""
-    yield from {(said.kind, said.name): said for said in _parsed(lines, is_old)}.values()
+def _latest(lines: list[bytes]) -> Iterable[KeepalivedSaid]:
+    """Of what had been waiting only the last of each subject counts, in the order in which those were said."""
+    latest: dict[tuple[str, str], KeepalivedSaid] = {}
+    for said in _parsed(lines, is_old=True):
+        latest.pop((said.kind, said.name), None)
+        latest[said.kind, said.name] = said
+    return latest.values()

@@ -205,7 +205,7 @@ name = "trigger"
         me, other = _ends(host)
         return f"""\
 global_defs {{
-  vrrp_notify_fifo FIFO
+  vrrp_notify_fifo FIFO root
   vrrp_version {3 if self.options.advert_interval < 1 else 2}
   script_user root
   enable_script_security

@@ -6,9 +6,9 @@ notify FIFO, or a notify command), whether its addresses are on its interface, a
 * It does not run: backup, with the reason. What it said is forgotten; a successor speaks for itself.
 * It says MASTER: believed once the kernel has the addresses. Lines get lost (keepalived drops them while nobody reads),
   and a line outlives the process that wrote it.
-* It says BACKUP and has the addresses for longer than a moment, or has said nothing since we came: the kernel is
-  believed, but only after other nodes were silent for master-down, as a backup would wait.
 * It says FAULT: that is a matter of health, and this node is sick.
+* It says BACKUP or FAULT and has the addresses for longer than a moment, or has said nothing since we came: the kernel
+  is believed, but only after other nodes were silent for master-down, as a backup would wait.
 * It claims to be master while another node's adverts keep arriving for more than two intervals: contested, backup. A
   keepalived that hangs keeps its addresses and says nothing; only the adverts of its successor show it.
 * `barred` (cut off from all route servers): backup, and afterwards again only after silence.
@@ -78,7 +78,7 @@ class Follower:
     @property
     def sick(self) -> str:
         """Why keepalived takes this node for sick; empty: it does not."""
-        return "keepalived says FAULT" if self.runs and self.word == "FAULT" else ""
+        return "keepalived says FAULT" if self.role is Role.FAULT else ""
 
     def found(self, runs: bool, reason: str, now: float) -> list[Effect]:
         self._met = True
@@ -128,12 +128,14 @@ class Follower:
             return self._conclude(now)
         if self.config.version == 3:
             self._interval = advert.interval
-        is_new = source != self.master or now > self._heard_at + self.master_down_interval
-        if is_new and self.role is not Role.MASTER:
+        was_silent = now > self._heard_at + self.master_down_interval
+        if (was_silent or source != self.master) and self.role is not Role.MASTER:
             self._record_reign(now)
-        if is_new or self._rival_since == math.inf:
+        if was_silent or self._rival_since == math.inf:
             self._rival_since = now
         self.master, self._heard_at = source, now
+        if now < self._listen_until:
+            self._listen_until = now + self.master_down_interval
         return self._conclude(now)
 
     def _conclude(self, now: float) -> list[Effect]:
@@ -159,21 +161,20 @@ class Follower:
             return Role.INIT, self._stopped
         if self._lost:
             return Role.BACKUP, self._lost
-        if self.sick:
-            return Role.FAULT, self.sick
+        otherwise = Role.FAULT if self.word == "FAULT" else Role.BACKUP
         claims, reason = self._claim(now)
         self._claimed_because = reason
         self._begin_or_end_claim(claims, now)
         if not claims:
-            return Role.BACKUP, reason
+            return otherwise, reason
         if self._barred:
-            return Role.BACKUP, self._barred
+            return otherwise, self._barred
         if now < self._listen_until:
             self.deadline = self._listen_until
-            return Role.BACKUP, f"{reason}: listening for another master first"
+            return otherwise, f"{reason}: listening for another master first"
         if self._contested(now):
             self.doubts = True
-            return Role.BACKUP, f"contested: {reason}, and {self.master} sends adverts too"
+            return otherwise, f"contested: {reason}, and {self.master} sends adverts too"
         return Role.MASTER, reason
 
     def _claim(self, now: float) -> tuple[bool, str]:
@@ -191,9 +192,10 @@ class Follower:
                 return True, "keepalived has the addresses"
             case "", False:
                 return False, "keepalived does not have the addresses"
-            case "BACKUP", True if now >= self._differ_since + BELIEVE_KERNEL_AFTER:
-                return True, "keepalived has the addresses, although it said BACKUP"
-            case "BACKUP", True:
+            case "BACKUP" | "FAULT", True if now >= self._differ_since + BELIEVE_KERNEL_AFTER:
+                self.doubts = True
+                return True, f"keepalived has the addresses, although it said {self.word}"
+            case "BACKUP" | "FAULT", True:
                 self.deadline = self._differ_since + BELIEVE_KERNEL_AFTER
         return False, f"keepalived says {self.word}"
 

@@ -1,0 +1,673 @@
+"""What the host tells of a keepalived: of its processes and of its notify FIFO, whatever becomes of either."""
+
+import asyncio
+import functools
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from floatip.core.events import Failed, KeepalivedFound, KeepalivedSaid
+from floatip.host.ask import Record
+from floatip.host.keepalived import Keepalived, Paths
+from tests.host.reports import Reports, until
+from tests.host.users import as_user
+
+MASTER, BACKUP, STOP = (f'INSTANCE "VI_1" {state} 150' for state in ("MASTER", "BACKUP", "STOP"))
+PATIENCE = 0.3
+"""How long nothing must happen."""
+
+
+class Fake:
+    """Two processes of keepalived's name, their pid files, and the FIFO that they have open."""
+
+    def __init__(self, directory: Path) -> None:
+        self.paths = Paths(directory / "fifo", (directory / "pid", directory / "vrrp_pid"))
+        self._program = shutil.copy(shutil.which("sleep") or "sleep", directory / "keepalived")
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._fifo = -1
+
+    def make_fifo(self) -> None:
+        with suppress(FileNotFoundError):
+            self.paths.fifo.unlink()
+        os.mkfifo(self.paths.fifo, 0o600)
+
+    def start(self) -> None:
+        self.open_fifo()
+        self.processes = [subprocess.Popen([self._program, "600"]) for _ in self.paths.pid_files]
+        for path, process in zip(self.paths.pid_files, self.processes, strict=True):
+            while Path(f"/proc/{process.pid}/comm").read_text() != "keepalived\n":
+                time.sleep(0.0005)  # it is still about to be that
+            path.write_text(f"{process.pid}\n")
+
+    def open_fifo(self) -> None:
+        self.close_fifo()
+        if self.paths.fifo.exists():
+            self._fifo = os.open(self.paths.fifo, os.O_RDWR | os.O_NONBLOCK)
+
+    def close_fifo(self) -> None:
+        if self._fifo >= 0:
+            os.close(self._fifo)
+        self._fifo = -1
+
+    def say(self, *lines: str) -> None:
+        self.write("".join(f"{line}\n" for line in lines).encode())
+
+    def write(self, data: bytes) -> None:
+        assert os.write(self._fifo, data) == len(data)
+
+    def fill(self, line: str) -> int:
+        """How many times the line went in."""
+        count = 0
+        with suppress(BlockingIOError):
+            while True:
+                self.say(line)
+                count += 1
+        return count
+
+    def kill(self, *which: int) -> None:
+        for process in [self.processes[number] for number in which or (0, 1)]:
+            process.kill()
+            process.wait()
+        self.close_fifo()
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Fake]:
+    fake = Fake(tmp_path)
+    fake.make_fifo()
+    fake.start()
+    yield fake
+    fake.kill()
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "keepalived.json"
+
+
+def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(**fixtures: object) -> None:
+        async def play() -> None:
+            async with asyncio.timeout(60):
+                await test(**fixtures)
+
+        asyncio.run(play())
+
+    return run
+
+
+def follow(fake: Fake, reports: Reports, memory: Path, *instances: str) -> Keepalived:
+    elector = Keepalived(reports, memory)
+    elector.configure(fake.paths, instances or ("VI_1",))
+    return elector
+
+
+def words(reports: Reports) -> list[tuple[str, str, bool]]:
+    return [(said.name, said.state, said.is_old) for said in reports.of(KeepalivedSaid)]
+
+
+async def heard(reports: Reports, *expected: tuple[str, str, bool]) -> None:
+    with suppress(TimeoutError):
+        await until(lambda: len(words(reports)) >= len(expected), timeout=10)
+    assert words(reports) == list(expected), reports.events
+
+
+def runs(reports: Reports) -> list[bool]:
+    return [found.running for found in reports.of(KeepalivedFound)]
+
+
+@on_a_loop
+async def test_a_keepalived_that_runs_is_found_and_heard(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = follow(fake, reports, memory)
+    fake.say(MASTER, 'GROUP "VG1" BACKUP 0', 'INSTANCE "VI_1" MASTER_RX_LOWER_PRI 150', 'INSTANCE "VI_1" DELETED 0')
+    await heard(
+        reports, ("VI_1", "MASTER", False), ("VG1", "BACKUP", False), ("VI_1", "MASTER", False), ("VI_1", "STOP", False)
+    )
+    assert reports.events[0] == KeepalivedFound(True, f"process {fake.processes[1].pid}")
+    assert reports.of(KeepalivedSaid)[1].kind == "GROUP"
+    assert not reports.of(Failed)
+    elector.close()
+
+
+@on_a_loop
+async def test_of_what_waited_only_the_last_line_of_each_subject_counts_and_is_old(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    fake.say(BACKUP, MASTER, 'INSTANCE "VI_2" MASTER 1', 'GROUP "VI_1" FAULT 0', 'INSTANCE "VI_2" BACKUP 1')
+    elector = follow(fake, reports, memory)
+    await heard(reports, ("VI_1", "MASTER", True), ("VI_1", "FAULT", True), ("VI_2", "BACKUP", True))
+    assert [said.kind for said in reports.of(KeepalivedSaid)] == ["INSTANCE", "GROUP", "INSTANCE"]
+    elector.close()
+
+
+@on_a_loop
+async def test_a_full_fifo_is_emptied_and_what_follows_is_heard(fake: Fake, reports: Reports, memory: Path) -> None:
+    count = fake.fill(BACKUP)
+    elector = follow(fake, reports, memory)
+    await heard(reports, ("VI_1", "BACKUP", True))
+    fake.say(MASTER)
+    await heard(reports, ("VI_1", "BACKUP", True), ("VI_1", "MASTER", False))
+    print(f"{count} lines waited")
+    elector.close()
+
+
+@on_a_loop
+async def test_a_fifo_that_appears_later_is_opened(fake: Fake, reports: Reports, memory: Path) -> None:
+    fake.paths.fifo.unlink()
+    elector = follow(fake, reports, memory)
+    failed = await reports.next(Failed)
+    assert failed.what == f"notify FIFO {fake.paths.fifo}"
+    assert failed.reason.startswith("no such file or directory\n  hint: systemd-tmpfiles --create")
+    fake.make_fifo()
+    fake.open_fifo()
+    await asyncio.sleep(0.05)
+    fake.say(MASTER)
+    await heard(reports, ("VI_1", "MASTER", False))
+    elector.close()
+
+
+@on_a_loop
+async def test_a_fifo_made_anew_is_opened_anew_and_nothing_is_forgotten(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    fake.say(BACKUP)
+    await heard(reports, ("VI_1", "BACKUP", False))
+    fake.make_fifo()
+    fake.say(MASTER)  # is still in the old one when the new one is seen
+    fake.open_fifo()
+    await heard(reports, ("VI_1", "BACKUP", False), ("VI_1", "MASTER", False))
+    await asyncio.sleep(PATIENCE)
+    fake.say(STOP)
+    await reports.next(KeepalivedSaid, 3)
+    assert runs(reports) == [True]
+    assert not reports.of(Failed)
+    elector.close()
+
+
+@on_a_loop
+async def test_a_fifo_that_goes_for_a_moment_is_no_failure_and_one_that_stays_away_is(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    for _ in range(5):
+        fake.paths.fifo.unlink()
+        await asyncio.sleep(0.02)
+        fake.make_fifo()
+        fake.open_fifo()
+        await asyncio.sleep(0.02)
+    assert not reports.of(Failed)
+    fake.paths.fifo.unlink()
+    fake.close_fifo()
+    assert "no such file" in (await reports.next(Failed)).reason
+    assert runs(reports) == [True]
+    elector.close()
+
+
+@on_a_loop
+async def test_the_end_of_the_fifo_is_nothing_while_the_process_lives(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    await reports.next(KeepalivedFound)
+    fake.close_fifo()
+    spent = time.process_time()
+    await asyncio.sleep(PATIENCE)
+    spent = time.process_time() - spent
+    print(f"{spent * 1000:.1f} ms of CPU in {PATIENCE} s without a writer")
+    assert spent < PATIENCE / 2, "it spins"
+    assert len(reports.events) == 1
+    fake.open_fifo()
+    fake.say(MASTER)
+    await heard(reports, ("VI_1", "MASTER", False))
+    elector.close()
+
+
+def _regular(path: Path) -> None:
+    path.write_text(f"{MASTER}\n")
+
+
+def _symlink(path: Path) -> None:
+    os.mkfifo(path.parent / "elsewhere")
+    path.symlink_to("elsewhere")
+
+
+def _nothing_to_open(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+NO_FIFOS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a regular file": (_regular, "not a FIFO\n  hint: rm "),
+    "a directory": (Path.mkdir, "not a FIFO\n  hint: rm "),
+    "a symlink": (_symlink, "too many levels of symbolic links\n  hint: no symbolic link is followed; rm "),
+    "a loop": (_nothing_to_open, "too many levels of symbolic links\n  hint: no symbolic link is followed; rm "),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FIFOS)
+@on_a_loop
+async def test_what_is_no_fifo_is_refused_until_there_is_one(
+    fake: Fake, reports: Reports, memory: Path, kind: str
+) -> None:
+    make, reason = NO_FIFOS[kind]
+    fake.paths.fifo.unlink()
+    make(fake.paths.fifo)
+    elector = follow(fake, reports, memory)
+    assert (await reports.next(Failed)).reason.startswith(reason)
+    fake.paths.fifo.rmdir() if fake.paths.fifo.is_dir() else fake.paths.fifo.unlink()
+    fake.make_fifo()
+    fake.open_fifo()
+    await asyncio.sleep(0.05)
+    fake.say(MASTER)
+    await heard(reports, ("VI_1", "MASTER", False))
+    assert len(reports.of(Failed)) == 1
+    elector.close()
+
+
+def test_a_fifo_that_only_root_may_read_is_named_with_a_hint(reports: Reports) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        fake = Fake(Path(directory))
+        fake.make_fifo()
+        fake.start()
+
+        def story() -> str:
+            async def play() -> str:
+                elector = follow(fake, reports, Path(directory) / "state" / "keepalived.json")
+                (await reports.next(KeepalivedFound),)
+                reason = (await reports.next(Failed)).reason
+                elector.close()
+                return f"{runs(reports)} {reason}"
+
+            return asyncio.run(play())
+
+        told = asyncio.run(as_user(story))
+        fake.kill()
+    assert told.startswith("[True] permission denied\n  hint: systemd-tmpfiles --create"), told
+
+
+@on_a_loop
+async def test_two_readers_would_share_the_lines_so_the_second_waits(
+    fake: Fake, reports: Reports, memory: Path, tmp_path: Path
+) -> None:
+    first = follow(fake, reports, memory)
+    others = Reports()
+    second = follow(fake, others, tmp_path / "other.json")
+    assert (await others.next(Failed)).reason.startswith("another process reads it\n  hint: ")
+    fake.say(MASTER)
+    await heard(reports, ("VI_1", "MASTER", False))
+    first.close()
+    fake.say(BACKUP)
+    await heard(others, ("VI_1", "BACKUP", True))
+    second.close()
+
+
+GARBAGE = {
+    "nothing": b"\n\n\n",
+    "binary": bytes(range(256)).replace(b"\n", b"") + b"\n",
+    "a line of 64 KB": b"x" * 65535 + b"\n",
+    "a line of 64 KB that ends well": b"x" * (65535 - len(MASTER)) + MASTER.encode() + b"\n",
+    "no state": b'INSTANCE "VI_1"  150\n',
+    "no name": b"INSTANCE VI_1 MASTER 150\n",
+    "no priority": b'INSTANCE "VI_1" MASTER\n',
+    "another state": b'INSTANCE "VI_1" INIT 150\n',
+    "another kind": b'VS "[192.0.2.1]:tcp:80" UP\n',
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+@on_a_loop
+async def test_garbage_is_passed_over(fake: Fake, reports: Reports, memory: Path, kind: str) -> None:
+    elector = follow(fake, reports, memory)
+    await reports.next(KeepalivedFound)
+    fake.write(GARBAGE[kind])
+    await asyncio.sleep(0.02)
+    fake.say(MASTER)
+    await heard(reports, ("VI_1", "MASTER", False))
+    elector.close()
+
+
+NAMES = ["a name", 'with "quotes"', '" MASTER 1', "back\\slash", "ünïcode", "x" * 3000]
+
+
+@on_a_loop
+async def test_names_are_whatever_stands_in_the_quotes(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = follow(fake, reports, memory, *NAMES)
+    fake.say(*(f'INSTANCE "{name}" BACKUP 150' for name in NAMES))
+    await heard(reports, *((name, "BACKUP", False) for name in NAMES))
+    elector.close()
+
+
+@on_a_loop
+async def test_half_a_line_waits_for_its_other_half(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = follow(fake, reports, memory)
+    await reports.next(KeepalivedFound)
+    for part in (b"INST", b'ANCE "VI_1" MAS', b"TER 15", b"0"):
+        fake.write(part)
+        await asyncio.sleep(0.02)
+    assert not words(reports)
+    fake.write(b"\n")
+    await heard(reports, ("VI_1", "MASTER", False))
+    elector.close()
+
+
+def _pid_file(text: str) -> Callable[[Path, int], object]:
+    return lambda path, dead: path.write_text(text.format(dead=dead, ourselves=os.getpid()))
+
+
+PID_FILES: dict[str, tuple[Callable[[Path, int], object], str]] = {
+    "none": (lambda path, dead: None, "{path} does not exist"),
+    "empty": (_pid_file(""), "{path} names no process"),
+    "words": (_pid_file("keepalived"), "{path} names no process"),
+    "binary": (lambda path, dead: path.write_bytes(b"\xff\xfe"), "{path} names no process"),
+    "huge": (_pid_file("9" * 50), "{path} names no process"),
+    "zero": (_pid_file("0"), "{path}: invalid argument"),
+    "negative": (_pid_file("-1"), "{path}: invalid argument"),
+    "stale": (_pid_file("{dead}"), "process {dead} of {path} has ended"),
+    "another program's": (_pid_file("{ourselves}"), "process {ourselves} of {path} is {name} now"),
+    "a directory": (lambda path, dead: path.mkdir(), "{path}: is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", PID_FILES)
+@on_a_loop
+async def test_a_pid_file_that_names_no_keepalived_means_that_it_does_not_run(
+    fake: Fake, reports: Reports, memory: Path, kind: str
+) -> None:
+    make, reason = PID_FILES[kind]
+    path = fake.paths.pid_files[1]
+    fake.kill()
+    path.unlink()
+    dead = fake.processes[1].pid
+    fake.start()
+    right, path = path.read_text(), path.rename(path.with_suffix(".kept")) and path
+    make(path, dead)
+    elector = follow(fake, reports, memory)
+    name = Path("/proc/self/comm").read_text().strip()
+    expected = reason.format(path=path, dead=dead, ourselves=os.getpid(), name=name)
+    assert reports.events[0] == KeepalivedFound(False, expected)
+    fake.say(MASTER)
+    await asyncio.sleep(PATIENCE)
+    assert len(reports.events) == 1, "words of nobody, and the same reason again, are not told"
+    path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+    path.write_text(right)
+    assert (await reports.next(KeepalivedFound, 2)).running
+    await asyncio.sleep(0.05)
+    assert not words(reports)
+    elector.close()
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["the main process", "the one for VRRP"])
+@on_a_loop
+async def test_an_end_is_told_at_once_and_after_the_last_words(
+    fake: Fake, reports: Reports, memory: Path, which: int
+) -> None:
+    elector = follow(fake, reports, memory)
+    await reports.next(KeepalivedFound)
+    pid = fake.processes[which].pid
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    while "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+        time.sleep(0.0005)
+    fake.say(STOP)  # so that the end is seen first
+    await reports.next(KeepalivedFound, 2)
+    print(f"told {(reports.times[-1] - began) * 1000:.2f} ms after the SIGKILL")
+    said, found = reports.events[-2:]
+    assert said == KeepalivedSaid("INSTANCE", "VI_1", "STOP")
+    assert found == KeepalivedFound(False, f"its process {pid} has ended")
+    fake.kill()
+    elector.close()
+
+
+@on_a_loop
+async def test_a_process_that_nobody_reaps_is_no_living_one(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = follow(fake, reports, memory)
+    await reports.next(KeepalivedFound)
+    fake.processes[1].kill()
+    await reports.next(KeepalivedFound, 2)
+    await asyncio.sleep(PATIENCE)
+    assert runs(reports) == [True, False]
+    elector.close()
+
+
+@on_a_loop
+async def test_one_that_returns_is_found_and_what_the_last_one_said_is_forgotten(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    fake.say(MASTER)
+    await reports.next(KeepalivedSaid)
+    fake.kill()
+    await reports.next(KeepalivedFound, 2)
+    fake.open_fifo()
+    fake.say(MASTER)
+    await asyncio.sleep(0.05)
+    fake.start()
+    found = await reports.next(KeepalivedFound, 3)
+    assert found == KeepalivedFound(True, f"process {fake.processes[1].pid}")
+    fake.say(BACKUP)
+    await heard(reports, ("VI_1", "MASTER", False), ("VI_1", "BACKUP", False))
+    elector.close()
+
+
+@on_a_loop
+async def test_a_keepalived_that_is_replaced_while_we_sleep_is_told_anew(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    await reports.next(KeepalivedFound)
+    fake.kill()
+    fake.start()  # and the loop has not run meanwhile
+    await reports.next(KeepalivedFound, 3)
+    assert runs(reports) == [True, False, True]
+    elector.close()
+
+
+@on_a_loop
+async def test_what_was_said_outlives_us_as_something_old(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = follow(fake, reports, memory)
+    fake.say(BACKUP, 'GROUP "VG1" FAULT 0', MASTER)
+    await reports.next(KeepalivedSaid, 3)
+    elector.close()
+    again = Reports()
+    elector = follow(fake, again, memory)
+    assert isinstance(again.events[-1], KeepalivedFound), "when it is found, what it said is known"
+    fake.say(BACKUP)
+    await heard(again, ("VG1", "FAULT", True), ("VI_1", "MASTER", True), ("VI_1", "BACKUP", False))
+    elector.close()
+
+
+@on_a_loop
+async def test_what_was_said_does_not_outlive_the_process_that_said_it(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    fake.say(MASTER)
+    await reports.next(KeepalivedSaid)
+    elector.close()
+    fake.kill()
+    fake.start()
+    again = Reports()
+    elector = follow(fake, again, memory)
+    await asyncio.sleep(PATIENCE)
+    assert again.events == [KeepalivedFound(True, f"process {fake.processes[1].pid}")]
+    elector.close()
+
+
+STATE_FILES = [
+    b"",
+    b"{",
+    b"\xff",
+    b"[]",
+    b"7",
+    b'{"process": ""}',
+    b'{"said": []}',
+    b'{"process": "", "said": [[1]]}',
+]
+
+
+@pytest.mark.parametrize("state", STATE_FILES)
+@on_a_loop
+async def test_a_state_file_that_makes_no_sense_is_a_failure_and_nothing_else(
+    fake: Fake, reports: Reports, memory: Path, state: bytes
+) -> None:
+    memory.parent.mkdir()
+    memory.write_bytes(state)
+    elector = follow(fake, reports, memory)
+    assert (await reports.next(Failed)).what == f"state file {memory}"
+    fake.say(MASTER)
+    await heard(reports, ("VI_1", "MASTER", False))
+    assert len(reports.of(Failed)) == 1
+    elector.close()
+
+
+def _no_directory(memory: Path) -> None:
+    memory.parent.write_text("")
+
+
+def _disk_full(memory: Path) -> None:
+    memory.parent.mkdir()
+    memory.with_suffix(".new").symlink_to("/dev/full")
+
+
+NO_MEMORY = {"not a directory": _no_directory, "no space left on device": _disk_full}
+
+
+@pytest.mark.parametrize("reason", NO_MEMORY)
+@on_a_loop
+async def test_a_state_that_cannot_be_written_is_a_failure_and_nothing_else(
+    fake: Fake, reports: Reports, memory: Path, reason: str
+) -> None:
+    NO_MEMORY[reason](memory)
+    elector = follow(fake, reports, memory)
+    fake.say(MASTER)
+    await heard(reports, ("VI_1", "MASTER", False))
+    assert any(reason in failed.reason.lower() for failed in reports.of(Failed))
+    elector.close()
+
+
+@on_a_loop
+async def test_hundreds_of_starts_and_deaths_leave_no_descriptor_open(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    elector = follow(fake, reports, memory)
+    while_following = descriptors()
+    for number in range(300):
+        elector.configure(None)
+        elector.configure(fake.paths, ("VI_1",))
+        if number % 10 == 0:
+            fake.kill()
+            fake.make_fifo()
+            fake.start()
+            await until(lambda: runs(reports)[-2:] == [False, True])
+    assert descriptors() <= while_following
+    elector.close()
+    assert descriptors() == before
+    print(f"{before} descriptors before and after, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss} KiB at most")
+
+
+def notify(state: str, **more: str) -> Record:
+    return {"cmd": "notify", "state": state, **more}
+
+
+REFUSALS: list[tuple[Record, str]] = [
+    ({"cmd": "notify"}, "a notify request without a state"),
+    (notify("INIT"), "a notify request without a state"),
+    ({"cmd": "notify", "state": ["MASTER"]}, "a notify request without a state"),
+    ({"cmd": "notify", "state": "MASTER", "kind": []}, "a notify request without a state"),
+    (notify("MASTER"), "2 instances follow keepalived, and none is named"),
+    (notify("MASTER", name="VI_9"), "no instance follows INSTANCE VI_9"),
+    (notify("MASTER", name="VG1"), "no instance follows INSTANCE VG1"),
+    (notify("MASTER", kind="GROUP", name="VI_1"), "no instance follows GROUP VI_1"),
+    (notify("MASTER", kind="COUSIN", name="VI_1"), "no instance follows COUSIN VI_1"),
+    ({"cmd": "notify", "state": "MASTER", "name": 7}, "no instance follows INSTANCE 7"),
+]
+
+
+@on_a_loop
+async def test_a_notify_that_cannot_be_meant_is_refused(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = Keepalived(reports, memory)
+    assert elector.notified(notify("MASTER"), os.getpid())["error"] == "no instance follows keepalived"
+    elector.configure(fake.paths, ("VI_1", "VI_2"), ("VG1",))
+    for request, error in REFUSALS:
+        answer = elector.notified(request, os.getpid())
+        assert (answer["error"], bool(answer["hint"])) == (error, True)
+    assert not words(reports)
+    elector.close()
+
+
+@on_a_loop
+async def test_a_notify_is_the_same_as_a_line(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = Keepalived(reports, memory)
+    elector.configure(fake.paths, ("VI_1",), ("VG1",))
+    pid = fake.processes[1].pid  # any that is no older than keepalived
+    assert elector.notified(notify("MASTER"), pid) == {"heard": "INSTANCE VI_1 MASTER"}
+    assert elector.notified(notify("FAULT", kind="GROUP", name="VG1"), pid) == {"heard": "GROUP VG1 FAULT"}
+    assert words(reports) == [("VI_1", "MASTER", False), ("VG1", "FAULT", False)]
+    elector.close()
+
+
+@on_a_loop
+async def test_of_two_notifies_at_once_the_one_that_began_last_counts(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    earlier, later = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    elector.notified(notify("BACKUP"), later.pid)
+    assert "heard" in elector.notified(notify("MASTER"), earlier.pid)
+    elector.notified(notify("FAULT"), later.pid)
+    assert words(reports) == [("VI_1", "BACKUP", False), ("VI_1", "FAULT", False)]
+    for process in (earlier, later):
+        process.kill()
+        process.wait()
+    elector.close()
+
+
+@on_a_loop
+async def test_a_notify_from_before_keepalived_began_is_no_news_of_it(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    late = subprocess.Popen(["sleep", "60"])
+    elector = follow(fake, reports, memory)
+    fake.kill()
+    await reports.next(KeepalivedFound, 2)
+    answer = elector.notified(notify("MASTER"), late.pid)
+    assert str(answer["error"]).startswith("keepalived does not run: ")
+    assert "heard" in elector.notified(notify("STOP"), late.pid), "it is stopped, and that is what is said"
+    await asyncio.sleep(0.02)  # the kernel counts in hundredths
+    fake.start()
+    elector.notified(notify("MASTER"), late.pid)
+    assert not words(reports)
+    late.kill()
+    late.wait()
+    elector.close()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b") R 1 1", b"a\nb"])
+@on_a_loop
+async def test_whoever_notifies_may_be_called_anything(
+    fake: Fake, reports: Reports, memory: Path, tmp_path: Path, name: bytes
+) -> None:
+    elector = follow(fake, reports, memory)
+    program = tmp_path / os.fsdecode(name)
+    shutil.copy(shutil.which("sleep") or "sleep", program)
+    process = subprocess.Popen([program, "60"])
+    elector.notified(notify("MASTER"), process.pid)
+    assert words(reports) == [("VI_1", "MASTER", False)]
+    process.kill()
+    process.wait()
+    elector.close()
