@@ -6,21 +6,26 @@ DEB_NEEDS := dh:debhelper
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/floatip_$(DEB_VERSION)_$(shell dpkg --print-architecture).deb
 DEB_SOURCES := src debian docs README.md LICENSE requirements-run.txt
+SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) debootstrap:debootstrap systemd-nspawn:systemd-container
 SCENE ?= check
 STORMS ?= 10000
 SEED ?=
+RUNS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check sim mutants bench deb lock clean lab-needs test-needs deb-needs
+.PHONY: help lab test test-systemd check sim mutants bench deb lock clean lab-needs test-needs systemd-needs deb-needs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: lab-needs .venv/ready ## the guide's failover test on real daemons; SCENE=all plays every scene, SCENE=crash one
 	$(PYTHON) -m floatip lab $(SCENE) $(LAB_OPTIONS)
 
-test: test-needs .venv/ready check ## everything that must hold: lint, types, unit tests, simulation, scenes on real daemons
+test: test-needs systemd-needs .venv/ready check ## everything that must hold: lint, types, unit tests, simulation, scenes on real daemons
 	$(PYTHON) -m pytest
+
+test-systemd: systemd-needs .venv/ready ## the guide and its faults on hosts with a real systemd, as root; RUNS=5 plays each five times
+	RUNS=$(RUNS) $(PYTHON) -m pytest tests/systemd
 
 check: .venv/ready ## ruff and mypy
 	.venv/bin/ruff check .
@@ -71,6 +76,9 @@ lab-needs:
 
 test-needs:
 	@tools/need $(TEST_NEEDS)
+
+systemd-needs:
+	@tools/need $(SYSTEMD_NEEDS)
 
 deb-needs:
 	@tools/need $(DEB_NEEDS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from floatip.core.bgp.rank import Rank
-from floatip.core.settings import Vrrp
+from floatip.core.settings import Static
 from tests.sim.world import PLACED, Fault, Machine, Outage, Power, World
 
 MOMENT = 0.02
@@ -18,6 +18,9 @@ PUT_BACK = 0.05
 UPDATES = 3
 RESTARTS = {"crash", "kill", "stop"}
 AWAY = RESTARTS | {"hang", "freeze", "cut", "sick", "hanging"}
+UNDECIDED = {"split", "loss"}
+"""While these last, more than one may be master at one rank, or none: then a dead one's route has nothing above it, and
+ends with the hold time."""
 
 
 @dataclass(slots=True)
@@ -51,12 +54,20 @@ class Judges:
                 spell = Spell(
                     f"{one.name} and {other.name} hear each other and both are master",
                     lambda one=one, other=other: self._both_masters(one, other),  # type: ignore[misc]
-                    world.advert_interval + MOMENT,
+                    self._argument,
                 )
                 self._spells.append(spell)
-        skew = max(256 - _priority(each) for each in nodes) / 256
-        self._spells.append(Spell("the master has stopped and nobody has followed", self._is_orphaned, skew + MOMENT))
+        self._watch_election()
         world.watchers.append(self._watch)
+
+    @property
+    def _argument(self) -> float:
+        """How long it may take two masters to find out that one of them is too many."""
+        return self.world.advert_interval + MOMENT
+
+    def _watch_election(self) -> None:
+        skew = max(256 - _priority(each) for each in self.world.nodes.values()) / 256
+        self._spells.append(Spell("the master has stopped and nobody has followed", self._is_orphaned, skew + MOMENT))
 
     def _never_for(self, limit: float, what: str, condition: Callable[[Machine], bool], node: Machine) -> None:
         self._spells.append(Spell(what, lambda: condition(node), limit))
@@ -75,8 +86,7 @@ class Judges:
     def _both_masters(self, one: Machine, other: Machine) -> bool:
         if one.role != "master" or other.role != "master":
             return False
-        world = self.world
-        connected = not (one.cut or other.cut or world.loss or frozenset((one.name, other.name)) in world.split)
+        connected = hear_each_other(self.world, one, other)
         return connected and one.power is Power.RUNNING and other.power is Power.RUNNING
 
     def _is_orphaned(self) -> bool:
@@ -107,14 +117,11 @@ class Judges:
         world = self.world
         wake = world.grace + world.slowest_takeover
         in_play = [each for each in world.faults if each.at <= outage.until and each.until + wake >= outage.at]
-        kinds = {each.kind for each in in_play}
         hold_time = world.hold_time + MOMENT
         bound = MOMENT
         for fault in in_play:
             match fault.kind:
-                # Nodes that do not hear each other may be master at one rank: then a dead one's route has nothing
-                # above it, and ends with the hold time.
-                case "crash" | "freeze" | "cut" if kinds & {"split", "loss"} or self._is_miscounted(fault):
+                case "crash" | "freeze" | "cut" if self._is_undecided(fault, in_play) or self._is_miscounted(fault):
                     bound += hold_time
                 case "crash" | "freeze" | "cut":
                     bound += world.slowest_takeover + 0.1
@@ -125,10 +132,16 @@ class Judges:
                     bound += self._verdict
                 case "hanging":
                     bound += 2 * self._verdict
+                # The nodes may not have dialled yet the one that came back just before this one went.
+                case "rs-down" if any(each.kind == "rs-down" and each.until <= fault.at for each in in_play):
+                    bound += world.grace
                 # The fabric still hears a route server that no node reaches, whose stale routes may be the best.
                 case "rs-cut" if len(in_play) > 1:
                     bound += hold_time
         return bound
+
+    def _is_undecided(self, fault: Fault, in_play: list[Fault]) -> bool:
+        return any(each.kind in UNDECIDED for each in in_play)
 
     def _is_miscounted(self, fault: Fault) -> bool:
         """Whether the nodes may disagree over how many masterships came in a row: who was away knows of fewer, or of
@@ -155,21 +168,37 @@ class Judges:
         """All is mended and time has passed."""
         world = self.world
         masters = world.masters
-        highest = max(map(_priority, world.nodes.values()))
-        successors = [each.name for each in world.nodes.values() if _priority(each) == highest]
-        if not preempt and incumbent:
-            successors = [incumbent]
-        if len(masters) != 1 or (masters[0] not in successors and (preempt or incumbent)):
+        successors = self._successors(incumbent, preempt=preempt)
+        if len(masters) != 1 or masters[0] not in successors:
             self.violations.append(f"at the end the masters are {masters}, not one of {successors}")
         if len(world.pointers()) != 1 or not world.serving:
             self.violations.append(f"at the end the route servers point at {sorted(world.pointers())}")
+        preferred = [each for each in masters if is_preferred(world.nodes[each])]
+        if preferred and world.pointers() != set(preferred):
+            self.violations.append(f"at the end {preferred[0]} is preferred, and not where all route servers point")
         for each in world.nodes.values():
             if PLACED not in each.kernel:
                 self.violations.append(f"at the end {each.name} does not hold the address")
 
+    def _successors(self, incumbent: str, *, preempt: bool) -> list[str]:
+        nodes = self.world.nodes
+        if not preempt:
+            return [incumbent] if incumbent else list(nodes)
+        highest = max(map(_priority, nodes.values()))
+        return [name for name, each in nodes.items() if _priority(each) == highest]
+
 
 def _announces_without_address(node: Machine) -> bool:
-    return bool(node.told) and PLACED not in node.kernel and node.power is Power.RUNNING
+    return bool(node.told) and not node.has_address and node.power is Power.RUNNING
+
+
+def is_preferred(node: Machine) -> bool:
+    """It announces as a master does."""
+    return node.power is Power.RUNNING and node.rank > Rank.STANDBY
+
+
+def hear_each_other(world: World, one: Machine, other: Machine) -> bool:
+    return not (one.cut or other.cut or world.loss or frozenset((one.name, other.name)) in world.split)
 
 
 def _announces_though_sick(node: Machine) -> bool:
@@ -178,5 +207,5 @@ def _announces_though_sick(node: Machine) -> bool:
 
 def _priority(node: Machine) -> int:
     election = node.config.instances[0].election
-    assert isinstance(election, Vrrp)
+    assert not isinstance(election, Static)
     return election.priority

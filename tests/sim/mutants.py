@@ -30,6 +30,8 @@ class Mutant:
 
 ROUTER, SESSION, DECISION = "core/vrrp/router.py", "core/bgp/session.py", "core/decision.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
+FOLLOWER = "core/vrrp/follower.py"
+STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (
     Mutant(
         "a backup ignores adverts",
@@ -72,6 +74,43 @@ MUTANTS = (
     Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),
     Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
     Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),
+    Mutant("what a dead keepalived said lives on", FOLLOWER, 'self.word, self._claims = "", False', "pass"),
+    Mutant("a dead keepalived is as good as one that runs", FOLLOWER, "if self._lost:", "if False:"),
+    Mutant("old words are believed", FOLLOWER, 'if is_old and (state == "MASTER")', 'if False and (state == "MASTER")'),
+    Mutant("FAULT is ignored", FOLLOWER, 'Role.FAULT if self.word == "FAULT" else Role.BACKUP', "Role.BACKUP"),
+    Mutant("FAULT is believed for ever", FOLLOWER, 'case "BACKUP" | "FAULT", True if', 'case "BACKUP", True if'),
+    Mutant("no patience with an address", FOLLOWER, "False if now < self._differ_since + PATIENCE:", "False if False:"),
+    Mutant(
+        "MASTER is believed without the address",
+        FOLLOWER,
+        'return False, "keepalived says MASTER, but',
+        'return True, "keepalived says MASTER, but',
+    ),
+    Mutant(
+        "BACKUP is believed whatever the kernel has",
+        FOLLOWER,
+        "True if now >= self._differ_since",
+        "True if now >= math.inf",
+    ),
+    Mutant("no contest", FOLLOWER, "if self._contested(now):", "if False:"),
+    Mutant("two rivals are none", FOLLOWER, "if was_silent or self._rival", "if source != self.master or self._rival"),
+    Mutant("one advert is a contest", FOLLOWER, "<= CONTESTED_AFTER * self._interval", "< 0"),
+    Mutant("a contest never ends", FOLLOWER, "quiet_at = self._heard_at + ", "quiet_at = math.inf + "),
+    Mutant("an address is enough to be master at once", FOLLOWER, 'if claims and self.word != "MASTER":', "if False:"),
+    Mutant("no listening after being cut off", FOLLOWER, "if self._barred and not barred:", "if False:"),
+    Mutant(
+        "whoever listens does not hear",
+        FOLLOWER,
+        "if now < self._listen_until:\n            self._l",
+        "if False:\n            self._l",
+    ),
+    Mutant("a cut-off follower stays master", FOLLOWER, "if self._barred:", "if False:"),
+    Mutant(
+        "masters that were heard are not counted",
+        FOLLOWER,
+        "if (was_silent or source != self.master) and",
+        "if False and",
+    ),
 )
 
 
@@ -99,7 +138,7 @@ def hunt(mutant: Mutant | None, storms: int) -> str:
         if mutant is not None:
             plant(mutant, package)
         path = f"pythonpath={directory} ."  # rather than the one in pyproject.toml
-        stories = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", path, "tests/sim/test_stories.py")
+        stories = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", path, *STORIES)
         if found := _complaint(directory, *stories, mark="FAILED "):
             return found.partition("::")[2].partition(" ")[0]
         return _complaint(directory, "-m", "tests.sim.storm", "--storms", str(storms), mark="SEED=")

@@ -3,6 +3,7 @@
     python -m tests.sim.storm --storms 10000 --jobs 2
     SEED=42 python -m tests.sim.storm          # one storm again, with its score
 
+Every third is a storm among nodes that follow a keepalived, with two faults more and those of keepalived among them.
 Each seed also switches some kinds of fault off and weighs the rest wildly, so that rare mixtures happen.
 """
 
@@ -21,19 +22,25 @@ from multiprocessing import Pool
 from random import Random
 
 from floatip.core.bgp.rank import Rank
+from tests.sim.beside import Beside
 from tests.sim.judges import Judges
+from tests.sim.judges_beside import JudgesBeside
 from tests.sim.world import GENERIC, LINODE, Fault, World
 
-FAULTS = 4
+FAULTS, FAULTS_BESIDE = 4, 6
 FAULTS_UNTIL = 40.0
 MENDED_AT = 45.0
 GRACE = 6.0
 """A TCP retransmission, a dial that times out and the pause before the next."""
-LASTS = (1.0, 15.0)
+LASTS, BRIEFLY = (1.0, 15.0), (0.0, 0.5)
 QUIET = 5.0
 
 NODE_KINDS = ("crash", "kill", "freeze", "hang", "sick", "hanging", "cut", "stop", "delete")
 KINDS = (*NODE_KINDS, "split", "loss", "rs-down", "rs-cut")
+KEEPALIVED_KINDS = ("kp-stop", "kp-kill", "kp-hang", "kp-fault", "kp-fifo", "kp-strip", "kp-add", "helper")
+ALL_KINDS = (*KINDS, *KEEPALIVED_KINDS)
+OFTEN_BRIEF = {"kill", "kp-kill", "kp-fifo", "kp-strip"}
+"""Beside keepalived: systemd starts what was killed, and others than keepalived mend its address."""
 
 
 @dataclass(slots=True)
@@ -52,7 +59,8 @@ class Storm:
         self.preempt = random.random() < 0.5
         fall = random.choice((1, 1, 2, 3))
         self.server_hold_time = random.choice((9, 9, 9, 9, 9, 9, 30, 90))
-        self.world = World(
+        make = partial(Beside, fifo_size=random.choice((0, 1, 1000))) if seed % 3 == 2 else World
+        self.world = make(
             seed,
             route_servers=random.choice((1, 2, 2, 3, 4)),
             priorities=[random.randrange(1, 255) for _ in range(random.choice((2, 2, 3)))],
@@ -66,18 +74,21 @@ class Storm:
             rise=random.choice((1, 2)),
             grace=GRACE,
         )
-        self.judges = Judges(self.world, fall=fall)
-        self.weights = [random.random() ** 2 if random.random() < 0.7 else 0.0 for _ in KINDS]
+        world = self.world
+        self.judges = JudgesBeside(world, fall=fall) if isinstance(world, Beside) else Judges(world, fall=fall)
+        self.kinds = ALL_KINDS if isinstance(self.world, Beside) else KINDS
+        self.weights = [random.random() ** 2 if random.random() < 0.7 else 0.0 for _ in self.kinds]
         if not any(self.weights):
-            self.weights = [1.0] * len(KINDS)
+            self.weights = [1.0] * len(self.kinds)
         self._mends: list[tuple[float, int, Callable[[], None]]] = []
         self._struck: set[str] = set()
 
     def play(self) -> None:
         world, random = self.world, self.random
-        for at in sorted(random.uniform(1.0, FAULTS_UNTIL) for _ in range(FAULTS)):
+        faults = FAULTS_BESIDE if isinstance(world, Beside) else FAULTS
+        for at in sorted(random.uniform(1.0, FAULTS_UNTIL) for _ in range(faults)):
             self._pass(at)
-            self._strike(random.choices(KINDS, self.weights)[0])
+            self._strike(random.choices(self.kinds, self.weights)[0])
         self._pass(MENDED_AT)
         while self._mends:
             heappop(self._mends)[2]()
@@ -101,6 +112,10 @@ class Storm:
             free = sorted(set(world.nodes) - self._struck)
             if free:
                 self._strike_node(kind, random.choice(free))
+        elif isinstance(world, Beside) and kind in KEEPALIVED_KINDS:
+            free = sorted(each for each in world.nodes if _keepalived_of(each) not in self._struck)
+            if free:
+                self._strike_keepalived(world, kind, random.choice(free))
         elif kind == "split" and not world.split:
             one, other = random.sample(sorted(world.nodes), 2)
             world.part(one, other)
@@ -130,17 +145,39 @@ class Storm:
         }
         strike, mend = pairs[kind]
         strike(name)
-        self._later(partial(mend, name), name, at_least=2.0 if kind == "stop" else 0.0)
+        self._later(partial(mend, name), name, kind)
 
-    def _later(self, mend: Callable[[], None], name: str = "", at_least: float = 0.0) -> None:
+    def _strike_keepalived(self, world: Beside, kind: str, name: str) -> None:
+        pairs: dict[str, tuple[Callable[[str], None], Callable[[str], None]]] = {
+            "kp-stop": (world.stop_keepalived, world.start_keepalived),
+            "kp-kill": (world.kill_keepalived, world.start_keepalived),
+            "kp-hang": (world.hang_keepalived, world.wake_keepalived),
+            "kp-fault": (world.fail_check, world.pass_check),
+            "kp-fifo": (world.lose_fifo, world.find_fifo),
+            "kp-strip": (world.strip, world.dress),
+            "kp-add": (world.add_by_hand, world.dress),
+            "helper": (world.help, world.unhelp),
+        }
+        strike, mend = pairs[kind]
+        strike(name)
+        self._later(partial(mend, name), _keepalived_of(name), kind)
+
+    def _later(self, mend: Callable[[], None], name: str = "", kind: str = "") -> None:
         self._struck.add(name)
 
         def mended() -> None:
             self._struck.discard(name)
             mend()
 
-        at = self.world.now + max(at_least, self.random.uniform(*LASTS))
+        is_brief = isinstance(self.world, Beside) and kind in OFTEN_BRIEF and self.random.random() < 0.5
+        lasts = self.random.uniform(*(BRIEFLY if is_brief else LASTS))
+        at = self.world.now + max(2.0 if kind in ("stop", "kp-stop") else 0.0, lasts)
         heappush(self._mends, (at, len(self._mends) + int(at * 1e6), mended))
+
+
+def _keepalived_of(name: str) -> str:
+    """It may have a fault of its own beside that of its node."""
+    return f"keepalived {name}"
 
 
 def play(seed: int) -> Report:
@@ -197,7 +234,7 @@ def run(seeds: range, jobs: int) -> int:
                 failed.append(report)
     wall = time.monotonic() - began
     print(f"{len(seeds)} storms, {seconds:.0f} virtual seconds, {wall:.1f} s, {jobs} jobs")
-    _print_outages(outages, Counter({kind: sum(n for (k, _), n in coverage.items() if k == kind) for kind in KINDS}))
+    _print_outages(outages, coverage)
     _print_coverage(coverage)
     for report in sorted(failed, key=lambda each: each.seed)[:20]:
         print(f"SEED={report.seed}: {report.violations[0].strip()}")
@@ -206,9 +243,12 @@ def run(seeds: range, jobs: int) -> int:
     return bool(failed)
 
 
-def _print_outages(outages: dict[str, list[float]], faults: Counter[str]) -> None:
+def _print_outages(outages: dict[str, list[float]], coverage: Counter[tuple[str, Rank]]) -> None:
+    faults: Counter[str] = Counter()
+    for (kind, _), number in coverage.items():
+        faults[kind] += number
     print("\noutage, s        faults  with outage    p50    p90    p99    max")
-    for kind in ("start", *KINDS):
+    for kind in ("start", *ALL_KINDS):
         spent = sorted(outages.get(kind, []))
         figures = (
             [spent[min(len(spent) - 1, int(len(spent) * share))] for share in (0.5, 0.9, 0.99, 1)] if spent else []
@@ -218,7 +258,7 @@ def _print_outages(outages: dict[str, list[float]], faults: Counter[str]) -> Non
 
 def _print_coverage(coverage: Counter[tuple[str, Rank]]) -> None:
     print("\nrank at the node " + " ".join(f"{rank.label:>14}" for rank in Rank))
-    for kind in NODE_KINDS:
+    for kind in (*NODE_KINDS, *KEEPALIVED_KINDS):
         print(f"{kind:<16} " + " ".join(f"{coverage[kind, rank]:>14}" for rank in Rank))
     print()
 

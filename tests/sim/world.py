@@ -148,9 +148,14 @@ class Machine:
     able_since: float = inf
 
     @property
+    def has_address(self) -> bool:
+        """On whichever interface: the kernel answers for it."""
+        return PLACED in self.kernel or any(each.address.ip == FLOATING for each in self.kernel)
+
+    @property
     def serves(self) -> bool:
         alive = self.power in (Power.RUNNING, Power.HUNG, Power.DEAD)
-        return alive and not self.cut and self.service == "ok" and PLACED in self.kernel
+        return alive and not self.cut and self.service == "ok" and self.has_address
 
     @property
     def rank(self) -> Rank:
@@ -243,22 +248,23 @@ class World:
         self._server_by_address = {each.address: each for each in self.servers}
         self.nodes: dict[str, Machine] = {}
         for name, source, priority in zip(names, sources, priorities, strict=True):
+            vrrp = settings.Vrrp(
+                INTERFACE,
+                51,
+                priority,
+                source,
+                tuple(each for each in sources if each != source),
+                version=2 if advert_interval >= 1 else 3,
+                advert_interval=advert_interval,
+                preempt=preempt,
+            )
             config = settings.Settings(
                 checks=(settings.Check(CHECK, fall=fall, rise=rise),),
                 instances=(
                     settings.Instance(
                         INSTANCE,
                         (IPv4Interface(FLOATING),),
-                        settings.Vrrp(
-                            INTERFACE,
-                            51,
-                            priority,
-                            source,
-                            tuple(each for each in sources if each != source),
-                            version=2 if advert_interval >= 1 else 3,
-                            advert_interval=advert_interval,
-                            preempt=preempt,
-                        ),
+                        self._election(name, vrrp),
                         checks=(CHECK,),
                         last_resort=last_resort,
                     ),
@@ -278,6 +284,10 @@ class World:
         )
         for each in self.nodes.values():
             self._boot(each)
+
+    def _election(self, name: str, vrrp: settings.Vrrp) -> settings.Vrrp | settings.Keepalived:
+        """Who elects for a node: by itself with these figures, or another with them."""
+        return vrrp
 
     # Time
 
@@ -517,8 +527,12 @@ class World:
         node.node = Node(replace(node.config, seed=self.random.getrandbits(32)), self.now)
         self._handle(node, Held(frozenset(node.kernel)))
         self._handle(node, LinkChanged(INTERFACE, True, "has its address"))
+        self._introduce(node)
         self._handle(node, Started())
         self._changed()
+
+    def _introduce(self, node: Machine) -> None:
+        """What else its host knows before it starts."""
 
     def _forget_process(self, node: Machine) -> None:
         node.incarnation += 1
@@ -609,12 +623,14 @@ class World:
                 self._forget_process(node)
 
     def _hold(self, node: Machine, incarnation: int, wanted: set[Placed]) -> None:
-        if node.incarnation == incarnation and node.kernel != wanted:
-            node.kernel = wanted
+        held = {each for each in node.kernel if each.interface == PLACED.interface}
+        if node.incarnation == incarnation and held != wanted:
+            node.kernel = node.kernel - held | wanted
             self._kernel_reports(node)
 
     def _kernel_reports(self, node: Machine) -> None:
-        self.note(node.name, "kernel has" if node.kernel else "kernel has not", str(FLOATING))
+        where = ", ".join(sorted(f"{each.address} on {each.interface}" for each in node.kernel))
+        self.note(node.name, "kernel has" if where else "kernel has not", where or str(FLOATING))
         self._changed()
         self.at(self.now + 0.0002, self._deliver_to, node, node.incarnation, Held(frozenset(node.kernel)))
 
