@@ -162,6 +162,25 @@ def test_a_single_advert_makes_one_that_listens_listen_anew() -> None:
     assert it.role is Role.MASTER
 
 
+def test_a_mastership_that_our_predecessor_heard_of_goes_on() -> None:
+    host = Host(FOLLOWING, start=False, kernel_answers=False)
+    host.tell(Held(BOTH), replace(says("MASTER", is_old=True), at=-100.0), RUNS, Started())
+    assert (host.role, host.rank) == (Role.MASTER, Rank.ACTIVE)
+    young = Host(FOLLOWING, start=False, kernel_answers=False)
+    young.tell(Held(BOTH), replace(says("MASTER", is_old=True), at=-1.0), RUNS, Started())
+    assert young.rank is Rank.TAKEOVER
+    young.run(19.5)
+    assert young.rank is Rank.ACTIVE
+
+
+def test_a_mastership_that_went_to_another_and_came_back_is_a_new_one() -> None:
+    host = Host(FOLLOWING, start=False, kernel_answers=False)
+    host.tell(Held(BOTH), replace(says("MASTER", is_old=True), at=-100.0), RUNS, Started())
+    host.tell(says("BACKUP"))
+    host.tell(says("MASTER"))
+    assert host.rank is Rank.TAKEOVER
+
+
 def test_a_lost_line_is_made_good_by_the_kernel() -> None:
     it = follower()
     it.said("BACKUP", False, 1)

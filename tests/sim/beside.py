@@ -59,7 +59,7 @@ class Keepalived:
     """The last line found nobody that reads, and no place to wait."""
     watched: int = 0
     """The process that floatip has a pidfd of."""
-    memory: tuple[int, Word] = (0, "STOP")
+    memory: tuple[int, Word, float] = (0, "STOP", 0.0)
     """What floatip heard last, and of which process."""
 
     @property
@@ -323,9 +323,9 @@ class Beside(World):
         keepalived = self.keepaliveds[node.name]
         if keepalived.is_alive and not keepalived.watched:
             keepalived.watched = keepalived.process
-            process, word = keepalived.memory
+            process, word, at = keepalived.memory
             if process == keepalived.process:
-                self._hear_word(node, word, is_old=True)
+                self._hear_word(node, word, is_old=True, at=at)
             self._deliver(node, KeepalivedFound(True, f"process {keepalived.process}"))
 
     def _notice(self, node: Machine) -> None:
@@ -349,8 +349,8 @@ class Beside(World):
         for word in lines[-1:] if is_old else lines:
             self._hear_word(node, word, is_old)
 
-    def _hear_word(self, node: Machine, word: Word, is_old: bool) -> None:
+    def _hear_word(self, node: Machine, word: Word, is_old: bool, at: float | None = None) -> None:
         keepalived = self.keepaliveds[node.name]
         if keepalived.watched:
-            keepalived.memory = keepalived.watched, word
-            self._deliver(node, KeepalivedSaid("INSTANCE", INSTANCE, word, is_old))
+            keepalived.memory = keepalived.watched, word, self.now if at is None else at
+            self._deliver(node, KeepalivedSaid("INSTANCE", INSTANCE, word, is_old, at))

@@ -99,6 +99,8 @@ class KeepalivedSaid:
     state: Literal["MASTER", "BACKUP", "FAULT", "STOP"]
     is_old: bool = False
     """It had been waiting for a reader: true when it was written, and perhaps no more."""
+    at: float | None = None
+    """When a predecessor of this daemon heard it from the same process (monotonic seconds)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,7 +295,7 @@ class Node:
         if subject in self.keepalived_said or len(self.keepalived_said) < SUBJECTS_KEPT:
             self.keepalived_said[subject] = event.state
         meant = [follower for follower in self.followers if subject in follower.subjects]
-        effects = [effect for follower in meant for effect in follower.said(event.state, event.is_old, now)]
+        effects = [effect for follower in meant for effect in follower.said(event.state, event.is_old, now, event.at)]
         return self._reviewed(effects, now) if effects else []
 
     def _introduce(self, instance: Instance, now: float) -> None:

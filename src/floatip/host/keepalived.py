@@ -18,7 +18,7 @@ import re
 import select
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from floatip.core.events import Event, Failed, KeepalivedFound, KeepalivedSaid
@@ -237,9 +237,10 @@ class Keepalived:
             return
         for one in said:
             self._said.pop((one.kind, one.name), None)  # a group and its members: the order counts
-            self._said[one.kind, one.name] = one
+            self._said[one.kind, one.name] = replace(one, at=self._loop.time())
             self._report(one)
-        state = {"process": self._process, "said": [[one.kind, one.name, one.state] for one in self._said.values()]}
+        said_by = [[one.kind, one.name, one.state, one.at] for one in self._said.values()]
+        state = {"process": self._process, "said": said_by}
         try:
             self._memory.parent.mkdir(parents=True, exist_ok=True)
             new = self._memory.with_suffix(".new")
@@ -251,7 +252,7 @@ class Keepalived:
     def _recall(self) -> None:
         try:
             state = json.loads(self._memory.read_bytes())
-            said = [KeepalivedSaid(kind, name, word, is_old=True) for kind, name, word in state["said"]]
+            said = [KeepalivedSaid(kind, name, word, True, float(at)) for kind, name, word, at in state["said"]]
             is_of_this_one = state["process"] == self._process
         except FileNotFoundError:
             return

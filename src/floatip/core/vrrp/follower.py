@@ -62,6 +62,8 @@ class Follower:
         self._interval = config.advert_interval
         self._listen_until = -math.inf
         self._barred = ""
+        self._began_at: float | None = None
+        """Since when what we are about to learn has been so."""
         self._stopped = ""
 
     @property
@@ -84,18 +86,19 @@ class Follower:
         self._met = True
         self.runs, self._lost = runs, "" if runs else f"keepalived does not run: {reason}"
         if not runs:
-            self.word, self._claims = "", False
+            self.word, self._claims, self._began_at = "", False, None
         self._differ_since = now
         return self._conclude(now)
 
-    def said(self, state: str, is_old: bool, now: float) -> list[Effect]:
+    def said(self, state: str, is_old: bool, now: float, at: float | None = None) -> list[Effect]:
+        """`at`: when a predecessor of this daemon heard it; a mastership that goes on began then."""
         if is_old and (state == "MASTER") is not self._has_addresses:
             return []  # it was true once
         if state != self.word:
             self._differ_since = now
         if state == "MASTER":
             self._listen_until = -math.inf
-        self.word = state
+        self.word, self._began_at = state, at
         return self._conclude(now)
 
     def sees(self, has_addresses: bool, now: float) -> list[Effect]:
@@ -140,13 +143,16 @@ class Follower:
 
     def _conclude(self, now: float) -> list[Effect]:
         role, reason = self._judge(now)
+        began_at = now if self._began_at is None else min(self._began_at, now)
+        if self.runs:
+            self._began_at = None
         if (role, reason) == (self.role, self.reason):
             return []
         if role is not self.role:
             self.since = now
             if role is Role.MASTER:
                 self.master = None
-                self._record_reign(now)
+                self._record_reign(began_at)
             elif self.role is Role.MASTER and self.master:
                 self._record_reign(min(self._rival_since, now))
         self.role, self.reason = role, reason
