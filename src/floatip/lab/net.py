@@ -327,6 +327,9 @@ def _write_sysctls(*, router: bool) -> None:
         values["ipv4/conf/all/proxy_arp"] = 1
     else:
         values["ipv4/conf/all/arp_ignore"] = 1  # as `floatip check` advises
+        # A connection that the move tears must be reset, to be told apart from a loss. A node that remembers one of a
+        # minute ago from the same port answers with an acknowledgement instead, and it times out.
+        values["ipv4/tcp_max_tw_buckets"] = 0
     for name, value in values.items():
         _write_sysctl(name, value)
 

@@ -1,0 +1,175 @@
+"""The faults of the table, done to the master; what was lost then, and who answered."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from floatip.lab.findings import KINDS
+from tests.systemd import guide
+from tests.systemd.machines import Machine
+from tests.systemd.pair import Observation, Pair
+from tests.systemd.stacks import KEEPALIVED_PIDS, Stack, claiming, install_package, next_package
+
+FLOATIP_TOML = "/etc/floatip/floatip.toml"
+MASTER_DOWN = 3.8
+"""Seconds; for as long a daemon that has just started may listen for another master."""
+GIVEN_UP_AFTER = 20.0
+"""Seconds after which nothing mends it any more."""
+CALM = 0.6
+"""Seconds without a loss that end the waiting."""
+
+Act = Callable[[Pair, Stack, Machine], None]
+
+
+def _nothing(pair: Pair) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    name: str
+    act: Act
+    moves: bool
+    """Whether the other node must have the traffic in the end."""
+    within: float
+    """Seconds after the command's end after which one node alone answers."""
+    lost_at_most: float = 0.0
+    """Seconds; beside floatip."""
+    prepare: Callable[[Pair], None] = _nothing
+    only_beside: bool = False
+    """Whether the guide's stack has no such thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    fault: Fault
+    master: str
+    other: str
+    fault_at: float
+    ended_at: float
+    """When the command that is the fault had ended."""
+    claiming: tuple[str, ...]
+    """The nodes that are announced as master in the end."""
+    observation: Observation
+
+    @property
+    def cost(self) -> str:
+        """For people."""
+        windows = [window for kind, _ in KINDS for window in self.observation.seen.windows(kind)]
+        lost = f"{self.longest * 1000:.0f} ms lost" if windows else "0 lost"
+        if any(window.next_good_at is None for window in windows):
+            lost = f"down for good (over {GIVEN_UP_AFTER:g} s)"
+        return f"{lost}, two masters" if len(self.claiming) > 1 else lost
+
+    @property
+    def longest(self) -> float:
+        """Seconds."""
+        windows = [window for kind, _ in KINDS for window in self.observation.seen.windows(kind)]
+        return max((window.ms / 1000 for window in windows), default=0.0)
+
+    @property
+    def last_answer(self) -> dict[str, float]:
+        """By node, in seconds after the fault."""
+        answers = [probe for probe in self.observation.seen.probes if probe.ok and probe.who]
+        return {probe.who: probe.at - self.fault_at for probe in answers if probe.who}
+
+    @property
+    def who(self) -> str:
+        """For people: who answers in the end, and since when nobody else."""
+        ends = max(self.last_answer, key=lambda node: self.last_answer[node], default="nobody")
+        rest = [at for node, at in self.last_answer.items() if node != ends and at > 0]
+        which = {self.master: "the same node", self.other: "the other node"}.get(ends, ends)
+        return f"{which}, alone after {max(rest, default=0.0):.2f} s"
+
+    def report(self) -> str:
+        seen = self.observation.seen
+        lost = ", ".join(f"{seen.lost(kind)} of {seen.sent(kind)} {plural}" for kind, plural in KINDS)
+        torn = len(self.observation.torn)
+        lines = [f"{self.fault.name}: {self.cost} ({lost}; {torn} torn by the move); answered by {self.who}"]
+        moves = [f"{move.at - self.fault_at:.3f}" for move in self.observation.moves if move.at > self.fault_at]
+        lines += [f"  the fabric moved at {', '.join(moves)}"] if moves else []
+        bad = [probe for probe in seen.probes if not probe.ok][:20]
+        lines += [f"  {probe.kind} lost at {probe.at - self.fault_at:.3f}: {probe.error}" for probe in bad]
+        return "\n".join(lines)
+
+
+def play(pair: Pair, stack: Stack, fault: Fault, master: Machine) -> Outcome:
+    with pair.observed() as observation:
+        time.sleep(0.3)
+        at = time.monotonic()
+        fault.act(pair, stack, master)
+        ended_at = time.monotonic()
+        while time.monotonic() < ended_at + GIVEN_UP_AFTER:
+            if time.monotonic() > ended_at + fault.within + 1 and observation.latest_answers(CALM):
+                break
+            time.sleep(0.1)
+        claims = tuple(node.name for node in claiming(pair, stack))
+    return Outcome(fault, master.name, pair.other(master).name, at, ended_at, claims, observation)
+
+
+def _shell(command: str) -> Act:
+    def act(pair: Pair, stack: Stack, master: Machine) -> None:
+        master.run(command.format(announcer=stack.announcer))
+
+    return act
+
+
+def _keepalived_checks_haproxy(pair: Pair) -> None:
+    for node in pair.nodes:
+        node.write("/etc/keepalived/failover.sh", guide.FAILOVER_WITH_HAPROXY, 0o755)
+
+
+def _floatip_checks_haproxy(pair: Pair) -> None:
+    for node in pair.nodes:
+        node.write("/etc/keepalived/failover.sh", guide.FAILOVER, 0o755)
+        adopted = node.run(f"cat {FLOATIP_TOML}")
+        if "[[check]]" not in adopted:
+            check = '[[check]]\nname = "haproxy"\nprocess = "haproxy"\n\n[[instance]]\nchecks = ["haproxy"]\n'
+            node.write(FLOATIP_TOML, adopted.replace("[[instance]]\n", check))
+
+
+def _both_packages(pair: Pair) -> None:
+    next_package(pair.directory)
+    install_package(pair)
+
+
+def _upgrade(pair: Pair, stack: Stack, master: Machine) -> None:
+    master.install(next_package(pair.directory))
+
+
+FAULTS = (
+    Fault("trigger file", _shell(f"touch {guide.TRIGGER}"), moves=True, within=3.5),
+    Fault("systemctl stop keepalived", _shell("systemctl stop keepalived"), moves=True, within=2.0),
+    Fault("systemctl restart keepalived", _shell("systemctl restart keepalived"), moves=True, within=3.0),
+    Fault("SIGKILL: keepalived, parent", _shell("kill -KILL $(cat /run/keepalived.pid)"), moves=True, within=2.0),
+    Fault("SIGKILL: keepalived, child", _shell("kill -KILL $(cat /run/vrrp.pid)"), moves=True, within=5.5),
+    Fault("SIGKILL: keepalived, both", _shell(f"kill -KILL {KEEPALIVED_PIDS}"), moves=True, within=5.0),
+    Fault("restart the announcer", _shell("systemctl restart {announcer}"), moves=False, within=MASTER_DOWN + 0.7),
+    Fault("reload the announcer", _shell("systemctl reload {announcer}"), moves=False, within=2.0),
+    Fault(
+        "SIGKILL: the announcer",
+        _shell("systemctl kill --signal=KILL {announcer}"),
+        moves=False,
+        within=MASTER_DOWN + 1.7,
+    ),
+    Fault("systemctl reboot", lambda pair, stack, master: master.reboot(), moves=True, within=6.0),
+    Fault("SIGSTOP: keepalived hangs", _shell(f"kill -STOP {KEEPALIVED_PIDS}"), moves=True, within=5.5),
+    Fault(
+        "SIGKILL: HAProxy, keepalived checks it",
+        _shell("systemctl kill --signal=KILL haproxy"),
+        moves=True,
+        within=3.0,
+        lost_at_most=2 * 1.0 + 0.3,  # fall 2, interval 1, and the script's own time
+        prepare=_keepalived_checks_haproxy,
+    ),
+    Fault(
+        "SIGKILL: HAProxy, floatip watches its process",
+        _shell("systemctl kill --signal=KILL haproxy"),
+        moves=True,
+        within=0.5,
+        lost_at_most=0.05,
+        prepare=_floatip_checks_haproxy,
+        only_beside=True,
+    ),
+    Fault("package upgrade", _upgrade, moves=False, within=MASTER_DOWN + 0.7, prepare=_both_packages, only_beside=True),
+)

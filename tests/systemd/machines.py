@@ -1,0 +1,271 @@
+"""Hosts that run a real systemd: one Debian 12 made by debootstrap, and `systemd-nspawn --boot` over it.
+
+A host has a network namespace of the lab and a layer of its own on disk, so that what is installed survives its
+reboots. Everything lives in one directory and one cgroup, and a process that outlives the tests removes both, however
+they end.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from tempfile import mkdtemp
+
+from floatip.lab.net import FLOATING, LabError, Network, find_program
+
+SUITE = "bookworm"
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "psmisc", "python3", "sudo", "curl", "iputils-ping"),
+    *("keepalived", "haproxy", "gobgpd"),
+)
+UNWANTED = (
+    *("gobgpd.service", "keepalived.service", "haproxy.service"),
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
+)
+"""Units that Debian enables at install: here the tests enable what they use."""
+DPKG_OPTIONS = "force-unsafe-io\n"  # a host does not outlive the machine, so nothing must reach its disk
+BOOT_TIMEOUT = 60.0
+REBOOTS = 133
+"""systemd-nspawn's exit status when its host asks to be booted again."""
+CGROUPS = Path("/sys/fs/cgroup")
+
+JANITOR = """
+cat >/dev/null                                      # ends with the tests, however they end
+for cgroup in $CGROUPS; do
+  if [ -e "$cgroup/cgroup.kill" ]; then echo 1 >"$cgroup/cgroup.kill"; fi
+done
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+  find $CGROUPS -depth -type d -exec rmdir {} + 2>/dev/null && break
+  sleep 0.1
+done
+rm -rf "$DIRECTORY"
+"""
+# The mounts are made in a namespace of the host's own and vanish with it; /run is where nspawn leaves traces.
+BOOT = """
+for cgroup in $CGROUPS; do echo 0 >"$cgroup/cgroup.procs"; done
+mount -t tmpfs tmpfs /run
+mount -t overlay overlay -o lowerdir="$TREE",upperdir=upper,workdir=work root
+exec "$@"
+"""
+
+
+def debian() -> Path:
+    """The tree that all hosts share; made once for each list of packages."""
+    key = sha256(" ".join((SUITE, *PACKAGES, *UNWANTED, DPKG_OPTIONS)).encode()).hexdigest()[:12]
+    tree = _cache() / f"debian-{key}"
+    if tree.exists():
+        return tree
+    print(f"making {tree} by debootstrap, which takes a minute or two", flush=True)
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(mkdtemp(prefix=f"{tree.name}.", dir=tree.parent))
+    try:
+        program = find_program("debootstrap", "debootstrap")
+        command = [program, "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(new), *_mirror()]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            raise LabError("debootstrap failed", f"its last words: {made.stdout[-500:]}{made.stderr[-500:]}")
+        disable = ["systemctl", f"--root={new}", "disable", *UNWANTED]
+        subprocess.run(disable, capture_output=True, check=True)
+        (new / "etc/dpkg/dpkg.cfg.d/tests").write_text(DPKG_OPTIONS)
+        new.chmod(0o755)
+        new.rename(tree)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return tree
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return Path(home, "floatip") if home else Path(__file__).parents[2] / ".cache"
+
+
+def _mirror() -> list[str]:
+    """Where this machine's apt gets the suite, if it does; else debootstrap knows a place."""
+    wanted = ["Created-By: Packages", f"Codename: {SUITE}", "Component: main"]
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()[:1]
+
+
+class Rack:
+    """Where hosts run: a directory and a cgroup for each, and the janitor who removes them."""
+
+    def __init__(self) -> None:
+        self.tree = debian()
+        self.directory = Path(mkdtemp(prefix="floatip-hosts-"))
+        # systemd-nspawn uses both hierarchies where a machine has them.
+        roots = [root for root in (CGROUPS / "unified", CGROUPS / "systemd") if root.is_dir()] or [CGROUPS]
+        self.cgroups = [root / self.directory.name for root in roots]
+        for cgroup in self.cgroups:
+            cgroup.mkdir()
+        environment = {"CGROUPS": " ".join(map(str, self.cgroups)), "DIRECTORY": str(self.directory)}
+        self._janitor = subprocess.Popen(
+            ["sh", "-c", JANITOR],
+            stdin=subprocess.PIPE,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+        self.booted: list[subprocess.Popen[bytes]] = []
+
+    def adopt(self, pid: int) -> None:
+        """The process ends with the rack too."""
+        for cgroup in self.cgroups:
+            (cgroup / "cgroup.procs").write_text(str(pid))
+
+    def close(self) -> None:
+        assert self._janitor.stdin
+        self._janitor.stdin.close()
+        self._janitor.wait()
+        for process in self.booted:
+            process.wait()
+
+
+class Machine:
+    """A host. What is typed on it and what it answers is printed, so that the log of a test reads like the guide."""
+
+    def __init__(self, rack: Rack, network: Network, name: str) -> None:
+        self.name = name
+        self._rack = rack
+        self._network = network
+        self._directory = rack.directory / name
+        for part in ("upper/etc", "work", "root"):
+            (self._directory / part).mkdir(parents=True)
+        # sudo asks for its host's name, and waits long for a name server that no host reaches.
+        etc = self._directory / "upper/etc"
+        (etc / "hostname").write_text(f"{name}\n")
+        (etc / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
+        (etc / "resolv.conf").touch()
+        self.log = self._directory / "console"
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+
+    def start(self) -> None:
+        """Returns before it has booted, so that hosts boot side by side: `wait_until_booted`."""
+        cgroups = [cgroup / self.name for cgroup in self._rack.cgroups]
+        for cgroup in cgroups:
+            cgroup.mkdir(exist_ok=True)
+        nspawn = [find_program("systemd-nspawn", "systemd-container"), "--quiet", "--boot", "--console=pipe"]
+        nspawn += ["--register=no", "--keep-unit", "--capability=all", "--resolv-conf=off"]
+        nspawn += [f"--machine={self.name}", "--directory=root"]
+        nspawn += [f"--network-namespace-path={self._network.path_of(self.name)}"]
+        environment = {
+            "CGROUPS": " ".join(map(str, cgroups)),
+            "TREE": str(self._rack.tree),
+            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+            "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+        }
+        with self.log.open("ab") as log:
+            self._nspawn = subprocess.Popen(
+                ["unshare", "--mount", "--", "sh", "-ec", BOOT, "sh", *nspawn],
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment,
+            )
+        self._rack.booted.append(self._nspawn)
+
+    def wait_until_booted(self) -> None:
+        wait_for(self._booted, f"{self.name} to boot", BOOT_TIMEOUT)
+
+    def _booted(self) -> bool:
+        assert self._nspawn
+        if self._nspawn.poll() is not None:
+            raise LabError(f"systemd-nspawn of {self.name} ended", self.log.read_text(errors="replace")[-2000:])
+        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
+        if not children:
+            return False
+        self._leader = int(children[-1])
+        state = self._enter("systemctl is-system-running").stdout.strip()
+        return state in ("running", "degraded")
+
+    def run(self, command: str, *, check: bool = True, quiet: bool = False) -> str:
+        """What the command, a line of shell, prints."""
+        done = self._enter(command)
+        if not quiet:
+            print(f"root@{self.name}:~# {command}\n{done.stdout}{done.stderr}", end="", flush=True)
+        assert not check or done.returncode == 0, (
+            f"{self.name}: {command}: exit status {done.returncode}: {done.stdout}{done.stderr}"
+        )
+        return done.stdout
+
+    def journal(self) -> str:
+        """The last of it, for a test that failed."""
+        commands = "journalctl --no-pager --output=short-precise --lines=60; floatip status"
+        return self.run(commands, check=False, quiet=True)
+
+    def succeeds(self, command: str) -> bool:
+        return self._enter(command).returncode == 0
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        print(f"root@{self.name}:~# vim {path}", flush=True)
+        self._put(path, text.encode(), mode)
+
+    def _put(self, path: str, content: bytes, mode: int) -> None:
+        name = shlex.quote(path)
+        done = self._enter(f'mkdir -p "$(dirname {name})" && cat >{name} && chmod {mode:o} {name}', content)
+        assert done.returncode == 0, done.stderr
+
+    def install(self, package: Path) -> None:
+        """By dpkg, since a host has no way to the archive."""
+        self._put(f"/root/{package.name}", package.read_bytes(), 0o644)
+        self.run(f"DEBIAN_FRONTEND=noninteractive dpkg -i /root/{package.name}")
+
+    def reboot(self, *, pause: float = 2.0) -> None:
+        """`systemctl reboot`; `pause`: for how long it is off the network between two boots."""
+        self.run("systemctl reboot", check=False)
+        assert self._nspawn
+        status = self._nspawn.wait(BOOT_TIMEOUT)
+        assert status == REBOOTS, f"{self.name} did not reboot: systemd-nspawn's exit status is {status}"
+        self._network.cut(self.name)
+        # The namespace outlives the host, the addresses that were added to a kernel do not.
+        with self._network.inside(self.name):
+            for interface in ("lo", "eth0"):
+                delete = ["ip", "address", "del", str(FLOATING), "dev", interface]
+                subprocess.run(delete, capture_output=True, check=False)
+        time.sleep(pause)
+        self._network.heal(self.name)
+        self.start()
+        self.wait_until_booted()
+
+    def _enter(self, command: str, content: bytes | None = None) -> subprocess.CompletedProcess[str]:
+        inside = ["nsenter", f"--target={self._leader}", "--all", "--wdns=/root", "--", "bash", "-c", command]
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+        done = subprocess.run(
+            inside,
+            input=content,
+            stdin=subprocess.DEVNULL if content is None else None,
+            capture_output=True,
+            env={"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb", "SYSTEMD_PAGER": ""},
+            timeout=BOOT_TIMEOUT,
+            check=False,
+        )
+        texts = (each.decode(errors="replace") for each in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(command, done.returncode, *texts)
+
+
+def boot(machines: Iterable[Machine]) -> None:
+    together = list(machines)
+    for machine in together:
+        machine.start()
+    for machine in together:
+        machine.wait_until_booted()
+
+
+def on_each(machines: Iterable[Machine], do: Callable[[Machine], object]) -> None:
+    """Side by side."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(do, machines))
+
+
+def wait_for(true: Callable[[], bool], what: str, timeout: float) -> float:
+    """When it became true."""
+    deadline = time.monotonic() + timeout
+    while not true():
+        assert time.monotonic() < deadline, f"waited {timeout:g} s in vain for {what}"
+        time.sleep(0.02)
+    return time.monotonic()

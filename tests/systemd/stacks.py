@@ -1,0 +1,148 @@
+"""The two stacks that are compared on the same hosts: the guide's, and floatip beside the guide's keepalived.
+
+A stack knows how it is installed on a node, and how to get both nodes back to where every test begins: one is master
+and answers, the other is ready.
+"""
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from floatip import __version__
+from floatip.lab.net import FLOATING, ROUTE_SERVERS
+from tests.systemd import guide
+from tests.systemd.machines import Machine, on_each, wait_for
+from tests.systemd.pair import Pair
+
+CHECKOUT = Path(__file__).parents[2]
+NEXT_VERSION = f"{__version__}+next"
+SETTLE_TIMEOUT = 40.0
+KEEPALIVED_PIDS = "$(cat /run/keepalived.pid /run/vrrp.pid 2>/dev/null)"
+
+
+class Stack(Protocol):
+    name: str
+    announcer: str
+    """The unit that announces what keepalived decides."""
+
+    def install(self, pair: Pair) -> None: ...
+
+    def prepare(self, pair: Pair, master: Machine) -> None:
+        """What is needed beyond a master and a backup."""
+
+    def claims(self, node: Machine) -> bool:
+        """Whether the node is announced as master."""
+
+
+def use(pair: Pair, stack: Stack) -> None:
+    if pair.stack is not stack:
+        pair.stack = None
+        stack.install(pair)
+        pair.stack = stack
+
+
+def settle(pair: Pair, stack: Stack) -> Machine:
+    """Repairs what the last test broke; the master."""
+    for node in pair.nodes:
+        node.run(f"rm -f {guide.TRIGGER}; kill -CONT {KEEPALIVED_PIDS}; systemctl start haproxy keepalived", quiet=True)
+    wait_for(lambda: len(pair.masters()) == 1, "one node to be master", SETTLE_TIMEOUT)
+    (master,) = pair.masters()
+    stack.prepare(pair, master)
+    wait_for(
+        lambda: pair.led_to == master.name and pair.masters() == claiming(pair, stack) == [master],
+        f"{master.name} alone to be announced as master",
+        SETTLE_TIMEOUT,
+    )
+    print(f"-- {master.name} is master, and everything is well", flush=True)
+    return master
+
+
+def claiming(pair: Pair, stack: Stack) -> list[Machine]:
+    return [node for node in pair.nodes if stack.claims(node)]
+
+
+class Guide:
+    name = "the guide's stack"
+    announcer = "lelastic"
+
+    def install(self, pair: Pair) -> None:
+        on_each(pair.nodes, self._install)
+
+    def _install(self, node: Machine) -> None:
+        if node.succeeds("dpkg-query --status floatip"):
+            node.run("floatip adopt --undo --yes --force; dpkg --purge floatip", check=False)
+        node.run("systemctl stop keepalived")
+        guide.install_service(node)
+        guide.install_announcer(node)
+        guide.install_keepalived(node)
+
+    def prepare(self, pair: Pair, master: Machine) -> None:
+        master.run("systemctl start lelastic", quiet=True)
+
+    def claims(self, node: Machine) -> bool:
+        return node.succeeds(f"systemctl is-active lelastic && ip address show eth0 | grep -F ' {FLOATING} '")
+
+
+class Beside:
+    name = "floatip beside keepalived"
+    announcer = "floatip"
+
+    def install(self, pair: Pair) -> None:
+        use(pair, GUIDE)
+        master = settle(pair, GUIDE)
+        install_package(pair)
+        for node in (pair.other(master), master):
+            node.run("floatip adopt --yes")
+
+    def prepare(self, pair: Pair, master: Machine) -> None:
+        # A route that flaps is damped, so every test begins with a clean record.
+        on_each(pair.nodes, lambda node: node.run("systemctl restart floatip", quiet=True))
+        for node in pair.nodes:
+            wait_for(lambda node=node: self._is_announced(node), f"{node.name} to be announced", SETTLE_TIMEOUT)  # type: ignore[misc]
+
+    def claims(self, node: Machine) -> bool:
+        return self._status(node)["rank"]["value"] in ("active", "takeover", "takeover-again")
+
+    def _is_announced(self, node: Machine) -> bool:
+        """By all route servers."""
+        return all(each["announced_to"] == len(ROUTE_SERVERS) for each in self._status(node)["addresses"])
+
+    def _status(self, node: Machine) -> Any:
+        # Its exit status tells whether something is wrong, and here something often is.
+        return json.loads(node.run("floatip status --json", check=False, quiet=True))["instances"][0]
+
+
+def install_package(pair: Pair) -> None:
+    """On both nodes, unless they have it."""
+    built = package()
+    version = "dpkg-query --show --showformat='${Version}' floatip"
+    on_each(
+        [node for node in pair.nodes if node.run(version, check=False, quiet=True) != __version__],
+        lambda node: node.install(built),
+    )
+
+
+@cache
+def package() -> Path:
+    """The built .deb."""
+    built = subprocess.run(["make", "--silent", "deb"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (found,) = (CHECKOUT / "dist").glob(f"floatip_{__version__}_*.deb")
+    return found
+
+
+def next_package(directory: Path) -> Path:
+    """The same with a higher version."""
+    tree, name = directory / "next", directory / f"floatip_{NEXT_VERSION}.deb"
+    if not name.exists():
+        subprocess.run(["dpkg-deb", "--raw-extract", package(), tree], check=True)
+        control = tree / "DEBIAN/control"
+        control.write_text(control.read_text().replace(f"Version: {__version__}\n", f"Version: {NEXT_VERSION}\n"))
+        build = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(name)]
+        subprocess.run(build, capture_output=True, check=True)
+    return name
+
+
+GUIDE, BESIDE = Guide(), Beside()

@@ -1,0 +1,82 @@
+"""One command a node turns the guide's setup into floatip beside keepalived, and one turns it back."""
+
+import time
+
+import pytest
+
+from floatip.lab.net import FLOATING
+from tests.systemd import guide
+from tests.systemd.conftest import Figures
+from tests.systemd.machines import Machine, wait_for
+from tests.systemd.pair import ADDRESS, Observation, Pair
+from tests.systemd.stacks import BESIDE, GUIDE, install_package, settle, use
+
+STATE_LOG = "/var/log/floatip/state"
+
+
+@pytest.mark.parametrize("way", ["--notify", "--fifo"])
+def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
+    guide_figures: Figures, pair: Pair, way: str
+) -> None:
+    use(pair, GUIDE)
+    master = settle(pair, GUIDE)
+    other = pair.other(master)
+    install_package(pair)
+    before = [everything_of_the_guide(node) for node in pair.nodes]
+
+    with pair.observed() as adopting:
+        for node in (other, master):
+            node.run(f"floatip adopt {way} --yes")
+        time.sleep(2)
+    pair.stack = BESIDE
+    nothing_is_lost(adopting)
+    assert settle(pair, BESIDE) is master
+    for node in pair.nodes:
+        assert "nothing to do" in node.run("floatip adopt --yes")
+        node_needs_no_privileges(node)
+
+    with pair.observed() as failing:
+        master.run(f"touch {guide.TRIGGER}")
+        wait_for(lambda: pair.led_to == other.name and pair.masters() == [other], "the other node to be master", 10)
+        master.run(f"cat {STATE_LOG}; floatip status", check=False)
+        other.run(f"cat {STATE_LOG}; ip a | grep inet; floatip status")
+        assert pair.haproxy3.run(f"curl -s http://{ADDRESS}/") == other.name
+        master.run(f"rm {guide.TRIGGER}")
+        wait_for(lambda: says(master, "Backup"), "the first node to be backup again", 10)
+    nothing_is_lost(failing)
+    assert says(other, "Master")
+    assert pair.masters() == [other], "nopreempt: a well master stays"
+
+    for node in (other, master):
+        node.run("floatip adopt --undo --yes")
+        wait_for(lambda node=node: GUIDE.claims(node) or pair.led_to == other.name, "lelastic to announce", 20)  # type: ignore[misc]
+    pair.stack = GUIDE
+    settle(pair, GUIDE)
+    assert [everything_of_the_guide(node) for node in pair.nodes] == before
+
+
+def nothing_is_lost(observation: Observation) -> None:
+    lost = [probe for probe in observation.seen.probes if not probe.ok]
+    print(f"{len(lost)} of {len(observation.seen.probes)} probes lost, {len(observation.torn)} torn by the move")
+    assert not lost
+
+
+def says(node: Machine, state: str) -> bool:
+    """Whether the last entry of the log in the guide's format is this state."""
+    return node.run(f"grep INFO {STATE_LOG} | tail -n 1", check=False, quiet=True) == f"[INFO] Now {state}\n"
+
+
+def node_needs_no_privileges(node: Machine) -> None:
+    assert "not allowed" in node.run(f"sudo -l -U {guide.SCRIPT_USER}", check=False)
+    assert not node.succeeds("systemctl is-active lelastic")
+    status = node.run("cat /proc/$(systemctl show --value --property=MainPID floatip)/status")
+    assert node.run("id -u floatip").strip() in status.split("Uid:")[1].split("\n")[0]
+    assert f"CapBnd:\t{1 << 12 | 1 << 13:016x}" in status, "more than CAP_NET_ADMIN and CAP_NET_RAW"
+    assert str(FLOATING) in node.run("ip address show lo")
+
+
+def everything_of_the_guide(node: Machine) -> str:
+    """Its files with their contents, owners and modes, and which units are enabled."""
+    where = "/etc/keepalived /etc/sudoers.d /etc/systemd/system /usr/local/bin"
+    files = node.run(f"find {where} -printf '%p %u:%g %m %l\\n' | sort; find {where} -type f | sort | xargs sha256sum")
+    return files + node.run("systemctl is-enabled keepalived lelastic haproxy", check=False)

@@ -1,0 +1,66 @@
+"""The hosts themselves: what was written on one survives its reboot, and nothing of them survives the tests."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from floatip.lab.net import FLOATING
+from tests.systemd.machines import CGROUPS, wait_for
+from tests.systemd.pair import Pair
+from tests.systemd.stacks import GUIDE, settle, use
+
+CHECKOUT = Path(__file__).parents[2]
+A_SESSION = """
+import sys
+from contextlib import ExitStack
+from tests.systemd.machines import Rack
+from tests.systemd.pair import Pair
+with ExitStack() as exits:
+    rack = Rack()
+    Pair(rack, exits)
+    print(rack.directory, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_host_comes_back_from_a_reboot_with_all_that_was_installed_on_it(pair: Pair) -> None:
+    use(pair, GUIDE)
+    node = pair.other(settle(pair, GUIDE))
+    node.write("/etc/written-before", "the reboot\n")
+    booted = node.run("cat /proc/sys/kernel/random/boot_id")
+    node.reboot(pause=0)
+    assert node.run("cat /proc/sys/kernel/random/boot_id") != booted
+    assert node.run("cat /etc/written-before") == "the reboot\n"
+    assert node.run("systemctl is-active haproxy keepalived").split() == ["active", "active"]
+    assert str(FLOATING) not in node.run("ip address show eth0")
+
+
+def test_nothing_is_left_of_the_hosts_when_the_tests_are_killed() -> None:
+    command = [sys.executable, "-c", A_SESSION]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
+        assert session.stdout
+        directory = Path(session.stdout.readline().strip())
+        name = directory.name
+        assert directory.is_dir()
+        assert list(CGROUPS.glob(f"**/{name}"))
+        assert _running(name)
+        os.kill(session.pid, signal.SIGKILL)
+    wait_for(lambda: not directory.exists(), "the directory to be removed", 20)
+    assert not list(CGROUPS.glob(f"**/{name}"))
+    assert name not in Path("/proc/mounts").read_text()
+    assert not _running(name)
+
+
+def _running(name: str) -> list[str]:
+    """Processes whose cgroup or command line names the directory; the janitor is the last of them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            about = (process / "cgroup").read_text() + (process / "environ").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if name in about and "JANITOR" not in about:
+            found.append(process.name)
+    return found
