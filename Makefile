@@ -1,7 +1,7 @@
 # `make` lists the targets. A virtual environment in .venv holds everything of Python, tools/need installs the rest.
 PYTHON := .venv/bin/python
-LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy
-TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 keepalived:keepalived tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp
+LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
+TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp
 DEB_NEEDS := dh:debhelper
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/floatip_$(DEB_VERSION)_$(shell dpkg --print-architecture).deb
