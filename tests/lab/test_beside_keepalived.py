@@ -251,7 +251,7 @@ def test_what_keepalived_said_while_we_were_away_is_heard_afterwards(node: Node,
     node.becomes("master")
     node.floatip.kill()
     keepalived_says(node, state)
-    time.sleep(3)
+    time.sleep(6)  # longer than master-down
     node.floatip.start()
     node.becomes(state.lower(), because=f"keepalived says {state}")
     assert "master" not in [role.value for role in node.roles()]
