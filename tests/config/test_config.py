@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floatip import config, providers
-from floatip.config import rules
+from floatip.config import machine
 from floatip.config.model import TABLES
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
@@ -19,7 +19,7 @@ from floatip.core.settings import Check, Instance, Settings, Speaker, Static, Vr
 
 CASES = Path(__file__).parent / "cases"
 GUIDE = (CASES / "the_guide_on_haproxy1.toml").read_text().partition("-" * 10)[0]
-SURROUNDINGS = rules.Surroundings(
+SURROUNDINGS = machine.Surroundings(
     interfaces=("eth0", "eth1", "lo"), answering=(("eth0", IPv4Network("192.168.128.0/17")),)
 )
 
@@ -263,7 +263,7 @@ def test_a_list_of_a_thousand_lines_is_read_in_a_moment(tmp_path: Path) -> None:
 
 
 def test_the_machine_can_be_looked_at() -> None:
-    assert "lo" in rules.look_around().interfaces
+    assert "lo" in machine.look_around().interfaces
 
 
 def test_every_key_is_in_its_table_of_the_reference() -> None:

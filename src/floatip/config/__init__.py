@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from floatip.config.document import ConfigError, ConfigErrors, ConfigWarning, Problem, read
+from floatip.config.machine import look_around
 from floatip.config.model import Config, refusals
-from floatip.config.rules import judge, look_around
+from floatip.config.rules import judge
 
 __all__ = ["Config", "ConfigError", "ConfigErrors", "ConfigWarning", "load", "render"]
 
