@@ -19,6 +19,7 @@ from floatip.core.events import (
     Failed,
     LinkChanged,
     Measured,
+    Mended,
     Started,
     StopRequested,
     Ticked,
@@ -347,6 +348,13 @@ def test_a_failure_is_news_once_and_remembered() -> None:
     for number in range(100):
         host.tell(Failed(str(number), ""))
     assert len(host.node.failures) == FAILURES_KEPT
+
+
+def test_what_works_again_is_a_failure_no_more() -> None:
+    host = backup()
+    host.tell(Failed("notify FIFO", "no such file"))
+    assert host.tell(Mended("notify FIFO"), Mended("notify FIFO")) == ["failure mended"]
+    assert host.node.failures == {}
 
 
 # Reload

@@ -148,6 +148,13 @@ class Failed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What `Failed` named works now."""
+
+    what: str
+
+
 Event = (
     Started
     | Ticked
@@ -164,6 +171,7 @@ Event = (
     | Writable
     | Measured
     | Failed
+    | Mended
 )
 
 

@@ -35,6 +35,7 @@ from floatip.core.events import (
     KeepalivedSaid,
     LinkChanged,
     Measured,
+    Mended,
     Placed,
     Started,
     StopRequested,
@@ -145,6 +146,9 @@ class Node:
                 return self._session(self.sessions[peer], self.sessions[peer].disconnected(reason, now), now)
             case Failed(what, reason):
                 return self._fail(what, reason, now)
+            case Mended(what):
+                known = self.failures.pop(what, None)
+                return [Became("failure", what, "mended", "it works now")] if known else []
             case StopRequested(reason):
                 return self._drain(reason, now) or self._stop(reason, now)
             case Started(barred_for):

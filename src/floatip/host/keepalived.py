@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from floatip.core.events import Event, Failed, KeepalivedFound, KeepalivedSaid
+from floatip.core.events import Event, Failed, KeepalivedFound, KeepalivedSaid, Mended
 from floatip.host.ask import Record
 from floatip.host.errors import in_words
 from floatip.host.inotify import Inotify
@@ -186,7 +186,9 @@ class Keepalived:
                 self._fail(error)
             self._opening = self._loop.call_later(OPEN_INTERVAL, self._open, True)
             return
-        self._failure = ""
+        if self._failure:
+            self._failure = ""
+            self._report(Mended(self._fifo_name))
         self._loop.add_reader(self._fifo, self._read)
         self._drain(is_old)
 
@@ -199,7 +201,12 @@ class Keepalived:
             reason += f"\n  hint: no symbolic link is followed; {_make_anew(self._paths.fifo)}"
         if self._failure != reason:
             self._failure = reason
-            self._report(Failed(f"notify FIFO {self._paths.fifo}", reason))
+            self._report(Failed(self._fifo_name, reason))
+
+    @property
+    def _fifo_name(self) -> str:
+        assert self._paths
+        return f"notify FIFO {self._paths.fifo}"
 
     def _read(self) -> None:
         if self._drain():
