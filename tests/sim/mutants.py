@@ -74,7 +74,12 @@ MUTANTS = (
     Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),
     Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
     Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),
-    Mutant("what a dead keepalived said lives on", FOLLOWER, 'self.word, self._claims = "", False', "pass"),
+    Mutant(
+        "what a dead keepalived said lives on",
+        FOLLOWER,
+        'self.word, self._claims, self._began_at = "", False, None',
+        "pass",
+    ),
     Mutant("a dead keepalived is as good as one that runs", FOLLOWER, "if self._lost:", "if False:"),
     Mutant("old words are believed", FOLLOWER, 'if is_old and (state == "MASTER")', 'if False and (state == "MASTER")'),
     Mutant("FAULT is ignored", FOLLOWER, 'Role.FAULT if self.word == "FAULT" else Role.BACKUP', "Role.BACKUP"),
