@@ -238,7 +238,7 @@ class Daemon:
             }
             self._history.append(record)
             self._control.publish(record)
-            level = WARNING if one.what == "failure" else NOTICE
+            level = WARNING if (one.what, one.value) == ("failure", "failed") else NOTICE
             self._log.write(level, f"{one.what} {one.name} {one.value}: {one.reason}")
         for one in new_roles:
             self._state_log.write(one.name, HOOK_ROLES[one.value])
