@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from floatip.core.events import Event
+from floatip.host.disk import Disk, Job
 
 E = TypeVar("E")
 
@@ -26,6 +27,15 @@ class Reports:
         """The nth event of its kind."""
         await until(lambda: len(self.of(kind)) >= number)
         return self.of(kind)[number - 1]
+
+
+class PromptDisk(Disk):
+    """Writes at once, in the caller's thread."""
+
+    def do(self, what: str, job: Job) -> asyncio.Future[None]:
+        over = self._loop.create_future()
+        self._done(what, self._try(job), over)
+        return over
 
 
 async def until(true: Callable[[], bool], timeout: float = 20.0) -> None:

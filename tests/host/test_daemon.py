@@ -271,6 +271,19 @@ def test_a_stderr_that_nobody_reads_holds_up_nothing(floatip: Floatip) -> None:
     os.close(stderr)
 
 
+def test_a_disk_that_hangs_holds_up_nothing_and_is_told(floatip: Floatip) -> None:
+    state = floatip.directory / "state"
+    state.mkdir()
+    os.mkfifo(state / "held.new")  # whoever opens it for writing waits for a reader
+    floatip.start()
+    wait(lambda: held() == {"192.0.2.10"})
+    assert floatip.role() == "master"
+    wait(lambda: any("does the disk hang?" in problem for problem in floatip.status()["problems"]))
+    floatip.signal(signal.SIGTERM)
+    assert floatip.exit_status() == 0
+    assert held() == set()
+
+
 def test_the_journal_gets_the_level_with_each_line(floatip: Floatip) -> None:
     floatip.log.touch()
     log = floatip.log.stat()

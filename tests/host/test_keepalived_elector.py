@@ -17,8 +17,9 @@ import pytest
 
 from floatip.core.events import Failed, KeepalivedFound, KeepalivedSaid
 from floatip.host.ask import Record
+from floatip.host.disk import Memory
 from floatip.host.keepalived import Keepalived, Paths
-from tests.host.reports import Reports, until
+from tests.host.reports import PromptDisk, Reports, until
 from tests.host.users import as_user
 
 MASTER, BACKUP, STOP = (f'INSTANCE "VI_1" {state} 150' for state in ("MASTER", "BACKUP", "STOP"))
@@ -107,7 +108,7 @@ def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def follow(fake: Fake, reports: Reports, memory: Path, *instances: str) -> Keepalived:
-    elector = Keepalived(reports, memory)
+    elector = Keepalived(reports, Memory(PromptDisk(reports), memory))
     elector.configure(fake.paths, instances or ("VI_1",))
     return elector
 
@@ -600,7 +601,7 @@ REFUSALS: list[tuple[Record, str]] = [
 
 @on_a_loop
 async def test_a_notify_that_cannot_be_meant_is_refused(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = Keepalived(reports, memory)
+    elector = Keepalived(reports, Memory(PromptDisk(reports), memory))
     assert elector.notified(notify("MASTER"), os.getpid())["error"] == "no instance follows keepalived"
     elector.configure(fake.paths, ("VI_1", "VI_2"), ("VG1",))
     for request, error in REFUSALS:
@@ -612,7 +613,7 @@ async def test_a_notify_that_cannot_be_meant_is_refused(fake: Fake, reports: Rep
 
 @on_a_loop
 async def test_a_notify_is_the_same_as_a_line(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = Keepalived(reports, memory)
+    elector = Keepalived(reports, Memory(PromptDisk(reports), memory))
     elector.configure(fake.paths, ("VI_1",), ("VG1",))
     pid = fake.processes[1].pid  # any that is no older than keepalived
     assert elector.notified(notify("MASTER"), pid) == {"heard": "INSTANCE VI_1 MASTER"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from floatip.core.events import Address, Failed, Garp, Held, Hold, LinkChanged, Placed
+from floatip.host.disk import Disk, Memory
 from floatip.host.garp import gratuitous_arp, neighbour_advertisement
 from floatip.host.kernel import Kernel
 from tests.host.reports import Reports, until
@@ -34,7 +35,8 @@ def on(interface: str) -> set[str]:
 
 @contextlib.asynccontextmanager
 async def kernel(reports: Reports, state: Path) -> AsyncIterator[Kernel]:
-    it = Kernel(reports, state / "state" / "held.json")
+    disk = Disk(reports)
+    it = Kernel(reports, Memory(disk, state / "state" / "held.json"))
     await it.start()
     it.configure({})
     async with asyncio.TaskGroup() as tasks:
@@ -42,6 +44,8 @@ async def kernel(reports: Reports, state: Path) -> AsyncIterator[Kernel]:
         yield it
         running.cancel()
     it.close()
+    await disk.finish(10)
+    disk.close()
 
 
 async def held(reports: Reports, *addresses: Placed) -> None:

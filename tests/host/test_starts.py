@@ -1,31 +1,58 @@
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from floatip.core.events import Failed
 from floatip.host import starts
+from floatip.host.disk import BOOT_ID, Memory
+from tests.host.reports import PromptDisk, Reports
 
 
-def test_the_third_start_in_a_minute_is_barred_and_so_is_each_further_one(tmp_path: Path) -> None:
-    file = tmp_path / "state" / "starts.json"
-    assert [starts.note(file, now) for now in (100, 110, 120, 159, 175, 300)] == [0, 0, 60, 60, 60, 0]
+def note(path: Path, reports: Reports, *times: float, forgets: bool = False) -> list[float]:
+    """Each by a daemon of its own."""
+
+    async def start(now: float) -> float:
+        memory = Memory(PromptDisk(reports), path)
+        barred_for = await starts.note(memory, now)
+        if forgets:
+            starts.forget(memory)
+        return barred_for
+
+    return [asyncio.run(start(now)) for now in times]
 
 
-def test_a_stop_that_was_asked_for_is_no_death(tmp_path: Path) -> None:
-    for now in range(10):
-        assert starts.note(tmp_path / "starts.json", now) == 0
-        starts.forget(tmp_path / "starts.json")
-    starts.forget(tmp_path / "starts.json")
+def test_the_third_start_in_a_minute_is_barred_and_so_is_each_further_one(tmp_path: Path, reports: Reports) -> None:
+    assert note(tmp_path / "state" / "starts.json", reports, 100, 110, 120, 159, 175, 300) == [0, 0, 60, 60, 60, 0]
+    assert reports.events == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"boot": "another", "starts": [1, 2]}', '{"boot": 1}', "\ud8ff"])
-def test_a_file_of_another_boot_or_of_nonsense_counts_for_nothing(content: str, tmp_path: Path) -> None:
+def test_a_stop_that_was_asked_for_is_no_death(tmp_path: Path, reports: Reports) -> None:
+    assert note(tmp_path / "starts.json", reports, *range(10), forgets=True) == [0] * 10
+
+
+THIS_BOOT = BOOT_ID.read_text().strip()
+NONSENSE = ["", "[]", "{", f'{{"boot": "{THIS_BOOT}"}}', f'{{"boot": "{THIS_BOOT}", "starts": [1, "x"]}}', "\ud8ff"]
+
+
+@pytest.mark.parametrize("content", NONSENSE)
+def test_a_file_of_nonsense_counts_for_nothing_and_is_told(content: str, tmp_path: Path, reports: Reports) -> None:
     file = tmp_path / "starts.json"
     file.write_bytes(content.encode(errors="surrogatepass"))
-    assert starts.note(file, 3) == 0
+    assert note(file, reports, 3) == [0]
     assert json.loads(file.read_text())["starts"] == [3]
+    assert "not understood, so ignored" in reports.of(Failed)[0].reason
 
 
-def test_who_cannot_remember_is_not_barred(tmp_path: Path) -> None:
+def test_the_starts_before_the_boot_count_for_nothing(tmp_path: Path, reports: Reports) -> None:
+    file = tmp_path / "starts.json"
+    file.write_text('{"boot": "another", "starts": [1, 2]}')
+    assert note(file, reports, 3) == [0]
+    assert reports.events == []
+
+
+def test_who_cannot_remember_is_not_barred(tmp_path: Path, reports: Reports) -> None:
     (tmp_path / "file").touch()
-    assert [starts.note(tmp_path / "file" / "starts.json", now) for now in range(5)] == [0] * 5
+    assert note(tmp_path / "file" / "starts.json", reports, *range(5)) == [0] * 5
+    assert {failed.reason for failed in reports.of(Failed)} == {"not a directory", "file exists"}

@@ -1,24 +1,36 @@
+import asyncio
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from floatip.core.events import Failed
+from floatip.host.disk import Disk
 from floatip.host.state_log import StateLog
-from tests.host.reports import Reports
+from tests.host.reports import Reports, until
 
 ENTRY = r"={35}\nDate:  \d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\n\[INFO\] Now %s\n\n"
 
 
 def write(reports: Reports, path: Path | None, *roles: str, instances: int = 1) -> None:
-    log = StateLog(reports)
-    log.configure(path, instances)
-    for role in roles:
-        log.write("VI_2", role)
+    """Waits for the disk."""
+
+    async def story() -> None:
+        disk = Disk(reports)
+        log = StateLog(disk)
+        log.configure(path, instances)
+        for role in roles:
+            log.write("VI_2", role)
+        await disk.finish(10)
+        disk.close()
+        await until(lambda: threading.active_count() == 1)
+
+    asyncio.run(story())
 
 
 def test_each_change_is_an_entry_in_the_format_of_the_guide(reports: Reports, tmp_path: Path) -> None:
@@ -40,11 +52,9 @@ def test_without_a_path_nothing_is_written(reports: Reports) -> None:
 
 
 def test_a_log_that_was_rotated_is_begun_anew(reports: Reports, tmp_path: Path) -> None:
-    log = StateLog(reports)
-    log.configure(tmp_path / "state", 1)
-    log.write("VI_1", "MASTER")
+    write(reports, tmp_path / "state", "MASTER")
     (tmp_path / "state").rename(tmp_path / "state.1")
-    log.write("VI_1", "BACKUP")
+    write(reports, tmp_path / "state", "BACKUP")
     assert "Now Master" in (tmp_path / "state.1").read_text()
     assert re.fullmatch(ENTRY % "Backup", (tmp_path / "state").read_text())
 
@@ -98,10 +108,10 @@ def test_a_disk_is_full_also_when_it_takes_half_an_entry(reports: Reports, tmp_p
     if os.geteuid() != 0:
         pytest.fail("this test mounts a small disk in a namespace of its own and needs root: sudo make test")
     program = (
-        "from pathlib import Path; from floatip.host.state_log import StateLog; log = StateLog(print);"
-        f"log.configure(Path('{tmp_path}/state'), 1);"
-        f"Path('{tmp_path}/filler').write_bytes(b' ' * 4096);"
-        "[log.write('VI_1', 'MASTER') for _ in range(60)]"
+        "from pathlib import Path; from tests.host.reports import Reports; from tests.host.test_state_log import write;"
+        f"Path('{tmp_path}/filler').write_bytes(b' ' * 4096); reports = Reports();"
+        f"write(reports, Path('{tmp_path}/state'), *['MASTER'] * 60);"
+        "print(*reports.events, sep='\\n')"
     )
     script = f'mount -t tmpfs -o size=8k,mode=755 tmpfs {tmp_path} && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", program]

@@ -51,6 +51,7 @@ from floatip.host import keepalived, privileges, starts
 from floatip.host.adverts import Adverts
 from floatip.host.ask import ControlError, Record, socket_path
 from floatip.host.control import Control
+from floatip.host.disk import Disk, Memory
 from floatip.host.errors import in_words
 from floatip.host.hooks import Hooks, RoleChange
 from floatip.host.kernel import Kernel
@@ -63,6 +64,9 @@ from floatip.host.systemd import Systemd
 HISTORY_LENGTH = 500
 HOOKS_TIMEOUT = 1.0
 """How long an end waits for the last notify command."""
+DISK_TIMEOUT = 1.0
+"""How long it waits for the last files."""
+MEMORIES = ("held", "keepalived", "starts")
 OUR_BUG = 70
 HOOK_ROLES = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
 """In the words of keepalived's notify."""
@@ -120,15 +124,17 @@ class Daemon:
         self._seed = int.from_bytes(os.urandom(4))
         self._latest: dict[tuple[str, str], str] = {}
         self._history: deque[Record] = deque(maxlen=HISTORY_LENGTH)
-        self._keepalived = keepalived.Keepalived(self.report, _state_directory() / "keepalived.json")
+        self._disk = Disk(self.report)
+        memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
+        self._starts = memories["starts"]
+        self._keepalived = keepalived.Keepalived(self.report, memories["keepalived"])
         self._control = Control(socket_path(), self._status, self._history, self._keepalived.notified)
-        self._starts = _state_directory() / "starts.json"
-        self._kernel = Kernel(self.report, None if follow else _state_directory() / "held.json")
+        self._kernel = Kernel(self.report, None if follow else memories["held"])
         self._adverts = Adverts(self.report)
         self._peers = Peers(self.report)
         self._probes = Probes(self.report)
         self._hooks = Hooks(self.report)
-        self._state_log = StateLog(self.report)
+        self._state_log = StateLog(self._disk)
 
     async def serve(self) -> int:
         await self._kernel.start()
@@ -141,9 +147,10 @@ class Daemon:
         except OSError as error:
             what = f"no control socket at {self._control.path}: {in_words(error.errno)}"
             self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
+        barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._configure()
         self._listen_to_signals()
-        self._queue.append(Started(0.0 if self._follow else starts.note(self._starts, self._loop.time())))
+        self._queue.append(Started(barred_for))
         self._pump()
         watching = asyncio.create_task(self._kernel.run())
         watching.add_done_callback(_raise)
@@ -153,7 +160,7 @@ class Daemon:
         gc.collect()
         gc.freeze()
         status = await self._ended
-        await self._hooks.finish(HOOKS_TIMEOUT)
+        await asyncio.gather(self._hooks.finish(HOOKS_TIMEOUT), self._disk.finish(DISK_TIMEOUT))
         watching.cancel()
         self._close()
         return status
@@ -345,6 +352,7 @@ class Daemon:
         self._keepalived.close()
         self._control.close()
         self._kernel.close()
+        self._disk.close()
 
     def _die(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

@@ -12,7 +12,6 @@ beforehand keeps its inode, and what keepalived writes while nobody reads waits 
 import asyncio
 import errno
 import fcntl
-import json
 import os
 import re
 import select
@@ -20,9 +19,11 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from floatip.core.events import Event, Failed, KeepalivedFound, KeepalivedSaid, Mended
 from floatip.host.ask import Record
+from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.inotify import Inotify
 
@@ -30,7 +31,6 @@ LOOK_INTERVAL = 0.1
 """Seconds between two looks for a keepalived that does not run."""
 OPEN_INTERVAL = 1.0
 LONGEST_LINE = 4096
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LINE = re.compile(r'(INSTANCE|GROUP) "(.*)" (MASTER|BACKUP|FAULT|STOP|DELETED)[A-Z_]* \d+')
 """MASTER_RX_LOWER_PRI and MASTER_PRIORITY tell of the state too; of virtual and real servers nothing is wanted."""
 STATES = ("MASTER", "BACKUP", "FAULT", "STOP")
@@ -44,7 +44,7 @@ class Paths:
 
 
 class Keepalived:
-    def __init__(self, report: Callable[[Event], None], memory: Path) -> None:
+    def __init__(self, report: Callable[[Event], None], memory: Memory) -> None:
         self._report = report
         self._memory = memory
         self._loop = asyncio.get_running_loop()
@@ -142,7 +142,7 @@ class Keepalived:
             return
         self._process_began = _began(pid)
         # Not the pid alone: that may be another process's later.
-        self._process = f"{BOOT_ID.read_text().strip()} {pid} {self._process_began}"
+        self._process = f"{pid} {self._process_began}"
         self._recall()
         self._tell_found(True, f"process {pid}")
 
@@ -247,28 +247,17 @@ class Keepalived:
             self._said[one.kind, one.name] = replace(one, at=self._loop.time())
             self._report(one)
         said_by = [[one.kind, one.name, one.state, one.at] for one in self._said.values()]
-        state = {"process": self._process, "said": said_by}
-        try:
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            new = self._memory.with_suffix(".new")
-            new.write_text(json.dumps(state))
-            new.replace(self._memory)
-        except OSError as error:
-            self._report(Failed(f"state file {self._memory}", in_words(error.errno)))
+        self._memory.remember({"process": self._process, "said": said_by})
 
     def _recall(self) -> None:
-        try:
-            state = json.loads(self._memory.read_bytes())
-            said = [KeepalivedSaid(kind, name, word, True, float(at)) for kind, name, word, at in state["said"]]
-            is_of_this_one = state["process"] == self._process
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self._report(Failed(f"state file {self._memory}", str(error)))
-            return
-        for one in said if is_of_this_one else ():
+        for one in self._memory.recall(self._said_by_this_one) or ():
             self._said[one.kind, one.name] = one
             self._report(one)
+
+    def _said_by_this_one(self, state: dict[str, Any]) -> Iterable[KeepalivedSaid]:
+        if state["process"] != self._process:
+            return ()
+        return [KeepalivedSaid(kind, name, word, True, float(at)) for kind, name, word, at in state["said"]]
 
 
 def _refusal(what: str, hint: str) -> Record:

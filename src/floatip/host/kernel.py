@@ -7,12 +7,10 @@ can do that: a successor adopts them, and an address that someone else added is 
 
 import asyncio
 import errno
-import json
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_interface
-from pathlib import Path
 from typing import Any, Literal
 
 from pyroute2.iproute.linux import AsyncIPRoute
@@ -20,6 +18,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
 
 from floatip.core.events import Address, Event, Failed, Garp, Held, Hold, InterfaceAddress, LinkChanged, Placed
+from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.garp import tell_neighbours
 
@@ -32,6 +31,8 @@ IFA_F_PERMANENT = 0x80
 IFA_F_UNUSABLE = 0x08 | 0x40
 """Duplicate address detection failed or is still going on."""
 NO_CARRIER = {"DOWN", "LOWERLAYERDOWN", "NOTPRESENT"}
+WRITE_TIMEOUT = 0.5
+"""Seconds that an address waits for the disk at most, before it is added."""
 GARP_DELAYS = (0.0, 0.2, 0.4, 0.7, 1.0)
 
 
@@ -103,10 +104,10 @@ class Tables:
 
 
 class Kernel:
-    def __init__(self, report: Callable[[Event], None], state: Path | None) -> None:
-        """Without a state file it must not be asked to hold anything, and leaves a predecessor's addresses alone."""
+    def __init__(self, report: Callable[[Event], None], memory: Memory | None) -> None:
+        """Without a memory it must not be asked to hold anything, and leaves a predecessor's addresses alone."""
         self._report = report
-        self._state = state
+        self._memory = memory
         self._tables = Tables()
         self._sources: Mapping[str, frozenset[Address]] = {}
         self._told: dict[str, Event] = {}
@@ -115,7 +116,7 @@ class Kernel:
         self._desired: frozenset[Placed] | None = None
         self._ours: set[Placed] = set()
         self._asked = asyncio.Event()
-        self._remembered: object = None
+        self._remembered: set[Placed] | None = None
         self._failures: dict[Placed, str] = {}
 
     def configure(self, sources: Mapping[str, frozenset[Address]]) -> None:
@@ -226,7 +227,8 @@ class Kernel:
         present = {(p.interface, p.address.ip) for p in self._tables.placed() if p not in surplus}
         missing = {placed for placed in desired if (placed.interface, placed.address.ip) not in present}
         # Before they are added: whatever happens in between, a successor knows them.
-        self._remember(self._ours | missing)
+        if over := self._remember(self._ours | missing):
+            await asyncio.wait([over], timeout=WRITE_TIMEOUT)
         for placed in _sorted(missing):
             if await self._request("add", placed):
                 self._ours.add(placed)
@@ -266,33 +268,16 @@ class Kernel:
     # What is remembered
 
     def _left_by_a_predecessor(self) -> set[Placed]:
-        if not self._state:
-            return set()
-        try:
-            state = json.loads(self._state.read_bytes())
-            if state["boot"] != _boot_id():
-                return set()
-            left = {Placed(interface, ip_interface(address)) for interface, address in state["held"]}
-        except FileNotFoundError:
-            return set()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self._report(Failed(f"state file {self._state}", str(error)))
-            return set()
+        left = self._memory.recall(_held) if self._memory else None
         placed = self._tables.placed()
-        return {one for one in left if one in placed and placed[one].proto in (OURS, None)}
+        return {one for one in left or () if one in placed and placed[one].proto in (OURS, None)}
 
-    def _remember(self, addresses: set[Placed]) -> None:
-        state = {"boot": _boot_id(), "held": [[one.interface, str(one.address)] for one in _sorted(addresses)]}
-        if not self._state or state == self._remembered:
-            return
-        self._remembered = state
-        try:
-            self._state.parent.mkdir(parents=True, exist_ok=True)
-            new = self._state.with_suffix(".new")
-            new.write_text(json.dumps(state))
-            new.replace(self._state)
-        except OSError as error:
-            self._report(Failed(f"state file {self._state}", in_words(error.errno)))
+    def _remember(self, addresses: set[Placed]) -> asyncio.Future[None] | None:
+        """None: it is remembered already."""
+        if not self._memory or addresses == self._remembered:
+            return None
+        self._remembered = set(addresses)
+        return self._memory.remember({"held": [[one.interface, str(one.address)] for one in _sorted(addresses)]})
 
     def _garp(self, placed: Placed) -> None:
         found = self._tables.link(placed.interface)
@@ -303,6 +288,10 @@ class Kernel:
             tell_neighbours(placed.interface, found[1].mac, placed.address.ip)
         except OSError as error:
             self._report(Failed(f"gratuitous ARP for {placed.address.ip}", in_words(error.errno)))
+
+
+def _held(state: dict[str, Any]) -> set[Placed]:
+    return {Placed(interface, ip_interface(address)) for interface, address in state["held"]}
 
 
 def _address(message: Any) -> InterfaceAddress:
@@ -317,7 +306,3 @@ def _sorted(addresses: Iterable[Placed]) -> list[Placed]:
 
 def _code(error: OSError | NetlinkError) -> int:
     return int(error.code if isinstance(error, NetlinkError) else error.errno or 0)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

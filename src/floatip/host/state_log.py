@@ -7,20 +7,20 @@ nobody else can write to. What cannot be written is a `Failed` and stops nothing
 import errno
 import os
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from floatip.core.events import Event, Failed
+from floatip.host.disk import Disk
 from floatip.host.errors import in_words
 
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class StateLog:
-    def __init__(self, report: Callable[[Event], None]) -> None:
-        self._report = report
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
         self._path: Path | None = None
         self._names_instances = False
 
@@ -35,27 +35,23 @@ class StateLog:
         of = f" ({instance})" if self._names_instances else ""
         date = datetime.now().strftime("%d-%b-%Y %H:%M:%S")
         entry = f"{'=' * 35}\nDate:  {date}\n[INFO] Now {role.capitalize()}{of}\n\n"
-        if reason := _append(self._path, entry.encode()):
-            self._report(Failed(f"state log {self._path}", reason))
+        self._disk.do(f"state log {self._path}", partial(_append, self._path, entry.encode()))
 
 
 def _append(path: Path, entry: bytes) -> str:
     """Why it failed, or nothing."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
-        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-        try:
-            if reason := _distrust(path, directory):
-                return reason
-            file = os.open(path.name, FLAGS, 0o640, dir_fd=directory)
-        finally:
-            os.close(directory)
-        try:
-            written = os.write(file, entry)
-            return "" if written == len(entry) else in_words(errno.ENOSPC)
-        finally:
-            os.close(file)
-    except OSError as error:
-        return in_words(error.errno)
+        if reason := _distrust(path, directory):
+            return reason
+        file = os.open(path.name, FLAGS, 0o640, dir_fd=directory)
+    finally:
+        os.close(directory)
+    try:
+        written = os.write(file, entry)
+        return "" if written == len(entry) else in_words(errno.ENOSPC)
+    finally:
+        os.close(file)
 
 
 def _distrust(path: Path, directory: int) -> str:

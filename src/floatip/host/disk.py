@@ -1,0 +1,128 @@
+"""Writes files in a thread of its own: a disk that hangs holds up no advert and no failover.
+
+What cannot be written, or takes longer than `PATIENCE`, is a `Failed`; written at last, it is `Mended`.
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from floatip.core.events import Event, Failed, Mended
+from floatip.host.errors import in_words
+
+PATIENCE = 5.0
+LIMIT = 1000
+"""How many jobs may wait for a disk that hangs."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+Job = Callable[[], str]
+"""Returns why it failed, or nothing; may raise OSError."""
+T = TypeVar("T")
+
+
+class Disk:
+    def __init__(self, report: Callable[[Event], None]) -> None:
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._jobs: SimpleQueue[tuple[str, Job, asyncio.Future[None]] | None] = SimpleQueue()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._failed: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    def do(self, what: str, job: Job) -> asyncio.Future[None]:
+        """In the order of the calls. The future says only that it is over, not how it went."""
+        over = self._loop.create_future()
+        if len(self._waiting) >= LIMIT:
+            self.fail(what, f"not written: {LIMIT} entries wait already, the disk hangs")
+            over.set_result(None)
+            return over
+        if not self._thread:
+            # A daemon thread: the end of the process does not wait for a disk that hangs.
+            self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
+            self._thread.start()
+        self._waiting.add(over)
+        reason = f"not written after {PATIENCE:g} s: does the disk hang?"
+        impatience = self._loop.call_later(PATIENCE, self.fail, what, reason)
+        over.add_done_callback(lambda _: impatience.cancel())
+        over.add_done_callback(self._waiting.discard)
+        self._jobs.put((what, job, over))
+        return over
+
+    def fail(self, what: str, reason: str) -> None:
+        """Report a failure that the next success mends."""
+        self._failed.add(what)
+        self._report(Failed(what, reason))
+
+    async def finish(self, timeout: float) -> None:
+        """Wait for what was begun, at most `timeout` seconds."""
+        if self._waiting:
+            await asyncio.wait(self._waiting, timeout=timeout)
+
+    def close(self) -> None:
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while entry := self._jobs.get():
+            what, job, over = entry
+            reason = self._try(job)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._done, what, reason, over)
+
+    @staticmethod
+    def _try(job: Job) -> str:
+        try:
+            return job()
+        except OSError as error:
+            return in_words(error.errno)
+
+    def _done(self, what: str, reason: str, over: asyncio.Future[None]) -> None:
+        over.set_result(None)
+        if reason:
+            self.fail(what, reason)
+        elif what in self._failed:
+            self._failed.discard(what)
+            self._report(Mended(what))
+
+
+class Memory:
+    """A small JSON object that outlives the daemon, but not the boot, in a file that is replaced whole."""
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        self._disk = disk
+        self._path = path
+        self._name = f"state file {path}"
+        self._boot = BOOT_ID.read_text().strip()
+        self._state: dict[str, Any] | None = None
+
+    def recall(self, read: Callable[[dict[str, Any]], T]) -> T | None:
+        """What `read` makes of the state; None, if nothing is remembered of this boot, or only nonsense."""
+        try:
+            state = json.loads(self._path.read_bytes()) if self._state is None else self._state
+            return read(state) if state["boot"] == self._boot else None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = in_words(error.errno)
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"not understood, so ignored: {error}"
+        self._disk.fail(self._name, reason)
+        return None
+
+    def remember(self, state: dict[str, Any]) -> asyncio.Future[None]:
+        """The future says only that the attempt is over."""
+        self._state = {"boot": self._boot} | state
+        return self._disk.do(self._name, partial(_replace, self._path, json.dumps(self._state)))
+
+
+def _replace(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+    return ""

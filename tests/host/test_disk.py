@@ -1,0 +1,158 @@
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from floatip.core.events import Failed, Mended
+from floatip.host import disk as disk_module
+from floatip.host.disk import BOOT_ID, Disk, Memory
+from tests.host.reports import Reports
+
+
+class Hanging:
+    """A job that lasts as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.done = False
+
+    def __call__(self) -> str:
+        assert self.go_on.wait(20)
+        self.done = True
+        return ""
+
+
+def play(story: Callable[[Disk], Awaitable[None]], reports: Reports) -> None:
+    async def run() -> None:
+        disk = Disk(reports)
+        async with asyncio.timeout(30):
+            await story(disk)
+        disk.close()
+
+    asyncio.run(run())
+
+
+def test_a_disk_that_hangs_holds_up_nothing_and_is_told(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_module, "PATIENCE", 0.1)
+
+    async def story(disk: Disk) -> None:
+        hanging, done = Hanging(), list[int]()
+        began = time.monotonic()
+        disk.do("state file held", hanging)
+        for number in range(3):
+            disk.do("another", lambda number=number: done.append(number) or "")  # type: ignore[misc]
+        assert time.monotonic() - began < 1
+        assert (await reports.next(Failed)).reason == "not written after 0.1 s: does the disk hang?"
+        await disk.finish(0.1)
+        assert not hanging.done
+        hanging.go_on.set()
+        await disk.finish(10)
+        assert hanging.done
+        assert done == [0, 1, 2]
+        assert set(reports.of(Mended)) == {Mended("state file held"), Mended("another")}
+
+    play(story, reports)
+
+
+def test_what_waits_for_a_disk_that_hangs_is_bounded(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_module, "LIMIT", 3)
+
+    async def story(disk: Disk) -> None:
+        hanging, written = Hanging(), list[int]()
+        disk.do("first", hanging)
+        for number in range(5):
+            disk.do("log", lambda number=number: written.append(number) or "")  # type: ignore[misc]
+        failed = Failed("log", "not written: 3 entries wait already, the disk hangs")
+        assert reports.events == [failed] * 3
+        hanging.go_on.set()
+        await disk.finish(10)
+        assert written == [0, 1]
+
+    play(story, reports)
+
+
+def test_a_failure_is_told_each_time_and_mended_once(reports: Reports) -> None:
+    answers = iter(["no", "no", "", ""])
+
+    async def story(disk: Disk) -> None:
+        for _ in range(4):
+            await disk.do("it", lambda: next(answers))
+        assert reports.events == [Failed("it", "no"), Failed("it", "no"), Mended("it")]
+
+    play(story, reports)
+
+
+def test_the_end_of_the_process_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    program = f"""
+import asyncio
+from pathlib import Path
+from floatip.host.disk import Disk
+
+async def story():
+    disk = Disk(print)
+    disk.do("it", Path("{tmp_path}/fifo").read_text)  # until somebody writes: never
+    await disk.finish(0.05)
+    disk.close()
+
+asyncio.run(story())
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=20).stdout == b""
+
+
+def recalled(memory: Memory) -> object:
+    return memory.recall(lambda state: state["x"])
+
+
+def test_what_was_remembered_is_recalled_by_a_successor_and_before_it_is_written(
+    reports: Reports, tmp_path: Path
+) -> None:
+    path = tmp_path / "state" / "x.json"
+
+    async def story(disk: Disk) -> None:
+        memory, hanging = Memory(disk, path), Hanging()
+        assert recalled(memory) is None
+        disk.do("first", hanging)
+        written = memory.remember({"x": [1]})
+        assert recalled(memory) == [1]
+        assert recalled(Memory(disk, path)) is None
+        hanging.go_on.set()
+        await written
+        assert recalled(Memory(disk, path)) == [1]
+        assert os.listdir(path.parent) == [path.name]
+        assert reports.events == []
+
+    play(story, reports)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "{}", '{"boot": "BOOT"}', "\ud8ff"])
+def test_nonsense_is_told_and_mended_by_the_next_write(content: str, reports: Reports, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content.replace("BOOT", BOOT_ID.read_text().strip()).encode(errors="surrogatepass"))
+
+    async def story(disk: Disk) -> None:
+        memory = Memory(disk, path)
+        assert recalled(memory) is None
+        assert reports.events[0].reason.startswith("not understood, so ignored: ")  # type: ignore[union-attr]
+        await memory.remember({"x": 1})
+        assert reports.events[1:] == [Mended(f"state file {path}")]
+
+    play(story, reports)
+
+
+def test_what_is_of_another_boot_is_forgotten(reports: Reports, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"boot": "another", "x": 1}))
+
+    async def story(disk: Disk) -> None:
+        assert recalled(Memory(disk, path)) is None
+        assert reports.events == []
+
+    play(story, reports)
