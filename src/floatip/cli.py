@@ -249,7 +249,7 @@ def lab(
         options = Options(bird=route_server is RouteServers.BIRD, hold_time=hold_time, advert_interval=advert_interval)
         raise typer.Exit(play.play(names, options, runs=runs, as_json=as_json, keep=keep))
     except LabError as error:
-        _fail(str(error), error.hint, 2)
+        _fail(error.what, error.hint, 2)
 
 
 def _fail(what: str, hint: str, code: int) -> NoReturn:

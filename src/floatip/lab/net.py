@@ -68,7 +68,8 @@ class LabError(Exception):
     """The lab cannot run here; `hint` says what would help."""
 
     def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
+        super().__init__(f"{what}\n  hint: {hint}")
+        self.what = what
         self.hint = hint
 
 

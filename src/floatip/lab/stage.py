@@ -243,6 +243,8 @@ vrrp_instance VI_1 {{
         for name in self.servers:
             self.wait_for(lambda name=name: self.listens(name), f"{name} to listen")  # type: ignore[misc]
         self.start_node("haproxy1")
+        # Not by time alone: on a busy machine the second process may be the first to listen.
+        self.wait_for(lambda: self.latest("haproxy1", "role") != "", "haproxy1 to take part in the election")
         time.sleep(SECOND_NODE_DELAY)
         self.start_node("haproxy2")
         self.wait_for(self._ready, "haproxy1 to be master, both nodes announced, and the fabric to point at haproxy1")
