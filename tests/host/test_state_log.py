@@ -20,6 +20,8 @@ ENTRY = r"={35}\nDate:  \d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\n\[INFO\] Now %s
 def write(reports: Reports, path: Path | None, *roles: str, instances: int = 1) -> None:
     """Waits for the disk."""
 
+    threads = threading.active_count()
+
     async def story() -> None:
         disk = Disk(reports)
         log = StateLog(disk)
@@ -28,7 +30,7 @@ def write(reports: Reports, path: Path | None, *roles: str, instances: int = 1) 
             log.write("VI_2", role)
         await disk.finish(10)
         disk.close()
-        await until(lambda: threading.active_count() == 1)
+        await until(lambda: threading.active_count() == threads)
 
     asyncio.run(story())
 

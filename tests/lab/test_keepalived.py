@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from floatip.host.ask import NobodyAnswers
 from floatip.lab.cast import Floatip, Keepalived
 from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, Network
 
@@ -81,7 +82,10 @@ vrrp_instance VI_1 {{
 
     @property
     def role(self) -> str:
-        return str(self.floatip.status()["instances"][0]["role"]["value"])
+        try:
+            return str(self.floatip.status()["instances"][0]["role"]["value"])
+        except NobodyAnswers:
+            return "not yet running"
 
     def holders(self) -> set[str]:
         return {host for host in (HAPROXY1.name, HAPROXY2.name) if self._holds(host)}

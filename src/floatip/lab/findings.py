@@ -39,10 +39,16 @@ def connections_torn(record: Record) -> set[Probe]:
 
 
 def nothing_lost(seen: Summary, when: str = "") -> list[Finding]:
-    return [
-        Finding(seen.lost(kind) == 0, f"{seen.lost(kind)} of {seen.sent(kind)} {plural} lost {when}".rstrip())
-        for kind, plural in KINDS
-    ]
+    found: list[Finding] = []
+    for kind, plural in KINDS:
+        lost = seen.lost(kind)
+        found.append(Finding(not lost, f"{lost} of {seen.sent(kind)} {plural} lost {when}".rstrip() + why(seen, kind)))
+    return found
+
+
+def why(seen: Summary, kind: Kind) -> str:
+    errors = ", ".join(f"{number} {error}" for error, number in seen.errors(kind).items())
+    return f" ({errors})" if errors else ""
 
 
 def lost_less_than(seen: Summary, bound: float, times: int) -> list[Finding]:
@@ -51,7 +57,8 @@ def lost_less_than(seen: Summary, bound: float, times: int) -> list[Finding]:
         windows = seen.windows(kind)
         outages = ", ".join(f"{window.ms / 1000:.3f} s" for window in windows) or "nothing"
         holds = len(windows) <= times and all(window.ms / 1000 < bound for window in windows)
-        found.append(Finding(holds, f"{plural} lost for {outages} (master-down + 100 ms: {bound:.3f} s)"))
+        text = f"{plural} lost for {outages} (master-down + 100 ms: {bound:.3f} s)"
+        found.append(Finding(holds, text if holds else text + why(seen, kind)))
     return found
 
 

@@ -114,6 +114,7 @@ class Stage:
         self.options = options
         self.record = Record(options)
         self._told = told
+        self._over = False
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
@@ -299,6 +300,8 @@ vrrp_instance VI_1 {{
             return str(FLOATING.ip) in table.read()
 
     def _tell(self, happening: Happening) -> None:
+        if self._over:
+            return
         self.record.happenings.append(happening)
         self._told(happening)
 
@@ -337,10 +340,11 @@ vrrp_instance VI_1 {{
                     time.sleep(0.02)
 
     def finish(self) -> None:
-        """The last probes are judged when their time is up."""
+        """The last probes are judged when their time is up; what the clearing does is no part of the play."""
         self.observer.stop()
         self.observer.wait()
         time.sleep(0.1)
+        self._over = True
 
     def _logs(self) -> str:
         daemons = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.services.values()]
