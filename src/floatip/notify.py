@@ -15,6 +15,8 @@ WAIT = 5.0
 """Seconds to wait for a daemon that is being restarted."""
 RETRY_INTERVAL = 0.1
 STATES = ("MASTER", "BACKUP", "FAULT", "STOP")
+ALSO = {"MASTER_RX_LOWER_PRI": "MASTER", "DELETED": "STOP"}
+"""What keepalived says too, for `notify_master_rx_lower_pri` and after a reload without the instance."""
 USAGE = """\
 usage: floatip notify Master|Backup|Fault|Stop
        floatip notify INSTANCE|GROUP NAME MASTER|BACKUP|FAULT|STOP [PRIORITY]
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0
+    if len(arguments) > 2 and arguments[2].upper().endswith("_PRIORITY"):
+        return 0  # no change of state: keepalived says BACKUP_PRIORITY also of an instance in FAULT
     try:
         request = parse(arguments)
     except Misused as error:
@@ -56,8 +60,7 @@ def parse(arguments: Sequence[str]) -> Record:
 
 
 def _state(word: str) -> str:
-    # MASTER_RX_LOWER_PRI and MASTER_PRIORITY tell of the state too.
-    state = word.upper().partition("_")[0].replace("DELETED", "STOP")
+    state = ALSO.get(word.upper(), word.upper())
     if state not in STATES:
         raise Misused(f"{word} is not a state")
     return state

@@ -27,8 +27,9 @@ def draw_status(status: dict[str, Any]) -> str:
 
 def _instance(instance: dict[str, Any]) -> list[Row]:
     role, rank, health = instance["role"], instance["rank"], instance["health"]
+    who = f"; {instance['master']} is master" if instance["master"] and role["value"] != "master" else ""
     rows = [
-        (instance["name"], role["value"].upper(), age(role["for"]), role["reason"]),
+        (instance["name"], role["value"].upper(), age(role["for"]), role["reason"] + who),
         ("  rank", rank["value"], age(rank["for"]), rank["reason"]),
         ("  health", health["value"], age(health["for"]), health["reason"]),
     ]

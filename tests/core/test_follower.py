@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from floatip.core.bgp.rank import Rank
-from floatip.core.events import Held, KeepalivedFound, KeepalivedSaid, Started
+from floatip.core.events import Held, KeepalivedFound, KeepalivedSaid, LinkChanged, Started
 from floatip.core.settings import Instance, Keepalived
 from floatip.core.status import describe
 from floatip.core.vrrp.follower import BELIEVE_KERNEL_AFTER, PATIENCE, Follower
@@ -69,7 +69,7 @@ def test_a_master_without_its_address_is_not_believed_for_long() -> None:
     assert it.role is Role.MASTER
     assert it.deadline == 5 + PATIENCE
     it.tick(it.deadline)
-    assert (it.role, it.reason) == (Role.BACKUP, "keepalived says MASTER, but its addresses are not there")
+    assert (it.role, it.reason) == (Role.BACKUP, "keepalived says MASTER, but its addresses are not on eth0")
     assert it.doubts
 
 
@@ -249,7 +249,7 @@ def test_adverts_count_only_from_peers_and_with_multicast_from_anybody_but_us() 
     for second in range(10, 20):
         hear(it, second, source=OTHER)
     assert it.role is Role.MASTER
-    assert it.dropped == {"dropped, from an address that is not a peer": 10}
+    assert it.dropped.counts == {"dropped, from an address that is not a peer": 10}
     loud = follower(peers=())
     loud.sees(True, 0)
     loud.said("MASTER", False, 0)
@@ -360,3 +360,115 @@ def test_a_peer_that_keeps_sending_makes_the_node_stand_by() -> None:
     assert (host.role, host.rank) == (Role.BACKUP, Rank.STANDBY)
     assert host.node.sessions[RS].is_up
     assert advert(50).source == PEER
+
+
+def test_a_reload_that_changes_the_follower_changes_no_role_and_begins_no_mastership_anew() -> None:
+    host = Beside()
+    host.tell(Held(BOTH), says("MASTER"))
+    host.run(60)
+    assert (host.role, host.rank) == (Role.MASTER, Rank.ACTIVE)
+    other = Instance("VI_1", (A,), replace(KEEPALIVED, priority=60, advert_interval=2.0))
+    assert "role" not in " ".join(host.reload(replace(FOLLOWING, instances=(other,))))
+    assert (host.role, host.rank) == (Role.MASTER, Rank.ACTIVE)
+
+
+def test_an_instance_of_another_name_is_another_that_has_to_be_spoken_of() -> None:
+    host = Beside()
+    host.tell(says("BACKUP"), says("FAULT", name="VI_WEB"))
+    other = Instance("VI_1", (A,), replace(KEEPALIVED, instance="VI_WEB"))
+    host.reload(replace(FOLLOWING, instances=(other,)))
+    assert (host.role, host.rank) == (Role.FAULT, Rank.NONE)
+
+
+def test_words_of_a_keepalived_that_nobody_followed_for_a_while_are_forgotten() -> None:
+    host = Beside()
+    host.tell(says("FAULT"))
+    host.reload(CONFIG)
+    host.reload(FOLLOWING)
+    host.tell(KeepalivedFound(True, "process 8"))
+    assert host.role is Role.BACKUP
+    assert host.node.keepalived_said == {}
+
+
+def test_the_words_are_replayed_in_the_order_in_which_they_were_said_last() -> None:
+    host = Beside()
+    host.tell(says("FAULT"), says("BACKUP", name="VG", kind="GROUP"), says("FAULT"))
+    second = Instance("VI_2", (B,), replace(KEEPALIVED, vrid=52, sync_group="VG"))
+    host.reload(replace(FOLLOWING, instances=(*FOLLOWING.instances, second)))
+    assert host.node.instances["VI_2"].role is Role.FAULT
+
+
+def test_a_node_that_was_sick_when_keepalived_ended_stays_so_until_its_successor_speaks() -> None:
+    host = Beside()
+    host.tell(says("FAULT"))
+    host.tell(GONE)
+    assert (host.role, host.rank) == (Role.BACKUP, Rank.NONE)
+    host.tell(KeepalivedFound(True, "process 8"))
+    assert host.rank is Rank.NONE
+    (problem,) = describe(host.node, host.now)["problems"]
+    assert problem.startswith("VI_1 is not healthy: keepalived said FAULT before it ended, and nothing since\n  hint: ")
+    host.tell(says("BACKUP"))
+    assert host.rank is Rank.STANDBY
+
+
+def test_a_mastership_that_ended_while_nobody_listened_begins_anew() -> None:
+    it = follower()
+    it.sees(True, 0)
+    it.said("MASTER", True, 100, at=5)
+    assert it.reigns == [5]
+    it.said("MASTER", True, 100, at=100)
+    assert it.reigns == [5, 100]
+
+
+def test_a_sick_node_that_the_kernel_shows_to_be_master_is_cut_off_as_any_other() -> None:
+    host = Beside()
+    host.tell(Held(BOTH), says("FAULT"))
+    host.run(20)
+    assert host.role is Role.MASTER
+    host.acknowledging = False
+    host.run(24)
+    assert (host.node.cut_off, host.role, host.rank) == (True, Role.BACKUP, Rank.STANDBY)
+
+
+def reasons(host: Host) -> str:
+    return str(describe(host.node, host.now)["instances"][0]["health"]["reason"])
+
+
+def test_who_checks_is_said_as_it_is() -> None:
+    host = Beside()
+    assert reasons(host) == "keepalived has said nothing yet"
+    host.tell(says("BACKUP"))
+    assert reasons(host) == "keepalived checks, and says no FAULT"
+    host.tell(GONE)
+    assert reasons(host) == "nobody checks: keepalived does not run"
+
+
+def test_a_backup_that_hears_nobody_is_a_problem_and_one_that_hears_a_master_is_none() -> None:
+    host = Beside()
+    host.tell(says("BACKUP"))
+    host.run(6)
+    assert describe(host.node, host.now)["problems"] == []
+    host.run(10)
+    (problem,) = describe(host.node, host.now)["problems"]
+    assert problem.startswith("VI_1: nobody sends adverts for vrid 51 on eth0, and keepalived stays BACKUP\n  hint: ")
+    host.adverts_from_peer = 100
+    host.run(20)
+    assert describe(host.node, host.now)["problems"] == []
+
+
+def test_an_interface_that_is_not_there_is_a_problem() -> None:
+    host = Beside()
+    host.tell(says("BACKUP"), LinkChanged("eth0", False, "does not exist"))
+    (problem,) = describe(host.node, host.now)["problems"]
+    assert problem.startswith("VI_1: eth0 does not exist\n  hint: ")
+    assert describe(host.node, host.now)["links"] == [{"interface": "eth0", "up": False, "reason": "does not exist"}]
+
+
+def test_a_stranger_is_a_problem_for_a_while() -> None:
+    host = Beside()
+    host.adverts_from_peer = 100
+    host.tell(says("BACKUP"), advert(100, vrid=52))
+    (problem,) = describe(host.node, host.now)["problems"]
+    assert problem == "dropped 1 packets of VRRP: no instance has vrid 52 on eth0"
+    host.run(400)
+    assert describe(host.node, host.now)["problems"] == []

@@ -8,6 +8,7 @@ import pytest
 from floatip.core import settings
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.wire import Keepalive, pack
+from floatip.core.drops import KEPT
 from floatip.core.events import (
     AdvertReceived,
     BytesReceived,
@@ -25,7 +26,7 @@ from floatip.core.events import (
     Ticked,
     Writable,
 )
-from floatip.core.node import DROPS_KEPT, FAILURES_KEPT, UNSTEADY
+from floatip.core.node import FAILURES_KEPT
 from floatip.core.settings import Check, Static, Vrrp
 from floatip.core.vrrp.router import Role
 from tests.core.host import (
@@ -100,7 +101,8 @@ def test_a_node_that_keeps_dying_stays_at_standby_for_a_minute_and_then_waits_as
     host.run(60 + DOWN - 0.01)
     assert (host.role, host.rank) == (Role.BACKUP, Rank.STANDBY)
     assert "hold 192.0.2.10" in [word for _, word in host.log]
-    assert host.node.failures["start"] == (0, UNSTEADY)
+    assert (host.when("failure failed"), host.when("failure mended")) == ([0], [60])
+    assert host.node.failures == {}
     host.run(61 + DOWN)
     assert host.when("takeover 192.0.2.10") == [60 + DOWN]
 
@@ -315,7 +317,7 @@ def test_what_belongs_to_no_instance_is_counted_by_reason() -> None:
     host = backup()
     assert host.tell(advert(100, vrid=52), advert(100, interface="eth1")) == []
     assert host.tell(AdvertReceived("eth0", PEER, US, 255, b"x"), AdvertReceived("eth0", RS, RS2, 255, b"")) == []
-    assert host.node.dropped == {
+    assert host.node.dropped.counts == {
         "no instance has vrid 52 on eth0": 1,
         "no instance has vrid 51 on eth1": 1,
         "1 octets are too short for a VRRP header": 1,
@@ -327,8 +329,8 @@ def test_garbage_of_any_kind_makes_no_endless_list() -> None:
     host = backup()
     for length in range(8, 1000):
         host.tell(AdvertReceived("eth0", PEER, US, 255, b"\x21\x33\x64\x02" + bytes(length)))
-    assert len(host.node.dropped) <= DROPS_KEPT + 1
-    assert sum(host.node.dropped.values()) == 992
+    assert len(host.node.dropped.counts) <= KEPT + 1
+    assert sum(host.node.dropped.counts.values()) == 992
 
 
 def test_events_about_what_a_reload_removed_are_ignored() -> None:
@@ -344,7 +346,7 @@ def test_a_failure_is_news_once_and_remembered() -> None:
     failed = Failed("hold 192.0.2.10 on lo", "not permitted")
     assert host.tell(failed, failed) == ["failure failed"]
     assert host.tell(replace(failed, reason="no such device")) == ["failure failed"]
-    assert host.node.failures == {failed.what: (30, "no such device")}
+    assert host.node.failures == {failed.what: (30, replace(failed, reason="no such device"))}
     for number in range(100):
         host.tell(Failed(str(number), ""))
     assert len(host.node.failures) == FAILURES_KEPT
@@ -369,7 +371,7 @@ def test_a_reload_of_the_same_touches_nothing() -> None:
 def test_another_priority_is_another_election_on_the_same_sessions() -> None:
     host = master()
     assert host.reload(config(election=elected(priority=120))) == [
-        "advert 0", "role init", "health up", "role backup", "rank standby", "standby 192.0.2.10",
+        "advert 0", "health up", "role backup", "rank standby", "standby 192.0.2.10",
     ]  # fmt: skip
     host.run(40)
     assert (host.role, host.when("session down")) == (Role.MASTER, [])

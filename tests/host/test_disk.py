@@ -13,7 +13,7 @@ import pytest
 from floatip.core.events import Failed, Mended
 from floatip.host import disk as disk_module
 from floatip.host.disk import BOOT_ID, Disk, Memory
-from tests.host.reports import Reports
+from tests.host.reports import Reports, until
 
 
 class Hanging:
@@ -69,7 +69,7 @@ def test_what_waits_for_a_disk_that_hangs_is_bounded(reports: Reports, monkeypat
         disk.do("first", hanging)
         for number in range(5):
             disk.do("log", lambda number=number: written.append(number) or "")  # type: ignore[misc]
-        failed = Failed("log", "not written: 3 entries wait already, the disk hangs")
+        failed = Failed("log", "not written: 3 entries wait already, the disk hangs", lasts=True)
         assert reports.events == [failed] * 3
         hanging.go_on.set()
         await disk.finish(10)
@@ -84,7 +84,7 @@ def test_a_failure_is_told_each_time_and_mended_once(reports: Reports) -> None:
     async def story(disk: Disk) -> None:
         for _ in range(4):
             await disk.do("it", lambda: next(answers))
-        assert reports.events == [Failed("it", "no"), Failed("it", "no"), Mended("it")]
+        assert reports.events == [Failed("it", "no", lasts=True)] * 2 + [Mended("it")]
 
     play(story, reports)
 
@@ -154,5 +154,58 @@ def test_what_is_of_another_boot_is_forgotten(reports: Reports, tmp_path: Path) 
     async def story(disk: Disk) -> None:
         assert recalled(Memory(disk, path)) is None
         assert reports.events == []
+
+    play(story, reports)
+
+
+def test_states_that_wait_for_a_disk_that_hangs_are_written_as_one_the_latest(reports: Reports, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+
+    async def story(disk: Disk) -> None:
+        memory, hanging = Memory(disk, path), Hanging()
+        disk.do("first", hanging)
+        writes = {memory.remember({"x": number}) for number in range(10)}
+        assert len(writes) == 1
+        hanging.go_on.set()
+        await writes.pop()
+        assert recalled(Memory(disk, path)) == 9
+        await memory.remember({"x": 10})
+        assert recalled(Memory(disk, path)) == 10
+
+    play(story, reports)
+
+
+def test_what_could_not_be_written_is_tried_again(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_module, "RETRY_INTERVAL", 0.05)
+    (tmp_path / "state").touch()
+
+    async def story(disk: Disk) -> None:
+        memory = Memory(disk, tmp_path / "state" / "x.json")
+        await memory.remember({"x": 1})
+        await reports.next(Failed, 2)
+        (tmp_path / "state").unlink()
+        await reports.next(Mended)
+        assert recalled(Memory(disk, tmp_path / "state" / "x.json")) == 1
+        number = len(reports.events)
+        await asyncio.sleep(0.2)
+        assert len(reports.events) == number
+
+    play(story, reports)
+
+
+def test_a_bug_in_a_job_is_the_loops(reports: Reports) -> None:
+    def bug() -> str:
+        raise ValueError("a bug")
+
+    async def story(disk: Disk) -> None:
+        met: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: met.append(context["exception"]))
+        disk.do("it", bug)
+        await until(lambda: bool(met))
+        assert str(met[0]) == "a bug"
+        disk.do("it", lambda: "")
+        await disk.finish(0.1)
 
     play(story, reports)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from floatip.core.events import Failed, KeepalivedFound, KeepalivedSaid
+from floatip.core.events import Failed, KeepalivedFound, KeepalivedSaid, Mended
+from floatip.host import keepalived
 from floatip.host.ask import Record
 from floatip.host.disk import Memory
 from floatip.host.keepalived import Keepalived, Paths
@@ -32,7 +33,7 @@ class Fake:
 
     def __init__(self, directory: Path) -> None:
         self.paths = Paths(directory / "fifo", (directory / "pid", directory / "vrrp_pid"))
-        self._program = shutil.copy(shutil.which("sleep") or "sleep", directory / "keepalived")
+        self.program = shutil.copy(shutil.which("sleep") or "sleep", directory / "keepalived")
         self.processes: list[subprocess.Popen[bytes]] = []
         self._fifo = -1
 
@@ -43,7 +44,7 @@ class Fake:
 
     def start(self) -> None:
         self.open_fifo()
-        self.processes = [subprocess.Popen([self._program, "600"]) for _ in self.paths.pid_files]
+        self.processes = [subprocess.Popen([self.program, "600"]) for _ in self.paths.pid_files]
         for path, process in zip(self.paths.pid_files, self.processes, strict=True):
             while Path(f"/proc/{process.pid}/comm").read_text() != "keepalived\n":
                 time.sleep(0.0005)  # it is still about to be that
@@ -168,7 +169,9 @@ async def test_a_fifo_that_appears_later_is_opened(fake: Fake, reports: Reports,
     elector = follow(fake, reports, memory)
     failed = await reports.next(Failed)
     assert failed.what == f"notify FIFO {fake.paths.fifo}"
-    assert failed.reason.startswith("no such file or directory\n  hint: systemd-tmpfiles --create")
+    assert failed.reason.startswith(
+        "no such file or directory\n  hint: floatip must be allowed to read it: systemctl stop"
+    )
     fake.make_fifo()
     fake.open_fifo()
     await asyncio.sleep(0.05)
@@ -248,10 +251,16 @@ def _nothing_to_open(path: Path) -> None:
 
 
 NO_FIFOS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a regular file": (_regular, "not a FIFO\n  hint: rm "),
-    "a directory": (Path.mkdir, "not a FIFO\n  hint: rm "),
-    "a symlink": (_symlink, "too many levels of symbolic links\n  hint: no symbolic link is followed; rm "),
-    "a loop": (_nothing_to_open, "too many levels of symbolic links\n  hint: no symbolic link is followed; rm "),
+    "a regular file": (_regular, "not a FIFO\n  hint: systemctl stop keepalived; rm "),
+    "a directory": (Path.mkdir, "not a FIFO\n  hint: systemctl stop keepalived; rm "),
+    "a symlink": (
+        _symlink,
+        "too many levels of symbolic links\n  hint: no symbolic link is followed: systemctl stop keepalived; rm ",
+    ),
+    "a loop": (
+        _nothing_to_open,
+        "too many levels of symbolic links\n  hint: no symbolic link is followed: systemctl stop keepalived; rm ",
+    ),
 }
 
 
@@ -294,7 +303,7 @@ def test_a_fifo_that_only_root_may_read_is_named_with_a_hint(reports: Reports) -
 
         told = asyncio.run(as_user(story))
         fake.kill()
-    assert told.startswith("[True] permission denied\n  hint: systemd-tmpfiles --create"), told
+    assert told.startswith("[True] permission denied\n  hint: floatip must be allowed to read it: systemctl stop"), told
 
 
 @on_a_loop
@@ -671,4 +680,118 @@ async def test_whoever_notifies_may_be_called_anything(
     assert words(reports) == [("VI_1", "MASTER", False)]
     process.kill()
     process.wait()
+    elector.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keepalived, "WRITER_PATIENCE", 0.1)
+
+
+@pytest.mark.usefixtures("hasty")
+@on_a_loop
+async def test_a_keepalived_that_does_not_have_the_fifo_open_is_a_failure_until_it_has(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    fake.close_fifo()
+    elector = follow(fake, reports, memory)
+    failed = await reports.next(Failed)
+    assert failed.reason.startswith(
+        "keepalived does not have it open, so what it says is not heard\n  hint: keepalived"
+    )
+    assert failed.lasts
+    fake.open_fifo()
+    assert await reports.next(Mended) == Mended(failed.what)
+    await asyncio.sleep(PATIENCE)
+    assert len(reports.of(Failed)) == 1
+    elector.close()
+
+
+@pytest.mark.usefixtures("hasty")
+@on_a_loop
+async def test_a_fifo_made_anew_that_keepalived_does_not_open_is_a_failure(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    fake.say(MASTER)
+    await reports.next(KeepalivedSaid)
+    fake.make_fifo()  # keepalived writes to the one before
+    assert (await reports.next(Failed)).reason.startswith("keepalived does not have it open")
+    elector.close()
+
+
+@pytest.mark.usefixtures("hasty")
+@on_a_loop
+async def test_who_is_told_by_notify_needs_no_fifo(fake: Fake, reports: Reports, memory: Path) -> None:
+    fake.close_fifo()
+    elector = follow(fake, reports, memory)
+    await reports.next(Failed)
+    assert "heard" in elector.notified({"state": "MASTER"}, 0)
+    await reports.next(Mended)
+    elector.close()
+    again = Reports()
+    elector = follow(fake, again, memory)
+    await asyncio.sleep(PATIENCE)
+    assert again.of(Failed) == []
+    elector.close()
+
+
+@on_a_loop
+async def test_a_change_of_priority_is_no_change_of_state(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = follow(fake, reports, memory)
+    fake.say('INSTANCE "VI_1" FAULT 100', 'INSTANCE "VI_1" BACKUP_PRIORITY 80', 'INSTANCE "VI_1" MASTER_PRIORITY 80')
+    await reports.next(KeepalivedSaid)
+    await asyncio.sleep(PATIENCE)
+    assert words(reports) == [("VI_1", "FAULT", False)]
+    elector.close()
+
+
+@on_a_loop
+async def test_a_mastership_goes_on_from_when_it_began_and_one_from_the_backlog_begins_now(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    elector = follow(fake, reports, memory)
+    began = asyncio.get_running_loop().time()
+    fake.say(MASTER)
+    await reports.next(KeepalivedSaid)
+    fake.say('INSTANCE "VI_1" MASTER_RX_LOWER_PRI 150')
+    await reports.next(KeepalivedSaid, 2)
+    elector.close()
+    await asyncio.sleep(PATIENCE)
+    again = Reports()
+    elector = follow(fake, again, memory)
+    recalled = (await again.next(KeepalivedSaid)).at
+    assert recalled is not None
+    assert began <= recalled < began + PATIENCE
+    elector.close()
+    fake.say(BACKUP, MASTER)
+    last = Reports()
+    stopped = asyncio.get_running_loop().time()
+    elector = follow(fake, last, memory)
+    at = (await last.next(KeepalivedSaid, 2)).at
+    assert at is not None
+    assert at >= stopped
+    elector.close()
+
+
+@on_a_loop
+async def test_a_process_of_another_user_is_no_keepalived(fake: Fake, reports: Reports, memory: Path) -> None:
+    fake.kill()
+    for directory in Path(fake.program).parents[:3]:
+        directory.chmod(0o755)
+    fake.processes = [subprocess.Popen([fake.program, "600"], user=4711) for _ in fake.paths.pid_files]
+    for path, process in zip(fake.paths.pid_files, fake.processes, strict=True):
+        path.write_text(f"{process.pid}\n")
+    elector = follow(fake, reports, memory)
+    await asyncio.sleep(PATIENCE)
+    assert not any(runs(reports)), reports.events
+    elector.close()
+
+
+@on_a_loop
+async def test_when_keepalived_began_is_told(fake: Fake, reports: Reports, memory: Path) -> None:
+    elector = follow(fake, reports, memory)
+    since = (await reports.next(KeepalivedFound)).since
+    assert since is not None
+    assert 0 <= asyncio.get_running_loop().time() - since < 10
     elector.close()

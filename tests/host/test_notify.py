@@ -29,7 +29,6 @@ UNDERSTOOD = [
     ("INSTANCE Master STOP 1", "INSTANCE", "Master", "STOP"),
     ("INSTANCE VI_1 DELETED 1", "INSTANCE", "VI_1", "STOP"),
     ("INSTANCE VI_1 MASTER_RX_LOWER_PRI 150", "INSTANCE", "VI_1", "MASTER"),
-    ("INSTANCE VI_1 BACKUP_PRIORITY 150", "INSTANCE", "VI_1", "BACKUP"),
 ]
 MISUSED = {
     "": "no state is given",

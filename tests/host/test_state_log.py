@@ -101,7 +101,7 @@ def test_what_cannot_be_written_safely_is_said_at_once_and_stops_nothing(
     write(reports, path, "MASTER")
     assert time.monotonic() - began < 1
     monkeypatch.undo()
-    assert reports.events == [Failed(f"state log {path}", reason.format(directory=directory))]
+    assert reports.events == [Failed(f"state log {path}", reason.format(directory=directory), lasts=True)]
     assert target.read_text() == ""
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -119,4 +119,4 @@ def test_a_disk_is_full_also_when_it_takes_half_an_entry(reports: Reports, tmp_p
     command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", program]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     fit = 4096 // len(f"{'=' * 35}\nDate:  29-Apr-2022 16:54:26\n[INFO] Now Master\n\n")
-    assert said == [str(Failed(f"state log {tmp_path}/state", "no space left on device"))] * (60 - fit)
+    assert said == [str(Failed(f"state log {tmp_path}/state", "no space left on device", lasts=True))] * (60 - fit)

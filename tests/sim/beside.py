@@ -8,13 +8,22 @@ of a process before its end, what was said remembered together with the process 
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface
 from math import inf
 from typing import Any, Literal
 
 from floatip.core import settings
-from floatip.core.events import AdvertReceived, Became, Effect, KeepalivedFound, KeepalivedSaid, Placed, SendAdvert
+from floatip.core.events import (
+    AdvertReceived,
+    Became,
+    Effect,
+    Event,
+    KeepalivedFound,
+    KeepalivedSaid,
+    Placed,
+    SendAdvert,
+)
 from floatip.core.vrrp.router import Role, Router
 from floatip.core.vrrp.wire import parse
 from tests.sim.world import FLOATING, INSTANCE, INTERFACE, Machine, Power, World
@@ -172,6 +181,24 @@ class Beside(World):
     def unhelp(self, name: str) -> None:
         self._mend("helper", name)
         self._place(self.nodes[name], BY_NETWORK_HELPER, False)
+
+    def reload(self, name: str) -> None:
+        """floatip, with another table of its keepalived: a sync group, of which nobody speaks, comes or goes."""
+        node = self._strike("reload", name)
+        self._mend("reload", name)
+        if node.power is not Power.RUNNING:
+            return
+        config = node.node.config
+        (instance,) = config.instances
+        assert isinstance(instance.election, settings.Keepalived)
+        election = replace(instance.election, sync_group="" if instance.election.sync_group else "VG")
+        changed = replace(config, instances=(replace(instance, election=election),))
+        answers: deque[Event] = deque()
+        for effect in node.node.reload(changed, self.now):
+            self._perform(node, effect, answers)
+        for answer in answers:
+            self._handle(node, answer)
+        self._set_alarm(node)
 
     def crash(self, name: str) -> None:
         keepalived = self.keepaliveds[name]
@@ -347,7 +374,7 @@ class Beside(World):
         keepalived.fifo.clear()
         self._look(node)
         for word in lines[-1:] if is_old else lines:
-            self._hear_word(node, word, is_old)
+            self._hear_word(node, word, is_old, self.now if is_old else None)
 
     def _hear_word(self, node: Machine, word: Word, is_old: bool, at: float | None = None) -> None:
         keepalived = self.keepaliveds[node.name]

@@ -55,7 +55,7 @@ MUTANTS = (
     Mutant("no takeover rank", DECISION, "if now < self._settled_at:", "if False:"),
     Mutant("one takeover rung", DECISION, "if self.level == 1:", "if True:"),
     Mutant("takeover never settles", DECISION, "if now < self._settled_at:", "if self._settled_at:"),
-    Mutant("no damping", DECISION, "if now < self._damped_until:", "if False:"),
+    Mutant("no damping", DECISION, "if now < self.damped_until:", "if False:"),
     Mutant("sick is as good as healthy", DECISION, "if facts.health is not Health.UP:", "if False:"),
     Mutant("last-resort is forgotten", DECISION, "facts.health is Health.DOWN and self.last_resort", "False"),
     Mutant("announced before it is held", INSTANCE, "if a.ip in held or a.ip in self.lost_at", ""),

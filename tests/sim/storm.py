@@ -37,7 +37,7 @@ QUIET = 5.0
 
 NODE_KINDS = ("crash", "kill", "freeze", "hang", "sick", "hanging", "cut", "stop", "delete")
 KINDS = (*NODE_KINDS, "split", "loss", "rs-down", "rs-cut")
-KEEPALIVED_KINDS = ("kp-stop", "kp-kill", "kp-hang", "kp-fault", "kp-fifo", "kp-strip", "kp-add", "helper")
+KEEPALIVED_KINDS = ("kp-stop", "kp-kill", "kp-hang", "kp-fault", "kp-fifo", "kp-strip", "kp-add", "helper", "reload")
 ALL_KINDS = (*KINDS, *KEEPALIVED_KINDS)
 OFTEN_BRIEF = {"kill", "kp-kill", "kp-fifo", "kp-strip"}
 """Beside keepalived: systemd starts what was killed, and others than keepalived mend its address."""
@@ -157,6 +157,7 @@ class Storm:
             "kp-strip": (world.strip, world.dress),
             "kp-add": (world.add_by_hand, world.dress),
             "helper": (world.help, world.unhelp),
+            "reload": (world.reload, world.reload),
         }
         strike, mend = pairs[kind]
         strike(name)

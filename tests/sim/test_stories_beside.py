@@ -380,3 +380,38 @@ def test_a_lost_third_of_adverts_costs_nothing() -> None:
     with world.measured() as lost:
         world.run(300)
     assert lost == [0]
+
+
+def test_a_master_that_is_reloaded_and_then_crashes_costs_no_more_than_one_that_was_not() -> None:
+    for hold_time in (9, 90):
+        world = settled(hold_time=hold_time)
+        with world.measured() as lost:
+            world.reload("a")
+            world.run(5)
+            assert_rank(world, "a", Rank.ACTIVE)
+            world.crash("a")
+            world.run(2 * hold_time + 20)
+        assert_whole(world, served_by="b")
+        print(f"hold time {hold_time} s: {lost[0]:.2f} s")
+        assert lost[0] < DETECTION + SOON
+
+
+def test_a_mastership_that_ended_and_came_back_while_floatip_was_away_is_a_new_one() -> None:
+    world = settled()
+    world.stop("a")
+    world.run(2)
+    world.stop_keepalived("a")
+    world.run(20)
+    assert world.electors == ["b"]
+    world.crash("b")
+    world.start_keepalived("a")
+    world.run(6)
+    assert world.electors == ["a"]
+    with world.measured() as lost:
+        world.start("a")
+        world.run(1)
+        assert_rank(world, "a", Rank.TAKEOVER)
+        world.run(30)
+    print(f"{lost[0]:.2f} s from floatip's start on")
+    assert lost[0] < 1
+    assert_whole(world, served_by="a")

@@ -22,6 +22,7 @@ from floatip.core.vrrp.router import Role
 SETTLE_AT_LEAST = 20.0
 FLAP_WINDOW = 300.0
 FLAP_WITHDRAWALS = 3
+DAMPED = f"{FLAP_WITHDRAWALS} withdrawals in {FLAP_WINDOW / 60:g} minutes: waiting for quiet"
 
 
 def settle_time(hold_time: float) -> float:
@@ -50,7 +51,7 @@ class Decision:
         """How many masterships, this one included, followed each other faster than they could settle."""
         self._settled_at = -math.inf
         self._withdrawn_at: list[float] = []
-        self._damped_until = -math.inf
+        self.damped_until = -math.inf
 
     def became_master(self, reigns: list[float], hold_time: float, blind_time: float) -> None:
         """`reigns`: when each of the latest masters began, this one last.
@@ -84,9 +85,9 @@ class Decision:
             if facts.health is Health.DOWN and self.last_resort:
                 return Rank.LAST_RESORT, facts.health_reason
             return Rank.NONE, facts.health_reason
-        if now < self._damped_until:
-            self.deadline = self._damped_until
-            return Rank.STANDBY, f"{FLAP_WITHDRAWALS} withdrawals in {FLAP_WINDOW / 60:g} minutes: waiting for quiet"
+        if now < self.damped_until:
+            self.deadline = self.damped_until
+            return Rank.STANDBY, DAMPED
         if facts.role is not Role.MASTER:
             return Rank.STANDBY, facts.role_reason if facts.role is Role.FAULT else "not master"
         if now < self._settled_at:
@@ -98,5 +99,5 @@ class Decision:
 
     def _remember_withdrawal(self, now: float) -> None:
         self._withdrawn_at = [at for at in self._withdrawn_at if at > now - FLAP_WINDOW] + [now]
-        if len(self._withdrawn_at) >= FLAP_WITHDRAWALS or now < self._damped_until:
-            self._damped_until = now + FLAP_WINDOW
+        if len(self._withdrawn_at) >= FLAP_WITHDRAWALS or now < self.damped_until:
+            self.damped_until = now + FLAP_WINDOW

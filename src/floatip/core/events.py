@@ -6,7 +6,7 @@ argument beside it. Effects that name a set (`Hold`) name the whole desired set,
 restart are the same code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Literal
 
@@ -88,6 +88,8 @@ class KeepalivedFound:
 
     running: bool
     reason: str
+    since: float | None = field(default=None, compare=False)
+    """When its process began; None: not known, or it does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class Failed:
 
     what: str
     reason: str
+    lasts: bool = False
+    """Until it is `Mended`; else nobody will say when it is over, and it is forgotten after a while."""
 
 
 @dataclass(frozen=True, slots=True)

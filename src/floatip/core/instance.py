@@ -73,12 +73,19 @@ class Instance:
             at = min(at, self._keep_until)
         return at
 
+    def goes_on_as(self, config: settings.Instance) -> bool:
+        """Whether role and rank go on under another configuration: keepalived's election does not end by our reload."""
+        followed = isinstance(self.router, Follower) and isinstance(config.election, settings.Keepalived)
+        return followed or config.election == self.config.election
+
     def reconfigure(self, config: settings.Instance) -> None:
-        """The same election, anything else may differ: role and rank go on."""
+        """Only one as which it goes on."""
         self.config = config
         self.decision.last_resort = config.last_resort
         if isinstance(self.router, Router):
             self.router.list_addresses(tuple(a.ip for a in config.addresses))
+        elif isinstance(self.router, Follower) and isinstance(config.election, settings.Keepalived):
+            self.router.reconfigure(config.election)
 
     def judge(self, health: Health, reason: str, now: float) -> list[Effect]:
         if health is Health.UNKNOWN and self.health is not Health.UNKNOWN:
@@ -87,7 +94,7 @@ class Instance:
             if self.router.sick:
                 health, reason = Health.DOWN, self.router.sick
             elif not self.config.checks:
-                reason = "keepalived checks, and says no FAULT"
+                reason = self.router.verdict
         news = health is not self.health
         self.health, self.health_reason = health, reason
         if not news:

@@ -17,6 +17,7 @@ from floatip.core import health, settings
 from floatip.core.bgp import session as bgp
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
+from floatip.core.drops import Drops
 from floatip.core.events import (
     Address,
     AdvertReceived,
@@ -51,7 +52,6 @@ from floatip.core.vrrp.follower import Follower
 HOLD_AGAIN_INTERVAL = 1.0
 RELEASE_TIMEOUT = 0.5
 FAILURES_KEPT = 20
-DROPS_KEPT = 20
 UNSTEADY = "it keeps dying: not master until it has run for a minute"
 SUBJECTS_KEPT = 512
 GRACEFUL_SHUTDOWN = (65535, 0)
@@ -73,14 +73,14 @@ class Node:
         self._found: frozenset[Placed] = frozenset()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
-        self.failures: dict[str, tuple[float, str]] = {}
-        """What the world refused lately: when and why."""
-        self.dropped: dict[str, int] = {}
+        self.failures: dict[str, tuple[float, Failed]] = {}
+        """What the world refused lately, and when."""
+        self.dropped = Drops()
         """Packets of protocol 112 that belong to no instance, by reason."""
         self.keepalived: KeepalivedFound | None = None
         self.keepalived_since = now
-        self.keepalived_said: dict[tuple[str, str], str] = {}
-        """The last state of each of its instances and groups, of ours and of others."""
+        self.keepalived_said: dict[tuple[str, str], tuple[str, float]] = {}
+        """The last state of each of its instances and groups, ours or not, and since when; the latest last."""
         self.draining = ""
         """Why this node is about to stop, while others take over."""
         self.stopping = ""
@@ -132,7 +132,7 @@ class Node:
             case Held(addresses):
                 return self._held(addresses, now)
             case KeepalivedFound(running, reason):
-                self.keepalived, self.keepalived_since = event, now
+                self.keepalived, self.keepalived_since = event, now if event.since is None else event.since
                 if not running:
                     self.keepalived_said.clear()
                 return self._reviewed([e for each in self.followers for e in each.found(running, reason, now)], now)
@@ -144,11 +144,10 @@ class Node:
                 return self._session(self.sessions[peer], self.sessions[peer].connected(local, now), now)
             case Disconnected(peer, reason) if peer in self.sessions:
                 return self._session(self.sessions[peer], self.sessions[peer].disconnected(reason, now), now)
-            case Failed(what, reason):
-                return self._fail(what, reason, now)
+            case Failed():
+                return self._fail(event, now)
             case Mended(what):
-                known = self.failures.pop(what, None)
-                return [Became("failure", what, "mended", "it works now")] if known else []
+                return self._mend(what)
             case StopRequested(reason):
                 return self._drain(reason, now) or self._stop(reason, now)
             case Started(barred_for):
@@ -156,7 +155,7 @@ class Node:
                 effects = self._tick(now)
                 if barred_for:
                     self._barred_until = now + barred_for
-                    effects += self._fail("start", UNSTEADY, now)
+                    effects += self._fail(Failed("start", UNSTEADY, lasts=True), now)
                 return self._reviewed(effects, now)
             case _:
                 return []  # about a peer that a reload removed
@@ -167,9 +166,14 @@ class Node:
         self.checks = {c.name: self._reloaded_check(c, now) for c in config.checks}
         for name, instance in self.instances.items():
             kept = next((i for i in config.instances if i.name == name), None)
-            if instance.router is not None and (kept is None or kept.election != instance.config.election):
-                effects += instance.router.stop("removed or changed by a reload", now)
-        self.instances = {i.name: self._reloaded_instance(i, now) for i in config.instances}
+            if instance.router is not None and (kept is None or not instance.goes_on_as(kept)):
+                stopped = instance.router.stop("removed or changed by a reload", now)
+                # Of one that goes on its new election speaks, if anything becomes different.
+                effects += [effect for effect in stopped if kept is None or not isinstance(effect, Became)]
+        self.instances = {i.name: self._reloaded_instance(i, now, effects) for i in config.instances}
+        if not self.followers:
+            self.keepalived = None
+            self.keepalived_said.clear()
         effects += self._reload_sessions(config, now)
         self.config = config
         self._index()
@@ -182,13 +186,13 @@ class Node:
         check.config = config
         return check
 
-    def _reloaded_instance(self, config: settings.Instance, now: float) -> Instance:
+    def _reloaded_instance(self, config: settings.Instance, now: float, effects: list[Effect]) -> Instance:
         instance = self.instances.get(config.name)
-        if instance is None or instance.config.election != config.election:
+        if instance is None or not instance.goes_on_as(config):
             instance = Instance(config, now)
-            self._introduce(instance, now)
-            return instance
-        instance.reconfigure(config)
+        else:
+            instance.reconfigure(config)
+        effects += self._introduce(instance, now)
         return instance
 
     def _reload_sessions(self, config: Settings, now: float) -> list[Effect]:
@@ -197,7 +201,7 @@ class Node:
         effects: list[Effect] = []
         if old is not None and new is not None and new.router_id != old.router_id:
             what = f"it stays {old.router_id} until the next start, since a change would end every session"
-            effects += self._fail(f"router id {new.router_id}", what, now)
+            effects += self._fail(Failed(f"router id {new.router_id}", what), now)
             new = replace(new, router_id=old.router_id)
         same = old is not None and new is not None and old.agrees_with(new)
         for peer, session in self.sessions.items():
@@ -246,6 +250,7 @@ class Node:
         review = now >= self._hold_again_at
         if now >= self._barred_until:
             self._barred_until, review = math.inf, True
+            effects += self._mend("start")
         for check in self.checks.values():
             if now >= check.deadline:
                 verdict = check.health
@@ -269,10 +274,10 @@ class Node:
         try:
             advert = wire.parse(event.data, event.source, event.destination)
         except Malformed as error:
-            return self._drop(error.what)
+            return self._drop(error.what, now)
         instance = self._by_vrid.get((event.interface, advert.vrid))
         if instance is None or instance.router is None:
-            return self._drop(f"no instance has vrid {advert.vrid} on {event.interface}")
+            return self._drop(f"no instance has vrid {advert.vrid} on {event.interface}", now)
         if not self.running or self.stopping:
             return []
         role = instance.role
@@ -284,10 +289,8 @@ class Node:
             return self._reviewed(effects, now)
         return effects + instance.defend(self.held) if effects else effects
 
-    def _drop(self, why: str) -> list[Effect]:
-        if why not in self.dropped and len(self.dropped) >= DROPS_KEPT:
-            why = "for other reasons"
-        self.dropped[why] = self.dropped.get(why, 0) + 1
+    def _drop(self, why: str, now: float) -> list[Effect]:
+        self.dropped.count(why, now)
         return []
 
     @property
@@ -296,20 +299,22 @@ class Node:
 
     def _keepalived_said(self, event: KeepalivedSaid, now: float) -> list[Effect]:
         subject = event.kind, event.name
-        if subject in self.keepalived_said or len(self.keepalived_said) < SUBJECTS_KEPT:
-            self.keepalived_said[subject] = event.state
+        self.keepalived_said.pop(subject, None)
+        if len(self.keepalived_said) < SUBJECTS_KEPT:
+            self.keepalived_said[subject] = event.state, now if event.at is None else event.at
         meant = [follower for follower in self.followers if subject in follower.subjects]
         effects = [effect for follower in meant for effect in follower.said(event.state, event.is_old, now, event.at)]
         return self._reviewed(effects, now) if effects else []
 
-    def _introduce(self, instance: Instance, now: float) -> None:
-        """What a follower that a reload made has not heard."""
-        instance.sees(self._found, now)
-        if isinstance(instance.router, Follower) and self.keepalived is not None:
-            instance.router.found(self.keepalived.running, self.keepalived.reason, now)
-            for subject, state in self.keepalived_said.items():
+    def _introduce(self, instance: Instance, now: float) -> list[Effect]:
+        """What a follower that a reload made, or gave another name, has not heard."""
+        effects = instance.sees(self._found, now)
+        if isinstance(instance.router, Follower) and not instance.router.word and self.keepalived is not None:
+            effects += instance.router.found(self.keepalived.running, self.keepalived.reason, now)
+            for subject, (state, at) in self.keepalived_said.items():
                 if subject in instance.router.subjects:
-                    instance.router.said(state, True, now)
+                    effects += instance.router.said(state, True, now, at)
+        return effects
 
     def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
         ours = self._ours()
@@ -354,23 +359,28 @@ class Node:
         """The deadline is asked for after every event, and few of them move a session's."""
         self._sessions_at = min([session.deadline for session in self.sessions.values()], default=math.inf)
 
-    def _fail(self, what: str, reason: str, now: float) -> list[Effect]:
-        known = self.failures.pop(what, (0.0, ""))[1]
-        self.failures[what] = (now, reason)
+    def _fail(self, failed: Failed, now: float) -> list[Effect]:
+        _, known = self.failures.pop(failed.what, (0.0, None))
+        self.failures[failed.what] = (now, failed)
         if len(self.failures) > FAILURES_KEPT:
             del self.failures[next(iter(self.failures))]
-        return [] if known == reason else [Became("failure", what, "failed", reason)]
+        return [] if known == failed else [Became("failure", failed.what, "failed", failed.reason)]
+
+    def _mend(self, what: str) -> list[Effect]:
+        return [Became("failure", what, "mended", "it works now")] if self.failures.pop(what, None) else []
 
     def _unsteady(self, instance: Instance) -> str:
         # A standby of placement "all" serves; where only a master holds the address, nobody might.
         return UNSTEADY if self._barred_until < math.inf and instance.config.placement == "all" else ""
 
+    @property
+    def acknowledged_at(self) -> float:
+        """When a route server acknowledged something last, or this node began."""
+        return max([self.started_at, *[session.acknowledged_at for session in self.sessions.values()]])
+
     def _cut_off_at(self) -> float:
         """When this node must take itself for cut off unless a route server acknowledges something before."""
-        if not self.sessions:
-            return math.inf
-        latest = max([self.started_at, *[session.acknowledged_at for session in self.sessions.values()]])
-        return latest + self.cut_off_time
+        return self.acknowledged_at + self.cut_off_time if self.sessions else math.inf
 
     def _hold_time(self) -> float:
         """The longest time for which a route server may keep a route of a silent node."""
@@ -386,7 +396,8 @@ class Node:
         if not self.running:
             return []
         effects = self._judge_network(now)
-        barred = f"cut off: no route server has answered for {self.cut_off_time:.1f} s" if self.cut_off else ""
+        limit = f"more than {self.cut_off_time:.1f} s"
+        barred = f"cut off: no route server has answered for {limit}" if self.cut_off else ""
         for instance in self.instances.values():
             verdict, reason = health.combine([self.checks[name] for name in instance.config.checks])
             effects += instance.judge(verdict, reason, now)

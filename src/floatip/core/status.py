@@ -7,6 +7,7 @@ from typing import Any
 
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
+from floatip.core.decision import DAMPED
 from floatip.core.events import InterfaceAddress
 from floatip.core.health import Check, Health
 from floatip.core.instance import Instance
@@ -15,7 +16,8 @@ from floatip.core.settings import Static
 from floatip.core.vrrp.follower import Follower
 from floatip.core.vrrp.router import Role
 
-FAILURE_MATTERS = 300.0
+MATTERS = 300.0
+"""Seconds for which something that happened once is a problem."""
 FRESH_SESSION = 30.0  # route servers may silently drop what a younger session announces
 
 
@@ -27,10 +29,11 @@ def describe(node: Node, now: float) -> dict[str, Any]:
         "checks": [_check(check, now) for check in node.checks.values()],
         "sessions": [_session(session, now) for session in node.sessions.values()],
         "keepalived": _keepalived(node, now),
-        "dropped": node.dropped,
-        "failures": [{"what": w, "reason": r, "ago": now - at} for w, (at, r) in node.failures.items()],
+        "links": [{"interface": name, "up": not fault, "reason": fault} for name, fault in node.links.items()],
+        "dropped": node.dropped.counts,
+        "failures": [{"what": w, "reason": f.reason, "ago": now - at} for w, (at, f) in node.failures.items()],
         "problems": problems(node, now),
-        "warnings": warnings(node),
+        "warnings": warnings(node, now),
     }
 
 
@@ -54,7 +57,7 @@ def _instance(node: Node, instance: Instance, now: float) -> dict[str, Any]:
         "election": type(election).__name__.lower(),
         "priority": None if isinstance(election, Static) else election.priority,
         "vrid": None if isinstance(election, Static) else election.vrid,
-        "dropped": router.dropped if router else {},
+        "dropped": router.dropped.counts if router else {},
         "master_down_interval": router.master_down_interval if router else None,
         "addresses": [
             {
@@ -80,7 +83,10 @@ def _keepalived(node: Node, now: float) -> dict[str, Any] | None:
     if not node.followers:
         return None
     found = node.keepalived
-    said = [{"kind": kind, "name": name, "state": state} for (kind, name), state in node.keepalived_said.items()]
+    said = [
+        {"kind": kind, "name": name, "state": state, "for": now - at}
+        for (kind, name), (state, at) in node.keepalived_said.items()
+    ]
     return {
         "runs": found is not None and found.running,
         "for": now - node.keepalived_since,
@@ -124,12 +130,16 @@ def _young(session: Session, now: float) -> str:
     return f"{session.reason}, younger than {FRESH_SESSION:g} s: route servers may not trust it yet"
 
 
-def warnings(node: Node) -> list[str]:
+def warnings(node: Node, now: float) -> list[str]:
     """What is not whole and still works."""
+    found: list[str] = []
     down = [session for session in node.sessions.values() if not session.is_up]
-    if not down or len(down) == len(node.sessions):
-        return []
-    return [f"{len(down)} of {len(node.sessions)} route servers not connected: {_why(down[0])}"]
+    if down and len(down) < len(node.sessions):
+        found.append(f"{len(down)} of {len(node.sessions)} route servers not connected: {_why(down[0])}")
+    for instance in node.instances.values():
+        if (left := instance.decision.damped_until - now) > 0:
+            found.append(f"{instance.config.name}: {DAMPED}, {left:.0f} s more")
+    return found
 
 
 def _why(session: Session) -> str:
@@ -144,40 +154,61 @@ def problems(node: Node, now: float) -> list[str]:
     if sessions and not up:
         found.append(f"no route server of {len(sessions)} is connected: {_why(sessions[0])}")
     if node.cut_off and up:
-        found.append(f"cut off: no route server has acknowledged anything for {node.cut_off_time:.1f} s")
+        found.append(f"cut off: no route server has acknowledged anything for {now - node.acknowledged_at:.1f} s")
     for instance in node.instances.values():
         name = instance.config.name
         if instance.health is not Health.UP:
-            found.append(f"{name} is not healthy: {instance.health_reason}")
+            found.append(f"{name} is not healthy: {instance.health_reason}{_hint_of(instance)}")
         missing = [str(a.ip) for a in instance.config.addresses if not _is_held(node, instance, a)]
         if missing and (instance.config.placement == "all" or instance.role is Role.MASTER):
             found.append(f"{name} does not hold {', '.join(missing)}")
         if up and instance.decision.rank is not Rank.NONE:
             found += _unannounced(instance, sessions)
         if isinstance(instance.router, Follower):
-            found += _following(node, instance.router)
+            found += _following(node, instance.router, now)
         if instance.router is not None:
-            found += [f"{name}: {n} adverts {what}" for what, n in instance.router.dropped.items()]
-    found += [f"dropped {n} packets of VRRP: {what}" for what, n in node.dropped.items()]
+            dropped = instance.router.dropped.since(now - MATTERS)
+            found += [f"{name}: {n} adverts {what}" for what, n in dropped.items()]
+    found += [f"dropped {n} packets of VRRP: {what}" for what, n in node.dropped.since(now - MATTERS).items()]
     for session in sessions:
         if n := session.malformed_messages:
             found.append(f"{session.peer} sent {n} malformed messages, the last: {session.last_malformed}")
-    found += [f"{what}: {reason}" for what, (at, reason) in node.failures.items() if now - at < FAILURE_MATTERS]
+    lately = (failed for at, failed in node.failures.values() if failed.lasts or now - at < MATTERS)
+    found += [f"{failed.what}: {failed.reason}" for failed in lately]
     return found
 
 
-def _following(node: Node, follower: Follower) -> list[str]:
+def _hint_of(instance: Instance) -> str:
+    says_so = isinstance(instance.router, Follower) and instance.router.sick
+    return "\n  hint: journalctl -u keepalived says which check fails" if says_so else ""
+
+
+def _following(node: Node, follower: Follower, now: float) -> list[str]:
     """What keeps keepalived's word from being believed, or from being heard."""
-    name = follower.name
+    name, interface = follower.name, follower.config.interface
     if not follower.runs:
         hint = "this node stays at standby until it runs: systemctl status keepalived"
         return [f"{name}: {follower.reason}\n  hint: {hint}"]
-    hint = "see whether keepalived hangs, and whether the nodes hear each other: systemctl status keepalived"
-    found = [f"{name}: {follower.reason}\n  hint: {hint}"] if follower.doubts else []
-    spoken_of = [other for kind, other in node.keepalived_said if kind == "INSTANCE"]
-    if spoken_of and not any(subject in node.keepalived_said for subject in follower.subjects):
-        what = f"{name}: keepalived speaks of {', '.join(spoken_of)} and never of {follower.config.instance}"
+    found: list[str] = []
+    if fault := node.links.get(interface):
+        found.append(f"{name}: {interface} {fault}\n  hint: without it nobody hears the adverts of the other nodes")
+    followed = {subject for each in node.followers for subject in each.subjects}
+    others = [other for kind, other in node.keepalived_said if kind == "INSTANCE" and (kind, other) not in followed]
+    if follower.doubts:
+        hint = "see whether keepalived hangs, and whether the nodes hear each other: systemctl status keepalived"
+        if others:
+            hint = f"keepalived speaks of {', '.join(others)} too: compare keepalived.conf with [[instance]]"
+        found.append(f"{name}: {follower.reason}\n  hint: {hint}")
+    elif others and not any(subject in node.keepalived_said for subject in follower.subjects):
+        what = f"{name}: keepalived speaks of {', '.join(others)} and never of {follower.config.instance}"
         found.append(f"{what}\n  hint: keepalived.instance says what keepalived calls it")
+    elif follower.forsaken(now):
+        what = (
+            f"{name}: nobody sends adverts for vrid {follower.config.vrid} on {interface}, and keepalived stays BACKUP"
+        )
+        found.append(
+            f"{what}\n  hint: compare virtual_router_id, see whether keepalived hangs: systemctl status keepalived"
+        )
     return found
 
 

@@ -23,6 +23,10 @@ class NobodyAnswers(ControlError):
     """No daemon is there, perhaps not yet or no more."""
 
 
+class NotAllowed(ControlError):
+    """One may be there, and this user may not ask it."""
+
+
 def socket_path() -> Path:
     return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/floatip").split(":")[0]) / "floatip.sock"
 
@@ -47,14 +51,13 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
     except (FileNotFoundError, ConnectionError, BlockingIOError):
         raise NobodyAnswers(f"no floatip daemon answers at {path}", "systemctl status floatip") from None
     except PermissionError:
-        raise ControlError(
-            f"not allowed to use {path}", "root and its group may; for keepalived's scripts: [keepalived] script_user"
-        ) from None
+        hint = "permission denied: sudo, or join its group; for keepalived's scripts: [keepalived] script_user"
+        raise NotAllowed(f"not allowed to use {path}", hint) from None
     except TimeoutError:
         raise ControlError(f"the floatip daemon at {path} does not answer", "systemctl status floatip") from None
     except (OSError, ValueError) as error:
         raise ControlError(f"no answer from {path}: {error}", "systemctl status floatip") from None
     assert isinstance(answer, dict)
     if "error" in answer:
-        raise ControlError(answer["error"], answer["hint"])
+        raise (NotAllowed if answer.get("forbidden") else ControlError)(answer["error"], answer["hint"])
     return answer

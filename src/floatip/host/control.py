@@ -9,6 +9,7 @@ counted and answered with an error and a hint; nothing else changes.
 import asyncio
 import json
 import os
+import pwd
 import socket
 import struct
 from collections import Counter
@@ -148,7 +149,9 @@ class _Client(asyncio.Protocol):
 
     def _forbid(self, what: str) -> None:
         hint = "root may; [keepalived] script_user names who may notify, and the socket's group may ask for the status"
-        self._reject(f"user {self._who.uid} may not {what}", hint)
+        # Not counted: any user may try, where all may connect, and that is no problem of this node.
+        answer = {"error": f"user {self._who.uid} may not {what}", "hint": hint, "forbidden": True}
+        self._transport.write(encode(answer))
 
     def _reject(self, what: str, hint: str = 'send {"cmd": "status"} or {"cmd": "watch"}, one a line') -> None:
         self._control.rejected += 1
@@ -174,12 +177,35 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
+        except PermissionError:
+            raise _of_another_user(path) from None
         except BlockingIOError:
             # A daemon whose backlog is full has not died.
             pid = 0
         else:
             pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if _is_zombie(pid):
+        path.unlink()
+        return
     raise ControlError(
         f"floatip already runs with this runtime directory (pid {pid or 'unknown'})",
         f"stop it first, or set RUNTIME_DIRECTORY to another directory than {path.parent}",
     )
+
+
+def _is_zombie(pid: int) -> bool:
+    """Its main thread has ended; another one hangs in the kernel, and with it the socket stays open for ever."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"Z")
+    except OSError:  # in another namespace, or hidden from us
+        return False
+
+
+def _of_another_user(path: Path) -> ControlError:
+    uid = path.lstat().st_uid
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        owner = str(uid)
+    what = f"a floatip of user {owner} already runs with this runtime directory, or has left {path} behind"
+    return ControlError(what, f"stop it; if `pgrep -a -u {owner} floatip` finds none: sudo rm {path}")

@@ -31,11 +31,13 @@ from floatip.core.events import (
     Effect,
     Event,
     Exit,
+    Failed,
     Garp,
     Held,
     Hold,
     LinkChanged,
     Measure,
+    Mended,
     Placed,
     Probe,
     SendAdvert,
@@ -147,8 +149,8 @@ class Daemon:
         except OSError as error:
             what = f"no control socket at {self._control.path}: {in_words(error.errno)}"
             self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
-        barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._configure()
+        barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._listen_to_signals()
         self._queue.append(Started(barred_for))
         self._pump()
@@ -319,13 +321,20 @@ class Daemon:
             self._config = self._read()
         except ConfigErrors as error:
             self._log.write(ERROR, f"{render(error.errors, error.warnings)}\nnot reloaded: the old configuration stays")
+            hint = "the one before is still in force, and a restart would fail: floatip check"
+            self.report(Failed("reload", f"the configuration was refused\n  hint: {hint}", lasts=True))
         else:
+            self.report(Mended("reload"))
             self._busy = True
             self._configure()
             now = self._loop.time()
             self._perform(self._node.reload(self._settings(), now), now)
             self._pump()
+            self._latest = {key: value for key, value in self._latest.items() if self._still_told_of(*key)}
         self._systemd.ready()
+
+    def _still_told_of(self, what: str, name: str) -> bool:
+        return what not in ("role", "rank") or name in self._node.instances
 
     # The end
 

@@ -17,6 +17,7 @@ from floatip.core.events import Event, Failed, Mended
 from floatip.host.errors import in_words
 
 PATIENCE = 5.0
+RETRY_INTERVAL = 10.0
 LIMIT = 1000
 """How many jobs may wait for a disk that hangs."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -57,7 +58,7 @@ class Disk:
     def fail(self, what: str, reason: str) -> None:
         """Report a failure that the next success mends."""
         self._failed.add(what)
-        self._report(Failed(what, reason))
+        self._report(Failed(what, reason, lasts=True))
 
     async def finish(self, timeout: float) -> None:
         """Wait for what was begun, at most `timeout` seconds."""
@@ -70,9 +71,12 @@ class Disk:
     def _work(self) -> None:
         while entry := self._jobs.get():
             what, job, over = entry
-            reason = self._try(job)
+            try:
+                done = partial(self._done, what, self._try(job), over)
+            except Exception as error:
+                done = partial(_raise, error)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._done, what, reason, over)
+                self._loop.call_soon_threadsafe(done)
 
     @staticmethod
     def _try(job: Job) -> str:
@@ -90,6 +94,11 @@ class Disk:
             self._report(Mended(what))
 
 
+def _raise(error: Exception) -> None:
+    """In the loop, where a bug ends the process."""
+    raise error
+
+
 class Memory:
     """A small JSON object that outlives the daemon, but not the boot, in a file that is replaced whole."""
 
@@ -99,6 +108,10 @@ class Memory:
         self._name = f"state file {path}"
         self._boot = BOOT_ID.read_text().strip()
         self._state: dict[str, Any] | None = None
+        self._over: asyncio.Future[None]
+        self._waits = False
+        """Whether a write is asked for and has not begun."""
+        self._is_written = False
 
     def recall(self, read: Callable[[dict[str, Any]], T]) -> T | None:
         """What `read` makes of the state; None, if nothing is remembered of this boot, or only nonsense."""
@@ -115,14 +128,29 @@ class Memory:
         return None
 
     def remember(self, state: dict[str, Any]) -> asyncio.Future[None]:
-        """The future says only that the attempt is over."""
+        """The future says only that the attempt is over. What failed is tried again."""
         self._state = {"boot": self._boot} | state
-        return self._disk.do(self._name, partial(_replace, self._path, json.dumps(self._state)))
+        return self._write()
 
+    def _write(self) -> asyncio.Future[None]:
+        # One that waits will write the state as it is then: a disk that hangs makes no queue.
+        if not self._waits:
+            self._waits = True  # before the thread can say that it does no more
+            self._over = self._disk.do(self._name, self._replace)
+            self._over.add_done_callback(self._check)
+        return self._over
 
-def _replace(path: Path, text: str) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(text)
-    new.replace(path)
-    return ""
+    def _replace(self) -> str:
+        self._waits = False  # before the state is read: whoever changes it from now on asks for another write
+        self._is_written = False
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(self._state))
+        new.replace(self._path)
+        self._is_written = True
+        return ""
+
+    def _check(self, over: asyncio.Future[None]) -> None:
+        if over is self._over and (self._waits or not self._is_written):
+            self._waits = False
+            over.get_loop().call_later(RETRY_INTERVAL, self._write)

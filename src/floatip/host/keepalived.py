@@ -16,6 +16,7 @@ import os
 import re
 import select
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +31,12 @@ from floatip.host.inotify import Inotify
 LOOK_INTERVAL = 0.1
 """Seconds between two looks for a keepalived that does not run."""
 OPEN_INTERVAL = 1.0
+WRITER_PATIENCE = 2.0
+"""Seconds after its start, or after a reload, within which keepalived opens the FIFO."""
 LONGEST_LINE = 4096
-LINE = re.compile(r'(INSTANCE|GROUP) "(.*)" (MASTER|BACKUP|FAULT|STOP|DELETED)[A-Z_]* \d+')
-"""MASTER_RX_LOWER_PRI and MASTER_PRIORITY tell of the state too; of virtual and real servers nothing is wanted."""
+LINE = re.compile(r'(INSTANCE|GROUP) "(.*)" (MASTER|BACKUP|FAULT|STOP|DELETED|MASTER_RX_LOWER_PRI) \d+')
+"""Not so: virtual and real servers, and changes of priority: of a sick instance keepalived says BACKUP_PRIORITY."""
+STILL_MASTER = "MASTER_RX_LOWER_PRI"
 STATES = ("MASTER", "BACKUP", "FAULT", "STOP")
 
 
@@ -61,9 +65,12 @@ class Keepalived:
         """When the process began that told of it last by `floatip notify`, and its pid."""
         self._fifo = -1
         self._rest = b""
+        self._by_fifo = False
+        """Whether the FIFO is the way by which it tells us."""
         self._inotify: Inotify | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._opening: asyncio.TimerHandle | None = None
+        self._doubting: asyncio.TimerHandle | None = None
         self._failure = ""
 
     def configure(self, paths: Paths | None, instances: tuple[str, ...] = (), groups: tuple[str, ...] = ()) -> None:
@@ -79,7 +86,7 @@ class Keepalived:
             self._open(is_old=True)
 
     def close(self) -> None:
-        for timer in (self._looking, self._opening):
+        for timer in (self._looking, self._opening, self._doubting):
             if timer:
                 timer.cancel()
         if self._inotify:
@@ -87,6 +94,8 @@ class Keepalived:
             self._inotify = None
         self._close_fifo()
         self._forget_processes()
+        self._said.clear()
+        self._mend()
         self._paths = self._found = None
 
     def notified(self, request: Record, pid: int) -> Record:
@@ -108,6 +117,7 @@ class Keepalived:
             hint = "[keepalived] pid_file and vrrp_pid_file say by which files it is known"
             return _refusal(f"keepalived does not run: {self._found.reason if self._found else ''}", hint)
         if self._is_news(kind, name, pid):
+            self._by_fifo = False
             self._hear([KeepalivedSaid(kind, name, state)])  # type: ignore[arg-type]
         return {"heard": f"{kind} {name} {state}"}
 
@@ -144,7 +154,8 @@ class Keepalived:
         # Not the pid alone: that may be another process's later.
         self._process = f"{pid} {self._process_began}"
         self._recall()
-        self._tell_found(True, f"process {pid}")
+        self._tell_found(True, f"process {pid}", _clock(self._process_began))
+        self._doubt()
 
     def _died(self, pidfd: int) -> None:
         self._drain()  # its last words
@@ -160,8 +171,8 @@ class Keepalived:
             os.close(pidfd)
         self._pidfds.clear()
 
-    def _tell_found(self, running: bool, reason: str) -> None:
-        found = KeepalivedFound(running, reason)
+    def _tell_found(self, running: bool, reason: str, since: float | None = None) -> None:
+        found = KeepalivedFound(running, reason, since)
         # Why it is not there now says less than why it ended.
         if self._found is None or self._found.running is not running or running:
             self._found = found
@@ -183,25 +194,50 @@ class Keepalived:
             self._fifo = _open_fifo(self._paths.fifo)
         except OSError as error:
             if is_old or error.errno != errno.ENOENT:  # a reload makes it anew in a moment
-                self._fail(error)
+                self._refused(error)
             self._opening = self._loop.call_later(OPEN_INTERVAL, self._open, True)
             return
-        if self._failure:
-            self._failure = ""
-            self._report(Mended(self._fifo_name))
+        self._mend()
         self._loop.add_reader(self._fifo, self._read)
         self._drain(is_old)
+        self._doubt()
 
-    def _fail(self, error: OSError) -> None:
+    def _refused(self, error: OSError) -> None:
         assert self._paths
         reason = str(error.strerror) if error.errno is None else in_words(error.errno)
         if error.errno in (errno.EACCES, errno.ENOENT):
-            reason += "\n  hint: systemd-tmpfiles --create makes one that floatip may read, before keepalived does"
+            reason += f"\n  hint: floatip must be allowed to read it: {_make_anew(self._paths.fifo)}"
         if error.errno == errno.ELOOP:
-            reason += f"\n  hint: no symbolic link is followed; {_make_anew(self._paths.fifo)}"
+            reason += f"\n  hint: no symbolic link is followed: {_make_anew(self._paths.fifo)}"
+        self._fail(reason)
+
+    def _fail(self, reason: str) -> None:
         if self._failure != reason:
             self._failure = reason
-            self._report(Failed(self._fifo_name, reason))
+            self._report(Failed(self._fifo_name, reason, lasts=True))
+
+    def _mend(self) -> None:
+        if self._failure:
+            self._failure = ""
+            self._report(Mended(self._fifo_name))
+
+    def _doubt(self) -> None:
+        """Soon look whether it is open for writing at all: a FAULT that is not heard is as good as none."""
+        if self._doubting:
+            self._doubting.cancel()
+        self._doubting = self._loop.call_later(WRITER_PATIENCE, self._judge)
+
+    def _judge(self) -> None:
+        self._doubting = None
+        if self._fifo < 0 or not self._pidfds:
+            return
+        assert self._paths
+        if self._drain() and (self._by_fifo or not self._said):
+            hint = f"keepalived.conf: vrrp_notify_fifo {self._paths.fifo} root; then systemctl reload keepalived"
+            self._fail(f"keepalived does not have it open, so what it says is not heard\n  hint: {hint}")
+            self._doubt()
+        else:
+            self._mend()
 
     @property
     def _fifo_name(self) -> str:
@@ -228,7 +264,8 @@ class Keepalived:
             lines += more
         if lines:
             self._look()
-            self._hear(_latest(lines) if is_old else _parsed(lines))
+            self._by_fifo = True
+            self._hear(_latest(lines, self._loop.time()) if is_old else _parsed(lines))
         return has_ended
 
     def _close_fifo(self) -> None:
@@ -243,11 +280,12 @@ class Keepalived:
         if not self._pidfds:
             return
         for one in said:
-            self._said.pop((one.kind, one.name), None)  # a group and its members: the order counts
-            self._said[one.kind, one.name] = replace(one, at=self._loop.time())
+            known = self._said.pop((one.kind, one.name), None)  # a group and its members: the order counts
+            at = known.at if known and known.state == one.state else self._loop.time()
+            self._said[one.kind, one.name] = replace(one, at=at if one.at is None else one.at)
             self._report(one)
         said_by = [[one.kind, one.name, one.state, one.at] for one in self._said.values()]
-        self._memory.remember({"process": self._process, "said": said_by})
+        self._memory.remember({"process": self._process, "by_fifo": self._by_fifo, "said": said_by})
 
     def _recall(self) -> None:
         for one in self._memory.recall(self._said_by_this_one) or ():
@@ -257,6 +295,7 @@ class Keepalived:
     def _said_by_this_one(self, state: dict[str, Any]) -> Iterable[KeepalivedSaid]:
         if state["process"] != self._process:
             return ()
+        self._by_fifo = bool(state["by_fifo"])
         return [KeepalivedSaid(kind, name, word, True, float(at)) for kind, name, word, at in state["said"]]
 
 
@@ -283,6 +322,8 @@ def _open_process(pid_file: Path) -> tuple[int, int]:
         raise _NotThere(f"{pid_file}: {in_words(error.errno)}") from None
     try:
         name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        if Path(f"/proc/{pid}").stat().st_uid:
+            name = "somebody else's"  # a pid file stays when its process is killed, and anybody may get the pid
     except OSError:  # hidden from us
         name = "keepalived"
     if not name.startswith("keepalived"):
@@ -308,8 +349,15 @@ def _began(pid: int) -> int:
         return 0
 
 
+def _clock(ticks: int) -> float | None:
+    """Since when by our clock, which stands still while the machine sleeps."""
+    slept = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    return ticks / os.sysconf("SC_CLK_TCK") - slept if ticks else None
+
+
 def _make_anew(fifo: Path) -> str:
-    return f"rm {fifo}; systemd-tmpfiles --create; systemctl restart keepalived"
+    # keepalived removes one that it made itself when it ends.
+    return f"systemctl stop keepalived; rm -f {fifo}; systemd-tmpfiles --create; systemctl start keepalived"
 
 
 def _open_fifo(path: Path) -> int:
@@ -335,18 +383,20 @@ def _is_same(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _parsed(lines: list[bytes], is_old: bool = False) -> Iterator[KeepalivedSaid]:
+def _parsed(lines: list[bytes], at: float | None = None) -> Iterator[KeepalivedSaid]:
+    """`at`: now, for lines that had been waiting: they tell of changes since a predecessor of this daemon read."""
     for line in lines:
         if found := LINE.fullmatch(line.decode(errors="replace")):
             kind, name, state = found.groups()
-            word = "STOP" if state == "DELETED" else state
-            yield KeepalivedSaid(kind, name, word, is_old)  # type: ignore[arg-type]
+            word = {"DELETED": "STOP", STILL_MASTER: "MASTER"}.get(state, state)
+            began_at = None if state == STILL_MASTER else at
+            yield KeepalivedSaid(kind, name, word, at is not None, began_at)  # type: ignore[arg-type]
 
 
-def _latest(lines: list[bytes]) -> Iterable[KeepalivedSaid]:
+def _latest(lines: list[bytes], now: float) -> Iterable[KeepalivedSaid]:
     """Of what had been waiting only the last of each subject counts, in the order in which those were said."""
     latest: dict[tuple[str, str], KeepalivedSaid] = {}
-    for said in _parsed(lines, is_old=True):
-        latest.pop((said.kind, said.name), None)
-        latest[said.kind, said.name] = said
+    for said in _parsed(lines, now):
+        before = latest.pop((said.kind, said.name), said)
+        latest[said.kind, said.name] = replace(said, at=before.at) if said.at is None else said
     return latest.values()

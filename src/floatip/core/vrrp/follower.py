@@ -18,6 +18,7 @@ The interface is that of `Router`, for `Instance` takes either.
 
 import math
 
+from floatip.core.drops import Drops
 from floatip.core.events import Address, Became, Effect
 from floatip.core.settings import Keepalived
 from floatip.core.vrrp.router import REIGNS_KEPT, Role
@@ -44,7 +45,7 @@ class Follower:
         """Whose adverts we hear."""
         self.reigns: list[float] = []
         """When each of the latest masters that we know of began, or was first heard; our own times included."""
-        self.dropped: dict[str, int] = {}
+        self.dropped = Drops()
         self.runs = False
         self.word = ""
         """What this keepalived said last; empty: nothing that is still to be believed."""
@@ -52,6 +53,9 @@ class Follower:
         """Whether what keepalived says, has and hears does not go together."""
         self._met = False
         self._lost = ""
+        self._ended_in_fault = False
+        self._disproved = False
+        """Whether this node was master by the kernel although keepalived had said FAULT."""
         self._has_addresses = False
         self._differ_since = now
         self._claims = False
@@ -59,6 +63,8 @@ class Follower:
         self._rival_since = math.inf
         """Since when adverts of another node have been heard while ours claims to be master."""
         self._heard_at = -math.inf
+        """-inf: of nobody who is still master."""
+        self._advert_at = -math.inf
         self._interval = config.advert_interval
         self._listen_until = -math.inf
         self._barred = ""
@@ -80,12 +86,38 @@ class Follower:
     @property
     def sick(self) -> str:
         """Why keepalived takes this node for sick; empty: it does not."""
-        return "keepalived says FAULT" if self.role is Role.FAULT else ""
+        if self.role is Role.FAULT:
+            return "keepalived says FAULT"
+        if self._ended_in_fault and not self.word and self.role is not Role.MASTER:
+            return "keepalived said FAULT before it ended, and nothing since"
+        return ""
+
+    @property
+    def verdict(self) -> str:
+        """Why this node is taken for well where nobody else checks."""
+        if not self.runs:
+            return "nobody checks: keepalived does not run"
+        return "keepalived checks, and says no FAULT" if self.word else "keepalived has said nothing yet"
+
+    def reconfigure(self, config: Keepalived) -> None:
+        """Its role goes on; what was heard under another name, or of another virtual router, does not count."""
+        old, self.config = self.config, config
+        self._interval = config.advert_interval
+        if (config.instance, config.sync_group) != (old.instance, old.sync_group):
+            self.word, self._ended_in_fault = "", False
+        if (config.interface, config.vrid) != (old.interface, old.vrid):
+            self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf
+
+    def forsaken(self, now: float) -> bool:
+        """Whether keepalived stays backup although nobody has been master for long enough that it should be."""
+        silent_since = max(self._advert_at, self.since)
+        return self.role is Role.BACKUP and self.runs and now > silent_since + 2 * self.master_down_interval
 
     def found(self, runs: bool, reason: str, now: float) -> list[Effect]:
         self._met = True
         self.runs, self._lost = runs, "" if runs else f"keepalived does not run: {reason}"
         if not runs:
+            self._ended_in_fault = self.role is Role.FAULT or self._ended_in_fault
             self.word, self._claims, self._began_at = "", False, None
         self._differ_since = now
         return self._conclude(now)
@@ -98,7 +130,10 @@ class Follower:
             self._differ_since = now
         if state == "MASTER":
             self._listen_until = -math.inf
+            if self.role is Role.MASTER and at is not None and at > max(self.reigns, default=now):
+                self._record_reign(at)  # it had ended, and nobody was there to hear of it
         self.word, self._began_at = state, at
+        self._ended_in_fault = self._disproved = False
         return self._conclude(now)
 
     def sees(self, has_addresses: bool, now: float) -> list[Effect]:
@@ -123,9 +158,9 @@ class Follower:
 
     def receive(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         if source == self.config.source or (self.config.peers and source not in self.config.peers):
-            what = "dropped, from an address that is not a peer"
-            self.dropped[what] = self.dropped.get(what, 0) + 1
+            self.dropped.count("dropped, from an address that is not a peer", now)
             return []
+        self._advert_at = now
         if advert.priority == 0:
             self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf
             return self._conclude(now)
@@ -151,7 +186,7 @@ class Follower:
         if role is not self.role:
             self.since = now
             if role is Role.MASTER:
-                self.master = None
+                self.master, self._disproved = None, True
                 self._record_reign(began_at)
             elif self.role is Role.MASTER and self.master:
                 self._record_reign(min(self._rival_since, now))
@@ -167,8 +202,8 @@ class Follower:
             return Role.INIT, self._stopped
         if self._lost:
             return Role.BACKUP, self._lost
-        otherwise = Role.FAULT if self.word == "FAULT" else Role.BACKUP
         claims, reason = self._claim(now)
+        otherwise = Role.FAULT if self.word == "FAULT" and not self._disproved else Role.BACKUP
         self._claimed_because = reason
         self._begin_or_end_claim(claims, now)
         if not claims:
@@ -193,7 +228,7 @@ class Follower:
                 return self._claims, self._claimed_because
             case "MASTER", False:
                 self.doubts = True
-                return False, "keepalived says MASTER, but its addresses are not there"
+                return False, f"keepalived says MASTER, but its addresses are not on {self.config.interface}"
             case "", True:
                 return True, "keepalived has the addresses"
             case "", False:

@@ -27,6 +27,7 @@ import math
 from dataclasses import replace
 from enum import Enum
 
+from floatip.core.drops import Drops
 from floatip.core.events import Address, Became, Effect, SendAdvert
 from floatip.core.settings import Vrrp
 from floatip.core.vrrp import wire
@@ -58,7 +59,7 @@ class Router:
         """Whom we follow."""
         self.reigns: list[float] = []
         """When each of the latest masters that we know of began, or was first heard; our own times included."""
-        self.dropped: dict[str, int] = {}
+        self.dropped = Drops()
         self._hastened = ""
         """Why the skew timer runs instead of master-down."""
         self._heard: Address | None = None
@@ -120,10 +121,10 @@ class Router:
     def receive(self, advert: Advert, source: Address, ttl: int, now: float) -> list[Effect]:
         effects = self._wake(now)
         if objection := self._objection(advert, source, ttl):
-            self._count(f"dropped, {objection}")
+            self.dropped.count(f"dropped, {objection}", now)
             return effects
         if set(advert.addresses) != set(self.addresses):
-            self._count("accepted although they name other addresses")
+            self.dropped.count("accepted although they name other addresses", now)
         match self.role:
             case Role.BACKUP:
                 return effects + self._receive_as_backup(advert, source, now)
@@ -159,9 +160,6 @@ class Router:
         if config.version == 2 and advert.interval != config.advert_interval:
             return f"advert interval {advert.interval:g} s from {source}, ours is {config.advert_interval:g} s"
         return ""
-
-    def _count(self, what: str) -> None:
-        self.dropped[what] = self.dropped.get(what, 0) + 1
 
     def _receive_as_backup(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         # RFC 9568 6.4.2
