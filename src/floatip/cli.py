@@ -1,6 +1,7 @@
 """The command line. What a command does lives elsewhere and is imported when the command is given."""
 
 import json
+import os
 import sys
 import time
 from enum import StrEnum
@@ -11,6 +12,9 @@ import typer
 
 import floatip
 from floatip import DEFAULT_CONFIG
+
+CONFIGURED_BY = (DEFAULT_CONFIG, "/etc/floatip/lelastic")
+"""What the units of the package wait for."""
 
 app = typer.Typer(
     help="Keeps a floating IP on a machine that can serve it, on clouds where addresses move by BGP.",
@@ -75,9 +79,13 @@ def notify(context: typer.Context) -> None:
 def check(file: ConfigFile = Path(DEFAULT_CONFIG)) -> None:
     """Say everything that is wrong with FILE. Exit status 0: usable, 2: not."""
     from floatip import config  # noqa: PLC0415
+    from floatip.adopt import drift  # noqa: PLC0415
+    from floatip.adopt.host import Host  # noqa: PLC0415
 
     try:
         warnings = config.load(file).warnings()
+        if file == Path(DEFAULT_CONFIG):
+            warnings = (*warnings, *drift.since_adoption(file, Host()))
     except config.ConfigErrors as refused:
         print(config.render(refused.errors, refused.warnings))
         raise typer.Exit(2) from None
@@ -163,7 +171,7 @@ def status(
 ) -> None:
     """What the daemon on this machine does, since when and why.
 
-    Exit status 0: all is well, 1: it names problems, 3: no daemon answers.
+    Exit status 0: all is well, 1: it names problems, 3: no daemon answers, 4: not allowed to ask it.
     """
     from floatip.host import ask  # noqa: PLC0415
     from floatip.view import draw_status  # noqa: PLC0415
@@ -171,6 +179,11 @@ def status(
     while True:
         try:
             answer = ask.ask(ask.socket_path(), {"cmd": "status"})
+        except ask.NotAllowed as error:
+            _fail(error.what, error.hint, 4)
+        except ask.NobodyAnswers as error:
+            begin = f"there is no {DEFAULT_CONFIG} yet: floatip adopt, or floatip init"
+            _fail(error.what, error.hint if any(map(os.path.exists, CONFIGURED_BY)) else begin, 3)
         except ask.ControlError as error:
             _fail(error.what, error.hint, 3)
         if watch and sys.stdout.isatty():

@@ -72,6 +72,8 @@ HINTS = {
     "Prefixes Reached": "announce fewer addresses, or ask the peer's operator for more",
     "hold timer expired": "the peer or the way to it is down; the next dial says more",
     "Hold Timer Expired": "what we sent did not arrive, or this machine stood still",
+    "Connection Collision": "the peer has a session with this machine already: another announcer runs here (lelastic, "
+    "gobgpd, a second floatip), or one ended without a word and its hold time has not",
     "Cease": "the peer's operator has closed the session or removed it: ask there if it stays so",
 }
 
@@ -103,7 +105,7 @@ def linode(dcid: int) -> Provider:
         HINTS
         | {
             "right after our OPEN": "no IP share is registered for this Linode (linode-cli networking ip-share), "
-            f"or it is in another data centre than dcid {dcid}",
+            f"another announcer runs on it, or it is in another data centre than dcid {dcid}",
             "timed out": f"a firewall drops TCP port 179, or this Linode is in another data centre than dcid {dcid}",
             "unreachable": "the route servers speak IPv6: does this Linode have an IPv6 address and a default route?",
         },

@@ -45,6 +45,15 @@ def test_each_way_to_fail_has_a_next_step(reason: str, profile: providers.Provid
     assert [phrase for phrase in profile.hints if phrase in reason]
 
 
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_a_collision_of_sessions_points_at_another_announcer_and_not_at_the_peers_operator(
+    profile: providers.Provider,
+) -> None:
+    reason = f"the peer sent {explain(Notification(6, 7))}"
+    first = next(hint for phrase, hint in profile.hints.items() if phrase in reason)
+    assert "another announcer runs here" in first
+
+
 def test_a_close_right_after_our_open_on_linode_names_the_share_and_the_data_centre() -> None:
     hint = providers.linode(6).hints["right after our OPEN"]
     assert "no IP share is registered" in hint

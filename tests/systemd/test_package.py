@@ -1,6 +1,7 @@
 """The package that `make deb` builds: what is in it, what it asks for, how its units are locked up. Boots nothing."""
 
 import json
+import posixpath
 import re
 import subprocess
 import sys
@@ -51,7 +52,9 @@ def test_the_unit_is_locked_up(unit: str) -> None:
 @pytest.mark.parametrize("unit", ["floatip.service", "floatip-lelastic.service"])
 def test_systemd_understands_every_line_of_the_unit(unit: str, tmp_path: Path) -> None:
     # The programs that it starts and shows are not on this machine: others stand in for them.
-    text = re.sub(r"^(ExecStart=)\S+", r"\1/bin/true", (ROOT / "debian" / unit).read_text(), flags=re.MULTILINE)
+    text = re.sub(
+        r"^(Exec\w+=)/usr/bin/floatip\S*", r"\1/bin/true", (ROOT / "debian" / unit).read_text(), flags=re.MULTILINE
+    )
     (tmp_path / unit).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", tmp_path / unit],
@@ -119,6 +122,19 @@ def test_only_what_it_needs_at_run_time_is_bundled(contents: dict[str, tuple[tar
         assert re.search(
             rf"^Comment: {name.replace('-', '[-_]')} {version}$", licences, re.MULTILINE | re.IGNORECASE
         ), name
+
+
+def test_every_document_that_a_unit_or_a_document_names_is_there(
+    contents: dict[str, tuple[tarfile.TarInfo, bytes]],
+) -> None:
+    units = (content.decode() for name, (_, content) in contents.items() if name.endswith(".service"))
+    named = {f".{path}" for unit in units for path in re.findall(r"file://(\S+)", unit)}
+    assert named
+    for name, (_, content) in contents.items():
+        if name.startswith("./usr/share/doc/floatip/") and name.endswith(".md"):
+            links = re.findall(r"\]\(([^)#:]+)[^)]*\)", content.decode())
+            named |= {f"./{posixpath.normpath(posixpath.join(posixpath.dirname(name), link))}" for link in links}
+    assert not named - contents.keys()
 
 
 def test_man_page_and_completion_know_every_command(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:

@@ -1,0 +1,77 @@
+"""What systemd, dpkg and a second daemon do to an adopted node, which must never be left deaf, doubled or silent."""
+
+import pytest
+
+from tests.systemd.machines import Machine, wait_for
+from tests.systemd.pair import Pair
+from tests.systemd.stacks import BESIDE, SETTLE_TIMEOUT, package, settle, use
+
+CONFIG = "/etc/floatip/floatip.toml"
+FIFO = "/run/keepalived/floatip"
+PID = "systemctl show --value --property=MainPID"
+
+
+@pytest.fixture
+def node(pair: Pair) -> Machine:
+    """The backup, adopted."""
+    use(pair, BESIDE)
+    return pair.other(settle(pair, BESIDE))
+
+
+def test_a_reload_with_an_error_in_the_file_fails_and_changes_nothing(node: Machine) -> None:
+    pid = node.run(f"{PID} floatip")
+    node.run(f"cp -p {CONFIG} /root/sound && echo 'chekc = 1' >>{CONFIG}")
+    reload = "systemctl reload floatip"
+    assert not node.succeeds(reload)
+    assert "chekc" in node.run("systemctl status floatip")
+    node.run(f"cp -p /root/sound {CONFIG} && chown root:root {CONFIG} && chmod 600 {CONFIG}")
+    assert not node.succeeds(reload), "the daemon's user cannot read it"
+    node.run(f"cp -p /root/sound {CONFIG} && touch {CONFIG}")
+    node.run(f"{reload} && systemctl is-active floatip")
+    assert node.run(f"{PID} floatip") == pid
+
+
+def test_keepalived_finds_a_fifo_that_floatip_may_read_whenever_it_starts(node: Machine) -> None:
+    node.run(f"rm {FIFO} && systemctl reload keepalived")
+    wait_for(lambda: node.succeeds(f"test -p {FIFO}"), "keepalived to make the FIFO by itself", SETTLE_TIMEOUT)
+    assert node.run(f"stat --format '%U:%G %a' {FIFO}") == "root:root 600\n"
+    node.run("systemctl restart keepalived")
+    assert node.run(f"stat --format '%U:%G %a' {FIFO}") == "root:floatip 640\n"
+    wait_for(lambda: "it said VI_1 BACKUP" in status(node), "floatip to hear of it", SETTLE_TIMEOUT)
+    assert "FIFO" not in status(node).partition("!")[2]
+
+
+def test_the_daemon_of_another_user_is_in_the_way_and_the_unit_waits_until_it_has_gone(node: Machine) -> None:
+    node.run("systemctl stop floatip")
+    node.run("systemd-run --unit=by-hand /usr/bin/floatip run")
+    try:
+        wait_for(lambda: answers(node, "by-hand"), "the daemon of root", SETTLE_TIMEOUT)
+        node.run("systemctl start floatip", check=False)
+        refused = "journalctl --unit=floatip | grep 'user root already runs'"
+        wait_for(lambda: node.succeeds(refused), "the unit to be refused", SETTLE_TIMEOUT)
+        assert answers(node, "by-hand")
+    finally:
+        node.run("systemctl stop by-hand")
+    wait_for(lambda: answers(node, "floatip"), "the unit", SETTLE_TIMEOUT)
+
+
+def test_an_adopted_node_keeps_its_package(node: Machine) -> None:
+    for command in ("dpkg --remove floatip", "dpkg --purge floatip"):
+        assert "floatip adopt --undo first" in node.run(f"{command} 2>&1", check=False)
+        assert node.run("systemctl is-active floatip; systemctl is-enabled floatip").split() == ["active", "enabled"]
+    node.install(package())
+    node.run("mv /var/lib/floatip/adopt /root && dpkg --remove floatip")
+    assert not node.succeeds("systemctl cat keepalived | grep tmpfiles")
+    node.run("systemctl restart keepalived")
+    node.install(package())
+    node.run("mv /root/adopt /var/lib/floatip")
+    node.run("systemctl restart keepalived floatip")
+
+
+def status(node: Machine, *options: str) -> str:
+    return node.run(f"floatip status {' '.join(options)}", check=False, quiet=True)
+
+
+def answers(node: Machine, unit: str) -> bool:
+    """Whether the daemon of this unit has the control socket."""
+    return f'"pid": {node.run(f"{PID} {unit}", quiet=True).strip()},' in status(node, "--json")
