@@ -202,9 +202,11 @@ def test_a_reload_takes_over_what_changed_and_refuses_what_is_wrong(floatip: Flo
     wait(lambda: "not reloaded" in floatip.log.read_text())
     assert "has no prefix" in floatip.log.read_text()
     assert held() == {"192.0.2.10"}
+    assert any("a restart would fail" in problem for problem in floatip.status()["problems"])
     floatip.write(CONFIG.replace('["192.0.2.10/32"]', '["192.0.2.10/32", "192.0.2.11/32"]'))
     floatip.signal(signal.SIGHUP)
     wait(lambda: held() == {"192.0.2.10", "192.0.2.11"})
+    assert floatip.status()["problems"] == []
     assert floatip.log.read_text().count("role VI_1 master") == 1
     floatip.signal(signal.SIGTERM)
     assert floatip.exit_status() == 0

@@ -56,6 +56,9 @@ class Node:
             return self.floatip.status()
         return {"instances": [], "problems": [], "keepalived": {"runs": False, "said": []}}
 
+    def said(self) -> list[tuple[str, str, str]]:
+        return [(one["kind"], one["name"], one["state"]) for one in self.status()["keepalived"]["said"]]
+
     def role(self, name: str = "VI_1") -> str:
         return next((i["role"]["value"] for i in self.status()["instances"] if i["name"] == name), "")
 
@@ -302,7 +305,7 @@ def test_a_reload_of_keepalived_changes_nothing_and_what_follows_is_heard(node: 
         time.sleep(STILL / 2)
         assert (node.keepalived.fifo.stat().st_ctime_ns == made) is (fifo == "made beforehand")
     assert node.roles() == before
-    assert node.status()["keepalived"]["said"] == [{"kind": "INSTANCE", "name": "VI_1", "state": "MASTER"}]
+    assert node.said() == [("INSTANCE", "VI_1", "MASTER")]
     assert not [problem for problem in node.status()["problems"] if "FIFO" in problem]
     node.trigger.touch()
     node.becomes("fault", because="keepalived says FAULT")
@@ -335,7 +338,7 @@ def test_a_sync_group_speaks_for_its_members(network: Network) -> None:
     node.start()
     for name in ("VI_1", "VI_2"):
         node.becomes("master", name, because="keepalived says MASTER")
-    assert {"kind": "GROUP", "name": "VG1", "state": "MASTER"} in node.status()["keepalived"]["said"]
+    assert ("GROUP", "VG1", "MASTER") in node.said()
     node.trigger.touch()  # of VI_1 alone
     for name in ("VI_1", "VI_2"):
         node.becomes("fault", name, because="keepalived says FAULT")

@@ -415,3 +415,19 @@ def test_a_mastership_that_ended_and_came_back_while_floatip_was_away_is_a_new_o
     print(f"{lost[0]:.2f} s from floatip's start on")
     assert lost[0] < 1
     assert_whole(world, served_by="a")
+
+
+def test_a_sick_node_is_not_led_to_when_both_keepaliveds_are_away() -> None:
+    world = settled()
+    world.fail_check("a")
+    world.run(10)
+    assert_whole(world, served_by="b")
+    with world.measured() as lost:
+        world.stop_keepalived("a")
+        world.run(5)
+        world.stop_keepalived("b")
+        world.run(20)
+        assert_rank(world, "a", Rank.NONE)
+        assert_rank(world, "b", Rank.STANDBY)
+    assert lost == [0]
+    assert world.serving == "b"

@@ -88,7 +88,7 @@ class Follower:
         """Why keepalived takes this node for sick; empty: it does not."""
         if self.role is Role.FAULT:
             return "keepalived says FAULT"
-        if self._ended_in_fault and not self.word and self.role is not Role.MASTER:
+        if self._ended_in_fault and self.role is not Role.MASTER:
             return "keepalived said FAULT before it ended, and nothing since"
         return ""
 
@@ -117,7 +117,7 @@ class Follower:
         self._met = True
         self.runs, self._lost = runs, "" if runs else f"keepalived does not run: {reason}"
         if not runs:
-            self._ended_in_fault = self.role is Role.FAULT or self._ended_in_fault
+            self._ended_in_fault |= self.role is Role.FAULT
             self.word, self._claims, self._began_at = "", False, None
         self._differ_since = now
         return self._conclude(now)
@@ -132,8 +132,9 @@ class Follower:
             self._listen_until = -math.inf
             if self.role is Role.MASTER and at is not None and at > max(self.reigns, default=now):
                 self._record_reign(at)  # it had ended, and nobody was there to hear of it
-        self.word, self._began_at = state, at
-        self._ended_in_fault = self._disproved = False
+        # STOP is said by one that ends: no word on whether this node is well.
+        self._ended_in_fault = state == "STOP" and (self._ended_in_fault or self.role is Role.FAULT)
+        self.word, self._began_at, self._disproved = state, at, False
         return self._conclude(now)
 
     def sees(self, has_addresses: bool, now: float) -> list[Effect]:
