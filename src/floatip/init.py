@@ -17,7 +17,9 @@ import typer
 
 from floatip import config
 from floatip.adopt import toml
+from floatip.adopt.found import configuration
 from floatip.adopt.host import AdoptError, Host
+from floatip.keepalived_conf import NotUnderstood
 from floatip.providers import LINODE_REGIONS
 
 PREFERRED, OTHER = 150, 100
@@ -54,7 +56,8 @@ def _interface(host: Host, answers: dict[str, Any]) -> str | None:
 
 def _source(host: Host, answers: dict[str, Any]) -> str | None:
     """The private address if there is one: nodes of a pair talk by it."""
-    here = [p.address.ip for p in host.addresses() if p.interface == answers["interface"] and p.address.version == 4]
+    placed = host.addresses(leased=True)
+    here = [p.address.ip for p in placed if p.interface == answers["interface"] and p.address.version == 4]
     return str(min(here, key=lambda ip: not ip.is_private)) if here else None
 
 
@@ -125,6 +128,7 @@ def _init(host: Host, given: Given, file: Path, output: Path | None) -> None:
     if host.at(file).exists():
         raise AdoptError(f"{file} is there already", "edit it, or move it away")
     answers = _answers(host, given)
+    _beside_keepalived(host, answers["vrid"])
     ours, others = pair(answers)
     _judge(others)
     warnings = _judge(ours)
@@ -139,6 +143,20 @@ def _init(host: Host, given: Given, file: Path, output: Path | None) -> None:
         _say(f"the other node's {file}:")
         print(others)
     _say("then on each node: systemctl enable --now floatip, and: floatip status")
+
+
+def _beside_keepalived(host: Host, vrid: int) -> None:
+    """Two electors of one virtual router on one machine would both be master."""
+    unit = host.unit("keepalived.service")
+    if not (unit and unit.active):
+        return
+    try:
+        instances = configuration(host).instances
+    except (AdoptError, NotUnderstood):
+        return
+    for instance in (one for one in instances if one.vrid == vrid):
+        _say(f"warning: keepalived runs here, and elects for virtual router {vrid} too: {instance.statement.place}")
+        _say("  hint: floatip adopt keeps it; or another --vrid, or systemctl disable --now keepalived first")
 
 
 def _say(what: str) -> None:

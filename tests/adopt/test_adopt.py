@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from floatip.adopt import backup, command, files
-from floatip.adopt.files import State
+from floatip.adopt.files import Change
 from floatip.adopt.glue import only_switches_lelastic, without_rule
 from floatip.adopt.host import Host, Result
 from floatip.adopt.plan import Options
@@ -85,7 +85,8 @@ def test_nothing_stops_before_floatip_holds_and_keepalived_comes_last(host: Mach
 def test_lelastic_cannot_be_started_beside_floatip_by_a_script_that_was_forgotten(host: Machine) -> None:
     adopt(host)
     drop_in = host.text("/etc/systemd/system/lelastic.service.d/floatip.conf")
-    assert "ConditionPathExists=!/etc/floatip/floatip.toml" in drop_in
+    assert "ConditionPathExists=|!/etc/floatip/floatip.toml\n" in drop_in
+    assert "ConditionPathExists=|!/usr/bin/floatip\n" in drop_in, "it may where floatip was removed"
     assert host.text("/etc/systemd/system/lelastic.service") == LELASTIC_SERVICE
 
 
@@ -119,7 +120,7 @@ def test_undo_restores_byte_for_byte(host: Machine, options: dict[str, str]) -> 
 
 def test_undo_on_a_node_that_is_backup_by_now_leaves_lelastic_stopped(host: Machine) -> None:
     adopt(host)
-    host.role = "backup"
+    host.addresses_on["eth0"].remove("192.168.223.158/32")
     undo(host)
     assert "lelastic.service" not in host.active
     assert "lelastic.service" in host.enabled
@@ -242,10 +243,10 @@ def test_a_rename_that_fails_half_way_is_put_back(
 ) -> None:
     commit = files._commit
 
-    def fails_at_sudoers(target: Path, state: State | None, staged: dict[Path, str]) -> None:
-        if target.parent.name == "sudoers.d":
+    def fails_at_sudoers(directory: int, change: Change) -> None:
+        if change.path.parent.name == "sudoers.d":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        commit(target, state, staged)
+        commit(directory, change)
 
     monkeypatch.setattr(files, "_commit", fails_at_sudoers)
     assert "Read-only file system" in refused(host, capsys)
@@ -322,10 +323,10 @@ def test_an_undo_that_failed_half_way_goes_on(host: Machine, monkeypatch: pytest
     adopt(host)
     commit = files._commit
 
-    def fails_at_sudoers(target: Path, state: State | None, staged: dict[Path, str]) -> None:
-        if target.parent.name == "sudoers.d":
+    def fails_at_sudoers(directory: int, change: Change) -> None:
+        if change.path.parent.name == "sudoers.d":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        commit(target, state, staged)
+        commit(directory, change)
 
     with monkeypatch.context() as broken:
         broken.setattr(files, "_commit", fails_at_sudoers)
@@ -536,6 +537,7 @@ def test_a_script_that_only_logs_and_switches_lelastic_can_go(line: str) -> None
     "line",
     [
         "systemctl restart haproxy",
+        ". /usr/local/bin/page.sh",
         "sudo systemctl restart lelastic haproxy",
         "echo MASTER > /run/state",
         'echo "$(curl http://pager.example)"',

@@ -10,6 +10,7 @@ import typer
 
 from floatip import config, init
 from floatip.adopt.host import Host, Result
+from tests.adopt.haproxy1 import KEEPALIVED_CONF
 
 GUIDE = init.Given(
     dcid="6",
@@ -26,6 +27,9 @@ FILE = Path("/etc/floatip/floatip.toml")
 
 class Machine(Host):
     def run(self, *command: str) -> Result:
+        if command[0] == "systemctl":
+            active = "active" if self.at("/etc/keepalived/keepalived.conf").exists() else "inactive"
+            return Result(0, f"LoadState=loaded\nUnitFileState=enabled\nActiveState={active}\nMainPID=0")
         assert command[0] == "ip"
         addresses = (
             '[{"ifname": "eth0", "addr_info": ['
@@ -136,3 +140,15 @@ def test_a_wrong_answer_writes_nothing(
     assert said in error
     assert "hint: " in error
     assert not host.at(FILE).exists()
+
+
+@pytest.mark.parametrize(("vrid", "is_said"), [("51", True), ("52", False)])
+def test_a_keepalived_that_elects_for_the_same_virtual_router_is_named(
+    vrid: str, is_said: bool, host: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc/keepalived").mkdir(parents=True)
+    (tmp_path / "etc/keepalived/keepalived.conf").write_text(KEEPALIVED_CONF)
+    assert init.init(host, given(vrid=vrid), FILE, None) == 0
+    said = capsys.readouterr().err
+    assert ("elects for virtual router 51 too: /etc/keepalived/keepalived.conf:14" in said) is is_said
+    assert ("floatip adopt keeps it" in said) is is_said

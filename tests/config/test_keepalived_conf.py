@@ -315,3 +315,10 @@ def test_any_text_is_read_or_refused(text: list[str], tmp_path_factory: pytest.T
     path.write_text("".join(text))
     with contextlib.suppress(NotUnderstood):
         read(path)
+
+
+def test_a_fifo_in_place_of_an_included_file_is_an_error_and_holds_up_nobody(tmp_path: Path) -> None:
+    file = write(tmp_path, f"include {tmp_path}/more.conf\n{INSTANCE}")
+    os.mkfifo(tmp_path / "more.conf")
+    with pytest.raises(NotUnderstood, match=r"more\.conf cannot be read: not a regular file"):
+        read(file)

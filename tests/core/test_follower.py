@@ -372,6 +372,16 @@ def test_a_reload_that_changes_the_follower_changes_no_role_and_begins_no_master
     assert (host.role, host.rank) == (Role.MASTER, Rank.ACTIVE)
 
 
+def test_a_reload_takes_no_mastership_from_a_node_that_only_the_kernel_shows_to_be_master() -> None:
+    host = Beside()
+    host.tell(Held(BOTH))
+    host.run(60)
+    assert host.rank is Rank.ACTIVE
+    other = Instance("VI_1", (A,), replace(KEEPALIVED, priority=60))
+    assert "role" not in " ".join(host.reload(replace(FOLLOWING, instances=(other,))))
+    assert (host.role, host.rank) == (Role.MASTER, Rank.ACTIVE)
+
+
 def test_an_instance_of_another_name_is_another_that_has_to_be_spoken_of() -> None:
     host = Beside()
     host.tell(says("BACKUP"), says("FAULT", name="VI_WEB"))

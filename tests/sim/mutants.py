@@ -85,7 +85,6 @@ MUTANTS = (
     Mutant("FAULT is ignored", FOLLOWER, 'Role.FAULT if self.word == "FAULT" and', "Role.FAULT if False and"),
     Mutant("FAULT ends with keepalived", FOLLOWER, "if self._ended_in_fault and", "if False and"),
     Mutant("a mastership goes on unheard of", FOLLOWER, "at is not None and at > max(", "False and at > max("),
-    Mutant("a reload begins a mastership anew", INSTANCE, "return followed or ", "return "),
     Mutant("FAULT is believed for ever", FOLLOWER, 'case "BACKUP" | "FAULT", True if', 'case "BACKUP", True if'),
     Mutant("no patience with an address", FOLLOWER, "False if now < self._differ_since + PATIENCE:", "False if False:"),
     Mutant(

@@ -400,11 +400,12 @@ def test_a_mastership_that_ended_and_came_back_while_floatip_was_away_is_a_new_o
     world = settled()
     world.stop("a")
     world.run(2)
-    world.stop_keepalived("a")
-    world.run(20)
+    world.fail_check("a")
+    world.run(40)
     assert world.electors == ["b"]
+    assert_rank(world, "b", Rank.ACTIVE)
     world.crash("b")
-    world.start_keepalived("a")
+    world.pass_check("a")
     world.run(6)
     assert world.electors == ["a"]
     with world.measured() as lost:

@@ -1,22 +1,25 @@
 """Doing it, and undoing it: step by step, in the order in which nothing is lost.
 
-All files are written and judged before anything is restarted; until then a failure puts everything back. floatip starts
-first and holds the addresses; only then lelastic stops, and keepalived reads its file again. A reload is enough:
-keepalived 2.2.7 opens a new FIFO on it, and stays master.
+All files are written and judged before anything is restarted; until then a failure puts everything back. Directories
+are taken first, from the top, so that nobody else changes what is written into them; what was shown must then still be
+what there is to change, and nothing may be left of it at the end. They are given back last, from the bottom.
+
+floatip starts first and holds the addresses; only then lelastic stops, and keepalived reads its file again. A reload is
+enough: keepalived 2.2.7 opens a new FIFO on it, and stays master.
 """
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from floatip import config
 from floatip.adopt import backup as kept
-from floatip.adopt import verify
+from floatip.adopt import dump, verify
 from floatip.adopt.backup import Backup
-from floatip.adopt.files import Change, State, diff, put, state
-from floatip.adopt.found import Found
+from floatip.adopt.files import Change, clear, diff, now, own, write
+from floatip.adopt.found import Found, floating
 from floatip.adopt.host import AdoptError, Host, UnitState
 from floatip.adopt.plan import FIFO, TOML, Plan
+from floatip.adopt.units import tested, without_line_numbers
 
 FLOATIP = "floatip.service"
 KEEPALIVED = "keepalived.service"
@@ -60,20 +63,34 @@ class Steps:
 
         self(what, do)
 
-    def write(self, wanted: dict[Path, State | None]) -> None:
-        try:
-            for path in put(self.host, wanted):
-                self.say(f"  {path}: {'written' if wanted[path] else 'removed'}")
-        except OSError as error:
-            what = f"a file cannot be written: {error.strerror}"
-            raise AdoptError(what, "make room there, or mount it for writing") from None
+    def change(self, changes: Iterable[Change], *, back: bool = False) -> None:
+        for path, become in _changed(self.host, changes, back=back):
+            self.say(f"  {path}: {become}")
 
 
-def adopt(host: Host, found: Found, plan: Plan, say: Callable[[str], None]) -> None:
+def _changed(host: Host, changes: Iterable[Change], *, back: bool = False) -> Iterator[tuple[Path, str]]:
+    """Files are written while their directories are root's."""
+    changes = sorted(changes, key=lambda change: change.path)
+    directories = [change for change in changes if change.is_directory]
+    files = [change for change in changes if not change.is_directory]
+    try:
+        for path in own(host, [] if back else directories):
+            yield path, "taken"
+        for change, _ in zip(files, write(host, files), strict=True):
+            yield change.path, "written" if change.after else "removed"
+        for path in own(host, reversed(directories) if back else []):
+            yield path, "given back"
+    except OSError as error:
+        what = f"{error.filename or 'a file'} cannot be written: {error.strerror}"
+        raise AdoptError(what, "make room there, or mount it for writing") from None
+
+
+def adopt(host: Host, found: Found, plan: Plan, again: Callable[[], Plan], say: Callable[[str], None]) -> None:
+    """`again`: looks and plans once more."""
     steps = Steps(host, say)
     units = {unit: host.unit(unit) for unit in (FLOATIP, KEEPALIVED, *plan.announcers)}
     if plan.changes:
-        _write(steps, found, plan, units)
+        _write(steps, found, plan, again, units)
     try:
         _switch(steps, found, plan, units)
     except KeyboardInterrupt:
@@ -82,17 +99,27 @@ def adopt(host: Host, found: Found, plan: Plan, say: Callable[[str], None]) -> N
         raise AdoptError(error.what, f"{error.hint}\nhint: the files stay changed; back: {UNDO}") from None
 
 
-def _write(steps: Steps, found: Found, plan: Plan, units: dict[str, UnitState | None]) -> None:
+def _write(
+    steps: Steps, found: Found, plan: Plan, again: Callable[[], Plan], units: Mapping[str, UnitState | None]
+) -> None:
     host = steps.host
+    directories = [change for change in plan.changes if change.is_directory]
+    files = [change for change in plan.changes if not change.is_directory]
+    addresses = tuple(str(virtual.address) for instance in plan.instances for virtual in floating(instance))
     before = _test(host, found)
-    backup = kept.save(host, plan.changes, units, by_role=plan.by_role)
+    backup = kept.save(host, Backup(plan.changes, units, plan.by_role, addresses))
     steps.say(f"  backup: {backup.directory}")
     try:
-        steps.write({change.path: change.after for change in plan.changes})
+        steps.change(directories)
+        clear(host, backup.changes)
+        is_what_was_shown(again().changes, files)
+        steps.change(files)
+        is_what_was_shown([change for change in again().changes if change.path != TOML], [])
         steps("keepalived -t", lambda: _accepted(before, _test(host, found)))
         steps("floatip check", lambda: _checked(host))
         if plan.method == "fifo":
             steps(f"FIFO {FIFO}", lambda: _made(host))
+        kept.finish(host, backup)
     except BaseException:
         _put_back(host, plan.changes)
         kept.forget(host, backup)
@@ -100,7 +127,12 @@ def _write(steps: Steps, found: Found, plan: Plan, units: dict[str, UnitState | 
         raise
 
 
-def _switch(steps: Steps, found: Found, plan: Plan, units: dict[str, UnitState | None]) -> None:
+def is_what_was_shown(changes: Iterable[Change], shown: Iterable[Change]) -> None:
+    if differing := sorted({change.path for change in set(changes) ^ set(shown)}):
+        raise AdoptError(f"somebody else has changed {differing[0]} since it was shown", "floatip adopt shows it again")
+
+
+def _switch(steps: Steps, found: Found, plan: Plan, units: Mapping[str, UnitState | None]) -> None:
     host = steps.host
     steps.systemctl("daemon-reload")
     steps.systemctl("enable", FLOATIP)
@@ -121,7 +153,11 @@ def _switch(steps: Steps, found: Found, plan: Plan, units: dict[str, UnitState |
         steps.systemctl("reload-or-restart", KEEPALIVED)
         if plan.method == "fifo":
             steps.until("keepalived opens the FIFO", lambda: verify.unopened(host, found))
+        known = dump.pass_on(host, found, plan)
+        steps.say(f"  keepalived's own state: {known or 'not known'}")
         steps.until("floatip follows keepalived", lambda: verify.unfollowed(host, plan))
+        if not known:
+            steps.say(f"warning: {dump.UNKNOWN}")
     for warning in config.load(host.at(TOML)).warnings():
         steps.say(f"warning: {warning.path}: {warning.what}\n  hint: {warning.hint}")
 
@@ -137,8 +173,9 @@ def is_done(host: Host, found: Found, plan: Plan) -> bool:
 def undo(host: Host, backup: Backup, say: Callable[[str], None]) -> None:
     """floatip ends before the announcer starts: route servers may refuse a second one from this host."""
     steps = Steps(host, say)
-    is_master = verify.is_master(host)
-    steps.write({change.path: change.before for change in reversed(backup.changes)})
+    is_master = _is_master(host, backup)
+    clear(host, backup.changes)
+    steps.change(_back(host, backup.changes), back=True)
     steps.systemctl("daemon-reload")
     floatip = backup.units[FLOATIP] or UnitState(enabled=False, active=False)
     if not floatip.enabled:
@@ -156,31 +193,44 @@ def undo(host: Host, backup: Backup, say: Callable[[str], None]) -> None:
     kept.mark_undone(host, backup)
 
 
-def changed_since(host: Host, backup: Backup) -> list[str]:
-    """What somebody else has done to the files, as a diff; nothing of one that an undo that failed has put back."""
-    since = [Change(change.path, change.after, state(host, change.path)) for change in backup.changes]
+def _is_master(host: Host, backup: Backup) -> bool | None:
+    """By the kernel, which knows it also while no daemon does; None: it does not say."""
+    try:
+        placed = host.addresses()
+    except ValueError:  # there is no ip, or it does not work
+        return None
+    held = {str(one.address) for one in placed if one.interface != "lo"}
+    return bool(held.intersection(backup.addresses)) if placed else None
+
+
+def changed_since(host: Host, backup: Backup) -> list[Change]:
+    """What somebody else has done to the files; nothing of one that an undo that failed has put back."""
+    since = [Change(change.path, change.after, now(host, change)) for change in backup.changes]
     pairs = zip(backup.changes, since, strict=True)
-    return [line for change, now in pairs if now.after != change.before for line in diff(now)]
+    return [one for change, one in pairs if one.after != change.before and any(diff(one))]
+
+
+def _back(host: Host, changes: Iterable[Change]) -> Iterator[Change]:
+    for change in changes:
+        found = now(host, change)
+        # Where no contents are kept it is given back only if it is what was taken.
+        is_kept = change.before is None or change.before.content is not None
+        if found != change.before and (is_kept or found == change.after or (found and found.is_directory)):
+            yield Change(change.path, found, change.before)
 
 
 def _put_back(host: Host, changes: Iterable[Change]) -> None:
-    changed = {change.path: change.before for change in changes if state(host, change.path) != change.before}
+    """What was written so far. What somebody else has changed meanwhile stays."""
     try:
-        list(put(host, changed))
-    except OSError as error:
-        raise AdoptError(f"cannot be put back: {error.strerror}", f"make room, then: {UNDO} --force") from None
+        written = [change for change in changes if now(host, change) == change.after]
+        list(_changed(host, _back(host, written), back=True))
+    except AdoptError as error:
+        raise AdoptError(f"cannot be put back: {error.what}", f"{error.hint}; then: {UNDO} --force") from None
 
 
 def _test(host: Host, found: Found) -> list[str]:
     """What keepalived says of its file, without line numbers, which our lines move."""
-    identity = ("-i", found.call.config_id) if found.call.config_id else ()
-    test = ("keepalived", "-t", "-f", found.call.config, *identity)
-    # 2.2.7 ends itself by SIGTERM at the first script that does not run as root, and is immune to that as process 1.
-    done = host.run("unshare", "--pid", "--fork", "--kill-child", *test)
-    if done.output.startswith("unshare:"):
-        done = host.run(*test)
-    said = [re.sub(r"\(([^()]*: )?Line \d+\)\s*", "", line) for line in done.output.splitlines()]
-    return [*said, f"exit status {done.status}"] if done.status else said
+    return without_line_numbers(tested(host, found.call))
 
 
 def _accepted(before: list[str], after: list[str]) -> str:

@@ -6,60 +6,116 @@ daemon's own directory is another one.
 
 import base64
 import dataclasses
+import fcntl
 import json
 import os
+import shutil
 import stat
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from floatip.adopt.files import Change, State
 from floatip.adopt.host import AdoptError, Host, UnitState
 
 DIRECTORY = "/var/lib/floatip/adopt"
+MANIFEST = "manifest.json"
 UNDONE = "-undone"
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    directory: Path
     changes: tuple[Change, ...]
-    units: dict[str, UnitState | None]
+    units: Mapping[str, UnitState | None]
     """As they were."""
     by_role: bool
     """keepalived's notify scripts started and stopped the announcer: who is master decides whether it is to run."""
+    addresses: tuple[str, ...]
+    """Those whose place says who is master."""
+    directory: Path = Path()
+    is_finished: bool = False
+    """All files were written. Otherwise adopt was killed."""
 
 
-def save(host: Host, changes: Iterable[Change], units: dict[str, UnitState | None], *, by_role: bool) -> Backup:
-    directory = Path(DIRECTORY) / time.strftime("%Y%m%d-%H%M%S")
-    backup = Backup(directory, tuple(changes), units, by_role)
+@contextmanager
+def locked(host: Host) -> Iterator[None]:
+    """One at a time, from the first look to the end."""
     try:
         host.at(DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
-        host.at(directory).mkdir(mode=0o700)
-        try:
-            _write(host.at(directory / "manifest.json"), backup)
-        except OSError:
-            forget(host, backup)
-            raise
+        descriptor = os.open(host.at(DIRECTORY), os.O_DIRECTORY)
     except OSError as error:
-        hint = "nothing was changed; make room there, or mount it for writing"
-        raise AdoptError(f"the backup cannot be written to {directory}: {error.strerror}", hint) from None
+        raise _unwritable(error) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = f"floatip adopt runs already{_holder(os.fstat(descriptor).st_ino)}"
+            raise AdoptError(what, "wait for its end") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(inode: int) -> str:
+    locks = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return next((f" as process {lock[4]}" for lock in locks if lock[5].endswith(f":{inode}")), "")
+
+
+def save(host: Host, backup: Backup) -> Backup:
+    """With what an adoption that was killed has kept: it saw the files before they were changed."""
+    killed = newest(host)
+    if killed and not killed.is_finished:
+        first = {change.path: change.before for change in killed.changes}
+        later = (replace(change, before=first.get(change.path, change.before)) for change in backup.changes)
+        changes = {change.path: change for change in (*killed.changes, *later)}
+        by_role = killed.by_role or backup.by_role
+        backup = replace(backup, changes=tuple(changes.values()), units=killed.units, by_role=by_role)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}.{time.time_ns() % 10**9:09d}"
+    backup = replace(backup, directory=Path(DIRECTORY) / name)
+    try:
+        host.at(backup.directory).mkdir(mode=0o700)
+        _write(host, backup)
+    except OSError as error:
+        forget(host, backup)
+        raise _unwritable(error) from None
     return backup
 
 
-def _write(path: Path, backup: Backup) -> None:
-    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+def finish(host: Host, backup: Backup) -> None:
+    _write(host, replace(backup, is_finished=True))
+    for other in _kept(host):
+        if other.directory != backup.directory and not other.is_finished:
+            forget(host, other)
+
+
+def _write(host: Host, backup: Backup) -> None:
+    path = host.at(backup.directory / MANIFEST)
+    beside = path.with_suffix(".new")
+    with open(os.open(beside, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
         json.dump(dataclasses.asdict(backup), file, default=_as_json, indent=1)
         file.flush()
         os.fsync(file.fileno())
+    os.rename(beside, path)
 
 
-def newest(host: Host) -> Backup:
-    kept = [path for path in sorted(host.at(DIRECTORY).glob("*/manifest.json")) if UNDONE not in path.parent.name]
-    if not kept:
-        raise AdoptError(f"there is nothing to undo in {DIRECTORY}", "floatip adopt writes a backup there first")
-    manifest = kept[-1]
+def _unwritable(error: OSError) -> AdoptError:
+    hint = "nothing was changed; make room there, or mount it for writing"
+    return AdoptError(f"the backup cannot be written to {DIRECTORY}: {error.strerror}", hint)
+
+
+def newest(host: Host) -> Backup | None:
+    return next(_kept(host), None)
+
+
+def _kept(host: Host) -> Iterator[Backup]:
+    for manifest in sorted(host.at(DIRECTORY).glob(f"*/{MANIFEST}"), reverse=True):
+        if UNDONE not in manifest.parent.name:
+            yield _read(host, manifest)
+
+
+def _read(host: Host, manifest: Path) -> Backup:
     for path in (manifest, manifest.parent, manifest.parent.parent):
         found = path.lstat()
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -73,11 +129,23 @@ def newest(host: Host) -> Backup:
             for change in data["changes"]
         )
         units = {name: unit and UnitState(**unit) for name, unit in data["units"].items()}
-        return Backup(Path(data["directory"]), changes, units, data["by_role"])
+        addresses = tuple(data["addresses"])
+        directory = Path(data["directory"])
+        return Backup(changes, units, data["by_role"], addresses, directory, data["is_finished"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdoptError(
             f"{manifest} cannot be read: {error}", "remove that directory to use the one before it"
         ) from None
+
+
+def keep_overwritten(host: Host, backup: Backup, changes: Iterable[Change]) -> None:
+    """What somebody has written since, and an undo by force does away with."""
+    for change in changes:
+        if change.after and change.after.content is not None:
+            kept = host.at(backup.directory / "overwritten" / change.path.relative_to("/"))
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(os.open(kept, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+                file.write(change.after.content)
 
 
 def mark_undone(host: Host, backup: Backup) -> None:
@@ -86,10 +154,7 @@ def mark_undone(host: Host, backup: Backup) -> None:
 
 def forget(host: Host, backup: Backup) -> None:
     """Of an adoption that never was."""
-    directory = host.at(backup.directory)
-    if directory.is_dir():
-        (directory / "manifest.json").unlink(missing_ok=True)
-        directory.rmdir()
+    shutil.rmtree(host.at(backup.directory), ignore_errors=True)
 
 
 def _as_json(value: object) -> str:
@@ -100,4 +165,5 @@ def _state(data: dict[str, str] | None) -> State | None:
     if data is None:
         return None
     content = data.pop("content")
-    return State(**data, content=None if content is None else base64.b64decode(content))  # type: ignore[arg-type]
+    decoded = None if content is None else base64.b64decode(content)
+    return State(**data | {"content": decoded, "inode": None})  # type: ignore[arg-type]

@@ -1,11 +1,15 @@
 """The floatip.toml of an adoption: what it says, and what one that is there already means."""
 
 import tomllib
+from pathlib import Path
+from typing import Any
 
 from floatip.adopt import toml
+from floatip.adopt.findings import may_be_source
 from floatip.adopt.found import Found, floating
 from floatip.adopt.host import AdoptError
 from floatip.config import Config
+from floatip.config.document import Document, Location
 from floatip.core.events import Address
 from floatip.keepalived_conf import Instance
 from floatip.lelastic import Flags
@@ -22,7 +26,7 @@ def text(found: Found, instances: tuple[Instance, ...], dcid: int, *, by_scripts
     changed = {key: value for key, value in keepalived.items() if value != str(getattr(defaults, key))}
     tables = [
         toml.table("[linode]", {"dcid": dcid}),
-        toml.table("[bgp]", _route_servers(found, dcid)),
+        toml.table("[bgp]", _route_servers(found, dcid) | _source_of_sessions(found)),
         toml.table("[keepalived]", changed),
     ]
     for instance in instances:
@@ -41,20 +45,77 @@ def dcid_of(written: str) -> int | None:
     return meaning[0] if meaning else None
 
 
-def meaning_of(written: str) -> tuple[int, list[object]] | None:
-    """What adopt decides: the data centre, and who follows what."""
+def meaning_of(written: str) -> tuple[int, list[object], Path, Path] | None:
+    """What adopt decides: the data centre, keepalived's pid files, and who follows what."""
     try:
         config = Config.model_validate(tomllib.loads(written))
     except ValueError:
         return None
     instances = sorted((one.name, one.addresses, one.keepalived) for one in config.instance if one.keepalived)
-    return (config.linode.dcid, [*instances]) if config.linode else None
+    pid_files = config.keepalived.pid_file, config.keepalived.vrrp_pid_file
+    return (config.linode.dcid, [*instances], *pid_files) if config.linode else None
+
+
+def merged(written: str, document: Document, wanted: str) -> str:
+    """What is written, with what adopt decides of `wanted`; all of `wanted` where that is not to be had.
+
+    Whatever else its owner has put there stays: checks, a state log, comments.
+    """
+    try:
+        text = _merged(written, document, tomllib.loads(wanted))
+    except (ValueError, KeyError, TypeError):
+        return wanted
+    return text if meaning_of(text) == meaning_of(wanted) else wanted
+
+
+def _merged(written: str, document: Document, new: dict[str, Any]) -> str:
+    old, lines = document.data, document.lines
+    # A region says the same by its name.
+    is_same = dcid_of(written) == new["linode"]["dcid"]
+    values: dict[Location, object] = {} if is_same else {("linode", "dcid"): new["linode"]["dcid"]}
+    added = [] if "keepalived" in old else toml.table("[keepalived]", new.get("keepalived", {}))
+    for instance in new["instance"]:
+        index = _index_of(instance, old["instance"])
+        if index is None:
+            added += toml.table("[[instance]]", instance)
+        else:
+            values |= {("instance", index, key): value for key, value in instance.items()}
+    text = written.split("\n")
+    for place in sorted(values, key=lambda place: lines.get(place, 0), reverse=True):
+        if _at(old, place) != values[place]:
+            text[lines[place] - 1 : _end(text, lines[place])] = toml.table("", {str(place[-1]): values[place]})[2:]
+    return "\n".join(text).rstrip("\n") + "\n" + "".join(f"{line}\n" for line in added)
+
+
+def _index_of(instance: dict[str, Any], old: list[dict[str, Any]]) -> int | None:
+    """The one of that name; or of that virtual router, whose name was changed."""
+    vrid = instance["keepalived"]["vrid"]
+    names = [one.get("name") for one in old]
+    if instance["name"] in names:
+        return names.index(instance["name"])
+    return next((index for index, one in enumerate(old) if one.get("keepalived", {}).get("vrid") == vrid), None)
+
+
+def _at(data: Any, place: Location) -> object:
+    for key in place:
+        data = data[key]
+    return data
+
+
+def _end(text: list[str], line: int) -> int:
+    """The last line of the statement that begins there."""
+    for end in range(line, len(text) + 1):
+        try:
+            tomllib.loads("\n".join(text[line - 1 : end]))
+        except tomllib.TOMLDecodeError:
+            continue
+        return end
+    raise ValueError("no statement")
 
 
 def _followed(found: Found, instance: Instance) -> dict[str, object]:
-    moved = {one.address.ip for other in found.conf.instances for one in floating(other)}
-    own = [p.address.ip for p in found.placed if p.interface == instance.interface and p.address.version == 4]
-    source: Address | None = instance.source or next((ip for ip in own if ip not in moved), None)
+    own = [p.address.ip for p in found.own if p.interface == instance.interface and p.address.version == 4]
+    source: Address | None = instance.source or next(iter(own), None)
     if source is None:
         what = f"{instance.name} has no source, and {instance.interface} no IPv4 address"
         raise AdoptError(what, "add unicast_src_ip to the instance")
@@ -67,6 +128,15 @@ def _followed(found: Found, instance: Instance) -> dict[str, object]:
     if instance.advert_interval != 1:
         followed["advert_interval"] = instance.advert_interval
     return followed
+
+
+def _source_of_sessions(found: Found) -> dict[str, object]:
+    """Where the kernel might take an address that keepalived moves, which route servers refuse."""
+    taken = {virtual.interface for instance in found.conf.instances for virtual in may_be_source(instance)}
+    own = (p.address.ip for p in found.own if p.interface in taken and p.address.version == 6 and p.address.is_global)
+    source = next(own, None)
+    speaks_ipv6 = all(":" in announcer.flags.neighborpattern for announcer in found.announcers)
+    return {"source": str(source)} if source and speaks_ipv6 else {}
 
 
 def _route_servers(found: Found, dcid: int) -> dict[str, object]:

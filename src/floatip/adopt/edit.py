@@ -4,11 +4,15 @@ Where a statement does not stand on lines of its own there is no edit (None), an
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from floatip.keepalived_conf import Statement
+
+CLOSING = re.compile(r"\s*\}\s*([!#].*)?")
+CONDITION = re.compile(r"\s*@\S*\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +26,13 @@ class Edit:
 
 
 def apply(text: str, edits: Iterable[Edit]) -> str:
-    lines = text.splitlines(keepends=True)
+    lines = _lines(text)
     for edit in sorted(edits, key=lambda edit: (edit.first, edit.last), reverse=True):
-        lines[edit.first - 1 : edit.last] = [f"{line}\n" for line in edit.lines]
+        near = lines[min(edit.first, len(lines)) - 1] if lines else ""
+        ending = "\r\n" if near.endswith("\r\n") else "\n"
+        if edit.lines and 1 < edit.first == len(lines) + 1 and not near.endswith("\n"):
+            lines[-1] += ending
+        lines[edit.first - 1 : edit.last] = [line + ending for line in edit.lines]
     return "".join(lines)
 
 
@@ -35,26 +43,51 @@ def every(statements: Iterable[Statement]) -> Iterator[Statement]:
 
 
 def without(text: str, statement: Statement, everything: Iterable[Statement]) -> Edit | None:
-    line = text.splitlines()[statement.place.line - 1].lstrip()
+    line = _line(text, statement.place.line)
     on_it = [other for other in everything if other.place == statement.place]
-    alone = line.startswith(statement.keyword) and len(on_it) == 1 and not re.search(r"[{}]", line)
+    begins = CONDITION.sub("", line, count=1).lstrip().startswith(statement.keyword)
+    alone = begins and len(on_it) == 1 and not re.search(r"[{}]", line)
     return Edit(statement.place.file, statement.place.line, statement.place.line) if alone else None
+
+
+def definition(text: str, statement: Statement) -> str:
+    """The `$NAME` that the statement comes from; empty: it stands there itself."""
+    line = CONDITION.sub("", _line(text, statement.place.line), count=1).lstrip()
+    return line.split()[0] if line.startswith("$") else ""
 
 
 def moved(text: str, statement: Statement, interface: str) -> Edit | None:
     """`dev lo` becomes `dev eth0`."""
-    line = text.splitlines()[statement.place.line - 1]
-    new, count = re.subn(r"(?<=\bdev)(\s+)lo\b", rf"\g<1>{interface}", line)
+    new, count = re.subn(r"(?<=\bdev)(\s+)lo\b", rf"\g<1>{interface}", _line(text, statement.place.line))
     return Edit(statement.place.file, statement.place.line, statement.place.line, (new,)) if count == 1 else None
 
 
 def last_in(text: str, block: Statement, line: str) -> Edit | None:
     """`line` as the last of the block."""
-    lines = text.splitlines()
-    closing = lines[block.end_line - 1]
-    if block.end_line <= block.place.line or not closing.lstrip().startswith("}"):
+    closing = _line(text, block.end_line)
+    if block.end_line <= block.place.line or not CLOSING.fullmatch(closing):
         return None
     inside = [child for child in block.block or () if child.place.file == block.place.file]
-    model = lines[inside[-1].place.line - 1] if inside else f"    {closing}"
+    model = _line(text, inside[-1].place.line) if inside else f"    {closing}"
     indent = model[: len(model) - len(model.lstrip())]
     return Edit(block.place.file, block.end_line, block.end_line - 1, (indent + line,))
+
+
+def tree(statements: Iterable[Statement], words: Callable[[Statement], tuple[str, ...] | None]) -> tuple[Any, ...]:
+    """What they say, wherever it stands; `words` of a statement that does not count are None."""
+    found = []
+    for statement in statements:
+        inner = None if statement.block is None else tree(statement.block, words)
+        said = words(statement)
+        if said and (inner or statement.keyword != "global_defs"):
+            found.append((said, inner))
+    return tuple(found)
+
+
+def _lines(text: str) -> list[str]:
+    """Not splitlines: keepalived ends lines at a line feed only."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
+def _line(text: str, number: int) -> str:
+    return _lines(text)[number - 1].rstrip("\r\n")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from floatip.adopt.surroundings import ROOT, Surroundings, User, paths_of
-from floatip.keepalived_conf import Group, Instance, KeepalivedConf, Place, Script, Statement
+from floatip.adopt.printable import printable
+from floatip.adopt.surroundings import ROOT, Surroundings, User, in_path, paths_of
+from floatip.keepalived_conf import Group, Instance, KeepalivedConf, Place, Script, Statement, VirtualAddress
 
 LEVELS = ("danger", "wrong", "note")
 SCRIPT_USER = "keepalived_script"
@@ -28,7 +29,7 @@ class Finding:
     hint: str
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.place}: {self.what}\n  hint: {self.hint}"
+        return f"{self.level}: {printable(f'{self.place}: {self.what}')}\n  hint: {printable(self.hint)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,7 @@ def findings(conf: KeepalivedConf, surroundings: Surroundings) -> list[Finding]:
     commands = list(_commands(conf, surroundings))
     found = [
         *_commands_that_keepalived_drops(conf, surroundings, commands),
-        *_what_the_script_user_can_change(conf, surroundings, commands),
-        *_sudo_rules(surroundings, commands),
+        *takeovers(conf, surroundings),
         *_what_scripts_do(surroundings, commands),
         *_script_security(conf, commands),
         *_fifos(conf),
@@ -63,6 +63,7 @@ def findings(conf: KeepalivedConf, surroundings: Surroundings) -> list[Finding]:
     for instance in conf.instances:
         found += [
             *_addresses(instance, surroundings),
+            *_sources(instance),
             *_election(instance, surroundings),
             *_weights(conf, instance, surroundings),
             *_peers(instance),
@@ -71,6 +72,15 @@ def findings(conf: KeepalivedConf, surroundings: Surroundings) -> list[Finding]:
     for script in conf.scripts:
         found += _slowness(script)
     return sorted(dict.fromkeys(found), key=lambda finding: LEVELS.index(finding.level))
+
+
+def takeovers(conf: KeepalivedConf, surroundings: Surroundings) -> list[Finding]:
+    """How somebody becomes root by way of keepalived."""
+    commands = list(_commands(conf, surroundings))
+    return [
+        *_what_others_can_change(conf, surroundings, commands),
+        *_sudo_rules(surroundings, script_users(conf, surroundings)),
+    ]
 
 
 def default_user(conf: KeepalivedConf, surroundings: Surroundings) -> str:
@@ -120,7 +130,13 @@ def _commands_that_keepalived_drops(
             yield drops(f"there is no user {command.user.name}", hint)
             continue
         if not command.words[0].startswith("/"):
-            continue  # keepalived looks it up in its PATH
+            found = [path for path in in_path(command.words[0]) if path in surroundings.files]
+            if not found:
+                yield drops(f"{command.words[0]} is not in keepalived's PATH", "install it, or give its path")
+            elif command.user.uid:
+                why = f"keepalived looks up {command.words[0]} in its PATH for root only, not for {command.user.name}"
+                yield drops(why, f"its path: {found[0]}")
+            continue
         path = Path(command.words[0])
         seen = surroundings.files.get(path)
         if not seen:
@@ -137,40 +153,68 @@ def _taken_back(path: Path) -> str:
     return f"chown root:root {path} && chmod go-w {path}"
 
 
-def _what_the_script_user_can_change(
+def _what_others_can_change(
     conf: KeepalivedConf, surroundings: Surroundings, commands: list[Command]
 ) -> Iterator[Finding]:
     read = [(file, Place(file, 0)) for file in conf.files]
     run = [(path, command.statement.place) for command in commands for path in command.paths]
-    for user in _script_users(commands):
-        changeable: dict[Path, Place] = {}
+    who: dict[Path, tuple[Place, list[str]]] = {}
+    for user in _others(surroundings, script_users(conf, surroundings)):
         for path, place in (*read, *run):
             if changed := _changeable(surroundings, user, path):
-                changeable.setdefault(changed, place)
-        for changed, place in changeable.items():
-            what = f"{user.name} can change {changed}, and with it what keepalived reads or runs"
-            yield Finding("danger", place, what, _taken_back(changed))
+                names = who.setdefault(changed, (place, []))[1]
+                names += [user.name] if user.name not in names else []
+    for changed, (place, names) in who.items():
+        what = f"{_some(names)} can change {changed}, and with it what keepalived reads or runs"
+        yield Finding("danger", place, what, _taken_back(changed))
+    for path, place in dict(reversed((*read, *run))).items():
+        seen = surroundings.files.get(path)
+        if seen and not seen.is_directory and seen.uid and seen.mode & 0o6000:
+            what = f"{path} runs with the rights of its owner, user {seen.uid}, whoever calls it"
+            yield Finding("danger", place, what, f"chmod u-s,g-s {path}")
+    for directory, file in {surroundings.real.get(file, file).parent: file for file in reversed(conf.files)}.items():
+        if directory in surroundings.files and surroundings.files[directory].is_for_everybody:
+            what = f"keepalived's configuration is read from {directory}, where anybody can put files"
+            yield Finding("danger", Place(file, 0), what, "include from a directory that only root can write")
 
 
-def _script_users(commands: list[Command]) -> list[User]:
+def script_users(conf: KeepalivedConf, surroundings: Surroundings) -> list[User]:
     """Those that are not root."""
+    commands = _commands(conf, surroundings)
     return list({command.user.name: command.user for command in commands if command.user.uid > 0}.values())
 
 
+def _others(surroundings: Surroundings, first: list[User]) -> list[User]:
+    """Whoever is not root, also without a name."""
+    named = [*first, *(user for user in surroundings.users.values() if user.uid > 0 and user not in first)]
+    owners = {seen.uid for seen in surroundings.files.values()} - {0, *(user.uid for user in named)}
+    return [*named, *(User(f"user {uid}", uid) for uid in sorted(owners))]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _changeable(surroundings: Surroundings, user: User, path: Path) -> Path | None:
-    """The file, or the directory above it, that the user can change; the highest, because it gives the rest away."""
-    parts = [part for part in (path, *path.parents) if part in surroundings.files]
-    return next((part for part in reversed(parts) if surroundings.files[part].can_change(user)), None)
+    """The file, or a directory above it, that the user can change; the highest, because it gives the rest away."""
+    real = surroundings.real.get(path, path)
+    parts = [part for part in (real, *real.parents, path, *path.parents) if part in surroundings.files]
+    changeable = [part for part in parts if surroundings.files[part].can_change(user)]
+    return min(changeable, key=lambda part: len(part.parts), default=None)
 
 
-def _sudo_rules(surroundings: Surroundings, commands: list[Command]) -> Iterator[Finding]:
-    for user in _script_users(commands):
+def _sudo_rules(surroundings: Surroundings, users: list[User]) -> Iterator[Finding]:
+    for user in users:
+        rules = {}
         who = {user.name, *(f"%{group}" for group in user.groups)}
         for place, line in surroundings.sudoers:
             if line.partition(" ")[0] in who and "NOPASSWD" in line:
-                allowed = line.partition("NOPASSWD:")[2].strip()
-                what = f"{user.name} may run {allowed} as root without a password: who takes over a script has it too"
-                yield Finding("danger", place, what, "remove the line: floatip needs no sudo")
+                rules[line.partition("NOPASSWD:")[2].strip()] = place
+        for allowed in surroundings.sudo.get(user.name, ()):
+            rules.setdefault(allowed, Place(Path("/etc/sudoers"), 0))
+        for allowed, place in rules.items():
+            what = f"{user.name} may run {allowed} as root without a password: who takes over a script has it too"
+            yield Finding("danger", place, what, "remove the line: floatip needs no sudo")
 
 
 def _what_scripts_do(surroundings: Surroundings, commands: list[Command]) -> Iterator[Finding]:
@@ -187,7 +231,7 @@ def _what_scripts_do(surroundings: Surroundings, commands: list[Command]) -> Ite
 
 
 def _what_it_does(code: str, command: Command) -> Iterator[tuple[Literal["danger", "wrong"], str, str]]:
-    if re.search(r"\bsudo\s", code):
+    if command.user.uid and re.search(r"\bsudo\s", code):
         what = f"calls sudo: the failover hangs on a rule that makes {command.user.name} root"
         yield "danger", what, "let floatip announce: it needs no sudo"
     if re.search(r"\bsystemctl\s", code):
@@ -214,7 +258,7 @@ def _place(conf: KeepalivedConf) -> Place:
 
 def _fifos(conf: KeepalivedConf) -> Iterator[Finding]:
     for option in conf.global_defs:
-        if option.keyword in ("notify_fifo", "vrrp_notify_fifo") and "floatip" not in option.argument():
+        if option.keyword == "vrrp_notify_fifo" and "floatip" not in option.argument():
             what = f"{option}: somebody reads this FIFO already, and a line goes to one reader only"
             yield Finding("note", option.place, what, "leave it to its reader: floatip can be told by notify lines")
 
@@ -245,15 +289,36 @@ def _addresses(instance: Instance, surroundings: Surroundings) -> Iterator[Findi
                 f"{virtual.statement}: on lo keepalived takes away the copy that floatip holds, at each change of role"
             )
             yield Finding("danger", place, what, f"dev {instance.interface}")
-        if address.network.prefixlen != address.max_prefixlen:
+        if address.version == 6:
+            continue
+        if address.network.prefixlen != 32:
             yield _wide(place, f"{virtual.statement}: written as /{address.network.prefixlen}", f"write {address.ip}")
         for placed in surroundings.addresses:
-            if placed.address.ip == address.ip and placed.address.network.prefixlen != address.max_prefixlen:
+            is_keepaliveds = (placed.interface, placed.address) == (virtual.interface, address)
+            if placed.address.ip == address.ip and placed.address.network.prefixlen != 32 and not is_keepaliveds:
                 hint = (
                     f"turn off Network Helper, remove it from the network configuration, and "
                     f"ip address del {placed.address} dev {placed.interface}"
                 )
                 yield _wide(place, f"{placed.address} is on {placed.interface}, put there by something else", hint)
+
+
+def may_be_source(instance: Instance) -> list[VirtualAddress]:
+    """IPv6 addresses that the kernel may take for connections of its own; keepalived deprecates a /128 by itself."""
+    return [
+        virtual
+        for virtual in (*instance.addresses, *instance.excluded)
+        if virtual.address.version == 6
+        and ("preferred_lft" in virtual.statement.words or virtual.address.network.prefixlen != 128)
+        and not re.search(r"preferred_lft 0\b", " ".join(virtual.statement.words))
+    ]
+
+
+def _sources(instance: Instance) -> Iterator[Finding]:
+    for virtual in may_be_source(instance):
+        what = f"{virtual.statement}: the kernel may take it as the source of BGP sessions, which route servers refuse"
+        hint = "write it as /128, which keepalived deprecates; floatip.toml: [bgp] source, an address of this node"
+        yield Finding("wrong", virtual.statement.place, what, hint)
 
 
 def _wide(place: Place, what: str, hint: str) -> Finding:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from floatip.core.events import Placed
-from floatip.host.ask import ControlError, ask
+from floatip.host.ask import ControlError, Record, ask
+from floatip.keepalived_conf.syntax import contents
 
 FOR_EVER = 0xFFFFFFFF
 
@@ -58,7 +59,7 @@ class Host:
     def text(self, path: str | Path) -> str:
         """Empty when it cannot be read: what is not there says nothing."""
         try:
-            return self.at(path).read_text(errors="replace")
+            return contents(self.at(path)).decode(errors="replace")
         except OSError:
             return ""
 
@@ -99,14 +100,18 @@ class Host:
         active = values.get("ActiveState") in ("active", "activating", "reloading")
         return UnitState(values.get("UnitFileState") == "enabled", active, int(values.get("MainPID") or 0))
 
-    def addresses(self) -> tuple[Placed, ...]:
-        """Those of the kernel that belong to somebody who configured them, not to SLAAC or DHCP."""
+    def tell(self, request: Record) -> None:
+        """The daemon. Raises `ControlError`."""
+        ask(Path("/run/floatip/floatip.sock"), request)
+
+    def addresses(self, *, leased: bool = False) -> tuple[Placed, ...]:
+        """Those of the kernel that belong to somebody who configured them; `leased`: those of SLAAC and DHCP too."""
         links = json.loads(self.run("ip", "-json", "address", "show").output or "[]")
         return tuple(
             Placed(link["ifname"], ip_interface(f"{info['local']}/{info['prefixlen']}"))
             for link in links
             for info in link.get("addr_info", ())
-            if "local" in info and info.get("valid_life_time", FOR_EVER) == FOR_EVER
+            if "local" in info and (leased or info.get("valid_life_time", FOR_EVER) == FOR_EVER)
         )
 
     def has_open(self, pid: int, path: str) -> bool:

@@ -1,6 +1,8 @@
 """What `findings` has to know of the machine: users, files and their owners, sudo rules, addresses."""
 
+import os
 import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +14,10 @@ from floatip.keepalived_conf import KeepalivedConf, Place
 
 LONGEST_SCRIPT = 1 << 18
 ROOT = "root"
+ACL = "system.posix_acl_access"
+ACL_USER, ACL_GROUP, ACL_MASK = 0x02, 0x08, 0x10
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""systemd's, for its services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,8 @@ class Seen:
     is_directory: bool = False
     text: str = ""
     """Of a script; empty for programs."""
+    writers: frozenset[tuple[int, int]] = frozenset()
+    """Whom an ACL lets write: a tag, `ACL_USER` or `ACL_GROUP`, and a number."""
 
     def can_change(self, user: User) -> bool:
         """Write it, or let oneself; of a directory: replace what others own in it."""
@@ -39,12 +47,19 @@ class Seen:
             return True
         if self.is_directory and self.mode & S_ISVTX:
             return False
+        if self.writers & {(ACL_USER, user.uid), *((ACL_GROUP, gid) for gid in user.gids)}:
+            return True
         return bool(self.mode & (0o020 if self.gid in user.gids else 0o002))
 
     def can_execute(self, user: User) -> bool:
         if user.uid == 0:
             return bool(self.mode & 0o111)
         return bool(self.mode & (0o100 if user.uid == self.uid else 0o010 if self.gid in user.gids else 0o001))
+
+    @property
+    def is_for_everybody(self) -> bool:
+        """As /tmp is."""
+        return bool(self.is_directory and self.mode & S_ISVTX and self.mode & 0o002)
 
     @property
     def is_roots_alone(self) -> bool:
@@ -57,9 +72,13 @@ class Seen:
 class Surroundings:
     users: Mapping[str, User] = field(default_factory=lambda: {ROOT: User(ROOT, 0)})
     files: Mapping[Path, Seen] = field(default_factory=dict)
-    """The configuration, the scripts, and the directories above them."""
+    """The configuration, the scripts, and the directories above them, also above what links lead to."""
+    real: Mapping[Path, Path] = field(default_factory=dict)
+    """Those of them that are links, or lie behind one."""
     sudoers: tuple[tuple[Place, str], ...] = ()
     """Its lines, each with its place."""
+    sudo: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What sudo itself says that a user may run."""
     addresses: tuple[Placed, ...] = ()
     """Those of the kernel."""
     peer_priority: int | None = None
@@ -72,12 +91,21 @@ def look_around(
     addresses: Iterable[Placed] = (),
     peer_priority: int | None = None,
 ) -> Surroundings:
-    commands = [script.command for script in conf.scripts]
-    commands += [notify.command for owner in conf.owners for notify in owner.notifies]
+    commands = [command for _, command in commands_of(conf)]
     wanted = {*conf.files, *(path for command in commands for path in paths_of(command))}
+    real = {path: target for path in wanted if (target := _real(root, path)) not in (None, path)}
+    wanted |= set(real.values())
     wanted |= {directory for path in wanted for directory in path.parents}
+    wanted |= {path for command in commands if command for path in in_path(command[0])}
     seen = {path: found for path in wanted if (found := _seen(root / path.relative_to("/")))}
-    return Surroundings(_users(root), seen, tuple(_sudoers(root)), tuple(addresses), peer_priority)
+    sudoers = tuple(_sudoers(root))
+    return Surroundings(_users(root), seen, real, sudoers, addresses=tuple(addresses), peer_priority=peer_priority)
+
+
+def commands_of(conf: KeepalivedConf) -> list[tuple[Place, tuple[str, ...]]]:
+    """What keepalived runs."""
+    commands = [(script.statement.place, script.command) for script in conf.scripts]
+    return commands + [(one.statement.place, one.command) for owner in conf.owners for one in owner.notifies]
 
 
 def paths_of(command: tuple[str, ...]) -> list[Path]:
@@ -85,16 +113,49 @@ def paths_of(command: tuple[str, ...]) -> list[Path]:
     return [Path(word) for word in command if word.startswith("/")]
 
 
+def in_path(program: str) -> list[Path]:
+    """Where keepalived looks for a program without a path."""
+    return [] if program.startswith("/") else [Path(directory) / program for directory in PATH.split(":")]
+
+
+def _real(root: Path, path: Path) -> Path | None:
+    with suppress(OSError, RuntimeError, ValueError):  # a loop of links; a link that leaves `root`
+        return Path("/") / (root / path.relative_to("/")).resolve().relative_to(root.resolve())
+    return None
+
+
 def _seen(path: Path) -> Seen | None:
     try:
-        status = path.stat()
-        text = ""
-        if S_ISREG(status.st_mode) and status.st_size <= LONGEST_SCRIPT:
-            data = path.read_bytes()
-            text = "" if b"\0" in data else data.decode(errors="replace")
+        # Not blocking: whoever owns its directory may put a FIFO there.
+        descriptor = os.open(path, os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return None
-    return Seen(status.st_uid, status.st_gid, S_IMODE(status.st_mode), S_ISDIR(status.st_mode), text)
+    try:
+        status = os.fstat(descriptor)
+        data = b""
+        if S_ISREG(status.st_mode) and status.st_size <= LONGEST_SCRIPT:
+            data = os.read(descriptor, LONGEST_SCRIPT)
+        text = "" if b"\0" in data else data.decode(errors="replace")
+        is_directory = S_ISDIR(status.st_mode)
+        return Seen(
+            status.st_uid, status.st_gid, S_IMODE(status.st_mode), is_directory, text, frozenset(_writers(descriptor))
+        )
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _writers(descriptor: int) -> Iterator[tuple[int, int]]:
+    """acl(5): after a version, entries of a tag, permissions and a number; the mask limits all but the owner."""
+    try:
+        entries = list(struct.iter_unpack("<HHI", os.getxattr(descriptor, ACL)[4:]))
+    except OSError:
+        return
+    mask = next((allowed for tag, allowed, _ in entries if tag == ACL_MASK), 7)
+    for tag, allowed, number in entries:
+        if tag in (ACL_USER, ACL_GROUP) and allowed & mask & 2:
+            yield tag, number
 
 
 def _users(root: Path) -> dict[str, User]:

@@ -1,12 +1,14 @@
 """What the unit files of systemd say of keepalived and of lelastic: which program is started, and with which flags."""
 
 import getopt
+import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from floatip.adopt.host import AdoptError, Host
+from floatip.keepalived_conf import KeepalivedConf
 from floatip.lelastic import BadFlag, Flags, parse
 
 DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
@@ -33,9 +35,11 @@ class KeepalivedCall:
     """What keepalived's command line says."""
 
     config: str = "/etc/keepalived/keepalived.conf"
-    pid_file: str = "/run/keepalived.pid"
-    vrrp_pid_file: str = "/run/vrrp.pid"
+    pid_file: str = ""
+    """Empty: keepalived.conf decides."""
+    vrrp_pid_file: str = ""
     config_id: str = ""
+    namespace: str = ""
 
 
 def announcers(host: Host) -> Iterator[Announcer]:
@@ -74,7 +78,45 @@ def _called(command: list[str]) -> KeepalivedCall:
         given.get("-p") or given.get("--pid") or default.pid_file,
         given.get("-r") or given.get("--vrrp_pid") or default.vrrp_pid_file,
         given.get("-i") or given.get("--config-id") or default.config_id,
+        given.get("-s") or given.get("--namespace") or "",
     )
+
+
+def settled(call: KeepalivedCall, conf: KeepalivedConf) -> KeepalivedCall:
+    """With the pid files that the configuration says where no flag does."""
+    said = {statement.keyword: statement for statement in reversed(conf.statements)}  # the first counts
+    if call.namespace or "net_namespace" in said:
+        where = str(said["net_namespace"].place) if "net_namespace" in said else f"keepalived -s {call.namespace}"
+        what = f"{where}: keepalived moves the addresses in a network namespace of its own, where floatip sees nothing"
+        raise AdoptError(what, "run both in the same one: NetworkNamespacePath= in both units, without net_namespace")
+    for keyword in ("process_name", "vrrp_process_name"):
+        if (named := conf.option(keyword)) and not named.argument().startswith("keepalived"):
+            what = f"{named.place}: {named}: floatip knows keepalived's processes by a name that begins so"
+            raise AdoptError(what, f"{keyword} keepalived_{named.argument()}, or remove the line; restart keepalived")
+    name = said["instance"].argument() if "instance" in said else ""
+    directory = "/run/keepalived" if name or "use_pid_dir" in said else "/run"
+    end = f"_{name}.pid" if name else ".pid"
+    return replace(
+        call,
+        pid_file=call.pid_file or f"{directory}/keepalived{end}",
+        vrrp_pid_file=call.vrrp_pid_file or f"{directory}/vrrp{end}",
+    )
+
+
+def tested(host: Host, call: KeepalivedCall) -> list[str]:
+    """What keepalived says of its file, each line once."""
+    identity = ("-i", call.config_id) if call.config_id else ()
+    test = ("keepalived", "-t", "-f", call.config, *identity)
+    # 2.2.7 ends itself by SIGTERM at the first script that does not run as root, and is immune to that as process 1.
+    done = host.run("unshare", "--pid", "--fork", "--kill-child", *test)
+    if done.output.startswith("unshare:"):
+        done = host.run(*test)
+    said = list(dict.fromkeys(done.output.splitlines()))
+    return [*said, f"exit status {done.status}"] if done.status else said
+
+
+def without_line_numbers(said: list[str]) -> list[str]:
+    return [re.sub(r"\(([^()]*: )?Line \d+\)\s*", "", line) for line in said]
 
 
 def _command(host: Host, file: Path) -> list[str]:

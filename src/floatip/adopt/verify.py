@@ -49,9 +49,3 @@ def unfollowed(host: Host, plan: Plan) -> str:
         if role["value"] != "fault" and not all(address["announced_to"] for address in told[name]["addresses"]):
             return f"{name} is not announced: {told[name]['rank']['reason']}"
     return ""
-
-
-def is_master(host: Host) -> bool | None:
-    """Of any instance; None: the daemon does not answer."""
-    status = host.status()
-    return None if status is None else any(one["role"]["value"] == "master" for one in status["instances"])

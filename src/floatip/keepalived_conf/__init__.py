@@ -4,6 +4,7 @@ Only reading. What is unsafe in it, or will not work, is for `adopt` to say.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +48,15 @@ class KeepalivedConf:
         return found[-1] if found else None
 
 
-def read(path: Path, root: Path = Path("/"), config_id: str = "") -> KeepalivedConf:
+def read(
+    path: Path, root: Path = Path("/"), config_id: str = "", texts: Mapping[Path, str] | None = None
+) -> KeepalivedConf:
     """`root` is put before every path that is opened, and before no path that is shown. Raises `NotUnderstood`.
 
     `config_id` is what `keepalived -i` was given; without it, the host's name decides about lines that begin with @.
+    `texts` are read in place of the files that they are to become.
     """
-    reader = Reader(root, config_id or os.uname().nodename.partition(".")[0])
+    reader = Reader(root, config_id or os.uname().nodename.partition(".")[0], texts or {})
     statements = reader.statements(Path(os.path.abspath(path)))
     if reader.errors:  # what the lines mean is a guess until they hold together
         raise NotUnderstood(reader.errors)

@@ -4,10 +4,12 @@ A line is a statement, and a brace ends a line. keepalived reads on after an err
 file that does not hold together is not understood. Not supported: `~SEQ`, `~LST`, braces in the pattern of an include.
 """
 
+import errno
 import glob
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -96,6 +98,8 @@ def _unquoted(piece: str) -> str:
 class Reader:
     root: Path
     config_id: str
+    texts: Mapping[Path, str] = field(default_factory=dict)
+    """Read in place of the files."""
     files: list[Path] = field(default_factory=list)
     errors: Errors = field(default_factory=list)
     _open: list[Path] = field(default_factory=list)
@@ -149,13 +153,13 @@ class Reader:
         if path not in self.files:
             self.files.append(path)
         try:
-            text = self._real(path).read_text(encoding="utf-8", errors="surrogateescape")
+            text = self.texts.get(path) or contents(self._real(path)).decode(errors="surrogateescape")
         except OSError as error:
             what = f"{path} cannot be read" if included.line else "cannot be read"
             hint = "give the path of the file that keepalived reads, as root"
             return self._error(included, f"{what}: {error.strerror}", hint)
         self._open.append(path)
-        lines = ((Place(path, number), _uncommented(line)) for number, line in enumerate(text.splitlines(), 1))
+        lines = ((Place(path, number), _uncommented(line)) for number, line in enumerate(text.split("\n"), 1))
         for line in lines:
             yield from self._expanded(line, lines)
         self._open.pop()
@@ -205,6 +209,14 @@ class Reader:
 
     def _real(self, path: Path) -> Path:
         return self.root / path.relative_to("/")
+
+
+def contents(path: Path) -> bytes:
+    """Of a regular file: a FIFO that somebody put in its place would hold up the reader for ever."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read()
 
 
 def _uncommented(line: str) -> str:

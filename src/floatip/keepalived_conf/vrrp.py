@@ -154,6 +154,9 @@ def _instance(
     statement: Statement, weights: Mapping[str, int], default_version: Literal[2, 3], errors: Errors
 ) -> Instance | None:
     def missing(what: str, hint: str) -> None:
+        keyword = what.removeprefix("no ")
+        same_line = [one for one in statement.block or () if keyword in one.words[1:]]
+        hint = f"one statement a line: {keyword} stands behind {same_line[0].keyword}" if same_line else hint
         errors.append((statement.place, f"{statement}: {what}", hint))
 
     name, interface, vrid = statement.argument(), statement.last("interface"), _vrid(statement, errors)
