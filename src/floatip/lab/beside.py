@@ -99,7 +99,7 @@ def again(stage: Stage) -> Plot:
     at = stage.mark("SIGKILL to floatip on haproxy1, and a new one at once")
     stage.nodes[MASTER].kill()
     stage.start_node(MASTER)
-    wait_for_role(stage, MASTER, "master")
+    stage.wait_for(lambda: stage.record.first(MASTER, "role", "master", at) is not None, "haproxy1 to be master again")
     back = stage.wait_for(lambda: stage.record.pointed_at(ROUTER, time.monotonic()) == MASTER, "the traffic to return")
     time.sleep(2)
 
