@@ -212,3 +212,20 @@ def processes_with(argument: str) -> list[Path]:
         except OSError:
             continue
     return found
+
+
+def test_what_a_program_has_started_ends_with_the_network(tmp_path: Path) -> None:
+    marker = f"6{os.getpid()}"
+    with Network(tmp_path) as network:
+        program = network.run("haproxy1", ["sh", "-c", f"setsid sleep {marker} & echo begun; wait"])
+        assert program.stdout
+        assert program.stdout.readline() == b"begun\n"
+        deadline = time.monotonic() + 10
+        while not processes_with(marker) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert processes_with(marker)
+        program.stdout.close()
+    deadline = time.monotonic() + 10
+    while processes_with(marker) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not processes_with(marker)

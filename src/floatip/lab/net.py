@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
@@ -152,10 +152,21 @@ class Network:
             process.kill()
         for process in self._processes:
             process.wait()
+        for pid in self._orphans():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for fd in (*self._namespaces.values(), self._home):
             os.close(fd)
         self._processes.clear()
         self._namespaces.clear()
+
+    def _orphans(self) -> Iterator[int]:
+        """What the programs have started and left: a child of keepalived outlives it if it is very young."""
+        ours = {os.fstat(fd).st_ino for fd in self._namespaces.values()}
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "ns/net").stat().st_ino in ours and int(process.name) != os.getpid():
+                    yield int(process.name)
 
     @contextmanager
     def inside(self, host: str) -> Iterator[None]:
