@@ -47,18 +47,19 @@ class Found:
 
 def configuration(host: Host) -> KeepalivedConf:
     """That of keepalived as it runs here, or would."""
-    unit = host.unit("keepalived.service")
-    if unit is None:
-        raise AdoptError("there is no keepalived.service", "without keepalived: floatip init")
-    call = keepalived_call(host, unit.pid)
+    call = keepalived_call(host, _unit(host).pid)
     return keepalived_conf.read(Path(call.config), host.root, call.config_id)
+
+
+def _unit(host: Host) -> UnitState:
+    if (unit := host.unit("keepalived.service")) is None:
+        raise AdoptError("there is no keepalived.service", "without keepalived: floatip init")
+    return unit
 
 
 def look(host: Host, config: str | None) -> Found:
     """`config`: in place of the file that keepalived uses by itself."""
-    unit = host.unit("keepalived.service")
-    if unit is None:
-        raise AdoptError("there is no keepalived.service", "without keepalived: floatip init")
+    unit = _unit(host)
     call = keepalived_call(host, unit.pid)
     if config:
         call = replace(call, config=config)

@@ -187,7 +187,7 @@ def _following(node: Node, follower: Follower, now: float) -> list[str]:
     """What keeps keepalived's word from being believed, or from being heard."""
     name, interface = follower.name, follower.config.interface
     if not follower.runs:
-        hint = "this node stays at standby until it runs: systemctl status keepalived"
+        hint = "this node is not master until it runs: systemctl status keepalived"
         return [f"{name}: {follower.reason}\n  hint: {hint}"]
     found: list[str] = []
     if fault := node.links.get(interface):
