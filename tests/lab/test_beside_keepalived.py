@@ -279,9 +279,12 @@ def test_a_killed_keepalived_is_noticed_at_once_and_believed_again_when_it_is_ba
     at = time.monotonic()
     for pid in {"child": [child], "parent": [parent], "both": [parent, child]}[victims]:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: len(node.roles()) > 2, lambda: "another role")
+    gone, last_word = "keepalived does not run", "keepalived says STOP"
+    wait_for(lambda: any(role.reason.startswith(gone) for role in node.roles()), lambda: f"{gone}: {node.roles()}")
     left = next(role for role in node.roles() if role.at > at)
-    assert (left.value, left.reason.partition(":")[0]) == ("backup", "keepalived does not run")
+    # The kernel ends the child of a killed parent by SIGTERM: it may have time for a last word.
+    assert left.value == "backup"
+    assert left.reason.startswith(gone) or (victims != "child" and left.reason == last_word), left
     print(f"{victims}: noticed {(left.at - at) * 1000:.1f} ms after the SIGKILL, {left.reason}")
     if victims != "child":  # the parent starts another
         node.keepalived.wait()
