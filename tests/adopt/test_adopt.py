@@ -367,6 +367,17 @@ def test_of_several_instances_only_the_named_one_is_adopted(host: Machine) -> No
     host.write(CONF, KEEPALIVED_CONF + SECOND)
     assert adopt(host, instances=("VI_1",)) == 0
     assert "VI_2" not in host.text(TOML)
+    assert "other_vrids = [52]" in host.text(TOML)
+
+
+def test_vrids_of_others_are_added_to_what_its_owner_has_written(host: Machine) -> None:
+    adopt(host)
+    mine = host.text(TOML) + '\n[keepalived]\nscript_user = "nobody"  # mine\n\n[notify]\ncommand = "/bin/true"\n'
+    host.write(TOML, mine)
+    host.write(CONF, (host.text(CONF) + SECOND).replace("priority 50", "priority 60"))
+    assert adopt(host, instances=("VI_1",), force=True) == 0
+    wanted = mine.replace("priority = 50", "priority = 60")
+    assert host.text(TOML) == wanted.replace("[keepalived]", "[keepalived]\nother_vrids = [52]")
 
 
 def test_all_instances_are_adopted_when_none_is_named(host: Machine) -> None:

@@ -479,6 +479,18 @@ def test_a_stranger_is_a_problem_for_a_while() -> None:
     host.adverts_from_peer = 100
     host.tell(says("BACKUP"), advert(100, vrid=52))
     (problem,) = describe(host.node, host.now)["problems"]
-    assert problem == "dropped 1 packets of VRRP: no instance has vrid 52 on eth0"
+    assert problem.startswith("dropped 1 packets of VRRP: no instance has vrid 52 on eth0\n  hint: ")
     host.run(400)
     assert describe(host.node, host.now)["problems"] == []
+
+
+def test_an_instance_that_keepalived_has_for_itself_is_no_problem() -> None:
+    host = Beside()
+    host.adverts_from_peer = 100
+    host.tell(says("BACKUP"), advert(100, vrid=52))
+    host.node.reload(replace(host.node.config, other_vrids=frozenset({52})), host.now)
+    host.tell(advert(100, vrid=52))
+    assert describe(host.node, host.now)["problems"] == []
+    host.tell(advert(100, vrid=53))
+    (problem,) = describe(host.node, host.now)["problems"]
+    assert "no instance has vrid 53" in problem

@@ -19,11 +19,13 @@ STATE_LOG = "/var/log/floatip/state"
 
 def text(found: Found, instances: tuple[Instance, ...], dcid: int, *, by_scripts: bool, log: bool) -> str:
     """`by_scripts`: keepalived tells by running floatip; `log`: a script wrote a state log so far."""
-    keepalived = {"pid_file": found.call.pid_file, "vrrp_pid_file": found.call.vrrp_pid_file}
+    keepalived: dict[str, object] = {"pid_file": found.call.pid_file, "vrrp_pid_file": found.call.vrrp_pid_file}
     if by_scripts and found.script_user != "root":
         keepalived["script_user"] = found.script_user
     defaults = Config().keepalived
     changed = {key: value for key, value in keepalived.items() if value != str(getattr(defaults, key))}
+    if others := {one.vrid for one in found.conf.instances} - {one.vrid for one in instances}:
+        changed["other_vrids"] = sorted(others)
     tables = [
         toml.table("[linode]", {"dcid": dcid}),
         toml.table("[bgp]", _route_servers(found, dcid) | _source_of_sessions(found)),
@@ -73,7 +75,10 @@ def _merged(written: str, document: Document, new: dict[str, Any]) -> str:
     # A region says the same by its name.
     is_same = dcid_of(written) == new["linode"]["dcid"]
     values: dict[Location, object] = {} if is_same else {("linode", "dcid"): new["linode"]["dcid"]}
-    added = [] if "keepalived" in old else toml.table("[keepalived]", new.get("keepalived", {}))
+    shared, header = new.get("keepalived", {}), lines.get(("keepalived",), 0)
+    added = [] if header else toml.table("[keepalived]", shared)
+    known = old.get("keepalived", {})
+    values |= {("keepalived", key): value for key, value in shared.items() if key in known}
     for instance in new["instance"]:
         index = _index_of(instance, old["instance"])
         if index is None:
@@ -81,9 +86,15 @@ def _merged(written: str, document: Document, new: dict[str, Any]) -> str:
         else:
             values |= {("instance", index, key): value for key, value in instance.items()}
     text = written.split("\n")
-    for place in sorted(values, key=lambda place: lines.get(place, 0), reverse=True):
-        if _at(old, place) != values[place]:
-            text[lines[place] - 1 : _end(text, lines[place])] = toml.table("", {str(place[-1]): values[place]})[2:]
+    edits = [
+        (lines[place], _end(text, lines[place]), {str(place[-1]): value})
+        for place, value in values.items()
+        if _at(old, place) != value
+    ]
+    if header:
+        edits.append((header + 1, header, {key: value for key, value in shared.items() if key not in known}))
+    for begin, end, statements in sorted(edits, key=lambda edit: edit[0], reverse=True):
+        text[begin - 1 : end] = toml.table("", statements)[2:]
     return "\n".join(text).rstrip("\n") + "\n" + "".join(f"{line}\n" for line in added)
 
 

@@ -129,6 +129,7 @@ class Keepalived(Table):
     pid_file: FilePath = Path("/run/keepalived.pid")
     vrrp_pid_file: FilePath = Path("/run/vrrp.pid")
     script_user: Name = ""
+    other_vrids: tuple[Vrid, ...] = ()
 
 
 class Notify(Table):
@@ -164,6 +165,7 @@ class Config(Table):
             checks=tuple(check.settings() for check in self.check),
             instances=tuple(instance.settings("all" if self.profile else "master") for instance in self.instance),
             speaker=self._speaker(router_id, hostname),
+            other_vrids=frozenset(self.keepalived.other_vrids),
             release_delay=self.release_delay,
             seed=seed,
         )

@@ -55,6 +55,7 @@ FAILURES_KEPT = 20
 UNSTEADY = "it keeps dying: not master until it has run for a minute"
 SUBJECTS_KEPT = 512
 GRACEFUL_SHUTDOWN = (65535, 0)
+NO_INSTANCE = "no instance has vrid"
 
 
 class Node:
@@ -176,6 +177,7 @@ class Node:
             self.keepalived_said.clear()
         effects += self._reload_sessions(config, now)
         self.config = config
+        self.dropped = Drops()  # it may be what this mends
         self._index()
         return self._reviewed(effects, now)
 
@@ -277,7 +279,9 @@ class Node:
             return self._drop(error.what, now)
         instance = self._by_vrid.get((event.interface, advert.vrid))
         if instance is None or instance.router is None:
-            return self._drop(f"no instance has vrid {advert.vrid} on {event.interface}", now)
+            if advert.vrid in self.config.other_vrids:
+                return []
+            return self._drop(f"{NO_INSTANCE} {advert.vrid} on {event.interface}", now)
         if not self.running or self.stopping:
             return []
         role = instance.role

@@ -134,6 +134,8 @@ class Settings:
     checks: tuple[Check, ...] = ()
     instances: tuple[Instance, ...] = ()
     speaker: Speaker | None = None
+    other_vrids: frozenset[int] = frozenset()
+    """Of this machine's keepalived, for instances that nobody here follows."""
     release_delay: float = 1.0
     """How long a stopping node keeps its addresses after it has withdrawn them."""
     seed: int = field(default=0, compare=False)

@@ -11,7 +11,7 @@ from floatip.core.decision import DAMPED
 from floatip.core.events import InterfaceAddress
 from floatip.core.health import Check, Health
 from floatip.core.instance import Instance
-from floatip.core.node import Node
+from floatip.core.node import NO_INSTANCE, Node
 from floatip.core.settings import Static
 from floatip.core.vrrp.follower import Follower
 from floatip.core.vrrp.router import Role
@@ -169,13 +169,20 @@ def problems(node: Node, now: float) -> list[str]:
         if instance.router is not None:
             dropped = instance.router.dropped.since(now - MATTERS)
             found += [f"{name}: {n} adverts {what}" for what, n in dropped.items()]
-    found += [f"dropped {n} packets of VRRP: {what}" for what, n in node.dropped.since(now - MATTERS).items()]
+    for what, n in node.dropped.since(now - MATTERS).items():
+        found.append(f"dropped {n} packets of VRRP: {what}{_hint_of_stranger(node, what)}")
     for session in sessions:
         if n := session.malformed_messages:
             found.append(f"{session.peer} sent {n} malformed messages, the last: {session.last_malformed}")
     lately = (failed for at, failed in node.failures.values() if failed.lasts or now - at < MATTERS)
     found += [f"{failed.what}: {failed.reason}" for failed in lately]
     return found
+
+
+def _hint_of_stranger(node: Node, what: str) -> str:
+    if not what.startswith(NO_INSTANCE) or not node.followers:
+        return ""
+    return "\n  hint: of an instance that keepalived has for itself? then [keepalived] other_vrids = [...] names it"
 
 
 def _hint_of(instance: Instance) -> str:
