@@ -72,7 +72,9 @@ def save(host: Host, backup: Backup) -> Backup:
         changes = {change.path: change for change in (*killed.changes, *later)}
         by_role = killed.by_role or backup.by_role
         backup = replace(backup, changes=tuple(changes.values()), units=killed.units, by_role=by_role)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}.{time.time_ns() % 10**9:09d}"
+    # The newest is the last by name: so one reading of the clock, and no time zone, where an hour may come twice.
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}.{nanoseconds:09d}"
     backup = replace(backup, directory=Path(DIRECTORY) / name)
     try:
         host.at(backup.directory).mkdir(mode=0o700)
