@@ -60,6 +60,8 @@ NODE_SUBNET = IPv6Network("2600:3c03:0:1::/64")
 
 CLONE_NEWNET = 0x40000000
 MAIN_TABLE = 254
+IFA_F_TENTATIVE = 0x40
+USABLE_WITHIN = 30.0
 ENTERED = "FLOATIP_LAB_PID"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -273,6 +275,9 @@ class Network:
         for host in HOSTS:
             with self.inside(host.name), IPRoute() as ip:
                 _build_host(ip, host, macs[host.name])
+        for name in self._namespaces:
+            with self.inside(name), IPRoute() as ip:
+                _wait_until_usable(ip, name)
 
     def _link(self, ip: IPRoute, host: Host, number: int) -> str:
         """The host's link, seen from the router: routes to its addresses, and neighbours that never fail."""
@@ -319,6 +324,15 @@ def _build_host(ip: IPRoute, host: Host, mac: str) -> None:
     ip.route("add", dst=str(NODE_SUBNET), oif=eth0)
     for node in NODES:
         ip.neigh("add", dst=str(node.ipv6), lladdr=ROUTER_MAC, ifindex=eth0, state="permanent")
+
+
+def _wait_until_usable(ip: IPRoute, host: str) -> None:
+    """An IPv6 address is tentative, and nothing can bind to it, until a worker of the kernel has seen the carrier."""
+    deadline = time.monotonic() + USABLE_WITHIN
+    while any(address["flags"] & IFA_F_TENTATIVE for address in ip.get_addr(family=socket.AF_INET6)):
+        if time.monotonic() > deadline:
+            raise LabError(f"addresses of {host} stay tentative", "is the machine overloaded?")
+        time.sleep(0.002)
 
 
 def _index(ip: IPRoute, interface: str) -> int:
