@@ -13,21 +13,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from floatip.host.ask import NobodyAnswers, ask
+from floatip.host.keepalived import WRITER_PATIENCE
 from floatip.lab.cast import BuiltInRouteServer, Floatip, Keepalived
 from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, Host, Network
 
-TIMEOUT = 20.0
-STILL = 1.5
-"""How long nothing must change."""
+TIMEOUT = 60.0
 ADVERT_INTERVAL = 0.2
+MASTER_DOWN = 0.8
+"""That of priority 50, rounded up."""
+OWNER = 255
+"""The priority of who is master at once, and stays it."""
 SECOND = "192.168.223.159/32"
 FIFO = "vrrp_notify_fifo FIFO root"
 PR_SET_CHILD_SUBREAPER = 36
+SPLICE_F_NONBLOCK = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +47,28 @@ class Role:
 class Node:
     """One host with both programs, or with keepalived alone."""
 
-    def __init__(self, network: Network, host: Host, priority: int = 50, **conf: str) -> None:
-        self.network, self.host = network, host
+    def __init__(
+        self, network: Network, host: Host, priority: int = 50, interval: float = ADVERT_INTERVAL, **conf: str
+    ) -> None:
+        self.network, self.host, self.interval = network, host, interval
         self.trigger = network.directory / f"{host.name}.trigger"
-        self.keepalived = Keepalived(network, host.name, keepalived_conf(host, priority, self.trigger, **conf))
-        self.floatip = Floatip(network, host.name, floatip_toml(host, priority, self.keepalived))
+        conf_text = keepalived_conf(host, priority, self.trigger, interval, **conf)
+        self.keepalived = Keepalived(network, host.name, conf_text)
+        self.floatip = Floatip(network, host.name, floatip_toml(host, priority, self.keepalived, interval))
 
     def start(self) -> None:
         self.keepalived.start()
         self.floatip.start()
 
+    def start_after_floatip(self) -> None:
+        """`floatip notify` waits for five seconds, and a slow machine starts no daemon in so short a time."""
+        self.floatip.start()
+        wait_for(lambda: bool(self.status()["instances"]), lambda: f"floatip to answer\n{self.floatip.log.read_text()}")
+        self.keepalived.start()
+
     def status(self) -> dict[str, Any]:
-        with suppress(Exception):
-            return self.floatip.status()
+        with suppress(NobodyAnswers):
+            return ask(self.floatip.socket, {"cmd": "status"}, timeout=TIMEOUT)
         return {"instances": [], "problems": [], "keepalived": {"runs": False, "said": []}}
 
     def said(self) -> list[tuple[str, str, str]]:
@@ -68,14 +83,13 @@ class Node:
     def roles(self) -> list[Role]:
         """All so far, since floatip was started."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(0.2)
+            client.settimeout(TIMEOUT)
             client.connect(str(self.floatip.socket))
-            client.sendall(b'{"cmd": "watch"}\n')
-            data = b""
-            with suppress(TimeoutError):
-                while True:
-                    data += client.recv(65536)
-        news = [json.loads(line) for line in data.splitlines()]
+            client.sendall(b'{"cmd": "watch"}\n{"cmd": "status"}\n')
+            news = []
+            with client.makefile("rb") as lines:
+                while "what" in (one := json.loads(lines.readline())):  # the status comes after the history
+                    news.append(one)
         return [Role(*(one[key] for key in ("at", "name", "value", "reason"))) for one in news if one["what"] == "role"]
 
     def becomes(self, role: str, name: str = "VI_1", because: str = "") -> float:
@@ -90,6 +104,31 @@ class Node:
     def logs(self) -> str:
         tails = (daemon.log.read_text().splitlines()[-12:] for daemon in (self.keepalived, self.floatip))
         return "\n".join(line for tail in tails for line in tail)
+
+    def unheard(self) -> bytes:
+        """What waits in the FIFO; it goes on waiting (tee(2))."""
+        fifo = os.open(self.keepalived.fifo, os.O_RDONLY | os.O_NONBLOCK)
+        reader, writer = os.pipe()
+        try:
+            ctypes.CDLL(None).tee(fifo, writer, 65536, SPLICE_F_NONBLOCK)
+            os.close(writer)
+            writer = -1
+            return os.read(reader, 65536)
+        finally:
+            for descriptor in (fifo, reader, writer):
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+    def reloads(self) -> int:
+        return self.keepalived.log.read_text().count("Reload complete")
+
+    def has_reloaded_since(self, reloads: int) -> bool:
+        return self.reloads() > reloads
+
+    @property
+    def has_address(self) -> bool:
+        with self.network.inside(self.host.name), open("/proc/thread-self/net/fib_trie") as table:
+            return str(FLOATING.ip) in table.read()
 
     def ip(self, *arguments: str) -> None:
         with self.network.inside(self.host.name):
@@ -107,6 +146,7 @@ def keepalived_conf(
     host: Host,
     priority: int,
     trigger: Path,
+    interval: float = ADVERT_INTERVAL,
     *,
     told: str = FIFO,
     interface: str = "eth0",
@@ -124,19 +164,39 @@ vrrp_script chk_trigger {{
   script "/usr/bin/test ! -e {trigger}"
   interval 1
 }}
-{instance_conf("VI_1", 51, priority, interface, peers or unicast(host), str(FLOATING), told if told != FIFO else "")}
+{
+        instance_conf(
+            "VI_1",
+            51,
+            priority,
+            interface,
+            peers or unicast(host),
+            str(FLOATING),
+            told if told != FIFO else "",
+            interval=interval,
+        )
+    }
 {more}
 """
 
 
-def instance_conf(name: str, vrid: int, priority: int, interface: str, peers: str, address: str, more: str = "") -> str:
+def instance_conf(
+    name: str,
+    vrid: int,
+    priority: int,
+    interface: str,
+    peers: str,
+    address: str,
+    more: str = "",
+    interval: float = ADVERT_INTERVAL,
+) -> str:
     return f"""
 vrrp_instance {name} {{
-  state BACKUP
+  state {"MASTER" if priority == OWNER else "BACKUP"}
   interface {interface}
   virtual_router_id {vrid}
   priority {priority}
-  advert_int {ADVERT_INTERVAL}
+  advert_int {interval}
   {peers}
   virtual_ipaddress {{
     {address}
@@ -162,7 +222,8 @@ def address_of(host: Host) -> str:
     return str(host.ipv4.ip)
 
 
-def floatip_toml(host: Host, priority: int, keepalived: Keepalived) -> str:
+def floatip_toml(host: Host, priority: int, keepalived: Keepalived, interval: float = ADVERT_INTERVAL) -> str:
+    ours, theirs = address_of(host), address_of(other(host))
     return f"""
 [linode]
 dcid = 6
@@ -171,7 +232,7 @@ dcid = 6
 fifo = "{keepalived.fifo}"
 pid_file = "{keepalived.pid_file}"
 vrrp_pid_file = "{keepalived.vrrp_pid_file}"
-{instance_toml("VI_1", 51, priority, str(FLOATING), address_of(host), [address_of(other(host))])}
+{instance_toml("VI_1", 51, priority, str(FLOATING), ours, [theirs], advert_interval=interval)}
 """
 
 
@@ -184,6 +245,7 @@ def instance_toml(
     peers: list[str],
     interface: str = "eth0",
     more: str = "",
+    advert_interval: float = ADVERT_INTERVAL,
 ) -> str:
     return f"""
 [[instance]]
@@ -194,11 +256,30 @@ interface = "{interface}"
 vrid = {vrid}
 priority = {priority}
 version = 3
-advert_interval = {ADVERT_INTERVAL}
+advert_interval = {advert_interval}
 source = "{source}"
 peers = {json.dumps(peers)}
 {more}
 """
+
+
+def made_at(fifo: Path) -> int:
+    """0: it is not there."""
+    try:
+        return fifo.stat().st_ctime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def is_made_anew(fifo: Path, made: int) -> bool:
+    return made_at(fifo) not in (0, made)
+
+
+def has_ended(orphan: int) -> bool:
+    try:
+        return os.waitpid(orphan, os.WNOHANG)[0] == orphan
+    except ChildProcessError:  # reaped already
+        return True
 
 
 def append(path: str, text: str) -> None:
@@ -231,13 +312,17 @@ def node(network: Network) -> Node:
 def keepalived_says(node: Node, state: str) -> None:
     """Brings it about."""
     if state == "BACKUP":
-        Node(node.network, HAPROXY2, priority=150).keepalived.start()
+        rival = Node(node.network, HAPROXY2, priority=OWNER, interval=node.interval)
+        rival.keepalived.start()
+        wait_for(lambda: rival.has_address, lambda: f"the rival to be master\n{rival.keepalived.log.read_text()}")
     if state == "FAULT":
         node.trigger.touch()
 
 
 @pytest.mark.parametrize("state", ["MASTER", "BACKUP", "FAULT"])
-def test_what_keepalived_said_is_known_again_after_our_restart(node: Node, state: str) -> None:
+def test_what_keepalived_said_is_known_again_after_our_restart(network: Network, state: str) -> None:
+    # A pause of this machine is no silence of the rival.
+    node = Node(network, HAPROXY1, interval=1 if state == "BACKUP" else ADVERT_INTERVAL)
     keepalived_says(node, state)
     node.start()
     node.becomes(state.lower(), because=f"keepalived says {state}")
@@ -253,8 +338,11 @@ def test_what_keepalived_said_while_we_were_away_is_heard_afterwards(node: Node,
     node.start()
     node.becomes("master")
     node.floatip.kill()
+    gone = time.monotonic()
     keepalived_says(node, state)
-    time.sleep(6)  # longer than master-down
+    wait_for(lambda: f" {state} ".encode() in node.unheard(), lambda: f"{state}, not {node.unheard()!r}")
+    node.keepalived.send(signal.SIGSTOP)  # it says no more
+    time.sleep(max(0.0, gone + 2 * MASTER_DOWN - time.monotonic()))
     node.floatip.start()
     node.becomes(state.lower(), because=f"keepalived says {state}")
     assert "master" not in [role.value for role in node.roles()]
@@ -266,7 +354,7 @@ def test_master_since_we_were_away_is_heard_afterwards(node: Node) -> None:
     node.becomes("fault")
     node.floatip.kill()
     node.trigger.unlink()
-    time.sleep(3)
+    wait_for(lambda: b" MASTER " in node.unheard(), lambda: f"MASTER, not {node.unheard()!r}")
     node.floatip.start()
     node.becomes("master", because="keepalived says MASTER")
 
@@ -288,7 +376,7 @@ def test_a_killed_keepalived_is_noticed_at_once_and_believed_again_when_it_is_ba
     print(f"{victims}: noticed {(left.at - at) * 1000:.1f} ms after the SIGKILL, {left.reason}")
     if victims != "child":  # the parent starts another
         node.keepalived.wait()
-        time.sleep(0.5)
+        wait_for(lambda: has_ended(child), lambda: "the orphan to end")
         node.keepalived.start()
     took = node.becomes("master", because="keepalived says MASTER")
     print(f"{victims}: master again {took:.2f} s later")
@@ -303,10 +391,14 @@ def test_a_reload_of_keepalived_changes_nothing_and_what_follows_is_heard(node: 
     node.becomes("master", because="keepalived says MASTER")
     before = node.roles()
     for _ in range(3):
-        made = node.keepalived.fifo.stat().st_ctime_ns
+        made, reloads = made_at(node.keepalived.fifo), node.reloads()
         os.kill(node.keepalived.pid, signal.SIGHUP)
-        time.sleep(STILL / 2)
-        assert (node.keepalived.fifo.stat().st_ctime_ns == made) is (fifo == "made beforehand")
+        wait_for(partial(node.has_reloaded_since, reloads), lambda: f"the reload\n{node.logs()}")
+        if fifo == "keepalived's own":
+            wait_for(partial(is_made_anew, node.keepalived.fifo, made), lambda: f"another FIFO\n{node.logs()}")
+        else:
+            assert made_at(node.keepalived.fifo) == made
+    time.sleep(WRITER_PATIENCE + 0.5)  # then the last one is judged
     assert node.roles() == before
     assert node.said() == [("INSTANCE", "VI_1", "MASTER")]
     assert not [problem for problem in node.status()["problems"] if "FIFO" in problem]
@@ -341,7 +433,7 @@ def test_a_sync_group_speaks_for_its_members(network: Network) -> None:
     node.start()
     for name in ("VI_1", "VI_2"):
         node.becomes("master", name, because="keepalived says MASTER")
-    assert ("GROUP", "VG1", "MASTER") in node.said()
+    wait_for(lambda: ("GROUP", "VG1", "MASTER") in node.said(), lambda: f"the group's word: {node.said()}")
     node.trigger.touch()  # of VI_1 alone
     for name in ("VI_1", "VI_2"):
         node.becomes("fault", name, because="keepalived says FAULT")
@@ -356,7 +448,7 @@ def test_of_several_instances_only_the_one_that_is_named_is_followed(network: Ne
     node = Node(network, HAPROXY1, more=second)
     node.start()
     node.becomes("master", because="keepalived says MASTER")
-    wait_for(lambda: len(node.status()["keepalived"]["said"]) == 2, lambda: "VI_2 to be heard")
+    wait_for(lambda: ("INSTANCE", "VI_2", "MASTER") in node.said(), lambda: f"VI_2 to be heard: {node.said()}")
     node.trigger.touch()
     node.becomes("fault", because="keepalived says FAULT")
     states = {said["name"]: said["state"] for said in node.status()["keepalived"]["said"]}
@@ -375,15 +467,19 @@ def test_an_instance_that_keepalived_never_mentions_is_a_problem(node: Node) -> 
     node.becomes("master", because="keepalived has the addresses")
 
 
-def test_the_address_put_there_by_hand_makes_no_master_of_a_backup(node: Node) -> None:
+def test_the_address_put_there_by_hand_makes_no_master_of_a_backup(network: Network) -> None:
+    node = Node(network, HAPROXY1, interval=0.5)
+    master_down = 2.5 * MASTER_DOWN
     keepalived_says(node, "BACKUP")
     node.start()
     node.becomes("backup", because="keepalived says BACKUP")
     node.ip("address", "add", str(FLOATING), "dev", "eth0")
-    time.sleep(4)
-    assert [role.value for role in node.roles() if role.value == "master"] == []
+    expected = "keepalived has the addresses, although it said BACKUP: listening"
+    node.becomes("backup", because=expected)
+    time.sleep(1.25 * master_down)  # for so long it would listen if it heard nobody
+    assert {role.value for role in node.roles()} == {"backup"}
     (problem,) = [one for one in node.status()["problems"] if "VI_1" in one]
-    assert problem.startswith("VI_1: keepalived has the addresses, although it said BACKUP: listening"), problem
+    assert problem.startswith(f"VI_1: {expected}"), problem
     node.ip("address", "del", str(FLOATING), "dev", "eth0")
     node.becomes("backup", because="keepalived says BACKUP")
 
@@ -431,7 +527,9 @@ def notified(network: Network) -> Node:
     lines = f'notify "{command}"\n  notify_stop "{command} Stop"'
     clock = network.directory / "clock"
     os.mkfifo(clock)
-    return Node(network, HAPROXY1, told=lines, more=f"global_defs {{\n vrrp_notify_fifo {clock} root\n}}")
+    more = f"global_defs {{\n vrrp_notify_fifo {clock} root\n}}"
+    # Its word must come before the kernel is believed, which depends on the interval.
+    return Node(network, HAPROXY1, interval=0.5, told=lines, more=more)
 
 
 def test_keepaliveds_notify_lines_do_as_well_as_the_fifo(notified: Node) -> None:
@@ -440,11 +538,13 @@ def test_keepaliveds_notify_lines_do_as_well_as_the_fifo(notified: Node) -> None
 
     def line_at(word: bytes) -> float:
         """When keepalived wrote of it, for comparison."""
-        while word not in (os.read(clock, 4096) if select.select([clock], [], [], TIMEOUT)[0] else word):
-            pass
+        said = b""
+        while word not in said:
+            assert select.select([clock], [], [], TIMEOUT)[0], f"waited {TIMEOUT:g} s in vain for {word!r}: {said!r}"
+            said += os.read(clock, 4096)
         return time.monotonic()
 
-    node.start()
+    node.start_after_floatip()
     line_at(b"MASTER")
     node.becomes("master", because="keepalived says MASTER")
     for change, state in ((node.trigger.touch, "FAULT"), (node.trigger.unlink, "MASTER")):
@@ -466,7 +566,7 @@ def test_keepaliveds_notify_lines_do_as_well_as_the_fifo(notified: Node) -> None
 
 def test_a_keepalived_whose_floatip_is_away_stops_in_time_nevertheless(notified: Node) -> None:
     node = notified
-    node.start()
+    node.start_after_floatip()
     node.becomes("master", because="keepalived says MASTER")
     node.floatip.kill()
     began = time.monotonic()

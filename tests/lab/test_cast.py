@@ -3,6 +3,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -37,16 +38,19 @@ class Announcer:
 
     def _connect(self, network: Network, server: str) -> socket.socket:
         address = next(each.ipv6 for each in ROUTE_SERVERS if each.name == server)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
-            try:
-                with network.inside(self.node.name):
-                    connection = socket.create_connection((str(address), 179), timeout=5)
-                self._open(connection)
-                return connection
-            except OSError:
-                assert time.monotonic() < deadline, f"no session with {server}"
-                time.sleep(0.1)
+            with ExitStack() as undo:
+                try:
+                    with network.inside(self.node.name):
+                        connection = socket.create_connection((str(address), 179), timeout=5)
+                    undo.callback(connection.close)
+                    self._open(connection)
+                    undo.pop_all()
+                    return connection
+                except OSError:
+                    assert time.monotonic() < deadline, f"no session with {server}"
+            time.sleep(0.1)
 
     def _open(self, connection: socket.socket) -> None:
         capabilities = Capabilities(frozenset({IPV4_UNICAST}), frozenset({(1, 1, 2)}), four_octet_asn=True)
@@ -59,7 +63,9 @@ class Announcer:
                 raise ConnectionResetError
             buffer += data
             heard += map(parse, split(buffer))
-            assert not any(isinstance(message, Notification) for message in heard), heard
+            # It may not have seen yet that an earlier connection is gone.
+            if any(isinstance(message, Notification) for message in heard):
+                raise ConnectionRefusedError(heard)
 
     def announce(self, community: tuple[int, int], *, med: int = 0, origin: Origin = Origin.INCOMPLETE) -> None:
         attributes = Attributes(self.node.ipv6, origin, (65001,), med, (community,))
@@ -92,7 +98,7 @@ class Provider:
         self.announcers.append(Announcer(self.network, node, servers))
         return self.announcers[-1]
 
-    def points_at(self, next_hop: Address | None, *hosts: str, within: float = 10) -> bool:
+    def points_at(self, next_hop: Address | None, *hosts: str, within: float = 30) -> bool:
         return all(
             self.watches[host].wait_for(next_hop, within) is not None for host in hosts or (*SERVER_NAMES, ROUTER)
         )
@@ -194,7 +200,9 @@ def test_a_route_server_that_is_cut_stays_in_the_fabric_until_the_hold_time_ends
     provider.network.cut("rs1")
     moved_at = provider.watches[ROUTER].wait_for(HAPROXY2.ipv6, timeout=30)
     assert moved_at
-    assert 5 < moved_at - cut_at < 15
+    # What ended it, and by its last KEEPALIVE when: the fabric's hold time is 9 s, the route servers' pace up to 3 s.
+    assert "old timer expired" in provider.fabric.log.read_text()
+    assert 3 < moved_at - cut_at < 15
     provider.network.heal("rs1")
     assert provider.points_at(HAPROXY1.ipv6, ROUTER, within=30)
 
@@ -221,13 +229,13 @@ def answer(network: Network, node: Host) -> str:
 def test_a_service_names_its_node_in_every_answer(network: Network, service: Callable[[Network, str], Daemon]) -> None:
     for node in (HAPROXY1, HAPROXY2):
         service(network, node.name).start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             try:
                 said = answer(network, node)
                 break
             except ConnectionRefusedError:
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, f"nobody listens on {node.name}"
                 time.sleep(0.05)
         head, _, body = said.partition("\r\n\r\n")
         assert " 200 " in head.splitlines()[0]

@@ -1,6 +1,8 @@
 """The observer against services on loopback that answer, refuse, reset and hang."""
 
 import json
+import os
+import re
 import signal
 import socket
 import struct
@@ -10,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from floatip.lab.observer import observe
+from floatip.lab.observer import Echoes, Prober, observe
+from floatip.lab.report import JsonReport, Output
 from floatip.lab.summary import Probe, Summary
 
 Behaviour = Callable[[socket.socket], None]
@@ -96,6 +100,8 @@ def refusing_port() -> Iterator[int]:
 
 
 def started(address: str = "127.0.0.1", **arguments: Any) -> subprocess.Popen[str]:
+    # We answer the requests ourselves, and must not come late on a busy machine.
+    arguments = {"timeout": 30} | arguments
     call = f"import sys; from floatip.lab.observer import observe; sys.exit(observe({address!r}, **{arguments!r}))"
     return subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, text=True)
 
@@ -104,6 +110,24 @@ def observed(address: str = "127.0.0.1", **arguments: Any) -> tuple[int, list[di
     with started(address, **arguments, as_json=True, probes=True) as process:
         out, _ = process.communicate(timeout=60)
     return process.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+def read_until(process: subprocess.Popen[str], what: Callable[[str], bool]) -> list[str]:
+    """Lines up to one that is so."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if what(line):
+            return lines
+    raise AssertionError(f"not to be seen in {lines}")
+
+
+def end(process: subprocess.Popen[str]) -> list[str]:
+    """What it says from now on."""
+    assert process.stdout is not None
+    process.send_signal(signal.SIGINT)
+    return process.stdout.readlines()
 
 
 def probes_in(lines: list[dict[str, Any]]) -> list[Probe]:
@@ -123,11 +147,12 @@ def test_every_probe_to_a_healthy_service_is_answered_by_name(address: str) -> N
 
 def test_the_json_stream_adds_up_to_its_own_summary() -> None:
     node = Named("haproxy1")
-    with service(node) as port, started(port=port, interval=0.01, count=100, as_json=True, probes=True) as process:
-        assert process.stdout is not None
-        lines = [json.loads(process.stdout.readline()) for _ in range(60)]
+    with service(node) as port, started(port=port, interval=0.01, as_json=True, probes=True) as process:
+        text = read_until(process, lambda line: '"haproxy1"' in line)
         node.name = "haproxy2"
-        lines += [json.loads(line) for line in process.stdout]
+        text += read_until(process, lambda line: '"move"' in line)
+        text += read_until(process, lambda line: '"haproxy2"' in line)
+        lines = [json.loads(line) for line in [*text, *end(process)]]
     assert lines[0]["event"] == "start"
     assert lines[-1]["event"] == "summary"
     summary = Summary.from_probes(probes_in(lines))
@@ -147,10 +172,12 @@ def test_single_probes_are_not_printed_unless_asked_for() -> None:
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["start", "summary"]
 
 
-@pytest.mark.parametrize(("behaviour", "error"), [(reset, "reset"), (hang, "timed out")])
-def test_a_request_that_is_not_answered_is_lost_though_echoes_are_fine(behaviour: Behaviour, error: str) -> None:
+@pytest.mark.parametrize(("behaviour", "error", "timeout"), [(reset, "reset", 30), (hang, "timed out", 0.5)])
+def test_a_request_that_is_not_answered_is_lost_though_echoes_are_fine(
+    behaviour: Behaviour, error: str, timeout: float
+) -> None:
     with service(behaviour) as port:
-        code, lines = observed(port=port, interval=0.02, count=10, timeout=0.5)
+        code, lines = observed(port=port, interval=0.02, count=10, timeout=timeout)
     assert code == 1
     assert lines[-1]["lost"] == {"echo": 0, "request": 10}
     assert lines[-1]["errors"]["request"] == {error: 10}
@@ -166,9 +193,30 @@ def test_a_refused_connection_is_lost_at_once() -> None:
 
 
 def test_a_service_that_keeps_the_connection_open_has_answered() -> None:
-    with service(keep_open) as port:
-        code, lines = observed(port=port, interval=0.02, count=10, timeout=0.5)
-    assert (code, lines[-1]["answered"]) == (0, {"haproxy1": 10})
+    arguments: dict[str, Any] = {"interval": 0.02, "count": 10, "as_json": True, "probes": True}
+    with service(keep_open) as port, started(port=port, **arguments) as process:
+        lines = [line for _ in range(10) for line in read_until(process, lambda line: '"haproxy1"' in line)]
+        # It waits for the end of the connections: twice, not to wait any more.
+        interrupt(process)
+        summary = json.loads(end(process)[-1])
+    assert all(probe.ok for probe in probes_in([json.loads(line) for line in lines]))
+    assert (process.returncode, summary["answered"]) == (0, {"haproxy1": 10})
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Returns when it has taken notice. A second signal that came before that would be none."""
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 30
+    while process.poll() is None and not at_rest(process.pid):
+        assert time.monotonic() < deadline, "it does not take notice of a signal"
+        time.sleep(0.001)
+
+
+def at_rest(pid: int) -> bool:
+    """It sleeps, and no signal is pending: the one that was has woken it up, and it has gone to sleep again."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+    return status["State"].startswith("S") and not pending
 
 
 def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
@@ -211,44 +259,114 @@ def test_echoes_are_answered_on_each_kind_of_socket(address: str, permission: st
 
 def test_an_address_that_goes_and_comes_back_leaves_one_window() -> None:
     add, delete = (f"ip address {verb} 192.0.2.1/32 dev lo" for verb in ("add", "delete"))
-    summary = observed_in_namespace(
-        f"{add}; (sleep 0.8; {delete}; sleep 0.4; {add}) &",
-        "observe('192.0.2.1', port=9, interval=0.02, duration=2, request='tcp', as_json=True, probes=True)",
-    )
+    call = "observe('192.0.2.1', port=9, interval=0.02, timeout=30, request='tcp', as_json=True, probes=True)"
+    script = f"ip link set lo up; {add}; trap : USR1 USR2 INT\n"
+    script += f'"$0" -c "from floatip.lab.observer import observe; {call}" & observer=$!\n'
+    script += f"read line; {delete}; echo deleted >&2; read line; {add}; echo added >&2; read line\n"
+    script += "kill $observer; wait $observer || true"
+    command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", script, sys.executable]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+
+        def go_on() -> None:
+            print(file=process.stdin, flush=True)
+
+        lines = read_until(process, lambda line: '"echo"' in line and '"ok": true' in line)
+        deletes_at = time.monotonic()
+        go_on()
+        assert process.stderr.readline() == "deleted\n"
+        lines += [line for _ in range(5) for line in read_until(process, lambda line: "unreachable" in line)]
+        adds_at = time.monotonic()
+        go_on()
+        assert process.stderr.readline() == "added\n"
+        added_at = time.monotonic()
+        lines += read_until(process, lambda line: '"echo"' in line and '"ok": true' in line)
+        go_on()
+        lines += process.stdout.readlines() if process.stdout else []
+        assert process.stderr.read() == ""
+    summary = Summary.from_probes(probes_in([json.loads(line) for line in lines]))
     (window,) = summary.windows("echo")
-    assert 300 < window.ms < 1500
+    assert deletes_at < window.first_lost_at < window.last_lost_at < added_at
+    assert window.next_good_at is not None
+    assert window.next_good_at > adds_at
+    assert window.lost >= 2
     assert summary.errors("echo") == {"network is unreachable": window.lost}
     assert set(summary.errors("request")) == {"refused", "network is unreachable"}
 
 
 def test_no_slot_is_missing_at_2_ms() -> None:
-    seconds, interval = 4, 0.002
+    seconds, interval = 2, 0.002
     slots = round(seconds / interval)
-    with service(Named("haproxy1")) as port:
-        _, lines = observed(port=port, interval=interval, duration=seconds, timeout=5)
+    arguments: dict[str, Any] = {
+        "interval": interval,
+        "duration": seconds,
+        "timeout": 5,
+        "as_json": True,
+        "probes": True,
+    }
+    with service(Named("haproxy1")) as port, started(port=port, **arguments) as process:
+        assert process.stdout is not None
+        lines = [json.loads(line) for line in process.stdout]
+        needed = cpu_of_the_ended(process.pid)
     start, summary = lines[0], Summary.from_probes(probes_in(lines))
     for kind in ("echo", "request"):
         sent = summary.of(kind)
         rate = (len(sent) - 1) / (sent[-1].at - sent[0].at)
         print(f"{kind}: {len(sent)} sent, {rate:.1f} a second, late at most {summary.late_max * 1000:.2f} ms")
         assert [round((probe.at - probe.late - start["at"]) / interval) for probe in sent] == list(range(slots))
-        assert rate > 0.5 / interval
+    # How fast it is depends on who else has the CPUs, what it needs for that does not.
+    assert needed < 2 * seconds
     assert (summary.lost("echo"), summary.lost("request")) == (0, 0)
+
+
+def cpu_of_the_ended(pid: int) -> float:
+    """Seconds."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_paused_observer_sends_the_missed_slots_and_owns_up_to_being_late() -> None:
     with service(Named("haproxy1")) as port:
-        arguments: dict[str, Any] = {"port": port, "interval": 0.01, "count": 150, "timeout": 30}
-        with started(**arguments, as_json=True, probes=True) as process:
-            assert process.stdout is not None
-            lines = [json.loads(process.stdout.readline()) for _ in range(20)]
+        interval = 0.01
+        with started(port=port, interval=interval, as_json=True, probes=True) as process:
+            text = read_until(process, lambda line: '"haproxy1"' in line)
             process.send_signal(signal.SIGSTOP)
             time.sleep(0.5)
             process.send_signal(signal.SIGCONT)
-            lines += [json.loads(line) for line in process.stdout]
-    assert lines[-1]["sent"] == {"echo": 150, "request": 150}
+            text += read_until(process, lambda line: is_late(line, 0.4))
+            text += [line for _ in range(60) for line in read_until(process, lambda line: '"haproxy1"' in line)]
+            lines = [json.loads(line) for line in [*text, *end(process)]]
+    start, summary = lines[0], Summary.from_probes(probes_in(lines))
+    for kind in ("echo", "request"):
+        sent = [round((probe.at - probe.late - start["at"]) / interval) for probe in summary.of(kind)]
+        assert sent == list(range(lines[-1]["sent"][kind]))
     assert lines[-1]["lost"] == {"echo": 0, "request": 0}
     assert lines[-1]["late_max_ms"] > 400
+
+
+def is_late(line: str, seconds: float) -> bool:
+    return any(probe.late > seconds for probe in probes_in([json.loads(line)]))
+
+
+def test_what_is_not_answered_while_the_observer_itself_stands_still_is_not_lost_yet() -> None:
+    """A machine that pauses stops the service too."""
+    with service(hang) as port:
+        report, echoes = JsonReport(Output(), probes=False), Echoes(socket.AF_INET)
+        prober = Prober(("127.0.0.1", port), socket.AF_INET, 0.01, 1.0, 1, "tcp", b"", report, echoes)
+        now = time.monotonic()
+        prober._look(now)
+        prober._send_request(now)
+        prober._look(now + 0.02)
+        prober._look(now + 3)  # it stood still
+        prober._expire(now + 3)
+        assert prober.probes == []
+        prober._look(now + 3.02)
+        prober._expire(now + 4.5)
+        assert [probe.error for probe in prober.probes] == ["timed out"]
+        prober.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -270,7 +388,7 @@ def test_a_second_signal_does_not_wait_for_a_service_that_hangs() -> None:
         assert process.stdout is not None
         for _ in range(10):
             process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        interrupt(process)
         time.sleep(0.3)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -281,26 +399,27 @@ def test_a_second_signal_does_not_wait_for_a_service_that_hangs() -> None:
 
 def test_a_person_sees_a_line_a_second_the_move_and_the_summary() -> None:
     node = Named("haproxy1")
-    with service(node) as port, started(port=port, interval=0.1, duration=2.5) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(2)]
+    with service(node) as port, started(port=port, interval=0.1) as process:
+        # Not in every second: a probe that is sent late is shown where it was sent.
+        lines = read_until(process, lambda line: line.endswith(" haproxy1 |..........| lost 0 echoes, 0 requests\n"))
         node.name = "haproxy2"
-        lines += process.stdout.readlines()
+        lines += read_until(process, lambda line: line.endswith(" moved haproxy1 -> haproxy2\n"))
+        lines += end(process)
     out = "".join(lines)
     assert out.isascii()
-    assert "haproxy1 |..........| lost 0 echoes, 0 requests\n" in lines[1]
-    assert " moved haproxy1 -> haproxy2\n" in out
-    assert "echoes     25 sent, 0 lost" in out
-    assert "requests   25 sent, 0 lost" in out
+    sent = dict(re.findall(r"^(echoes|requests) +(\d+) sent, 0 lost", out, re.MULTILINE))
+    assert sent.keys() == {"echoes", "requests"}
+    assert sent["echoes"] == sent["requests"]
     assert "answered   haproxy1 " in out
 
 
 def test_losses_are_marked_in_the_strip_and_listed_with_their_reason() -> None:
-    with refusing_port() as port, started(port=port, interval=0.1, duration=1) as process:
-        out, _ = process.communicate(timeout=60)
-    assert "- |xxxxxxxxxx| lost 0 echoes, 10 requests (refused)" in out
-    assert "requests   10 sent, 10 lost (10 refused)" in out
-    assert "  10 lost from " in out
+    with refusing_port() as port, started(port=port, interval=0.1) as process:
+        read_until(process, lambda line: line.endswith(" - |xxxxxxxxxx| lost 0 echoes, 10 requests (refused)\n"))
+        out = "".join(end(process))
+    found = re.search(r"^requests +(\d+) sent, \1 lost \(\1 refused\)$", out, re.MULTILINE)
+    assert found
+    assert f"  {found[1]} lost from " in out
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ PATIENT = [
     *[(scene, *options) for scene in ("return", "rs-cut", "rs-restart") for options in ((), WITH_BIRD)],
 ]
 PLAYS = [
-    *PATIENT,
     *[(scene,) for scene in SCENES if (scene,) not in PATIENT],
     *[(scene, *WITH_BIRD) for scene in ("check", "stop", "kill")],
     ("crash", "--hold-time", "90"),
     ("crash-again", "--hold-time", "90", *WITH_BIRD),
     ("crash", "--advert-interval", "0.1"),
+    *PATIENT,  # last: those that wait are played meanwhile
 ]
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floatip.lab.summary import Answer, Follower, Probe, Summary, read_http, read_line
@@ -135,6 +135,7 @@ def test_a_tcp_answer_is_its_first_line(data: bytes, ended: bool, answer: Answer
     assert read_line(data, ended) == answer
 
 
+@settings(deadline=None)
 @given(st.binary() | st.binary().map(lambda tail: b"HTTP/1.1 200 OK\r\n" + tail))
 def test_any_bytes_are_an_answer_once_the_service_has_closed(data: bytes) -> None:
     assert read_http(data, ended=True) is not None

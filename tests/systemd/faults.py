@@ -1,10 +1,12 @@
 """The faults of the table, done to the master; what was lost then, and who answered."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from floatip.lab.findings import KINDS
+from floatip.lab.summary import Window
 from tests.systemd import guide
 from tests.systemd.machines import Machine
 from tests.systemd.pair import Observation, Pair
@@ -68,6 +70,24 @@ class Outcome:
         return max((window.ms / 1000 for window in windows), default=0.0)
 
     @property
+    def too_long(self) -> list[Window]:
+        """What was lost and must not be: where a bound is, for longer than that, beside what the machine held it up."""
+        windows = [window for kind, _ in KINDS for window in self.observation.seen.windows(kind)]
+        return [window for window in windows if not self._may_be(window)]
+
+    def _may_be(self, window: Window) -> bool:
+        if not self.fault.lost_at_most or window.next_good_at is None:
+            return False
+        held_up = self.observation.record.held_up(window.first_lost_at, window.next_good_at)
+        return window.ms / 1000 <= self.fault.lost_at_most + held_up
+
+    def alone_within(self, rest: str) -> float:
+        """Seconds after the fault after which this one must not answer any more."""
+        until = self.fault_at + self.last_answer.get(rest, 0.0)
+        held_up = self.observation.record.held_up(self.fault_at, until)
+        return self.ended_at - self.fault_at + self.fault.within + held_up
+
+    @property
     def last_answer(self) -> dict[str, float]:
         """By node, in seconds after the fault."""
         answers = [probe for probe in self.observation.seen.probes if probe.ok and probe.who]
@@ -88,6 +108,8 @@ class Outcome:
         lines = [f"{self.fault.name}: {self.cost} ({lost}; {torn} torn by the move); answered by {self.who}"]
         moves = [f"{move.at - self.fault_at:.3f}" for move in self.observation.moves if move.at > self.fault_at]
         lines += [f"  the fabric moved at {', '.join(moves)}"] if moves else []
+        held_up = self.observation.record.held_up(self.fault_at, math.inf)
+        lines += [f"  the machine held it up for {held_up:.3f} s in all"] if held_up >= 0.1 else []
         bad = [probe for probe in seen.probes if not probe.ok][:20]
         lines += [f"  {probe.kind} lost at {probe.at - self.fault_at:.3f}: {probe.error}" for probe in bad]
         return "\n".join(lines)
@@ -100,7 +122,8 @@ def play(pair: Pair, stack: Stack, fault: Fault, master: Machine) -> Outcome:
         fault.act(pair, stack, master)
         ended_at = time.monotonic()
         while time.monotonic() < ended_at + GIVEN_UP_AFTER:
-            if time.monotonic() > ended_at + fault.within + 1 and observation.latest_answers(CALM):
+            looks_at = ended_at + fault.within + observation.record.held_up(at, math.inf) + 1
+            if time.monotonic() > looks_at and observation.latest_answers(CALM):
                 break
             time.sleep(0.1)
         claims = tuple(node.name for node in claiming(pair, stack))

@@ -15,11 +15,13 @@ from floatip.lab import net
 from floatip.lab.cast import BuiltInFabric, BuiltInRouteServer, Observer
 from floatip.lab.findings import connections_torn
 from floatip.lab.net import FLOATING, ROUTER, Move, Network, RouteWatch
+from floatip.lab.pulse import Pulse
 from floatip.lab.stage import NEXT_HOPS, Options, Record
 from floatip.lab.summary import Probe, Summary
 from tests.systemd.machines import Machine, Rack, boot, wait_for
 
 PROBE_INTERVAL = 0.005
+UNITS = ("keepalived.service", "floatip.service")
 ADDRESS = str(FLOATING.ip)
 
 
@@ -54,6 +56,11 @@ class Pair:
         """The nodes on which keepalived has put the address."""
         return [node for node in self.nodes if f" {FLOATING} " in node.run("ip -4 address show eth0", quiet=True)]
 
+    def _pids(self) -> list[int]:
+        """Of those on whom it depends how fast the traffic moves."""
+        daemons = [daemon.pid for daemon in (self._fabric, *self._servers)]
+        return daemons + [pid for node in self.nodes for unit in UNITS for pid in node.pids_of(unit)]
+
     @property
     def led_to(self) -> str:
         """The node that the fabric leads to; empty: none."""
@@ -66,12 +73,14 @@ class Pair:
         observer.start()
         self._rack.adopt(observer.pid)
         observation = Observation(observer.log)
+        pulse = Pulse(self._pids, observation.record.hold_ups)
         try:
-            wait_for(lambda: bool(observation.latest_answers(0.5)), "the observer's first answer", 10)
+            wait_for(lambda: bool(observation.latest_answers(0.5)), "the observer's first answer", 60)
             yield observation
             observer.stop()
-            observer.wait()
+            observer.wait(60)
         finally:
+            pulse.close()
             if observer.running:
                 observer.kill()
         observation.read()

@@ -65,6 +65,11 @@ class Daemon:
         return self._process.pid
 
     @property
+    def started(self) -> bool:
+        """Ever."""
+        return self._process is not None
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

@@ -36,6 +36,8 @@ SHORTEST_INTERVAL = 0.002
 LONGEST_TIMEOUT = 60.0
 """Below the 131 s in which echo sequence numbers come round at the shortest interval."""
 LONGEST_ANSWER = 65536
+SHORTEST_PAUSE = 0.1
+"""Seconds that we may lose without its being a pause of the machine."""
 ERROR_WORDS = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: RESET,
@@ -105,6 +107,8 @@ class Outstanding:
     kind: Kind
     at: float
     late: float
+    away: float = 0.0
+    """The prober's, when this was sent."""
     sequence: int = 0
     connection: socket.socket | None = None
     unsent: bytes = b""
@@ -132,6 +136,9 @@ class Prober:
     by_sequence: dict[int, Outstanding] = field(default_factory=dict)
     by_fd: dict[int, Outstanding] = field(default_factory=dict)
     follower: Follower = field(default_factory=Follower)
+    looked_at: float = math.inf
+    away: float = 0.0
+    """Seconds in all so far in which we did not run."""
 
     def stop(self, *_: object) -> None:
         """Once: send no more and wait for what is outstanding. Twice: do not wait, and do not count it."""
@@ -153,9 +160,11 @@ class Prober:
             if not sending and not self.queue:
                 break
             self._wait(due_at if sending else math.inf)
+            now = time.monotonic()
+            self._look(now)
             self._receive()
             # Only now: an answer that waited for us came in time, even if we are late.
-            self._expire()
+            self._expire(now)
             self.report.settled(self.queue[0].at if self.queue else time.monotonic())
 
     def close(self) -> None:
@@ -164,15 +173,25 @@ class Prober:
         self.epoll.close()
         self.echoes.socket.close()
 
+    def _look(self, now: float) -> None:
+        """Each turn is short. When one was not, the machine may have stood still, and then so did who is to answer."""
+        pause = now - self.looked_at - FLUSH_INTERVAL
+        if pause > SHORTEST_PAUSE:
+            self.away += pause
+        self.looked_at = now
+
+    def _timeout_of(self, outstanding: Outstanding) -> float:
+        return outstanding.at + self.timeout + self.away - outstanding.away
+
     def _wait(self, due_at: float) -> None:
         if self.queue:
-            due_at = min(due_at, self.queue[0].at + self.timeout)
+            due_at = min(due_at, self._timeout_of(self.queue[0]))
         # epoll rounds up to 1 ms, half of the shortest interval; select does not.
         select.select([self.epoll], [], [], min(max(0.0, due_at - time.monotonic()), FLUSH_INTERVAL))
 
     def _send_echo(self, sequence: int, due_at: float) -> None:
         now = time.monotonic()
-        outstanding = Outstanding("echo", now, now - due_at, sequence)
+        outstanding = Outstanding("echo", now, now - due_at, self.away, sequence)
         self.queue.append(outstanding)
         self.by_sequence[sequence] = outstanding
         try:
@@ -185,7 +204,7 @@ class Prober:
         connection = socket.socket(self.family, socket.SOCK_STREAM)
         connection.setblocking(False)
         now = time.monotonic()
-        outstanding = Outstanding("request", now, now - due_at, connection=connection, unsent=self.message)
+        outstanding = Outstanding("request", now, now - due_at, self.away, connection=connection, unsent=self.message)
         self.queue.append(outstanding)
         try:
             connection.connect(self.target)
@@ -239,17 +258,18 @@ class Prober:
         read = read_http if self.request == "http" else read_line
         answer = read(outstanding.received, ended or len(outstanding.received) > LONGEST_ANSWER)
         if answer is not None:
-            self._judge(outstanding, answer)
+            too_late = time.monotonic() > outstanding.at + self.timeout and _was_sent_again(outstanding)
+            self._judge(outstanding, Answer(error="timed out") if too_late else answer)
 
     def _fail(self, outstanding: Outstanding, problem: OSError) -> None:
         self._judge(outstanding, Answer(error=_word(problem)))
         self._close(outstanding)
 
-    def _expire(self) -> None:
-        overdue_at = time.monotonic() - self.timeout
+    def _expire(self, now: float) -> None:
         while self.queue:
             first = self.queue[0]
-            if first.at > overdue_at and (not first.judged or first.connection is not None):
+            too_late = first.at + self.timeout <= now and _was_sent_again(first)
+            if self._timeout_of(first) > now and not too_late and (not first.judged or first.connection is not None):
                 return
             self.queue.popleft()
             self._judge(first, Answer(error="timed out"))
@@ -274,6 +294,14 @@ class Prober:
             self.by_fd.pop(outstanding.connection.fileno(), None)
             outstanding.connection.close()
             outstanding.connection = None
+
+
+def _was_sent_again(outstanding: Outstanding) -> bool:
+    """TCP goes on while we pause, and sends a SYN again after a second: that saves no request that was lost."""
+    if outstanding.connection is None:
+        return False
+    total_retrans = outstanding.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[100:]
+    return any(total_retrans)
 
 
 def _word(problem: OSError) -> str:

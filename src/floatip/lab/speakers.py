@@ -325,6 +325,13 @@ class GoBgp(Speaker):
         if self.rules.multipath:
             _wait_for(lambda: bool(self._gobgp("global")), "gobgpd to answer")
             self._monitor.start()
+            _wait_for(self._monitor_hears, "gobgp monitor to hear of changes")
+
+    def _monitor_hears(self) -> bool:
+        """It says nothing of paths that were there before it listened, so one comes and goes until it does."""
+        for verb in ("add", "del"):
+            self.ask("gobgp", "global", "rib", verb, "203.0.113.255/32", "aspath", str(CLIENT_ASN))
+        return bool(self._monitor.read())
 
     def kill(self) -> None:
         super().kill()
@@ -432,8 +439,10 @@ class ExaBgp(Speaker):
         self._commands = self.directory / "commands"
 
     def command(self) -> Sequence[str]:
-        self._heard.write_text("")
-        self._commands.write_text("")
+        # New files: the script of a predecessor that was killed may not have ended yet.
+        for file in (self._heard, self._commands):
+            file.unlink(missing_ok=True)
+            file.touch()
         script = self._write("talk", _TALK.format(heard=self._heard, commands=self._commands))
         Path(script).chmod(0o755)
         process = f"process talk {{\n  run {script};\n  encoder json;\n}}\n"

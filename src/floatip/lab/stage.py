@@ -6,6 +6,7 @@ where the route servers and the fabric pointed can be laid over each other to th
 
 import json
 import math
+import os
 import socket
 import subprocess
 import time
@@ -33,10 +34,14 @@ from floatip.lab.cast import (
     PlainService,
 )
 from floatip.lab.net import FLOATING, LabError, Move, Network, RouteWatch
+from floatip.lab.pulse import HoldUp, Pulse, held_up
 from floatip.lab.summary import Probe
 
 SECOND_NODE_DELAY = 0.5
-READY_TIMEOUT = 20.0
+HEAD_START = 2.5
+"""Seconds by which haproxy1 shall be ahead in the election: a machine that pauses must not make it a tie."""
+READY_TIMEOUT = 60.0
+TIMEOUT = 20.0
 PRIORITY = 50  # both nodes, as in the guide; the greater address, haproxy2's, wins a tie
 NEXT_HOPS = {str(host.ipv6): host.name for host in net.NODES}
 
@@ -81,19 +86,26 @@ class Record:
     probes: list[Probe] = field(default_factory=list)
     moves: dict[str, list[Move]] = field(default_factory=dict)
     """By host: the four route servers and the router."""
-    waited_for_cpu: float = 0.0
-    """Seconds that the first daemon could have run at its start and did not, on a busy machine."""
+    hold_ups: list[HoldUp] = field(default_factory=list)
+
+    def held_up(self, since: float, until: float) -> float:
+        """Seconds for which the machine kept nodes, route servers and fabric from running."""
+        return held_up(self.hold_ups, since, until)
 
     def first(self, host: str, what: str, value: str, after: float = 0.0) -> Happening | None:
         found = (h for h in self.happenings if (h.host, h.what, h.value) == (host, what, value) and h.at >= after)
         return min(found, key=lambda happening: happening.at, default=None)
 
     @property
+    def started_first_at(self) -> float:
+        """When the first daemon was started."""
+        return min(h.at for h in self.happenings if h.host == "scene")
+
+    @property
     def start_to_first_route(self) -> float:
-        """Seconds from the start of the first daemon until a route server had its route; inf: never."""
-        started = min(h.at for h in self.happenings if h.host == "scene")
+        """Seconds from then until a route server had its route; inf: never."""
         routes = [move.at for moves in self.moves.values() for move in moves if move.next_hop is not None]
-        return min(routes, default=math.inf) - started
+        return min(routes, default=math.inf) - self.started_first_at
 
     def pointed_at(self, host: str, at: float) -> str:
         """Which node the host's route led to at that instant; empty: none."""
@@ -107,14 +119,6 @@ def _ends(host: str) -> tuple[str, str]:
     assert me.ipv4 is not None
     assert other.ipv4 is not None
     return str(me.ipv4.ip), str(other.ipv4.ip)
-
-
-def _waited_for_cpu(pid: int) -> float:
-    """The kernel's run delay (schedstat, second field, ns); 0 where it keeps none."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except FileNotFoundError:
-        return 0.0
 
 
 class Stage:
@@ -141,7 +145,9 @@ class Stage:
         self._exits.close()
 
     def _build(self) -> None:
-        directory = Path(self._exits.enter_context(TemporaryDirectory(prefix="floatip-lab-")))
+        # In memory, where /run is the lab's own: a slow disk must not hold up who writes a log.
+        parent = "/run" if net.ENTERED in os.environ else None
+        directory = Path(self._exits.enter_context(TemporaryDirectory(prefix="floatip-lab-", dir=parent)))
         self.network = self._exits.enter_context(Network(directory))
         self.triggers = {node.name: directory / f"{node.name}.trigger" for node in net.NODES}
         server = BirdRouteServer if self.options.bird else BuiltInRouteServer
@@ -163,6 +169,16 @@ class Stage:
         for host in (*self.servers, net.ROUTER):
             watch = self._exits.enter_context(RouteWatch(self.network, host, prefix))
             self.record.moves[host] = watch.moves
+        self._exits.callback(Pulse(self._pids, self.record.hold_ups).close)
+
+    def _pids(self) -> list[int]:
+        """Of those on whom it depends how fast the traffic moves."""
+        daemons = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.electors.values()]
+        pids = [daemon.pid for daemon in daemons if daemon.started]
+        for elector in self.electors.values():
+            with suppress(OSError, ValueError):  # not written yet
+                pids += elector.pids
+        return list(dict.fromkeys(pids))
 
     def _config(self, host: str) -> str:
         me, other = _ends(host)
@@ -252,19 +268,28 @@ vrrp_instance VI_1 {{
         for daemon in (self.fabric, *self.servers.values(), *self.services.values()):
             daemon.start()
         for name in self.servers:
-            self.wait_for(lambda name=name: self.listens(name), f"{name} to listen")  # type: ignore[misc]
+            self.wait_for(lambda name=name: self.listens(name), f"{name} to listen", READY_TIMEOUT)  # type: ignore[misc]
         self.start_node("haproxy1")
         # Not by time alone: on a busy machine the second process may be the first to listen.
-        self.wait_for(lambda: self.latest("haproxy1", "role") != "", "haproxy1 to take part in the election")
-        self.record.waited_for_cpu = _waited_for_cpu(self.nodes["haproxy1"].pid)
-        time.sleep(SECOND_NODE_DELAY)
+        self.wait_for(
+            lambda: self.latest("haproxy1", "role") != "", "haproxy1 to take part in the election", READY_TIMEOUT
+        )
+        # It is master after master-down, and so long the other one may be late without costing any time.
+        time.sleep(max(SECOND_NODE_DELAY, min(HEAD_START, self.options.master_down_interval - 1)))
         self.start_node("haproxy2")
-        self.wait_for(self._ready, "haproxy1 to be master, both nodes announced, and the fabric to point at haproxy1")
+        self.wait_for(
+            self._ready,
+            "haproxy1 to be master, both nodes announced, and the fabric to point at haproxy1",
+            READY_TIMEOUT,
+        )
         if not observed:
             return
         self.observer.start()
-        Thread(target=self._follow_observer, daemon=True).start()
-        self.wait_for(lambda: any(probe.who for probe in self.record.probes), "the observer's first answer")
+        self._reader = Thread(target=self._follow_observer, daemon=True)
+        self._reader.start()
+        self.wait_for(
+            lambda: any(probe.who for probe in self.record.probes), "the observer's first answer", READY_TIMEOUT
+        )
 
     def _ready(self) -> bool:
         ranks = {name: self.latest(name, "rank") for name in self.nodes}
@@ -288,7 +313,7 @@ vrrp_instance VI_1 {{
         self._tell(happening)
         return happening.at
 
-    def wait_for(self, true: Callable[[], bool], what: str, timeout: float = READY_TIMEOUT) -> float:
+    def wait_for(self, true: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> float:
         """When it became true (within some milliseconds)."""
         deadline = time.monotonic() + timeout
         while not true():
@@ -296,6 +321,11 @@ vrrp_instance VI_1 {{
                 raise LabError(f"waited {timeout:g} s in vain for {what}", f"see the logs:\n{self._logs()}")
             time.sleep(0.01)
         return time.monotonic()
+
+    def connected(self, node: str) -> bool:
+        """With all route servers."""
+        sessions = self.nodes[node].status()["sessions"]
+        return all(session["state"] == "established" for session in sessions)
 
     def listens(self, host: str) -> bool:
         """Whether the route server accepts BGP connections now."""
@@ -339,8 +369,9 @@ vrrp_instance VI_1 {{
         with self.observer.log.open() as log:
             rest = ""
             while True:
+                over = not self.observer.running  # asked first: what it wrote before its end is read then
                 text = log.read()
-                if not text and not self.observer.running:
+                if not text and over:
                     return
                 *lines, rest = (rest + text).split("\n")
                 for line in lines:
@@ -354,6 +385,7 @@ vrrp_instance VI_1 {{
         """The last probes are judged when their time is up; what the clearing does is no part of the play."""
         self.observer.stop()
         self.observer.wait()
+        self._reader.join()
         time.sleep(0.1)
         self._over = True
 
