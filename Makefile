@@ -2,7 +2,8 @@
 PYTHON := .venv/bin/python
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
 TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp
-DEB_NEEDS := dh:debhelper
+# The package is built by Debian's own Python, whichever comes first on the PATH.
+DEB_NEEDS := dh:debhelper /usr/bin/python3:python3-venv
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/floatip_$(DEB_VERSION)_$(shell dpkg --print-architecture).deb
 DEB_SOURCES := src debian docs README.md LICENSE requirements-run.txt
@@ -13,6 +14,8 @@ SEED ?=
 RUNS ?= 1
 
 .DEFAULT_GOAL := help
+# Two apts at once would refuse each other.
+.NOTPARALLEL:
 .PHONY: help lab test test-systemd check sim mutants bench deb lock clean lab-needs test-needs systemd-needs deb-needs
 
 help: ## this list
