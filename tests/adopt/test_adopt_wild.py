@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -24,8 +25,8 @@ def host(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def adopt(host: Machine, *, dry_run: bool = False, **options: object) -> int:
-    return command.adopt(host, Options(**options), dry_run=dry_run, yes=True)  # type: ignore[arg-type]
+def adopt(host: Machine, *, dry_run: bool = False, **options: Any) -> int:
+    return command.adopt(host, Options(**options), dry_run=dry_run, yes=True)
 
 
 def rewrite(host: Machine, *edits: tuple[str, str], path: str = CONF) -> None:
@@ -36,7 +37,7 @@ def rewrite(host: Machine, *edits: tuple[str, str], path: str = CONF) -> None:
     host.at(path).write_text(text)
 
 
-def refused(host: Machine, capsys: pytest.CaptureFixture[str], **options: object) -> str:
+def refused(host: Machine, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
     before = host.tree()
     assert adopt(host, **options) == 1
     assert host.tree() == before

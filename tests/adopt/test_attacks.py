@@ -245,15 +245,18 @@ def test_a_file_that_is_something_else_when_it_is_opened_gives_nothing_away(
     host: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, to: str
 ) -> None:
     target, shadow = host.at(f"/etc/keepalived/{name}"), host.at("/etc/shadow")
-    make = {
+    make: dict[str, Callable[[], object]] = {
         "link": lambda: target.symlink_to("../shadow"),
         "hard link": lambda: target.hardlink_to(shadow),
         "fifo": lambda: os.mkfifo(target),
         "directory": target.mkdir,
     }
 
+    swaps: list[Path] = []
+
     def swapped(host: Machine, path: Path, **given: Any) -> Any:
-        if path.name == name and target.is_file() and not target.is_symlink():
+        if path.name == name and not swaps:
+            swaps.append(path)
             target.unlink()
             make[to]()
         return files.state(host, path, **given)
@@ -262,6 +265,7 @@ def test_a_file_that_is_something_else_when_it_is_opened_gives_nothing_away(
     # A script is read by nobody, and one that is root's already is not changed.
     is_left = name == "failover.sh" and to in ("hard link", "directory")
     assert adopt(host) == (0 if is_left else 1)
+    assert swaps
     printed = capsys.readouterr()
     assert "SECRET" not in printed.out + printed.err
     assert shadow.stat().st_mode & 0o777 == 0o600

@@ -49,7 +49,7 @@ DUMP = (
     HOST
     + r"""
 keepalived --dont-fork --log-console --no-syslog --dump-conf --config-id haproxy1 --use-file "$1" > /run/log 2>&1 &
-for try in $(seq 200); do
+for try in $(seq 800); do
     if grep -q '< Interfaces >' /run/log; then break; fi
     sleep 0.05
 done
@@ -202,7 +202,8 @@ def test_each_case_is_read_as_keepalived_reads_it(case: Path) -> None:
     said = as_keepalived_says(output)
     assert said["instances"], "keepalived did not start"
     ours = as_we_say(read(case, config_id="haproxy1"))
-    print(*difflib.unified_diff(*(json.dumps(side, indent=1).splitlines() for side in (said, ours))), sep="\n")
+    theirs_shown, ours_shown = (json.dumps(side, indent=1).splitlines() for side in (said, ours))
+    print(*difflib.unified_diff(theirs_shown, ours_shown), sep="\n")
     assert ours == said
 
 

@@ -59,7 +59,9 @@ def test_keepalived_adverts_say_what_was_configured() -> None:
 
 @pytest.mark.parametrize(("form", "why"), [("v2-ah", "authentication type 2 (AH)"), ("ipv6", "IPv6")])
 def test_what_is_not_supported_is_named(form: str, why: str) -> None:
-    for source, destination, packet in captured(form):
+    packets = captured(form)
+    assert packets
+    for source, destination, packet in packets:
         with pytest.raises(Malformed) as malformed:
             parse(packet, source, destination)
         assert why in malformed.value.what

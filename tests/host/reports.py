@@ -1,7 +1,9 @@
 """Stands in for the core: collects what the host reports, and waits for it."""
 
 import asyncio
+import inspect
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,18 +17,21 @@ class Reports:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.times: list[float] = []
+        self._by_kind: defaultdict[type[Event], list[Event]] = defaultdict(list)
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
         self.times.append(time.monotonic())
+        self._by_kind[type(event)].append(event)
 
     def of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def next(self, kind: type[E], number: int = 1) -> E:
         """The nth event of its kind."""
-        await until(lambda: len(self.of(kind)) >= number)
-        return self.of(kind)[number - 1]
+        found: list[Event] = self._by_kind[kind]  # type: ignore[index]
+        await until(lambda: len(found) >= number)
+        return found[number - 1]  # type: ignore[return-value]
 
 
 class PromptDisk(Disk):
@@ -38,7 +43,10 @@ class PromptDisk(Disk):
         return over
 
 
-async def until(true: Callable[[], bool], timeout: float = 20.0) -> None:
-    async with asyncio.timeout(timeout):
-        while not true():
-            await asyncio.sleep(0.0005)
+async def until(true: Callable[[], bool], timeout: float = 60.0) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            while not true():
+                await asyncio.sleep(0.0005)
+    except TimeoutError as error:
+        raise TimeoutError(f"waited {timeout:g} s for: {inspect.getsource(true).strip()}") from error

@@ -16,6 +16,7 @@ import pytest
 from floatip.host import control
 from floatip.host.ask import ControlError, NotAllowed, Record, ask
 from floatip.host.control import Control
+from tests.host.reports import until
 from tests.host.users import NOBODY, as_user
 
 STATUS: Record = {"instances": [], "pid": 1}
@@ -153,9 +154,8 @@ def test_nobody_can_use_up_the_descriptors(directory: Path, uid: int, kept: int)
             before = len(os.listdir("/proc/self/fd"))
             assert await as_user(hoard, uid, uid) == f"{150 - kept} were sent away"
             assert await asyncio.to_thread(ask, path, {"cmd": "status"}) == STATUS
-            await asyncio.sleep(0.05)
-            assert len(os.listdir("/proc/self/fd")) <= before
-            assert not server.clients.total()
+            await until(lambda: not server.clients.total())
+            await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
     asyncio.run(story())
 
@@ -173,8 +173,7 @@ def test_a_watcher_gets_the_history_and_then_each_change(tmp_path: Path) -> None
                 assert json.loads(await reader.readline()) == {"what": "rank"}
             writer.close()
             await writer.wait_closed()
-            await asyncio.sleep(0.05)
-            assert not server.watchers
+            await until(lambda: not server.watchers)
 
     asyncio.run(story())
 
@@ -187,12 +186,10 @@ def test_a_watcher_that_does_not_read_is_left_behind(tmp_path: Path) -> None:
             with socket.socket(socket.AF_UNIX) as watcher:
                 watcher.connect(str(path))
                 watcher.sendall(b'{"cmd": "watch"}\n')
-                while not server.watchers:
-                    await asyncio.sleep(0.001)
+                await until(lambda: bool(server.watchers))
                 for _ in range(100):
                     server.publish({"reason": "x" * 50_000})
-                await asyncio.sleep(0.05)
-                assert not server.watchers
+                await until(lambda: not server.watchers)
 
     asyncio.run(story())
 
@@ -241,11 +238,14 @@ def test_a_client_that_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: py
 
     async def story() -> None:
         async with serving(path) as server:
+            watcher = socket.socket(socket.AF_UNIX)
+            watcher.connect(str(path))
+            watcher.sendall(b'{"cmd": "watch"}\n')  # before the server looks: it is never idle
+            watching, watch_writer = await asyncio.open_unix_connection(sock=watcher)
+            await until(lambda: bool(server.watchers))
+            # The watcher came first: its patience would have ended before this one's.
             idle, idle_writer = await asyncio.open_unix_connection(str(path))
-            watching, watch_writer = await asyncio.open_unix_connection(str(path))
-            watch_writer.write(b'{"cmd": "watch"}\n')
-            assert await asyncio.wait_for(idle.read(), 20) == b""
-            await asyncio.sleep(0.3)
+            assert await asyncio.wait_for(idle.read(), 60) == b""
             server.publish({"what": "still here"})
             async with asyncio.timeout(20):
                 while json.loads(await watching.readline()) != {"what": "still here"}:

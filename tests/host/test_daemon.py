@@ -1,6 +1,7 @@
 """The whole daemon as a process, in a network namespace, with nobody else on its link."""
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -32,12 +33,18 @@ file = "{directory}/trigger"
 name = "VI_1"
 addresses = ["192.0.2.10/32"]
 checks = ["trigger"]
-vrrp = {{ interface = "eth9", vrid = 51, priority = 50, source = "10.0.0.1", peers = ["10.0.0.2"], version = 3, \
-advert_interval = 0.1 }}
+vrrp = {{ interface = "eth9", vrid = 51, priority = 255, source = "10.0.0.1", peers = ["10.0.0.2"], version = 3, \
+advert_interval = 10 }}
 
 [notify]
 command = ["{directory}/notify"]
 """
+"""Master from the start, and it would have to sleep for half a minute to give that up: a machine may pause."""
+ELECTED = CONFIG.replace("priority = 255", "priority = 50").replace("advert_interval = 10", "advert_interval = 0.1")
+"""Becomes master after 0.4 s of silence, and backup again when it was that late."""
+PATIENT = "from floatip.host import daemon; daemon.HOOKS_TIMEOUT = daemon.DISK_TIMEOUT = 60"
+"""Its end waits for the last notify command and file however slow they are."""
+ROLES = re.compile(r"^\d\d:\d\d:\d\d role VI_1 (\w+): ", re.MULTILINE)
 
 
 class Floatip:
@@ -47,6 +54,7 @@ class Floatip:
         self.socket = directory / "run" / "floatip.sock"
         self.log = directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.all: list[subprocess.Popen[bytes]] = []
         self.write(CONFIG)
         notify = directory / "notify"
         notify.write_text(f'#!/bin/sh\necho "$3 $4" >> {directory}/told\n')
@@ -66,9 +74,10 @@ class Floatip:
                 env=os.environ | {name: str(path) for name, path in directories.items()} | environment,
                 stderr=stderr or log,
             )
+        self.all.append(self.process)
 
     def status(self) -> dict[str, Any]:
-        return ask(self.socket, {"cmd": "status"})
+        return ask(self.socket, {"cmd": "status"}, timeout=60)
 
     def role(self) -> str:
         try:
@@ -82,7 +91,7 @@ class Floatip:
 
     def exit_status(self) -> int:
         assert self.process
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -94,9 +103,9 @@ def floatip(tmp_path: Path) -> Iterator[Floatip]:
     ip("address add 10.0.0.1/24 dev eth9")
     it = Floatip(tmp_path)
     yield it
-    if it.process and it.process.poll() is None:
-        it.process.kill()
-        it.process.wait()
+    for process in it.all:
+        process.kill()
+        process.wait()
     print(it.log.read_text())
 
 
@@ -109,52 +118,69 @@ def held() -> set[str]:
     return {address["local"] for link in links for address in link["addr_info"]} - {"127.0.0.1", "10.0.0.1"}
 
 
-def wait(true: Callable[[], bool], timeout: float = 20) -> None:
+def wait(true: Callable[[], bool], timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not true():
-        assert time.monotonic() < deadline, "waited too long"
+        assert time.monotonic() < deadline, f"waited {timeout:g} s for: {inspect.getsource(true).strip()}"
         time.sleep(0.01)
 
 
 def test_it_becomes_master_holds_the_address_and_hands_it_back(floatip: Floatip) -> None:
     notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notified.bind(str(floatip.directory / "notify.sock"))
-    floatip.start(NOTIFY_SOCKET=str(floatip.directory / "notify.sock"))
-    wait(lambda: held() == {"192.0.2.10"})
-    assert floatip.role() == "master"
+    notified.setblocking(False)
+    messages = []
+
+    def read_messages() -> None:
+        """Often: only ten may wait."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                messages.append(notified.recv(1000))
+
+    def is_master() -> bool:
+        read_messages()
+        return held() == {"192.0.2.10"} and floatip.role() == "master"
+
+    floatip.write(ELECTED)
+    floatip.start(before=PATIENT, NOTIFY_SOCKET=str(floatip.directory / "notify.sock"))
+    wait(is_master)
+    read_messages()
     floatip.signal(signal.SIGTERM)
     assert floatip.exit_status() == 0
     assert held() == set()
     assert not floatip.socket.exists()
-    messages = []
-    notified.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            messages.append(notified.recv(1000))
+    read_messages()
     notified.close()
     assert messages.count(b"READY=1") == 1
     assert b"STATUS=VI_1 master at rank takeover" in messages or b"STATUS=VI_1 master at rank active" in messages
     assert b"STOPPING=1" in messages
-    assert (floatip.directory / "told").read_text().splitlines() == ["BACKUP 50", "MASTER 50", "STOP 50"]
-    assert re.search(r"^\d\d:\d\d:\d\d role VI_1 master: ", floatip.log.read_text(), re.MULTILINE)
+    roles = ROLES.findall(floatip.log.read_text())
+    assert [*roles[:2], roles[-1]] == ["backup", "master", "init"]
+    words = {"backup": "BACKUP 50", "master": "MASTER 50", "init": "STOP 50"}
+    assert (floatip.directory / "told").read_text().splitlines() == [words[role] for role in roles]
 
 
 def test_the_history_says_what_happened_and_why(floatip: Floatip) -> None:
+    floatip.write(ELECTED)
+    began = time.monotonic()
     floatip.start()
     wait(lambda: floatip.role() == "master")
     (floatip.directory / "trigger").touch()
     wait(lambda: floatip.role() == "fault")
+    records: list[dict[str, Any]] = []
     with socket.socket(socket.AF_UNIX) as watcher:
+        watcher.settimeout(60)
         watcher.connect(str(floatip.socket))
         watcher.sendall(b'{"cmd": "watch"}\n')
-        records = [json.loads(line) for line in watcher.recv(1 << 20).splitlines()]
-    assert [(one["value"], one["name"]) for one in records if one["what"] == "role"] == [
-        ("backup", "VI_1"),
-        ("master", "VI_1"),
-        ("fault", "VI_1"),
-    ]
-    assert set(records[0]) == {"at", "time", "what", "name", "value", "reason"}
-    assert abs(records[-1]["at"] - time.monotonic()) < 20
+        with watcher.makefile() as lines:
+            while not records or (records[-1]["what"], records[-1]["value"]) != ("role", "fault"):
+                records.append(json.loads(lines.readline()))
+    assert {one["name"] for one in records if one["what"] == "role"} == {"VI_1"}
+    roles = [one["value"] for one in records if one["what"] == "role"]
+    assert roles == ROLES.findall(floatip.log.read_text())
+    assert [*roles[:2], roles[-1]] == ["backup", "master", "fault"]
+    assert all(set(one) == {"at", "time", "what", "name", "value", "reason"} for one in records)
+    assert began < records[-1]["at"] < time.monotonic()
 
 
 def test_an_address_that_is_deleted_by_hand_is_back_within_milliseconds(floatip: Floatip) -> None:
@@ -169,12 +195,12 @@ def test_an_address_that_is_deleted_by_hand_is_back_within_milliseconds(floatip:
 
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as monitor:
         monitor.bind((0, 0x10))  # RTMGRP_IPV4_IFADDR
-        monitor.settimeout(20)
+        monitor.settimeout(60)
         watcher = threading.Thread(target=watch, args=(monitor,))
         watcher.start()
-        for _ in range(10):
+        for number in range(1, 11):
             ip("address del 192.0.2.10/32 dev eth9")
-            time.sleep(0.1)
+            wait(lambda number=number: len(seen) >= 2 * number)  # type: ignore[misc]
         watcher.join()
     assert [kind for kind, _ in seen] == [21, 20] * 10, "RTM_DELADDR, RTM_NEWADDR, ten times"
     waits = sorted(back - gone for (_, gone), (_, back) in zip(seen[::2], seen[1::2], strict=True))
@@ -184,8 +210,10 @@ def test_an_address_that_is_deleted_by_hand_is_back_within_milliseconds(floatip:
 
 
 def test_a_successor_of_a_killed_daemon_releases_what_that_had_added(floatip: Floatip) -> None:
+    remembered = floatip.directory / "state" / "held.json"
     floatip.start()
-    wait(lambda: held() == {"192.0.2.10"})
+    # It adds an address also if the disk has not written it down after half a second.
+    wait(lambda: held() == {"192.0.2.10"} and remembered.exists() and "192.0.2.10" in remembered.read_text())
     floatip.signal(signal.SIGKILL)
     floatip.exit_status()
     assert held() == {"192.0.2.10"}
@@ -235,8 +263,9 @@ Daemon._status = status""",
 @pytest.mark.parametrize("where", BUGS)
 def test_a_bug_ends_the_process_loudly(where: str, floatip: Floatip) -> None:
     ip("address add 192.0.2.99/32 dev lo")
+    floatip.write(ELECTED)  # its timer runs at once
     floatip.start(before="exec(" + repr(BUGS[where]) + ")")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while floatip.process and floatip.process.poll() is None:
         assert time.monotonic() < deadline
         with contextlib.suppress(ControlError):
@@ -277,7 +306,7 @@ def test_a_disk_that_hangs_holds_up_nothing_and_is_told(floatip: Floatip) -> Non
     state = floatip.directory / "state"
     state.mkdir()
     os.mkfifo(state / "held.new")  # whoever opens it for writing waits for a reader
-    floatip.start()
+    floatip.start(before="from floatip.host import disk; disk.PATIENCE = 0.5")
     wait(lambda: held() == {"192.0.2.10"})
     assert floatip.role() == "master"
     wait(lambda: any("does the disk hang?" in problem for problem in floatip.status()["problems"]))
@@ -294,7 +323,7 @@ def test_the_journal_gets_the_level_with_each_line(floatip: Floatip) -> None:
 
 
 def test_a_configuration_with_mistakes_is_refused(floatip: Floatip) -> None:
-    floatip.write(CONFIG.replace("priority = 50", "priority = 256"))
+    floatip.write(CONFIG.replace("priority = 255", "priority = 256"))
     floatip.start()
     assert floatip.exit_status() == 2
     assert "priority: 256 is not between 1 and 255" in floatip.log.read_text()
@@ -343,6 +372,7 @@ def test_checks_and_hooks_of_the_service_user_have_no_capabilities() -> None:
 
 
 def test_it_is_small_and_idle(floatip: Floatip) -> None:
+    floatip.write(ELECTED)
     floatip.start()
     wait(lambda: floatip.role() == "master")
     assert floatip.process
@@ -353,7 +383,7 @@ def test_it_is_small_and_idle(floatip: Floatip) -> None:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     used, started = cpu(), time.monotonic()
-    time.sleep(2)
+    time.sleep(1)
     share = (cpu() - used) / (time.monotonic() - started)
     memory = int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{floatip.process.pid}/status").read_text())[0]) / 1024
     print(f"RSS {memory:.1f} MB, CPU {share:.2%} with an advert every 100 ms")

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ class Hanging:
         self.done = False
 
     def __call__(self) -> str:
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(60)
         self.done = True
         return ""
 
@@ -32,7 +31,7 @@ class Hanging:
 def play(story: Callable[[Disk], Awaitable[None]], reports: Reports) -> None:
     async def run() -> None:
         disk = Disk(reports)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await story(disk)
         disk.close()
 
@@ -44,16 +43,15 @@ def test_a_disk_that_hangs_holds_up_nothing_and_is_told(reports: Reports, monkey
 
     async def story(disk: Disk) -> None:
         hanging, done = Hanging(), list[int]()
-        began = time.monotonic()
         disk.do("state file held", hanging)
         for number in range(3):
             disk.do("another", lambda number=number: done.append(number) or "")  # type: ignore[misc]
-        assert time.monotonic() - began < 1
+        assert not hanging.done
         assert (await reports.next(Failed)).reason == "not written after 0.1 s: does the disk hang?"
         await disk.finish(0.1)
         assert not hanging.done
         hanging.go_on.set()
-        await disk.finish(10)
+        await disk.finish(60)
         assert hanging.done
         assert done == [0, 1, 2]
         assert set(reports.of(Mended)) == {Mended("state file held"), Mended("another")}
@@ -72,7 +70,7 @@ def test_what_waits_for_a_disk_that_hangs_is_bounded(reports: Reports, monkeypat
         failed = Failed("log", "not written: 3 entries wait already, the disk hangs", lasts=True)
         assert reports.events == [failed] * 3
         hanging.go_on.set()
-        await disk.finish(10)
+        await disk.finish(60)
         assert written == [0, 1]
 
     play(story, reports)
@@ -104,7 +102,7 @@ async def story():
 
 asyncio.run(story())
 """
-    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=20).stdout == b""
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60).stdout == b""
 
 
 def recalled(memory: Memory) -> object:
@@ -205,7 +203,6 @@ def test_a_bug_in_a_job_is_the_loops(reports: Reports) -> None:
         disk.do("it", bug)
         await until(lambda: bool(met))
         assert str(met[0]) == "a bug"
-        disk.do("it", lambda: "")
-        await disk.finish(0.1)
+        await disk.do("it", lambda: "")  # the thread goes on
 
     play(story, reports)

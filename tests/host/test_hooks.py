@@ -94,7 +94,7 @@ def test_the_end_waits_for_the_last_command_but_not_for_ever(reports: Reports, t
         hooks.notify(change("STOP"))
         begun = time.monotonic()
         await hooks.finish(0.3)
-        assert 0.2 < time.monotonic() - begun < 5
+        assert 0.2 < time.monotonic() - begun < 30
         await until(lambda: bool(reports.events))
 
     asyncio.run(story())

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from floatip.host.ask import NobodyAnswers, ask
 from floatip.lelastic import BadFlag, Flags, parse
 
 USAGE = "Usage of floatip lelastic:"
@@ -70,7 +71,7 @@ def test_what_is_no_flag_is_refused_in_gos_words(line: str, what: str) -> None:
 
 def lelastic(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "floatip", "lelastic", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +121,23 @@ class Announcer:
             self._process = subprocess.Popen(command, env=os.environ | environment, stderr=log)
 
     def wait_for_log(self, text: str) -> str:
-        deadline = time.monotonic() + 20
-        while text not in (log := self.log.read_text()):
-            assert time.monotonic() < deadline, log
+        """All whole lines."""
+        deadline = time.monotonic() + 60
+        while text not in (log := self.log.read_text().rpartition("\n")[0]):
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{log}"
             time.sleep(0.02)
         return log
+
+    def wait_for_answer(self) -> None:
+        """It has started with all that belongs to it."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                ask(self._directory / "run" / "floatip.sock", {"cmd": "status"}, timeout=60)
+                return
+            except NobodyAnswers:
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.02)
 
     def signal(self, number: int) -> None:
         assert self._process
@@ -132,7 +145,7 @@ class Announcer:
 
     def exit_status(self) -> int:
         assert self._process
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     def kill(self) -> None:
         if self._process and self._process.poll() is None:
@@ -205,7 +218,9 @@ def test_logjson_makes_each_line_an_object(announcer: Announcer) -> None:
 def test_loglevel_says_what_is_not_worth_a_line(announcer: Announcer) -> None:
     announcer.start("-dcid", "99", "-primary", "-loglevel", "warn")
     announcer.wait_for_log("dcid 99 is not among")
-    time.sleep(1)
+    announcer.wait_for_answer()
+    announcer.signal(signal.SIGTERM)
+    assert announcer.exit_status() == 0
     assert "waiting for an address" not in announcer.log.read_text()
 
 

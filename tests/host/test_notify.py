@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 import sys
 import syslog
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -57,6 +58,12 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait longer than this machine ever pauses."""
+    monkeypatch.setattr(notify, "WAIT", 60.0)
+
+
 @contextlib.asynccontextmanager
 async def listening(path: Path, answer: Record) -> AsyncIterator[list[Record]]:
     requests: list[Record] = []
@@ -107,12 +114,15 @@ def test_what_was_heard_is_not_talked_about(runtime: Path, capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_refusal_is_told_at_once(runtime: Path, capsys: pytest.CaptureFixture[str], journal: list[str]) -> None:
     async def story() -> None:
-        async with listening(runtime, {"error": "no instance follows INSTANCE VI_9", "hint": "VI_1 does"}):
+        refusal: Record = {"error": "no instance follows INSTANCE VI_9", "hint": "VI_1 does"}
+        async with listening(runtime, refusal) as requests:
             began = time.monotonic()
             assert await asyncio.to_thread(notify.main, ["INSTANCE", "VI_9", "MASTER", "150"]) == 1
             assert time.monotonic() - began < notify.WAIT / 2
+            assert len(requests) == 1
 
     asyncio.run(story())
     error = "error: INSTANCE VI_9 MASTER 150 was not delivered: no instance follows INSTANCE VI_9"
@@ -128,7 +138,7 @@ def test_a_daemon_that_stays_away_is_waited_for_and_then_reported(
     assert notify.main(["Master"]) == 1
     took = time.monotonic() - began
     print(f"gave up after {took:.2f} s")
-    assert 0.5 <= took < 5
+    assert 0.5 <= took < 10
     assert journal == [
         f"error: Master was not delivered: no floatip daemon answers at {runtime}",
         "hint: systemctl status floatip",
@@ -144,16 +154,26 @@ def test_a_daemon_that_hangs_is_waited_for_no_longer(
         async with listening(runtime, {"heard": ""}):
             began = time.monotonic()
             assert notify.main(["Master"]) == 1  # in the daemon's own thread
-            assert 0.5 <= time.monotonic() - began < 5
+            assert 0.5 <= time.monotonic() - began < 10
 
     asyncio.run(story())
     assert journal[0] == f"error: Master was not delivered: the floatip daemon at {runtime} does not answer"
 
 
-def test_a_daemon_that_comes_back_is_told(runtime: Path) -> None:
+@pytest.mark.usefixtures("patient")
+def test_a_daemon_that_comes_back_is_told(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+    sleep = time.sleep
+
+    def slept(seconds: float) -> None:
+        waits.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", slept)
+
     async def story() -> None:
         telling = asyncio.create_task(asyncio.to_thread(notify.main, ["Master"]))
-        await asyncio.sleep(0.5)
+        assert await asyncio.to_thread(waits.wait, 20), "it has asked, and nobody was there"
         async with listening(runtime, {"heard": ""}) as requests:
             assert await telling == 0
             assert requests == [{"cmd": "notify", "state": "MASTER"}]
@@ -161,13 +181,21 @@ def test_a_daemon_that_comes_back_is_told(runtime: Path) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_daemon_that_dies_before_it_answers_is_told_again(runtime: Path) -> None:
     async def story() -> None:
-        dying = await asyncio.start_unix_server(lambda reader, writer: writer.transport.abort(), runtime)
+        asked = asyncio.Event()
+
+        def die(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+            asked.set()
+
+        dying = await asyncio.start_unix_server(die, runtime)
         telling = asyncio.create_task(asyncio.to_thread(notify.main, ["Master"]))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(20):
+            await asked.wait()
         dying.close()
-        runtime.unlink()
+        runtime.unlink(missing_ok=True)
         async with listening(runtime, {"heard": ""}) as requests:
             assert await telling == 0
             assert len(requests) == 1
@@ -175,6 +203,7 @@ def test_a_daemon_that_dies_before_it_answers_is_told_again(runtime: Path) -> No
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("patient")
 def test_who_may_not_is_told_so_and_does_not_wait(tmp_path: Path, journal: list[str]) -> None:
     """The socket's directory cannot even be entered by him."""
     began = time.monotonic()

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from floatip.core.events import CheckDone, Probe
+from floatip.host import processes
 from floatip.host.probes import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
 from tests.host.reports import Reports, until
 
@@ -24,9 +26,14 @@ def probe(reports: Reports, check: Check, timeout: float = 10.0) -> CheckDone:
             return await reports.next(CheckDone)
         finally:
             probes.close()
-            await asyncio.sleep(0.05)
+            await nothing_runs(probes)
 
     return asyncio.run(story())
+
+
+async def nothing_runs(probes: Probes) -> None:
+    """Else they would be left to nobody."""
+    await until(lambda: not any(process.running for process in probes._running.values()))
 
 
 def script(text: str) -> ScriptCheck:
@@ -71,13 +78,16 @@ def test_a_script_that_hangs_has_failed_at_its_timeout_and_is_killed_with_its_ch
         probes.configure([hanging])
         started = time.monotonic()
         probes.run(Probe("chk", 1, 0.5))
+        while not (pids.exists() and pids.read_text().endswith("\n")):
+            time.sleep(0.001)  # the loop stands still, and its timeout with it, until the script has got so far
+            assert time.monotonic() - started < 60
         assert await reports.next(CheckDone) == CheckDone("chk", 1, False, "timed out after 0.5 s")
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < 30
         for pid in pids.read_text().split():
             await until(lambda pid=pid: not is_running(int(pid)))  # type: ignore[misc]
         probes.run(Probe("chk", 2, 0.5))
         assert (await reports.next(CheckDone, 2)).run == 2
-        await asyncio.sleep(0.05)
+        await nothing_runs(probes)
 
     asyncio.run(story())
 
@@ -110,7 +120,7 @@ def test_a_script_has_no_terminal_no_input_and_a_session_of_its_own(reports: Rep
 def test_runs_leave_neither_zombies_nor_descriptors_behind(reports: Reports) -> None:
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([script("echo out; exit 1"), TcpCheck("tcp", "127.0.0.1", 1)])
+        probes.configure([script("echo $$; exit 1"), TcpCheck("tcp", "127.0.0.1", 1)])
         for run in range(20):
             probes.run(Probe("chk", run, 10))
             probes.run(Probe("tcp", run, 10))
@@ -119,29 +129,33 @@ def test_runs_leave_neither_zombies_nor_descriptors_behind(reports: Reports) -> 
     before = len(os.listdir("/proc/self/fd"))
     asyncio.run(story())
     assert len(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    pids = [event.reason.rpartition(": ")[2] for event in reports.of(CheckDone) if event.check == "chk"]
+    assert len(pids) == 20
+    assert not [pid for pid in pids if Path(f"/proc/{int(pid)}").exists()]
 
 
 @contextlib.contextmanager
-def listener(backlog: int = 5) -> Iterator[tuple[str, int]]:
+def listener(backlog: int = 5) -> Iterator[socket.socket]:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(backlog)
-        yield server.getsockname()
+        yield server
 
 
+@pytest.mark.usefixtures("namespace")
 def test_a_tcp_check_passes_when_somebody_listens(reports: Reports) -> None:
-    with listener() as (_, port):
+    with listener() as server:
+        _, port = server.getsockname()
         assert probe(reports, TcpCheck("web", "localhost", port)) == CheckDone("web", 7, True, "connected")
     refused = probe(Reports(), TcpCheck("web", "127.0.0.1", port))
     assert refused == CheckDone("web", 7, False, "connection refused")
 
 
 def test_a_tcp_check_has_failed_at_its_timeout(reports: Reports) -> None:
-    with listener(0) as address, socket.create_connection(address):
+    with listener(0) as server, socket.create_connection(server.getsockname()):
+        assert select.select([server], [], [], 60)[0]
         # The queue of one is full: the kernel answers no further handshake.
-        silent = probe(reports, TcpCheck("web", *address), timeout=0.3)
+        silent = probe(reports, TcpCheck("web", *server.getsockname()), timeout=0.3)
     assert silent == CheckDone("web", 7, False, "timed out after 0.3 s")
 
 
@@ -179,7 +193,6 @@ def test_a_file_is_told_at_the_start_and_within_milliseconds_of_each_change(tmp_
             assert [event.passed for event in reports.of(CheckDone)[-2:]] == [not present, present]
 
         trigger.parent.mkdir(parents=True)
-        await asyncio.sleep(0.05)
         await after(trigger.touch, True)
         await after(trigger.unlink, False)
         (tmp_path / "new").touch()
@@ -195,8 +208,8 @@ def test_a_file_is_told_at_the_start_and_within_milliseconds_of_each_change(tmp_
         assert sorted(latencies)[len(latencies) // 2] < 0.05
         trigger.write_text("a change of the content is no change of the answer")
         (trigger.parent / "another").touch()
-        await asyncio.sleep(0.05)
-        assert reports.of(CheckDone)[-1].passed
+        # What happened before has been seen, when this is told.
+        await after(trigger.unlink, False)
         assert len(reports.events) == 2 + 2 * len(latencies)
         probes.close()
 
@@ -245,11 +258,16 @@ def test_a_process_that_was_killed_from_outside_says_so(reports: Reports, tmp_pa
 
 
 def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that_are_gone(
-    reports: Reports, tmp_path: Path
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(processes, "LOOK_AGAIN_INTERVAL", 0.05)
     pid, trigger = tmp_path / "pid", tmp_path / "trigger"
     pid.write_text(f"{os.getpid()}\n")
-    checks = [ProcessCheck("web", str(pid)), ProcessCheck("none", "no such"), FileCheck("trigger", trigger)]
+    checks: list[Check] = [
+        ProcessCheck("web", str(pid)),
+        ProcessCheck("none", "no such"),
+        FileCheck("trigger", trigger),
+    ]
     told = [
         CheckDone("web", 0, True, f"pid {os.getpid()} of {pid} runs"),
         CheckDone("none", 0, False, "no process is named no such"),
@@ -262,7 +280,7 @@ def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that
             probes.configure(checks)
         probes.run(Probe("web", 7, 1))
         probes.configure([])
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.2)
         probes.close()
 
     before = len(os.listdir("/proc/self/fd"))

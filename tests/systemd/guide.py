@@ -12,8 +12,8 @@ from floatip.lab.cast import haproxy_config
 from floatip.lab.net import FLOATING, NODES, ROUTE_SERVERS, Host
 from tests.systemd.machines import Machine
 
-CHECK = "interval 1\n  fall 2\n  rise 2"
-"""The guide has 15, 4 and 2."""
+CHECK = "interval 1\n  timeout 15\n  fall 2\n  rise 2"
+"""The guide has 15, 4 and 2. There a check may take as long as its interval, so here it may as well."""
 TRIGGER = "/etc/keepalived/trigger.file"
 STATE_LOG = "/tmp/keepalived.state"
 SCRIPT_USER = "keepalived_script"
@@ -66,7 +66,7 @@ fi
 """
 FAILOVER_WITH_HAPROXY = f"""\
 #!/bin/bash
-[ ! -f {TRIGGER} ] && curl --silent --fail --max-time 0.5 --output /dev/null http://127.0.0.1/
+[ ! -f {TRIGGER} ] && curl --silent --fail --max-time 10 --output /dev/null http://127.0.0.1/
 """
 SUDOERS = f"""\
 {SCRIPT_USER} ALL=(root) NOPASSWD: /usr/bin/systemctl restart lelastic, /usr/bin/systemctl stop lelastic

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
@@ -29,19 +30,25 @@ UNWANTED = (
 )
 """Units that Debian enables at install: here the tests enable what they use."""
 DPKG_OPTIONS = "force-unsafe-io\n"  # a host does not outlive the machine, so nothing must reach its disk
-BOOT_TIMEOUT = 60.0
+BOOT_TIMEOUT = 180.0
+COMMAND_TIMEOUT = 180.0
+"""A boot takes a second, the longest command (`dpkg -i`) three; where it is reached something hangs."""
 REBOOTS = 133
 """systemd-nspawn's exit status when its host asks to be booted again."""
 CGROUPS = Path("/sys/fs/cgroup")
 
 JANITOR = """
 cat >/dev/null                                      # ends with the tests, however they end
+attempts=0
 for cgroup in $CGROUPS; do
-  if [ -e "$cgroup/cgroup.kill" ]; then echo 1 >"$cgroup/cgroup.kill"; fi
-done
-for attempt in 1 2 3 4 5 6 7 8 9 10; do
-  find $CGROUPS -depth -type d -exec rmdir {} + 2>/dev/null && break
-  sleep 0.1
+  # What is killed takes its time to die, and a host that was just starting may have come in after the last kill.
+  while [ -e "$cgroup" ] && [ "$attempts" -lt 600 ]; do
+    for each in $CGROUPS; do
+      if [ -e "$each/cgroup.kill" ]; then echo 1 >"$each/cgroup.kill"; fi
+    done
+    find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+    attempts=$((attempts + 1))
+  done
 done
 rm -rf "$DIRECTORY"
 """
@@ -66,14 +73,18 @@ def debian() -> Path:
     try:
         program = find_program("debootstrap", "debootstrap")
         command = [program, "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(new), *_mirror()]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        made = subprocess.run(command, capture_output=True, text=True, env=os.environ | _proxies(), check=False)
         if made.returncode != 0:
             raise LabError("debootstrap failed", f"its last words: {made.stdout[-500:]}{made.stderr[-500:]}")
         disable = ["systemctl", f"--root={new}", "disable", *UNWANTED]
         subprocess.run(disable, capture_output=True, check=True)
         (new / "etc/dpkg/dpkg.cfg.d/tests").write_text(DPKG_OPTIONS)
         new.chmod(0o755)
-        new.rename(tree)
+        try:
+            new.rename(tree)
+        except OSError:
+            if not tree.exists():  # another run of the tests made it meanwhile
+                raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return tree
@@ -89,6 +100,13 @@ def _mirror() -> list[str]:
     wanted = ["Created-By: Packages", f"Codename: {SUITE}", "Component: main"]
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()[:1]
+
+
+def _proxies() -> dict[str, str]:
+    """Those of this machine's apt, which debootstrap does not ask."""
+    command = ["apt-config", "shell", "http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return dict(line.split("=", 1) for line in shlex.split(told))
 
 
 class Rack:
@@ -132,6 +150,7 @@ class Machine:
         self._rack = rack
         self._network = network
         self._directory = rack.directory / name
+        self._units = rack.cgroups[0] / name / "payload/system.slice"
         for part in ("upper/etc", "work", "root"):
             (self._directory / part).mkdir(parents=True)
         # sudo asks for its host's name, and waits long for a name server that no host reaches.
@@ -177,9 +196,10 @@ class Machine:
         if self._nspawn.poll() is not None:
             raise LabError(f"systemd-nspawn of {self.name} ended", self.log.read_text(errors="replace")[-2000:])
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
-        if not children:
+        leaders = [int(child) for child in children if _is_init(int(child))]
+        if not leaders:
             return False
-        self._leader = int(children[-1])
+        (self._leader,) = leaders
         state = self._enter("systemctl is-system-running").stdout.strip()
         return state in ("running", "degraded")
 
@@ -197,6 +217,12 @@ class Machine:
         """The last of it, for a test that failed."""
         commands = "journalctl --no-pager --output=short-precise --lines=60; floatip status"
         return self.run(commands, check=False, quiet=True)
+
+    def pids_of(self, unit: str) -> list[int]:
+        """As this machine counts them."""
+        with suppress(OSError):
+            return [int(pid) for pid in (self._units / unit / "cgroup.procs").read_text().split()]
+        return []
 
     def succeeds(self, command: str) -> bool:
         return self._enter(command).returncode == 0
@@ -241,11 +267,21 @@ class Machine:
             stdin=subprocess.DEVNULL if content is None else None,
             capture_output=True,
             env={"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb", "SYSTEMD_PAGER": ""},
-            timeout=BOOT_TIMEOUT,
+            timeout=COMMAND_TIMEOUT,
             check=False,
         )
         texts = (each.decode(errors="replace") for each in (done.stdout, done.stderr))
         return subprocess.CompletedProcess(command, done.returncode, *texts)
+
+
+def _is_init(pid: int) -> bool:
+    """Whether it is pid 1 of namespaces of its own: before that nspawn's children are still on the tests' machine."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    pids = status.partition("NSpid:")[2].partition("\n")[0].split()
+    return len(pids) > 1 and pids[-1] == "1"
 
 
 def boot(machines: Iterable[Machine]) -> None:
@@ -265,7 +301,10 @@ def on_each(machines: Iterable[Machine], do: Callable[[Machine], object]) -> Non
 def wait_for(true: Callable[[], bool], what: str, timeout: float) -> float:
     """When it became true."""
     deadline = time.monotonic() + timeout
-    while not true():
-        assert time.monotonic() < deadline, f"waited {timeout:g} s in vain for {what}"
-        time.sleep(0.02)
-    return time.monotonic()
+    while True:
+        asked_at = time.monotonic()
+        if true():
+            return time.monotonic()
+        assert asked_at < deadline, f"waited {timeout:g} s in vain for {what}"
+        # What it costs to ask is missing to those that are waited for.
+        time.sleep(max(0.02, time.monotonic() - asked_at))

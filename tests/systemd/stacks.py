@@ -6,6 +6,7 @@ and answers, the other is ready.
 
 import json
 import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,9 @@ from tests.systemd.pair import Pair
 
 CHECKOUT = Path(__file__).parents[2]
 NEXT_VERSION = f"{__version__}+next"
-SETTLE_TIMEOUT = 40.0
+SETTLE_TIMEOUT = 120.0
+NOTIFYING = "pgrep --full '[/]notify.sh|[f]loatip notify'"
+"""Whether a script of keepalived's still runs, which may start or stop the announcer."""
 KEEPALIVED_PIDS = "$(cat /run/keepalived.pid /run/vrrp.pid 2>/dev/null)"
 
 
@@ -37,26 +40,34 @@ class Stack(Protocol):
 
 
 def use(pair: Pair, stack: Stack) -> None:
-    if pair.stack is not stack:
-        pair.stack = None
+    if pair.stack is stack:
+        return
+    try:
         stack.install(pair)
-        pair.stack = stack
+    except BaseException:
+        pair.stack = None
+        raise
+    pair.stack = stack
 
 
 def settle(pair: Pair, stack: Stack) -> Machine:
     """Repairs what the last test broke; the master."""
     for node in pair.nodes:
         node.run(f"rm -f {guide.TRIGGER}; kill -CONT {KEEPALIVED_PIDS}; systemctl start haproxy keepalived", quiet=True)
-    wait_for(lambda: len(pair.masters()) == 1, "one node to be master", SETTLE_TIMEOUT)
-    (master,) = pair.masters()
-    stack.prepare(pair, master)
-    wait_for(
-        lambda: pair.led_to == master.name and pair.masters() == claiming(pair, stack) == [master],
-        f"{master.name} alone to be announced as master",
-        SETTLE_TIMEOUT,
-    )
-    print(f"-- {master.name} is master, and everything is well", flush=True)
-    return master
+    masters: list[Machine] = []
+
+    def one_is_master() -> bool:
+        masters[:] = pair.masters()
+        return len(masters) == 1 and not any(node.succeeds(NOTIFYING) for node in pair.nodes)
+
+    def it_is_announced() -> bool:
+        return one_is_master() and pair.led_to == masters[0].name and claiming(pair, stack) == masters
+
+    wait_for(one_is_master, "one node to be master", SETTLE_TIMEOUT)
+    stack.prepare(pair, masters[0])
+    wait_for(it_is_announced, "one node alone to be announced as master", SETTLE_TIMEOUT)
+    print(f"-- {masters[0].name} is master, and everything is well", flush=True)
+    return masters[0]
 
 
 def claiming(pair: Pair, stack: Stack) -> list[Machine]:
@@ -103,15 +114,17 @@ class Beside:
             wait_for(lambda node=node: self._is_announced(node), f"{node.name} to be announced", SETTLE_TIMEOUT)  # type: ignore[misc]
 
     def claims(self, node: Machine) -> bool:
-        return self._status(node)["rank"]["value"] in ("active", "takeover", "takeover-again")
+        return any(each["rank"]["value"] in ("active", "takeover", "takeover-again") for each in self._instances(node))
 
     def _is_announced(self, node: Machine) -> bool:
         """By all route servers."""
-        return all(each["announced_to"] == len(ROUTE_SERVERS) for each in self._status(node)["addresses"])
+        announced_to = [each["announced_to"] for one in self._instances(node) for each in one["addresses"]]
+        return announced_to == [len(ROUTE_SERVERS)]
 
-    def _status(self, node: Machine) -> Any:
+    def _instances(self, node: Machine) -> list[Any]:
         # Its exit status tells whether something is wrong, and here something often is.
-        return json.loads(node.run("floatip status --json", check=False, quiet=True))["instances"][0]
+        told = node.run("floatip status --json", check=False, quiet=True)
+        return list(json.loads(told)["instances"]) if told else []  # nothing: no daemon answers
 
 
 def install_package(pair: Pair) -> None:
@@ -124,9 +137,21 @@ def install_package(pair: Pair) -> None:
     )
 
 
+_BUILDER = ThreadPoolExecutor(1)
+
+
 @cache
+def begin_to_build() -> Future[Path]:
+    """Half a minute of work where no package is there yet, in which other things can be done."""
+    return _BUILDER.submit(_build)
+
+
 def package() -> Path:
     """The built .deb."""
+    return begin_to_build().result()
+
+
+def _build() -> Path:
     built = subprocess.run(["make", "--silent", "deb"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     (found,) = (CHECKOUT / "dist").glob(f"floatip_{__version__}_*.deb")

@@ -9,7 +9,7 @@ from tests.systemd import guide
 from tests.systemd.conftest import Figures
 from tests.systemd.machines import Machine, wait_for
 from tests.systemd.pair import ADDRESS, Observation, Pair
-from tests.systemd.stacks import BESIDE, GUIDE, install_package, settle, use
+from tests.systemd.stacks import BESIDE, GUIDE, SETTLE_TIMEOUT, begin_to_build, install_package, settle, use
 
 STATE_LOG = "/var/log/floatip/state"
 
@@ -18,6 +18,7 @@ STATE_LOG = "/var/log/floatip/state"
 def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
     guide_figures: Figures, pair: Pair, way: str
 ) -> None:
+    begin_to_build()
     use(pair, GUIDE)
     master = settle(pair, GUIDE)
     other = pair.other(master)
@@ -37,19 +38,21 @@ def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
 
     with pair.observed() as failing:
         master.run(f"touch {guide.TRIGGER}")
-        wait_for(lambda: pair.led_to == other.name and pair.masters() == [other], "the other node to be master", 10)
+        taken_over = "the other node to be master"
+        wait_for(lambda: pair.led_to == other.name and pair.masters() == [other], taken_over, SETTLE_TIMEOUT)
+        wait_for(lambda: says(other, "Master"), "the other node to note it", SETTLE_TIMEOUT)
         master.run(f"cat {STATE_LOG}; floatip status", check=False)
         other.run(f"cat {STATE_LOG}; ip a | grep inet; floatip status")
         assert pair.haproxy3.run(f"curl -s http://{ADDRESS}/") == other.name
         master.run(f"rm {guide.TRIGGER}")
-        wait_for(lambda: says(master, "Backup"), "the first node to be backup again", 10)
+        wait_for(lambda: says(master, "Backup"), "the first node to be backup again", SETTLE_TIMEOUT)
     nothing_is_lost(failing)
     assert says(other, "Master")
     assert pair.masters() == [other], "nopreempt: a well master stays"
 
     for node in (other, master):
         node.run("floatip adopt --undo --yes")
-        wait_for(lambda node=node: GUIDE.claims(node) or pair.led_to == other.name, "lelastic to announce", 20)  # type: ignore[misc]
+        wait_for(lambda node=node: GUIDE.claims(node) or pair.led_to == other.name, "it to announce", SETTLE_TIMEOUT)  # type: ignore[misc]
     pair.stack = GUIDE
     settle(pair, GUIDE)
     assert [everything_of_the_guide(node) for node in pair.nodes] == before
@@ -58,7 +61,7 @@ def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
 def nothing_is_lost(observation: Observation) -> None:
     lost = [probe for probe in observation.seen.probes if not probe.ok]
     print(f"{len(lost)} of {len(observation.seen.probes)} probes lost, {len(observation.torn)} torn by the move")
-    assert not lost
+    assert not lost, lost
 
 
 def says(node: Machine, state: str) -> bool:

@@ -4,7 +4,7 @@ from floatip.lab.net import FLOATING
 from tests.systemd import guide
 from tests.systemd.machines import Machine, wait_for
 from tests.systemd.pair import ADDRESS, Pair
-from tests.systemd.stacks import GUIDE, settle, use
+from tests.systemd.stacks import GUIDE, SETTLE_TIMEOUT, settle, use
 
 
 def says(node: Machine, state: str) -> bool:
@@ -25,8 +25,8 @@ def test_the_failover_of_the_guide_goes_as_the_guide_says(pair: Pair) -> None:
 
     with pair.observed() as observation:
         master.run(f"touch {guide.TRIGGER}")
-        wait_for(lambda: says(other, "Master"), "the other node to be master", 15)
-        wait_for(lambda: other.name in observation.latest_answers(0.5), "the other node to answer", 20)
+        wait_for(lambda: says(other, "Master"), "the other node to be master", SETTLE_TIMEOUT)
+        wait_for(lambda: other.name in observation.latest_answers(0.5), "the other node to answer", SETTLE_TIMEOUT)
     print(f"lost while the traffic moved: {observation.seen.windows('echo')}")
     assert len(observation.seen.windows("echo")) == 1, "the guide promises a small blip, and then resumes"
 
@@ -38,5 +38,5 @@ def test_the_failover_of_the_guide_goes_as_the_guide_says(pair: Pair) -> None:
     assert pair.haproxy3.run(f"curl -s http://{ADDRESS}/") == other.name
 
     master.run(f"rm {guide.TRIGGER}")
-    wait_for(lambda: says(master, "Backup"), "the first node to be backup again", 10)
+    wait_for(lambda: says(master, "Backup"), "the first node to be backup again", SETTLE_TIMEOUT)
     assert pair.masters() == [other], "nopreempt: a well master stays"
