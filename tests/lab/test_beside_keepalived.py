@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -368,8 +369,13 @@ def test_a_killed_keepalived_is_noticed_at_once_and_believed_again_when_it_is_ba
     for pid in {"child": [child], "parent": [parent], "both": [parent, child]}[victims]:
         os.kill(pid, signal.SIGKILL)
     gone, last_word = "keepalived does not run", "keepalived says STOP"
-    wait_for(lambda: any(role.reason.startswith(gone) for role in node.roles()), lambda: f"{gone}: {node.roles()}")
-    left = next(role for role in node.roles() if role.at > at)
+
+    def since() -> list[Role]:
+        """Not what was before: floatip may have been there before keepalived."""
+        return [role for role in node.roles() if role.at > at]
+
+    wait_for(lambda: any(role.reason.startswith(gone) for role in since()), lambda: f"{gone}: {node.roles()}")
+    left = since()[0]
     # The kernel ends the child of a killed parent by SIGTERM: it may have time for a last word.
     assert left.value == "backup"
     assert left.reason.startswith(gone) or (victims != "child" and left.reason == last_word), left
@@ -380,7 +386,9 @@ def test_a_killed_keepalived_is_noticed_at_once_and_believed_again_when_it_is_ba
         node.keepalived.start()
     took = node.becomes("master", because="keepalived says MASTER")
     print(f"{victims}: master again {took:.2f} s later")
-    assert all(role.reason == "keepalived says MASTER" for role in node.roles() if role.value == "master")
+    # What it left in the kernel is no word of it: that counts only once nobody else was heard.
+    back = next(role for role in since() if not role.reason.startswith((gone, last_word)))
+    assert back.value == "backup" or back.reason == "keepalived says MASTER", since()
 
 
 @pytest.mark.parametrize("fifo", ["made beforehand", "keepalived's own"])
@@ -417,10 +425,10 @@ def test_a_keepalived_that_is_back_at_once_is_not_taken_for_the_one_before(node:
     ended = time.monotonic()
     node.keepalived.start()
     node.becomes("master", because="keepalived says MASTER")
-    values = [role.value for role in node.roles()]
+    values = [value for value, _ in groupby(role.value for role in node.roles())]
     assert values.count("master") == 2, values
-    between = [role for role in node.roles() if role.at > ended][:-1]
-    assert all(role.value == "backup" for role in between), between
+    since = [value for value, _ in groupby(role.value for role in node.roles() if role.at > ended)]
+    assert since in (["master"], ["backup", "master"]), node.roles()
 
 
 def test_a_sync_group_speaks_for_its_members(network: Network) -> None:
