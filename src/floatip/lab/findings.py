@@ -47,7 +47,7 @@ def _was_open(record: Record, probe: Probe, at: float) -> bool:
 
 def allowance(held_up: float) -> str:
     """How a bound is put where the machine held its subject up; else nothing."""
-    return f", beside {held_up * 1000:.0f} ms that the machine held it up" if held_up else ""
+    return f", beside {held_up * 1000:.0f} ms that the machine held it up" if held_up >= 0.01 else ""
 
 
 def nothing_lost(seen: Summary, when: str = "") -> list[Finding]:

@@ -143,7 +143,7 @@ def play_once(name: str, options: Options, teller: Teller, *, keep: bool = False
         judged = plot.judge(record, seen)
         judged.append(Finding(True, f"{len(torn)} connections that were open when the traffic moved were reset"))
         began, first = record.started_first_at, record.start_to_first_route
-        held_up = record.held_up(began, began + first)
+        held_up = max(record.held_up(began, began + first), record.waited_for_cpu)
         start = f"first route at a route server {first:.2f} s after the start of the daemon (< 1{allowance(held_up)})"
         judged.append(Finding(first < 1 + held_up, start))
         judged.append(Finding(True, f"the observer sent each probe within {seen.late_max * 1000:.0f} ms of its time"))

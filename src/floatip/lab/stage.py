@@ -34,7 +34,7 @@ from floatip.lab.cast import (
     PlainService,
 )
 from floatip.lab.net import FLOATING, LabError, Move, Network, RouteWatch
-from floatip.lab.pulse import HoldUp, Pulse, held_up
+from floatip.lab.pulse import HoldUp, Pulse, held_up, run_delay
 from floatip.lab.summary import Probe
 
 SECOND_NODE_DELAY = 0.5
@@ -87,6 +87,8 @@ class Record:
     moves: dict[str, list[Move]] = field(default_factory=dict)
     """By host: the four route servers and the router."""
     hold_ups: list[HoldUp] = field(default_factory=list)
+    waited_for_cpu: float = 0.0
+    """Seconds that the first daemon waited in all at its start, which is work: there short waits add up."""
 
     def held_up(self, since: float, until: float) -> float:
         """Seconds for which the machine kept nodes, route servers and fabric from running."""
@@ -274,6 +276,7 @@ vrrp_instance VI_1 {{
         self.wait_for(
             lambda: self.latest("haproxy1", "role") != "", "haproxy1 to take part in the election", READY_TIMEOUT
         )
+        self.record.waited_for_cpu = run_delay(self.nodes["haproxy1"].pid)
         # It is master after master-down, and so long the other one may be late without costing any time.
         time.sleep(max(SECOND_NODE_DELAY, min(HEAD_START, self.options.master_down_interval - 1)))
         self.start_node("haproxy2")
