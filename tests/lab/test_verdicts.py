@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from floatip.lab.findings import answered_only_by, connections_torn, lost_less_than
+from floatip.lab.findings import answered_only_by, connections_torn, lost_less_than, moved_to
 from floatip.lab.net import HAPROXY1, HAPROXY2, ROUTER, Move
 from floatip.lab.pulse import HoldUp, Pulse, held_up, run_delay
 from floatip.lab.stage import Options, Record
@@ -56,13 +56,14 @@ def request(at: float, who: str | None, error: str | None = None) -> Probe:
 def test_an_answer_of_the_wrong_node_is_forgiven_only_while_the_machine_held_the_lab_up() -> None:
     probes = request(11.53, "haproxy1"), request(11.6, "haproxy2")
     record, seen = record_of(*probes, hold_ups=PAUSE)
-    finding = answered_only_by(record, seen, "haproxy2", 10.05, "it")
+    finding = moved_to(record, seen, "haproxy2", 10.0, "it")
     assert finding.holds
     assert finding.text == "haproxy2 gave all 2 answers after it, but 1 while the machine held it up"
     record, seen = record_of(*probes, hold_ups=[])
-    assert not answered_only_by(record, seen, "haproxy2", 10.05, "it").holds
+    assert not moved_to(record, seen, "haproxy2", 10.0, "it").holds
+    assert not answered_only_by(seen, "haproxy2", 10.05, "it").holds, "where nothing moves nothing is forgiven"
     record, seen = record_of(*probes, request(12.5, "haproxy1"), hold_ups=PAUSE)
-    finding = answered_only_by(record, seen, "haproxy2", 10.05, "it")
+    finding = moved_to(record, seen, "haproxy2", 10.0, "it")
     assert finding.text == "1 of 3 answers after it not by haproxy2, the last 2450 ms late"
 
 

@@ -182,7 +182,10 @@ def problems(node: Node, now: float) -> list[str]:
 def _hint_of_stranger(node: Node, what: str) -> str:
     if not what.startswith(NO_INSTANCE) or not node.followers:
         return ""
-    return "\n  hint: of an instance that keepalived has for itself? then [keepalived] other_vrids = [...] names it"
+    hint = (
+        "if keepalived has that instance for itself: add it to [keepalived] other_vrids, and systemctl reload floatip"
+    )
+    return f"\n  hint: {hint}"
 
 
 def _hint_of(instance: Instance) -> str:

@@ -7,7 +7,7 @@ standby's route is there.
 import signal
 import time
 
-from floatip.lab.findings import AFTERTHOUGHT, Finding, allowance, answered_only_by, never_moves, nothing_lost, role
+from floatip.lab.findings import Finding, allowance, moved_to, never_moves, nothing_lost, role
 from floatip.lab.net import ROUTER
 from floatip.lab.scenes import MASTER, STANDBY, Plot, Scene, wait_for_role
 from floatip.lab.stage import Record, Stage
@@ -27,9 +27,7 @@ def check(stage: Stage) -> Plot:
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
         fault = record.first(MASTER, "role", "fault", at)
-        moved = answered_only_by(
-            record, seen, STANDBY, (fault.at if fault else at) + AFTERTHOUGHT, "keepalived's verdict"
-        )
+        moved = moved_to(record, seen, STANDBY, fault.at if fault else at, "keepalived's verdict")
         return [*nothing_lost(seen), moved, role(record, MASTER, "backup"), role(record, STANDBY, "master")]
 
     return Plot(at, judge)
@@ -47,7 +45,7 @@ def stop(stage: Stage) -> Plot:
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
         master = record.first(STANDBY, "role", "master", at)
-        moved = answered_only_by(record, seen, STANDBY, (master.at if master else at) + AFTERTHOUGHT, "the takeover")
+        moved = moved_to(record, seen, STANDBY, master.at if master else at, "the takeover")
         return [*nothing_lost(seen), moved, role(record, MASTER, "backup"), role(record, STANDBY, "master")]
 
     return Plot(at, judge)
@@ -95,7 +93,7 @@ def hang(stage: Stage) -> Plot:
     time.sleep(8)
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
-        moved = answered_only_by(record, seen, STANDBY, taken + AFTERTHOUGHT, "the takeover")
+        moved = moved_to(record, seen, STANDBY, taken, "the takeover")
         still = never_moves(record, woken, "the awakening")
         return [*nothing_lost(seen), moved, still, role(record, MASTER, "backup"), role(record, STANDBY, "master")]
 
@@ -113,7 +111,7 @@ def again(stage: Stage) -> Plot:
     time.sleep(2)
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
-        returned = answered_only_by(record, seen, MASTER, back + AFTERTHOUGHT, "its return")
+        returned = moved_to(record, seen, MASTER, back, "its return")
         return [*nothing_lost(seen), returned, role(record, MASTER, "master"), role(record, STANDBY, "backup")]
 
     return Plot(at, judge)

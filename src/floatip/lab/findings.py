@@ -76,21 +76,38 @@ def lost_less_than(record: Record, seen: Summary, bound: float, times: int) -> l
     return found
 
 
-def answered_only_by(
-    record: Record, seen: Summary, node: str, after: float, event: str, until: float = float("inf")
-) -> Finding:
-    answers = [probe for probe in seen.probes if probe.ok and probe.who and after <= probe.at < until]
+def answered_only_by(seen: Summary, node: str, after: float, event: str, until: float = float("inf")) -> Finding:
+    answers = _answers(seen, after, until)
+    return _answered(answers, [probe for probe in answers if probe.who != node], node, after, event)
+
+
+def moved_to(record: Record, seen: Summary, node: str, at: float, event: str, until: float = float("inf")) -> Finding:
+    """Only that node answers from then on, but for what was on its way, or while the machine holds the move up."""
+    after = at + AFTERTHOUGHT
+    answers = _answers(seen, after, until)
     wrong = [probe for probe in answers if probe.who != node]
-    others = [probe for probe in wrong if probe.at >= after + record.held_up(after - AFTERTHOUGHT, probe.at)]
+    others = [probe for probe in wrong if probe.at >= after + record.held_up(at, probe.at)]
+    found = _answered(answers, others, node, after, event)
+    return (
+        Finding(True, f"{found.text}, but {len(wrong)} while the machine held it up")
+        if wrong and found.holds
+        else found
+    )
+
+
+def _answers(seen: Summary, after: float, until: float) -> list[Probe]:
+    return [probe for probe in seen.probes if probe.ok and probe.who and after <= probe.at < until]
+
+
+def _answered(answers: list[Probe], others: list[Probe], node: str, after: float, event: str) -> Finding:
     if not answers:
         return Finding(False, f"nobody answered after {event}")
     if others:
-        last = (others[-1].at - after) * 1000
+        last = (max(probe.at for probe in others) - after) * 1000
         return Finding(
             False, f"{len(others)} of {len(answers)} answers after {event} not by {node}, the last {last:.0f} ms late"
         )
-    text = f"{node} gave all {len(answers)} answers after {event}"
-    return Finding(True, text + (f", but {len(wrong)} while the machine held it up" if wrong else ""))
+    return Finding(True, f"{node} gave all {len(answers)} answers after {event}")
 
 
 def never_moves(record: Record, after: float, event: str) -> Finding:

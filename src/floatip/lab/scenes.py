@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from floatip.lab.findings import (
-    AFTERTHOUGHT,
     Finding,
     agreement,
     allowance,
@@ -19,6 +18,7 @@ from floatip.lab.findings import (
     answered_only_by,
     last_role,
     lost_less_than,
+    moved_to,
     never_moves,
     nothing_lost,
     role,
@@ -59,7 +59,7 @@ def check(stage: Stage) -> Plot:
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
         verdict = record.first(MASTER, "check", "down", at)
-        moved = answered_only_by(record, seen, STANDBY, (verdict.at if verdict else at) + AFTERTHOUGHT, "the verdict")
+        moved = moved_to(record, seen, STANDBY, verdict.at if verdict else at, "the verdict")
         return [*nothing_lost(seen), moved, role(record, MASTER, "backup"), role(record, STANDBY, "master")]
 
     return Plot(at, judge)
@@ -76,7 +76,7 @@ def stop(stage: Stage) -> Plot:
     def judge(record: Record, seen: Summary) -> list[Finding]:
         return [
             *nothing_lost(seen),
-            answered_only_by(record, seen, STANDBY, at + AFTERTHOUGHT, "SIGTERM"),
+            moved_to(record, seen, STANDBY, at, "SIGTERM"),
             role(record, STANDBY, "master"),
             Finding(status == 0, f"exit status {status} after {ended - at:.1f} s"),
             Finding(released, "the address is released" if released else "the address is still on haproxy1"),
@@ -92,7 +92,7 @@ def kill(stage: Stage) -> Plot:
     time.sleep(1)
 
     def judge(record: Record, seen: Summary) -> list[Finding]:
-        moved = answered_only_by(record, seen, STANDBY, at + AFTERTHOUGHT, "SIGKILL")
+        moved = moved_to(record, seen, STANDBY, at, "SIGKILL")
         return [*nothing_lost(seen), moved, role(record, STANDBY, "master")]
 
     return Plot(at, judge)
@@ -112,7 +112,7 @@ def hang(stage: Stage) -> Plot:
     def judge(record: Record, seen: Summary) -> list[Finding]:
         return [
             *nothing_lost(seen),
-            answered_only_by(record, seen, STANDBY, taken + AFTERTHOUGHT, "the takeover"),
+            moved_to(record, seen, STANDBY, taken, "the takeover"),
             never_moves(record, woken, "the awakening"),
             role(record, MASTER, "backup"),
             role(record, STANDBY, "master"),
@@ -142,7 +142,7 @@ def _crash(stage: Stage, age: float) -> Plot:
         bound = record.options.master_down_interval + TAKEOVER_MARGIN
         return [
             *lost_less_than(record, seen, bound, 1),
-            answered_only_by(record, seen, STANDBY, silent + AFTERTHOUGHT, "the crash"),
+            moved_to(record, seen, STANDBY, silent, "the crash"),
             role(record, STANDBY, "master"),
         ]
 
@@ -171,8 +171,8 @@ def crash_again(stage: Stage) -> Plot:
         bound = record.options.master_down_interval + TAKEOVER_MARGIN
         return [
             *lost_less_than(record, seen, bound, 2),
-            answered_only_by(record, seen, STANDBY, silent + AFTERTHOUGHT, "the first crash", until=again),
-            answered_only_by(record, seen, MASTER, silent_again + AFTERTHOUGHT, "the second crash"),
+            moved_to(record, seen, STANDBY, silent, "the first crash", until=again),
+            moved_to(record, seen, MASTER, silent_again, "the second crash"),
             role(record, MASTER, "master"),
         ]
 
@@ -199,8 +199,8 @@ def rs_cut(stage: Stage) -> Plot:
     def judge(record: Record, seen: Summary) -> list[Finding]:
         return [
             *nothing_lost(seen),
-            answered_only_by(record, seen, MASTER, at, "the cut", until=stopped),
-            answered_only_by(record, seen, STANDBY, stopped + AFTERTHOUGHT, "SIGTERM"),
+            answered_only_by(seen, MASTER, at, "the cut", until=stopped),
+            moved_to(record, seen, STANDBY, stopped, "SIGTERM"),
             role(record, STANDBY, "master"),
         ]
 
@@ -232,7 +232,7 @@ def rs_restart(stage: Stage) -> Plot:
         held_up = record.held_up(listening_at, back)
         return [
             *nothing_lost(before, "while one restarts"),
-            answered_only_by(record, before, MASTER, at, "one restarts"),
+            answered_only_by(before, MASTER, at, "one restarts"),
             Finding(
                 back - listening_at < 2.5 + held_up,
                 f"back {back - listening_at:.2f} s after the first of four listens (< 2.5{allowance(held_up)})",
@@ -283,7 +283,7 @@ def back(stage: Stage) -> Plot:
         since = Summary.from_probes(probe for probe in seen.probes if probe.at > healed)
         return [
             *nothing_lost(since, "from the return on"),
-            answered_only_by(record, seen, STANDBY, healed, "the return"),
+            answered_only_by(seen, STANDBY, healed, "the return"),
             never_moves(record, healed, "the return"),
             role(record, MASTER, "backup"),
             role(record, STANDBY, "master"),
@@ -314,7 +314,7 @@ def delete(stage: Stage) -> Plot:
             ),
             Finding(held is not None, f"put back after {(held.at - at) * 1000:.1f} ms" if held else "not put back"),
             Finding(not roles, f"{len(roles)} changes of role"),
-            answered_only_by(record, seen, MASTER, at, "the deletion"),
+            answered_only_by(seen, MASTER, at, "the deletion"),
         ]
 
     return Plot(at, judge)
