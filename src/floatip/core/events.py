@@ -143,6 +143,24 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that the host cannot do now. `what` names it and is its identity; `hint` is the next step."""
+
+    what: str
+    reason: str
+    hint: str = ""
+    code: str = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """All that one part of the host cannot do now (the whole set, each time); empty: it can do everything."""
+
+    part: str
+    failures: frozenset[Failure]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The world refused an effect; `what` names it, for the log and the status. Nothing is retried by the host."""
 
@@ -174,6 +192,7 @@ Event = (
     | BytesReceived
     | Writable
     | Measured
+    | Failing
     | Failed
     | Mended
 )

@@ -30,6 +30,8 @@ from floatip.core.events import (
     Event,
     Exit,
     Failed,
+    Failing,
+    Failure,
     Held,
     Hold,
     KeepalivedFound,
@@ -76,6 +78,7 @@ class Node:
         """Why VRRP cannot work on an interface; empty: it can."""
         self.failures: dict[str, tuple[float, Failed]] = {}
         """What the world refused lately, and when."""
+        self._failing_parts: dict[str, dict[str, Failure]] = {}
         self.dropped = Drops()
         """Packets of protocol 112 that belong to no instance, by reason."""
         self.keepalived: KeepalivedFound | None = None
@@ -145,6 +148,8 @@ class Node:
                 return self._session(self.sessions[peer], self.sessions[peer].connected(local, now), now)
             case Disconnected(peer, reason) if peer in self.sessions:
                 return self._session(self.sessions[peer], self.sessions[peer].disconnected(reason, now), now)
+            case Failing(part, failures):
+                return self._failing(part, failures, now)
             case Failed():
                 return self._fail(event, now)
             case Mended(what):
@@ -369,6 +374,19 @@ class Node:
         if len(self.failures) > FAILURES_KEPT:
             del self.failures[next(iter(self.failures))]
         return [] if known == failed else [Became("failure", failed.what, "failed", failed.reason)]
+
+    def _failing(self, part: str, failures: frozenset[Failure], now: float) -> list[Effect]:
+        """A level: what is not named any more works again."""
+        before, after = self._failing_parts.get(part, {}), {failure.what: failure for failure in failures}
+        self._failing_parts[part] = after
+        effects: list[Effect] = []
+        for what in sorted(before.keys() - after.keys()):
+            effects += self._mend(what)
+        for what in sorted(after):
+            if after[what] != before.get(what):
+                hint = f"\n  hint: {after[what].hint}" if after[what].hint else ""
+                effects += self._fail(Failed(what, after[what].reason + hint, lasts=True), now)
+        return effects
 
     def _mend(self, what: str) -> list[Effect]:
         return [Became("failure", what, "mended", "it works now")] if self.failures.pop(what, None) else []

@@ -1,0 +1,50 @@
+"""What one part of the host cannot do now, as a level: `Failing` names the whole set whenever it changes.
+
+A part calls `set` each time something fails and `clear` when the same thing works, as often as it likes; only a change
+is reported. What a reload has made meaningless goes by `keep`.
+"""
+
+from collections.abc import Callable, Iterable
+
+from floatip.core.events import Event, Failing, Failure
+
+MOST = 20
+"""Of one part; what does not fit is counted in one more."""
+
+
+class Failures:
+    def __init__(self, part: str, report: Callable[[Event], None]) -> None:
+        self._part = part
+        self._report = report
+        self._now: dict[str, Failure] = {}
+        self._told: frozenset[Failure] = frozenset()
+
+    def __contains__(self, what: str) -> bool:
+        return what in self._now
+
+    def set(self, what: str, reason: str, hint: str = "", code: str = "failure") -> None:
+        failure = Failure(what, reason, hint, code)
+        if self._now.get(what) != failure:
+            self._now[what] = failure
+            self._tell()
+
+    def clear(self, what: str) -> None:
+        if self._now.pop(what, None):
+            self._tell()
+
+    def keep(self, whats: Iterable[str]) -> None:
+        """Forget all others: nobody tries them any more."""
+        kept = frozenset(whats)
+        if gone := self._now.keys() - kept:
+            for what in gone:
+                del self._now[what]
+            self._tell()
+
+    def _tell(self) -> None:
+        shown = list(self._now.values())[:MOST]
+        if left := len(self._now) - len(shown):
+            shown.append(Failure(f"{self._part}: others", f"{left} more of this kind"))
+        failures = frozenset(shown)
+        if failures != self._told:
+            self._told = failures
+            self._report(Failing(self._part, failures))
