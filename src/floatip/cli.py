@@ -173,12 +173,14 @@ def status(
 
     Exit status 0: all is well, 1: it names problems, 3: no daemon answers, 4: not allowed to ask it.
     """
+    from floatip.core.state import Status, read  # noqa: PLC0415
     from floatip.host import ask  # noqa: PLC0415
     from floatip.view import draw_status  # noqa: PLC0415
 
     while True:
         try:
             answer = ask.ask(ask.socket_path(), {"cmd": "status"})
+            known = read(Status, answer)
         except ask.NotAllowed as error:
             _fail(error.what, error.hint, 4)
         except ask.NobodyAnswers as error:
@@ -188,9 +190,9 @@ def status(
             _fail(error.what, error.hint, 3)
         if watch and sys.stdout.isatty():
             print("\033[H\033[2J", end="")
-        print(json.dumps(answer, indent=2) if as_json else draw_status(answer), flush=True)
+        print(json.dumps(answer, indent=2) if as_json else draw_status(known), flush=True)
         if not watch:
-            raise typer.Exit(1 if answer["problems"] else 0)
+            raise typer.Exit(1 if known.needs_a_person else 0)
         time.sleep(1)
 
 

@@ -1,9 +1,10 @@
 """What a person reads: the status (what the node is, what explains it, then what is wrong), and the providers."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from floatip.core.bgp.rank import Marks
+from floatip.core.problems import Severity
+from floatip.core.state import FRESH_SESSION, InstanceView, KeepalivedView, ProblemView, SessionView, Status
 from floatip.providers import LINODE_REGIONS, PROVIDERS, Provider, linode
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -13,51 +14,54 @@ Row = tuple[str, str, str, str]
 """A thing, its value, since when, because of what."""
 
 
-def draw_status(status: dict[str, Any]) -> str:
-    rows = [row for instance in status["instances"] for row in _instance(instance)]
-    rows += _keepalived(status.get("keepalived"))
-    rows += [(f"check {c['name']}", c["value"], age(c["for"]), c["reason"]) for c in status["checks"]]
-    rows += [(f"route server {s['peer']}", _state(s), age(s["for"]), _reason(s)) for s in status["sessions"]]
-    problems = [f"! {problem}" for problem in status["problems"]]
-    problems += [f"warning: {warning}" for warning in status["warnings"]]
-    if status["stopping"]:
-        problems.insert(0, f"! stopping: {status['stopping']}")
+def draw_status(status: Status) -> str:
+    rows = [row for instance in status.instances for row in _instance(instance)]
+    rows += _keepalived(status.keepalived)
+    rows += [(f"check {check.name}", check.value, age(check.for_), check.reason) for check in status.checks]
+    rows += [(f"route server {s.peer}", _state(s), age(s.for_), _reason(s)) for s in status.sessions]
+    problems = [_problem(problem) for problem in status.problems]
     return "\n".join([*_aligned(rows), "", *(problems or ["no problems"])])
 
 
-def _instance(instance: dict[str, Any]) -> list[Row]:
-    role, rank, health = instance["role"], instance["rank"], instance["health"]
-    who = f"; {instance['master']} is master" if instance["master"] and role["value"] != "master" else ""
+def _problem(problem: ProblemView) -> str:
+    mark = "! " if problem.severity == Severity.PROBLEM else "warning: "
+    return mark + problem.what + (f"\n  hint: {problem.hint}" if problem.hint else "")
+
+
+def _instance(instance: InstanceView) -> list[Row]:
+    role, rank, health = instance.role, instance.rank, instance.health
+    who = f"; {instance.master} is master" if instance.master and role.value != "master" else ""
     rows = [
-        (instance["name"], role["value"].upper(), age(role["for"]), role["reason"] + who),
-        ("  rank", rank["value"], age(rank["for"]), rank["reason"]),
-        ("  health", health["value"], age(health["for"]), health["reason"]),
+        (instance.name, role.value.upper(), age(role.for_), role.reason + who),
+        ("  rank", rank.value, age(rank.for_), rank.reason),
+        ("  health", health.value, age(health.for_), health.reason),
     ]
-    for address in instance["addresses"]:
-        held = "held" if address["held"] else "NOT HELD"
-        announced = f"announced to {address['announced_to']} of {instance['route_servers']} route servers"
-        rows.append(("  address", held, "", f"{address['address']} on {address['interface']}, {announced}"))
+    for address in instance.addresses:
+        held = "held" if address.held else "NOT HELD"
+        announced = f"announced to {address.announced_to} of {instance.route_servers} route servers"
+        rows.append(("  address", held, "", f"{address.address} on {address.interface}, {announced}"))
     return rows
 
 
-def _keepalived(known: dict[str, Any] | None) -> list[Row]:
+def _keepalived(known: KeepalivedView | None) -> list[Row]:
     if known is None:
         return []
-    said = ", ".join(f"{one['name']} {one['state']}" for one in known["said"])
-    said = f"{known['reason']}; it said {said}" if said else str(known["reason"])
-    return [("keepalived", "runs" if known["runs"] else "GONE", age(known["for"]), said)]
+    said = ", ".join(f"{one.name} {one.state}" for one in known.said)
+    said = f"{known.reason}; it said {said}" if said else known.reason
+    return [("keepalived", "runs" if known.runs else "GONE", age(known.for_), said)]
 
 
-def _reason(session: dict[str, Any]) -> str:
+def _reason(session: SessionView) -> str:
     """Why it is down now, and why it was lost at first, which each further dial would hide."""
-    lost = session["lost_because"]
-    if session["state"] == "established" or lost in ("", session["reason"]):
-        return str(session["reason"])
-    return f"{session['reason']}; it was lost because: {lost}"
+    if session.young:
+        return f"{session.reason}; route servers may ignore us for the first {FRESH_SESSION:g} s"
+    if session.state == "established" or session.lost_because in ("", session.reason):
+        return session.reason
+    return f"{session.reason}; it was lost because: {session.lost_because}"
 
 
-def _state(session: dict[str, Any]) -> str:
-    return "up" if session["state"] == "established" else session["state"]
+def _state(session: SessionView) -> str:
+    return "up" if session.state == "established" else session.state
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -3,6 +3,7 @@
 Such words are "advert 0", "withdraw 192.0.2.10" or "hold"; a test compares lists of them, and so the order too.
 """
 
+import json
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, parse, split
+from floatip.core.election.elector import Role
 from floatip.core.events import (
     Address,
     AdvertReceived,
@@ -37,6 +39,7 @@ from floatip.core.events import (
     Measured,
     Placed,
     Probe,
+    Reloaded,
     SendAdvert,
     SendBytes,
     Started,
@@ -45,11 +48,11 @@ from floatip.core.events import (
 )
 from floatip.core.node import Node
 from floatip.core.settings import Check, Settings, Speaker, Vrrp
+from floatip.core.state import as_data, describe
 from floatip.core.vrrp import wire
-from floatip.core.vrrp.router import Role
 from floatip.core.vrrp.wire import Advert
 
-US, PEER = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
+US, PEER, THIRD = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), IPv4Address("10.0.0.3")
 RS, RS2 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
 LOCAL = IPv6Address("2001:db8::227")
 A, B = IPv4Interface("192.0.2.10/32"), IPv4Interface("192.0.2.11/32")
@@ -147,9 +150,7 @@ class Host:
         return words(effects)
 
     def reload(self, config: Settings) -> list[str]:
-        effects = self.node.reload(config, self.now)
-        self.perform(effects)
-        return words(effects)
+        return self.tell(Reloaded(config))
 
     def tick(self, at: float) -> list[str]:
         return self.tell(Ticked(), at=at)
@@ -199,6 +200,17 @@ class Host:
     @property
     def rank(self) -> Rank:
         return self.node.instances["VI_1"].decision.rank
+
+
+def status(host: Host) -> dict[str, Any]:
+    """As `floatip status --json` prints it."""
+    found: dict[str, Any] = json.loads(json.dumps(as_data(describe(host.node, host.now)), allow_nan=False))
+    return found
+
+
+def problems(host: Host, severity: str = "problem") -> list[tuple[str, str]]:
+    """Code and sentence of each."""
+    return [(one["code"], one["what"]) for one in status(host)["problems"] if one["severity"] == severity]
 
 
 def master(config: Settings = CONFIG) -> Host:

@@ -7,8 +7,8 @@ import pytest
 
 from floatip.core.bgp.rank import Rank, med
 from floatip.core.decision import Decision, Facts
+from floatip.core.election.elector import Role
 from floatip.core.health import Health
-from floatip.core.vrrp.router import Role
 
 UP, DOWN, UNKNOWN = Health.UP, Health.DOWN, Health.UNKNOWN
 BLIND = 10
@@ -72,10 +72,13 @@ def test_a_new_master_says_why_it_is_at_takeover() -> None:
     decision = Decision(False, now=0)
     decision.became_master([80], 9, BLIND)
     decision.decide(facts(MASTER), 80)
-    assert decision.reason == "new master: an old one's route may still be around"
+    assert decision.reason == "took over; outranks a stale route of the old master until that must be gone"
     decision.became_master([80, 90, 100], 9, BLIND)
     decision.decide(facts(MASTER), 100)
-    assert decision.reason == "new master, number 3 in a row before the last one had settled"
+    assert (
+        decision.reason
+        == "took over again before the last takeover had settled (number 3 in a row), so announced one step stronger"
+    )
 
 
 @pytest.mark.parametrize(("hold_time", "settle"), [(0, 20), (3, 20), (9, 20), (10, 20), (11, 22), (90, 180)])

@@ -6,13 +6,12 @@ from ipaddress import IPv4Address
 import pytest
 
 from floatip.core.bgp.rank import Rank
+from floatip.core.election.elector import Role
+from floatip.core.election.follower import BELIEVE_KERNEL_AFTER, PATIENCE, Follower
 from floatip.core.events import Held, KeepalivedFound, KeepalivedSaid, LinkChanged, Started
 from floatip.core.settings import Instance, Keepalived
-from floatip.core.status import describe
-from floatip.core.vrrp.follower import BELIEVE_KERNEL_AFTER, PATIENCE, Follower
-from floatip.core.vrrp.router import Role
 from floatip.core.vrrp.wire import Advert
-from tests.core.host import CONFIG, DOWN, PEER, RS, US, WELL, A, B, Host, advert, held
+from tests.core.host import CONFIG, DOWN, PEER, RS, US, WELL, A, B, Host, advert, held, status
 
 OTHER = IPv4Address("10.0.0.3")
 KEEPALIVED = Keepalived("VI_1", "eth0", 51, 50, US, (PEER,))
@@ -263,9 +262,9 @@ def test_adverts_count_only_from_peers_and_with_multicast_from_anybody_but_us() 
 
 def test_one_that_was_cut_off_listens_before_it_believes_again() -> None:
     it = master()
-    it.judge("cut off", 10)
+    it.constrain("", "", "cut off", 10)
     assert (it.role, it.reason) == (Role.BACKUP, "cut off")
-    it.judge("", 20)
+    it.constrain("", "", "", 20)
     assert it.role is Role.BACKUP
     it.tick(20 + DOWN)
     assert it.role is Role.MASTER
@@ -342,12 +341,14 @@ def test_an_instance_that_a_reload_adds_learns_what_was_said_before() -> None:
 def test_the_status_names_a_keepalived_that_is_gone_and_one_that_speaks_of_others() -> None:
     host = Beside()
     host.tell(says("MASTER", name="VI_9"))
-    (problem,) = describe(host.node, host.now)["problems"]
-    assert problem.startswith("VI_1: keepalived speaks of VI_9 and never of VI_1\n  hint: ")
+    (problem,) = status(host)["problems"]
+    assert problem["hint"]
+    assert problem["what"].startswith("VI_1: keepalived speaks of VI_9 and never of VI_1")
     host.tell(GONE)
-    (problem,) = describe(host.node, host.now)["problems"]
-    assert problem.startswith("VI_1: keepalived does not run: its process 7 has ended\n  hint: ")
-    told = describe(host.node, host.now)["keepalived"]
+    (problem,) = status(host)["problems"]
+    assert problem["hint"]
+    assert problem["what"].startswith("VI_1: keepalived does not run: its process 7 has ended")
+    told = status(host)["keepalived"]
     assert told == {"runs": False, "for": 0, "reason": "its process 7 has ended", "said": []}
 
 
@@ -415,8 +416,9 @@ def test_a_node_that_was_sick_when_keepalived_ended_stays_so_until_its_successor
     assert (host.role, host.rank) == (Role.BACKUP, Rank.NONE)
     host.tell(KeepalivedFound(True, "process 8"))
     assert host.rank is Rank.NONE
-    (problem,) = describe(host.node, host.now)["problems"]
-    assert problem.startswith("VI_1 is not healthy: keepalived said FAULT before it ended, and nothing since\n  hint: ")
+    (problem,) = status(host)["problems"]
+    assert problem["hint"]
+    assert problem["what"].startswith("VI_1 is not healthy: keepalived said FAULT before it ended, and nothing since")
     host.tell(says("BACKUP"))
     assert host.rank is Rank.STANDBY
 
@@ -441,7 +443,7 @@ def test_a_sick_node_that_the_kernel_shows_to_be_master_is_cut_off_as_any_other(
 
 
 def reasons(host: Host) -> str:
-    return str(describe(host.node, host.now)["instances"][0]["health"]["reason"])
+    return str(status(host)["instances"][0]["health"]["reason"])
 
 
 def test_who_checks_is_said_as_it_is() -> None:
@@ -457,40 +459,43 @@ def test_a_backup_that_hears_nobody_is_a_problem_and_one_that_hears_a_master_is_
     host = Beside()
     host.tell(says("BACKUP"))
     host.run(6)
-    assert describe(host.node, host.now)["problems"] == []
+    assert status(host)["problems"] == []
     host.run(10)
-    (problem,) = describe(host.node, host.now)["problems"]
-    assert problem.startswith("VI_1: nobody sends adverts for vrid 51 on eth0, and keepalived stays BACKUP\n  hint: ")
+    (problem,) = status(host)["problems"]
+    assert problem["hint"]
+    assert problem["what"].startswith("VI_1: nobody sends adverts for vrid 51 on eth0, and keepalived stays BACKUP")
     host.adverts_from_peer = 100
     host.run(20)
-    assert describe(host.node, host.now)["problems"] == []
+    assert status(host)["problems"] == []
 
 
 def test_an_interface_that_is_not_there_is_a_problem() -> None:
     host = Beside()
-    host.tell(says("BACKUP"), LinkChanged("eth0", False, "does not exist"))
-    (problem,) = describe(host.node, host.now)["problems"]
-    assert problem.startswith("VI_1: eth0 does not exist\n  hint: ")
-    assert describe(host.node, host.now)["links"] == [{"interface": "eth0", "up": False, "reason": "does not exist"}]
+    host.tell(says("BACKUP"), LinkChanged("eth0", False, "eth0 does not exist"))
+    (problem,) = status(host)["problems"]
+    assert problem["hint"]
+    assert problem["what"].startswith("VI_1: eth0 does not exist")
+    assert status(host)["links"] == [{"interface": "eth0", "up": False, "reason": "eth0 does not exist"}]
 
 
 def test_a_stranger_is_a_problem_for_a_while() -> None:
     host = Beside()
     host.adverts_from_peer = 100
     host.tell(says("BACKUP"), advert(100, vrid=52))
-    (problem,) = describe(host.node, host.now)["problems"]
-    assert problem.startswith("dropped 1 packets of VRRP: no instance has vrid 52 on eth0\n  hint: ")
+    (problem,) = status(host)["problems"]
+    assert problem["hint"]
+    assert problem["what"].startswith("dropped 1 packets of VRRP: no instance has vrid 52 on eth0")
     host.run(400)
-    assert describe(host.node, host.now)["problems"] == []
+    assert status(host)["problems"] == []
 
 
 def test_an_instance_that_keepalived_has_for_itself_is_no_problem() -> None:
     host = Beside()
     host.adverts_from_peer = 100
     host.tell(says("BACKUP"), advert(100, vrid=52))
-    host.node.reload(replace(host.node.config, other_vrids=frozenset({52})), host.now)
+    host.reload(replace(host.node.config, other_vrids=frozenset({52})))
     host.tell(advert(100, vrid=52))
-    assert describe(host.node, host.now)["problems"] == []
+    assert status(host)["problems"] == []
     host.tell(advert(100, vrid=53))
-    (problem,) = describe(host.node, host.now)["problems"]
-    assert "no instance has vrid 53" in problem
+    (problem,) = status(host)["problems"]
+    assert "no instance has vrid 53" in problem["what"]

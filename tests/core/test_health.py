@@ -3,13 +3,13 @@
 import pytest
 
 from floatip.core.events import Became, Probe
-from floatip.core.health import Check, Health, combine
+from floatip.core.health import CheckState, Health, combine
 from floatip.core.settings import Check as Config
 
 
-def checked(results: str, *, rise: int = 1, fall: int = 1) -> Check:
+def checked(results: str, *, rise: int = 1, fall: int = 1) -> CheckState:
     """A check that was run once a second, with these results: + passed, - failed, t no answer."""
-    check = Check(Config("web", interval=2, timeout=1, rise=rise, fall=fall), now=0)
+    check = CheckState(Config("web", interval=2, timeout=1, rise=rise, fall=fall), now=0)
     for turn, result in enumerate(results):
         check.tick(2 * turn)
         if result == "t":
@@ -50,7 +50,7 @@ def test_a_verdict_is_news_with_its_reason_and_the_same_verdict_again_is_none() 
     assert (check.reason, check.since, check.last_result) == ("exit status 1, 2 in a row", 4.1, "exit status 2")
 
 
-def probe(check: Check, now: float) -> tuple[int]:
+def probe(check: CheckState, now: float) -> tuple[int]:
     """Let the check run; the number of the run."""
     [asked] = check.tick(now)
     assert isinstance(asked, Probe)
@@ -58,7 +58,7 @@ def probe(check: Check, now: float) -> tuple[int]:
 
 
 def test_a_check_runs_at_once_and_then_at_its_interval() -> None:
-    check = Check(Config("web", interval=2, timeout=1), now=10)
+    check = CheckState(Config("web", interval=2, timeout=1), now=10)
     assert check.deadline == 10
     assert check.tick(10) == [Probe("web", 1, 1)]
     assert check.tick(10) == []
@@ -68,7 +68,7 @@ def test_a_check_runs_at_once_and_then_at_its_interval() -> None:
 
 
 def test_a_check_that_takes_longer_than_its_interval_never_runs_twice_at_a_time() -> None:
-    check = Check(Config("web", interval=1, timeout=5), now=0)
+    check = CheckState(Config("web", interval=1, timeout=5), now=0)
     check.tick(0)
     assert (check.deadline, check.tick(1), check.tick(4)) == (5, [], [])
     check.done(1, True, "", 4.5)
@@ -106,7 +106,7 @@ def test_a_check_that_we_slept_through_is_run_again_and_not_judged() -> None:
 
 
 def test_a_pushed_check_is_never_asked_and_each_report_is_a_verdict() -> None:
-    check = Check(Config("trigger", pushed=True, rise=3, fall=3), now=0)
+    check = CheckState(Config("trigger", pushed=True, rise=3, fall=3), now=0)
     assert (check.deadline, check.tick(100)) == (float("inf"), [])
     assert check.done(0, True, "no such file", 1) == [Became("check", "trigger", "up", "no such file")]
     assert check.done(0, False, "the file exists", 2) == [Became("check", "trigger", "down", "the file exists")]

@@ -7,7 +7,7 @@ import pytest
 
 from floatip.core.events import Held, InterfaceAddress, Placed, Started, StopRequested
 from floatip.core.settings import Instance, Settings, Static
-from floatip.core.status import describe
+from floatip.core.state import as_data, describe
 from floatip.lelastic import choose
 from tests.core.host import CONFIG, A, B, Host
 
@@ -103,9 +103,9 @@ def test_an_address_that_appears_is_announced_and_one_that_goes_is_withdrawn(ann
 
 
 def test_no_address_yet_is_a_state_and_no_problem(announcer: Announcer) -> None:
-    [instance] = describe(announcer.node, 0)["instances"]
+    [instance] = as_data(describe(announcer.node, 0))["instances"]
     assert (instance["rank"]["value"], instance["rank"]["reason"]) == ("none", "waiting for an address on lo")
-    assert describe(announcer.node, 0)["problems"] == []
+    assert as_data(describe(announcer.node, 0))["problems"] == []
     assert announcer.when("address waiting") == [0]
 
 

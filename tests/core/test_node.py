@@ -1,6 +1,7 @@
 """The node through its one door: what comes out, and in which order."""
 
 from dataclasses import replace
+from ipaddress import IPv4Interface
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from floatip.core import settings
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.wire import Keepalive, pack
 from floatip.core.drops import KEPT
+from floatip.core.election.elector import Role
 from floatip.core.events import (
     AdvertReceived,
     BytesReceived,
@@ -16,19 +18,19 @@ from floatip.core.events import (
     Connected,
     Dial,
     Disconnected,
+    Effect,
     Event,
-    Failed,
+    Failing,
+    Failure,
     LinkChanged,
     Measured,
-    Mended,
     Started,
     StopRequested,
     Ticked,
     Writable,
 )
-from floatip.core.node import FAILURES_KEPT
+from floatip.core.instance import Instance
 from floatip.core.settings import Check, Static, Vrrp
-from floatip.core.vrrp.router import Role
 from tests.core.host import (
     CONFIG,
     DOWN,
@@ -38,6 +40,7 @@ from tests.core.host import (
     RS,
     RS2,
     SICK,
+    THIRD,
     US,
     VRRP,
     WEB,
@@ -101,8 +104,7 @@ def test_a_node_that_keeps_dying_stays_at_standby_for_a_minute_and_then_waits_as
     host.run(60 + DOWN - 0.01)
     assert (host.role, host.rank) == (Role.BACKUP, Rank.STANDBY)
     assert "hold 192.0.2.10" in [word for _, word in host.log]
-    assert (host.when("failure failed"), host.when("failure mended")) == ([0], [60])
-    assert host.node.failures == {}
+    assert (host.when("start barred"), host.when("start steady")) == ([0], [60])
     host.run(61 + DOWN)
     assert host.when("takeover 192.0.2.10") == [60 + DOWN]
 
@@ -121,7 +123,7 @@ def test_who_replaces_a_fresh_master_announces_the_second_rung_and_a_better_med(
     host.adverts_from_peer = None
     host.run(10)
     assert host.when("takeover-again 192.0.2.10") == [5 + DOWN]
-    [route] = host.node.instances["VI_1"].routes(frozenset({A.ip}), host.now).values()
+    [route] = host.node.instances["VI_1"].routes(host.node.holding, host.now).values()
     assert route.med == 0x80CDFFFE
     assert host.node.instances["VI_1"].decision.level == 2
 
@@ -131,7 +133,7 @@ def test_without_an_election_the_configured_role_is_announced_and_no_med(role: A
     host = Host(config(election=Static(role))).run(60)
     rank = Rank.ACTIVE if role == "primary" else Rank.STANDBY
     assert [word for _, word in host.log if "192.0.2.10" in word] == ["hold 192.0.2.10", f"{rank.label} 192.0.2.10"]
-    [route] = host.node.instances["VI_1"].routes(frozenset({A.ip}), host.now).values()
+    [route] = host.node.instances["VI_1"].routes(host.node.holding, host.now).values()
     assert (route.rank, route.med) == (rank, None)
 
 
@@ -317,9 +319,8 @@ def test_what_belongs_to_no_instance_is_counted_by_reason() -> None:
     host = backup()
     assert host.tell(advert(100, vrid=52), advert(100, interface="eth1")) == []
     assert host.tell(AdvertReceived("eth0", PEER, US, 255, b"x"), AdvertReceived("eth0", RS, RS2, 255, b"")) == []
+    assert host.node.strangers == {("eth0", 52): 1, ("eth1", 51): 1}
     assert host.node.dropped.counts == {
-        "no instance has vrid 52 on eth0": 1,
-        "no instance has vrid 51 on eth1": 1,
         "1 octets are too short for a VRRP header": 1,
         "VRRP over IPv6 is not supported": 1,
     }
@@ -341,22 +342,16 @@ def test_events_about_what_a_reload_removed_are_ignored() -> None:
     assert host.log == before
 
 
-def test_a_failure_is_news_once_and_remembered() -> None:
+def test_what_a_part_of_the_host_cannot_do_is_a_level() -> None:
     host = backup()
-    failed = Failed("hold 192.0.2.10 on lo", "not permitted")
-    assert host.tell(failed, failed) == ["failure failed"]
-    assert host.tell(replace(failed, reason="no such device")) == ["failure failed"]
-    assert host.node.failures == {failed.what: (30, replace(failed, reason="no such device"))}
-    for number in range(100):
-        host.tell(Failed(str(number), ""))
-    assert len(host.node.failures) == FAILURES_KEPT
-
-
-def test_what_works_again_is_a_failure_no_more() -> None:
-    host = backup()
-    host.tell(Failed("notify FIFO", "no such file"))
-    assert host.tell(Mended("notify FIFO"), Mended("notify FIFO")) == ["failure mended"]
-    assert host.node.failures == {}
+    first, second = Failure("hold 192.0.2.10 on lo", "not permitted"), Failure("hold 192.0.2.11 on lo", "not permitted")
+    both = Failing("addresses", frozenset({first, second}))
+    assert host.tell(both, both) == ["failure failed", "failure failed"]
+    changed = replace(first, reason="no such device")
+    assert host.tell(Failing("addresses", frozenset({changed})), at=40) == ["failure mended", "failure failed"]
+    assert host.node.failures["addresses"] == {first.what: (30, changed)}
+    assert host.tell(Failing("another part", frozenset())) == []
+    assert host.tell(Failing("addresses", frozenset())) == ["failure mended"]
 
 
 # Reload
@@ -368,13 +363,59 @@ def test_a_reload_of_the_same_touches_nothing() -> None:
         assert host.run(60).when("role init") == []
 
 
-def test_another_priority_is_another_election_on_the_same_sessions() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{"priority": 60}, {"peers": (PEER, THIRD)}, {"preempt": False}, {"min_ttl": 200}, {"auth_pass": "new"}],
+)
+@pytest.mark.parametrize("placement", ["all", "master"])
+def test_another_figure_is_the_same_election(change: dict[str, Any], placement: Any) -> None:
+    where: dict[str, Any] = {"placement": placement, "interface": "eth0"}
+    host = master(config(**where))
+    # The priority is a part of the MED.
+    assert host.reload(config(**where, election=elected(**change))) == ["active 192.0.2.10"] * ("priority" in change)
+    host.run(31)
+    assert (host.role, host.rank) == (Role.MASTER, Rank.ACTIVE)
+    assert host.when("advert 0") == host.when("address released") == host.when("address lost") == []
+    assert [word for at, word in host.log if at > 30 and word.startswith("advert")] == [
+        f"advert {change.get('priority', 50)}"
+    ] * len(change.get("peers", (PEER,)))
+
+
+def test_another_virtual_router_is_another_election() -> None:
     host = master()
-    assert host.reload(config(election=elected(priority=120))) == [
+    assert host.reload(config(election=elected(vrid=52))) == [
         "advert 0", "health up", "role backup", "rank standby", "standby 192.0.2.10",
     ]  # fmt: skip
     host.run(40)
     assert (host.role, host.when("session down")) == (Role.MASTER, [])
+
+
+def test_a_shorter_interval_of_a_check_counts_at_once() -> None:
+    slow, fast = (replace(CONFIG, checks=(Check("web", interval=each, timeout=1),)) for each in (600, 1))
+    host = Host(slow, start=False)
+    host.tell(Started())
+    host.tell(CheckDone("web", 1, True, ""))
+    host.run(10)
+    host.reload(fast)
+    assert host.tick(10) == ["probe web"]
+
+
+def test_an_answer_to_what_a_check_asked_before_a_reload_does_not_count() -> None:
+    old, new = (replace(CONFIG, checks=(Check("web", what=each),)) for each in ("old script", "new script"))
+    host = Host(old, start=False)
+    host.tell(Started())
+    host.reload(new)
+    assert host.tick(0.1) == ["probe web"]
+    assert host.tell(CheckDone("web", 1, False, "")) == []
+    assert "health up" in host.tell(CheckDone("web", 3, True, ""))
+
+
+def test_a_reload_while_it_drains_keeps_it_everybodys_last_choice() -> None:
+    host = master(config(speaker={"graceful_shutdown": 10}))
+    host.tell(StopRequested())
+    assert host.reload(config(speaker={"graceful_shutdown": 10})) == []
+    host.run(60)
+    assert (host.when("withdraw 192.0.2.10"), host.when("exit")) == ([40], [41])
 
 
 def test_an_added_address_is_held_and_then_announced() -> None:
@@ -508,6 +549,55 @@ def test_a_stopping_master_keeps_the_address_as_long_as_everywhere() -> None:
     host.tell(StopRequested(), at=30)
     assert host.tick(30.99) == []
     assert host.tick(31) == ["hold"]
+
+
+def test_neighbours_are_told_of_an_address_that_a_reload_adds_to_a_master() -> None:
+    host = master(VLAN)
+    host.reload(config(placement="master", interface="eth0", addresses=(A, B)))
+    assert [at for at in host.when("garp") if at == 30] == [30]
+
+
+def test_an_address_that_the_kernel_refuses_keeps_no_other_from_the_neighbours() -> None:
+    host = Host(config(placement="master", interface="eth0", addresses=(A, B)), kernel_answers=False).run(DOWN)
+    assert host.tell(held(A, interface="eth0"))[-1] == "garp"
+
+
+def test_a_deaf_lower_master_is_answered_at_once_and_the_neighbours_once_a_second() -> None:
+    host = master(VLAN)
+    for tenth in range(20):
+        host.tell(advert(10), at=30 + tenth / 10)
+    assert [at for at in host.when("garp") if at >= 30] == [30, 31]
+
+
+# Many at once
+
+
+def test_a_change_of_one_instance_looks_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = many()
+    looked_at = []
+    decide = Instance.decide
+
+    def noted(self: Instance, stopping: str, now: float) -> list[Effect]:
+        looked_at.append(self.config.name)
+        return decide(self, stopping, now)
+
+    monkeypatch.setattr(Instance, "decide", noted)
+    host.tell(advert(100, vrid=7))
+    assert looked_at == ["VI_7"]
+
+
+def many(number: int = 50) -> Host:
+    """Masters, each of one address."""
+    instances = [
+        settings.Instance(f"VI_{n}", (IPv4Interface(f"192.0.2.{n}/32"),), elected(vrid=n), checks=("web",))
+        for n in range(1, number + 1)
+    ]
+    return Host(replace(CONFIG, instances=tuple(instances))).run(30)
+
+
+def test_roles_are_decided_for_all_before_any_rank_is() -> None:
+    words = many().tell(SICK)
+    assert words.index("rank none") > max(n for n, word in enumerate(words) if word == "role fault")
 
 
 # Two instances

@@ -10,8 +10,7 @@ from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import parse, split
 from floatip.core.events import Effect, SendBytes, StopRequested
-from floatip.core.status import describe
-from tests.core.host import CONFIG, RS, SICK, US, Host, config, held, master
+from tests.core.host import CONFIG, RS, SICK, US, Host, config, held, master, problems, status
 
 GRACEFUL = config(speaker={"graceful_shutdown": 10})
 
@@ -44,7 +43,7 @@ def test_a_stop_asks_for_graceful_shutdown_before_it_withdraws() -> None:
 def test_while_it_drains_a_node_stays_what_it_is() -> None:
     host = draining().run(35)
     assert host.rank is Rank.ACTIVE
-    assert describe(host.node, host.now)["stopping"] == "asked to stop"
+    assert status(host)["stopping"] == "asked to stop"
     host.tell(SICK)
     assert host.when("withdraw 192.0.2.10") == [35]
     host.run(45)
@@ -70,9 +69,8 @@ def test_a_reload_never_changes_the_router_id_and_says_so() -> None:
     assert host.reload(config(speaker={"router_id": other})) == ["failure failed"]
     assert host.node.sessions[RS].is_up
     assert host.node.sessions[RS].speaker.router_id == US
-    assert describe(host.node, host.now)["problems"] == [
-        f"router id {other}: it stays {US} until the next start, since a change would end every session"
-    ]
+    what = f"router id {other}: it stays {US} until the next start, because a change would end every session"
+    assert problems(host) == [("failure", what)]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from floatip.core.election.elector import Role
+from floatip.core.election.router import Router
 from floatip.core.events import Address, Became, Effect, SendAdvert
 from floatip.core.settings import Vrrp
-from floatip.core.vrrp.router import Role, Router
 from floatip.core.vrrp.wire import Advert, parse
 
 INIT, BACKUP, MASTER, FAULT = Role
@@ -37,7 +38,7 @@ class Wire:
             self.judge(at=0)
 
     def judge(self, *, at: float, waiting: str = "", fault: str = "", barred: str = "") -> list[int]:
-        return self._sent(self.router.judge(waiting, fault, barred, at))
+        return self._sent(self.router.constrain(waiting, fault, barred, at))
 
     def tick(self, at: float) -> list[int]:
         return self._sent(self.router.tick(at))
@@ -444,7 +445,7 @@ def test_other_addresses_are_counted_and_the_advert_is_heard() -> None:
 
 def test_the_order_of_the_addresses_does_not_matter() -> None:
     wire = Wire()
-    wire.router.list_addresses((STRANGER, *ADDRESSES))
+    wire.router.reconfigure(wire.router.config, (STRANGER, *ADDRESSES), 0)
     wire.hear(advert(addresses=(*ADDRESSES, STRANGER)), at=1)
     assert wire.router.dropped.counts == {}
 
@@ -478,7 +479,7 @@ def play(routers: Iterable[Router], until: float, cut: tuple[float, float] = (0,
     history: list[tuple[float, Became]] = []
     for hundredth in range(round(until * 100)):
         now = hundredth / 100
-        todo = [e for router in by_source.values() for e in (router.judge("", "", "", now) + router.tick(now))]
+        todo = [e for router in by_source.values() for e in (router.constrain("", "", "", now) + router.tick(now))]
         while todo:
             effect = todo.pop(0)
             if isinstance(effect, Became):

@@ -1,22 +1,42 @@
 """The state of a node as plain data, and what a person should look at."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from floatip.core.events import AdvertReceived, BytesReceived, Disconnected, Failed, Started, StopRequested
-from floatip.core.status import describe
-from tests.core.host import CONFIG, PEER, RS, RS2, SICK, US, WELL, Host, advert, config, elected, held, master
+from floatip.core.events import (
+    AdvertReceived,
+    BytesReceived,
+    Disconnected,
+    Failing,
+    Failure,
+    LinkChanged,
+    Started,
+    StopRequested,
+)
+from floatip.core.state import Status, describe, read
+from tests.core.host import (
+    CONFIG,
+    PEER,
+    RS,
+    RS2,
+    SICK,
+    US,
+    WELL,
+    Host,
+    advert,
+    config,
+    elected,
+    held,
+    master,
+    problems,
+    status,
+)
 
+FAILS = frozenset({Failure("advert to 10.0.0.2 on eth0", "network is unreachable", "see why")})
 TWO = config(speaker={"peers": (RS, RS2)})
-
-
-def problems(host: Host, kind: str = "problems") -> list[str]:
-    found: list[str] = json.loads(json.dumps(describe(host.node, host.now)))[kind]
-    return found
 
 
 def test_a_node_without_a_problem_says_so() -> None:
@@ -34,14 +54,15 @@ def test_a_node_without_a_problem_says_so() -> None:
 )
 def test_the_status_is_plain_data_at_any_time(host: Callable[[], Host]) -> None:
     one = host()
-    assert json.loads(json.dumps(describe(one.node, one.now), allow_nan=False))
-    one.tell(Failed("advert", "no route"), advert(0), SICK, Disconnected(RS, "reset"), StopRequested(), at=31)
-    assert json.loads(json.dumps(describe(one.node, 32), allow_nan=False))["stopping"] == "asked to stop"
+    assert read(Status, status(one)) == describe(one.node, one.now)
+    one.tell(Failing("advert", FAILS), advert(0), SICK, Disconnected(RS, "reset"), StopRequested(), at=31)
+    assert status(one)["stopping"] == "asked to stop"
+    assert read(Status, status(one) | {"of a later version": 1}) == describe(one.node, one.now)
 
 
 def test_each_value_stands_with_its_age_and_its_reason() -> None:
     host = master(TWO)
-    [instance] = describe(host.node, host.now)["instances"]
+    [instance] = status(host)["instances"]
     assert instance["role"]["value"] == "master"
     assert instance["role"]["for"] == pytest.approx(30 - 3.8, abs=0.1)
     assert instance["role"]["reason"] == "no advert for 3.80 s"
@@ -55,51 +76,52 @@ def test_each_value_stands_with_its_age_and_its_reason() -> None:
 def test_a_backup_names_its_master() -> None:
     host = Host()
     host.tell(advert(100))
-    [instance] = describe(host.node, host.now)["instances"]
+    [instance] = status(host)["instances"]
     assert (instance["master"], instance["role"]["reason"]) == ("10.0.0.2", "following 10.0.0.2, priority 100")
 
 
 def test_fewer_sessions_are_a_warning_and_none_is_a_problem() -> None:
     host = master(TWO)
-    assert problems(host, "warnings") == []
+    assert problems(host, "warning") == []
     host.dialling_works = False
     host.tell(Disconnected(RS, "reset"))
     assert problems(host) == []
-    assert problems(host, "warnings") == [f"1 of 2 route servers not connected: {RS}: reset"]
+    assert problems(host, "warning") == [("session-down", f"1 of 2 route servers not connected: {RS}: reset")]
     host.tell(Disconnected(RS2, "no route to host"))
-    assert problems(host) == [f"no route server of 2 is connected: {RS}: reset"]
-    assert problems(host, "warnings") == []
+    assert problems(host) == [("no-session", f"no route server of 2 is connected: {RS}: reset")]
+    assert problems(host, "warning") == []
 
 
 def test_a_session_that_is_down_says_what_to_try() -> None:
     host = Host(config(speaker={"hints": {"refused": "start it"}}), start=False)
     host.dialling_works = False
     host.tell(Started(), WELL)
-    assert problems(host) == [f"no route server of 1 is connected: {RS}: connection refused\n  hint: start it"]
-    [session] = describe(host.node, host.now)["sessions"]
+    [problem] = status(host)["problems"]
+    assert problem["what"] == f"no route server of 1 is connected: {RS}: connection refused"
+    assert problem["hint"] == "start it"
+    [session] = status(host)["sessions"]
     assert (session["reason"], session["hint"]) == ("connection refused", "start it")
 
 
 def test_a_young_session_is_noted_and_is_no_problem() -> None:
     host = Host()
-    [young] = describe(host.node, 29)["sessions"]
-    assert young["reason"] == "hold time 9 s, younger than 30 s: route servers may not trust it yet"
-    [grown] = describe(host.node, 30)["sessions"]
-    assert grown["reason"] == "hold time 9 s"
-    assert problems(host) == problems(host, "warnings") == []
+    [young] = describe(host.node, 29).sessions
+    [grown] = describe(host.node, 30).sessions
+    assert (young.young, grown.young) == (True, False)
+    assert status(host)["problems"] == []
 
 
 def test_a_sick_instance_is_named_with_its_check() -> None:
     host = master()
     host.tell(SICK)
-    assert problems(host) == ["VI_1 is not healthy: check web: exit status 1"]
+    assert problems(host) == [("unhealthy", "VI_1 is not healthy: check web: exit status 1")]
 
 
 def test_a_node_that_is_cut_off_is_named_also_while_its_sessions_stand() -> None:
     host = master()
     host.acknowledging = False
     host.run(40)
-    assert problems(host) == ["cut off: no route server has acknowledged anything for 10.0 s"]
+    assert problems(host) == [("cut-off", "cut off: no route server has acknowledged anything for 10.0 s")]
 
 
 @pytest.mark.parametrize("placement", ["all", "master"])
@@ -107,7 +129,7 @@ def test_an_address_that_should_be_held_and_is_not_is_named(placement: Any) -> N
     host = master(config(placement=placement))
     host.kernel_answers = False
     host.tell(held())
-    assert problems(host) == ["VI_1 does not hold 192.0.2.10"]
+    assert problems(host) == [("not-held", "VI_1 does not hold 192.0.2.10")]
 
 
 def test_a_backup_need_not_hold_what_only_the_master_holds() -> None:
@@ -118,8 +140,8 @@ def test_dropped_adverts_are_named_with_the_reason() -> None:
     host = Host(config(election=elected(auth_pass="secret")))
     host.tell(advert(100), advert(100), AdvertReceived("eth0", PEER, US, 255, b"x"))
     assert problems(host) == [
-        "VI_1: 2 adverts dropped, another password from 10.0.0.2",
-        "dropped 1 packets of VRRP: 1 octets are too short for a VRRP header",
+        ("adverts-dropped", "VI_1: 2 adverts dropped, another password from 10.0.0.2"),
+        ("adverts-dropped", "dropped 1 packets of VRRP: 1 octets are too short for a VRRP header"),
     ]
 
 
@@ -127,21 +149,46 @@ def test_what_a_route_server_sent_in_vain_is_named() -> None:
     host = master()
     host.dialling_works = False
     host.tell(BytesReceived(RS, b"HTTP/1.1 400 Bad Request\r\n"))
-    assert f"{RS} sent 1 malformed messages, the last: the marker is not all ones" in problems(host)
+    what = f"{RS} sent 1 malformed messages, the last: the marker is not all ones"
+    assert ("malformed-messages", what) in problems(host)
+    host.run(400)
+    assert ("malformed-messages", what) not in problems(host)
 
 
 def test_what_the_world_refused_is_named() -> None:
     host = master()
-    host.tell(Failed("advert to 10.0.0.2 on eth0", "network is unreachable"))
-    assert problems(host) == ["advert to 10.0.0.2 on eth0: network is unreachable"]
+    host.tell(Failing("adverts", FAILS))
+    host.run(1000)
+    assert problems(host) == [("failure", "advert to 10.0.0.2 on eth0: network is unreachable")]
+    host.tell(Failing("adverts", frozenset()))
+    assert problems(host) == []
 
 
 def test_a_route_server_that_cannot_carry_the_prefix_is_named() -> None:
     host = Host(start=False)
     host.peers_offer = replace(host.peers_offer, extended_next_hop=frozenset())
     host.tell(Started(), WELL)
-    assert [each.splitlines()[0] for each in problems(host)] == [
-        f"VI_1: {RS} takes no IPv4 prefix over this session",
-    ]
-    [instance] = describe(host.node, host.now)["instances"]
+    assert problems(host) == [("prefix-refused", f"VI_1: {RS} takes no IPv4 prefix over this session")]
+    [instance] = status(host)["instances"]
     assert instance["addresses"][0]["announced_to"] == 0
+
+
+def test_an_instance_that_takes_no_part_in_the_election_is_a_problem() -> None:
+    host = master()
+    host.tell(LinkChanged("eth0", False, "eth0 does not exist"))
+    assert problems(host) == [("instance-fault", "VI_1 takes no part in the election: eth0 does not exist")]
+    host.tell(LinkChanged("eth0", True, ""))
+    assert problems(host) == []
+
+
+def test_another_master_that_does_not_yield_is_a_problem_and_news() -> None:
+    host = master()
+    host.adverts_from_peer = 10
+    host.run(33)
+    assert problems(host) == host.when("network second-master") == []
+    host.run(36)
+    assert host.when("network second-master") == [34]
+    assert problems(host) == [("second-master", "VI_1: 10.0.0.2 is MASTER too: it does not hear our adverts")]
+    host.adverts_from_peer = None
+    host.run(40)
+    assert problems(host) == []

@@ -15,7 +15,7 @@ import pytest
 
 from floatip.host import control
 from floatip.host.ask import ControlError, NotAllowed, Record, ask
-from floatip.host.control import Control
+from floatip.host.control import Command, Control
 from tests.host.reports import until
 from tests.host.users import NOBODY, as_user
 
@@ -31,9 +31,19 @@ def directory() -> Iterator[Path]:
         yield Path(directory)
 
 
+COMMANDS = {
+    "status": Command(lambda request, pid: STATUS, "ask for the status"),
+    "notify": Command(lambda request, pid: {"heard": request["state"], "pid": pid}, "notify", is_for_notifiers=True),
+}
+
+
+def control_at(path: Path) -> Control:
+    return Control(path, COMMANDS, lambda: HISTORY)
+
+
 @contextlib.asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[Control]:
-    server = Control(path, lambda: STATUS, HISTORY, lambda request, pid: {"heard": request["state"], "pid": pid})
+    server = control_at(path)
     await server.start()
     yield server
     server.close()
@@ -197,16 +207,55 @@ def test_a_watcher_that_does_not_read_is_left_behind(tmp_path: Path) -> None:
 GARBAGE = [b"", b"\xff\xfe\x00", b"{", b"null", b"[]", b'{"cmd": 7}', b'{"cmd": "drop"}', b"[" * 60_000]
 
 
-def test_garbage_is_counted_and_answered_and_changes_nothing(tmp_path: Path) -> None:
+def test_garbage_is_counted_and_answered_and_ends_only_its_own_connection(tmp_path: Path) -> None:
     path = tmp_path / "floatip.sock"
 
     async def story() -> None:
         async with serving(path) as server:
-            requests = [line + b"\n" for line in GARBAGE]
-            *answers, status = await lines(path, *requests, b'{"cmd": "status"}\n', answers=len(GARBAGE) + 1)
-            assert all({"error", "hint"} == answer.keys() for answer in answers)
+            for garbage in GARBAGE:
+                reader, writer = await asyncio.open_unix_connection(str(path))
+                writer.write(garbage + b'\n{"cmd": "status"}\n')
+                [answer] = (await asyncio.wait_for(reader.read(), 20)).splitlines()
+                assert json.loads(answer).keys() == {"error", "hint"}
+                writer.close()
             assert server.rejected == len(GARBAGE)
-            assert status == STATUS
+            assert await lines(path, b'{"cmd": "status"}\n', answers=1) == [STATUS]
+
+
+@pytest.mark.parametrize("request_", [b"\n", b'{"cmd": "status"}\n'])
+def test_a_client_that_asks_and_never_reads_costs_neither_time_nor_memory(
+    tmp_path: Path, request_: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "floatip.sock"
+    asked = 0
+
+    def answer(request: Record, pid: int) -> Record:
+        nonlocal asked
+        asked += 1
+        return {"text": "x" * 10_000}
+
+    monkeypatch.setitem(COMMANDS, "status", Command(answer, "ask for the status"))
+
+    async def story() -> None:
+        async with serving(path):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                client.setblocking(False)
+                rest = request_ * (4_000_000 // len(request_))
+                stuck = 0
+                while rest and stuck < 100:  # until the daemon reads no more, or has hung up
+                    try:
+                        rest = rest[client.send(rest) :]
+                        stuck = 0
+                    except BlockingIOError:
+                        stuck += 1
+                    except OSError:
+                        break
+                    await asyncio.sleep(0)
+                assert rest
+                assert asked < 200
+
+    asyncio.run(story())
 
     asyncio.run(story())
 
@@ -265,7 +314,7 @@ def test_the_socket_of_a_dead_daemon_is_replaced_and_that_of_a_living_one_is_not
     async def story() -> None:
         async with serving(path):
             with pytest.raises(ControlError, match=rf"already runs .* \(pid {os.getpid()}\)"):
-                await Control(path, lambda: STATUS, HISTORY, lambda request, pid: {}).start()
+                await control_at(path).start()
             assert await asyncio.to_thread(ask, path, {"cmd": "status"}) == STATUS
 
     asyncio.run(story())
@@ -279,7 +328,7 @@ def test_where_the_socket_is_another_users_the_second_daemon_is_refused(director
 
     def second() -> str:
         try:
-            asyncio.run(Control(path, lambda: STATUS, HISTORY, lambda request, pid: {}).start())
+            asyncio.run(control_at(path).start())
         except ControlError as error:
             return f"{error.what}; {error.hint}"
         return "it started"
@@ -335,7 +384,7 @@ def test_without_a_directory_that_it_can_enter_it_is_no_other_daemon_that_is_in_
 
     def start() -> str:
         try:
-            asyncio.run(Control(closed / "floatip.sock", lambda: STATUS, HISTORY, lambda request, pid: {}).start())
+            asyncio.run(control_at(closed / "floatip.sock").start())
         except OSError as error:
             return str(error.strerror)
         return "it started"

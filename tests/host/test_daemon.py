@@ -230,7 +230,7 @@ def test_a_reload_takes_over_what_changed_and_refuses_what_is_wrong(floatip: Flo
     wait(lambda: "not reloaded" in floatip.log.read_text())
     assert "has no prefix" in floatip.log.read_text()
     assert held() == {"192.0.2.10"}
-    assert any("a restart would fail" in problem for problem in floatip.status()["problems"])
+    assert any(problem["code"] == "reload-refused" for problem in floatip.status()["problems"])
     floatip.write(CONFIG.replace('["192.0.2.10/32"]', '["192.0.2.10/32", "192.0.2.11/32"]'))
     floatip.signal(signal.SIGHUP)
     wait(lambda: held() == {"192.0.2.10", "192.0.2.11"})
@@ -255,7 +255,7 @@ def planted(self, message):
     return take(self, message)
 Tables.take = planted""",
     "in the answer to a client": """from floatip.host.daemon import Daemon
-def status(self): raise ZeroDivisionError("planted")
+def status(self, request, pid): raise ZeroDivisionError("planted")
 Daemon._status = status""",
 }
 
@@ -309,7 +309,7 @@ def test_a_disk_that_hangs_holds_up_nothing_and_is_told(floatip: Floatip) -> Non
     floatip.start(before="from floatip.host import disk; disk.PATIENCE = 0.5")
     wait(lambda: held() == {"192.0.2.10"})
     assert floatip.role() == "master"
-    wait(lambda: any("does the disk hang?" in problem for problem in floatip.status()["problems"]))
+    wait(lambda: any("does the disk hang?" in problem["what"] for problem in floatip.status()["problems"]))
     floatip.signal(signal.SIGTERM)
     assert floatip.exit_status() == 0
     assert held() == set()

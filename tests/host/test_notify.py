@@ -14,7 +14,7 @@ import pytest
 
 from floatip import notify
 from floatip.host.ask import Record
-from floatip.host.control import Control
+from floatip.host.control import Command, Control
 from tests.host.users import NOBODY, as_user
 
 UNDERSTOOD = [
@@ -72,7 +72,7 @@ async def listening(path: Path, answer: Record) -> AsyncIterator[list[Record]]:
         requests.append(request)
         return answer
 
-    control = Control(path, dict, (), notified)
+    control = Control(path, {"notify": Command(notified, "notify", is_for_notifiers=True)}, list)
     await control.start()
     try:
         yield requests

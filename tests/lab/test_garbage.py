@@ -26,7 +26,7 @@ def stage() -> Iterator[Stage]:
 
 
 def problems(stage: Stage) -> list[str]:
-    found: list[str] = stage.nodes["haproxy1"].status()["problems"]
+    found: list[str] = [problem["what"] for problem in stage.nodes["haproxy1"].status()["problems"]]
     return found
 
 

@@ -89,7 +89,7 @@ vrrp_instance VI_1 {{
 
     @property
     def problems(self) -> list[str]:
-        return list(self.floatip.status()["problems"])
+        return [problem["what"] for problem in self.floatip.status()["problems"]]
 
     def holders(self) -> set[str]:
         return {host for host in (HAPROXY1.name, HAPROXY2.name) if self._holds(host)}

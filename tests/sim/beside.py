@@ -14,6 +14,8 @@ from math import inf
 from typing import Any, Literal
 
 from floatip.core import settings
+from floatip.core.election.elector import Role
+from floatip.core.election.router import Router
 from floatip.core.events import (
     AdvertReceived,
     Became,
@@ -22,9 +24,9 @@ from floatip.core.events import (
     KeepalivedFound,
     KeepalivedSaid,
     Placed,
+    Reloaded,
     SendAdvert,
 )
-from floatip.core.vrrp.router import Role, Router
 from floatip.core.vrrp.wire import parse
 from tests.sim.world import FLOATING, INSTANCE, INTERFACE, Machine, Power, World
 
@@ -194,7 +196,7 @@ class Beside(World):
         election = replace(instance.election, sync_group="" if instance.election.sync_group else "VG")
         changed = replace(config, instances=(replace(instance, election=election),))
         answers: deque[Event] = deque()
-        for effect in node.node.reload(changed, self.now):
+        for effect in node.node.handle(Reloaded(changed), self.now):
             self._perform(node, effect, answers)
         for answer in answers:
             self._handle(node, answer)
@@ -263,7 +265,7 @@ class Beside(World):
         is_stopped = keepalived.router.reason == "asked to stop"
         if self.runs(node) and not is_stopped:
             fault = "its check fails" if keepalived.is_failing else ""
-            self._obey(node, keepalived.router.judge("", fault, "", self.now))
+            self._obey(node, keepalived.router.constrain("", fault, "", self.now))
 
     def _catch_up(self, node: Machine) -> None:
         """Adverts have waited in its socket, and its timers have run out: either may come first."""

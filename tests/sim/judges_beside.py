@@ -7,7 +7,7 @@ cannot say because it hangs, is not believed for longer than finding out takes.
 from collections.abc import Callable
 
 from floatip.core.bgp.rank import Rank
-from floatip.core.vrrp.follower import BELIEVE_KERNEL_AFTER, CONTESTED_AFTER, PATIENCE
+from floatip.core.election.follower import BELIEVE_KERNEL_AFTER, CONTESTED_AFTER, PATIENCE
 from tests.sim.beside import ON_ITS_INTERFACE, Beside
 from tests.sim.judges import MOMENT, Judges, hear_each_other, is_preferred
 from tests.sim.world import Fault, Machine, Power

@@ -28,9 +28,9 @@ class Mutant:
     new: str
 
 
-ROUTER, SESSION, DECISION = "core/vrrp/router.py", "core/bgp/session.py", "core/decision.py"
+ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "core/decision.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
-FOLLOWER = "core/vrrp/follower.py"
+FOLLOWER = "core/election/follower.py"
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (
     Mutant(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from floatip.core.bgp.rank import Rank
-from floatip.core.vrrp.follower import BELIEVE_KERNEL_AFTER, CONTESTED_AFTER, PATIENCE
+from floatip.core.election.follower import BELIEVE_KERNEL_AFTER, CONTESTED_AFTER, PATIENCE
 from tests.sim.beside import Beside
 from tests.sim.test_stories import DETECTION, SOON, assert_rank, assert_whole
 from tests.sim.world import World

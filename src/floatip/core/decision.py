@@ -16,8 +16,8 @@ import math
 from dataclasses import dataclass
 
 from floatip.core.bgp.rank import Rank
+from floatip.core.election.elector import Role
 from floatip.core.health import Health
-from floatip.core.vrrp.router import Role
 
 SETTLE_AT_LEAST = 20.0
 FLAP_WINDOW = 300.0
@@ -70,7 +70,7 @@ class Decision:
         """Whether the rank changed."""
         before = self.rank
         self.deadline = math.inf
-        self.rank, self.reason = self._judge(facts, now)
+        self.rank, self.reason = self._choose(facts, now)
         if self.rank is before:
             return False
         self.since = now
@@ -78,7 +78,7 @@ class Decision:
             self._remember_withdrawal(now)
         return True
 
-    def _judge(self, facts: Facts, now: float) -> tuple[Rank, str]:
+    def _choose(self, facts: Facts, now: float) -> tuple[Rank, str]:
         if facts.stopping:
             return Rank.NONE, facts.stopping
         if facts.health is not Health.UP:
@@ -93,8 +93,9 @@ class Decision:
         if now < self._settled_at:
             self.deadline = self._settled_at
             if self.level == 1:
-                return Rank.TAKEOVER, "new master: an old one's route may still be around"
-            return Rank.TAKEOVER_AGAIN, f"new master, number {self.level} in a row before the last one had settled"
+                return Rank.TAKEOVER, "took over; outranks a stale route of the old master until that must be gone"
+            again = f"took over again before the last takeover had settled (number {self.level} in a row)"
+            return Rank.TAKEOVER_AGAIN, f"{again}, so announced one step stronger"
         return Rank.ACTIVE, "master, settled"
 
     def _remember_withdrawal(self, now: float) -> None:

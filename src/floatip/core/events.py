@@ -7,20 +7,12 @@ restart are the same code.
 """
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Literal
 
-Address = IPv4Address | IPv6Address
-InterfaceAddress = IPv4Interface | IPv6Interface
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """An address and the interface that it is to be held on."""
-
-    interface: str
-    address: InterfaceAddress
-
+from floatip.core.addresses import Address as Address  # noqa: PLC0414
+from floatip.core.addresses import InterfaceAddress as InterfaceAddress  # noqa: PLC0414
+from floatip.core.addresses import Placed as Placed  # noqa: PLC0414
+from floatip.core.settings import Settings
 
 # Events
 
@@ -43,6 +35,13 @@ class StopRequested:
     """SIGTERM: hand over, then release, then `Exit`."""
 
     reason: str = "asked to stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """SIGHUP: the administrator wants another configuration. What is the same in it is not touched."""
+
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +79,14 @@ class Held:
     """All addresses that the kernel has and can answer for, each with its interface (the whole set, each time)."""
 
     addresses: frozenset[Placed]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldChanged:
+    """What has come and gone since the last `Held` or `HeldChanged`."""
+
+    added: frozenset[Placed]
+    gone: frozenset[Placed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +188,12 @@ Event = (
     Started
     | Ticked
     | StopRequested
+    | Reloaded
     | CheckDone
     | AdvertReceived
     | LinkChanged
     | Held
+    | HeldChanged
     | KeepalivedFound
     | KeepalivedSaid
     | Connected

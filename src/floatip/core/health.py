@@ -18,7 +18,7 @@ class Health(Enum):
     DOWN = "down"
 
 
-class Check:
+class CheckState:
     """One configured check; `health` is the verdict and `reason` what follows "because"."""
 
     def __init__(self, config: settings.Check, now: float) -> None:
@@ -30,11 +30,22 @@ class Check:
         self.runs = 0
         self._streak = 0
         self._run_at = math.inf if config.pushed else now
+        self._began_at = -math.inf
         self._give_up_at = math.inf
 
     @property
     def deadline(self) -> float:
         return self._give_up_at if self._give_up_at < math.inf else self._run_at
+
+    def reconfigure(self, config: settings.Check, now: float) -> None:
+        """The verdict stands until the first result. A check that was asked for must still be."""
+        before, self.config = self.config, config
+        if config.pushed:
+            return
+        self._run_at = min(self._run_at, max(now, self._began_at + config.interval))
+        if config.what != before.what:
+            self.runs += 1  # an answer to the old question does not count
+            self._run_at, self._give_up_at = now, math.inf
 
     def tick(self, now: float) -> list[Effect]:
         if now >= self._give_up_at:
@@ -42,11 +53,11 @@ class Check:
             asleep = now - self._give_up_at > timeout  # then it was us who hung, not the check: ask again
             self._give_up_at = math.inf
             if not asleep:
-                return self._judge(False, f"timed out after {timeout:g} s", now)
+                return self._count(False, f"timed out after {timeout:g} s", now)
             self._run_at = now
         if now >= self._run_at and self._give_up_at == math.inf:
             self.runs += 1
-            self._run_at = now + self.config.interval
+            self._began_at, self._run_at = now, now + self.config.interval
             self._give_up_at = now + self.config.timeout
             return [Probe(self.config.name, self.runs, self.config.timeout)]
         return []
@@ -56,9 +67,9 @@ class Check:
             if run != self.runs or self._give_up_at == math.inf:
                 return []  # an answer that came after its timeout
             self._give_up_at = math.inf
-        return self._judge(passed, reason, now)
+        return self._count(passed, reason, now)
 
-    def _judge(self, passed: bool, reason: str, now: float) -> list[Effect]:
+    def _count(self, passed: bool, reason: str, now: float) -> list[Effect]:
         self.last_result = reason
         verdict = Health.UP if passed else Health.DOWN
         if verdict is self.health:
@@ -73,7 +84,7 @@ class Check:
         return [Became("check", self.config.name, verdict.value, self.reason)]
 
 
-def combine(checks: list[Check]) -> tuple[Health, str]:
+def combine(checks: list[CheckState]) -> tuple[Health, str]:
     """The health of an instance: up when all of its checks are up, and unknown is never healthy."""
     for health in (Health.DOWN, Health.UNKNOWN):
         for check in checks:

@@ -1,25 +1,28 @@
 """The node: one door in, one list out. `handle(event, now)` is told what happened and what time it is and answers with
 what is to be done; `deadline` is when it wants to be told the time again.
 
-It routes events to the machines (checks, routers, sessions), and when something that matters has changed it
-*reviews*: health -> role -> rank -> what to hold and what to announce, as whole sets. An advert that changes
-nothing causes no review.
+It routes events to the machines (checks, instances, sessions), and what changes by them marks instances. A *review*
+then takes the marked ones in passes: the network, health, role, rank, routes, addresses, neighbours. Each pass ends for
+all of them before the next begins. An advert that changes nothing marks nothing.
 
 Order is safety here: hold -> confirmed by the kernel -> announce; withdraw -> release. Routes are made only from
 addresses that are held, and the sessions' effects stand before `Hold` in every list.
 """
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
-from floatip.core import health, settings
+from floatip.core import settings
+from floatip.core.addresses import Address, Placed
 from floatip.core.bgp import session as bgp
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.drops import Drops
+from floatip.core.election.elector import KEEPALIVED, Fact, Heard, Subject, adverts, keepalived
 from floatip.core.events import (
-    Address,
     AdvertReceived,
     Became,
     BytesReceived,
@@ -33,54 +36,57 @@ from floatip.core.events import (
     Failing,
     Failure,
     Held,
+    HeldChanged,
     Hold,
     KeepalivedFound,
     KeepalivedSaid,
     LinkChanged,
     Measured,
     Mended,
-    Placed,
+    Reloaded,
     Started,
     StopRequested,
     Ticked,
     Writable,
 )
+from floatip.core.health import CheckState, combine
+from floatip.core.holding import Holding
 from floatip.core.instance import CUT_OFF_AT_LEAST, Instance
 from floatip.core.malformed import Malformed
-from floatip.core.settings import Settings, Speaker, Vrrp
+from floatip.core.settings import Settings, Speaker
+from floatip.core.timers import Timers
 from floatip.core.vrrp import wire
-from floatip.core.vrrp.follower import Follower
 
-HOLD_AGAIN_INTERVAL = 1.0
 RELEASE_TIMEOUT = 0.5
-FAILURES_KEPT = 20
-UNSTEADY = "it keeps dying: not master until it has run for a minute"
+"""Seconds without any progress after which a stopping node no longer waits for the kernel."""
+UNSTEADY = "restarted 3 times within a minute: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
 GRACEFUL_SHUTDOWN = (65535, 0)
-NO_INSTANCE = "no instance has vrid"
+
+K = TypeVar("K")
+
+CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
 
 
 class Node:
     def __init__(self, config: Settings, now: float = 0.0) -> None:
         self.config = config
-        self.checks = {check.name: health.Check(check, now) for check in config.checks}
+        self.checks = {check.name: CheckState(check, now) for check in config.checks}
         self.instances = {instance.name: Instance(instance, now) for instance in config.instances}
         self.speaker = config.speaker
         """The one in force: a reload changes no router id, and a node that drains adds a community."""
         self.sessions = self._make_sessions(now)
-        self._sessions_at = math.inf
-        self.held: frozenset[Address] = frozenset()
-        """What the kernel can answer for, wherever it is."""
-        self.placed: frozenset[tuple[str, Address]] = frozenset()
-        """The same with the interface of each."""
-        self._found: frozenset[Placed] = frozenset()
+        self.holding = Holding()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
-        self.failures: dict[str, tuple[float, Failed]] = {}
-        """What the world refused lately, and when."""
-        self._failing_parts: dict[str, dict[str, Failure]] = {}
+        self.failures: dict[str, dict[str, tuple[float, Failure]]] = {}
+        """What each part of the host cannot do, and since when."""
         self.dropped = Drops()
-        """Packets of protocol 112 that belong to no instance, by reason."""
+        """Adverts that nobody could read, by reason."""
+        self.strangers: Counter[tuple[str, int]] = Counter()
+        """Adverts of virtual routers that no instance is, by interface and vrid, since the last reload."""
+        self.strangers_at: dict[tuple[str, int], tuple[float, Address]] = {}
+        """When the latest came, and from whom."""
         self.keepalived: KeepalivedFound | None = None
         self.keepalived_since = now
         self.keepalived_said: dict[tuple[str, str], tuple[str, float]] = {}
@@ -89,16 +95,20 @@ class Node:
         """Why this node is about to stop, while others take over."""
         self.stopping = ""
         self.started_at = math.inf
+        self.barred_until = math.inf
+        """Because this node died again and again; `math.inf`: it did not."""
         self.cut_off = False
-        self._routes: Mapping[Prefix, Route] | None = None
-        """What all sessions were told to announce; None: not all of them."""
-        self._wanted: frozenset[Placed] | None = None  # not said yet, so that a predecessor's leftovers are released
-        self._barred_until = math.inf
-        """Because this node keeps dying; `math.inf`: it does not."""
-        self._hold_again_at = math.inf
+        self._timers = Timers()
+        self._marked: dict[str, None] = {}
+        """The instances that the next review looks at."""
+        self._routes: dict[str, dict[Prefix, Route]] = {}
+        """What each instance announces."""
+        self._has_announced = False
+        """Whether all sessions know all routes."""
+        self._wants: dict[str, frozenset[Placed]] = {}
         self._withdraw_at = math.inf
-        self._release_at = math.inf
-        self._exit_at = math.inf
+        self._is_releasing = False
+        self._has_exited = False
         self._index()
 
     @property
@@ -108,14 +118,7 @@ class Node:
     @property
     def deadline(self) -> float:
         """Monotonic seconds; `math.inf`: nothing is waited for."""
-        if not self.running:
-            return math.inf
-        if self.stopping:
-            return min(self._release_at, self._exit_at)
-        waits = [self._hold_again_at, self._withdraw_at, self._sessions_at, self._barred_until]
-        waits += [check.deadline for check in self.checks.values()]
-        waits += [instance.deadline for instance in self.instances.values()]
-        return min(waits) if self.cut_off else min(*waits, self._cut_off_at())
+        return self._timers.earliest if self.running else math.inf
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         match event:
@@ -124,92 +127,115 @@ class Node:
             case Ticked():
                 return self._tick(now)
             case BytesReceived(peer, data) if peer in self.sessions:
-                return self._session(self.sessions[peer], self.sessions[peer].received(data, now), now)
+                return self._session(peer, self.sessions[peer].received(data, now), now)
             case Writable(peer) if peer in self.sessions:
                 return self.sessions[peer].writable()
             case Measured(peer, acknowledged) if peer in self.sessions:
-                self.sessions[peer].measured(acknowledged, now)
-                return self._review(now) if self.cut_off and acknowledged else []
-            case CheckDone(name, run, passed, reason):
-                effects = self.checks[name].done(run, passed, reason, now) if name in self.checks else []
-                return self._reviewed(effects, now) if effects else []
+                return self._measured(peer, acknowledged, now)
+            case CheckDone(name, run, passed, reason) if name in self.checks:
+                return self._check(name, lambda check: check.done(run, passed, reason, now), now)
             case Held(addresses):
-                return self._held(addresses, now)
-            case KeepalivedFound(running, reason):
-                self.keepalived, self.keepalived_since = event, now if event.since is None else event.since
-                if not running:
-                    self.keepalived_said.clear()
-                return self._reviewed([e for each in self.followers for e in each.found(running, reason, now)], now)
+                return self._held(*self.holding.differences(addresses), now)
+            case HeldChanged(added, gone):
+                return self._held(added, gone, now)
+            case KeepalivedFound():
+                return self._keepalived_found(event, now)
             case KeepalivedSaid():
                 return self._keepalived_said(event, now)
             case LinkChanged(interface, up, reason):
                 return self._link(interface, "" if up else reason, now)
             case Connected(peer, local) if peer in self.sessions:
-                return self._session(self.sessions[peer], self.sessions[peer].connected(local, now), now)
+                return self._session(peer, self.sessions[peer].connected(local, now), now)
             case Disconnected(peer, reason) if peer in self.sessions:
-                return self._session(self.sessions[peer], self.sessions[peer].disconnected(reason, now), now)
+                return self._session(peer, self.sessions[peer].disconnected(reason, now), now)
             case Failing(part, failures):
                 return self._failing(part, failures, now)
-            case Failed():
-                return self._fail(event, now)
+            case Failed(what, reason):
+                return self._failing(f"host: {what}", frozenset({Failure(what, reason)}), now)
             case Mended(what):
-                return self._mend(what)
+                return self._failing(f"host: {what}", frozenset(), now)
+            case Reloaded(config):
+                return self._reload(config, now)
             case StopRequested(reason):
                 return self._drain(reason, now) or self._stop(reason, now)
             case Started(barred_for):
-                self.started_at = now
-                effects = self._tick(now)
-                if barred_for:
-                    self._barred_until = now + barred_for
-                    effects += self._fail(Failed("start", UNSTEADY, lasts=True), now)
-                return self._reviewed(effects, now)
+                return self._start(barred_for, now)
             case _:
-                return []  # about a peer that a reload removed
+                return []  # about a peer or a check that a reload removed
 
-    def reload(self, config: Settings, now: float) -> list[Effect]:
-        """Take over a new configuration; what is the same in it is not touched."""
+    # Start and reload
+
+    def _start(self, barred_for: float, now: float) -> list[Effect]:
+        self.started_at = now
+        self._index()
+        effects = self._tick(now)
+        if barred_for:
+            self.barred_until = now + barred_for
+            self._timers.set(BARRED, self.barred_until)
+            effects.append(Became("start", "floatip", "barred", UNSTEADY))
+        self._mark(self.instances)
+        return effects + self._review(now)
+
+    def _reload(self, config: Settings, now: float) -> list[Effect]:
+        """What is the same in it is not touched, and what differs only in figures goes on with the new ones."""
         effects: list[Effect] = []
         self.checks = {c.name: self._reloaded_check(c, now) for c in config.checks}
+        wanted = {instance.name: instance for instance in config.instances}
         for name, instance in self.instances.items():
-            kept = next((i for i in config.instances if i.name == name), None)
-            if instance.router is not None and (kept is None or not instance.goes_on_as(kept)):
-                stopped = instance.router.stop("removed or changed by a reload", now)
-                # Of one that goes on its new election speaks, if anything becomes different.
-                effects += [effect for effect in stopped if kept is None or not isinstance(effect, Became)]
+            if name not in wanted or not instance.goes_on_as(wanted[name]):
+                stopped = instance.stop("removed or changed by a reload", now)
+                # Of one that goes on, its new election speaks, if anything becomes different.
+                effects += [effect for effect in stopped if name not in wanted or not isinstance(effect, Became)]
         self.instances = {i.name: self._reloaded_instance(i, now, effects) for i in config.instances}
-        if not self.followers:
-            self.keepalived = None
-            self.keepalived_said.clear()
         effects += self._reload_sessions(config, now)
         self.config = config
         self.dropped = Drops()  # it may be what this mends
+        self.strangers.clear()
+        self.strangers_at.clear()
         self._index()
-        return self._reviewed(effects, now)
+        if not self.follows_keepalived:
+            self.keepalived = None
+            self.keepalived_said.clear()
+        self._mark(self.instances)
+        return effects + self._review(now)
 
-    def _reloaded_check(self, config: settings.Check, now: float) -> health.Check:
+    def _reloaded_check(self, config: settings.Check, now: float) -> CheckState:
         check = self.checks.get(config.name)
         if check is None or check.config.pushed != config.pushed:
-            return health.Check(config, now)
-        check.config = config
+            return CheckState(config, now)
+        check.reconfigure(config, now)
         return check
 
     def _reloaded_instance(self, config: settings.Instance, now: float, effects: list[Effect]) -> Instance:
         instance = self.instances.get(config.name)
         if instance is None or not instance.goes_on_as(config):
-            instance = Instance(config, now)
+            instance, known = Instance(config, now), frozenset[Subject]()
         else:
-            instance.reconfigure(config)
-        effects += self._introduce(instance, now)
+            known = instance.elector.hears
+            effects += instance.reconfigure(config, now)
+        effects += instance.see(self.holding, now)
+        for subject, fact in self._known_facts():
+            if subject in instance.elector.hears - known:
+                effects += instance.hear(fact, now)
         return instance
+
+    def _known_facts(self) -> Iterable[tuple[Subject, Fact]]:
+        """What an elector that a reload made, or gave another name, has not heard."""
+        if self.keepalived is not None:
+            yield KEEPALIVED, self.keepalived
+            for (kind, name), (state, at) in self.keepalived_said.items():
+                yield keepalived(kind, name), KeepalivedSaid(kind, name, state, True, at)  # type: ignore[arg-type]
 
     def _reload_sessions(self, config: Settings, now: float) -> list[Effect]:
         old, new = self.speaker, config.speaker
         peers = new.peers if new is not None else ()
         effects: list[Effect] = []
+        failures: set[Failure] = set()
         if old is not None and new is not None and new.router_id != old.router_id:
-            what = f"it stays {old.router_id} until the next start, since a change would end every session"
-            effects += self._fail(Failed(f"router id {new.router_id}", what), now)
+            what = f"it stays {old.router_id} until the next start, because a change would end every session"
+            failures.add(Failure(f"router id {new.router_id}", what, "restart floatip to change it"))
             new = replace(new, router_id=old.router_id)
+        effects += self._failing("router id", frozenset(failures), now)
         same = old is not None and new is not None and old.agrees_with(new)
         for peer, session in self.sessions.items():
             if peer not in peers:
@@ -218,18 +244,17 @@ class Node:
                 effects += session.stop(bgp.CONFIGURATION_CHANGE, "changed by a reload", now)
         kept = {p: s for p, s in self.sessions.items() if p in peers and same}
         heard_at = max((s.acknowledged_at for s in self.sessions.values()), default=now)
-        self._speak_as(new)
+        self._speak_as(self._drained(new) if self.draining else new)
         self.sessions = self._make_sessions(now) | kept
         for session in self.sessions.values():
             session.acknowledged_at = max(session.acknowledged_at, heard_at)  # a reload is no cut
-        self._await_sessions()
         return effects
 
     def _speak_as(self, speaker: Speaker | None) -> None:
         self.speaker = speaker
         for session in self.sessions.values():
             session.speaker = speaker or session.speaker
-        self._routes = None  # so that the review announces to new sessions too, and new marks to the old
+        self._has_announced = False  # so that the review announces to new sessions too, and new marks to the old
 
     def _make_sessions(self, now: float) -> dict[Address, Session]:
         speaker = self.speaker
@@ -239,161 +264,265 @@ class Node:
 
     def _index(self) -> None:
         """What is looked up at every event, made once a configuration."""
-        elected = [(i, i.router) for i in self.instances.values() if i.router is not None]
-        self._by_vrid = {(router.config.interface, router.config.vrid): instance for instance, router in elected}
-        self.cut_off_time = max([CUT_OFF_AT_LEAST, *(router.master_down_interval for _, router in elected)])
+        instances = self.instances.values()
+        self._hearers: dict[Subject, list[Instance]] = {}
+        for instance in instances:
+            for subject in instance.elector.hears:
+                self._hearers.setdefault(subject, []).append(instance)
+        self._by_check = _grouped((check, i.config.name) for i in instances for check in i.config.checks)
+        self._by_ip = _grouped((target.ip, i.config.name) for i in instances for target in i.targets)
+        self._position = {name: position for position, name in enumerate(self.instances)}
+        self.cut_off_time = max([CUT_OFF_AT_LEAST, *(i.elector.detection_time for i in instances)])
         """Seconds without an acknowledgement from any route server after which this node must not be master."""
+        gone = [name for name in self._routes if name not in self.instances]
+        self._mark(gone)
+        self._timers = Timers()
+        if not self.stopping:
+            for name, check in self.checks.items():
+                self._timers.set(("check", name), check.deadline)
+            for name, instance in self.instances.items():
+                self._timers.set(("instance", name), instance.deadline)
+            self._await_sessions()
+            self._timers.set(HOLD, self.holding.again_at)
+            self._timers.set(BARRED, self.barred_until)
+            self._timers.set(WITHDRAW, self._withdraw_at)
+
+    @property
+    def follows_keepalived(self) -> bool:
+        return KEEPALIVED in self._hearers
+
+    def is_followed(self, kind: str, name: str) -> bool:
+        """Whether an instance follows what keepalived says of its instance or group `name`."""
+        return keepalived(kind, name) in self._hearers
+
+    # Time
 
     def _tick(self, now: float) -> list[Effect]:
         if not self.running:
             return []
-        if self.stopping:
-            return self._release(now)
-        if now >= self._withdraw_at:
-            return self._stop(self.draining, now)
+        due = dict.fromkeys(self._timers.due(now))
         effects: list[Effect] = []
-        if not self.cut_off and now >= self._cut_off_at():
-            effects += self._review(now)  # before a router claims what it must not
-        review = now >= self._hold_again_at
-        if now >= self._barred_until:
-            self._barred_until, review = math.inf, True
-            effects += self._mend("start")
-        for check in self.checks.values():
-            if now >= check.deadline:
-                verdict = check.health
-                effects += check.tick(now)
-                review |= check.health is not verdict
-        for instance in self.instances.values():
-            if now >= instance.deadline:
-                role = instance.role
-                if instance.router is not None:
-                    effects += instance.router.tick(now)
-                review |= instance.role is not role or now >= instance.patience
-        for session in self.sessions.values():
-            if now >= session.deadline:
-                up = session.is_up
-                effects += session.tick(now)
-                review |= session.is_up is not up
-        self._await_sessions()
-        return self._reviewed(effects, now) if review else effects
+        if RELEASE in due:
+            effects += self._release(now)
+        if EXIT in due:
+            effects += self._exit(is_over=True)
+        if WITHDRAW in due:
+            return effects + self._stop(self.draining, now)
+        if CUT_OFF in due:
+            effects += self._review(now)  # before an elector claims what it must not
+        if BARRED in due:
+            self.barred_until = math.inf
+            effects.append(Became("start", "floatip", "steady", "it has run for a minute"))
+            self._mark(self.instances)
+        for key in due:
+            match key:
+                case ("check", str(name)) if name in self.checks:
+                    check = self.checks[name]
+                    verdict = check.health
+                    effects += check.tick(now)
+                    self._timers.set(key, check.deadline)
+                    if check.health is not verdict:
+                        self._mark(self._by_check.get(name, ()))
+        for key in due:
+            match key:
+                case ("instance", str(name)) if name in self.instances:
+                    effects += self._tick_instance(self.instances[name], now)
+        for key in due:
+            match key:
+                case ("session", peer) if session := self.sessions.get(peer):  # type: ignore[call-overload]
+                    effects += session.tick(now)
+                    self._timers.set(key, session.deadline)
+        self._await_cut_off()
+        return effects + self._review(now) if self._marked or HOLD in due else effects
+
+    def _tick_instance(self, instance: Instance, now: float) -> list[Effect]:
+        role, is_patient = instance.role, now < instance.patience
+        effects = instance.tick(now)
+        self._await(instance)
+        if instance.role is not role or not is_patient:
+            self._mark([instance.config.name])
+        return effects
+
+    def _await(self, instance: Instance) -> None:
+        if not self.stopping:
+            self._timers.set(("instance", instance.config.name), instance.deadline)
+
+    def _await_sessions(self) -> None:
+        for peer, session in self.sessions.items():
+            self._timers.set(("session", peer), session.deadline)
+        self._await_cut_off()
+
+    def _await_cut_off(self) -> None:
+        self._timers.set(CUT_OFF, math.inf if self.cut_off or self.stopping else self._cut_off_at())
+
+    # Events
+
+    def _check(self, name: str, done: Callable[[CheckState], list[Effect]], now: float) -> list[Effect]:
+        effects = done(self.checks[name])
+        self._timers.set(("check", name), self.checks[name].deadline if not self.stopping else math.inf)
+        if not effects:
+            return []
+        self._mark(self._by_check.get(name, ()))
+        return effects + self._review(now)
 
     def _advert(self, event: AdvertReceived, now: float) -> list[Effect]:
         try:
             advert = wire.parse(event.data, event.source, event.destination)
         except Malformed as error:
-            return self._drop(error.what, now)
-        instance = self._by_vrid.get((event.interface, advert.vrid))
-        if instance is None or instance.router is None:
-            if advert.vrid in self.config.other_vrids:
-                return []
-            return self._drop(f"{NO_INSTANCE} {advert.vrid} on {event.interface}", now)
+            self.dropped.count(error.what, now)
+            return []
+        hearers = self._hearers.get(adverts(event.interface, advert.vrid))
+        if hearers is None:
+            return self._stranger(event.interface, advert.vrid, event.source, now)
         if not self.running or self.stopping:
             return []
-        role = instance.role
-        if isinstance(instance.router, Follower):
-            effects = instance.router.receive(advert, event.source, now)
-            return self._reviewed(effects, now) if effects else []
-        effects = instance.router.receive(advert, event.source, event.ttl, now)
-        if instance.role is not role:
-            return self._reviewed(effects, now)
-        return effects + instance.defend(self.held) if effects else effects
+        return self._tell(hearers, Heard(advert, event.source, event.ttl), now)
 
-    def _drop(self, why: str, now: float) -> list[Effect]:
-        self.dropped.count(why, now)
+    def _stranger(self, interface: str, vrid: int, source: Address, now: float) -> list[Effect]:
+        is_known = (interface, vrid) in self.strangers
+        if vrid not in self.config.other_vrids and (is_known or len(self.strangers) < SUBJECTS_KEPT):
+            self.strangers[interface, vrid] += 1
+            self.strangers_at[interface, vrid] = now, source
         return []
 
-    @property
-    def followers(self) -> list[Follower]:
-        return [i.router for i in self.instances.values() if isinstance(i.router, Follower)]
+    def _tell(self, hearers: Iterable[Instance], fact: Fact, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for instance in hearers:
+            caused = instance.hear(fact, now)
+            self._await(instance)
+            if any(isinstance(effect, Became) for effect in caused):
+                self._mark([instance.config.name])
+            effects += caused
+        return effects + self._review(now) if self._marked else effects
+
+    def _keepalived_found(self, event: KeepalivedFound, now: float) -> list[Effect]:
+        self.keepalived, self.keepalived_since = event, now if event.since is None else event.since
+        if not event.running:
+            self.keepalived_said.clear()
+        return self._tell(self._hearers.get(KEEPALIVED, ()), event, now)
 
     def _keepalived_said(self, event: KeepalivedSaid, now: float) -> list[Effect]:
         subject = event.kind, event.name
         self.keepalived_said.pop(subject, None)
         if len(self.keepalived_said) < SUBJECTS_KEPT:
             self.keepalived_said[subject] = event.state, now if event.at is None else event.at
-        meant = [follower for follower in self.followers if subject in follower.subjects]
-        effects = [effect for follower in meant for effect in follower.said(event.state, event.is_old, now, event.at)]
-        return self._reviewed(effects, now) if effects else []
+        return self._tell(self._hearers.get(keepalived(*subject), ()), event, now)
 
-    def _introduce(self, instance: Instance, now: float) -> list[Effect]:
-        """What a follower that a reload made, or gave another name, has not heard."""
-        effects = instance.sees(self._found, now)
-        if isinstance(instance.router, Follower) and not instance.router.word and self.keepalived is not None:
-            effects += instance.router.found(self.keepalived.running, self.keepalived.reason, now)
-            for subject, (state, at) in self.keepalived_said.items():
-                if subject in instance.router.subjects:
-                    effects += instance.router.said(state, True, now, at)
-        return effects
-
-    def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
-        ours = self._ours()
-        self._found = addresses
-        before, self.placed = self.placed, frozenset((p.interface, p.address.ip) for p in addresses)
-        self.held = frozenset(address for _, address in self.placed)
-        lost = sorted((a for _, a in (before - self.placed) & ours), key=int)
-        found = sorted((a for _, a in (self.placed - before) & ours), key=int)
+    def _held(self, added: frozenset[Placed], gone: frozenset[Placed], now: float) -> list[Effect]:
+        found, lost = self.holding.apply(added, gone)
         effects: list[Effect] = [
-            Became("address", str(a), "released", self.stopping)
+            Became("address", str(address), "released", self.stopping)
             if self.stopping
-            else Became("address", str(a), "lost", "somebody removed it: putting it back")
-            for a in lost
+            else Became("address", str(address), "lost", "somebody removed it: putting it back")
+            for _, address in sorted(lost, key=lambda one: int(one[1]))
         ]
-        effects += [Became("address", str(a), "held", "the kernel has it") for a in found]
-        for instance in self.instances.values():
-            for address in instance.config.addresses:
-                if address.ip in lost:
-                    instance.lost_at[address.ip] = now
-                elif address.ip in found:
-                    instance.lost_at.pop(address.ip, None)
-        if lost:
-            self._hold_again_at = now
+        effects += [
+            Became("address", str(address), "held", "the kernel has it")
+            for _, address in sorted(found, key=lambda one: int(one[1]))
+        ]
         if self.stopping:
-            return effects + self._release(now)
-        effects += [e for instance in self.instances.values() for e in instance.sees(addresses, now)]
-        return self._reviewed(effects, now) if effects else []
+            if self._is_releasing and lost:
+                self._timers.set(EXIT, now + RELEASE_TIMEOUT)
+            return effects + self._exit(is_over=False)
+        if lost:
+            self.holding.again_at = now
+        touched = dict.fromkeys(name for p in (*added, *gone) for name in self._by_ip.get(p.address.ip, ()))
+        are_lost, are_found = set(lost), set(found)
+        for name in touched:
+            instance = self.instances[name]
+            for target in instance.targets:
+                if target.key in are_lost:
+                    instance.lost_at[target.ip] = now
+                elif target.key in are_found:
+                    instance.lost_at.pop(target.ip, None)
+            effects += instance.see(self.holding, now)
+            self._await(instance)
+        if effects:
+            self._mark(touched)
+            effects += self._review(now)
+        return effects
 
     def _link(self, interface: str, fault: str, now: float) -> list[Effect]:
         if self.links.get(interface) == fault:
             return []
         self.links[interface] = fault
+        self._mark(name for name, instance in self.instances.items() if instance.elector.interface == interface)
         value = "down" if fault else "up"
-        return self._reviewed([Became("link", interface, value, fault or "up, with its addresses")], now)
+        news = Became("link", interface, value, fault or "it is up, with its addresses")
+        return [news, *self._review(now)]
 
-    def _session(self, session: Session, effects: list[Effect], now: float) -> list[Effect]:
-        self._await_sessions()
-        news = any(isinstance(effect, Became) for effect in effects)
-        return self._reviewed(effects, now) if news else effects
+    def _session(self, peer: Address, effects: list[Effect], now: float) -> list[Effect]:
+        self._timers.set(("session", peer), self.sessions[peer].deadline if not self.stopping else math.inf)
+        self._await_cut_off()
+        return effects + self._review(now) if any(isinstance(effect, Became) for effect in effects) else effects
 
-    def _await_sessions(self) -> None:
-        """The deadline is asked for after every event, and few of them move a session's."""
-        self._sessions_at = min([session.deadline for session in self.sessions.values()], default=math.inf)
-
-    def _fail(self, failed: Failed, now: float) -> list[Effect]:
-        _, known = self.failures.pop(failed.what, (0.0, None))
-        self.failures[failed.what] = (now, failed)
-        if len(self.failures) > FAILURES_KEPT:
-            del self.failures[next(iter(self.failures))]
-        return [] if known == failed else [Became("failure", failed.what, "failed", failed.reason)]
+    def _measured(self, peer: Address, acknowledged: bool, now: float) -> list[Effect]:
+        self.sessions[peer].measured(acknowledged, now)
+        self._await_cut_off()
+        return self._review(now) if self.cut_off and acknowledged else []
 
     def _failing(self, part: str, failures: frozenset[Failure], now: float) -> list[Effect]:
         """A level: what is not named any more works again."""
-        before, after = self._failing_parts.get(part, {}), {failure.what: failure for failure in failures}
-        self._failing_parts[part] = after
-        effects: list[Effect] = []
-        for what in sorted(before.keys() - after.keys()):
-            effects += self._mend(what)
-        for what in sorted(after):
-            if after[what] != before.get(what):
-                hint = f"\n  hint: {after[what].hint}" if after[what].hint else ""
-                effects += self._fail(Failed(what, after[what].reason + hint, lasts=True), now)
+        before = self.failures.get(part, {})
+        after = {one.what: before.get(one.what, (now, one)) for one in failures}
+        effects: list[Effect] = [
+            Became("failure", what, "mended", "it works now") for what in sorted(before.keys() - after.keys())
+        ]
+        for one in sorted(failures, key=lambda one: one.what):
+            since, known = after[one.what]
+            if one.what not in before or known != one:
+                after[one.what] = since, one
+                reason = f"{one.reason}; hint: {one.hint}" if one.hint else one.reason
+                effects.append(Became("failure", one.what, "failed", reason))
+        self.failures[part] = after
         return effects
 
-    def _mend(self, what: str) -> list[Effect]:
-        return [Became("failure", what, "mended", "it works now")] if self.failures.pop(what, None) else []
+    # The review
 
-    def _unsteady(self, instance: Instance) -> str:
+    def _mark(self, names: Iterable[str]) -> None:
+        self._marked.update(dict.fromkeys(names))
+
+    def _review(self, now: float) -> list[Effect]:
+        if not self.running:
+            return []
+        effects = self._review_network(now)
+        marked, self._marked = self._marked, {}
+        names = sorted((name for name in marked if name in self.instances), key=self._position.__getitem__)
+        instances = [self.instances[name] for name in names]
+        for instance in instances:
+            verdict, reason = combine([self.checks[name] for name in instance.config.checks])
+            effects += instance.take_health(verdict, reason, now)
+        if not self.stopping:
+            hold_time = self._hold_time()
+            for instance in instances:
+                fault = self.links.get(instance.elector.interface, "")
+                effects += instance.elect(fault, self._bar(instance), hold_time, now)
+        for instance in instances:
+            effects += instance.decide(self.stopping, now)
+        effects += self._announce(marked, now)
+        effects += self._hold(marked, now)
+        for instance in instances:
+            effects += instance.tell_neighbours(self.holding)
+            self._await(instance)
+        return effects
+
+    def _review_network(self, now: float) -> list[Effect]:
+        cut_off = now >= self._cut_off_at()
+        if cut_off is self.cut_off:
+            return []
+        self.cut_off = cut_off
+        self._await_cut_off()
+        self._mark(self.instances)
+        if cut_off:
+            return [Became("network", "route servers", "cut-off", "none has acknowledged anything lately")]
+        return [Became("network", "route servers", "connected", "at least one answers")]
+
+    def _bar(self, instance: Instance) -> str:
+        """Why it must not be master; empty: it may."""
+        if self.cut_off:
+            return f"cut off: no route server has answered for more than {self.cut_off_time:.1f} s"
         # A standby of placement "all" serves; where only a master holds the address, nobody might.
-        return UNSTEADY if self._barred_until < math.inf and instance.config.placement == "all" else ""
+        return UNSTEADY if self.barred_until < math.inf and instance.config.placement == "all" else ""
 
     @property
     def acknowledged_at(self) -> float:
@@ -411,63 +540,41 @@ class Node:
             return max(up, default=0)
         return self.speaker.hold_time
 
-    def _reviewed(self, effects: list[Effect], now: float) -> list[Effect]:
-        return effects + self._review(now)
-
-    def _review(self, now: float) -> list[Effect]:
-        if not self.running:
-            return []
-        effects = self._judge_network(now)
-        limit = f"more than {self.cut_off_time:.1f} s"
-        barred = f"cut off: no route server has answered for {limit}" if self.cut_off else ""
-        for instance in self.instances.values():
-            verdict, reason = health.combine([self.checks[name] for name in instance.config.checks])
-            effects += instance.judge(verdict, reason, now)
-            bar = barred or self._unsteady(instance)
-            effects += instance.review(self._link_fault(instance), bar, self.stopping, self._hold_time(), now)
-        effects += self._announce(now)
-        effects += self._hold(now)
-        for instance in self.instances.values():
-            effects += instance.garps(self.held)
-        return effects
-
-    def _link_fault(self, instance: Instance) -> str:
-        election = instance.config.election
-        return self.links.get(election.interface, "") if isinstance(election, Vrrp) else ""
-
-    def _judge_network(self, now: float) -> list[Effect]:
-        cut_off = now >= self._cut_off_at()
-        if cut_off is self.cut_off:
-            return []
-        self.cut_off = cut_off
-        if cut_off:
-            return [Became("network", "route servers", "cut-off", "none has acknowledged anything lately")]
-        return [Became("network", "route servers", "connected", "at least one answers")]
-
-    def _announce(self, now: float) -> list[Effect]:
-        routes: dict[Prefix, Route] = {}
-        for instance in self.instances.values():
-            routes |= instance.routes(self.held, now)
-        if routes == self._routes:
-            return []
-        self._routes = routes
+    def _announce(self, marked: Iterable[str], now: float) -> list[Effect]:
+        changes: dict[Prefix, Route | None] = {}
+        gone: dict[Prefix, Route | None] = {}
+        for name in marked:
+            instance = self.instances.get(name)
+            before, after = self._routes.pop(name, {}), instance.routes(self.holding, now) if instance else {}
+            if after:
+                self._routes[name] = after
+            changes |= {prefix: route for prefix, route in after.items() if before.get(prefix) != route}
+            gone |= {prefix: None for prefix in before if prefix not in after}
+        if self._has_announced:
+            changes = {**gone, **changes}  # an address may have moved from one instance to another
+            return [e for s in self.sessions.values() for e in s.change(changes)] if changes else []
+        self._has_announced = True
+        routes = {prefix: route for each in self._routes.values() for prefix, route in each.items()}
         return [effect for session in self.sessions.values() for effect in session.announce(routes, now)]
 
-    def _hold(self, now: float) -> list[Effect]:
+    def _hold(self, marked: Iterable[str], now: float) -> list[Effect]:
         if self.stopping:
             return []
-        wanted = frozenset[Placed]().union(*(instance.wants(now) for instance in self.instances.values()))
-        missing = any((placed.interface, placed.address.ip) not in self.placed for placed in wanted)
-        again = missing and now >= self._hold_again_at
-        if again or not missing or wanted != self._wanted:
-            self._hold_again_at = now + HOLD_AGAIN_INTERVAL if missing else math.inf
-        if wanted == self._wanted and not again:
-            return []
-        self._wanted = wanted
-        return [Hold(wanted)]
+        wanted = self.holding.wanted
+        changed = wanted is None
+        for name in marked:
+            instance = self.instances.get(name)
+            wants = instance.wants(now) if instance else frozenset[Placed]()
+            changed |= self._wants.pop(name, frozenset()) != wants
+            if wants:
+                self._wants[name] = wants
+        if changed or wanted is None:
+            wanted = frozenset[Placed]().union(*self._wants.values())
+        effects = self.holding.want(wanted, now)
+        self._timers.set(HOLD, self.holding.again_at)
+        return effects
 
-    def _ours(self) -> set[tuple[str, Address]]:
-        return {(placed.interface, placed.address.ip) for placed in self._wanted or ()}
+    # The end
 
     def _drain(self, reason: str, now: float) -> list[Effect]:
         """Before a stop, if asked for: our routes are everybody's last choice, and still there (RFC 8326)."""
@@ -475,10 +582,17 @@ class Node:
         if speaker is None or not speaker.graceful_shutdown or self.draining or self.stopping or not self._routes:
             return []
         self.draining, self._withdraw_at = reason, now + speaker.graceful_shutdown
-        marks = {r: replace(m, communities=(*m.communities, GRACEFUL_SHUTDOWN)) for r, m in speaker.marks.items()}
-        self._speak_as(replace(speaker, marks=marks))
+        self._timers.set(WITHDRAW, self._withdraw_at)
+        self._speak_as(self._drained(speaker))
         news = Became("network", "route servers", "draining", f"{reason}: withdrawn in {speaker.graceful_shutdown:g} s")
-        return self._reviewed([news], now)
+        return [news, *self._review(now)]
+
+    @staticmethod
+    def _drained(speaker: Speaker | None) -> Speaker | None:
+        if speaker is None:
+            return None
+        marks = {r: replace(m, communities=(*m.communities, GRACEFUL_SHUTDOWN)) for r, m in speaker.marks.items()}
+        return replace(speaker, marks=marks)
 
     def _stop(self, reason: str, now: float) -> list[Effect]:
         if self.stopping:
@@ -487,21 +601,31 @@ class Node:
         self.started_at = min(self.started_at, now)
         effects: list[Effect] = []
         for instance in self.instances.values():
-            if instance.router is not None:
-                effects += instance.router.stop(reason, now)
+            effects += instance.stop(reason, now)
+        self._mark(self.instances)
         effects += self._review(now)
         for session in self.sessions.values():
             effects += session.stop(bgp.SHUTDOWN, reason, now)
-        self._release_at = now + self.config.release_delay
+        self._timers = Timers()
+        self._timers.set(RELEASE, now + self.config.release_delay)
         return effects
 
     def _release(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        if now >= self._release_at:
-            self._release_at, self._exit_at = math.inf, now + RELEASE_TIMEOUT
-            effects.append(Hold(frozenset()))
-        released = self._exit_at < math.inf and not self._ours() & self.placed
-        if released or now >= self._exit_at:
-            self._exit_at = math.inf
-            effects.append(Exit())
-        return effects
+        self._is_releasing = True
+        self._timers.set(EXIT, now + RELEASE_TIMEOUT)
+        return [Hold(frozenset()), *self._exit(is_over=False)]
+
+    def _exit(self, is_over: bool) -> list[Effect]:
+        """`is_over`: the kernel has made no progress for too long."""
+        if not self._is_releasing or not (is_over or self.holding.is_released):
+            return []
+        self._is_releasing = False
+        self._timers.set(EXIT, math.inf)
+        return [Exit()]
+
+
+def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
+    groups: dict[K, list[str]] = {}
+    for one, name in pairs:
+        groups.setdefault(one, []).append(name)
+    return groups

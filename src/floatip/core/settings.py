@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Literal
 
+from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.rank import Marks, Rank
-from floatip.core.events import Address, InterfaceAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Check:
     timeout: float = 1.0
     rise: int = 1
     fall: int = 1
+    what: str = ""
+    """What is run; when a reload brings another, the check is run at once."""
     pushed: bool = False
     """The host reports each change by itself (a file by inotify); the core never asks."""
 
@@ -68,11 +70,14 @@ class Static:
     role: Literal["primary", "secondary"]
 
 
+Election = Vrrp | Keepalived | Static
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     name: str
     addresses: tuple[InterfaceAddress, ...]
-    election: Vrrp | Keepalived | Static
+    election: Election
     checks: tuple[str, ...] = ()
     placement: Literal["all", "master", "found"] = "all"
     """Who holds the addresses; "found": not us, the host lists those that it finds and we only announce them."""

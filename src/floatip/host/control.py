@@ -2,8 +2,11 @@
 
 `{"cmd": "status"}` is answered once; `{"cmd": "watch"}` with the history so far and then each change as it happens;
 both are for root and for the daemon's own user and group. `{"cmd": "notify", "state": "MASTER"}` is for root, for the
-daemon's user, and for those named for it. Who may neither is sent away before he has asked. What is not a request is
-counted and answered with an error and a hint; nothing else changes.
+daemon's user, and for those named for it. Other users are refused when they connect. What is not a request is counted,
+answered with an error and a hint, and ends the connection.
+
+However much a client sends, the loop does a bounded part of it and goes on with other work: a few requests at a time,
+and none while the client does not read its answers.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ import pwd
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +28,8 @@ MOST_UNREAD = 1 << 20
 """A watcher that does not read is left behind when so many bytes wait for it."""
 MOST_CLIENTS = 64
 """Of one user at a time: descriptors are few, and without one for the next client the daemon could not go on."""
+MOST_AT_ONCE = 4
+"""Requests of one client that are answered before the loop has its turn."""
 SO_PEERGROUPS = 59
 
 
@@ -35,16 +40,22 @@ class Credentials:
     groups: frozenset[int]
 
 
-Notified = Callable[[Record, int], Record]
-"""What to do with a notify request and the pid that sent it: the answer."""
+@dataclass(frozen=True, slots=True)
+class Command:
+    answer: Callable[[Record, int], Record]
+    """Takes the request and the pid of the sender."""
+    verb: str
+    """What a user may not who is refused."""
+    is_for_notifiers: bool = False
+    """Else it is for those who may ask for the status."""
 
 
 class Control:
-    def __init__(self, path: Path, status: Callable[[], Record], history: Iterable[Record], notified: Notified) -> None:
+    def __init__(self, path: Path, commands: Mapping[str, Command], history: Callable[[], Iterable[Record]]) -> None:
+        """`history`: what a watcher gets first."""
         self.path = path
-        self.status = status
+        self.commands = commands
         self.history = history
-        self.notified = notified
         self.notifiers: frozenset[int] = frozenset()
         """Users besides root who may notify."""
         self.watchers: set[asyncio.Transport] = set()
@@ -75,6 +86,8 @@ class Control:
         return who.uid in {0, os.geteuid()} or os.getegid() in who.groups
 
     def publish(self, record: Record) -> None:
+        if not self.watchers:
+            return
         line = encode(record)
         for watcher in list(self.watchers):
             watcher.write(line)
@@ -92,7 +105,10 @@ class Control:
 class _Client(asyncio.Protocol):
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._is_full = False
+        """Whether answers wait that the client does not read."""
+        self._is_working = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -105,47 +121,73 @@ class _Client(asyncio.Protocol):
         self._control.clients[self._who.uid] += 1
         if self._control.clients[self._who.uid] > MOST_CLIENTS:
             self._reject(f"user {self._who.uid} has {MOST_CLIENTS} connections already", "close some of them")
-            transport.close()
 
     def _wait(self) -> None:
-        self._idle = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._transport.close)
+        self._idle = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.cancel()
         self._control.clients[self._who.uid] -= 1
         self._control.watchers.discard(self._transport)
 
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._work()
+
     def data_received(self, data: bytes) -> None:
         self._idle.cancel()
         if self._transport not in self._control.watchers:
             self._wait()
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
+        self._buffer += data
+        if not self._is_working:
+            self._work()
+
+    def _work(self) -> None:
+        """Answer what has arrived, a few requests at a time; nothing more is read meanwhile."""
+        self._is_working = False
+        answered = 0
+        while not self._transport.is_closing() and (end := self._buffer.find(b"\n")) >= 0:
+            if self._is_full or answered == MOST_AT_ONCE:
+                self._transport.pause_reading()
+                self._is_working = True
+                if not self._is_full:
+                    asyncio.get_running_loop().call_soon(self._work)
+                return
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
             self._answer(line)
+            answered += 1
         if len(self._buffer) > LONGEST_LINE:
             self._reject(f"a request is longer than {LONGEST_LINE} bytes")
-            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _answer(self, line: bytes) -> None:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
             return self._reject("a request is not JSON")
-        match request:
-            case {"cmd": "notify"} if not self._control.may_notify(self._who):
-                self._forbid("notify")
-            case {"cmd": "status" | "watch"} if not self._control.may_ask(self._who):
-                self._forbid("ask for the status")
-            case {"cmd": "notify"}:
-                self._transport.write(encode(self._control.notified(request, self._who.pid)))
-            case {"cmd": "status"}:
-                self._transport.write(encode(self._control.status()))
-            case {"cmd": "watch"}:
-                self._idle.cancel()
-                self._transport.writelines(encode(record) for record in self._control.history)
-                self._control.watchers.add(self._transport)
-            case _:
-                self._reject("there is no such command")
+        name = request.get("cmd") if isinstance(request, dict) else None
+        if name == "watch":
+            return self._watch()
+        command = self._control.commands.get(name) if isinstance(name, str) else None
+        if command is None:
+            return self._reject("there is no such command")
+        may = self._control.may_notify if command.is_for_notifiers else self._control.may_ask
+        if not may(self._who):
+            return self._forbid(command.verb)
+        self._transport.write(encode(command.answer(request, self._who.pid)))
+
+    def _watch(self) -> None:
+        if not self._control.may_ask(self._who):
+            return self._forbid("ask for the status")
+        self._idle.cancel()
+        if self._transport not in self._control.watchers:
+            self._control.watchers.add(self._transport)
+            self._transport.writelines(encode(record) for record in self._control.history())
 
     def _forbid(self, what: str) -> None:
         hint = "root may; [keepalived] script_user names who may notify, and the socket's group may ask for the status"
@@ -156,6 +198,7 @@ class _Client(asyncio.Protocol):
     def _reject(self, what: str, hint: str = 'send {"cmd": "status"} or {"cmd": "watch"}, one a line') -> None:
         self._control.rejected += 1
         self._transport.write(encode({"error": what, "hint": hint}))
+        self._transport.close()
 
 
 def _credentials(client: socket.socket) -> Credentials:

@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -31,15 +31,15 @@ from floatip.core.events import (
     Effect,
     Event,
     Exit,
-    Failed,
     Garp,
     Held,
+    HeldChanged,
     Hold,
     LinkChanged,
     Measure,
-    Mended,
     Placed,
     Probe,
+    Reloaded,
     SendAdvert,
     SendBytes,
     Started,
@@ -47,23 +47,25 @@ from floatip.core.events import (
     Ticked,
 )
 from floatip.core.node import Node
-from floatip.core.settings import Keepalived, Settings, Static, Vrrp
-from floatip.core.status import describe
+from floatip.core.problems import Code
+from floatip.core.settings import Keepalived, Settings, Static
+from floatip.core.state import as_data, describe
 from floatip.host import keepalived, privileges, starts
 from floatip.host.adverts import Adverts
 from floatip.host.ask import ControlError, Record, socket_path
-from floatip.host.control import Control
+from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
 from floatip.host.errors import in_words
+from floatip.host.failures import Failures
 from floatip.host.hooks import Hooks, RoleChange
 from floatip.host.kernel import Kernel
 from floatip.host.log import ERROR, NOTICE, WARNING, Log
+from floatip.host.news import Item, News
 from floatip.host.peers import Peers
 from floatip.host.probes import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 
-HISTORY_LENGTH = 500
 HOOKS_TIMEOUT = 1.0
 """How long an end waits for the last notify command."""
 DISK_TIMEOUT = 1.0
@@ -124,19 +126,23 @@ class Daemon:
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._stopping = False
         self._seed = int.from_bytes(os.urandom(4))
-        self._latest: dict[tuple[str, str], str] = {}
-        self._history: deque[Record] = deque(maxlen=HISTORY_LENGTH)
+        self._failures = Failures("reload", self.report)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
         self._starts = memories["starts"]
         self._keepalived = keepalived.Keepalived(self.report, memories["keepalived"])
-        self._control = Control(socket_path(), self._status, self._history, self._keepalived.notified)
+        commands = {
+            "status": Command(self._status, "ask for the status"),
+            "notify": Command(self._keepalived.notified, "notify", is_for_notifiers=True),
+        }
+        self._control = Control(socket_path(), commands, lambda: [item.record for item in self._news.history])
         self._kernel = Kernel(self.report, None if follow else memories["held"])
         self._adverts = Adverts(self.report)
         self._peers = Peers(self.report)
         self._probes = Probes(self.report)
         self._hooks = Hooks(self.report)
         self._state_log = StateLog(self._disk)
+        self._news = News((self._log_item, self._publish, self._log_state, self._notify, self._tell_systemd))
 
     async def serve(self) -> int:
         await self._kernel.start()
@@ -162,6 +168,7 @@ class Daemon:
         gc.collect()
         gc.freeze()
         status = await self._ended
+        self._news.flush()
         await asyncio.gather(self._hooks.finish(HOOKS_TIMEOUT), self._disk.finish(DISK_TIMEOUT))
         watching.cancel()
         self._close()
@@ -182,9 +189,9 @@ class Daemon:
                 self._adverts.refresh()
             now = self._loop.time()
             self._perform(self._node.handle(event, now), now)
-            if self._follow and isinstance(event, Held):
+            if self._follow and isinstance(event, Held | HeldChanged):
                 now = self._loop.time()
-                self._perform(self._node.reload(self._settings(), now), now)
+                self._perform(self._node.handle(Reloaded(self._settings()), now), now)
         self._busy = False
         self._arm()
 
@@ -227,55 +234,50 @@ class Daemon:
                     news.append(effect)
                 case Exit() if not self._ended.done():
                     self._ended.set_result(0)
-        # Talking comes after doing.
         if news:
-            self._tell(news, decided_at)
+            self._news.add(news, decided_at)
 
     # News
 
-    def _tell(self, news: list[Became], decided_at: float) -> None:
-        new_roles = [one for one in news if one.what == "role" and self._latest.get(("role", one.name)) != one.value]
-        for one in news:
-            self._latest[one.what, one.name] = one.value
-            record: Record = {
-                "at": decided_at,
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "what": one.what,
-                "name": one.name,
-                "value": one.value,
-                "reason": one.reason,
-            }
-            self._history.append(record)
-            self._control.publish(record)
-            level = WARNING if (one.what, one.value) == ("failure", "failed") else NOTICE
-            self._log.write(level, f"{one.what} {one.name} {one.value}: {one.reason}")
-        for one in new_roles:
-            self._state_log.write(one.name, HOOK_ROLES[one.value])
-            self._hooks.notify(self._role_change(one))
-        self._systemd.status(", ".join(self._in_a_word(name) for what, name in self._latest if what == "rank"))
+    def _log_item(self, item: Item) -> None:
+        level = WARNING if (item.what, item.value) == ("failure", "failed") else NOTICE
+        self._log.write(level, f"{item.what} {item.name} {item.value}: {item.reason}")
 
-    def _role_change(self, news: Became) -> RoleChange:
-        elections = {instance.name: instance.election for instance in self._node.config.instances}
-        election = elections.get(news.name)
-        priority = election.priority if isinstance(election, Vrrp | Keepalived) else 0
-        rank = self._latest.get(("rank", news.name), "none")
-        return RoleChange(news.name, HOOK_ROLES[news.value], priority, news.reason, rank)
+    def _publish(self, item: Item) -> None:
+        self._control.publish(item.record)
+
+    def _log_state(self, item: Item) -> None:
+        if item.what == "role" and item.is_new:
+            self._state_log.write(item.name, HOOK_ROLES[item.value])
+
+    def _notify(self, item: Item) -> None:
+        if item.what == "role" and item.is_new:
+            self._hooks.notify(self._role_change(item))
+
+    def _tell_systemd(self, item: Item) -> None:
+        if item.what in ("role", "rank"):
+            self._systemd.status(", ".join(self._in_a_word(name) for what, name in self._news.latest if what == "rank"))
+
+    def _role_change(self, item: Item) -> RoleChange:
+        instance = self._node.instances.get(item.name)
+        preference = instance.elector.preference if instance else None
+        return RoleChange(item.name, HOOK_ROLES[item.value], preference[0] if preference else 0, item.reason, item.rank)
 
     def _in_a_word(self, name: str) -> str:
-        role = self._latest.get(("role", name), "")
-        return " ".join(filter(None, (name, role, f"at rank {self._latest['rank', name]}")))
+        role = self._news.latest.get(("role", name), "")
+        return " ".join(filter(None, (name, role, f"at rank {self._news.latest['rank', name]}")))
 
-    def _status(self) -> dict[str, Any]:
-        status = describe(self._node, self._loop.time())
-        if self._control.rejected:
-            status["problems"].append(f"{self._control.rejected} requests on the control socket were not understood")
-        return status | {
-            "pid": os.getpid(),
-            "version": floatip.__version__,
-            "log_lines_dropped": self._log.dropped,
-            "hooks_dropped": self._hooks.dropped,
-            "control_requests_rejected": self._control.rejected,
-        }
+    def _status(self, request: Record, pid: int) -> Record:
+        status = replace(
+            describe(self._node, self._loop.time()),
+            pid=os.getpid(),
+            version=floatip.__version__,
+            log_lines_dropped=self._log.dropped,
+            hooks_dropped=self._hooks.dropped,
+            control_requests_rejected=self._control.rejected,
+        )
+        answer: Record = as_data(status)
+        return answer
 
     # Configuration
 
@@ -321,20 +323,17 @@ class Daemon:
             self._config = self._read()
         except ConfigErrors as error:
             self._log.write(ERROR, f"{render(error.errors, error.warnings)}\nnot reloaded: the old configuration stays")
-            hint = "the one before is still in force, and a restart would fail: floatip check"
-            self.report(Failed("reload", f"the configuration was refused\n  hint: {hint}", lasts=True))
+            what = "the file was refused, so the configuration before it stays in force, and a restart would fail"
+            self._failures.set("reload", what, "see what is wrong with it: floatip check", Code.RELOAD_REFUSED)
         else:
-            self.report(Mended("reload"))
+            self._failures.clear("reload")
             self._busy = True
             self._configure()
             now = self._loop.time()
-            self._perform(self._node.reload(self._settings(), now), now)
+            self._perform(self._node.handle(Reloaded(self._settings()), now), now)
             self._pump()
-            self._latest = {key: value for key, value in self._latest.items() if self._still_told_of(*key)}
+            self._news.forget(lambda what, name: what in ("role", "rank") and name not in self._node.instances)
         self._systemd.ready()
-
-    def _still_told_of(self, what: str, name: str) -> bool:
-        return what not in ("role", "rank") or name in self._node.instances
 
     # The end
 

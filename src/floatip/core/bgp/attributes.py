@@ -14,7 +14,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Self
 
-from floatip.core.events import Address
+from floatip.core.addresses import Address
 from floatip.core.malformed import Malformed
 
 Prefix = IPv4Network | IPv6Network

@@ -7,9 +7,9 @@
 The first dial comes at once; after that a new one each 1 to 2 s with jitter, for ever. There is no listening
 socket, so there are no collisions, no Active state and no damping of oscillation but that pause.
 
-Whole desired set in, difference out: `announce` takes all routes, the session remembers what the peer has been told and
-sends the difference when the connection is writable. At most one UPDATE a prefix is ever pending, and bytes are made
-only when they can leave, so a peer that stops reading costs no memory.
+Desired routes in, difference out: `announce` takes all routes, `change` what is different. The session remembers what
+the peer has been told, and sends the difference when the connection is writable. At most one UPDATE a prefix is ever
+pending, and bytes are made only when they can leave, so a peer that stops reading costs no memory.
 
 A KEEPALIVE goes out every second (or each third of the hold time if that is shorter), and before it the host is asked
 whether everything so far was acknowledged: that is how a node notices that it is cut off long before a hold time ends.
@@ -26,13 +26,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from floatip.core.addresses import Address
 from floatip.core.bgp import wire
 from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, Prefix
 from floatip.core.bgp.notification import Notification, explain
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.update import EndOfRib, split_update
 from floatip.core.bgp.wire import Capabilities
-from floatip.core.events import Address, Became, Close, Dial, Effect, Measure, SendBytes
+from floatip.core.events import Became, Close, Dial, Effect, Measure, SendBytes
 from floatip.core.malformed import Malformed
 from floatip.core.settings import Speaker
 
@@ -87,13 +88,15 @@ class Session:
         self.received_updates = 0
         self.malformed_messages = 0
         self.last_malformed = ""
+        self._malformed_at = -math.inf
         self.sent_updates = 0
         self.acknowledged_at = -math.inf
         """When the peer's TCP was last known to have everything."""
-        self._desired: Mapping[Prefix, Route] = {}
+        self._desired: dict[Prefix, Route] = {}
         self._told: dict[Prefix, Attributes | None] = {}
         """None: told, and to be told again."""
-        self._stale = False
+        self._pending: dict[Prefix, None] = {}
+        """Of which the peer may have to be told something, in order."""
         self._owes_end_of_rib = False
         self._attributes: dict[tuple[Route, int], Attributes | None] = {}
         self._local: Address | None = None
@@ -118,6 +121,10 @@ class Session:
     def deadline(self) -> float:
         return min(self._dial_at, self._hold_at, self._send_hold_at, self._keepalive_at, self._repeat_at)
 
+    def malformed_since(self, at: float) -> int:
+        """How many messages were malformed, if one was since then."""
+        return self.malformed_messages if self._malformed_at >= at else 0
+
     @property
     def is_connected(self) -> bool:
         return self.state not in (State.IDLE, State.CONNECT)
@@ -140,9 +147,19 @@ class Session:
 
     def announce(self, routes: Mapping[Prefix, Route], now: float) -> list[Effect]:
         """The whole set that this peer is to have from now on."""
-        self._desired = routes
+        self._desired = dict(routes)
         self._attributes = {}  # a reload may have brought other marks
-        self._stale = True
+        self._pending = dict.fromkeys((*self._told, *self._desired))
+        return self._update()
+
+    def change(self, changes: Mapping[Prefix, Route | None]) -> list[Effect]:
+        """What is to be different from now on; None: withdrawn."""
+        for prefix, route in changes.items():
+            if route is None:
+                self._desired.pop(prefix, None)
+            else:
+                self._desired[prefix] = route
+            self._pending[prefix] = None
         return self._update()
 
     def stop(self, subcode: int, text: str, now: float) -> list[Effect]:
@@ -198,7 +215,7 @@ class Session:
                     break  # nothing is answered any more
         except Malformed as error:
             self.malformed_messages += 1
-            self.last_malformed = error.what
+            self.last_malformed, self._malformed_at = error.what, now
             if self._buffer[18:19] == b"\x03":  # RFC 4271 6.4: no NOTIFICATION in answer to a NOTIFICATION
                 return [*effects, Close(self.peer), *self._drop(f"malformed NOTIFICATION: {error.what}", now)]
             effects += self._refuse(Notification(error.code, error.subcode, error.data), error.what, now)
@@ -291,31 +308,37 @@ class Session:
         self._repeat_at = now + self._spread(self.speaker.first_repeat)
         self._without_capabilities = False  # the next session tries again
         self._told = {}
-        self._stale = self._owes_end_of_rib = True
+        self._pending = dict.fromkeys(self._desired)
+        self._owes_end_of_rib = True
         return self._enter(State.ESTABLISHED, f"hold time {self.hold_time} s", now) + self._update()
 
     def _update(self) -> list[Effect]:
         """The difference between what the peer should have and what it was told, as far as it can leave now."""
-        if self.state is not State.ESTABLISHED or not self._writable or not self._stale:
+        if self.state is not State.ESTABLISHED or not self._writable or not (self._pending or self._owes_end_of_rib):
             return []
-        wanted = {p: a for p, route in self._desired.items() if (a := self._encode(p, route)) is not None}
-        changed = [(p, a) for p, a in wanted.items() if self._told.get(p) != a]
-        gone = [p for p in self._told if p not in wanted]
-        self._stale = len(changed) + len(gone) > BATCH
-        changed, gone = changed[:BATCH], gone[: max(0, BATCH - len(changed))]
-        self._told.update(changed)
-        for prefix in gone:
-            del self._told[prefix]
+        changed: list[tuple[Prefix, Attributes]] = []
+        gone: list[Prefix] = []
+        while self._pending and len(changed) + len(gone) < BATCH:
+            prefix = next(iter(self._pending))
+            del self._pending[prefix]
+            route = self._desired.get(prefix)
+            attributes = None if route is None else self._encode(prefix, route)
+            if attributes is not None and self._told.get(prefix) != attributes:
+                changed.append((prefix, attributes))
+                self._told[prefix] = attributes
+            elif attributes is None and prefix in self._told:
+                gone.append(prefix)
+                del self._told[prefix]
         messages = list(wire.pack_routes(changed, gone, four_octet_asn=self._offered.four_octet_asn))
         self.sent_updates += len(messages)
-        if self._owes_end_of_rib and not self._stale:
+        if self._owes_end_of_rib and not self._pending:
             self._owes_end_of_rib = False
             messages += [wire.pack(EndOfRib(family)) for family in FAMILIES if family in self._offered.families]
         return [self._send(b"".join(messages))] if messages else []
 
     def _say_all_again(self) -> list[Effect]:
         self._told = dict.fromkeys(self._told)
-        self._stale = True
+        self._pending = dict.fromkeys((*self._told, *self._desired))
         return self._update()
 
     def _encode(self, prefix: Prefix, route: Route) -> Attributes | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import (
     IPV4_UNICAST,
     Attributes,
@@ -27,7 +28,6 @@ from floatip.core.bgp.attributes import (
     parse_unreach,
     split_attributes,
 )
-from floatip.core.events import Address
 from floatip.core.malformed import Malformed
 
 OVERHEAD = 4 + 4 + 5 + 16

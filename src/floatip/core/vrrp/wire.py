@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal
 
-from floatip.core.events import Address
+from floatip.core.addresses import Address
 from floatip.core.malformed import Malformed
 
 PROTOCOL = 112

@@ -13,15 +13,30 @@ notify FIFO, or a notify command), whether its addresses are on its interface, a
   keepalived that hangs keeps its addresses and says nothing; only the adverts of its successor show it.
 * `barred` (cut off from all route servers): backup, and afterwards again only after silence.
 
-The interface is that of `Router`, for `Instance` takes either.
 """
 
 import math
+from collections.abc import Iterable
+from ipaddress import IPv4Address
 
+from floatip.core.addresses import Address
 from floatip.core.drops import Drops
-from floatip.core.events import Address, Became, Effect
-from floatip.core.settings import Keepalived
-from floatip.core.vrrp.router import REIGNS_KEPT, Role
+from floatip.core.election.elector import (
+    KEEPALIVED,
+    REIGNS_KEPT,
+    Fact,
+    Heard,
+    Role,
+    Seen,
+    Subject,
+    Surroundings,
+    adverts,
+    keepalived,
+)
+from floatip.core.election.router import skew
+from floatip.core.events import Became, Effect, KeepalivedFound, KeepalivedSaid
+from floatip.core.problems import Code, Problem
+from floatip.core.settings import Election, Keepalived
 from floatip.core.vrrp.wire import Advert
 
 PATIENCE = 0.2
@@ -44,7 +59,6 @@ class Follower:
         self.master: Address | None = None
         """Whose adverts we hear."""
         self.reigns: list[float] = []
-        """When each of the latest masters that we know of began, or was first heard; our own times included."""
         self.dropped = Drops()
         self.runs = False
         self.word = ""
@@ -73,19 +87,30 @@ class Follower:
         self._stopped = ""
 
     @property
-    def master_down_interval(self) -> float:
-        unit = 1.0 if self.config.version == 2 else self._interval
-        return 3 * self._interval + (256 - self.config.priority) / 256 * unit
+    def hears(self) -> frozenset[Subject]:
+        config = self.config
+        group = [keepalived("GROUP", config.sync_group)] if config.sync_group else []
+        own = adverts(config.interface, config.vrid), keepalived("INSTANCE", config.instance)
+        return frozenset({KEEPALIVED, *own, *group})
 
     @property
-    def subjects(self) -> tuple[tuple[str, str], ...]:
-        """Of whom keepalived must speak to mean us."""
-        group = (("GROUP", self.config.sync_group),) if self.config.sync_group else ()
-        return (("INSTANCE", self.config.instance), *group)
+    def interface(self) -> str:
+        return self.config.interface
+
+    @property
+    def preference(self) -> tuple[int, IPv4Address]:
+        return self.config.priority, self.config.source
+
+    @property
+    def master_down_interval(self) -> float:
+        return 3 * self._interval + skew(self.config, self._interval)
+
+    @property
+    def detection_time(self) -> float:
+        return 3 * self.config.advert_interval + skew(self.config, self.config.advert_interval)
 
     @property
     def sick(self) -> str:
-        """Why keepalived takes this node for sick; empty: it does not."""
         if self.role is Role.FAULT:
             return "keepalived says FAULT"
         if self._ended_in_fault and self.role is not Role.MASTER:
@@ -93,20 +118,36 @@ class Follower:
         return ""
 
     @property
-    def verdict(self) -> str:
-        """Why this node is taken for well where nobody else checks."""
+    def well(self) -> str:
         if not self.runs:
             return "nobody checks: keepalived does not run"
         return "keepalived checks, and says no FAULT" if self.word else "keepalived has said nothing yet"
 
-    def reconfigure(self, config: Keepalived) -> None:
-        """Its role goes on; what was heard under another name, or of another virtual router, does not count."""
+    def goes_on_as(self, config: Election) -> bool:
+        """keepalived's election does not end by a reload of ours."""
+        return isinstance(config, Keepalived)
+
+    def reconfigure(self, config: Election, addresses: Iterable[Address], now: float) -> list[Effect]:
+        """What was heard under another name, or of another virtual router, does not count."""
+        assert isinstance(config, Keepalived)
         old, self.config = self.config, config
         self._interval = config.advert_interval
         if (config.instance, config.sync_group) != (old.instance, old.sync_group):
             self.word, self._ended_in_fault = "", False
         if (config.interface, config.vrid) != (old.interface, old.vrid):
             self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf
+        return []
+
+    def hear(self, fact: Fact, now: float) -> list[Effect]:
+        match fact:
+            case Heard(advert, source):
+                return self.receive(advert, source, now)
+            case Seen(elsewhere):
+                return self.sees(elsewhere, now)
+            case KeepalivedFound(runs, reason):
+                return self.found(runs, reason, now)
+            case KeepalivedSaid(_, _, state, is_old, at):
+                return self.said(state, is_old, now, at)
 
     def forsaken(self, now: float) -> bool:
         """Whether keepalived stays backup although nobody has been master for long enough that it should be."""
@@ -144,7 +185,8 @@ class Follower:
         self._has_addresses, self._differ_since = has_addresses, now
         return self._conclude(now)
 
-    def judge(self, barred: str, now: float) -> list[Effect]:
+    def constrain(self, waiting: str, fault: str, barred: str, now: float) -> list[Effect]:
+        """A link that is down, or a service, is for keepalived to see."""
         if self._barred and not barred:
             self._listen_until = now + self.master_down_interval  # somebody else may be master by now
         self._barred = barred
@@ -178,7 +220,7 @@ class Follower:
         return self._conclude(now)
 
     def _conclude(self, now: float) -> list[Effect]:
-        role, reason = self._judge(now)
+        role, reason = self._decide(now)
         began_at = now if self._began_at is None else min(self._began_at, now)
         if self.runs:
             self._began_at = None
@@ -194,7 +236,7 @@ class Follower:
         self.role, self.reason = role, reason
         return [Became("role", self.name, role.value, reason)]
 
-    def _judge(self, now: float) -> tuple[Role, str]:
+    def _decide(self, now: float) -> tuple[Role, str]:
         """Guard after guard, the first that applies decides; sets the deadline at which it would decide otherwise."""
         self.deadline, self.doubts = math.inf, False
         if not self._met:
@@ -258,6 +300,36 @@ class Follower:
             return False
         self.deadline = min(self.deadline, quiet_at)
         return True
+
+    def problems(self, around: Surroundings, now: float) -> list[Problem]:
+        """What keeps keepalived's word from being believed, or from being heard."""
+        name, config = self.name, self.config
+        if not self.runs:
+            hint = "start it, for this node is no master until it runs: systemctl status keepalived"
+            return [Problem(Code.KEEPALIVED_DOWN, name, f"{name}: {self.reason}", hint, since=self.since)]
+        found: list[Problem] = []
+        if around.link_fault:
+            hint = "mend the link: without it floatip does not hear the adverts of the other nodes"
+            found.append(Problem(Code.KEEPALIVED_UNHEARD, name, f"{name}: {around.link_fault}", hint))
+        others = ", ".join(around.others)
+        if self.doubts:
+            hint = (
+                "check that keepalived responds (systemctl status keepalived) and that adverts arrive "
+                f"(tcpdump -ni {config.interface} vrrp)"
+            )
+            if others:
+                hint = f"compare keepalived.conf with [[instance]]: keepalived speaks of {others} too"
+            found.append(Problem(Code.KEEPALIVED_DOUBTED, name, f"{name}: {self.reason}", hint, since=self.since))
+        elif others and not around.is_spoken_of:
+            what = f"{name}: keepalived speaks of {others} and never of {config.instance}"
+            hint = "set keepalived.instance to the name that keepalived uses"
+            found.append(Problem(Code.KEEPALIVED_OTHER_INSTANCE, name, what, hint))
+        elif self.forsaken(now):
+            silence = f"nobody sends adverts for vrid {config.vrid} on {config.interface}"
+            what = f"{name}: {silence}, and keepalived stays BACKUP"
+            hint = "compare virtual_router_id, and check that keepalived responds: systemctl status keepalived"
+            found.append(Problem(Code.KEEPALIVED_BACKUP_UNLED, name, what, hint, since=self._advert_at))
+        return found
 
     def _record_reign(self, at: float) -> None:
         self.reigns = [*self.reigns, at][-REIGNS_KEPT:]

@@ -18,39 +18,38 @@ Where this differs from the RFC, and why:
 * A master answers a lower advert at once (RFC 9568 6.4.3; keepalived in version 2 too).
 * The address list of an advert is compared, counted and otherwise ignored: dropping such adverts makes two masters
   out of every rolling change of addresses.
-* Late is dangerous: who was late by more than the master-down interval may have been replaced without hearing of it, so
-  a late master becomes backup and a late backup waits once more, before either believes itself.
+* A node that was suspended for longer than the master-down interval re-runs the election, because another node may have
+  taken over: a master becomes backup, and a backup waits once more.
 * `barred` (cut off from all route servers) keeps a backup from claiming mastership and makes a master give it up.
+* A reload changes figures and not roles: a master of another priority stays master and advertises the new one.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
-from enum import Enum
+from ipaddress import IPv4Address
 
+from floatip.core.addresses import Address
 from floatip.core.drops import Drops
-from floatip.core.events import Address, Became, Effect, SendAdvert
-from floatip.core.settings import Vrrp
+from floatip.core.election.elector import REIGNS_KEPT, Fact, Heard, Role, Subject, Surroundings, adverts
+from floatip.core.events import Became, Effect, SendAdvert
+from floatip.core.problems import Code, Problem
+from floatip.core.settings import Election, Keepalived, Vrrp
 from floatip.core.vrrp import wire
 from floatip.core.vrrp.wire import Advert
 
-REIGNS_KEPT = 64
-
-
-class Role(Enum):
-    INIT = "init"
-    BACKUP = "backup"
-    MASTER = "master"
-    FAULT = "fault"
+SECOND_MASTER_AFTER = 2
+"""Advert intervals for which another master must be heard: a well one yields to our answer at once."""
 
 
 class Router:
     """Time is an argument (monotonic seconds); every method returns the effects that it causes."""
 
-    def __init__(self, name: str, config: Vrrp, addresses: tuple[Address, ...], now: float) -> None:
+    sick = well = ""
+
+    def __init__(self, name: str, config: Vrrp, addresses: Iterable[Address], now: float) -> None:
         self.name = name
-        # RFC 9568 6.1: the owner preempts all the same
-        self.config = config if config.priority < 255 else replace(config, preempt=True)
-        self.list_addresses(addresses)
+        self._configure(config, addresses)
         self.role = Role.INIT
         self.reason = "starting"
         self.since = now
@@ -58,7 +57,6 @@ class Router:
         self.master: Address | None = None
         """Whom we follow."""
         self.reigns: list[float] = []
-        """When each of the latest masters that we know of began, or was first heard; our own times included."""
         self.dropped = Drops()
         self._hastened = ""
         """Why the skew timer runs instead of master-down."""
@@ -66,22 +64,66 @@ class Router:
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
         self._barred = ""
+        self._rival: Address | None = None
+        """A lower node whose adverts this master hears."""
+        self._rival_since = self._rival_at = -math.inf
 
-    def list_addresses(self, addresses: tuple[Address, ...]) -> None:
-        """What the adverts name: the addresses of their own family, as keepalived does."""
-        self.addresses = tuple(a for a in addresses if a.version == self.config.source.version)
+    def _configure(self, config: Vrrp, addresses: Iterable[Address]) -> None:
+        # RFC 9568 6.1: the owner preempts all the same
+        self.config = config if config.priority < 255 else replace(config, preempt=True)
+        # The adverts name the addresses of their own family, as keepalived's do.
+        self.addresses = tuple(a for a in addresses if a.version == config.source.version)
+
+    @property
+    def hears(self) -> frozenset[Subject]:
+        return frozenset({adverts(self.config.interface, self.config.vrid)})
+
+    @property
+    def interface(self) -> str:
+        return self.config.interface
+
+    @property
+    def preference(self) -> tuple[int, IPv4Address]:
+        return self.config.priority, self.config.source
 
     @property
     def skew(self) -> float:
-        unit = 1.0 if self.config.version == 2 else self._master_interval
-        return (256 - self.config.priority) / 256 * unit
+        return skew(self.config, self._master_interval)
 
     @property
     def master_down_interval(self) -> float:
         return 3 * self._master_interval + self.skew
 
-    def judge(self, waiting: str, fault: str, barred: str, now: float) -> list[Effect]:
-        """What stands in the way, in words, or empty: of starting, of working, of being master."""
+    @property
+    def detection_time(self) -> float:
+        return 3 * self.config.advert_interval + skew(self.config, self.config.advert_interval)
+
+    def goes_on_as(self, config: Election) -> bool:
+        """Only another virtual router needs another election (RFC 9568 section 1.7)."""
+        return isinstance(config, Vrrp) and _identity(config) == _identity(self.config)
+
+    def reconfigure(self, config: Election, addresses: Iterable[Address], now: float) -> list[Effect]:
+        assert isinstance(config, Vrrp)
+        interval = self.config.advert_interval
+        self._configure(config, addresses)
+        if config.advert_interval != interval:
+            self._master_interval = config.advert_interval
+        if not config.preempt:
+            self._preempt_at = math.inf
+        if self.role is Role.MASTER:
+            self.deadline = min(self.deadline, now + config.advert_interval)
+        elif self.role is Role.BACKUP:
+            self.deadline = min(self.deadline, now + self.master_down_interval)
+        return []
+
+    def hear(self, fact: Fact, now: float) -> list[Effect]:
+        match fact:
+            case Heard(advert, source, ttl):
+                return self.receive(advert, source, ttl, now)
+            case _:
+                return []
+
+    def constrain(self, waiting: str, fault: str, barred: str, now: float) -> list[Effect]:
         effects = self._wake(now)
         if self._barred and not barred and self.role is Role.BACKUP:
             self._listen(now)  # somebody else may be master by now
@@ -205,7 +247,37 @@ class Router:
                 why = f"{source} has the same priority {config.priority} and the greater address"
             return [*self._enter_backup(why, now), *self._receive_as_backup(advert, source, now)]
         self.deadline = now + config.advert_interval
-        return self._advertise(config.priority)
+        return [*self._advertise(config.priority), *self._remember_rival(advert, source, now)]
+
+    def _remember_rival(self, advert: Advert, source: Address, now: float) -> list[Effect]:
+        if source != self._rival or now > self._rival_at + self.master_down_interval:
+            self._rival, self._rival_since, self._rival_at = source, now, now
+            return []
+        was_second = self.second_master(now)
+        self._rival_at = now
+        if was_second or not self.second_master(now):
+            return []
+        return [Became("network", self.name, "second-master", self._two_masters(advert.priority))]
+
+    def _two_masters(self, priority: int | None = None) -> str:
+        theirs = "" if priority is None else f" (priority {priority}, ours is {self.config.priority})"
+        return f"{self._rival} is MASTER too{theirs}: it does not hear our adverts"
+
+    def second_master(self, now: float) -> bool:
+        """Whether another node goes on being master beside this one."""
+        lasts = self._rival_at - self._rival_since > SECOND_MASTER_AFTER * self.config.advert_interval
+        return lasts and self.role is Role.MASTER and now <= self._rival_at + self.master_down_interval
+
+    def problems(self, around: Surroundings, now: float) -> list[Problem]:
+        if self.role is Role.FAULT and around.link_fault:
+            hint = f"compare vrrp.interface and vrrp.source with: ip addr show dev {self.config.interface}"
+            what = f"{self.name} takes no part in the election: {around.link_fault}"
+            return [Problem(Code.INSTANCE_FAULT, self.name, what, hint, since=self.since)]
+        if self.second_master(now):
+            hint = f"see whether IP protocol 112 reaches {self._rival}, there: tcpdump -ni {self.config.interface} vrrp"
+            what = f"{self.name}: {self._two_masters()}"
+            return [Problem(Code.SECOND_MASTER, self.name, what, hint, since=self._rival_since)]
+        return []
 
     def _enter_backup(self, reason: str, now: float) -> list[Effect]:
         if self.config.priority == 255 and self.role in (Role.INIT, Role.FAULT) and not self._barred:
@@ -233,6 +305,7 @@ class Router:
             self.since = now
         self.role, self.reason = role, reason
         self.master, self._heard, self._hastened = None, None, ""
+        self._rival, self._rival_since, self._rival_at = None, -math.inf, -math.inf
         self.deadline, self._preempt_at = math.inf, math.inf
         return [Became("role", self.name, role.value, reason)]
 
@@ -250,3 +323,12 @@ class Router:
             SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, peer))
             for peer in config.peers
         ]
+
+
+def skew(config: Vrrp | Keepalived, interval: float) -> float:
+    """Skew_Time in seconds (RFC 9568 section 6.1; version 2: RFC 3768, which knows only whole seconds)."""
+    return (256 - config.priority) / 256 * (1.0 if config.version == 2 else interval)
+
+
+def _identity(config: Vrrp) -> tuple[str, int, int]:
+    return config.interface, config.vrid, config.version

@@ -1,0 +1,128 @@
+"""What a person should look at: the problems of a node, worst first, each made from the state as it is now."""
+
+from collections.abc import Iterable, Iterator
+
+from floatip.core.bgp.rank import Rank
+from floatip.core.bgp.session import Session
+from floatip.core.decision import DAMPED
+from floatip.core.election.elector import Role, Surroundings, keepalived
+from floatip.core.health import Health
+from floatip.core.holding import Holding
+from floatip.core.instance import Instance, Target
+from floatip.core.node import UNSTEADY, Node
+from floatip.core.problems import Code, Problem, Severity
+
+MATTERS = 300.0
+"""Seconds for which a packet that could not be used is a problem."""
+
+
+def diagnose(node: Node, now: float) -> list[Problem]:
+    """Empty: all is well. What still works although it is not whole has `Severity.WARNING`, and stands last."""
+    found = [*_of_network(node, now), *_of_host(node)]
+    for instance in node.instances.values():
+        found += _of_instance(node, instance, now)
+    found += _of_packets(node, now)
+    return sorted(found, key=lambda problem: problem.severity is Severity.WARNING)
+
+
+def is_held(holding: Holding, instance: Instance, target: Target) -> bool:
+    if instance.config.placement == "found":
+        return target.ip in holding.held
+    return target.key in holding.placed
+
+
+def _of_network(node: Node, now: float) -> Iterator[Problem]:
+    if reason := node.stopping or node.draining:
+        yield Problem(Code.STOPPING, "floatip", f"stopping: {reason}")
+    if node.barred_until < float("inf"):
+        left = f"floatip crashed and {UNSTEADY}, {node.barred_until - now:.0f} s more"
+        yield Problem(Code.START_LIMIT, "floatip", left, "read why: journalctl -u floatip", since=node.started_at)
+    sessions = list(node.sessions.values())
+    down = [session for session in sessions if not session.is_up]
+    if sessions and len(down) == len(sessions):
+        what = f"no route server of {len(sessions)} is connected: {_why(down[0])}"
+        yield Problem(Code.NO_SESSION, str(down[0].peer), what, down[0].hint, since=max(s.since for s in down))
+    elif node.cut_off:
+        since = node.acknowledged_at
+        what = f"cut off: no route server has acknowledged anything for {now - since:.1f} s"
+        hint = "check this node's way to the route servers: ip route get ADDRESS"
+        yield Problem(Code.CUT_OFF, "route servers", what, hint, since=since)
+    elif down:
+        what = f"{len(down)} of {len(sessions)} route servers not connected: {_why(down[0])}"
+        yield Problem(Code.SESSION_DOWN, str(down[0].peer), what, down[0].hint, Severity.WARNING, down[0].since)
+
+
+def _why(session: Session) -> str:
+    return f"{session.peer}: {session.reason}"
+
+
+def _of_host(node: Node) -> Iterator[Problem]:
+    for failures in node.failures.values():
+        for since, failure in failures.values():
+            code = Code(failure.code)
+            yield Problem(code, failure.what, f"{failure.what}: {failure.reason}", failure.hint, since=since)
+
+
+def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem]:
+    name, elector, decision = instance.config.name, instance.elector, instance.decision
+    if instance.health is not Health.UP:
+        hint = "find out which check of keepalived fails: journalctl -u keepalived" if elector.sick else ""
+        what = f"{name} is not healthy: {instance.health_reason}"
+        yield Problem(Code.UNHEALTHY, name, what, hint, since=instance.health_since)
+    missing = [str(target.ip) for target in instance.targets if not is_held(node.holding, instance, target)]
+    if missing and (instance.config.placement == "all" or instance.role is Role.MASTER):
+        yield Problem(Code.NOT_HELD, name, f"{name} does not hold {_some(missing)}")
+    if decision.rank is not Rank.NONE:
+        yield from _unannounced(instance, node.sessions.values())
+    yield from elector.problems(_surroundings(node, instance), now)
+    for what, count in elector.dropped.since(now - MATTERS).items():
+        yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {count} adverts {what}", _hint_of_drops(instance))
+    if (left := decision.damped_until - now) > 0:
+        what = f"{name}: {DAMPED}, {left:.0f} s more"
+        yield Problem(Code.DAMPED, name, what, severity=Severity.WARNING, since=decision.since)
+
+
+def _some(things: list[str], most: int = 3) -> str:
+    left = len(things) - most
+    return ", ".join(things[:most]) + (f" and {left} more" if left > 0 else "")
+
+
+def _hint_of_drops(instance: Instance) -> str:
+    return (
+        f"compare the election of both nodes, and look at the adverts: tcpdump -vni {instance.elector.interface} vrrp"
+    )
+
+
+def _unannounced(instance: Instance, sessions: Iterable[Session]) -> Iterator[Problem]:
+    """Route servers that cannot be told of a prefix."""
+    for version in sorted({target.ip.version for target in instance.targets}):
+        for session in sessions:
+            if session.is_up and not session.carries(version):
+                what = f"{instance.config.name}: {session.peer} takes no IPv{version} prefix over this session"
+                hint = "ask the peer's operator to enable the family"
+                hint += ", for IPv4 over IPv6 with extended next hop (RFC 8950)" if version == 4 else ""
+                yield Problem(Code.PREFIX_REFUSED, instance.config.name, what, hint, since=session.since)
+
+
+def _surroundings(node: Node, instance: Instance) -> Surroundings:
+    spoken_of = [keepalived(kind, name) for kind, name in node.keepalived_said]
+    others = [n for kind, n in node.keepalived_said if kind == "INSTANCE" and not node.is_followed(kind, n)]
+    fault = node.links.get(instance.elector.interface, "")
+    return Surroundings(fault, tuple(others), any(subject in instance.elector.hears for subject in spoken_of))
+
+
+def _of_packets(node: Node, now: float) -> Iterator[Problem]:
+    for what, count in node.dropped.since(now - MATTERS).items():
+        yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"dropped {count} packets of VRRP: {what}")
+    for (interface, vrid), (at, source) in node.strangers_at.items():
+        if at >= now - MATTERS:
+            count = node.strangers[interface, vrid]
+            what = f"dropped {count} packets of VRRP: no instance has vrid {vrid} on {interface}; from {source}"
+            hint = "compare vrid on both nodes"
+            if node.follows_keepalived:
+                hint += ", or, if keepalived has that instance for itself, add it to [keepalived] other_vrids"
+            yield Problem(Code.VRRP_UNKNOWN, interface, what, f"{hint}; then: systemctl reload floatip")
+    for session in node.sessions.values():
+        if count := session.malformed_since(now - MATTERS):
+            what = f"{session.peer} sent {count} malformed messages, the last: {session.last_malformed}"
+            yield Problem(Code.MALFORMED_MESSAGES, str(session.peer), what)

@@ -1,0 +1,132 @@
+"""Who elects for an instance, behind one door.
+
+An elector learns facts, is told what stands in this node's way, and says which role the node has and why. `Instance` is
+the only one that speaks with it. Three exist: `Router` (VRRP of our own), `Follower` (a keepalived that the
+administrator keeps), and `Static` (no election).
+"""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from floatip.core.addresses import Address
+from floatip.core.drops import Drops
+from floatip.core.events import Effect, KeepalivedFound, KeepalivedSaid
+from floatip.core.problems import Problem
+from floatip.core.settings import Election
+from floatip.core.vrrp.wire import Advert
+
+REIGNS_KEPT = 64
+
+
+class Role(Enum):
+    INIT = "init"
+    BACKUP = "backup"
+    MASTER = "master"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An advert of another node."""
+
+    advert: Advert
+    source: Address
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Whether the kernel has the instance's addresses on an interface where floatip does not hold them."""
+
+    elsewhere: bool
+
+
+Fact = Heard | Seen | KeepalivedFound | KeepalivedSaid
+Subject = Hashable
+"""What a fact is about."""
+
+KEEPALIVED: Subject = "keepalived"
+
+
+def adverts(interface: str, vrid: int) -> Subject:
+    return "adverts", interface, vrid
+
+
+def keepalived(kind: str, name: str) -> Subject:
+    """An instance or a group of keepalived's."""
+    return "keepalived", kind, name
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an elector must know of the rest of the node to explain its troubles."""
+
+    link_fault: str
+    """Why VRRP cannot work on its interface; empty: it can."""
+    others: tuple[str, ...] = ()
+    """Instances of which keepalived speaks and that nobody here follows."""
+    is_spoken_of: bool = True
+    """Whether keepalived has said anything of this one."""
+
+
+class Elector(Protocol):
+    """Time is an argument (monotonic seconds); every method that changes something returns the effects."""
+
+    role: Role
+    reason: str
+    """Because of what it has this role."""
+    since: float
+    deadline: float
+    """When `tick` is wanted; `math.inf`: it waits for nothing."""
+    master: Address | None
+    """Who is master elsewhere, as far as we hear."""
+    reigns: list[float]
+    """When each of the latest masters that we know of began, or was first heard; our own times included."""
+    dropped: Drops
+
+    @property
+    def hears(self) -> frozenset[Subject]:
+        """What the facts must be about that it wants to learn."""
+
+    @property
+    def interface(self) -> str:
+        """The interface without which it cannot work; empty: it needs none."""
+
+    @property
+    def detection_time(self) -> float:
+        """Seconds after which a silent master is noticed, by the configuration; 0: no election."""
+
+    @property
+    def master_down_interval(self) -> float | None:
+        """The same by what was heard (RFC 9568 section 6.1), in seconds; None: no election."""
+
+    @property
+    def preference(self) -> tuple[int, IPv4Address] | None:
+        """Priority and source address, by which an election orders the nodes; None: no order."""
+
+    @property
+    def sick(self) -> str:
+        """Why it takes this node for sick; empty: it does not."""
+
+    @property
+    def well(self) -> str:
+        """Why this node is taken for well where no check of ours looks; empty: it has nothing to say."""
+
+    def goes_on_as(self, config: Election) -> bool:
+        """Whether `reconfigure` can take this over, so that role and memories stay."""
+
+    def reconfigure(self, config: Election, addresses: Iterable[Address], now: float) -> list[Effect]: ...
+
+    def hear(self, fact: Fact, now: float) -> list[Effect]: ...
+
+    def constrain(self, waiting: str, fault: str, barred: str, now: float) -> list[Effect]:
+        """What stands in the way, in words, or empty: of starting, of working, of being master."""
+
+    def tick(self, now: float) -> list[Effect]: ...
+
+    def stop(self, reason: str, now: float) -> list[Effect]: ...
+
+    def problems(self, around: Surroundings, now: float) -> list[Problem]: ...

@@ -1,0 +1,98 @@
+"""Which addresses the kernel has, and which of them this node wants to hold.
+
+What the kernel reports is the only truth. Changes are applied one by one, so that a node with a thousand addresses does
+not look at all of them whenever one moves.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import TypeVar
+
+from floatip.core.addresses import Address, InterfaceAddress, Placed
+from floatip.core.events import Effect, Hold
+
+HOLD_AGAIN_INTERVAL = 1.0
+
+K = TypeVar("K")
+Key = tuple[str, Address]
+"""Where an address stands: an interface and the address. Its prefix length may be another than ours."""
+
+
+class Holding:
+    def __init__(self) -> None:
+        self.held: Counter[Address] = Counter()
+        """What the kernel can answer for, wherever it is."""
+        self.placed: Counter[Key] = Counter()
+        """The same with the interface of each."""
+        self.wanted: frozenset[Placed] | None = None
+        """None: not said yet, so that what a predecessor left is released."""
+        self.again_at = math.inf
+        self._found: set[Placed] = set()
+        self._where: dict[InterfaceAddress, set[str]] = {}
+        self._wanted: dict[Key, Placed] = {}
+        self._missing: set[Key] = set()
+
+    def differences(self, addresses: frozenset[Placed]) -> tuple[frozenset[Placed], frozenset[Placed]]:
+        """What has come and what has gone, if these are all."""
+        return addresses - self._found, frozenset(self._found - addresses)
+
+    def apply(self, added: Iterable[Placed], gone: Iterable[Placed]) -> tuple[list[Key], list[Key]]:
+        """Returns those of our own that are new, and those that were lost."""
+        before = {key(placed): key(placed) in self.placed for placed in (*added, *gone)}
+        for placed in gone:
+            if placed in self._found:
+                self._found.discard(placed)
+                self._count(placed, -1)
+        for placed in added:
+            if placed not in self._found:
+                self._found.add(placed)
+                self._count(placed, 1)
+        found = [one for one, was in before.items() if not was and one in self.placed and one in self._wanted]
+        lost = [one for one, was in before.items() if was and one not in self.placed and one in self._wanted]
+        self._missing.difference_update(found)
+        self._missing.update(lost)
+        return found, lost
+
+    def _count(self, placed: Placed, step: int) -> None:
+        one = key(placed)
+        _add(self.held, one[1], step)
+        _add(self.placed, one, step)
+        interfaces = self._where.setdefault(placed.address, set())
+        if step > 0:
+            interfaces.add(placed.interface)
+        else:
+            interfaces.discard(placed.interface)
+        if not interfaces:
+            del self._where[placed.address]
+
+    def stands_elsewhere(self, address: InterfaceAddress, interface: str) -> bool:
+        """Whether another interface has the address, just as it is written in the configuration."""
+        return bool(self._where.get(address, frozenset()) - {interface})
+
+    def want(self, wanted: frozenset[Placed], now: float) -> list[Effect]:
+        """The whole desired set; what is missing is asked for again each second."""
+        is_new = wanted != self.wanted
+        if is_new:
+            self.wanted = wanted
+            self._wanted = {key(placed): placed for placed in wanted}
+            self._missing = {one for one in self._wanted if one not in self.placed}
+        again = bool(self._missing) and now >= self.again_at
+        if again or is_new or not self._missing:
+            self.again_at = now + HOLD_AGAIN_INTERVAL if self._missing else math.inf
+        return [Hold(wanted)] if is_new or again else []
+
+    @property
+    def is_released(self) -> bool:
+        """Whether nothing that was wanted is there any more."""
+        return len(self._missing) == len(self._wanted)
+
+
+def key(placed: Placed) -> Key:
+    return placed.interface, placed.address.ip
+
+
+def _add(counter: Counter[K], entry: K, step: int) -> None:
+    counter[entry] += step
+    if not counter[entry]:
+        del counter[entry]

@@ -1,0 +1,53 @@
+"""A problem is a value: a code that machines match on, a subject, and sentences for people that nothing matches on.
+
+A problem goes when its cause goes. Each code has its place in docs/operate/troubleshooting.md.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    PROBLEM = "problem"
+    """A person should look at it now: `floatip status` exits 1."""
+    WARNING = "warning"
+    """Something is not whole, and still works."""
+
+
+class Code(StrEnum):
+    NO_SESSION = "no-session"
+    SESSION_DOWN = "session-down"
+    CUT_OFF = "cut-off"
+    UNHEALTHY = "unhealthy"
+    INSTANCE_FAULT = "instance-fault"
+    NOT_HELD = "not-held"
+    PREFIX_REFUSED = "prefix-refused"
+    KEEPALIVED_DOWN = "keepalived-down"
+    KEEPALIVED_UNHEARD = "keepalived-unheard"
+    KEEPALIVED_DOUBTED = "keepalived-doubted"
+    KEEPALIVED_OTHER_INSTANCE = "keepalived-other-instance"
+    KEEPALIVED_BACKUP_UNLED = "keepalived-backup-unled"
+    SECOND_MASTER = "second-master"
+    ADVERTS_DROPPED = "adverts-dropped"
+    VRRP_UNKNOWN = "vrrp-unknown"
+    MALFORMED_MESSAGES = "malformed-messages"
+    DAMPED = "damped"
+    START_LIMIT = "start-limit"
+    STOPPING = "stopping"
+    RELOAD_REFUSED = "reload-refused"
+    CONTROL_MISUSE = "control-misuse"
+    FAILURE = "failure"
+    """A part of the host cannot do something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    code: Code
+    subject: str
+    """Which instance, session or part."""
+    what: str
+    hint: str = ""
+    """The next step, in the imperative; empty: the sentence says it."""
+    severity: Severity = Severity.PROBLEM
+    since: float | None = None
+    """Monotonic seconds; None: not known."""

@@ -1,0 +1,271 @@
+"""The state of a node as typed values: for each thing its value, for how long, and because of what.
+
+`floatip status --json` prints it, the control socket carries it, and whoever reads it (the screen, `adopt`, the lab)
+reads it back into the same types. Ages are seconds. A name that Python reserves has an underscore here and none in the
+JSON.
+"""
+
+import math
+import types
+import typing
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+from floatip.core.bgp.session import Session
+from floatip.core.diagnosis import diagnose, is_held
+from floatip.core.health import CheckState
+from floatip.core.instance import Instance
+from floatip.core.node import Node
+from floatip.core.problems import Problem, Severity
+
+FRESH_SESSION = 30.0
+"""Seconds: route servers may silently drop what a younger session announces."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    value: str
+    for_: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressView:
+    address: str
+    interface: str
+    held: bool
+    announced_to: int
+    """How many route servers have been told."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    name: str
+    role: Standing
+    health: Standing
+    rank: Standing
+    master: str | None
+    """Who is master elsewhere, as far as we hear."""
+    election: str
+    priority: int | None
+    vrid: int | None
+    dropped: dict[str, int]
+    master_down_interval: float | None
+    addresses: tuple[AddressView, ...]
+    route_servers: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    name: str
+    value: str
+    for_: float
+    reason: str
+    """Of the verdict; `last_result` is newer."""
+    last_result: str
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    peer: str
+    state: str
+    for_: float
+    reason: str
+    young: bool
+    """Route servers may not believe yet what it announces."""
+    lost_because: str
+    hint: str
+    hold_time: int | None
+    announced: int
+    updates_sent: int
+    updates_received: int
+    times_established: int
+    malformed_messages: int
+    last_malformed: str
+
+
+@dataclass(frozen=True, slots=True)
+class WordView:
+    kind: str
+    name: str
+    state: str
+    for_: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivedView:
+    """What is known of the keepalived that elects."""
+
+    runs: bool
+    for_: float
+    reason: str
+    said: tuple[WordView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    interface: str
+    up: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemView:
+    code: str
+    severity: str
+    subject: str
+    what: str
+    hint: str
+    for_: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    stopping: str
+    cut_off: bool
+    instances: tuple[InstanceView, ...]
+    checks: tuple[CheckView, ...]
+    sessions: tuple[SessionView, ...]
+    keepalived: KeepalivedView | None
+    """None: none elects."""
+    links: tuple[LinkView, ...]
+    dropped: dict[str, int]
+    problems: tuple[ProblemView, ...]
+    """Worst first."""
+    pid: int = 0
+    version: str = ""
+    log_lines_dropped: int = 0
+    hooks_dropped: int = 0
+    control_requests_rejected: int = 0
+
+    @property
+    def needs_a_person(self) -> bool:
+        return any(problem.severity == Severity.PROBLEM for problem in self.problems)
+
+
+def describe(node: Node, now: float) -> Status:
+    strangers = {f"no instance has vrid {vrid} on {where}": n for (where, vrid), n in node.strangers.items()}
+    return Status(
+        stopping=node.stopping or node.draining,
+        cut_off=node.cut_off,
+        instances=tuple(_instance(node, instance, now) for instance in node.instances.values()),
+        checks=tuple(_check(check, now) for check in node.checks.values()),
+        sessions=tuple(_session(session, now) for session in node.sessions.values()),
+        keepalived=_keepalived(node, now),
+        links=tuple(LinkView(name, not fault, fault) for name, fault in node.links.items()),
+        dropped=dict(node.dropped.counts) | strangers,
+        problems=tuple(view(problem, now) for problem in diagnose(node, now)),
+    )
+
+
+def view(problem: Problem, now: float) -> ProblemView:
+    age = None if problem.since is None or math.isinf(problem.since) else now - problem.since
+    return ProblemView(problem.code, problem.severity, problem.subject, problem.what, problem.hint, age)
+
+
+def _instance(node: Node, instance: Instance, now: float) -> InstanceView:
+    elector, decision, election = instance.elector, instance.decision, instance.config.election
+    sessions = node.sessions.values()
+    return InstanceView(
+        name=instance.config.name,
+        role=Standing(elector.role.value, now - elector.since, elector.reason),
+        health=Standing(instance.health.value, now - instance.health_since, instance.health_reason),
+        rank=Standing(decision.rank.label, now - decision.since, decision.reason),
+        master=str(elector.master) if elector.master else None,
+        election=type(election).__name__.lower(),
+        priority=elector.preference[0] if elector.preference else None,
+        vrid=getattr(election, "vrid", None),
+        dropped=dict(elector.dropped.counts),
+        master_down_interval=elector.master_down_interval,
+        addresses=tuple(
+            AddressView(
+                str(target.address),
+                instance.config.interface,
+                is_held(node.holding, instance, target),
+                sum(session.tells(target.prefix) for session in sessions),
+            )
+            for target in instance.targets
+        ),
+        route_servers=len(sessions),
+    )
+
+
+def _keepalived(node: Node, now: float) -> KeepalivedView | None:
+    if not node.follows_keepalived:
+        return None
+    found = node.keepalived
+    said = [WordView(kind, name, state, now - at) for (kind, name), (state, at) in node.keepalived_said.items()]
+    runs = found is not None and found.running
+    return KeepalivedView(runs, now - node.keepalived_since, found.reason if found else "", tuple(said))
+
+
+def _check(check: CheckState, now: float) -> CheckView:
+    return CheckView(
+        check.config.name, check.health.value, now - check.since, check.reason, check.last_result, check.runs
+    )
+
+
+def _session(session: Session, now: float) -> SessionView:
+    return SessionView(
+        peer=str(session.peer),
+        state=session.state.value,
+        for_=now - session.since,
+        reason=session.reason,
+        young=session.is_up and now - session.since < FRESH_SESSION,
+        lost_because=session.lost_because,
+        hint=session.hint,
+        hold_time=session.hold_time if session.is_up else None,
+        announced=session.announced,
+        updates_sent=session.sent_updates,
+        updates_received=session.received_updates,
+        times_established=session.established_count,
+        malformed_messages=session.malformed_messages,
+        last_malformed=session.last_malformed,
+    )
+
+
+# To JSON and back
+
+
+def as_data(value: Any) -> Any:
+    """What `json.dumps` takes."""
+    if keys := _keys(value.__class__):
+        return {key: as_data(getattr(value, name)) for name, key in keys}
+    if isinstance(value, tuple | list):
+        return [as_data(each) for each in value]
+    return value
+
+
+def read(kind: type[T], data: Any) -> T:
+    """The value of which `as_data` made this. What another version has besides is passed over.
+
+    Raises KeyError, TypeError or ValueError where it is no such value.
+    """
+    result: T = _read(kind, data)
+    return result
+
+
+def _read(kind: Any, data: Any) -> Any:
+    arguments = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        return None if data is None else _read(arguments[0], data)
+    if typing.get_origin(kind) is tuple:
+        return tuple(_read(arguments[0], each) for each in data)
+    if not (keys := _keys(kind)):
+        return data
+    hints = _hints(kind)
+    return kind(**{name: _read(hints[name], data[key]) for name, key in keys if key in data})
+
+
+@cache
+def _keys(kind: Any) -> tuple[tuple[str, str], ...]:
+    """Its fields, and what each is called in the JSON; none: it is no dataclass."""
+    return tuple((field.name, field.name.rstrip("_")) for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
