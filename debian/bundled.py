@@ -1,4 +1,4 @@
-"""Writes a paragraph of debian/copyright for each library below the directory given, from its own metadata."""
+"""Writes a paragraph of debian/copyright for each library in the given directory, from the metadata of the library."""
 
 import re
 import sys

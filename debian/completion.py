@@ -1,6 +1,6 @@
-"""Writes bash's completion of floatip: its commands and their options, as they are in the directory given.
+"""Writes the bash completion of floatip: its commands and their options, read from the code in the given directory.
 
-Static, so that TAB does not start a Python; made by the build, so that it cannot fall behind.
+It is static, so that TAB does not start Python, and the build writes it, so that it is never out of date.
 """
 
 import sys
