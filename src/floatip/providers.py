@@ -68,7 +68,7 @@ HINTS = {
     "the peer is AS": "compare `peer_asn` with the peer's configuration",
     "BGP Identifier": "give each node a `router_id` of its own",
     "Unacceptable Hold Time": "try a longer `hold_time`",
-    "no hold time": "the peer's operator sets a hold time of 3 s at least",
+    "proposed hold time 0": "ask the peer's operator for a hold time of at least 3 s",
     "Prefixes Reached": "announce fewer addresses, or ask the peer's operator for more",
     "hold timer expired": "the peer or the way to it is down; the next dial says more",
     "Hold Timer Expired": "what we sent did not arrive, or this machine stood still",

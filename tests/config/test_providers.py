@@ -31,7 +31,7 @@ REASONS = [
     "connection reset by the peer right after our OPEN",
     "hold timer expired: nothing heard for 9 s",
     "the peer is AS 65002, configured is 65000",
-    "the peer wants no hold time, which would keep dead routes",
+    "the peer proposed hold time 0; refused, because routes of a dead node would never expire",
     *(
         f"the peer sent {explain(Notification(code, subcode))}"
         for code, subcode in [(2, 2), (2, 3), (2, 6), (4, 0), (6, 1), (6, 2), (6, 3), (6, 5)]

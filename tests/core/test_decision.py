@@ -113,7 +113,7 @@ def withdrawn(times: Iterable[float]) -> Decision:
     return decision
 
 
-DAMPED = "3 withdrawals in 5 minutes: waiting for quiet"
+DAMPED = "withdrawn 3 times in 5 minutes: stays at standby until it is quiet"
 
 
 def test_after_three_withdrawals_in_five_minutes_a_master_stays_at_standby() -> None:

@@ -69,7 +69,7 @@ def test_a_reload_never_changes_the_router_id_and_says_so() -> None:
     assert host.reload(config(speaker={"router_id": other})) == ["failure failed"]
     assert host.node.sessions[RS].is_up
     assert host.node.sessions[RS].speaker.router_id == US
-    what = f"router id {other}: it stays {US} until the next start, because a change would end every session"
+    what = f"router id {other}: a new router id would end every session, so it stays {US} until the next start"
     assert problems(host) == [("failure", what)]
 
 

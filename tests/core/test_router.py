@@ -183,8 +183,8 @@ def test_a_better_master_ends_the_hurry(priority: int) -> None:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (0, "10.0.1.2 gave up being master (priority 0)"),
-        (99, "10.0.1.2 now has priority 99, ours is 100"),
+        (0, "10.0.1.2 handed over (priority 0)"),
+        (99, "10.0.1.2 now has priority 99, below ours (100)"),
         (None, "no advert for 3.61 s from 10.0.1.2"),
     ],
 )
@@ -291,7 +291,7 @@ def test_a_late_master_steps_down_before_it_answers() -> None:
     wire = master()
     assert wire.hear(advert(50), at=11.1 + DOWN) == []
     assert (wire.router.role, wire.router.deadline) == (BACKUP, 11.1 + 2 * DOWN)
-    assert wire.news[-1].reason == "was 3.7 s late: another node may have taken over"
+    assert wire.news[-1].reason == "was suspended for 3.7 s: another node may have taken over"
 
 
 def test_a_late_master_steps_down_before_it_sends() -> None:
@@ -343,7 +343,7 @@ def test_who_is_mended_listens_for_a_whole_master_down_interval() -> None:
     wire = master(preempt=False)
     wire.judge(at=11, fault=SICK)
     assert wire.judge(at=20) == []
-    assert (wire.router.role, wire.router.reason) == (BACKUP, "no fault any more")
+    assert (wire.router.role, wire.router.reason) == (BACKUP, "the fault is gone")
     assert wire.router.deadline == 20 + DOWN
 
 

@@ -147,7 +147,11 @@ def test_our_open_offers_what_a_speaker_of_both_families_needs() -> None:
     ("their_open", "answer", "reason"),
     [
         (theirs(asn=65099), Notification(2, 2), "the peer is AS 65099, configured is 65000"),
-        (theirs(hold_time=0), Notification(2, 6), "the peer wants no hold time, which would keep dead routes"),
+        (
+            theirs(hold_time=0),
+            Notification(2, 6),
+            "the peer proposed hold time 0; refused, because routes of a dead node would never expire",
+        ),
         (theirs(hold_time=2), Notification(2, 6), "hold time of 2 s"),
         (theirs()[:19] + b"\3" + theirs()[20:], Notification(2, 1, b"\0\4"), "BGP version 3"),
     ],

@@ -141,7 +141,7 @@ def test_dropped_adverts_are_named_with_the_reason() -> None:
     host.tell(advert(100), advert(100), AdvertReceived("eth0", PEER, US, 255, b"x"))
     assert problems(host) == [
         ("adverts-dropped", "VI_1: 2 adverts dropped, another password from 10.0.0.2"),
-        ("adverts-dropped", "dropped 1 packets of VRRP: 1 octets are too short for a VRRP header"),
+        ("adverts-dropped", "1 VRRP packets dropped: 1 octets are too short for a VRRP header"),
     ]
 
 

@@ -164,10 +164,10 @@ def test_without_an_address_it_waits_and_follows_what_comes(announcer: Announcer
     announcer.start("-dcid", "6", "-primary")
     announcer.wait_for_log("address lo waiting: waiting for an address on lo")
     subprocess.run(["ip", "address", "add", "192.0.2.10/32", "dev", "lo"], check=True)
-    announcer.wait_for_log("address 192.0.2.10 found: it stands for 192.0.2.10/32")
+    announcer.wait_for_log("address 192.0.2.10 found: announced as 192.0.2.10/32")
     announcer.signal(signal.SIGHUP)
     subprocess.run(["ip", "address", "del", "192.0.2.10/32", "dev", "lo"], check=True)
-    announcer.wait_for_log("address 192.0.2.10 gone: the kernel has it no longer")
+    announcer.wait_for_log("address 192.0.2.10 gone: the address is gone")
     announcer.signal(signal.SIGTERM)
     assert announcer.exit_status() == 0
 

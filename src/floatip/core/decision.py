@@ -22,7 +22,7 @@ from floatip.core.health import Health
 SETTLE_AT_LEAST = 20.0
 FLAP_WINDOW = 300.0
 FLAP_WITHDRAWALS = 3
-DAMPED = f"{FLAP_WITHDRAWALS} withdrawals in {FLAP_WINDOW / 60:g} minutes: waiting for quiet"
+DAMPED = f"withdrawn {FLAP_WITHDRAWALS} times in {FLAP_WINDOW / 60:g} minutes: stays at standby until it is quiet"
 
 
 def settle_time(hold_time: float) -> float:

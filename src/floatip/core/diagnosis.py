@@ -113,11 +113,11 @@ def _surroundings(node: Node, instance: Instance) -> Surroundings:
 
 def _of_packets(node: Node, now: float) -> Iterator[Problem]:
     for what, count in node.dropped.since(now - MATTERS).items():
-        yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"dropped {count} packets of VRRP: {what}")
+        yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"{count} VRRP packets dropped: {what}")
     for (interface, vrid), (at, source) in node.strangers_at.items():
         if at >= now - MATTERS:
             count = node.strangers[interface, vrid]
-            what = f"dropped {count} packets of VRRP: no instance has vrid {vrid} on {interface}; from {source}"
+            what = f"{count} VRRP packets dropped: vrid {vrid} from {source} belongs to no instance on {interface}"
             hint = "compare vrid on both nodes"
             if node.follows_keepalived:
                 hint += ", or, if keepalived has that instance for itself, add it to [keepalived] other_vrids"

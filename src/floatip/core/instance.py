@@ -180,10 +180,10 @@ class Instance:
         before, now = self._listed, self.config.addresses
         self._listed = now
         effects: list[Effect] = [
-            Became("address", str(a.ip), "gone", "the kernel no longer has it") for a in before or () if a not in now
+            Became("address", str(a.ip), "gone", "the address is gone") for a in before or () if a not in now
         ]
         effects += [
-            Became("address", str(a.ip), "found", f"it stands for {a.network}") for a in now if a not in (before or ())
+            Became("address", str(a.ip), "found", f"announced as {a.network}") for a in now if a not in (before or ())
         ]
         if not now and before != now:
             effects.append(Became("address", self.config.interface, "waiting", self.waiting))

@@ -232,8 +232,8 @@ class Node:
         effects: list[Effect] = []
         failures: set[Failure] = set()
         if old is not None and new is not None and new.router_id != old.router_id:
-            what = f"it stays {old.router_id} until the next start, because a change would end every session"
-            failures.add(Failure(f"router id {new.router_id}", what, "restart floatip to change it"))
+            what = f"a new router id would end every session, so it stays {old.router_id} until the next start"
+            failures.add(Failure(f"router id {new.router_id}", what, "to change it now: systemctl restart floatip"))
             new = replace(new, router_id=old.router_id)
         effects += self._failing("router id", frozenset(failures), now)
         same = old is not None and new is not None and old.agrees_with(new)
@@ -413,11 +413,11 @@ class Node:
         effects: list[Effect] = [
             Became("address", str(address), "released", self.stopping)
             if self.stopping
-            else Became("address", str(address), "lost", "somebody removed it: putting it back")
+            else Became("address", str(address), "lost", "removed by another program; floatip adds it again")
             for _, address in sorted(lost, key=lambda one: int(one[1]))
         ]
         effects += [
-            Became("address", str(address), "held", "the kernel has it")
+            Became("address", str(address), "held", "confirmed by the kernel")
             for _, address in sorted(found, key=lambda one: int(one[1]))
         ]
         if self.stopping:
@@ -514,13 +514,20 @@ class Node:
         self._await_cut_off()
         self._mark(self.instances)
         if cut_off:
-            return [Became("network", "route servers", "cut-off", "none has acknowledged anything lately")]
+            return [
+                Became(
+                    "network",
+                    "route servers",
+                    "cut-off",
+                    f"none has acknowledged anything for {self.cut_off_time:.1f} s",
+                )
+            ]
         return [Became("network", "route servers", "connected", "at least one answers")]
 
     def _bar(self, instance: Instance) -> str:
         """Why it must not be master; empty: it may."""
         if self.cut_off:
-            return f"cut off: no route server has answered for more than {self.cut_off_time:.1f} s"
+            return f"cut off: no route server has acknowledged anything for more than {self.cut_off_time:.1f} s"
         # A standby of placement "all" serves; where only a master holds the address, nobody might.
         return UNSTEADY if self.barred_until < math.inf and instance.config.placement == "all" else ""
 
@@ -584,7 +591,9 @@ class Node:
         self.draining, self._withdraw_at = reason, now + speaker.graceful_shutdown
         self._timers.set(WITHDRAW, self._withdraw_at)
         self._speak_as(self._drained(speaker))
-        news = Became("network", "route servers", "draining", f"{reason}: withdrawn in {speaker.graceful_shutdown:g} s")
+        news = Became(
+            "network", "route servers", "draining", f"{reason}: routes are withdrawn in {speaker.graceful_shutdown:g} s"
+        )
         return [news, *self._review(now)]
 
     @staticmethod

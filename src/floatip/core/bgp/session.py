@@ -293,7 +293,11 @@ class Session:
             what = f"the peer is AS {theirs.asn}, configured is {self.speaker.peer_asn}"
             return self._refuse(Notification(2, 2), what, now)
         if theirs.hold_time == 0:
-            return self._refuse(Notification(2, 6), "the peer wants no hold time, which would keep dead routes", now)
+            return self._refuse(
+                Notification(2, 6),
+                "the peer proposed hold time 0; refused, because routes of a dead node would never expire",
+                now,
+            )
         self._offered = Capabilities() if self._without_capabilities else theirs.capabilities
         self.hold_time = min(self.speaker.hold_time, theirs.hold_time)
         self._hold_at = now + self.hold_time

@@ -120,7 +120,7 @@ class Follower:
     @property
     def well(self) -> str:
         if not self.runs:
-            return "nobody checks: keepalived does not run"
+            return "not checked: keepalived does not run"
         return "keepalived checks, and says no FAULT" if self.word else "keepalived has said nothing yet"
 
     def goes_on_as(self, config: Election) -> bool:
@@ -309,7 +309,7 @@ class Follower:
             return [Problem(Code.KEEPALIVED_DOWN, name, f"{name}: {self.reason}", hint, since=self.since)]
         found: list[Problem] = []
         if around.link_fault:
-            hint = "mend the link: without it floatip does not hear the adverts of the other nodes"
+            hint = f"bring the interface up: ip link set {config.interface} up"
             found.append(Problem(Code.KEEPALIVED_UNHEARD, name, f"{name}: {around.link_fault}", hint))
         others = ", ".join(around.others)
         if self.doubts:
@@ -322,7 +322,7 @@ class Follower:
             found.append(Problem(Code.KEEPALIVED_DOUBTED, name, f"{name}: {self.reason}", hint, since=self.since))
         elif others and not around.is_spoken_of:
             what = f"{name}: keepalived speaks of {others} and never of {config.instance}"
-            hint = "set keepalived.instance to the name that keepalived uses"
+            hint = "set keepalived.instance to the name in keepalived.conf"
             found.append(Problem(Code.KEEPALIVED_OTHER_INSTANCE, name, what, hint))
         elif self.forsaken(now):
             silence = f"nobody sends adverts for vrid {config.vrid} on {config.interface}"

@@ -136,7 +136,7 @@ class Router:
             case Role.MASTER if fault:
                 effects += [*self._advertise(0), *self._become(Role.FAULT, fault, now)]
             case Role.FAULT if not fault and not waiting:
-                effects += self._enter_backup("no fault any more", now)
+                effects += self._enter_backup("the fault is gone", now)
             case Role.FAULT if fault and fault != self.reason:
                 effects += self._become(Role.FAULT, fault, now)
             case Role.MASTER if barred:
@@ -180,7 +180,7 @@ class Router:
         if late <= self.master_down_interval:
             return []
         if self.role is Role.MASTER:
-            return self._enter_backup(f"was {late:.1f} s late: another node may have taken over", now)
+            return self._enter_backup(f"was suspended for {late:.1f} s: another node may have taken over", now)
         self._heard = None  # whom we followed may have begun anew meanwhile
         self._listen(now)
         return []
@@ -207,7 +207,7 @@ class Router:
         # RFC 9568 6.4.2
         if advert.priority == 0:
             self._heard = None  # should it come back, that is a new reign
-            return self._hasten(f"{source} gave up being master (priority 0)", now)
+            return self._hasten(f"{source} handed over (priority 0)", now)
         if source != self._heard:
             self._heard = source
             self._record_reign(now)
@@ -221,7 +221,9 @@ class Router:
             if now < self._preempt_at:
                 return self._follow(advert, source, now)
         if source == self.master:
-            return self._hasten(f"{source} now has priority {advert.priority}, ours is {self.config.priority}", now)
+            return self._hasten(
+                f"{source} now has priority {advert.priority}, below ours ({self.config.priority})", now
+            )
         return []
 
     def _hasten(self, why: str, now: float) -> list[Effect]:
