@@ -95,7 +95,7 @@ def check(file: ConfigFile = Path(DEFAULT_CONFIG)) -> None:
 @app.command()
 def providers() -> None:
     """What is known of each network: AS numbers, peers, how a rank looks there, Linode's regions."""
-    from floatip.view import draw_providers  # noqa: PLC0415
+    from floatip.provider_table import draw_providers  # noqa: PLC0415
 
     print(draw_providers())
 

@@ -48,7 +48,8 @@ from floatip.core.events import (
 )
 from floatip.core.node import Node
 from floatip.core.settings import Check, Settings, Speaker, Vrrp
-from floatip.core.state import as_data, describe
+from floatip.core.snapshot import describe
+from floatip.core.state import as_data
 from floatip.core.vrrp import wire
 from floatip.core.vrrp.wire import Advert
 

@@ -7,7 +7,8 @@ import pytest
 
 from floatip.core.events import Held, InterfaceAddress, Placed, Started, StopRequested
 from floatip.core.settings import Instance, Settings, Static
-from floatip.core.state import as_data, describe
+from floatip.core.snapshot import describe
+from floatip.core.state import as_data
 from floatip.lelastic import choose
 from tests.core.host import CONFIG, A, B, Host
 

@@ -16,7 +16,8 @@ from floatip.core.events import (
     Started,
     StopRequested,
 )
-from floatip.core.state import Status, describe, read
+from floatip.core.snapshot import describe
+from floatip.core.state import Status, read
 from tests.core.host import (
     CONFIG,
     PEER,

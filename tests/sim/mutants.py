@@ -30,7 +30,7 @@ class Mutant:
 
 ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "core/decision.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
-FOLLOWER = "core/election/follower.py"
+FOLLOWER, TIMERS = "core/election/follower.py", "core/timers.py"
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (
     Mutant(
@@ -39,7 +39,7 @@ MUTANTS = (
         "return effects + self._receive_as_backup(",
         "return effects + [] and self._receive_as_backup(",
     ),
-    Mutant("the skew time is forgotten", ROUTER, "return (256 - self.config.priority) / 256 *", "return 0 *"),
+    Mutant("the skew time is forgotten", ROUTER, "return (256 - config.priority) / 256 *", "return 0 *"),
     Mutant(
         "master-down is twice as long", ROUTER, "return 3 * self._master_interval", "return 6 * self._master_interval"
     ),
@@ -58,17 +58,31 @@ MUTANTS = (
     Mutant("no damping", DECISION, "if now < self.damped_until:", "if False:"),
     Mutant("sick is as good as healthy", DECISION, "if facts.health is not Health.UP:", "if False:"),
     Mutant("last-resort is forgotten", DECISION, "facts.health is Health.DOWN and self.last_resort", "False"),
-    Mutant("announced before it is held", INSTANCE, "if a.ip in held or a.ip in self.lost_at", ""),
+    Mutant("announced before it is held", INSTANCE, "if t.ip in holding.held or t.ip in self.lost_at", ""),
     Mutant("no MED", INSTANCE, "return Route(rank, med(", "return Route(rank, 0 * med("),
     Mutant("a third mastership is not counted", INSTANCE, ", rank, self.decision.level)", ", rank)"),
     Mutant(
         "released before withdrawn",
         NODE,
-        "self._release_at = now + self.config.release_delay",
-        "self._release_at = now",
+        "self._timers.set(RELEASE, now + self.config.release_delay)",
+        "self._timers.set(RELEASE, now)",
     ),
-    Mutant("a deleted address stays away", NODE, "        if lost:\n            self._hold_again_at = now", ""),
-    Mutant("a lost election changes no rank", NODE, "if instance.role is not role:", "if False:"),
+    Mutant("a deleted address stays away", NODE, "        if lost:\n            self.holding.again_at = now", ""),
+    Mutant(
+        "a lost election changes no rank",
+        NODE,
+        "if any(isinstance(effect, Became) for effect in caused):",
+        "if False:",
+    ),
+    Mutant(
+        "a master that times made marks nothing", NODE, "if instance.role is not role or not is_patient:", "if False:"
+    ),
+    Mutant(
+        "a deadline that comes nearer is missed",
+        TIMERS,
+        "if at < self._queued.get(key, math.inf):",
+        "if not self._heap:",
+    ),
     Mutant("the hold timer is ignored", SESSION, "if now >= self._hold_at:", "if False:"),
     Mutant("no keepalives", SESSION, "if now >= self._keepalive_at:", "if False:"),
     Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),

@@ -49,7 +49,8 @@ from floatip.core.events import (
 from floatip.core.node import Node
 from floatip.core.problems import Code
 from floatip.core.settings import Keepalived, Settings, Static
-from floatip.core.state import as_data, describe
+from floatip.core.snapshot import describe
+from floatip.core.state import as_data
 from floatip.host import keepalived, privileges, starts
 from floatip.host.adverts import Adverts
 from floatip.host.ask import ControlError, Record, socket_path

@@ -1,0 +1,104 @@
+"""The state of a node, taken at one moment."""
+
+import math
+
+from floatip.core.bgp.session import Session
+from floatip.core.diagnosis import diagnose, is_held
+from floatip.core.health import CheckState
+from floatip.core.instance import Instance
+from floatip.core.node import Node
+from floatip.core.problems import Problem
+from floatip.core.state import (
+    FRESH_SESSION,
+    AddressView,
+    CheckView,
+    InstanceView,
+    KeepalivedView,
+    LinkView,
+    ProblemView,
+    SessionView,
+    Standing,
+    Status,
+    WordView,
+)
+
+
+def describe(node: Node, now: float) -> Status:
+    strangers = {f"no instance has vrid {vrid} on {where}": n for (where, vrid), n in node.strangers.items()}
+    return Status(
+        stopping=node.stopping or node.draining,
+        cut_off=node.cut_off,
+        instances=tuple(_instance(node, instance, now) for instance in node.instances.values()),
+        checks=tuple(_check(check, now) for check in node.checks.values()),
+        sessions=tuple(_session(session, now) for session in node.sessions.values()),
+        keepalived=_keepalived(node, now),
+        links=tuple(LinkView(name, not fault, fault) for name, fault in node.links.items()),
+        dropped=dict(node.dropped.counts) | strangers,
+        problems=tuple(view(problem, now) for problem in diagnose(node, now)),
+    )
+
+
+def view(problem: Problem, now: float) -> ProblemView:
+    age = None if problem.since is None or math.isinf(problem.since) else now - problem.since
+    return ProblemView(problem.code, problem.severity, problem.subject, problem.what, problem.hint, age)
+
+
+def _instance(node: Node, instance: Instance, now: float) -> InstanceView:
+    elector, decision, election = instance.elector, instance.decision, instance.config.election
+    sessions = node.sessions.values()
+    return InstanceView(
+        name=instance.config.name,
+        role=Standing(elector.role.value, now - elector.since, elector.reason),
+        health=Standing(instance.health.value, now - instance.health_since, instance.health_reason),
+        rank=Standing(decision.rank.label, now - decision.since, decision.reason),
+        master=str(elector.master) if elector.master else None,
+        election=type(election).__name__.lower(),
+        priority=elector.preference[0] if elector.preference else None,
+        vrid=getattr(election, "vrid", None),
+        dropped=dict(elector.dropped.counts),
+        master_down_interval=elector.master_down_interval,
+        addresses=tuple(
+            AddressView(
+                str(target.address),
+                instance.config.interface,
+                is_held(node.holding, instance, target),
+                sum(session.tells(target.prefix) for session in sessions),
+            )
+            for target in instance.targets
+        ),
+        route_servers=len(sessions),
+    )
+
+
+def _keepalived(node: Node, now: float) -> KeepalivedView | None:
+    if not node.follows_keepalived:
+        return None
+    found = node.keepalived
+    said = [WordView(kind, name, state, now - at) for (kind, name), (state, at) in node.keepalived_said.items()]
+    runs = found is not None and found.running
+    return KeepalivedView(runs, now - node.keepalived_since, found.reason if found else "", tuple(said))
+
+
+def _check(check: CheckState, now: float) -> CheckView:
+    return CheckView(
+        check.config.name, check.health.value, now - check.since, check.reason, check.last_result, check.runs
+    )
+
+
+def _session(session: Session, now: float) -> SessionView:
+    return SessionView(
+        peer=str(session.peer),
+        state=session.state.value,
+        for_=now - session.since,
+        reason=session.reason,
+        young=session.is_up and now - session.since < FRESH_SESSION,
+        lost_because=session.lost_because,
+        hint=session.hint,
+        hold_time=session.hold_time if session.is_up else None,
+        announced=session.announced,
+        updates_sent=session.sent_updates,
+        updates_received=session.received_updates,
+        times_established=session.established_count,
+        malformed_messages=session.malformed_messages,
+        last_malformed=session.last_malformed,
+    )
