@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
-from floatip.core.events import Address
+from floatip.core.bgp.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
     name: str
     marks: Mapping[Rank, Marks]
-    hints: Mapping[str, str]
-    """What to try when a session fails, by a phrase of the reason; the first phrase that fits counts."""
+    hints: Mapping[Trouble, str]
+    """What to try when a session is down."""
     asn: int = 0
     """Ours. 0, which is no AS (RFC 7607): the configuration names it."""
     peer_asn: int = 0
@@ -57,25 +58,29 @@ GENERIC_MARKS = {
 }
 
 HINTS = {
-    "right after our OPEN": "the peer does not want us: compare its configuration with our AS, our address and `peers`",
-    "refused": "nothing listens for BGP there, or a firewall refuses: compare `peers` with the provider's",
-    "timed out": "a firewall drops TCP port 179, the peer is down, or its MD5 key or TTL is not ours",
-    "unreachable": "`ip route get` with the peer's address says why there is no way",
-    "no route": "`ip route get` with the peer's address says why there is no way",
-    "cannot assign": "`source` must be an address that this machine has",
-    "no such device": "`interface` must be there",
-    "Bad Peer AS": "compare `asn` with the peer's configuration",
-    "the peer is AS": "compare `peer_asn` with the peer's configuration",
-    "BGP Identifier": "give each node a `router_id` of its own",
-    "Unacceptable Hold Time": "try a longer `hold_time`",
-    "proposed hold time 0": "ask the peer's operator for a hold time of at least 3 s",
-    "Prefixes Reached": "announce fewer addresses, or ask the peer's operator for more",
-    "hold timer expired": "the peer or the way to it is down; the next dial says more",
-    "Hold Timer Expired": "what we sent did not arrive, or this machine stood still",
-    "Connection Collision": "the peer has a session with this machine already: another announcer runs here (lelastic, "
-    "gobgpd, a second floatip), or one ended without a word and its hold time has not",
-    "Cease": "the peer's operator has closed the session or removed it: ask there if it stays so",
+    Trouble.OPEN_REJECTED: "compare the peer's configuration with our AS, our address and `peers`",
+    Trouble.ERROR_WAIT: "wait: a peer may refuse a node for a minute after it has lost the session",
+    Trouble.REFUSED: "nothing listens for BGP there, or a firewall refuses: compare `peers` with the provider's",
+    Trouble.TIMED_OUT: "a firewall drops TCP port 179, the peer is down, or its MD5 key or TTL is not ours",
+    Trouble.UNREACHABLE: "check the route: ip route get ADDRESS, with the peer's address",
+    Trouble.NO_SOURCE: "set [bgp] source to an address of this machine",
+    Trouble.NO_INTERFACE: "set [bgp] interface to an interface that exists",
+    Trouble.BAD_PEER_AS: "compare `asn` with the peer's configuration",
+    Trouble.WRONG_PEER_AS: "compare `peer_asn` with the peer's configuration",
+    Trouble.BGP_IDENTIFIER: "give each node a `router_id` of its own",
+    Trouble.HOLD_TIME_REFUSED: "try a longer `hold_time`",
+    Trouble.HOLD_TIME_ZERO: "ask the peer's operator for a hold time of at least 3 s",
+    Trouble.ROLE_MISMATCH: "ask the peer's operator to allow sessions without a BGP role (RFC 9234)",
+    Trouble.PREFIX_LIMIT: "announce fewer addresses, or ask the peer's operator for more",
+    Trouble.HOLD_TIMER: "see whether the peer answers: the next dial says more. Where TCP works and BGP does not, "
+    "compare the TTL (`min_ttl`, `multihop_ttl`) on both sides",
+    Trouble.PEERS_HOLD_TIMER: "check the firewall and the load: our packets did not arrive, or this machine was "
+    "suspended",
+    Trouble.COLLISION: "look for another announcer on this machine (lelastic, gobgpd, a second floatip); if there is "
+    "none, wait for the hold time: the session of one that crashed has not expired yet",
+    Trouble.CEASE: "ask the peer's operator if it stays so: the session was closed or removed there",
 }
+"""What to try, by what is wrong."""
 
 GENERIC = Provider("generic", GENERIC_MARKS, HINTS)
 
@@ -84,8 +89,8 @@ VULTR = Provider(
     GENERIC_MARKS,
     HINTS
     | {
-        "right after our OPEN": "is BGP enabled for this instance, and `asn` the one that Vultr assigned?",
-        "timed out": "is BGP enabled for this instance, and `md5` the password of the BGP page?",
+        Trouble.OPEN_REJECTED: "check that BGP is enabled for the instance, and that `asn` is the one from Vultr",
+        Trouble.TIMED_OUT: "check that BGP is enabled for the instance, and that `md5` is the BGP password",
     },
     peer_asn=64515,  # of virtual machines; bare metal: 20473 and 169.254.1.1
     peers=(IPv4Address("169.254.169.254"),),
@@ -104,10 +109,10 @@ def linode(dcid: int) -> Provider:
         LINODE_MARKS,
         HINTS
         | {
-            "right after our OPEN": "no IP share is registered for this Linode (linode-cli networking ip-share), "
+            Trouble.OPEN_REJECTED: "no IP share is registered for this Linode (linode-cli networking ip-share), "
             f"another announcer runs on it, or it is in another data centre than dcid {dcid}",
-            "timed out": f"a firewall drops TCP port 179, or this Linode is in another data centre than dcid {dcid}",
-            "unreachable": "the route servers speak IPv6: does this Linode have an IPv6 address and a default route?",
+            Trouble.TIMED_OUT: f"a firewall drops TCP port 179, or this Linode is in another region than dcid {dcid}",
+            Trouble.UNREACHABLE: "check that this Linode has an IPv6 address and a default route for it",
         },
         asn=65001,
         peer_asn=65000,

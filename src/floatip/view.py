@@ -46,12 +46,9 @@ def _keepalived(known: KeepalivedView | None) -> list[Row]:
 
 
 def _reason(session: SessionView) -> str:
-    """Why it is down now, and why it was lost at first, which each further dial would hide."""
     if session.young:
         return f"{session.reason}; route servers may ignore us for the first {FRESH_SESSION:g} s"
-    if session.state == "established" or session.lost_because in ("", session.reason):
-        return session.reason
-    return f"{session.reason}; it was lost because: {session.lost_because}"
+    return session.reason
 
 
 def _state(session: SessionView) -> str:

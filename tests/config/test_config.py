@@ -15,6 +15,7 @@ from floatip.config import machine
 from floatip.config.model import TABLES
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
+from floatip.core.bgp.trouble import Trouble
 from floatip.core.settings import Check, Instance, Settings, Speaker, Static, Vrrp
 
 CASES = Path(__file__).parent / "cases"
@@ -202,8 +203,8 @@ def test_a_time_out_is_suspected_of_what_was_configured(option: str, words: str,
     plain, guarded = (config.load(write(tmp_path, f"{GUIDE}[bgp]\n{o}\n")).settings().speaker for o in ("", option))
     assert plain
     assert guarded
-    assert words not in plain.hints["timed out"]
-    assert words in guarded.hints["timed out"]
+    assert words not in plain.hints[Trouble.TIMED_OUT]
+    assert words in guarded.hints[Trouble.TIMED_OUT]
 
 
 def test_vultr_needs_no_more_than_an_as_and_its_password(tmp_path: Path) -> None:

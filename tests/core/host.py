@@ -14,6 +14,7 @@ from floatip.core import settings
 from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST
 from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.rank import Marks, Rank
+from floatip.core.bgp.trouble import Trouble
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, parse, split
 from floatip.core.election.elector import Role
@@ -184,7 +185,7 @@ class Host:
             case Measure(peer):
                 return [Measured(peer, self.acknowledging)]
             case Dial(peer) if not self.dialling_works:
-                return [Disconnected(peer, "connection refused")]
+                return [Disconnected(peer, "connection refused", Trouble.REFUSED)]
             case Dial(peer):
                 opened = Open(65000, 9, PEER, self.peers_offer)
                 return [Connected(peer, LOCAL), BytesReceived(peer, pack(opened) + pack(Keepalive()))]

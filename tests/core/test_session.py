@@ -14,6 +14,7 @@ from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, 
 from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.session import Route, Session, State
+from floatip.core.bgp.trouble import Trouble
 from floatip.core.bgp.update import EndOfRib, Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Message, Open, RouteRefresh, pack, parse, split
 from floatip.core.events import Address, Became, Close, Dial, Effect, Measure, SendBytes
@@ -124,7 +125,7 @@ def test_only_a_reason_not_yet_given_is_news() -> None:
 def test_a_peer_that_hangs_up_after_our_open_is_named_as_such() -> None:
     session = open_sent()
     session.disconnected("the peer closed", 0.1)
-    assert session.reason == "the peer closed right after our OPEN"
+    assert session.reason == "the peer closed in answer to our OPEN"
     assert 1 <= session.deadline <= 2
 
 
@@ -146,7 +147,7 @@ def test_our_open_offers_what_a_speaker_of_both_families_needs() -> None:
 @pytest.mark.parametrize(
     ("their_open", "answer", "reason"),
     [
-        (theirs(asn=65099), Notification(2, 2), "the peer is AS 65099, configured is 65000"),
+        (theirs(asn=65099), Notification(2, 2), "the peer's AS is 65099, but peer_asn is 65000"),
         (
             theirs(hold_time=0),
             Notification(2, 6),
@@ -398,28 +399,55 @@ def test_a_capability_that_the_peer_wants_of_us_is_named() -> None:
 # What to try
 
 
-HINTS = {"refused": "start it", "right after our OPEN": "ask to be let in", "the peer": "look there"}
+HINTS = {
+    Trouble.REFUSED: "start it",
+    Trouble.OPEN_REJECTED: "ask to be let in",
+    Trouble.ERROR_WAIT: "wait",
+    Trouble.BAD_PEER_AS: "compare asn",
+}
 
 
 @pytest.mark.parametrize(
-    ("make", "reason", "hint"),
+    ("make", "trouble", "hint"),
     [
-        (lambda: made(hints=HINTS), "connection refused", "start it"),
-        (lambda: open_sent(hints=HINTS), "closed by the peer", "ask to be let in"),
-        (lambda: established(hints=HINTS), "closed by the peer", "look there"),
-        (lambda: established(hints=HINTS), "no route to host", ""),
+        (lambda: made(hints=HINTS), Trouble.REFUSED, "start it"),
+        (lambda: open_sent(hints=HINTS), Trouble.OTHER, "ask to be let in"),
+        (lambda: established(hints=HINTS), Trouble.OTHER, ""),
+        (lambda: established(hints=HINTS), Trouble.UNREACHABLE, ""),
     ],
 )
-def test_the_first_phrase_of_the_reason_finds_the_hint(make: Callable[[], Session], reason: str, hint: str) -> None:
+def test_what_went_wrong_finds_the_hint(make: Callable[[], Session], trouble: Trouble, hint: str) -> None:
     session = make()
     session.tick(0)
-    [news] = session.disconnected(reason, 0.5)
+    [news] = session.disconnected("it ended", 0.5, trouble)
     assert isinstance(news, Became)
     assert (session.hint, news.reason) == (hint, f"{session.reason}; hint: {hint}" if hint else session.reason)
     session.tick(session.deadline)
     assert (session.state, session.hint) == (State.CONNECT, hint)
     session.connected(LOCAL, 3)
     assert session.hint == ""
+
+
+def dialled_again(session: Session) -> Session:
+    """And the peer hangs up in answer to our OPEN."""
+    session.tick(session.deadline)
+    session.connected(LOCAL, 5)
+    session.disconnected("connection reset", 6)
+    return session
+
+
+def test_what_the_peer_said_stays_in_sight_while_it_hangs_up_without_a_word() -> None:
+    session = open_sent(hints=HINTS)
+    session.received(pack(Notification(2, 2)), 1)
+    said = session.reason
+    dialled_again(session)
+    assert (session.hint, session.why) == ("compare asn", f"{said}; since then: {session.reason}")
+
+
+def test_a_peer_that_was_up_and_hangs_up_now_may_only_be_waiting() -> None:
+    session = established(hints=HINTS)
+    session.disconnected("connection reset", 4)
+    assert dialled_again(session).hint == "wait"
 
 
 # What is announced

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from floatip.core.bgp.trouble import Trouble
 from floatip.core.events import (
     AdvertReceived,
     BytesReceived,
@@ -94,7 +95,7 @@ def test_fewer_sessions_are_a_warning_and_none_is_a_problem() -> None:
 
 
 def test_a_session_that_is_down_says_what_to_try() -> None:
-    host = Host(config(speaker={"hints": {"refused": "start it"}}), start=False)
+    host = Host(config(speaker={"hints": {Trouble.REFUSED: "start it"}}), start=False)
     host.dialling_works = False
     host.tell(Started(), WELL)
     [problem] = status(host)["problems"]

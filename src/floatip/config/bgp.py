@@ -12,6 +12,7 @@ from floatip.config.values import Delay, Ip, Ipv4, Name, Table, between, some, w
 from floatip.core.bgp import rank
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Rank
+from floatip.core.bgp.trouble import Trouble
 from floatip.core.events import Address
 from floatip.core.settings import Speaker
 from floatip.providers import LINODE_REGIONS, Provider
@@ -181,10 +182,10 @@ class Bgp(Table):
             return self.next_hop
         return (machine,) if self.next_hop == "ipv4" and machine else ()
 
-    def _hints(self, profile: Provider) -> dict[str, str]:
+    def _hints(self, profile: Provider) -> dict[Trouble, str]:
         """A wrong key or too few hops left look the same from here: silence."""
         doubts = ["; or the MD5 key does not match"] if self.md5 else []
         doubts += ["; or the TTL does not: the peer must send with 255 and be near enough for min_ttl"] * bool(
             self.min_ttl
         )
-        return {**profile.hints, "timed out": profile.hints["timed out"] + "".join(doubts)}
+        return {**profile.hints, Trouble.TIMED_OUT: profile.hints[Trouble.TIMED_OUT] + "".join(doubts)}

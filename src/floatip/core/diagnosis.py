@@ -53,7 +53,7 @@ def _of_network(node: Node, now: float) -> Iterator[Problem]:
 
 
 def _why(session: Session) -> str:
-    return f"{session.peer}: {session.reason}"
+    return f"{session.peer}: {session.why}"
 
 
 def _of_host(node: Node) -> Iterator[Problem]:

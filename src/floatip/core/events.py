@@ -12,6 +12,7 @@ from typing import Literal
 from floatip.core.addresses import Address as Address  # noqa: PLC0414
 from floatip.core.addresses import InterfaceAddress as InterfaceAddress  # noqa: PLC0414
 from floatip.core.addresses import Placed as Placed  # noqa: PLC0414
+from floatip.core.bgp.trouble import Trouble
 from floatip.core.settings import Settings
 
 # Events
@@ -126,6 +127,7 @@ class Disconnected:
 
     peer: Address
     reason: str
+    trouble: Trouble = Trouble.OTHER
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,8 +146,8 @@ class Node:
                 return self._link(interface, "" if up else reason, now)
             case Connected(peer, local) if peer in self.sessions:
                 return self._session(peer, self.sessions[peer].connected(local, now), now)
-            case Disconnected(peer, reason) if peer in self.sessions:
-                return self._session(peer, self.sessions[peer].disconnected(reason, now), now)
+            case Disconnected(peer, reason, trouble) if peer in self.sessions:
+                return self._session(peer, self.sessions[peer].disconnected(reason, now, trouble), now)
             case Failing(part, failures):
                 return self._failing(part, failures, now)
             case Failed(what, reason):

@@ -11,6 +11,7 @@ from typing import Literal
 
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.rank import Marks, Rank
+from floatip.core.bgp.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,8 @@ class Speaker:
     first_repeat: float = math.inf
     """When all routes are announced again: a route server may drop in silence what so young a session announces."""
     repeat_interval: float = math.inf
-    hints: Mapping[str, str] = field(default_factory=dict)
-    """What to try when a session fails, by a phrase of the reason."""
+    hints: Mapping[Trouble, str] = field(default_factory=dict)
+    """What to try when a session is down."""
 
     def agrees_with(self, other: "Speaker") -> bool:
         """Whether sessions opened with the one can go on under the other."""

@@ -90,7 +90,7 @@ def _session(session: Session, now: float) -> SessionView:
         peer=str(session.peer),
         state=session.state.value,
         for_=now - session.since,
-        reason=session.reason,
+        reason=session.why,
         young=session.is_up and now - session.since < FRESH_SESSION,
         lost_because=session.lost_because,
         hint=session.hint,

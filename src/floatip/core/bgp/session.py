@@ -31,6 +31,7 @@ from floatip.core.bgp import wire
 from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, Prefix
 from floatip.core.bgp.notification import Notification, explain
 from floatip.core.bgp.rank import Rank
+from floatip.core.bgp.trouble import Trouble, said
 from floatip.core.bgp.update import EndOfRib, split_update
 from floatip.core.bgp.wire import Capabilities
 from floatip.core.events import Became, Close, Dial, Effect, Measure, SendBytes
@@ -80,8 +81,6 @@ class Session:
         self.speaker = speaker
         self.state = State.IDLE
         self.reason = "not tried yet"
-        self.hint = ""
-        """What a person can try when the session is down."""
         self.since = now
         self.hold_time = speaker.hold_time
         self.established_count = 0
@@ -113,7 +112,10 @@ class Session:
         self._repeat_at = math.inf
         self._seed = (seed ^ int(peer)) & 0xFFFFFFFF
         self.lost_because = ""
-        """Why it was last lost after it had been up."""
+        """What the peer said last, or why the session was lost after it had been up."""
+        self._trouble = Trouble.OTHER
+        self._said = Trouble.OTHER
+        """What the peer said since the session was last up."""
         self._news: set[str] = set()
         """What was said of it since it was last up: a peer that refuses each dial is not news each time."""
 
@@ -196,12 +198,13 @@ class Session:
         offer = Capabilities() if self._without_capabilities else own
         return [SendBytes(self.peer, wire.pack(wire.Open(speaker.asn, speaker.hold_time, speaker.router_id, offer)))]
 
-    def disconnected(self, reason: str, now: float) -> list[Effect]:
+    def disconnected(self, reason: str, now: float, trouble: Trouble = Trouble.OTHER) -> list[Effect]:
         if self.state is State.IDLE:
             return []
         if self.state is State.OPEN_SENT:
-            reason += " right after our OPEN"
-        return self._drop(reason, now)
+            reason += " in answer to our OPEN"
+            trouble = Trouble.ERROR_WAIT if self.established_count else Trouble.OPEN_REJECTED
+        return self._drop(reason, now, trouble)
 
     def received(self, data: bytes, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -217,7 +220,8 @@ class Session:
             self.malformed_messages += 1
             self.last_malformed, self._malformed_at = error.what, now
             if self._buffer[18:19] == b"\x03":  # RFC 4271 6.4: no NOTIFICATION in answer to a NOTIFICATION
-                return [*effects, Close(self.peer), *self._drop(f"malformed NOTIFICATION: {error.what}", now)]
+                what = f"malformed NOTIFICATION: {error.what}"
+                return [*effects, Close(self.peer), *self._drop(what, now, Trouble.OTHER)]
             effects += self._refuse(Notification(error.code, error.subcode, error.data), error.what, now)
         return effects
 
@@ -236,7 +240,9 @@ class Session:
             return [Dial(self.peer, DIAL_TIMEOUT)]
         if now >= self._hold_at:
             waited = OPEN_TIMEOUT if self.state is State.OPEN_SENT else self.hold_time
-            return self._refuse(Notification(4, 0), f"hold timer expired: nothing heard for {waited:g} s", now)
+            return self._refuse(
+                Notification(4, 0), f"hold timer expired: nothing heard for {waited:g} s", now, Trouble.HOLD_TIMER
+            )
         if now >= self._send_hold_at:
             what = f"send hold timer expired: nothing acknowledged for {self._send_hold_time:g} s"
             return self._refuse(Notification(8, 0), what, now)
@@ -278,7 +284,9 @@ class Session:
             case Notification() as notification:
                 # RFC 5492 3: a peer that knows no optional parameter is asked again without any
                 self._without_capabilities = (notification.code, notification.subcode) == (2, 4)
-                return [Close(self.peer), *self._drop(f"the peer sent {explain(notification)}", now)]
+                effects = self._drop(f"the peer sent {explain(notification)}", now, said(notification))
+                self.lost_because, self._said = self.reason, said(notification)
+                return [Close(self.peer), *effects]
             case wire.Open() as theirs:
                 return self._open(theirs, now)
             case wire.Keepalive() if self.state is State.OPEN_CONFIRM:
@@ -290,14 +298,11 @@ class Session:
 
     def _open(self, theirs: wire.Open, now: float) -> list[Effect]:
         if theirs.asn != self.speaker.peer_asn:
-            what = f"the peer is AS {theirs.asn}, configured is {self.speaker.peer_asn}"
-            return self._refuse(Notification(2, 2), what, now)
+            what = f"the peer's AS is {theirs.asn}, but peer_asn is {self.speaker.peer_asn}"
+            return self._refuse(Notification(2, 2), what, now, Trouble.WRONG_PEER_AS)
         if theirs.hold_time == 0:
-            return self._refuse(
-                Notification(2, 6),
-                "the peer proposed hold time 0; refused, because routes of a dead node would never expire",
-                now,
-            )
+            what = "the peer proposed hold time 0; refused, because routes of a dead node would never expire"
+            return self._refuse(Notification(2, 6), what, now, Trouble.HOLD_TIME_ZERO)
         self._offered = Capabilities() if self._without_capabilities else theirs.capabilities
         self.hold_time = min(self.speaker.hold_time, theirs.hold_time)
         self._hold_at = now + self.hold_time
@@ -380,11 +385,13 @@ class Session:
         self._writable = False
         return SendBytes(self.peer, data)
 
-    def _refuse(self, notification: Notification, what: str, now: float) -> list[Effect]:
-        return [SendBytes(self.peer, wire.pack(notification)), Close(self.peer), *self._drop(what, now)]
+    def _refuse(
+        self, notification: Notification, what: str, now: float, trouble: Trouble = Trouble.OTHER
+    ) -> list[Effect]:
+        return [SendBytes(self.peer, wire.pack(notification)), Close(self.peer), *self._drop(what, now, trouble)]
 
-    def _drop(self, reason: str, now: float) -> list[Effect]:
-        effects = self._enter(State.IDLE, reason, now)
+    def _drop(self, reason: str, now: float, trouble: Trouble) -> list[Effect]:
+        effects = self._enter(State.IDLE, reason, now, trouble)
         self._dial_at = max(now, self._dialled_at + self.speaker.retry_interval * (1 + self._jitter()))
         return effects
 
@@ -397,15 +404,30 @@ class Session:
         self._seed = (self._seed * 1664525 + 1013904223) & 0xFFFFFFFF
         return self._seed / 0x100000000
 
-    def _enter(self, state: State, reason: str, now: float) -> list[Effect]:
+    @property
+    def hint(self) -> str:
+        """What a person can try while it is down: a peer that hangs up without a word has said why before."""
+        trouble = self._trouble
+        if trouble in (Trouble.OPEN_REJECTED, Trouble.ERROR_WAIT):
+            trouble = self._said if self._said in self.speaker.hints else trouble
+        return self.speaker.hints.get(trouble, "") if self.state in (State.IDLE, State.CONNECT) else ""
+
+    @property
+    def why(self) -> str:
+        """Why it is as it is; what it was lost by stands first, because each further dial would hide it."""
+        if self.is_up or self.lost_because in ("", self.reason):
+            return self.reason
+        return f"{self.lost_because}; since then: {self.reason}"
+
+    def _enter(self, state: State, reason: str, now: float, trouble: Trouble | None = None) -> list[Effect]:
+        """`trouble`: None, as before."""
         if (state is State.ESTABLISHED) != self.is_up:
             self.since = now
             self._news.clear()
             self.lost_because = reason if self.is_up else self.lost_because
+            self._said = Trouble.OTHER
         self.state, self.reason = state, reason
-        failed = state in (State.IDLE, State.CONNECT)
-        hints = (hint for phrase, hint in self.speaker.hints.items() if failed and phrase in reason)
-        self.hint = next(hints, "")
+        self._trouble = self._trouble if trouble is None else trouble
         if state is State.IDLE:
             self._told, self._writable = {}, False
             self._hold_at = self._send_hold_at = self._keepalive_at = self._repeat_at = math.inf
