@@ -1,11 +1,12 @@
 """What is claimed, measured, with peers beside it where there are any.
 
-python -m bench [announce] [role] [flood] [idle] [scenes] [--runs 5] [--scenes check,crash,...] [--out FILE]
+python -m bench [announce] [role] [flood] [idle] [scale] [scenes] [--runs 5] [--scenes check,crash,...] [--out FILE]
 
 announce  a thousand prefixes to four route servers, beside GoBGP and ExaBGP
 role      from the cause of a role change to the UPDATE on the wire, a thousand times
 flood     a route server that sends 200,000 routes
 idle      what an idle daemon costs beside keepalived
+scale     many groups and many addresses, beside keepalived; `python -m bench.scale --help` has more options
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash as a ratio to the master-down interval
 """
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, flood, idle, role
+from bench import announce, flood, idle, role, scale
 from floatip.lab.play import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -37,6 +38,8 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=[*PARTS, "all"], default="all")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--scenes", default=",".join(SCENES))
+    parser.add_argument("--only", default=",".join(scale.PARTS), help="parts of scale")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long scale measures at each advert interval")
     parser.add_argument("--out", type=Path, help="all results as JSON")
     options = parser.parse_args()
     results: dict[str, Any] = {}
@@ -46,7 +49,9 @@ def main() -> int:
         print(flush=True)
     if options.out:
         options.out.write_text(json.dumps(results))
-    return 0 if all(run["holds"] for run in results.get("scenes", [])) else 1
+    judged = [run["holds"] for run in results.get("scenes", [])]
+    judged += [row["holds"] is not False for row in results.get("scale", [])]
+    return 0 if all(judged) and results.get("scale", True) else 1
 
 
 def scenes(names: Sequence[str], count: int) -> list[dict[str, Any]]:
@@ -85,6 +90,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "role": lambda options: role.measure(),
     "flood": lambda options: flood.measure(),
     "idle": lambda options: idle.measure(),
+    "scale": lambda options: scale.measure(options.only, options.seconds, options.runs),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 
