@@ -78,18 +78,19 @@ def notify(context: typer.Context) -> None:
 @app.command()
 def check(file: ConfigFile = Path(DEFAULT_CONFIG)) -> None:
     """Say everything that is wrong with FILE. Exit status 0: usable, 2: not."""
-    from floatip import config  # noqa: PLC0415
+    from floatip import reading  # noqa: PLC0415
     from floatip.adopt import drift  # noqa: PLC0415
     from floatip.adopt.host import Host  # noqa: PLC0415
+    from floatip.reading.machine import daemons_user  # noqa: PLC0415
 
     try:
-        warnings = config.load(file).warnings()
+        model, warnings = reading.load(file, daemons_user())
         if file == Path(DEFAULT_CONFIG):
             warnings = (*warnings, *drift.since_adoption(file, Host()))
-    except config.ConfigErrors as refused:
-        print(config.render(refused.errors, refused.warnings))
+    except reading.ConfigErrors as refused:
+        print(reading.render(refused.errors, refused.warnings))
         raise typer.Exit(2) from None
-    print(config.render([], warnings))
+    print("\n".join(f"ok: {line}" for line in reading.will(model)) if not warnings else reading.render([], warnings))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import typer
 
-from floatip import config
+from floatip import reading
 from floatip.adopt import toml
 from floatip.adopt.found import configuration
 from floatip.adopt.host import AdoptError, Host
@@ -117,7 +117,7 @@ def init(host: Host, given: Given, file: Path, output: Path | None) -> int:
     except AdoptError as error:
         print(f"error: {error.what}\nhint: {error.hint}", file=sys.stderr)
         return 1
-    except config.ConfigErrors as refused:
+    except reading.ConfigErrors as refused:
         said = [f"error: {problem.path}: {problem.what}\nhint: {problem.hint}" for problem in refused.errors]
         print("\n".join(said), file=sys.stderr)
         return 2
@@ -207,11 +207,11 @@ def _file(answers: dict[str, Any], source: str, peer: str, priority: int) -> str
     return toml.document([comment], {}, tables)
 
 
-def _judge(text: str) -> tuple[config.ConfigWarning, ...]:
+def _judge(text: str) -> tuple[reading.ConfigWarning, ...]:
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(text)
         file.flush()
-        return config.load(file.name).warnings()
+        return reading.load(file.name).warnings
 
 
 def _write(path: Path, text: str) -> None:

@@ -17,12 +17,13 @@ from functools import partial
 from ipaddress import IPv6Interface, ip_address
 from typing import Any
 
-from floatip.config import Config
 from floatip.core.events import InterfaceAddress, Placed
 from floatip.core.settings import Instance, Settings, Static
 from floatip.host import daemon
 from floatip.host.log import ERROR, NOTICE, WARNING, Log
-from floatip.providers import LINODE_REGIONS
+from floatip.model import Model, network
+from floatip.providers import LINODE_REGIONS, linode
+from floatip.reading import Loaded
 
 LINGER = 0.2
 """Seconds for the peers to read our last messages; nothing is released after them."""
@@ -72,7 +73,7 @@ class Refused(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
         flags, ignored = parse(sys.argv[1:] if arguments is None else arguments)
-        config = configure(flags)
+        loaded = Loaded(configure(flags))
     except BadFlag as error:
         print(f"{error}\n{_usage()}".lstrip(), file=sys.stderr)
         return 2 if str(error) else 0
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log = Log(LOG_LEVELS.get(flags.loglevel, NOTICE), flags.logjson)
     for warning in _warnings(flags, ignored):
         log.write(WARNING, warning)
-    return daemon.serve(lambda: config, log, partial(follow, flags, socket.gethostname()))
+    return daemon.serve(lambda: loaded, log, partial(follow, flags, socket.gethostname()))
 
 
 def parse(arguments: Iterable[str]) -> tuple[Flags, list[str]]:
@@ -134,7 +135,7 @@ def _usage() -> str:
     return "\n".join(lines)
 
 
-def configure(flags: Flags) -> Config:
+def configure(flags: Flags) -> Model:
     """The ordinary configuration but for the instance, which `follow` adds."""
     if flags.dcid <= 1:
         what = f"there is no data centre {flags.dcid}" if flags.dcid else "no data centre is given"
@@ -146,15 +147,13 @@ def configure(flags: Flags) -> Config:
         raise Refused(f"multihopttl {flags.multihopttl} is not between 1 and 255", "leave it out: Linode needs 16")
     try:
         before, between, after = flags.neighborpattern.split("%d")
-        peers = [str(ip_address(f"{before}{flags.dcid}{between}{number}{after}")) for number in range(1, 5)]
+        peers = [ip_address(f"{before}{flags.dcid}{between}{number}{after}") for number in range(1, 5)]
     except ValueError:
         raise Refused(
             f'neighborpattern "{flags.neighborpattern}" makes no addresses with dcid {flags.dcid}',
             'the first "%d" becomes the dcid, the second 1 to 4: "2600:3c0f:%d:34::%d"',
         ) from None
-    return Config.model_validate(
-        {"linode": {"dcid": flags.dcid}, "bgp": {"peers": peers, "multihop_ttl": flags.multihopttl}}
-    )
+    return Model(network=network(linode(flags.dcid), peers=tuple(peers), multihop_ttl=flags.multihopttl))
 
 
 def _warnings(flags: Flags, ignored: list[str]) -> Iterable[str]:

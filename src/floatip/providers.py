@@ -34,6 +34,8 @@ class Provider:
     multihop_ttl: int = 16
     first_repeat: float = 30.0
     repeat_interval: float = 300.0
+    dcid: int = 0
+    """Linode's data centre; 0: none."""
     sources: str = ""
     unconfirmed: str = ""
 
@@ -116,6 +118,7 @@ def linode(dcid: int) -> Provider:
         },
         asn=65001,
         peer_asn=65000,
+        dcid=dcid,
         peers=tuple(IPv6Address(f"2600:3c0f:{dcid}:34::{number}") for number in range(1, 5)),
         sources='lelastic 0.2.0; Linode\'s guide "Configure failover on a Compute Instance"',
         unconfirmed="the hold time that the route servers offer; what they do with MED, ORIGIN and prepends",

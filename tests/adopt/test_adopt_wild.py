@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from floatip import cli, config
+from floatip import cli, reading
 from floatip.adopt import command, drift, dump, edit
 from floatip.adopt.drift import since_adoption
 from floatip.adopt.edit import Edit
 from floatip.adopt.plan import Options
+from floatip.model import Model
 from tests.adopt.haproxy1 import KEEPALIVED_CONF, Machine
 
 CONF = "/etc/keepalived/keepalived.conf"
@@ -358,8 +359,8 @@ def test_check_says_where_keepalived_has_been_changed_since(host: Machine) -> No
 def test_only_the_file_of_this_node_is_compared_with_its_keepalived(
     arguments: list[str], is_compared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    differs = config.ConfigWarning(TOML, 15, "", "50 here, and 40 there", "edit it")
-    monkeypatch.setattr(config, "load", lambda _: config.Config())
+    differs = reading.ConfigWarning(TOML, 15, "", "50 here, and 40 there", "edit it")
+    monkeypatch.setattr(reading, "load", lambda *_: reading.Loaded(Model()))
     monkeypatch.setattr(drift, "since_adoption", lambda *_: [differs])
     said = CliRunner().invoke(cli.app, arguments)
     assert said.exit_code == 0

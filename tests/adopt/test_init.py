@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from floatip import config, init
+from floatip import init, reading
 from floatip.adopt.host import Host, Result
 from tests.adopt.haproxy1 import KEEPALIVED_CONF
 
@@ -57,8 +57,8 @@ def both(host: Machine, tmp_path: Path, answers: init.Given) -> tuple[dict[str, 
 
 def test_flags_make_a_pair_that_the_daemon_accepts(host: Machine, tmp_path: Path) -> None:
     ours, others = both(host, tmp_path, GUIDE)
-    config.load(host.at(FILE))
-    config.load(tmp_path / "other" / "192.168.143.241.toml")
+    reading.load(host.at(FILE))
+    reading.load(tmp_path / "other" / "192.168.143.241.toml")
     mirrored = {"source": "192.168.143.241", "peers": ["192.168.143.227"]}
     assert others["instance"][0]["vrrp"] == ours["instance"][0]["vrrp"] | mirrored
     assert ours["check"] == others["check"] == [{"name": "haproxy", "process": "haproxy"}]
@@ -77,7 +77,7 @@ def test_who_is_preferred(host: Machine, tmp_path: Path, prefer: str, expected: 
 def test_without_bgp_the_master_holds_the_address(host: Machine, tmp_path: Path) -> None:
     ours, _ = both(host, tmp_path, given(dcid="none", addresses="10.0.0.9/24", check="none"))
     assert "linode" not in ours
-    settings = config.load(host.at(FILE)).settings()
+    settings = reading.load(host.at(FILE)).model.settings()
     assert settings.instances[0].placement == "master"
     assert settings.instances[0].checks == ()
 

@@ -3,50 +3,56 @@
 import os
 import re
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floatip import config, providers
-from floatip.config import machine
-from floatip.config.model import TABLES
+from floatip import model, providers, reading
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.settings import Check, Instance, Settings, Speaker, Static, Vrrp
+from floatip.reading import machine
+from floatip.reading.toml.tables import TABLES
 
 CASES = Path(__file__).parent / "cases"
 GUIDE = (CASES / "the_guide_on_haproxy1.toml").read_text().partition("-" * 10)[0]
-SURROUNDINGS = machine.Surroundings(
-    interfaces=("eth0", "eth1", "lo"), answering=(("eth0", IPv4Network("192.168.128.0/17")),)
+MACHINE = machine.Machine(
+    interfaces={
+        "eth0": (IPv4Interface("192.168.143.227/17"), IPv4Interface("10.0.0.1/24")),
+        "eth1": (IPv4Interface("192.0.2.1/24"), IPv6Interface("2001:db8::1/64"), IPv6Interface("2001:db8::5/64")),
+        "lo": (),
+    },
+    answering=(("eth0", IPv4Network("192.168.128.0/17")),),
 )
 
 
 @pytest.fixture(autouse=True)
 def the_guides_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "look_around", lambda: SURROUNDINGS)
+    monkeypatch.setattr(reading, "look_around", lambda user: replace(MACHINE, user=user))
 
 
 def report(path: Path) -> str:
     try:
-        return config.render([], config.load(path).warnings())
-    except config.ConfigErrors as problems:
-        return config.render(problems.errors, problems.warnings)
+        return reading.render([], reading.load(path).warnings)
+    except reading.ConfigErrors as problems:
+        return reading.render(problems.errors, problems.warnings)
 
 
 def write(directory: Path, text: str) -> Path:
     path = directory / "floatip.toml"
     path.write_text(text)
+    path.chmod(0o640)
     return path
 
 
 def make_scripts(directory: Path) -> None:
     (directory / "open").mkdir()
     for name, mode in {"plain.sh": 0o644, "shared.sh": 0o775, "foreign.sh": 0o755, "open/check.sh": 0o755}.items():
-        (directory / name).touch()
+        (directory / name).write_text("#!/bin/sh\n")
         (directory / name).chmod(mode)
     (directory / "open").chmod(0o777)
     if os.geteuid() == 0:
@@ -62,7 +68,7 @@ def test_the_report_of_each_case_is_the_one_below_its_dashes(case: Path, tmp_pat
 
 
 def test_the_guides_configuration_gives_exactly_these_settings(tmp_path: Path) -> None:
-    assert config.load(write(tmp_path, GUIDE)).settings(seed=1) == Settings(
+    assert reading.load(write(tmp_path, GUIDE)).model.settings(seed=1) == Settings(
         checks=(Check("haproxy", interval=1.0, timeout=1.0, rise=2, fall=2),),
         instances=(
             Instance(
@@ -96,13 +102,14 @@ def test_the_guides_configuration_gives_exactly_these_settings(tmp_path: Path) -
     )
 
 
-def load_case(name: str, directory: Path) -> config.Config:
-    return config.load(write(directory, (CASES / f"{name}.toml").read_text().partition("-" * 10)[0]))
+def load_case(name: str, directory: Path) -> model.Model:
+    return reading.load(write(directory, (CASES / f"{name}.toml").read_text().partition("-" * 10)[0])).model
 
 
 def test_a_generic_network_is_what_the_bgp_table_says(tmp_path: Path) -> None:
     loaded = load_case("a_generic_network_without_an_election", tmp_path)
-    assert loaded.profile == replace(
+    assert loaded.network
+    assert loaded.network.profile == replace(
         providers.GENERIC,
         asn=65010,
         peer_asn=64512,
@@ -113,8 +120,8 @@ def test_a_generic_network_is_what_the_bgp_table_says(tmp_path: Path) -> None:
     web, maintenance = loaded.settings().checks
     assert web == Check("web", interval=0.2, timeout=0.2)
     assert maintenance == Check("maintenance", pushed=True)
-    assert loaded.check[0].tcp == ("::1", 80)
-    assert loaded.check[1].file == Path("/run/floatip/maintenance")
+    assert loaded.checks[0].kind == model.Tcp("::1", 80)
+    assert loaded.checks[1].kind == model.File(Path("/run/floatip/maintenance"), "present")
     assert loaded.settings().instances[0].election == Static("primary")
     assert loaded.notify
     assert loaded.notify.command == ("/bin/sh", "-c", "true")
@@ -139,13 +146,13 @@ STATIC = '[linode]\ndcid = 6\n[[instance]]\nname = "a"\naddresses = ["192.0.2.10
     ids=["configured", "first vrrp source", "the machine's"],
 )
 def test_the_router_id_is_the_first_that_is_known(text: str, router_id: str, tmp_path: Path) -> None:
-    speaker = config.load(write(tmp_path, text)).settings(router_id=IPv4Address("192.0.2.9")).speaker
+    speaker = reading.load(write(tmp_path, text)).model.settings(router_id=IPv4Address("192.0.2.9")).speaker
     assert speaker
     assert speaker.router_id == IPv4Address(router_id)
 
 
 def test_bgp_overrides_the_provider(tmp_path: Path) -> None:
-    speaker = config.load(write(tmp_path, GUIDE + "[bgp]\nhold_time = 90\n")).settings().speaker
+    speaker = reading.load(write(tmp_path, GUIDE + "[bgp]\nhold_time = 90\n")).model.settings().speaker
     assert speaker
     assert (speaker.hold_time, speaker.asn, len(speaker.peers)) == (90, 65001, 4)
 
@@ -194,13 +201,15 @@ def test_every_option_of_bgp_reaches_the_speaker(tmp_path: Path) -> None:
     ],
 )
 def test_a_word_stands_for_a_value(option: str, field: str, value: object, tmp_path: Path) -> None:
-    speaker = config.load(write(tmp_path, f"{GUIDE}[bgp]\n{option}\n")).settings().speaker
+    speaker = reading.load(write(tmp_path, f"{GUIDE}[bgp]\n{option}\n")).model.settings().speaker
     assert getattr(speaker, field) == value
 
 
 @pytest.mark.parametrize(("option", "words"), [('md5 = "k"', "MD5 key"), ("min_ttl = 254", "min_ttl")])
 def test_a_time_out_is_suspected_of_what_was_configured(option: str, words: str, tmp_path: Path) -> None:
-    plain, guarded = (config.load(write(tmp_path, f"{GUIDE}[bgp]\n{o}\n")).settings().speaker for o in ("", option))
+    plain, guarded = (
+        reading.load(write(tmp_path, f"{GUIDE}[bgp]\n{o}\n")).model.settings().speaker for o in ("", option)
+    )
     assert plain
     assert guarded
     assert words not in plain.hints[Trouble.TIMED_OUT]
@@ -209,14 +218,16 @@ def test_a_time_out_is_suspected_of_what_was_configured(option: str, words: str,
 
 def test_vultr_needs_no_more_than_an_as_and_its_password(tmp_path: Path) -> None:
     text = (CASES / "vultr.toml").read_text().partition("-" * 10)[0]
-    loaded = config.load(write(tmp_path, text.replace('"vultr"', '"vultr"\nasn = 4200000001\nmd5 = "k"')))
-    assert loaded.warnings() == ()
-    assert loaded.profile == replace(providers.VULTR, asn=4200000001)
+    loaded = reading.load(write(tmp_path, text.replace('"vultr"', '"vultr"\nasn = 4200000001\nmd5 = "k"')))
+    assert loaded.warnings == ()
+    assert loaded.model.network
+    assert loaded.model.network.profile == replace(providers.VULTR, asn=4200000001)
 
 
 def test_a_region_stands_for_its_data_centre(tmp_path: Path) -> None:
-    named = config.load(write(tmp_path, GUIDE.replace("dcid = 6", 'dcid = "us-east"')))
-    assert named.profile == providers.linode(6)
+    named = reading.load(write(tmp_path, GUIDE.replace("dcid = 6", 'dcid = "us-east"')))
+    assert named.model.network
+    assert named.model.network.profile == providers.linode(6)
 
 
 def test_the_number_of_a_data_centre_stands_in_decimal_in_its_peers() -> None:
@@ -244,7 +255,7 @@ def test_a_mangled_file_gives_a_configuration_or_a_report_and_nothing_else(
     assert lines[-1] == "ok" or lines[0].startswith(f"{path}:")
 
 
-KEYS = [(location, key) for location, table in TABLES.items() for key in table.model_fields]
+KEYS = [(location, key) for location, table in TABLES.items() for key in table.keys]
 VALUES = ["1", "-1.5", "nan", "9" * 30, "9" * 5000, "true", '""', '"x"', r'"\u0000/"', "1979-05-27", "{}", "{ x = 1 }"]
 LISTS = ["[]", "[1]", '["x"]', "[[]]", "[{}]", "[" * 2000 + "]" * 2000]
 
@@ -273,5 +284,5 @@ def test_every_key_is_in_its_table_of_the_reference() -> None:
     for location, table in TABLES.items():
         name = "ranks" if "ranks" in location else location[-1] if location else "Top level"
         [section] = [text for title, text in sections.items() if re.search(rf"\b{name}\b", title)]
-        missing = [key for key in table.model_fields if f"`{key}`" not in section and f"[{key}]" not in reference]
+        missing = [key for key in table.keys if f"`{key}`" not in section and f"[{key}]" not in reference]
         assert not missing, location

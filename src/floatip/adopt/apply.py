@@ -11,7 +11,7 @@ enough: keepalived 2.2.7 opens a new FIFO on it, and stays master.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from floatip import config
+from floatip import reading
 from floatip.adopt import backup as kept
 from floatip.adopt import dump, verify
 from floatip.adopt.backup import Backup
@@ -158,7 +158,7 @@ def _switch(steps: Steps, found: Found, plan: Plan, units: Mapping[str, UnitStat
         steps.until("floatip follows keepalived", lambda: verify.unfollowed(host, plan))
         if not known:
             steps.say(f"warning: {dump.UNKNOWN}")
-    for warning in config.load(host.at(TOML)).warnings():
+    for warning in reading.load(host.at(TOML)).warnings:
         steps.say(f"warning: {warning.path}: {warning.what}\n  hint: {warning.hint}")
 
 
@@ -243,9 +243,9 @@ def _accepted(before: list[str], after: list[str]) -> str:
 def _checked(host: Host) -> str:
     """Warnings come at the end: what they miss may be there once floatip has started."""
     try:
-        config.load(host.at(TOML))
-    except config.ConfigErrors as refused:
-        raise AdoptError(config.render(refused.errors, []), f"floatip check {TOML}") from None
+        reading.load(host.at(TOML))
+    except reading.ConfigErrors as refused:
+        raise AdoptError(reading.render(refused.errors, []), f"floatip check {TOML}") from None
     return "ok"
 
 

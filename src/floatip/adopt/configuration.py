@@ -8,11 +8,15 @@ from floatip.adopt import toml
 from floatip.adopt.findings import may_be_source
 from floatip.adopt.found import Found, floating
 from floatip.adopt.host import AdoptError
-from floatip.config import Config
-from floatip.config.document import Document, Location
 from floatip.core.events import Address
+from floatip.core.settings import Keepalived
 from floatip.keepalived_conf import Instance
 from floatip.lelastic import Flags
+from floatip.model import LocalKeepalived
+from floatip.reading import ConfigErrors
+from floatip.reading.place import Thing
+from floatip.reading.toml.document import Document, parse
+from floatip.reading.toml.reader import accepted
 
 STATE_LOG = "/var/log/floatip/state"
 
@@ -22,7 +26,7 @@ def text(found: Found, instances: tuple[Instance, ...], dcid: int, *, by_scripts
     keepalived: dict[str, object] = {"pid_file": found.call.pid_file, "vrrp_pid_file": found.call.vrrp_pid_file}
     if by_scripts and found.script_user != "root":
         keepalived["script_user"] = found.script_user
-    defaults = Config().keepalived
+    defaults = LocalKeepalived()
     changed = {key: value for key, value in keepalived.items() if value != str(getattr(defaults, key))}
     if others := {one.vrid for one in found.conf.instances} - {one.vrid for one in instances}:
         changed["other_vrids"] = sorted(others)
@@ -50,12 +54,14 @@ def dcid_of(written: str) -> int | None:
 def meaning_of(written: str) -> tuple[int, list[object], Path, Path] | None:
     """What adopt decides: the data centre, keepalived's pid files, and who follows what."""
     try:
-        config = Config.model_validate(tomllib.loads(written))
-    except ValueError:
+        model, _ = accepted(parse("", written.encode()))
+    except ConfigErrors:
         return None
-    instances = sorted((one.name, one.addresses, one.keepalived) for one in config.instance if one.keepalived)
-    pid_files = config.keepalived.pid_file, config.keepalived.vrrp_pid_file
-    return (config.linode.dcid, [*instances], *pid_files) if config.linode else None
+    followed = [one for one in model.instances if isinstance(one.election, Keepalived)]
+    instances = [(one.name, one.addresses, one.election) for one in sorted(followed, key=lambda one: one.name)]
+    pid_files = model.keepalived.pid_file, model.keepalived.vrrp_pid_file
+    dcid = model.network.profile.dcid if model.network else 0
+    return (dcid, [*instances], *pid_files) if dcid else None
 
 
 def merged(written: str, document: Document, wanted: str) -> str:
@@ -74,7 +80,7 @@ def _merged(written: str, document: Document, new: dict[str, Any]) -> str:
     old, lines = document.data, document.lines
     # A region says the same by its name.
     is_same = dcid_of(written) == new["linode"]["dcid"]
-    values: dict[Location, object] = {} if is_same else {("linode", "dcid"): new["linode"]["dcid"]}
+    values: dict[Thing, object] = {} if is_same else {("linode", "dcid"): new["linode"]["dcid"]}
     shared, header = new.get("keepalived", {}), lines.get(("keepalived",), 0)
     added = [] if header else toml.table("[keepalived]", shared)
     known = old.get("keepalived", {})
@@ -107,7 +113,7 @@ def _index_of(instance: dict[str, Any], old: list[dict[str, Any]]) -> int | None
     return next((index for index, one in enumerate(old) if one.get("keepalived", {}).get("vrid") == vrid), None)
 
 
-def _at(data: Any, place: Location) -> object:
+def _at(data: Any, place: Thing) -> object:
     for key in place:
         data = data[key]
     return data

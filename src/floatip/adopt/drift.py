@@ -7,10 +7,11 @@ from typing import Any
 
 from floatip.adopt import found
 from floatip.adopt.host import AdoptError, Host
-from floatip.config import Config, ConfigWarning
-from floatip.config.document import Document, read
-from floatip.config.model import Following
+from floatip.core.settings import Keepalived
 from floatip.keepalived_conf import Instance, KeepalivedConf, NotUnderstood, Place
+from floatip.reading import ConfigWarning
+from floatip.reading.toml.document import Document, read
+from floatip.reading.toml.reader import accepted
 
 HINT = "edit it, and: systemctl reload floatip; or floatip adopt --force, which changes only this"
 KEYWORDS = {
@@ -28,7 +29,8 @@ KEYWORDS = {
 def since_adoption(file: Path, host: Host) -> list[ConfigWarning]:
     """Nothing where keepalived's file cannot be read: then there is nothing to compare with."""
     document = read(str(host.at(file)))
-    if os.geteuid() != 0 or not any("keepalived" in table for _, table in document.tables("instance")):
+    model, places = accepted(document)
+    if os.geteuid() != 0 or not any(isinstance(one.election, Keepalived) for one in model.instances):
         return []
     try:
         conf = found.configuration(host)
@@ -36,33 +38,34 @@ def since_adoption(file: Path, host: Host) -> list[ConfigWarning]:
         return []
     except NotUnderstood as error:
         (place, what, hint), *_ = error.errors
-        return [document.warning((), f"not compared with keepalived.conf: {place}: {what}", hint)]
+        return [places.warning((), f"not compared with keepalived.conf: {place}: {what}", hint)]
     return list(differences(document, conf))
 
 
 def differences(document: Document, conf: KeepalivedConf) -> Iterator[ConfigWarning]:
     named = {instance.name: instance for instance in conf.instances}
-    for index, instance in enumerate(Config.model_validate(document.data).instance):
-        if not (followed := instance.keepalived):
+    model, places = accepted(document)
+    for here, instance in places.each(("instance",), model.instances):
+        followed = instance.election
+        if not isinstance(followed, Keepalived):
             continue
-        here: tuple[str | int, ...] = ("instance", index)
-        name = followed.instance or instance.name
+        name = followed.instance
         if name not in named:
             there = f"those there are {', '.join(named) or 'none'}"
             what = f"{conf.files[0]} has no vrrp_instance {name}; {there}"
-            yield document.warning((*here, "keepalived"), what, HINT)
+            yield places.warning((*here, "keepalived"), what, HINT)
             continue
         other = named[name]
         moved = tuple(one.address for one in found.floating(other) if one.address.version == 4)
         ours = tuple(one for one in instance.addresses if one.version == 4)
         if set(ours) != set(moved):
             what = _both(ours, moved, _place(other, "virtual_ipaddress"))
-            yield document.warning((*here, "addresses"), what, HINT)
+            yield places.warning((*here, "addresses"), what, HINT)
         for key, was, now, place in _followed(followed, other, conf):
-            yield document.warning((*here, "keepalived", key), _both(was, now, place), HINT)
+            yield places.warning((*here, "keepalived", key), _both(was, now, place), HINT)
 
 
-def _followed(followed: Following, other: Instance, conf: KeepalivedConf) -> Iterator[tuple[str, Any, Any, Place]]:
+def _followed(followed: Keepalived, other: Instance, conf: KeepalivedConf) -> Iterator[tuple[str, Any, Any, Place]]:
     for key, keyword in KEYWORDS.items():
         was, now = getattr(followed, key), getattr(other, key)
         is_same = set(was) == set(now) if key == "peers" else was == now or (key == "source" and now is None)

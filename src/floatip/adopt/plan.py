@@ -19,10 +19,10 @@ from floatip.adopt.glue import only_switches_lelastic, without_rule
 from floatip.adopt.host import AdoptError, Host
 from floatip.adopt.surroundings import commands_of, paths_of
 from floatip.adopt.units import Announcer
-from floatip.config import ConfigErrors
-from floatip.config.document import read
 from floatip.keepalived_conf import Group, Instance, Notify, NotUnderstood, Place, Statement
 from floatip.lelastic import choose
+from floatip.reading import ConfigErrors
+from floatip.reading.toml.document import read
 
 FIFO = "/run/keepalived/floatip"
 FIFO_LINE = f"vrrp_notify_fifo {FIFO} root"

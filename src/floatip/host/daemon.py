@@ -6,24 +6,21 @@ Whatever goes wrong in our own code ends the process (exit status 70): asyncio a
 """
 
 import asyncio
-import contextlib
 import gc
 import math
 import os
-import pwd
 import signal
 import sys
+import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import floatip
-from floatip.config import Config, ConfigErrors, load, render
 from floatip.core.events import (
     Became,
     Close,
@@ -48,10 +45,10 @@ from floatip.core.events import (
 )
 from floatip.core.node import Node
 from floatip.core.problems import Code
-from floatip.core.settings import Keepalived, Settings, Static
+from floatip.core.settings import Settings
 from floatip.core.snapshot import describe
 from floatip.core.state import as_data
-from floatip.host import keepalived, privileges, starts
+from floatip.host import keepalived, privileges, starts, wiring
 from floatip.host.adverts import Adverts
 from floatip.host.ask import ControlError, Record, socket_path
 from floatip.host.control import Command, Control
@@ -63,9 +60,10 @@ from floatip.host.kernel import Kernel
 from floatip.host.log import ERROR, NOTICE, WARNING, Log
 from floatip.host.news import Item, News
 from floatip.host.peers import Peers
-from floatip.host.probes import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
+from floatip.host.probes import Probes
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
+from floatip.reading import ConfigErrors, Loaded, load, render
 
 HOOKS_TIMEOUT = 1.0
 """How long an end waits for the last notify command."""
@@ -73,10 +71,13 @@ DISK_TIMEOUT = 1.0
 """How long it waits for the last files."""
 MEMORIES = ("held", "keepalived", "starts")
 OUR_BUG = 70
+NOT_NOW = 75
+"""The file may be accepted later; 2: it will not."""
+NOT_NOW_DELAY = 2.0
 HOOK_ROLES = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
 """In the words of keepalived's notify."""
 
-Read = Callable[[], Config]
+Read = Callable[[], Loaded]
 """Reads the configuration, at start and at each reload; may raise `ConfigErrors`."""
 Follow = Callable[[Settings, frozenset[Placed]], Settings]
 """Fits the settings to the permanent addresses that the kernel has, whenever those change."""
@@ -91,12 +92,12 @@ def serve(read: Read, log: Log | None = None, follow: Follow | None = None) -> i
     try:
         if not follow:
             privileges.need()
-        config = read()
+        loaded = read()
         privileges.keep_from_children()
-        return asyncio.run(_serve(config, read, log or Log(), follow))
+        return asyncio.run(_serve(loaded, read, log or Log(), follow))
     except ConfigErrors as error:
         print(render(error.errors, error.warnings), file=sys.stderr)
-        return 2
+        return _not_now() if error.may_mend else 2
     except privileges.NotAllowed as error:
         print(error, file=sys.stderr)
         return 1
@@ -108,13 +109,13 @@ def serve(read: Read, log: Log | None = None, follow: Follow | None = None) -> i
         return OUR_BUG
 
 
-async def _serve(config: Config, read: Read, log: Log, follow: Follow | None) -> int:
-    return await Daemon(config, read, log, follow).serve()
+async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None) -> int:
+    return await Daemon(loaded, read, log, follow).serve()
 
 
 class Daemon:
-    def __init__(self, config: Config, read: Read, log: Log, follow: Follow | None) -> None:
-        self._config = config
+    def __init__(self, loaded: Loaded, read: Read, log: Log, follow: Follow | None) -> None:
+        self._loaded = loaded
         self._read = read
         self._follow = follow
         self._log = log
@@ -144,19 +145,30 @@ class Daemon:
         self._hooks = Hooks(self.report)
         self._state_log = StateLog(self._disk)
         self._news = News((self._log_item, self._publish, self._log_state, self._notify, self._tell_systemd))
+        self._parts = wiring.Parts(
+            self._adverts,
+            self._peers,
+            self._hooks,
+            self._state_log,
+            self._probes,
+            self._kernel,
+            self._keepalived,
+            self._control,
+        )
 
     async def serve(self) -> int:
         await self._kernel.start()
         # Once: a session does not survive another router id, and addresses come and go.
-        self._router_id = _first_ipv4(self._kernel)
-        self._node = Node(self._settings(), self._loop.time())
+        self._router_id = wiring.first_ipv4(self._loaded.model)
+        settings = self._settings()
+        self._node = Node(settings, self._loop.time())
         # Where another daemon runs, this refuses, before anything is touched.
         try:
             await self._control.start()
         except OSError as error:
             what = f"no control socket at {self._control.path}: {in_words(error.errno)}"
             self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
-        self._configure()
+        self._configure(settings)
         barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._listen_to_signals()
         self._queue.append(Started(barred_for))
@@ -283,45 +295,18 @@ class Daemon:
     # Configuration
 
     def _settings(self) -> Settings:
-        settings = self._config.settings(self._seed, self._router_id)
+        settings = self._loaded.model.settings(self._seed, self._router_id)
         return self._follow(settings, self._kernel.permanent) if self._follow else settings
 
-    def _configure(self) -> None:
-        config = self._config
-        for warning in config.warnings():
+    def _configure(self, settings: Settings) -> None:
+        for warning in self._loaded.warnings:
             self._log.write(WARNING, str(warning))
-        settings = self._settings()
-        elections = [instance.election for instance in settings.instances]
-        sources: dict[str, set[Any]] = {}
-        for election in elections:
-            if not isinstance(election, Static):
-                sources.setdefault(election.interface, set()).add(election.source)
-        quiet = (election for election in elections if isinstance(election, Keepalived) and not election.peers)
-        self._adverts.configure(sources, multicast=[election.interface for election in quiet])
-        if speaker := settings.speaker:
-            self._peers.configure(
-                speaker.source, speaker.ttl, interface=speaker.interface, min_ttl=speaker.min_ttl, md5=speaker.md5
-            )
-        if config.notify:
-            self._hooks.configure(config.notify.command, config.notify.timeout)
-        else:
-            self._hooks.configure((), 0)
-        self._state_log.configure(config.state_log, len(config.instance))
-        self._probes.configure(_checks(config))
-        self._kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()})
-        self._follow_keepalived([election for election in elections if isinstance(election, Keepalived)])
-
-    def _follow_keepalived(self, elections: list[Keepalived]) -> None:
-        config = self._config.keepalived
-        paths = keepalived.Paths(config.fifo, (config.pid_file, config.vrrp_pid_file)) if elections else None
-        groups = tuple(dict.fromkeys(election.sync_group for election in elections if election.sync_group))
-        self._keepalived.configure(paths, tuple(election.instance for election in elections), groups)
-        self._control.allow(frozenset(_user_ids([config.script_user] if elections else [])))
+        wiring.connect(self._parts, self._loaded.model, settings)
 
     def _reload(self) -> None:
         self._systemd.reloading()
         try:
-            self._config = self._read()
+            self._loaded = self._read()
         except ConfigErrors as error:
             self._log.write(ERROR, f"{render(error.errors, error.warnings)}\nnot reloaded: the old configuration stays")
             what = "the file was refused, so the configuration before it stays in force, and a restart would fail"
@@ -329,9 +314,10 @@ class Daemon:
         else:
             self._failures.clear("reload")
             self._busy = True
-            self._configure()
+            settings = self._settings()
+            self._configure(settings)
             now = self._loop.time()
-            self._perform(self._node.handle(Reloaded(self._settings()), now), now)
+            self._perform(self._node.handle(Reloaded(settings), now), now)
             self._pump()
             self._news.forget(lambda what, name: what in ("role", "rank") and name not in self._node.instances)
         self._systemd.ready()
@@ -376,27 +362,11 @@ def _raise(task: asyncio.Task[None]) -> None:
         task.result()
 
 
-def _checks(config: Config) -> Iterator[Check]:
-    for check in config.check:
-        if check.script:
-            yield ScriptCheck(check.name, check.script)
-        elif check.tcp:
-            yield TcpCheck(check.name, *check.tcp)
-        elif check.file:
-            yield FileCheck(check.name, check.file, check.fail_when)
-        elif check.process:
-            yield ProcessCheck(check.name, check.process)
-
-
-def _user_ids(names: Iterable[str]) -> Iterator[int]:
-    for name in names:
-        with contextlib.suppress(KeyError):  # the rules warn of it
-            yield pwd.getpwnam(name).pw_uid
-
-
-def _first_ipv4(kernel: Kernel) -> IPv4Address | None:
-    usable = (address for address in kernel.addresses if isinstance(address, IPv4Address))
-    return min((address for address in usable if not address.is_loopback), default=None)
+def _not_now() -> int:
+    """This machine may become what the file needs. systemd starts us again at once, so wait a little before that."""
+    if "INVOCATION_ID" in os.environ:
+        time.sleep(NOT_NOW_DELAY)
+    return NOT_NOW
 
 
 def _state_directory() -> Path:

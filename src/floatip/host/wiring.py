@@ -1,0 +1,76 @@
+"""From the model to what each part of the host is configured with. Nothing here decides."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from floatip.core.settings import Keepalived, Settings, Static
+from floatip.host import keepalived, probes
+from floatip.host.adverts import Adverts
+from floatip.host.control import Control
+from floatip.host.hooks import Hooks
+from floatip.host.kernel import Kernel
+from floatip.host.peers import Peers
+from floatip.host.probes import Probes
+from floatip.host.state_log import StateLog
+from floatip.model import File, Model, Process, Script, Tcp
+from floatip.reading.machine import look_around, user_id
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    adverts: Adverts
+    peers: Peers
+    hooks: Hooks
+    state_log: StateLog
+    probes: Probes
+    kernel: Kernel
+    keepalived: keepalived.Keepalived
+    control: Control
+
+
+def connect(parts: Parts, model: Model, settings: Settings) -> None:
+    """`settings` are those of the model, as the core has them."""
+    elections = [instance.election for instance in settings.instances if not isinstance(instance.election, Static)]
+    sources: dict[str, set[IPv4Address]] = {}
+    for election in elections:
+        sources.setdefault(election.interface, set()).add(election.source)
+    followed = [election for election in elections if isinstance(election, Keepalived)]
+    parts.adverts.configure(sources, multicast=[election.interface for election in followed if not election.peers])
+    if speaker := settings.speaker:
+        parts.peers.configure(
+            speaker.source, speaker.ttl, interface=speaker.interface, min_ttl=speaker.min_ttl, md5=speaker.md5
+        )
+    notify = model.notify
+    parts.hooks.configure(notify.command if notify else (), notify.timeout if notify else 0)
+    parts.state_log.configure(model.state_log, len(model.instances))
+    parts.probes.configure(_checks(model))
+    parts.kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()})
+    _follow(parts, model, followed)
+
+
+def _follow(parts: Parts, model: Model, followed: list[Keepalived]) -> None:
+    of_host = model.keepalived
+    paths = keepalived.Paths(of_host.fifo, (of_host.pid_file, of_host.vrrp_pid_file)) if followed else None
+    groups = tuple(dict.fromkeys(election.sync_group for election in followed if election.sync_group))
+    parts.keepalived.configure(paths, tuple(election.instance for election in followed), groups)
+    user = user_id(of_host.script_user) if followed and of_host.script_user else None
+    parts.control.allow(frozenset() if user is None else frozenset({user}))
+
+
+def _checks(model: Model) -> Iterator[probes.Check]:
+    for check in model.checks:
+        match check.kind:
+            case Script(argv):
+                yield probes.ScriptCheck(check.name, argv)
+            case Tcp(host, port):
+                yield probes.TcpCheck(check.name, host, port)
+            case File(path, fail_when):
+                yield probes.FileCheck(check.name, path, fail_when)
+            case Process(process):
+                yield probes.ProcessCheck(check.name, process)
+
+
+def first_ipv4(model: Model) -> IPv4Address | None:
+    """An IPv4 address of this machine, for a router id or next hop that nobody has configured."""
+    return look_around().first_ipv4(address.ip for instance in model.instances for address in instance.addresses)

@@ -1,0 +1,69 @@
+"""A configuration file in, the model out: `load`. What is wrong is said all at once, each with its line and a hint.
+
+A reader (`toml`) judges each value by itself and gives the model, and where each thing of it stands. The `rules` judge
+the model as a whole and on this machine, whichever file it was read from. What may be wrong only for now, because the
+machine can change, is a warning, or a `MachineError` where it is dangerous: the same file may be accepted later.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from floatip.model import Model
+from floatip.reading.machine import Machine, look_around
+from floatip.reading.place import ConfigError, ConfigErrors, ConfigWarning, MachineError, Places, Problem
+from floatip.reading.rules import judge
+from floatip.reading.toml import reader
+from floatip.reading.will import will
+
+__all__ = [
+    "ConfigError",
+    "ConfigErrors",
+    "ConfigWarning",
+    "Loaded",
+    "MachineError",
+    "Places",
+    "Problem",
+    "load",
+    "render",
+    "will",
+]
+
+
+class Loaded(NamedTuple):
+    model: Model
+    warnings: tuple[ConfigWarning, ...] = ()
+
+
+def load(path: str | Path, user: str = "") -> Loaded:
+    """Raises `ConfigErrors`, and nothing else for anything that a file can hold.
+
+    `user` runs the daemon, where root asks for it.
+    """
+    model, places, problems = reader.read(str(path))
+    machine = look_around(user)
+    problems += [*judge(model, places, machine), *_closed(Path(path), places, machine)]
+    problems.sort(key=lambda problem: problem.line)
+    warnings = [problem for problem in problems if isinstance(problem, ConfigWarning)]
+    if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
+        raise ConfigErrors(errors, warnings)
+    return Loaded(model, tuple(warnings))
+
+
+def _closed(path: Path, places: Places, machine: Machine) -> Iterable[Problem]:
+    if machine.user and not machine.may(path.absolute(), os.R_OK):
+        hint = f"chown root:{machine.user} {path} && chmod 640 {path}"
+        yield places.on_machine((), f"user {machine.user}, who runs the daemon, cannot read it", hint)
+
+
+def render(errors: Iterable[ConfigError], warnings: Iterable[ConfigWarning]) -> str:
+    errors, warnings = list(errors), list(warnings)
+    if not errors and not warnings:
+        return "ok"
+    problems = sorted([*errors, *warnings], key=lambda problem: problem.line)
+    return "\n".join([*map(str, problems), f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"])
+
+
+def _count(things: list[Any], name: str) -> str:
+    return f"{len(things) or 'no'} {name}{'' if len(things) == 1 else 's'}"

@@ -1,0 +1,202 @@
+"""Everything that is asked about this machine: interfaces, addresses, routes, users, files, and what systemd allows.
+
+For `check`, `init`, `adopt` and the daemon alike. Nothing here judges.
+"""
+
+import os
+import pwd
+import re
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, ip_interface
+from pathlib import Path
+
+from floatip.core.addresses import Address, InterfaceAddress
+
+DAEMON = "floatip"
+"""The user of the unit."""
+STOP_LIMIT = 15.0
+"""TimeoutStopSec of the unit in the package, in seconds."""
+UNIT_FILES = ("/lib/systemd/system", "/usr/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
+RTM_GETADDR, NLM_DUMP, NLMSG_DONE, NLMSG_ERROR = 22, 0x301, 3, 2
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    interfaces: Mapping[str, tuple[InterfaceAddress, ...]]
+    """With their addresses."""
+    answering: tuple[tuple[str, IPv4Network], ...] = ()
+    """Connected subnets, and the interface on which the kernel answers ARP there for whichever address it has."""
+    default_interface: str = ""
+    """Of the IPv4 default route; empty: there is none."""
+    bridges: frozenset[str] = frozenset()
+    stop_limit: float = STOP_LIMIT
+    """Seconds that systemd gives a stopping daemon."""
+    user: str = ""
+    """Who runs the daemon, where that is another than who asks; empty: who asks."""
+    _access: dict[tuple[str, int], bool] = field(default_factory=dict, compare=False)
+
+    def has(self, address: Address) -> bool:
+        return any(address == one.ip for addresses in self.interfaces.values() for one in addresses)
+
+    def interface_of(self, address: Address) -> str:
+        return next((name for name, all_ in self.interfaces.items() if any(address == one.ip for one in all_)), "")
+
+    def first_ipv4(self, floating: Iterable[Address] = ()) -> IPv4Address | None:
+        """An address by which others know this machine: none that floats, and none of a bridge such as docker0."""
+        avoid = set(floating)
+        names = [name for name in self.interfaces if name != "lo" and name not in self.bridges]
+        for candidates in ([self.default_interface], names):
+            here = (one.ip for name in candidates for one in self.interfaces.get(name, ()))
+            usable = (ip for ip in here if isinstance(ip, IPv4Address) and ip not in avoid)
+            if found := min((ip for ip in usable if not ip.is_loopback and not ip.is_link_local), default=None):
+                return found
+        return None
+
+    def may(self, path: Path, mode: int) -> bool:
+        """Whether the daemon's user has access (`os.R_OK`, `os.X_OK`)."""
+        if not self.user:
+            return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+        key = (str(path), mode)
+        if key not in self._access:
+            self._access[key] = _as_user(self.user, path, mode)
+        return self._access[key]
+
+
+def look_around(user: str = "") -> Machine:
+    """`user`: with whose eyes files are looked at; only root can."""
+    names = sorted(name for _, name in socket.if_nameindex())
+    interfaces: dict[str, list[InterfaceAddress]] = {name: [] for name in names}
+    with suppress(OSError):
+        for name, address in addresses():
+            interfaces.setdefault(name, []).append(address)
+    routes = list(_routes())
+    ignores = {name: _arp_ignore(name) for name in ("all", *names)}
+    answering = tuple(
+        (name, network)
+        for name, network, is_connected, _ in routes
+        # The kernel takes the larger of the interface's value and that of all.
+        if is_connected and network.prefixlen and not ignores.get(name) and not ignores["all"]
+    )
+    defaults = [(metric, name) for name, network, _, metric in routes if not network.prefixlen]
+    return Machine(
+        {name: tuple(found) for name, found in interfaces.items()},
+        answering,
+        min(defaults)[1] if defaults else "",
+        frozenset(name for name in names if Path(f"/sys/class/net/{name}/bridge").exists()),
+        stop_limit(),
+        user,
+    )
+
+
+def daemons_user() -> str:
+    """Whose eyes count when root asks; empty: the daemon runs as whoever asks."""
+    return DAEMON if os.geteuid() == 0 and user_id(DAEMON) is not None else ""
+
+
+def user_id(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def addresses() -> Iterator[tuple[str, InterfaceAddress]]:
+    """All that the kernel has, each with its interface, by one dump (rtnetlink(7)). Raises OSError."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as netlink:
+        netlink.settimeout(1)
+        netlink.send(struct.pack("=IHHII8x", 24, RTM_GETADDR, NLM_DUMP, 1, 0))
+        names = dict(socket.if_nameindex())
+        while True:
+            data = netlink.recv(1 << 17)
+            while len(data) >= 16:
+                length, kind = struct.unpack_from("=IH", data)
+                if kind in (NLMSG_DONE, NLMSG_ERROR) or length < 16:
+                    return
+                prefix, index = struct.unpack_from("=xBxxI", data, 16)
+                found = dict(_attributes(data[24:length]))
+                # The far end of a tunnel is in IFA_ADDRESS, ours in IFA_LOCAL.
+                if octets := found.get(IFA_LOCAL) or found.get(IFA_ADDRESS):
+                    yield names.get(index, str(index)), ip_interface((octets, prefix))
+                data = data[(length + 3) & ~3 :]
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        yield kind, data[4:length]
+        data = data[max(4, (length + 3) & ~3) :]
+
+
+def _routes() -> Iterator[tuple[str, IPv4Network, bool, int]]:
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        name, destination, gateway, _, _, _, metric, mask, *_ = line.split()
+        network = IPv4Network((_host_order(destination), str(_host_order(mask))), strict=False)
+        yield name, network, int(gateway, 16) == 0, int(metric)
+
+
+def _host_order(digits: str) -> IPv4Address:
+    return IPv4Address(int(digits, 16).to_bytes(4, sys.byteorder))
+
+
+def _arp_ignore(interface: str) -> int:
+    try:
+        return int(Path(f"/proc/sys/net/ipv4/conf/{interface}/arp_ignore").read_text())
+    except (OSError, ValueError):  # the interface has just gone
+        return 0
+
+
+def stop_limit(directories: Iterable[str] = UNIT_FILES) -> float:
+    """What the unit and its drop-ins allow, in seconds; infinite where they say so or 0."""
+    units = [Path(directory) / "floatip.service" for directory in directories]
+    drop_ins = {path.name: path for unit in units for path in unit.with_name("floatip.service.d").glob("*.conf")}
+    unit = next((unit for unit in reversed(units) if unit.exists()), None)
+    limit = STOP_LIMIT
+    for path in [*([unit] if unit else []), *(drop_ins[name] for name in sorted(drop_ins))]:
+        with suppress(OSError, UnicodeDecodeError):
+            for value in re.findall(r"^\s*Timeout(?:Stop)?Sec\s*=\s*(.*?)\s*$", path.read_text(), re.MULTILINE):
+                limit = _time_span(value, limit)
+    return limit
+
+
+def _time_span(text: str, otherwise: float) -> float:
+    """As systemd.time(7) writes them."""
+    units = {"": 1, "s": 1, "sec": 1, "ms": 0.001, "min": 60, "m": 60, "h": 3600}
+    if text == "infinity":
+        return float("inf")
+    parts = re.findall(r"([\d.]+)\s*([a-z]*)", text)
+    try:
+        return sum(float(number) * units[unit] for number, unit in parts) or float("inf") if parts else otherwise
+    except (KeyError, ValueError):
+        return otherwise
+
+
+def beginning(path: Path) -> bytes:
+    """The first octets of a regular file. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 256) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+
+
+def _as_user(name: str, path: Path, mode: int) -> bool:
+    """In a child: only the kernel knows of groups, ACLs and each directory on the way."""
+    user = pwd.getpwnam(name)
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups(os.getgrouplist(name, user.pw_gid))
+            os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+            os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+            os._exit(0 if os.access(path, mode) else 1)
+        finally:
+            os._exit(2)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0

@@ -1,0 +1,116 @@
+"""Where each thing of the model was read from, and what is wrong there, as a `Problem`."""
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, TypeVar
+
+Thing = tuple[str | int, ...]
+"""A thing of the model, by keys and indices from its top, as in ("instance", 0, "vrrp", "peers", 1)."""
+T = TypeVar("T")
+
+
+class Place(NamedTuple):
+    file: str
+    line: int
+    """0: the file as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    file: str
+    line: int
+    """0: the file as a whole."""
+    path: str
+    what: str
+    hint: str
+    label: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        lines = (f"{where}: {self.label}{f'{self.path}: ' if self.path else ''}{self.what}", f"  hint: {self.hint}")
+        return "\n".join(map(printable, lines))
+
+
+class ConfigError(Problem):
+    """The file cannot be used as it is."""
+
+
+class MachineError(ConfigError):
+    """This machine is not as the file needs it now, which may mend without a change to the file."""
+
+
+class ConfigWarning(Problem):
+    """The file can be used; it may not do what is wanted."""
+
+    label = "warning: "
+
+
+class ConfigErrors(Exception):
+    """All that is wrong with one file."""
+
+    def __init__(self, errors: list[ConfigError], warnings: list[ConfigWarning] | None = None) -> None:
+        super().__init__("\n".join(map(str, errors)))
+        self.errors = errors
+        self.warnings = warnings or []
+
+    @property
+    def may_mend(self) -> bool:
+        """Whether the same file may be accepted later."""
+        return all(isinstance(error, MachineError) for error in self.errors)
+
+
+@dataclass(slots=True)
+class Places:
+    """Kept by a reader. What was refused is absent from the model, and known here."""
+
+    place: Callable[[Thing], Place]
+    """Of the thing, or of the nearest that it is part of."""
+    path: Callable[[Thing], str] = lambda thing: ".".join(key for key in thing if isinstance(key, str))
+    """As a person says it: `instance "VI_1" vrrp.priority`."""
+    given: set[Thing] = field(default_factory=set)
+    """The keys that the file has, accepted or not."""
+    spoiled: set[Thing] = field(default_factory=set)
+    """What was refused or is missing, and what that is part of."""
+    kept: dict[Thing, list[int]] = field(default_factory=dict)
+    """For a list with refused items: where the others stood in the file."""
+
+    def error(self, thing: Thing, what: str, hint: str) -> ConfigError:
+        return ConfigError(*self.place(thing), self.path(thing), what, hint)
+
+    def on_machine(self, thing: Thing, what: str, hint: str) -> MachineError:
+        return MachineError(*self.place(thing), self.path(thing), what, hint)
+
+    def warning(self, thing: Thing, what: str, hint: str) -> ConfigWarning:
+        return ConfigWarning(*self.place(thing), self.path(thing), what, hint)
+
+    def each(self, thing: Thing, items: Iterable[T]) -> Iterator[tuple[Thing, T]]:
+        """The items of a list, each with its place."""
+        kept = self.kept.get(thing)
+        for index, item in enumerate(items):
+            yield (*thing, kept[index] if kept else index), item
+
+    def spoil(self, thing: Thing) -> None:
+        self.spoiled.update(thing[:length] for length in range(len(thing) + 1))
+
+    def is_whole(self, thing: Thing) -> bool:
+        return thing not in self.spoiled
+
+
+def printable(text: str) -> str:
+    """Control characters, of a terminal's for one, are written as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shown(value: object) -> str:
+    try:
+        text = "a table" if isinstance(value, dict) else json.dumps(value, default=str, ensure_ascii=False)
+    except (RecursionError, ValueError):
+        text = "a value of many levels"
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def closest(word: str, words: Iterable[str], otherwise: str) -> str:
+    close = difflib.get_close_matches(word, list(words), 1)
+    return f'did you mean "{close[0]}"?' if close else otherwise

@@ -1,0 +1,22 @@
+"""What is wrong with a model as a whole, and on this machine, whichever file it was read from.
+
+A rule yields problems and stops at none. A value that was refused is absent from the model or stands there as nothing
+(an empty name, vrid 0, source 0.0.0.0), and rules pass it over, so that one mistake hides no other.
+"""
+
+from collections.abc import Iterator
+
+from floatip.model import Model
+from floatip.reading.machine import Machine
+from floatip.reading.place import Places, Problem
+from floatip.reading.rules import addresses, commands, election, names, network
+
+RULES = (*names.RULES, *election.RULES, *addresses.RULES, *network.RULES)
+ON_MACHINE = (*addresses.ON_MACHINE, *commands.ON_MACHINE, *election.ON_MACHINE)
+
+
+def judge(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
+    for rule in RULES:
+        yield from rule(model, places)
+    for on_machine in ON_MACHINE:
+        yield from on_machine(model, places, machine)

@@ -1,0 +1,115 @@
+"""Elections: what a version of VRRP can carry, who takes part, and what keepalived needs to be followed."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+
+from floatip.core.settings import Keepalived, Vrrp
+from floatip.model import Model
+from floatip.reading.machine import Machine, user_id
+from floatip.reading.place import Places, Problem, Thing, shown
+from floatip.reading.rules.parts import elections, floating, instances, own_peers
+
+AUTH_LENGTH = 8
+
+
+def versions(model: Model, places: Places) -> Iterator[Problem]:
+    for at, one in elections(model, places):
+        interval, thing = one.advert_interval, (*at, "advert_interval")
+        shown_interval = str(interval).removesuffix(".0")
+        if not places.is_whole((*at, "version")):
+            continue
+        if one.version == 2 and (interval % 1 or not 1 <= interval <= 255):
+            hint = "write version = 3 on all nodes alike, which takes 0.01 to 40.95"
+            what = f"{shown_interval} is not a whole number between 1 and 255, as version 2 needs"
+            yield places.error(thing, what, hint)
+        if one.version == 3 and not 0.01 <= interval <= 40.95:
+            what = f"{shown_interval} is not between 0.01 and 40.95, as version 3 needs"
+            yield places.error(thing, what, "write seconds, not more")
+
+
+def passwords(model: Model, places: Places) -> Iterator[Problem]:
+    for at, one in elections(model, places):
+        if not isinstance(one, Vrrp) or not one.auth_pass:
+            continue
+        thing = (*at, "auth_pass")
+        if one.version == 3:
+            hint = "remove it, or write version = 2 on all nodes"
+            yield places.error(thing, "version 3 has no authentication", hint)
+        elif (octets := len(one.auth_pass.encode())) > AUTH_LENGTH:
+            hint = f"keep {AUTH_LENGTH} of them, on all nodes alike"
+            yield places.warning(thing, f"only the first {AUTH_LENGTH} of {octets} octets are sent", hint)
+
+
+def peers(model: Model, places: Places) -> Iterator[Problem]:
+    moving = {one.ip for _, one in floating(model, places)}
+    for at, one in elections(model, places):
+        yield from own_peers(places, at, one.source, one.peers)
+        for thing, peer in places.each((*at, "peers"), one.peers):
+            if peer in moving:
+                hint = "name the other node's own address, which stays there"
+                yield places.error(thing, f"{peer} is a floating address", hint)
+
+
+def places_of_addresses(model: Model, places: Places) -> Iterator[Problem]:
+    for at, instance in instances(model, places):
+        if not isinstance(instance.election, Keepalived):
+            continue
+        if (*at, "placement") in places.given and instance.placement == "master":
+            hint = "leave it out: keepalived holds the address on the master, floatip on lo of every node"
+            yield places.error((*at, "placement"), "cannot stand beside keepalived", hint)
+        if instance.interface == instance.election.interface:
+            hint = "leave it out: keepalived would take our copy away with its own"
+            yield places.error((*at, "interface"), "is where keepalived has the address", hint)
+
+
+def sources(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
+    """Warnings: a start before the network is up must not end with them."""
+    for at, one in elections(model, places):
+        if not one.source.is_unspecified and not machine.has(one.source):
+            yield _not_here(places, (*at, "source"), one, machine)
+    ours = model.network.speaker.source if model.network else None
+    if ours and not machine.has(ours):
+        hint = "name an address that `ip address` shows: no session opens before it is there"
+        yield places.warning(("bgp", "source"), f"this machine does not have {ours}", hint)
+
+
+def _not_here(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Machine) -> Problem:
+    peer = next((peer for peer in one.peers if machine.has(peer)), None)
+    if peer:
+        what = f"{one.source} is not here, and {peer} of its peers is on {machine.interface_of(peer)}"
+        return places.warning(thing, what, "is this the other node's file? swap source and peers")
+    here = ", ".join(str(address.ip) for address in machine.interfaces.get(one.interface, ()) if address.version == 4)
+    hint = f"{one.interface} has {here or 'no IPv4 address'}; the election waits for the address: ip address"
+    return places.warning(thing, f"this machine does not have {one.source}", hint)
+
+
+def keepalived(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
+    first = next((at for at, one in elections(model, places) if isinstance(one, Keepalived)), None)
+    if first is None:
+        return
+    thing: Thing = ("keepalived", "fifo")
+    yield from _fifo(model, places, thing if thing in places.given else first)
+    user = model.keepalived.script_user
+    if user and user_id(user) is None:
+        hint = "name the user that keepalived runs its scripts as: useradd --system --no-create-home keepalived_script"
+        yield places.warning(("keepalived", "script_user"), f"there is no user {shown(user)}", hint)
+
+
+def _fifo(model: Model, places: Places, thing: Thing) -> Iterator[Problem]:
+    path = model.keepalived.fifo
+    try:
+        if not stat.S_ISFIFO(path.lstat().st_mode):
+            hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
+            yield places.on_machine(thing, f"{path} is not a FIFO", hint)
+    except OSError as error:
+        hint = "make it: systemd-tmpfiles --create; without it only `floatip notify` says what keepalived decides"
+        yield places.warning(thing, f"{path} cannot be read: {str(error.strerror).lower()}", hint)
+    with suppress(OSError):
+        if path.parent.stat().st_mode & stat.S_IWOTH:
+            what = f"{path.parent} is writable by others, who can replace {path.name}"
+            yield places.on_machine(thing, what, 'use a directory of root\'s: "/run/keepalived/floatip"')
+
+
+RULES = (versions, passwords, peers, places_of_addresses)
+ON_MACHINE = (sources, keepalived)

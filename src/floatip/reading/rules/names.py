@@ -1,0 +1,92 @@
+"""Names: each once, and each that is used is there."""
+
+from collections.abc import Iterable, Iterator
+
+from floatip.core.settings import Keepalived, Static
+from floatip.model import Model, Process
+from floatip.reading.place import Places, Problem, Thing, closest, shown
+from floatip.reading.rules.parts import elections, floating, instances
+
+COMM_LENGTH = 15
+"""What the kernel keeps of the name of a process."""
+
+
+def repeated(model: Model, places: Places) -> Iterator[Problem]:
+    def once(things: Iterable[tuple[Thing, str]], hint: str) -> Iterator[Problem]:
+        first: dict[str, Thing] = {}
+        for thing, value in things:
+            if value and (earlier := first.setdefault(value, thing)) != thing:
+                yield places.error(thing, f"{value} is taken by line {places.place(earlier).line}", hint)
+
+    checks = [((*at, "name"), check.name) for at, check in places.each(("check",), model.checks)]
+    named = [((*at, "name"), instance.name) for at, instance in instances(model, places)]
+    for kind, things in (("check", checks), ("instance", named)):
+        yield from once(((at, name and f'"{name}"') for at, name in things), f"give each {kind} a name of its own")
+    vrids = [
+        ((*at, "vrid"), f"{one.vrid} on {one.interface}" if one.vrid and one.interface else "")
+        for at, one in elections(model, places)
+    ]
+    yield from once(vrids, "give two instances on one interface two vrids")
+    followed = [
+        ((*at, "instance"), one.instance) for at, one in elections(model, places) if isinstance(one, Keepalived)
+    ]
+    yield from once(
+        ((at, name and f'"{name}"') for at, name in followed), "name another one of keepalived's instances"
+    )
+    yield from once(((at, str(one.ip)) for at, one in floating(model, places)), "list each address once, in one instance")
+
+
+def checks(model: Model, places: Places) -> Iterator[Problem]:
+    names = [check.name for check in model.checks if check.name]
+    used: set[str] = set()
+    for at, instance in instances(model, places):
+        for thing, name in places.each((*at, "checks"), instance.checks):
+            used.add(name)
+            if name not in names:
+                hint = closest(name, names, f"the checks are {', '.join(names)}" if names else "add a [[check]]")
+                yield places.error(thing, f"there is no check {shown(name)}", hint)
+    for at, check in places.each(("check",), model.checks):
+        if check.name not in used:
+            yield places.warning(at, "no instance uses this check", "name it in the checks of an instance")
+        if isinstance(check.kind, Process):
+            yield from _process(places, (*at, "process"), check.kind.process)
+
+
+def _process(places: Places, thing: Thing, process: str) -> Iterator[Problem]:
+    if "/" in process and not process.startswith("/"):
+        hint = 'write a name as pgrep -x finds it, or a pid file: "/run/haproxy.pid"'
+        yield places.error(thing, f"{shown(process)} is neither a name nor an absolute path", hint)
+    elif len(process.encode()) > COMM_LENGTH and not process.startswith("/"):
+        kept = process.encode()[:COMM_LENGTH].decode(errors="ignore")
+        hint = f"the kernel keeps {COMM_LENGTH} of a name: write {shown(kept)}"
+        yield places.error(thing, f"{shown(process)} is longer than {COMM_LENGTH} octets", hint)
+
+
+def present(model: Model, places: Places) -> Iterator[Problem]:
+    if not model.instances and ("instance",) not in places.given:
+        yield places.error((), "there is no [[instance]]", "add one: it names the addresses to keep")
+    follows = any(isinstance(instance.election, Keepalived) for instance in model.instances)
+    if ("keepalived",) in places.given and not follows and places.is_whole(("instance",)):
+        hint = "give an instance keepalived = { ... } in place of vrrp, or remove the table"
+        yield places.warning(("keepalived",), "no instance follows keepalived", hint)
+
+
+def without_bgp(model: Model, places: Places) -> Iterator[Problem]:
+    if model.network:
+        return
+    hint = "add [linode] or [bgp], or let vrrp elect"
+    for at, instance in instances(model, places):
+        if instance.placement == "all":
+            what = '"all" needs BGP to lead traffic to one node'
+            yield places.error((*at, "placement"), what, 'add [linode] or [bgp], or write placement = "master"')
+        if isinstance(instance.election, Static) and (*at, "static") in places.given:
+            yield places.error((*at, "static"), "a fixed role is nothing but a BGP rank", hint)
+        if isinstance(instance.election, Keepalived):
+            what = "keepalived elects and holds the address, so there is nothing left to do"
+            yield places.error((*at, "keepalived"), what, hint)
+    if model.instances and places.is_whole(("instance",)):
+        hint = "add [linode] or [bgp]; nodes that share one layer 2 need neither"
+        yield places.warning((), "there is no [linode] and no [bgp]: nothing is announced by BGP", hint)
+
+
+RULES = (repeated, checks, present, without_bgp)

@@ -1,0 +1,169 @@
+"""A TOML file as data in which each key knows its line. What is not TOML is refused.
+
+Nothing that a file holds may stop a daemon that reloads it: size and depth are limited before anything is parsed.
+"""
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from floatip.reading.place import ConfigError, ConfigErrors, Thing, shown
+from floatip.reading.toml import advice
+
+LARGEST = 1 << 20
+MOST_DOTS = 64
+"""In a line, outside of strings and comments. tomllib takes memory with the square of the parts of a key."""
+SPACE = re.compile(r"\"(?:\\.|[^\"\\])*+\"?|'[^']*+'?|#.*")
+TOKEN = re.compile(
+    r'"""(?:\\.|[^\\])*?"""+|\'\'\'.*?\'\'\'+|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|\n|[\[\]{}=,]|[^\s"\'#\[\]{}=,]+',
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    file: str
+    data: dict[str, Any]
+    lines: dict[Thing, int]
+    """On which each table, key and item of a list begins."""
+    mode: int = 0o600
+    """Who may read the file."""
+
+    def line(self, thing: Thing) -> int:
+        while thing and thing not in self.lines:
+            thing = thing[:-1]
+        return self.lines.get(thing, 0)
+
+    def path(self, thing: Thing) -> str:
+        """As a person says it: `instance "VI_1" vrrp.priority`."""
+        match thing:
+            case ("check" | "instance" as kind, int(index), *keys):
+                table = self.data[kind][index]
+                name = table.get("name") if isinstance(table, dict) else None
+                table_name = f"{kind} {shown(name) if name else f'number {index + 1}'}"
+                return f"{table_name} {_dotted(keys)}" if keys else table_name
+            case keys:
+                return _dotted(keys)
+
+
+def _dotted(keys: Iterable[str | int]) -> str:
+    return ".".join(key for key in keys if isinstance(key, str))
+
+
+def read(file: str) -> Document:
+    """Raises `ConfigErrors`."""
+
+    def refused(what: str, hint: str) -> ConfigErrors:
+        return ConfigErrors([ConfigError(file, 0, "", what, hint)])
+
+    try:
+        data, mode = _octets(file)
+    except OSError as error:
+        raise refused(f"cannot be read: {error.strerror}", advice.unreadable(file, error.errno)) from None
+    if data is None:
+        raise refused("is not a regular file", "give the path of a TOML file")
+    if len(data) > LARGEST:
+        raise refused(f"is larger than {LARGEST} octets", "give the path of a TOML file")
+    return parse(file, data, mode)
+
+
+def parse(file: str, data: bytes, mode: int = 0o600) -> Document:
+    """Raises `ConfigErrors`."""
+
+    def refused(line: int, what: str, hint: str) -> ConfigErrors:
+        return ConfigErrors([ConfigError(file, line, "", what, hint)])
+
+    try:
+        text = data.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise refused(data.count(b"\n", 0, error.start) + 1, "not UTF-8", "save the file as UTF-8") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MOST_DOTS and SPACE.sub("", line).count(".") > MOST_DOTS:
+            raise refused(number, f"a key of more than {MOST_DOTS} parts", "remove the line: no table is that deep")
+    try:
+        return Document(file, tomllib.loads(text), locate(text), mode)
+    except (RecursionError, MemoryError):
+        raise refused(0, "not TOML: nested too deeply", "remove what is nested: no key needs it") from None
+    except ValueError as error:  # not only TOMLDecodeError: a number of 5,000 digits
+        raise refused(*advice.not_toml(text, str(error))) from None
+
+
+def _octets(file: str) -> tuple[bytes | None, int]:
+    """Not waiting for the writer of a FIFO: the daemon's loop would wait with it."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as opened:
+        status = os.fstat(descriptor)
+        return opened.read(LARGEST + 1) if stat.S_ISREG(status.st_mode) else None, status.st_mode
+
+
+def locate(text: str) -> dict[Thing, int]:
+    """The lines of a text that `tomllib` has accepted; it keeps none."""
+    lines: dict[Thing, int] = {}
+    sizes: dict[Thing, int] = {}
+    table: Thing = ()
+    key: Thing = ()
+    words: list[str] = []
+    brackets = depth = items = 0
+    is_value = in_item = False
+    line = 1
+    for match in TOKEN.finditer(text):
+        token = match[0]
+        if token == "\n":
+            if brackets and words:
+                table = _table(_parts("".join(words)), sizes, is_list=brackets == 4)
+                for length in range(1, len(table) + 1):
+                    lines.setdefault(table[:length], line)
+            if not depth or brackets:
+                words, brackets, is_value, depth = [], 0, False, 0
+            line += 1
+        elif token[0] == "#":
+            continue
+        elif not is_value:
+            if token in ("[", "]"):
+                brackets += 1
+            elif token == "=":
+                parts = _parts("".join(words))
+                key = (*table, *parts)
+                for length in range(len(table) + 1, len(key) + 1):
+                    lines.setdefault(key[:length], line)
+                is_value, in_item, items = True, False, 0
+            else:
+                words.append(token)
+        else:
+            if depth == 1 and token not in ("]", ","):
+                if not in_item:
+                    lines[(*key, items)] = line
+                    items += 1
+                in_item = True
+            elif depth == 1 and token == ",":
+                in_item = False
+            depth += (token in ("[", "{")) - (token in ("]", "}"))
+            line += token.count("\n")
+    return lines
+
+
+def _parts(key: str) -> list[str]:
+    if '"' not in key and "'" not in key:
+        return key.split(".")
+    parts: list[str] = []
+    data: Any = tomllib.loads(f"{key}=0")
+    while isinstance(data, dict):
+        ((part, data),) = data.items()
+        parts.append(part)
+    return parts
+
+
+def _table(parts: list[str], sizes: dict[Thing, int], *, is_list: bool) -> Thing:
+    """Where the keys below a header belong; `sizes` counts the `[[tables]]` of each name so far."""
+    table: Thing = ()
+    for number, part in enumerate(parts, 1):
+        table = (*table, part)
+        if is_list and number == len(parts):
+            sizes[table] = sizes.get(table, 0) + 1
+        if table in sizes:
+            table = (*table, sizes[table] - 1)
+    return table

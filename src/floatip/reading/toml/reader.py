@@ -1,0 +1,127 @@
+"""floatip.toml read into the model."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from floatip.core import settings as core
+from floatip.core.bgp.rank import Rank
+from floatip.model import (
+    Check,
+    File,
+    Kind,
+    LocalKeepalived,
+    Model,
+    Network,
+    Notify,
+    Process,
+    RankMarks,
+    Script,
+    Tcp,
+    instance,
+    network,
+)
+from floatip.model.instances import PRIORITY
+from floatip.providers import PROVIDERS, linode
+from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem
+from floatip.reading.toml import document
+from floatip.reading.toml.document import Document
+from floatip.reading.toml.tables import TOP
+from floatip.reading.toml.walk import Walk
+
+TIMING = ("interval", "timeout", "rise", "fall")
+
+
+def read(file: str) -> tuple[Model, Places, list[Problem]]:
+    """Raises `ConfigErrors` where there is no document; else what is wrong with it is in the list."""
+    return model_of(document.read(file))
+
+
+def accepted(document: Document) -> tuple[Model, Places]:
+    """Raises `ConfigErrors`. No rule has seen the model."""
+    model, places, problems = model_of(document)
+    if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
+        raise ConfigErrors(errors)
+    return model, places
+
+
+def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
+    walk = Walk(document)
+    read = walk.table(TOP, document.data, ())
+    places = walk.places
+    net = _network(read, places)
+    model = Model(
+        checks=tuple(map(_check, read.get("check", ()))),
+        instances=tuple(_instance(one, has_bgp=net is not None) for one in read.get("instance", ())),
+        network=net,
+        keepalived=LocalKeepalived(**read.get("keepalived", {})),
+        notify=Notify(**read["notify"]) if "notify" in read else None,
+    )
+    model = replace(model, **{key: read[key] for key in ("state_log", "release_delay") if key in read})
+    has_secret = any(thing[-1] in ("md5", "auth_pass") for thing in places.given)
+    problems = [*walk.problems, *_means_nothing(places), *_open_to_all(document, places, has_secret=has_secret)]
+    return model, places, problems
+
+
+def _check(read: dict[str, Any]) -> Check:
+    kind = _kind(read)
+    if isinstance(kind, File | Process):
+        return Check(core.Check(read["name"], pushed=True), kind)
+    timing = {key: read[key] for key in TIMING if key in read}
+    if "interval" in timing:
+        timing.setdefault("timeout", timing["interval"])
+    return Check(core.Check(read["name"], **timing), kind)
+
+
+def _kind(read: dict[str, Any]) -> Kind | None:
+    if "script" in read:
+        return Script(read["script"])
+    if "tcp" in read:
+        return Tcp(*read["tcp"])
+    if "file" in read:
+        return File(read["file"], **{key: read[key] for key in ("fail_when",) if key in read})
+    return Process(read["process"]) if "process" in read else None
+
+
+def _instance(read: dict[str, Any], *, has_bgp: bool) -> core.Instance:
+    others = {key: read[key] for key in ("checks", "placement", "interface", "last_resort") if key in read}
+    return instance(read["name"], read["addresses"], _election(read), has_bgp=has_bgp, **others)
+
+
+def _election(read: dict[str, Any]) -> core.Vrrp | core.Keepalived | core.Static:
+    if "vrrp" in read:
+        return core.Vrrp(**{"priority": PRIORITY} | read["vrrp"])
+    if "keepalived" in read:
+        return core.Keepalived(**{"priority": PRIORITY, "instance": read["name"]} | read["keepalived"])
+    # Where it was refused or is missing, the one about which the rules ask least.
+    return core.Static(read.get("static", "secondary"))
+
+
+def _network(read: dict[str, Any], places: Places) -> Network | None:
+    if not places.given & {("linode",), ("bgp",)}:
+        return None
+    bgp = dict(read.get("bgp", {}))
+    provider = PROVIDERS[bgp.pop("provider", "generic")]
+    if ("linode",) in places.given:
+        provider = linode(read.get("linode", {"dcid": 0})["dcid"])
+    ranks = {Rank[name.upper()]: RankMarks(**marks) for name, marks in bgp.pop("ranks", {}).items()}
+    return network(provider, ranks=ranks, **bgp)
+
+
+def _means_nothing(places: Places) -> Iterator[Problem]:
+    """Keys that the model of a check has no room for."""
+    for at in sorted({thing[:2] for thing in places.given if thing[0] == "check" and len(thing) == 3}, key=str):
+        watched = next((key for key in ("file", "process") if (*at, key) in places.given), None)
+        for key in TIMING:
+            if watched and (*at, key) in places.given:
+                hint = f"remove it: a {watched} is watched, not asked, and each change counts at once"
+                yield places.warning((*at, key), f"means nothing beside {watched}", hint)
+        if (*at, "fail_when") in places.given and (*at, "file") not in places.given:
+            hint = 'add file = "/run/floatip/trigger", or remove it'
+            yield places.error((*at, "fail_when"), "means nothing without file", hint)
+
+
+def _open_to_all(document: Document, places: Places, *, has_secret: bool) -> Iterator[Problem]:
+    if has_secret and document.mode & 0o004:
+        hint = f"chown root:floatip {document.file} && chmod 640 {document.file}"
+        yield places.warning((), "holds a password, and every user of this machine can read it", hint)

@@ -1,0 +1,187 @@
+"""Every key of floatip.toml: how its value is read, and an example where it must be there. Defaults are the model's."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from floatip.core.bgp.rank import Rank
+from floatip.providers import PROVIDERS
+from floatip.reading.place import Thing
+from floatip.reading.toml import values as v
+from floatip.reading.toml.values import Parse
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    parse: Parse
+    least: int = 0
+    most: int = 1 << 20
+    why_most: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A list of tables, [[name]]."""
+
+    table: "Table"
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    kind: "Parse | Items | Table | Tables"
+    example: Any = None
+    """The key must be there."""
+    absent: Any = None
+    """Stands in the model for a key that must be there, and is missing or refused; the rules pass it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    keys: dict[str, Key]
+    exactly_one: tuple[str, ...] = ()
+    at_most_one: tuple[tuple[str, ...], ...] = ()
+
+
+NAME = Key(v.string)
+PERIOD = Key(v.seconds(0.01, 86400, "write seconds; 0.5 is half a second"))
+DELAY = Key(v.seconds(0, 3600, "write seconds; 0 is no delay"))
+TIMES = Key(v.whole(1, 1000, "write how many results in a row count; 1 acts on the first"))
+COMMUNITIES = Key(Items(v.community, most=32, why_most="an UPDATE must have room for prefixes"))
+ASN = Key(v.whole(1, 2**32 - 1, "an AS number has 16 or 32 bits; 65001 is ours on Linode"))
+VRID = v.whole(1, 255, "give the same number on all nodes of the instance")
+NOBODY = IPv4Address(0)
+
+LINODE = Table({"dcid": Key(v.dcid, example=6, absent=0)})
+MARKS = Table(
+    {
+        "communities": COMMUNITIES,
+        "origin": Key(v.origin),
+        "prepend": Key(v.whole(0, 10, "write how many times more our AS stands in the path")),
+    }
+)
+RANKS = Table({rank.name.lower(): Key(MARKS) for rank in Rank if rank is not Rank.NONE})
+BGP = Table(
+    {
+        "provider": Key(v.one_of(*PROVIDERS)),
+        "peers": Key(Items(v.address, least=1)),
+        "asn": ASN,
+        "peer_asn": ASN,
+        "router_id": Key(v.ipv4_address),
+        "hold_time": Key(v.whole(3, 65535, "write seconds (RFC 4271 section 4.2)")),
+        "retry_interval": Key(v.seconds(0.1, 3600, "write seconds; half a second is 0.5")),
+        "source": Key(v.address),
+        "interface": NAME,
+        "multihop_ttl": Key(v.whole(1, 255, "the TTL of a packet has 8 bits")),
+        "min_ttl": Key(v.whole(1, 255, "write 255 for a peer on the same link, one less for each hop")),
+        "md5": Key(v.md5_key),
+        "next_hop": Key(v.next_hop),
+        "communities": COMMUNITIES,
+        "med": Key(v.med),
+        "graceful_shutdown": DELAY,
+        "ranks": Key(RANKS),
+    },
+    at_most_one=(("source", "interface"), ("multihop_ttl", "min_ttl")),
+)
+CHECK = Table(
+    {
+        "name": Key(v.string, example="haproxy", absent=""),
+        "script": Key(v.command),
+        "tcp": Key(v.endpoint),
+        "file": Key(v.path),
+        "process": NAME,
+        "fail_when": Key(v.one_of("present", "absent")),
+        "interval": PERIOD,
+        "timeout": PERIOD,
+        "rise": TIMES,
+        "fall": TIMES,
+    },
+    exactly_one=("script", "tcp", "file", "process"),
+)
+ELECTION = {
+    "interface": Key(v.string, example="eth0", absent=""),
+    "vrid": Key(VRID, example=51, absent=0),
+    "priority": Key(v.whole(1, 255, "the higher priority becomes master; 100 is usual")),
+    "source": Key(v.ipv4_address, example="192.0.2.1", absent=NOBODY),
+    "version": Key(v.one_of(2, 3)),
+    "advert_interval": PERIOD,
+}
+VRRP = Table(
+    ELECTION
+    | {
+        "peers": Key(Items(v.ipv4_address, least=1), example=["192.0.2.2"], absent=()),
+        "preempt": Key(v.boolean),
+        "preempt_delay": DELAY,
+        "auth_pass": Key(v.secret),
+        "min_ttl": Key(v.whole(0, 255, "0 accepts any TTL; 255 only neighbours")),
+    }
+)
+FOLLOWED = Table(ELECTION | {"instance": NAME, "peers": Key(Items(v.ipv4_address)), "sync_group": NAME})
+INSTANCE = Table(
+    {
+        "name": Key(v.string, example="VI_1", absent=""),
+        "addresses": Key(Items(v.interface_address, least=1), example=["192.0.2.10/32"], absent=()),
+        "checks": Key(Items(v.string)),
+        "vrrp": Key(VRRP),
+        "keepalived": Key(FOLLOWED),
+        "static": Key(v.one_of("primary", "secondary")),
+        "placement": Key(v.one_of("all", "master")),
+        "interface": NAME,
+        "last_resort": Key(v.boolean),
+    },
+    exactly_one=("vrrp", "keepalived", "static"),
+)
+KEEPALIVED = Table(
+    {
+        "fifo": Key(v.path),
+        "pid_file": Key(v.path),
+        "vrrp_pid_file": Key(v.path),
+        "script_user": NAME,
+        "other_vrids": Key(Items(VRID)),
+    }
+)
+NOTIFY = Table({"command": Key(v.command, example="/etc/floatip/notify.sh", absent=()), "timeout": PERIOD})
+TOP = Table(
+    {
+        "linode": Key(LINODE),
+        "bgp": Key(BGP),
+        "check": Key(Tables(CHECK)),
+        "instance": Key(Tables(INSTANCE, least=1)),
+        "keepalived": Key(KEEPALIVED),
+        "notify": Key(NOTIFY),
+        "state_log": Key(v.path),
+        "release_delay": DELAY,
+    }
+)
+TABLES: dict[Thing, Table] = {
+    (): TOP,
+    ("linode",): LINODE,
+    ("bgp",): BGP,
+    ("bgp", "ranks"): RANKS,
+    **{("bgp", "ranks", rank): MARKS for rank in RANKS.keys},
+    ("check",): CHECK,
+    ("instance",): INSTANCE,
+    ("instance", "vrrp"): VRRP,
+    ("instance", "keepalived"): FOLLOWED,
+    ("keepalived",): KEEPALIVED,
+    ("notify",): NOTIFY,
+}
+"""By where they stand."""
+
+KEEPALIVEDS = {
+    "virtual_router_id": "vrid",
+    "unicast_src_ip": "source",
+    "mcast_src_ip": "source",
+    "unicast_peer": "peers",
+    "advert_int": "advert_interval",
+    "vrrp_version": "version",
+    "virtual_ipaddress": "addresses",
+    "virtual_ipaddress_excluded": "addresses",
+    "track_script": "checks",
+    "track_process": "checks",
+    "nopreempt": "preempt",
+    "authentication": "auth_pass",
+}
+"""Keepalived's words, and ours for the same."""

@@ -1,0 +1,220 @@
+"""What one value may be: parsers that refuse in the words of someone who edits TOML, each with a hint."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import IPv4Address, ip_address, ip_interface
+from pathlib import Path
+from typing import Any
+
+from floatip.core.bgp.attributes import Origin
+from floatip.core.addresses import Address, InterfaceAddress
+from floatip.model.network import NextHop
+from floatip.providers import LINODE_REGIONS
+from floatip.reading.place import closest, shown
+
+Parse = Callable[[Any], Any]
+KEY = "{key}"
+"""In a hint: the key whose value is wrong."""
+
+
+class Wrong(Exception):
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+def string(value: object) -> str:
+    if not isinstance(value, str):
+        raise Wrong(f"{shown(value)} is not a string", "strings stand in quotes")
+    if not value or not value.isprintable():
+        raise Wrong(f"{shown(value)} is not printable", "give one or more printable characters")
+    return value
+
+
+def secret(value: object) -> str:
+    """Its messages show nothing of it."""
+    try:
+        return string(value)
+    except Wrong as wrong:
+        what = "is not a string" if not isinstance(value, str) else "is empty, or has characters that are not printable"
+        raise Wrong(what, wrong.hint) from None
+
+
+def md5_key(value: object) -> str:
+    key = secret(value)
+    if (octets := len(key.encode())) > 80:
+        raise Wrong(f"a key of {octets} octets is too long", "the kernel takes 80 octets")
+    return key
+
+
+def boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong(f"{shown(value)} is not true or false", "write true or false, without quotes")
+    return value
+
+
+def whole(low: int, high: int, hint: str) -> Parse:
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Wrong(f"{shown(value)} is not a whole number", "write the number without quotes and without a point")
+        return int(_between(value, low, high, hint))
+
+    return parse
+
+
+def seconds(low: float, high: float, hint: str) -> Parse:
+    def parse(value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise Wrong(f"{shown(value)} is not a number", "write the number without quotes")
+        return float(_between(value, low, high, hint))
+
+    return parse
+
+
+def _between(value: Any, low: float, high: float, hint: str) -> Any:
+    if not low <= value <= high:
+        raise Wrong(f"{shown(value).removesuffix('.0').lower()} is not between {low} and {high}", hint)
+    return value
+
+
+def one_of(*words: str | int) -> Parse:
+    names = [shown(word) for word in words]
+    expected = " or ".join([", ".join(names[:-1]), names[-1]])
+
+    def parse(value: object) -> object:
+        if not any(value == word and type(value) is type(word) for word in words):
+            raise Wrong(f"{shown(value)} is not {expected}", f"write {KEY} = {names[0]}")
+        return value
+
+    return parse
+
+
+def origin(value: object) -> Origin:
+    word: str = one_of("igp", "egp", "incomplete")(value)
+    return Origin[word.upper()]
+
+
+def path(value: object) -> Path:
+    return Path(_path(value))
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        raise Wrong(f"{shown(value)} is not an absolute path", 'write a path that begins with a slash: "/etc/..."')
+    return value
+
+
+def command(value: object) -> tuple[str, ...]:
+    arguments = value if isinstance(value, list) else [value]
+    if not arguments or not all(isinstance(argument, str) and "\0" not in argument for argument in arguments):
+        raise Wrong(f"{shown(value)} is not a command", 'give a path or a list: ["/usr/bin/pgrep", "haproxy"]')
+    if isinstance(value, str) and " " in value.strip() and not value.startswith("/"):
+        raise Wrong(f"{shown(value)} is not an absolute path", as_list(value))
+    return (_path(arguments[0]), *arguments[1:])
+
+
+def as_list(line: str) -> str:
+    """A hint for a command in one string. No shell will split it."""
+    try:
+        first, *rest = shlex.split(line)
+    except ValueError:
+        return 'write a list of the path and each argument: ["/usr/bin/pgrep", "haproxy"]'
+    path = first if "/" in first else shutil.which(first) or f"/usr/bin/{first}"
+    return f"write a list; no shell is involved: {json.dumps([path, *rest], ensure_ascii=False)}"
+
+
+def endpoint(value: object) -> tuple[str, int]:
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if is_bracketed else host
+    with suppress(ValueError):
+        version = 4 if host == "localhost" else ip_address(host).version
+        if (version == 6) == is_bracketed and 1 <= int(port) <= 65535:
+            return host, int(port)
+    # No other name: a check must not hang on a name server.
+    hint = 'give an address or localhost, and a port: "127.0.0.1:80", "[::1]:80"'
+    raise Wrong(f"{shown(value)} is not host:port", hint)
+
+
+def address(value: object) -> Address:
+    try:
+        return ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise Wrong(f"{shown(value)} is not an IP address", "write the address alone, without a prefix") from None
+
+
+def ipv4_address(value: object) -> IPv4Address:
+    found = address(value)
+    if not isinstance(found, IPv4Address):
+        raise Wrong(f"{shown(value)} is not an IPv4 address", "give an IPv4 address of a host, such as 192.0.2.1")
+    return found
+
+
+def interface_address(value: object) -> InterfaceAddress:
+    try:
+        found = ip_interface(value if isinstance(value, str) else "")
+    except ValueError:
+        hint = 'write an address and its prefix, such as "192.0.2.10/32"'
+        raise Wrong(f"{shown(value)} is not an IP address with a prefix", hint) from None
+    if "/" not in str(value):
+        raise Wrong(f"{shown(value)} has no prefix", f'write "{found}"')
+    return found
+
+
+def dcid(value: object) -> int:
+    if isinstance(value, str):
+        return _region(value)
+    # lelastic refuses 0 and 1 too; the digits must fit one group of an IPv6 address.
+    if type(value) is not int or not 2 <= value <= 9999:
+        hint = 'give its number or its region: dcid = 6, dcid = "us-east"'
+        raise Wrong(f"{shown(value)} is not the number of a data centre", hint)
+    return value
+
+
+def _region(name: str) -> int:
+    numbers = {region.slug: region.dcid for region in LINODE_REGIONS}
+    if name in numbers:
+        return numbers[name]
+    for region in LINODE_REGIONS:
+        if name.casefold() in (region.place.casefold(), str(region.dcid), region.slug.casefold()):
+            hint = f"{region.place} is {region.slug}, {region.dcid}: write dcid = {region.dcid}"
+            raise Wrong(f"{shown(name)} is not a known region", hint)
+    hint = "write the number of the data centre; floatip providers lists them"
+    raise Wrong(f"{shown(name)} is not a known region", closest(name, numbers, hint))
+
+
+def community(value: object) -> tuple[int, ...]:
+    """Two numbers (RFC 1997) or three (RFC 8092)."""
+    parts = value.split(":") if isinstance(value, str) else []
+    hint = 'write two numbers up to 65535 as in "65000:1", or three up to 4294967295 for a large community'
+    if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
+        raise Wrong(f"{shown(value)} is not a community", hint)
+    numbers = tuple(map(int, parts))
+    if max(numbers) >= (1 << 16 if len(parts) == 2 else 1 << 32):
+        raise Wrong(f"{shown(value)} is out of range", hint)
+    return numbers
+
+
+def med(value: object) -> object:
+    if value is False:
+        return None
+    if value == "election" or (type(value) is int and 0 <= value < 1 << 32):
+        return value
+    hint = "write false to send none; a number has 32 bits"
+    raise Wrong(f'{shown(value)} is not false, a number or "election"', hint)
+
+
+def next_hop(value: Any) -> NextHop:
+    if value in ("session", "ipv4", "ipv6"):
+        return value  # type: ignore[no-any-return]
+    try:
+        found = [ip_address(text if isinstance(text, str) else "") for text in value]
+    except (TypeError, ValueError):
+        found = []
+    if not found or len({one.version for one in found}) < len(found):
+        hint = 'give one address of a family as in ["192.0.2.1", "2001:db8::1"], or "ipv4", "ipv6" or "session"'
+        raise Wrong(f"{shown(value)} is not a next hop", hint)
+    return tuple(sorted(found, key=lambda one: one.version))

@@ -1,0 +1,116 @@
+"""Walks a document along the tables of `tables.py`. What is refused is named with its place and left out."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from floatip.reading.place import Place, Places, Problem, Thing, closest, shown
+from floatip.reading.toml.document import Document
+from floatip.reading.toml.tables import KEEPALIVEDS, TABLES, Items, Key, Table, Tables
+from floatip.reading.toml.values import KEY, Wrong
+
+REFUSED: Any = object()
+
+
+class Walk:
+    def __init__(self, document: Document) -> None:
+        self.places = Places(lambda thing: Place(document.file, document.line(thing)), document.path)
+        self.problems: list[Problem] = []
+
+    def table(self, table: Table, data: dict[str, Any], at: Thing) -> dict[str, Any]:
+        """The values that are accepted, by key; of the keys that must be there, something always."""
+        read: dict[str, Any] = {}
+        meant: set[str] = set()
+        for key, value in data.items():
+            self.places.given.add((*at, key))
+            if key in table.keys:
+                read[key] = self._value(table.keys[key], value, (*at, key))
+            else:
+                meant |= self._unknown(table, key, at)
+        read = {key: value for key, value in read.items() if value is not REFUSED}
+        for name, known in table.keys.items():
+            if known.example is not None and name not in read:
+                read[name] = known.absent
+                self.places.spoil((*at, name))
+                if name not in data and name not in meant:
+                    example = f"add it, for example {name} = {json.dumps(known.example)}"
+                    self.problems.append(self.places.error((*at, name), "missing", example))
+        self.problems += self._exclusive(table, data, at)
+        return read
+
+    def _value(self, key: Key, value: Any, at: Thing) -> Any:
+        match key.kind:
+            case Table() as table if isinstance(value, dict):
+                return self.table(table, value, at)
+            case Table():
+                hint = "write a table: in braces, { key = value }, or below a [header]"
+                return self._refuse(at, f"{shown(value)} is not a table", hint)
+            case Tables() as tables:
+                return self._tables(tables, value, at)
+            case Items() as items:
+                return self._items(items, value, at)
+            case parse:
+                return self._parsed(parse, value, at)
+
+    def _parsed(self, parse: Any, value: Any, at: Thing) -> Any:
+        try:
+            return parse(value)
+        except Wrong as wrong:
+            return self._refuse(at, wrong.what, wrong.hint.replace(KEY, str(at[-1])))
+
+    def _items(self, items: Items, value: Any, at: Thing) -> Any:
+        if not isinstance(value, list):
+            return self._refuse(at, f"{shown(value)} is not a list", 'write a list: ["one", "two"]')
+        if len(value) < items.least:
+            return self._refuse(at, "the list is empty", "name at least one")
+        if len(value) > items.most:
+            return self._refuse(at, f"{len(value)} are more than {items.most}", items.why_most)
+        return tuple(self._kept(at, [self._parsed(items.parse, item, (*at, n)) for n, item in enumerate(value)]))
+
+    def _tables(self, tables: Tables, value: Any, at: Thing) -> Any:
+        if not isinstance(value, list):
+            return self._refuse(at, "not a list of tables", f"write the header with two brackets: [[{at[-1]}]]")
+        if len(value) < tables.least:
+            return self._refuse(at, "the list is empty", "name at least one")
+        return self._kept(at, [self._value(Key(tables.table), item, (*at, n)) for n, item in enumerate(value)])
+
+    def _kept(self, at: Thing, read: list[Any]) -> list[Any]:
+        if REFUSED in read:
+            self.places.kept[at] = [index for index, item in enumerate(read) if item is not REFUSED]
+        return [item for item in read if item is not REFUSED]
+
+    def _refuse(self, at: Thing, what: str, hint: str) -> Any:
+        self.places.spoil(at)
+        self.problems.append(self.places.error(at, what, hint))
+        return REFUSED
+
+    def _unknown(self, table: Table, key: str, at: Thing) -> set[str]:
+        """Which key was meant, if that can be told."""
+        meant = KEEPALIVEDS.get(key, "")
+        if meant in table.keys:
+            hint = f"keepalived's {key} is {meant} here"
+            if key == "nopreempt":
+                hint = "keepalived's nopreempt is preempt = false here"
+            elif key == "authentication":
+                hint = "keepalived's auth_pass stands here by itself, without authentication"
+        elif meant:
+            where = next(place for place, other in TABLES.items() if meant in other.keys and "bgp" not in place)
+            name = f"[[{where[0]}]]" if len(where) == 1 else f"{where[-1]} of an {where[0]}"
+            hint, meant = f"keepalived's {key} is {meant} here, in {name}", ""
+        else:
+            hint = closest(key, table.keys, f"the keys here are {', '.join(table.keys)}")
+            meant = hint.removeprefix('did you mean "').removesuffix('"?') if hint.startswith("did you mean") else ""
+        self._refuse((*at, key), "unknown key", hint)
+        if meant:
+            self.places.spoil((*at, meant))
+        return {meant}
+
+    def _exclusive(self, table: Table, data: dict[str, Any], at: Thing) -> Iterator[Problem]:
+        if table.exactly_one and not any(key in data for key in table.exactly_one):
+            *first, last = table.exactly_one
+            yield self.places.error(at, f"has no {', '.join(first)} or {last}", "give exactly one of them")
+        for keys in (table.exactly_one, *table.at_most_one):
+            given = [key for key in keys if key in data]
+            for key in given[1:]:
+                what, hint = f"cannot stand beside {given[0]}", f"keep one of {' and '.join(given)}"
+                yield self.places.error((*at, key), what, hint)

@@ -1,0 +1,59 @@
+"""What the daemon will do with a model, one line an instance."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+from floatip.core.settings import Instance, Keepalived, Static, Vrrp
+from floatip.model import Model, Network
+from floatip.providers import LINODE_REGIONS
+
+MOST = 3
+
+
+def will(model: Model) -> Iterator[str]:
+    """As `VI_1 192.0.2.1/32, vrid 51 on eth0 from .227 to .241, check haproxy, Newark (6): 4 route servers`."""
+    for instance in model.instances:
+        addresses = _few([str(address) for address in instance.addresses], " ")
+        parts = (f"{instance.name} {addresses}", _election(instance), _checks(instance), _network(model.network))
+        yield ", ".join(parts)
+
+
+def _few(words: list[str], between: str) -> str:
+    rest = len(words) - MOST
+    return between.join(words[:MOST]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _election(instance: Instance) -> str:
+    one = instance.election
+    match one:
+        case Vrrp():
+            source, *peers = _short([one.source, *one.peers])
+            return f"vrid {one.vrid} on {one.interface} from {source} to {_few(peers, ' ')}"
+        case Keepalived():
+            return f"keepalived elects {one.instance}, vrid {one.vrid} on {one.interface}"
+        case Static():
+            return f"always {one.role}"
+
+
+def _short(addresses: list[IPv4Address]) -> list[str]:
+    """Nodes of one /24 differ in the last number."""
+    heads = {str(address).rpartition(".")[0] for address in addresses}
+    return [f".{str(address).rpartition('.')[2]}" if len(heads) == 1 else str(address) for address in addresses]
+
+
+def _checks(instance: Instance) -> str:
+    names = list(instance.checks)
+    if names:
+        return f"check{'s' * (len(names) > 1)} {_few(names, ' ')}"
+    return "keepalived checks" if isinstance(instance.election, Keepalived) else "no check"
+
+
+def _network(network: Network | None) -> str:
+    if not network:
+        return "no BGP"
+    count, dcid = len(network.profile.peers), network.profile.dcid
+    servers = f"{count} route server{'s' * (count != 1)}"
+    region = next((region for region in LINODE_REGIONS if region.dcid == dcid), None)
+    if region:
+        return f"{region.place} ({dcid}): {servers}"
+    return f"data centre {dcid}: {servers}" if dcid else f"AS {network.profile.peer_asn}: {servers}"
