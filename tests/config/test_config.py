@@ -2,20 +2,26 @@
 
 import os
 import re
+import subprocess
+import sys
+import tomllib
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from floatip import model, providers, reading
+from floatip import cli, model, providers, reading
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.settings import Check, Instance, Settings, Speaker, Static, Vrrp
 from floatip.reading import machine
+from floatip.reading.toml.document import locate
 from floatip.reading.toml.tables import TABLES
 
 CASES = Path(__file__).parent / "cases"
@@ -49,8 +55,19 @@ def write(directory: Path, text: str) -> Path:
     return path
 
 
+FIRST_LINES = {
+    "bare.sh": b"exit 0\n",
+    "crlf.sh": b"#!/bin/sh\r\nexit 0\r\n",
+    "perl.sh": b"#!/usr/bin/perl-of-nowhere -w\n",
+    "mark.sh": b"\xef\xbb\xbf#!/bin/sh\n",
+}
+
+
 def make_scripts(directory: Path) -> None:
     (directory / "open").mkdir()
+    for name, text in FIRST_LINES.items():
+        (directory / name).write_bytes(text)
+        (directory / name).chmod(0o755)
     for name, mode in {"plain.sh": 0o644, "shared.sh": 0o775, "foreign.sh": 0o755, "open/check.sh": 0o755}.items():
         (directory / name).write_text("#!/bin/sh\n")
         (directory / name).chmod(mode)
@@ -103,7 +120,8 @@ def test_the_guides_configuration_gives_exactly_these_settings(tmp_path: Path) -
 
 
 def load_case(name: str, directory: Path) -> model.Model:
-    return reading.load(write(directory, (CASES / f"{name}.toml").read_text().partition("-" * 10)[0])).model
+    text = (CASES / f"{name}.toml").read_text().partition("-" * 10)[0]
+    return reading.load(write(directory, text.replace("{dir}", str(directory)))).model
 
 
 def test_a_generic_network_is_what_the_bgp_table_says(tmp_path: Path) -> None:
@@ -134,6 +152,9 @@ def test_without_bgp_the_address_goes_to_the_master_on_the_interface_of_vrrp(tmp
 
 
 STATIC = '[linode]\ndcid = 6\n[[instance]]\nname = "a"\naddresses = ["192.0.2.10/32"]\nstatic = "primary"\n'
+
+
+SCRIPT = STATIC + 'checks = ["c"]\n[[check]]\nname = "c"\nscript = "/not/mounted/yet"\n'
 
 
 @pytest.mark.parametrize(
@@ -274,8 +295,155 @@ def test_a_list_of_a_thousand_lines_is_read_in_a_moment(tmp_path: Path) -> None:
     assert f"{tmp_path}/floatip.toml:1006: " in report(write(tmp_path, text))
 
 
-def test_the_machine_can_be_looked_at() -> None:
-    assert "lo" in machine.look_around().interfaces
+HOSTILE = {
+    "nested tables": "a = " + "{ a = " * 5000 + "1" + " }" * 5000,
+    "a deep header": "[" + ".".join("a" * 899) + "]",
+    "a deep key": ".".join("a" * 100_000) + " = 1",
+    "a deep key in spaces": " . ".join("a" * 100_000) + " = 1",
+    "quotes without an end": '"' * 99_999 + "." * 100_000,
+    "escapes without an end": '"' + '\\"' * 100_000 + "." * 100,
+    "too large": "#" * (2 << 20),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_file_that_would_exhaust_the_reader_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(reading.ConfigErrors):
+        reading.load(write(tmp_path, text))
+
+
+def test_the_file_is_parsed_once_however_its_lists_are_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    parsed: list[int] = []
+    loads = tomllib.loads
+
+    def count(text: str) -> dict[str, Any]:
+        parsed.append(len(text))
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", count)
+    lines = [f'  "10.0.{n // 250}.{n % 250}/32",  # [web{n}]' for n in range(3000)]
+    path = write(tmp_path, STATIC.replace('["192.0.2.10/32"]', "\n".join(["[", *lines, '  "10.0.0.7/32"', "]"])))
+    assert report(path).startswith(f'{path}:3006: instance "a" addresses: 10.0.0.7 is taken by line 13\n')
+    assert len(parsed) == 1
+
+
+def test_each_thing_is_on_its_line() -> None:
+    text = '''
+[bgp]  # = [
+"peer_asn" = 1
+ranks."standby" . prepend = 2
+note = """
+[not] = "a header" \\"""
+"""
+
+[[check]]
+[[ check ]]
+script = [
+  "a,b", # ] "
+  [1,
+   2], { x = [ "]" ] },
+  'c]',
+]
+[check.more]
+k = { a = 1, b = [
+  1, 2 ] }
+'''
+    lines = locate(text)
+    expected = {
+        ("bgp",): 2,
+        ("bgp", "peer_asn"): 3,
+        ("bgp", "ranks"): 4,
+        ("bgp", "ranks", "standby"): 4,
+        ("bgp", "ranks", "standby", "prepend"): 4,
+        ("bgp", "note"): 5,
+        ("check",): 9,
+        ("check", 0): 9,
+        ("check", 1): 10,
+        ("check", 1, "script"): 11,
+        ("check", 1, "script", 0): 12,
+        ("check", 1, "script", 1): 13,
+        ("check", 1, "script", 2): 14,
+        ("check", 1, "script", 3): 15,
+        ("check", 1, "more"): 17,
+        ("check", 1, "more", "k"): 18,
+    }
+    assert {thing: lines.get(thing) for thing in expected} == expected
+
+
+def test_a_fifo_in_place_of_the_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "floatip.toml")
+    command = [sys.executable, "-m", "floatip", "check", f"{tmp_path}/floatip.toml"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (2, f"{tmp_path}/floatip.toml: is not a regular file")
+
+
+def test_an_interfaces_name_reaches_no_terminal_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = replace(MACHINE, interfaces={"e\x1b[31m\x9b\a": (), "lo": ()})
+    monkeypatch.setattr(reading, "look_around", lambda user: evil)
+    said = report(write(tmp_path, GUIDE))
+    assert "there are e\\x1b[31m\\x9b\\x07, lo" in said
+    assert said.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(("mode", "is_open"), [(0o644, True), (0o640, False), (0o600, False)])
+@pytest.mark.parametrize("secret", ['[bgp]\nmd5 = "k"\n', ""], ids=["with", "without"])
+def test_a_password_that_everybody_can_read_is_warned_of(mode: int, is_open: bool, secret: str, tmp_path: Path) -> None:
+    path = write(tmp_path, GUIDE + secret)
+    path.chmod(mode)
+    hint = f"  hint: chown root:floatip {path} && chmod 640 {path}"
+    assert (hint in report(path).splitlines()) == (is_open and bool(secret))
+
+
+@pytest.mark.parametrize(
+    ("text", "may_mend"),
+    [(STATIC, None), (SCRIPT, True), (SCRIPT + "dcid = 6\n", False), (STATIC + "dcid = 6\n", False)],
+    ids=["right", "the machine", "both", "the file"],
+)
+def test_what_the_machine_lacks_is_told_from_what_the_file_has_wrong(
+    text: str, may_mend: bool | None, tmp_path: Path
+) -> None:
+    path = write(tmp_path, text)
+    if may_mend is None:
+        reading.load(path)
+        return
+    with pytest.raises(reading.ConfigErrors) as refused:
+        reading.load(path)
+    assert refused.value.may_mend == may_mend
+
+
+WILL = {
+    GUIDE: "ok: VI_1 192.168.223.158/32, vrid 51 on eth0 from .227 to .241, check haproxy, Newark (6): 4 route servers",
+    STATIC: "ok: a 192.0.2.10/32, always primary, no check, Newark (6): 4 route servers",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), WILL.items(), ids=["elected", "static"])
+def test_check_says_what_the_daemon_will_do(
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "look_around", lambda user: replace(MACHINE, answering=()))
+    done = CliRunner().invoke(cli.app, ["check", str(write(tmp_path, text))])
+    assert (done.exit_code, done.output) == (0, f"{expected}\n")
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (
+            "a_generic_network_without_an_election",
+            "web 198.51.100.10/32 2001:db8:1::/64, always primary, checks web maintenance, AS 64512: 2 route servers",
+        ),
+        ("a_vlan_without_bgp", "vlan 10.0.0.10/24, vrid 7 on eth0 from .1 to .2 .3, no check, no BGP"),
+        (
+            "keepalived_elects",
+            "VI_1 192.0.2.10/32, keepalived elects VI_1, vrid 51 on eth0, keepalived checks, "
+            "Newark (6): 4 route servers",
+        ),
+    ],
+)
+def test_each_kind_of_instance_is_told_in_a_line(case: str, expected: str, tmp_path: Path) -> None:
+    make_scripts(tmp_path)
+    assert list(reading.will(load_case(case, tmp_path))) == [expected]
 
 
 def test_every_key_is_in_its_table_of_the_reference() -> None:

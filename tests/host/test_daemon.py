@@ -329,6 +329,28 @@ def test_a_configuration_with_mistakes_is_refused(floatip: Floatip) -> None:
     assert "priority: 256 is not between 1 and 255" in floatip.log.read_text()
 
 
+def test_what_this_machine_lacks_now_ends_with_another_status_than_a_mistake(floatip: Floatip) -> None:
+    script = floatip.directory / "mounted-later"
+    floatip.write(CONFIG.replace('file = "{directory}/trigger"', 'script = "{directory}/mounted-later"'))
+    floatip.start()
+    assert floatip.exit_status() == 75, "systemd tries again, where it would not after a 2"
+    assert "mounted-later cannot be run: no such file or directory" in floatip.log.read_text()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    floatip.start()
+    wait(lambda: held() == {"192.0.2.10"})
+
+
+def test_a_reload_of_a_file_that_no_parser_bears_changes_nothing(floatip: Floatip) -> None:
+    floatip.start()
+    wait(lambda: held() == {"192.0.2.10"})
+    floatip.file.write_text("a = " + "{ a = " * 5000 + "1" + " }" * 5000)
+    floatip.signal(signal.SIGHUP)
+    wait(lambda: "nested too deeply" in floatip.log.read_text())
+    assert floatip.role() == "master"
+    assert held() == {"192.0.2.10"}
+
+
 def test_a_second_daemon_with_the_same_directory_is_refused(floatip: Floatip) -> None:
     floatip.start()
     wait(lambda: floatip.role() == "master")

@@ -53,10 +53,11 @@ class Machine:
         avoid = set(floating)
         names = [name for name in self.interfaces if name != "lo" and name not in self.bridges]
         for candidates in ([self.default_interface], names):
-            here = (one.ip for name in candidates for one in self.interfaces.get(name, ()))
-            usable = (ip for ip in here if isinstance(ip, IPv4Address) and ip not in avoid)
-            if found := min((ip for ip in usable if not ip.is_loopback and not ip.is_link_local), default=None):
-                return found
+            here = (one for name in candidates for one in self.interfaces.get(name, ()) if one.version == 4)
+            usable = (one for one in here if one.ip not in avoid and not one.ip.is_link_local)
+            # An address that moves is a /32 as a rule, also where nobody has told us of it.
+            if found := min(usable, key=lambda one: (one.network.prefixlen == 32, one.ip), default=None):
+                return IPv4Address(found.ip)
         return None
 
     def may(self, path: Path, mode: int) -> bool:

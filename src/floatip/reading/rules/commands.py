@@ -111,7 +111,7 @@ def stop_time(model: Model, places: Places, machine: Machine) -> Iterator[Proble
     what = (
         f"stopping takes {graceful + model.release_delay:g} s, and systemd kills floatip after {machine.stop_limit:g} s"
     )
-    hint = f"systemctl edit floatip: [Service] TimeoutStopSec={graceful + model.release_delay + 5:.0f}"
+    hint = f"systemctl edit floatip, and below [Service]: TimeoutStopSec={graceful + model.release_delay + 5:.0f}"
     yield places.warning(thing, what, hint)
 
 

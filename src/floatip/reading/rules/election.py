@@ -77,10 +77,11 @@ def sources(model: Model, places: Places, machine: Machine) -> Iterator[Problem]
 def _not_here(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Machine) -> Problem:
     peer = next((peer for peer in one.peers if machine.has(peer)), None)
     if peer:
-        what = f"{one.source} is not here, and {peer} of its peers is on {machine.interface_of(peer)}"
+        what = f"{one.source} is not here, but its peer {peer} is, on {machine.interface_of(peer)}"
         return places.warning(thing, what, "is this the other node's file? swap source and peers")
     here = ", ".join(str(address.ip) for address in machine.interfaces.get(one.interface, ()) if address.version == 4)
-    hint = f"{one.interface} has {here or 'no IPv4 address'}; the election waits for the address: ip address"
+    has = f"{one.interface} has {here or 'no IPv4 address'}"
+    hint = f"name an address of this node, or add this one: {has}, and the election waits"
     return places.warning(thing, f"this machine does not have {one.source}", hint)
 
 

@@ -30,10 +30,10 @@ def repeated(model: Model, places: Places) -> Iterator[Problem]:
     followed = [
         ((*at, "instance"), one.instance) for at, one in elections(model, places) if isinstance(one, Keepalived)
     ]
+    yield from once(((at, name and f'"{name}"') for at, name in followed), "name another one of keepalived's instances")
     yield from once(
-        ((at, name and f'"{name}"') for at, name in followed), "name another one of keepalived's instances"
+        ((at, str(one.ip)) for at, one in floating(model, places)), "list each address once, in one instance"
     )
-    yield from once(((at, str(one.ip)) for at, one in floating(model, places)), "list each address once, in one instance")
 
 
 def checks(model: Model, places: Places) -> Iterator[Problem]:

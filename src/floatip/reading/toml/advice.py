@@ -4,11 +4,11 @@ import errno
 import re
 
 KEEPALIVED = re.compile(
-    r"^\s*(vrrp_instance|vrrp_script|vrrp_sync_group|virtual_server|global_defs|static_ipaddress)\b[^=]*$", re.MULTILINE
+    r"^\s*(vrrp_instance|vrrp_script|vrrp_sync_group|virtual_server|global_defs)\b[^=\n]*$", re.MULTILINE
 )
-SECRET = re.compile(r"md5|pass|key|secret", re.IGNORECASE)
+SECRET = re.compile(r"md5|pass|secret", re.IGNORECASE)
 LONGEST = 100
-GENERAL = 'a line is a key and a value, as in name = "VI_1", or a [table]'
+GENERAL = 'write a key and a value, as in name = "VI_1", or a [table]'
 
 
 def unreadable(file: str, number: int | None) -> str:
@@ -42,27 +42,41 @@ def _quoted(line: str) -> str:
 
 
 def _hint(what: str, line: str, column: int, goes_on: bool) -> str:
-    rest = line[column - 1 :].strip().partition("#")[0].strip()
-    key, _, value = (part.strip() for part in line.partition("="))
-    word = re.match(r"[\w./:-]*", value)
-    bare = word[0] if word else ""
+    is_secret = bool(SECRET.search(line))
+    rest = "" if is_secret else line[column - 1 :].partition("#")[0].strip()[:40]
     match what:
-        case "unclosed array" | "unclosed inline table":
-            close = "]" if what == "unclosed array" else "}"
+        case "unclosed array":
+            return f"a comma is missing before {rest}" if rest else "end the list with ], or add a comma"
+        case "unclosed inline table":
             return (
-                f"a comma is missing before {rest}" if rest else f"a comma or {close} is missing at the end of the line"
+                f"a comma is missing before {rest}"
+                if rest
+                else "end it with } on this line, or write it below a [header]"
             )
-        case "invalid value" | "expected newline or end of document after a statement" if bare:
-            if bare.lower() in ("yes", "no", "on", "off", "true", "false"):
-                is_true = bare.lower() in ("yes", "on", "true")
-                return f"write {key} = {'true' if is_true else 'false'}: there are true and false, in lower case"
-            return f'strings stand in quotes: {key} = "{bare}"' if not SECRET.search(key) else "strings stand in quotes"
-        case "invalid value" if not goes_on:
-            return "close what is open: a list ends with ], a table with }"
+        case "invalid initial character for a key part" if rest.startswith("}"):
+            return "remove the comma before }"
         case "unterminated string":
-            return "close the string with a quote"
+            return "end the string with a quote"
         case "cannot overwrite a value":
-            return f"{key} is there twice: keep one of them"
+            return f"keep one of the two: {line.partition('=')[0].strip()} is there twice"
+        case "invalid value" | "expected newline or end of document after a statement":
+            return _for_value(line, column, goes_on=goes_on, is_secret=is_secret)
         case _ if what.startswith("cannot declare"):
-            return "the table is there twice: join them; several checks or instances have two brackets: [[check]]"
+            return "join the two tables; several checks or instances have two brackets each: [[check]]"
     return GENERAL
+
+
+def _for_value(line: str, column: int, *, goes_on: bool, is_secret: bool) -> str:
+    found = re.search(r"([\w.-]+)\s*=\s*[^=,{[\s]*$", line[: column - 1])
+    key = f"{found[1]} = " if found else ""
+    begins = line.rindex("=", 0, column) + 1 if found else column - 1
+    value = (re.match(r"\s*([^\s,\]}#\"']*)", line[begins:]) or ("", ""))[1]
+    if not value:
+        return GENERAL if goes_on else "end what is open: a list ends with ], a table with }"
+    if value.lower() in ("yes", "on", "true"):
+        return f"write true or false, in lower case: {key}true"
+    if value.lower() in ("no", "off", "false"):
+        return f"write true or false, in lower case: {key}false"
+    if re.fullmatch(r"[\d.]+(ms|s|sec|m|min)", value):
+        return "write seconds without a unit; half a second is 0.5"
+    return "write strings in quotes" if is_secret else f'write strings in quotes: {key}"{value}"'

@@ -185,3 +185,8 @@ KEEPALIVEDS = {
     "authentication": "auth_pass",
 }
 """Keepalived's words, and ours for the same."""
+WITHOUT_US = {
+    "state": "remove it: priority and preempt say who becomes master",
+    "weight": "remove it: a check makes its instances healthy or sick, and no priority changes",
+}
+"""Those that have no counterpart."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from floatip.reading.place import Place, Places, Problem, Thing, closest, shown
 from floatip.reading.toml.document import Document
-from floatip.reading.toml.tables import KEEPALIVEDS, TABLES, Items, Key, Table, Tables
+from floatip.reading.toml.tables import KEEPALIVEDS, TABLES, WITHOUT_US, Items, Key, Table, Tables
 from floatip.reading.toml.values import KEY, Wrong
 
 REFUSED: Any = object()
@@ -97,6 +97,8 @@ class Walk:
             where = next(place for place, other in TABLES.items() if meant in other.keys and "bgp" not in place)
             name = f"[[{where[0]}]]" if len(where) == 1 else f"{where[-1]} of an {where[0]}"
             hint, meant = f"keepalived's {key} is {meant} here, in {name}", ""
+        elif key in WITHOUT_US:
+            hint = WITHOUT_US[key]
         else:
             hint = closest(key, table.keys, f"the keys here are {', '.join(table.keys)}")
             meant = hint.removeprefix('did you mean "').removesuffix('"?') if hint.startswith("did you mean") else ""
