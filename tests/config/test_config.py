@@ -86,7 +86,7 @@ def test_the_report_of_each_case_is_the_one_below_its_dashes(case: Path, tmp_pat
 
 def test_the_guides_configuration_gives_exactly_these_settings(tmp_path: Path) -> None:
     assert reading.load(write(tmp_path, GUIDE)).model.settings(seed=1) == Settings(
-        checks=(Check("haproxy", interval=1.0, timeout=1.0, rise=2, fall=2),),
+        checks=(Check("haproxy", interval=1.0, timeout=1.0, rise=2, fall=2, what="/bin/sh"),),
         instances=(
             Instance(
                 name="VI_1",
@@ -136,7 +136,7 @@ def test_a_generic_network_is_what_the_bgp_table_says(tmp_path: Path) -> None:
         multihop_ttl=2,
     )
     web, maintenance = loaded.settings().checks
-    assert web == Check("web", interval=0.2, timeout=0.2)
+    assert web == Check("web", interval=0.2, timeout=0.2, what="::1 80")
     assert maintenance == Check("maintenance", pushed=True)
     assert loaded.checks[0].kind == model.Tcp("::1", 80)
     assert loaded.checks[1].kind == model.File(Path("/run/floatip/maintenance"), "present")

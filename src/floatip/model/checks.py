@@ -1,5 +1,6 @@
 """A check: what is looked at, one class a kind, and the policy by which the core judges the results."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,10 @@ class Script:
 
     argv: tuple[str, ...]
 
+    @property
+    def what(self) -> str:
+        return shlex.join(self.argv)
+
 
 @dataclass(frozen=True, slots=True)
 class Tcp:
@@ -21,6 +26,10 @@ class Tcp:
     host: str
     """An address, or `localhost`: a check must not hang on a name server."""
     port: int
+
+    @property
+    def what(self) -> str:
+        return f"{self.host} {self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any, Literal
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
-from floatip.core.addresses import Address
 from floatip.core.settings import Speaker
 from floatip.providers import Provider
 

@@ -70,7 +70,7 @@ def _check(read: dict[str, Any]) -> Check:
     timing = {key: read[key] for key in TIMING if key in read}
     if "interval" in timing:
         timing.setdefault("timeout", timing["interval"])
-    return Check(core.Check(read["name"], **timing), kind)
+    return Check(core.Check(read["name"], **timing, what=kind.what if kind else ""), kind)
 
 
 def _kind(read: dict[str, Any]) -> Kind | None:

@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
-from floatip.core.bgp.attributes import Origin
 from floatip.core.addresses import Address, InterfaceAddress
+from floatip.core.bgp.attributes import Origin
 from floatip.model.network import NextHop
 from floatip.providers import LINODE_REGIONS
 from floatip.reading.place import closest, shown
