@@ -295,6 +295,23 @@ def test_a_list_of_a_thousand_lines_is_read_in_a_moment(tmp_path: Path) -> None:
     assert f"{tmp_path}/floatip.toml:1006: " in report(write(tmp_path, text))
 
 
+def test_the_daemon_imports_no_pydantic_and_no_command_line() -> None:
+    code = "import sys, floatip.host.daemon; print(*sorted({'pydantic', 'typer', 'rich'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("package", "may_know"),
+    [("model", ("core", "model", "providers")), ("reading/rules", ("core", "model", "providers", "reading"))],
+)
+def test_the_model_knows_no_reader_and_the_rules_no_format(package: str, may_know: tuple[str, ...]) -> None:
+    for file in (Path(model.__file__).parents[1] / package).glob("*.py"):
+        for module in re.findall(r"^(?:from|import) floatip\.(\S+)", file.read_text(), re.MULTILINE):
+            assert module.split(".")[0] in may_know, file
+            assert not module.startswith("reading.toml"), file
+
+
 HOSTILE = {
     "nested tables": "a = " + "{ a = " * 5000 + "1" + " }" * 5000,
     "a deep header": "[" + ".".join("a" * 899) + "]",

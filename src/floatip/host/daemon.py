@@ -73,7 +73,7 @@ MEMORIES = ("held", "keepalived", "starts")
 OUR_BUG = 70
 NOT_NOW = 75
 """The file may be accepted later; 2: it will not."""
-NOT_NOW_DELAY = 2.0
+NOT_NOW_DELAY = 5.0
 HOOK_ROLES = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
 """In the words of keepalived's notify."""
 

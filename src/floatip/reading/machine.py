@@ -1,6 +1,6 @@
-"""Everything that is asked about this machine: interfaces, addresses, routes, users, files, and what systemd allows.
+"""What is asked about this machine: interfaces, addresses, routes, users and their rights, and what systemd allows.
 
-For `check`, `init`, `adopt` and the daemon alike. Nothing here judges.
+For `check`, `init`, `adopt` and the daemon alike; its files are looked at in `files.py`.
 """
 
 import os

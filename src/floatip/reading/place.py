@@ -1,10 +1,10 @@
 """Where each thing of the model was read from, and what is wrong there, as a `Problem`."""
 
-import difflib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, TypeVar
+
+from floatip.reading.words import printable
 
 Thing = tuple[str | int, ...]
 """A thing of the model, by keys and indices from its top, as in ("instance", 0, "vrrp", "peers", 1)."""
@@ -96,21 +96,3 @@ class Places:
 
     def is_whole(self, thing: Thing) -> bool:
         return thing not in self.spoiled
-
-
-def printable(text: str) -> str:
-    """Control characters, of a terminal's for one, are written as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def shown(value: object) -> str:
-    try:
-        text = "a table" if isinstance(value, dict) else json.dumps(value, default=str, ensure_ascii=False)
-    except (RecursionError, ValueError):
-        text = "a value of many levels"
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-def closest(word: str, words: Iterable[str], otherwise: str) -> str:
-    close = difflib.get_close_matches(word, list(words), 1)
-    return f'did you mean "{close[0]}"?' if close else otherwise

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from floatip.core.settings import Vrrp
 from floatip.model import Model
 from floatip.reading.machine import Machine
-from floatip.reading.place import Places, Problem, Thing, printable, shown
+from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances
+from floatip.reading.words import printable, shown
 
 
 def counts(model: Model, places: Places) -> Iterator[Problem]:

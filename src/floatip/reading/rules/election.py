@@ -1,13 +1,11 @@
-"""Elections: what a version of VRRP can carry, who takes part, and what keepalived needs to be followed."""
+"""Elections: what a version of VRRP can carry, who takes part, and with which address."""
 
-import stat
 from collections.abc import Iterator
-from contextlib import suppress
 
 from floatip.core.settings import Keepalived, Vrrp
 from floatip.model import Model
-from floatip.reading.machine import Machine, user_id
-from floatip.reading.place import Places, Problem, Thing, shown
+from floatip.reading.machine import Machine
+from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances, own_peers
 
 AUTH_LENGTH = 8
@@ -85,32 +83,5 @@ def _not_here(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Mac
     return places.warning(thing, f"this machine does not have {one.source}", hint)
 
 
-def keepalived(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
-    first = next((at for at, one in elections(model, places) if isinstance(one, Keepalived)), None)
-    if first is None:
-        return
-    thing: Thing = ("keepalived", "fifo")
-    yield from _fifo(model, places, thing if thing in places.given else first)
-    user = model.keepalived.script_user
-    if user and user_id(user) is None:
-        hint = "name the user that keepalived runs its scripts as: useradd --system --no-create-home keepalived_script"
-        yield places.warning(("keepalived", "script_user"), f"there is no user {shown(user)}", hint)
-
-
-def _fifo(model: Model, places: Places, thing: Thing) -> Iterator[Problem]:
-    path = model.keepalived.fifo
-    try:
-        if not stat.S_ISFIFO(path.lstat().st_mode):
-            hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
-            yield places.on_machine(thing, f"{path} is not a FIFO", hint)
-    except OSError as error:
-        hint = "make it: systemd-tmpfiles --create; without it only `floatip notify` says what keepalived decides"
-        yield places.warning(thing, f"{path} cannot be read: {str(error.strerror).lower()}", hint)
-    with suppress(OSError):
-        if path.parent.stat().st_mode & stat.S_IWOTH:
-            what = f"{path.parent} is writable by others, who can replace {path.name}"
-            yield places.on_machine(thing, what, 'use a directory of root\'s: "/run/keepalived/floatip"')
-
-
 RULES = (versions, passwords, peers, places_of_addresses)
-ON_MACHINE = (sources, keepalived)
+ON_MACHINE = (sources,)

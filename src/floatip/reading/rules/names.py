@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from floatip.core.settings import Keepalived, Static
 from floatip.model import Model, Process
-from floatip.reading.place import Places, Problem, Thing, closest, shown
+from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances
+from floatip.reading.words import closest, shown
 
 COMM_LENGTH = 15
 """What the kernel keeps of the name of a process."""

@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from floatip.reading.place import ConfigError, ConfigErrors, Thing, shown
+from floatip.reading.place import ConfigError, ConfigErrors, Thing
 from floatip.reading.toml import advice
+from floatip.reading.words import shown
 
 LARGEST = 1 << 19
 """Octets; a tenth of that is read in a tenth of a second."""
 MOST_DOTS = 64
 """In a line, outside of strings and comments. tomllib takes memory with the square of the parts of a key."""
-SPACE = re.compile(r"\"(?:\\.|[^\"\\])*+\"?|'[^']*+'?|#.*")
+QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*+\"?|'[^']*+'?|#.*")
 TOKEN = re.compile(
     r'"""(?:\\.|[^\\])*?"""+|\'\'\'.*?\'\'\'+|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|\n|[\[\]{}=,]|[^\s"\'#\[\]{}=,]+',
     re.DOTALL,
@@ -83,7 +84,7 @@ def parse(file: str, data: bytes, mode: int = 0o600) -> Document:
     except UnicodeDecodeError as error:
         raise refused(data.count(b"\n", 0, error.start) + 1, "not UTF-8", "save the file as UTF-8") from None
     for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > MOST_DOTS and SPACE.sub("", line).count(".") > MOST_DOTS:
+        if line.count(".") > MOST_DOTS and QUOTED.sub("", line).count(".") > MOST_DOTS:
             raise refused(number, f"a key of more than {MOST_DOTS} parts", "remove the line: no table is that deep")
     try:
         return Document(file, tomllib.loads(text), locate(text), mode)

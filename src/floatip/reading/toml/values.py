@@ -1,8 +1,5 @@
 """What one value may be: parsers that refuse in the words of someone who edits TOML, each with a hint."""
 
-import json
-import shlex
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, ip_address, ip_interface
@@ -13,7 +10,7 @@ from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.attributes import Origin
 from floatip.model.network import NextHop
 from floatip.providers import LINODE_REGIONS
-from floatip.reading.place import closest, shown
+from floatip.reading.words import as_list, closest, shown
 
 Parse = Callable[[Any], Any]
 KEY = "{key}"
@@ -114,16 +111,6 @@ def command(value: object) -> tuple[str, ...]:
     if isinstance(value, str) and " " in value.strip() and not value.startswith("/"):
         raise Wrong(f"{shown(value)} is not an absolute path", as_list(value))
     return (_path(arguments[0]), *arguments[1:])
-
-
-def as_list(line: str) -> str:
-    """A hint for a command in one string. No shell will split it."""
-    try:
-        first, *rest = shlex.split(line)
-    except ValueError:
-        return 'write a list of the path and each argument: ["/usr/bin/pgrep", "haproxy"]'
-    path = first if "/" in first else shutil.which(first) or f"/usr/bin/{first}"
-    return f"write a list; no shell is involved: {json.dumps([path, *rest], ensure_ascii=False)}"
 
 
 def endpoint(value: object) -> tuple[str, int]:

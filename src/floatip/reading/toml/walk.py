@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from floatip.reading.place import Place, Places, Problem, Thing, closest, shown
+from floatip.reading.place import Place, Places, Problem, Thing
 from floatip.reading.toml.document import Document
 from floatip.reading.toml.tables import KEEPALIVEDS, TABLES, WITHOUT_US, Items, Key, Table, Tables
 from floatip.reading.toml.values import KEY, Wrong
+from floatip.reading.words import closest, shown
 
 REFUSED: Any = object()
 

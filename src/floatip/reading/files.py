@@ -1,0 +1,114 @@
+"""What is doubtful about files of this machine that the daemon runs, reads or writes.
+
+Who can change them can do what floatip may do. Whoever asks (rules, adopt, init) adds where they are named.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from floatip.reading.machine import Machine, beginning
+from floatip.reading.words import as_list, shown
+
+BOM = b"\xef\xbb\xbf"
+
+
+class Doubt(NamedTuple):
+    what: str
+    hint: str
+    is_error: bool = True
+
+
+def command(argv: tuple[str, ...], machine: Machine) -> Iterator[Doubt]:
+    path = Path(argv[0])
+    try:
+        doubts = list(_program(path, machine))
+        if not doubts and path.stat().st_uid != 0:
+            doubts.append(Doubt(f"{path} does not belong to root", f"chown root {path}", is_error=False))
+    except OSError as error:
+        is_line = len(argv) == 1 and " " in argv[0]
+        hint = as_list(argv[0]) if is_line else "give the path of a file that can be run"
+        doubts = [Doubt(f"{path} cannot be run: {str(error.strerror).lower()}", hint)]
+    yield from doubts
+
+
+def _program(path: Path, machine: Machine) -> Iterator[Doubt]:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        yield Doubt(f"{path} cannot be run: not a file", "give the path of a file that can be run")
+    elif not status.st_mode & 0o111:
+        yield Doubt(f"{path} cannot be run: not executable", f"chmod +x {path}")
+    elif doubt := _closed(path, machine) or _first_line(path):
+        yield doubt
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield Doubt(f"{path} is writable by group or others", f"chmod go-w {path}")
+    for directory in sorted({path.parent, path.resolve().parent}):
+        if directory.stat().st_mode & stat.S_IWOTH:
+            what = f"{directory} is writable by others, who can replace {path.name}"
+            yield Doubt(what, f"chmod o-w {directory}")
+
+
+def _closed(path: Path, machine: Machine) -> Doubt | None:
+    """Whether the daemon's user lacks a right. An interpreter must read its script."""
+    who = f"user {machine.user}" if machine.user else "this user"
+    closed = next((one for one in reversed(path.parents) if not machine.may(one, os.X_OK)), None)
+    if closed:
+        return Doubt(f"{path} cannot be run by {who}: {closed} is closed", f"move it, or chmod o+x {closed}")
+    if not machine.may(path, os.X_OK):
+        return Doubt(f"{path} cannot be run by {who}", f"chmod a+rx {path}")
+    is_script = os.access(path, os.R_OK) and beginning(path).startswith(b"#!")
+    if is_script and not machine.may(path, os.R_OK):
+        return Doubt(f"{path} cannot be read by {who}, so its interpreter cannot run it", f"chmod a+r {path}")
+    return None
+
+
+def _first_line(path: Path) -> Doubt | None:
+    """What the kernel would refuse (execve(2)), or not find."""
+    if not os.access(path, os.R_OK):
+        return None
+    begins = beginning(path)
+    line, _, _ = begins.partition(b"\n")
+    if begins.startswith(BOM):
+        return Doubt(f"{path} begins with a byte order mark", f"sed -i '1s/^\\xEF\\xBB\\xBF//' {path}")
+    if not begins.startswith(b"#!"):
+        # A program is no text; what else the kernel may run (binfmt_misc) is none either.
+        is_text = b"\0" not in begins
+        return Doubt(f"{path} has no #! line", "make it the first line: #!/bin/sh") if is_text else None
+    if line.endswith(b"\r"):
+        return Doubt(f"{path} has line ends of Windows (CRLF)", f"sed -i 's/\\r$//' {path}")
+    interpreter = Path(os.fsdecode((line[2:].split() or [b""])[0]))
+    if not os.access(interpreter, os.X_OK) or interpreter.is_dir():
+        what = f"{path} names an interpreter that is not there: {shown(str(interpreter))}"
+        return Doubt(what, "install it, or correct the first line")
+    return None
+
+
+def log_file(path: Path) -> Iterator[Doubt]:
+    hint = 'use a directory that only floatip can write to: "/var/log/floatip/state"'
+    try:
+        mode = path.parent.stat().st_mode
+    except OSError as error:
+        what = f"nothing can be written to {path.parent}: {str(error.strerror).lower()}"
+        yield Doubt(what, hint, is_error=False)
+        return
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield Doubt(f"{path.parent} is writable by group or others", hint)
+    elif os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
+        yield Doubt(f"{path} is not a regular file", hint)
+
+
+def fifo(path: Path) -> Iterator[Doubt]:
+    try:
+        if not stat.S_ISFIFO(path.lstat().st_mode):
+            hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
+            yield Doubt(f"{path} is not a FIFO", hint)
+    except OSError as error:
+        hint = "make it: systemd-tmpfiles --create; without it only `floatip notify` says what keepalived decides"
+        yield Doubt(f"{path} cannot be read: {str(error.strerror).lower()}", hint, is_error=False)
+    with suppress(OSError):
+        if path.parent.stat().st_mode & stat.S_IWOTH:
+            what = f"{path.parent} is writable by others, who can replace {path.name}"
+            yield Doubt(what, 'use a directory of root\'s: "/run/keepalived/floatip"')

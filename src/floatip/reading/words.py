@@ -1,0 +1,35 @@
+"""What messages about a file are made of."""
+
+import difflib
+import json
+import shlex
+import shutil
+from collections.abc import Iterable
+
+
+def printable(text: str) -> str:
+    """Control characters, of a terminal's for one, are written as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shown(value: object) -> str:
+    try:
+        text = "a table" if isinstance(value, dict) else json.dumps(value, default=str, ensure_ascii=False)
+    except (RecursionError, ValueError):
+        text = "a value of many levels"
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def closest(word: str, words: Iterable[str], otherwise: str) -> str:
+    close = difflib.get_close_matches(word, list(words), 1)
+    return f'did you mean "{close[0]}"?' if close else otherwise
+
+
+def as_list(line: str) -> str:
+    """A hint for a command in one string. No shell will split it."""
+    try:
+        first, *rest = shlex.split(line)
+    except ValueError:
+        return 'write a list of the path and each argument: ["/usr/bin/pgrep", "haproxy"]'
+    path = first if "/" in first else shutil.which(first) or f"/usr/bin/{first}"
+    return f"write a list; no shell is involved: {json.dumps([path, *rest], ensure_ascii=False)}"
