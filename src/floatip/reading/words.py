@@ -20,9 +20,9 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def closest(word: str, words: Iterable[str], otherwise: str) -> str:
-    close = difflib.get_close_matches(word, list(words), 1)
-    return f'did you mean "{close[0]}"?' if close else otherwise
+def closest(word: str, words: Iterable[str]) -> str:
+    """Empty: none is close."""
+    return next(iter(difflib.get_close_matches(word, list(words), 1)), "")
 
 
 def as_list(line: str) -> str:

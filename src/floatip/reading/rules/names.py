@@ -44,7 +44,8 @@ def checks(model: Model, places: Places) -> Iterator[Problem]:
         for thing, name in places.each((*at, "checks"), instance.checks):
             used.add(name)
             if name not in names:
-                hint = closest(name, names, f"the checks are {', '.join(names)}" if names else "add a [[check]]")
+                others = f"the checks are {', '.join(names)}" if names else "add a [[check]]"
+                hint = f'did you mean "{close}"?' if (close := closest(name, names)) else others
                 yield places.error(thing, f"there is no check {shown(name)}", hint)
     for at, check in places.each(("check",), model.checks):
         if check.name not in used:

@@ -13,25 +13,17 @@ from floatip.reading.toml.values import Parse
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list."""
+    """A list; of tables: [[name]]."""
 
-    parse: Parse
+    kind: "Parse | Table"
     least: int = 0
     most: int = 1 << 20
     why_most: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
-    """A list of tables, [[name]]."""
-
-    table: "Table"
-    least: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Key:
-    kind: "Parse | Items | Table | Tables"
+    kind: "Kind"
     example: Any = None
     """The key must be there."""
     absent: Any = None
@@ -44,6 +36,8 @@ class Table:
     exactly_one: tuple[str, ...] = ()
     at_most_one: tuple[tuple[str, ...], ...] = ()
 
+
+Kind = Parse | Items | Table
 
 NAME = Key(v.string)
 PERIOD = Key(v.seconds(0.01, 86400, "write seconds; 0.5 is half a second"))
@@ -147,8 +141,8 @@ TOP = Table(
     {
         "linode": Key(LINODE),
         "bgp": Key(BGP),
-        "check": Key(Tables(CHECK)),
-        "instance": Key(Tables(INSTANCE, least=1)),
+        "check": Key(Items(CHECK)),
+        "instance": Key(Items(INSTANCE, least=1)),
         "keepalived": Key(KEEPALIVED),
         "notify": Key(NOTIFY),
         "state_log": Key(v.path),
@@ -171,22 +165,20 @@ TABLES: dict[Thing, Table] = {
 """By where they stand."""
 
 KEEPALIVEDS = {
-    "virtual_router_id": "vrid",
-    "unicast_src_ip": "source",
-    "mcast_src_ip": "source",
-    "unicast_peer": "peers",
-    "advert_int": "advert_interval",
-    "vrrp_version": "version",
-    "virtual_ipaddress": "addresses",
-    "virtual_ipaddress_excluded": "addresses",
-    "track_script": "checks",
-    "track_process": "checks",
-    "nopreempt": "preempt",
-    "authentication": "auth_pass",
+    "virtual_router_id": ("vrid", ""),
+    "unicast_src_ip": ("source", ""),
+    "mcast_src_ip": ("source", ""),
+    "unicast_peer": ("peers", ""),
+    "advert_int": ("advert_interval", ""),
+    "vrrp_version": ("version", ""),
+    "virtual_ipaddress": ("addresses", ""),
+    "virtual_ipaddress_excluded": ("addresses", ""),
+    "track_script": ("checks", ""),
+    "track_process": ("checks", ""),
+    "nopreempt": ("preempt", " = false"),
+    "authentication": ("auth_pass", ' = "..."'),
+    "state": ("", "remove it: priority and preempt say who becomes master"),
+    "weight": ("", "remove it: a check makes its instances healthy or sick, and changes no priority"),
 }
-"""Keepalived's words, and ours for the same."""
-WITHOUT_US = {
-    "state": "remove it: priority and preempt say who becomes master",
-    "weight": "remove it: a check makes its instances healthy or sick, and no priority changes",
-}
-"""Those that have no counterpart."""
+"""Keepalived's words; ours for the same, and a remark."""
+WHERE = dict.fromkeys(INSTANCE.keys, "[[instance]]") | dict.fromkeys(VRRP.keys, "vrrp of an instance")

@@ -170,7 +170,9 @@ def _region(name: str) -> int:
             hint = f"{region.place} is {region.slug}, {region.dcid}: write dcid = {region.dcid}"
             raise Wrong(f"{shown(name)} is not a known region", hint)
     hint = "write the number of the data centre; floatip providers lists them"
-    raise Wrong(f"{shown(name)} is not a known region", closest(name, numbers, hint))
+    if close := closest(name, numbers):
+        hint = f'did you mean "{close}"?'
+    raise Wrong(f"{shown(name)} is not a known region", hint)
 
 
 def community(value: object) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from floatip.reading.place import Place, Places, Problem, Thing
 from floatip.reading.toml.document import Document
-from floatip.reading.toml.tables import KEEPALIVEDS, TABLES, WITHOUT_US, Items, Key, Table, Tables
+from floatip.reading.toml.tables import KEEPALIVEDS, WHERE, Items, Kind, Table
 from floatip.reading.toml.values import KEY, Wrong
 from floatip.reading.words import closest, shown
 
@@ -25,9 +25,9 @@ class Walk:
         for key, value in data.items():
             self.places.given.add((*at, key))
             if key in table.keys:
-                read[key] = self._value(table.keys[key], value, (*at, key))
+                read[key] = self._value(table.keys[key].kind, value, (*at, key))
             else:
-                meant |= self._unknown(table, key, at)
+                meant.add(self._unknown(table, key, at))
         read = {key: value for key, value in read.items() if value is not REFUSED}
         for name, known in table.keys.items():
             if known.example is not None and name not in read:
@@ -39,74 +39,53 @@ class Walk:
         self.problems += self._exclusive(table, data, at)
         return read
 
-    def _value(self, key: Key, value: Any, at: Thing) -> Any:
-        match key.kind:
-            case Table() as table if isinstance(value, dict):
-                return self.table(table, value, at)
+    def _value(self, kind: Kind, value: Any, at: Thing) -> Any:
+        match kind:
+            case Table() if isinstance(value, dict):
+                return self.table(kind, value, at)
             case Table():
                 hint = "write a table: in braces, { key = value }, or below a [header]"
                 return self._refuse(at, f"{shown(value)} is not a table", hint)
-            case Tables() as tables:
-                return self._tables(tables, value, at)
-            case Items() as items:
-                return self._items(items, value, at)
-            case parse:
-                return self._parsed(parse, value, at)
-
-    def _parsed(self, parse: Any, value: Any, at: Thing) -> Any:
+            case Items():
+                return self._items(kind, value, at)
         try:
-            return parse(value)
+            return kind(value)
         except Wrong as wrong:
             return self._refuse(at, wrong.what, wrong.hint.replace(KEY, str(at[-1])))
 
     def _items(self, items: Items, value: Any, at: Thing) -> Any:
+        if not isinstance(value, list) and isinstance(items.kind, Table):
+            return self._refuse(at, "not a list of tables", f"write the header with two brackets: [[{at[-1]}]]")
         if not isinstance(value, list):
             return self._refuse(at, f"{shown(value)} is not a list", 'write a list: ["one", "two"]')
         if len(value) < items.least:
             return self._refuse(at, "the list is empty", "name at least one")
         if len(value) > items.most:
             return self._refuse(at, f"{len(value)} are more than {items.most}", items.why_most)
-        return tuple(self._kept(at, [self._parsed(items.parse, item, (*at, n)) for n, item in enumerate(value)]))
-
-    def _tables(self, tables: Tables, value: Any, at: Thing) -> Any:
-        if not isinstance(value, list):
-            return self._refuse(at, "not a list of tables", f"write the header with two brackets: [[{at[-1]}]]")
-        if len(value) < tables.least:
-            return self._refuse(at, "the list is empty", "name at least one")
-        return self._kept(at, [self._value(Key(tables.table), item, (*at, n)) for n, item in enumerate(value)])
-
-    def _kept(self, at: Thing, read: list[Any]) -> list[Any]:
-        if REFUSED in read:
-            self.places.kept[at] = [index for index, item in enumerate(read) if item is not REFUSED]
-        return [item for item in read if item is not REFUSED]
+        read = [self._value(items.kind, item, (*at, index)) for index, item in enumerate(value)]
+        kept = [index for index, item in enumerate(read) if item is not REFUSED]
+        if len(kept) < len(read):
+            self.places.kept[at] = kept
+        return tuple(read[index] for index in kept)
 
     def _refuse(self, at: Thing, what: str, hint: str) -> Any:
         self.places.spoil(at)
         self.problems.append(self.places.error(at, what, hint))
         return REFUSED
 
-    def _unknown(self, table: Table, key: str, at: Thing) -> set[str]:
-        """Which key was meant, if that can be told."""
-        meant = KEEPALIVEDS.get(key, "")
-        if meant in table.keys:
-            hint = f"keepalived's {key} is {meant} here"
-            if key == "nopreempt":
-                hint = "keepalived's nopreempt is preempt = false here"
-            elif key == "authentication":
-                hint = "keepalived's auth_pass stands here by itself, without authentication"
-        elif meant:
-            where = next(place for place, other in TABLES.items() if meant in other.keys and "bgp" not in place)
-            name = f"[[{where[0]}]]" if len(where) == 1 else f"{where[-1]} of an {where[0]}"
-            hint, meant = f"keepalived's {key} is {meant} here, in {name}", ""
-        elif key in WITHOUT_US:
-            hint = WITHOUT_US[key]
-        else:
-            hint = closest(key, table.keys, f"the keys here are {', '.join(table.keys)}")
-            meant = hint.removeprefix('did you mean "').removesuffix('"?') if hint.startswith("did you mean") else ""
+    def _unknown(self, table: Table, key: str, at: Thing) -> str:
+        """Which key was meant, if that can be told; else nothing."""
+        meant, remark = KEEPALIVEDS.get(key, ("", ""))
+        hint = f"keepalived's {key} is {meant}{remark} here" if meant else remark
+        if meant and meant not in table.keys:
+            hint += f", in {WHERE[meant]}"
+        elif not hint:
+            meant = closest(key, table.keys)
+            hint = f'did you mean "{meant}"?' if meant else f"the keys here are {', '.join(table.keys)}"
         self._refuse((*at, key), "unknown key", hint)
-        if meant:
+        if meant in table.keys:
             self.places.spoil((*at, meant))
-        return {meant}
+        return meant
 
     def _exclusive(self, table: Table, data: dict[str, Any], at: Thing) -> Iterator[Problem]:
         if table.exactly_one and not any(key in data for key in table.exactly_one):
