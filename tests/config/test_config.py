@@ -257,7 +257,19 @@ def test_the_number_of_a_data_centre_stands_in_decimal_in_its_peers() -> None:
 
 def test_a_file_that_is_not_there_is_one_error(tmp_path: Path) -> None:
     path = tmp_path / "none.toml"
-    assert report(path).startswith(f"{path}: cannot be read: No such file or directory\n")
+    said = report(path).splitlines()
+    assert said[0] == f"{path}: cannot be read: No such file or directory"
+    assert said[1] == "  hint: make it: floatip init, or floatip adopt where keepalived runs"
+
+
+def test_a_file_of_windows_is_a_file(tmp_path: Path) -> None:
+    path = write(tmp_path, STATIC)
+    path.write_bytes(b"\xef\xbb\xbf" + STATIC.replace("\n", "\r\n").encode())
+    assert report(path) == "ok"
+
+
+def test_the_last_line_may_be_without_an_end(tmp_path: Path) -> None:
+    assert f"{tmp_path}/floatip.toml:2: linode.dcid: missing" in report(write(tmp_path, "\n[linode]"))
 
 
 def test_a_file_that_is_not_text_is_one_error(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def parse(file: str, data: bytes, mode: int = 0o600) -> Document:
         return ConfigErrors([ConfigError(file, line, "", what, hint)])
 
     try:
-        text = data.decode().replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise refused(data.count(b"\n", 0, error.start) + 1, "not UTF-8", "save the file as UTF-8") from None
     for number, line in enumerate(text.split("\n"), 1):
@@ -112,7 +112,7 @@ def locate(text: str) -> dict[Thing, int]:
     brackets = depth = items = 0
     is_value = in_item = False
     line = 1
-    for match in TOKEN.finditer(text):
+    for match in TOKEN.finditer(f"{text}\n"):
         token = match[0]
         if token == "\n":
             if brackets and words:

@@ -1,0 +1,116 @@
+"""What each part of the host is configured with, from a model read from a file."""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from floatip import reading
+from floatip.host import keepalived, wiring
+from floatip.host.probes import FileCheck, ProcessCheck, ScriptCheck, TcpCheck
+
+ROOT = 0
+CONFIG = """
+state_log = "{dir}/state"
+[linode]
+dcid = 6
+[bgp]
+source = "2001:db8::1"
+min_ttl = 254
+md5 = "k"
+[keepalived]
+script_user = "root"
+pid_file = "/run/other.pid"
+[notify]
+command = ["/bin/true", "-v"]
+timeout = 3
+[[check]]
+name = "script"
+script = "/bin/true"
+[[check]]
+name = "tcp"
+tcp = "[::1]:80"
+[[check]]
+name = "file"
+file = "/run/trigger"
+fail_when = "absent"
+[[check]]
+name = "process"
+process = "haproxy"
+[[instance]]
+name = "A"
+addresses = ["192.0.2.10/32"]
+checks = ["script", "tcp", "file", "process"]
+vrrp = { interface = "eth0", vrid = 1, source = "10.0.0.1", peers = ["10.0.0.2"] }
+[[instance]]
+name = "B"
+addresses = ["192.0.2.11/32"]
+vrrp = { interface = "eth0", vrid = 2, source = "10.0.0.3", peers = ["10.0.0.2"] }
+[[instance]]
+name = "C"
+addresses = ["192.0.2.12/32"]
+keepalived = { interface = "eth1", vrid = 3, source = "10.1.0.1", sync_group = "G", instance = "VI_C" }
+"""
+
+
+class Recorder:
+    def __init__(self, told: dict[str, Any], name: str) -> None:
+        self._told, self._name = told, name
+
+    def configure(self, *arguments: Any, **options: Any) -> None:
+        values = [list(one) if hasattr(one, "__next__") else one for one in arguments]
+        self._told[self._name] = (*values, options) if options else tuple(values)
+
+    allow = configure
+
+
+def connected(text: str, directory: Path) -> dict[str, Any]:
+    file = directory / "floatip.toml"
+    file.write_text(text.replace("{dir}", str(directory)))
+    model = reading.load(file).model
+    told: dict[str, Any] = {}
+    parts = wiring.Parts(*(cast(Any, Recorder(told, name)) for name in wiring.Parts.__dataclass_fields__))
+    wiring.connect(parts, model, model.settings())
+    return told
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def test_each_part_gets_what_the_file_says(directory: Path) -> None:
+    sources = {"eth0": {IPv4Address("10.0.0.1"), IPv4Address("10.0.0.3")}, "eth1": {IPv4Address("10.1.0.1")}}
+    told = connected(CONFIG, directory)
+    assert told.pop("peers")[-1] == {"interface": "", "min_ttl": 254, "md5": "k"}
+    assert told == {
+        "adverts": (sources, {"multicast": ["eth1"]}),
+        "hooks": (("/bin/true", "-v"), 3),
+        "state_log": (directory / "state", 3),
+        "probes": (
+            [
+                ScriptCheck("script", ("/bin/true",)),
+                TcpCheck("tcp", "::1", 80),
+                FileCheck("file", Path("/run/trigger"), "absent"),
+                ProcessCheck("process", "haproxy"),
+            ],
+        ),
+        "kernel": (sources,),
+        "keepalived": (
+            keepalived.Paths(Path("/run/keepalived/floatip"), (Path("/run/other.pid"), Path("/run/vrrp.pid"))),
+            ("VI_C",),
+            ("G",),
+        ),
+        "control": (frozenset({ROOT}),),
+    }
+
+
+def test_where_no_keepalived_is_followed_nobody_else_may_speak_for_it(directory: Path) -> None:
+    told = connected(CONFIG[: CONFIG.rindex("[[instance]]")], directory)
+    assert told["keepalived"] == (None, (), ())
+    assert told["control"] == (frozenset(),)
+    told = connected("[[instance]]" + CONFIG.split("[[instance]]")[2], directory)
+    assert told["hooks"] == ((), 0)
+    assert "peers" not in told
