@@ -439,7 +439,7 @@ def test_a_sick_node_that_the_kernel_shows_to_be_master_is_cut_off_as_any_other(
     assert host.role is Role.MASTER
     host.acknowledging = False
     host.run(24)
-    assert (host.node.cut_off, host.role, host.rank) == (True, Role.BACKUP, Rank.STANDBY)
+    assert (host.node.network.cut_off, host.role, host.rank) == (True, Role.BACKUP, Rank.STANDBY)
 
 
 def reasons(host: Host) -> str:

@@ -309,7 +309,7 @@ def test_a_node_that_reaches_no_route_server_from_the_start_never_claims() -> No
 
 def test_without_route_servers_nobody_is_cut_off() -> None:
     host = Host(replace(CONFIG, speaker=None)).run(60)
-    assert (host.role, host.node.cut_off) == (Role.MASTER, False)
+    assert (host.role, host.node.network.cut_off) == (Role.MASTER, False)
 
 
 # Garbage

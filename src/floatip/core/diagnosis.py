@@ -42,8 +42,8 @@ def _of_network(node: Node, now: float) -> Iterator[Problem]:
     if sessions and len(down) == len(sessions):
         what = f"no route server of {len(sessions)} is connected: {_why(down[0])}"
         yield Problem(Code.NO_SESSION, str(down[0].peer), what, down[0].hint, since=max(s.since for s in down))
-    elif node.cut_off:
-        since = node.acknowledged_at
+    elif node.network.cut_off:
+        since = node.network.acknowledged_at
         what = f"cut off: no route server has acknowledged anything for {now - since:.1f} s"
         hint = "check this node's way to the route servers: ip route get ADDRESS"
         yield Problem(Code.CUT_OFF, "route servers", what, hint, since=since)

@@ -12,12 +12,10 @@ addresses that are held, and the sessions' effects stand before `Hold` in every 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TypeVar
 
 from floatip.core import settings
 from floatip.core.addresses import Address, Placed
-from floatip.core.bgp import session as bgp
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.drops import Drops
@@ -53,7 +51,8 @@ from floatip.core.health import CheckState, combine
 from floatip.core.holding import Holding
 from floatip.core.instance import CUT_OFF_AT_LEAST, Instance
 from floatip.core.malformed import Malformed
-from floatip.core.settings import Settings, Speaker
+from floatip.core.network import Network
+from floatip.core.settings import Settings
 from floatip.core.timers import Timers
 from floatip.core.vrrp import wire
 
@@ -61,7 +60,6 @@ RELEASE_TIMEOUT = 0.5
 """Seconds without any progress after which a stopping node no longer waits for the kernel."""
 UNSTEADY = "restarted 3 times within a minute: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
-GRACEFUL_SHUTDOWN = (65535, 0)
 
 K = TypeVar("K")
 
@@ -73,9 +71,7 @@ class Node:
         self.config = config
         self.checks = {check.name: CheckState(check, now) for check in config.checks}
         self.instances = {instance.name: Instance(instance, now) for instance in config.instances}
-        self.speaker = config.speaker
-        """The one in force: a reload changes no router id, and a node that drains adds a community."""
-        self.sessions = self._make_sessions(now)
+        self.network = Network(config.speaker, config.seed, now)
         self.holding = Holding()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
@@ -97,19 +93,20 @@ class Node:
         self.started_at = math.inf
         self.barred_until = math.inf
         """Because this node died again and again; `math.inf`: it did not."""
-        self.cut_off = False
         self._timers = Timers()
         self._marked: dict[str, None] = {}
         """The instances that the next review looks at."""
         self._routes: dict[str, dict[Prefix, Route]] = {}
         """What each instance announces."""
-        self._has_announced = False
-        """Whether all sessions know all routes."""
         self._wants: dict[str, frozenset[Placed]] = {}
         self._withdraw_at = math.inf
         self._is_releasing = False
         self._has_exited = False
         self._index()
+
+    @property
+    def sessions(self) -> dict[Address, Session]:
+        return self.network.sessions
 
     @property
     def running(self) -> bool:
@@ -166,7 +163,7 @@ class Node:
     # Start and reload
 
     def _start(self, barred_for: float, now: float) -> list[Effect]:
-        self.started_at = now
+        self.started_at = self.network.began_at = now
         self._index()
         effects = self._tick(now)
         if barred_for:
@@ -187,7 +184,8 @@ class Node:
                 # Of one that goes on, its new election speaks, if anything becomes different.
                 effects += [effect for effect in stopped if name not in wanted or not isinstance(effect, Became)]
         self.instances = {i.name: self._reloaded_instance(i, now, effects) for i in config.instances}
-        effects += self._reload_sessions(config, now)
+        ended, failures = self.network.reconfigure(config.speaker, drains=bool(self.draining), now=now)
+        effects += [*self._failing("router id", failures, now), *ended]
         self.config = config
         self.dropped = Drops()  # it may be what this mends
         self.strangers.clear()
@@ -226,42 +224,6 @@ class Node:
             for (kind, name), (state, at) in self.keepalived_said.items():
                 yield keepalived(kind, name), KeepalivedSaid(kind, name, state, True, at)  # type: ignore[arg-type]
 
-    def _reload_sessions(self, config: Settings, now: float) -> list[Effect]:
-        old, new = self.speaker, config.speaker
-        peers = new.peers if new is not None else ()
-        effects: list[Effect] = []
-        failures: set[Failure] = set()
-        if old is not None and new is not None and new.router_id != old.router_id:
-            what = f"a new router id would end every session, so it stays {old.router_id} until the next start"
-            failures.add(Failure(f"router id {new.router_id}", what, "to change it now: systemctl restart floatip"))
-            new = replace(new, router_id=old.router_id)
-        effects += self._failing("router id", frozenset(failures), now)
-        same = old is not None and new is not None and old.agrees_with(new)
-        for peer, session in self.sessions.items():
-            if peer not in peers:
-                effects += session.stop(bgp.PEER_REMOVED, "removed by a reload", now)
-            elif not same:
-                effects += session.stop(bgp.CONFIGURATION_CHANGE, "changed by a reload", now)
-        kept = {p: s for p, s in self.sessions.items() if p in peers and same}
-        heard_at = max((s.acknowledged_at for s in self.sessions.values()), default=now)
-        self._speak_as(self._drained(new) if self.draining else new)
-        self.sessions = self._make_sessions(now) | kept
-        for session in self.sessions.values():
-            session.acknowledged_at = max(session.acknowledged_at, heard_at)  # a reload is no cut
-        return effects
-
-    def _speak_as(self, speaker: Speaker | None) -> None:
-        self.speaker = speaker
-        for session in self.sessions.values():
-            session.speaker = speaker or session.speaker
-        self._has_announced = False  # so that the review announces to new sessions too, and new marks to the old
-
-    def _make_sessions(self, now: float) -> dict[Address, Session]:
-        speaker = self.speaker
-        if speaker is None:
-            return {}
-        return {peer: Session(peer, speaker, self.config.seed, now) for peer in speaker.peers}
-
     def _index(self) -> None:
         """What is looked up at every event, made once a configuration."""
         instances = self.instances.values()
@@ -272,8 +234,7 @@ class Node:
         self._by_check = _grouped((check, i.config.name) for i in instances for check in i.config.checks)
         self._by_ip = _grouped((target.ip, i.config.name) for i in instances for target in i.targets)
         self._position = {name: position for position, name in enumerate(self.instances)}
-        self.cut_off_time = max([CUT_OFF_AT_LEAST, *(i.elector.detection_time for i in instances)])
-        """Seconds without an acknowledgement from any route server after which this node must not be master."""
+        self.network.cut_off_time = max([CUT_OFF_AT_LEAST, *(i.elector.detection_time for i in instances)])
         gone = [name for name in self._routes if name not in self.instances]
         self._mark(gone)
         self._timers = Timers()
@@ -353,7 +314,8 @@ class Node:
         self._await_cut_off()
 
     def _await_cut_off(self) -> None:
-        self._timers.set(CUT_OFF, math.inf if self.cut_off or self.stopping else self._cut_off_at())
+        is_late = self.network.cut_off or self.stopping
+        self._timers.set(CUT_OFF, math.inf if is_late else self.network.cut_off_at)
 
     # Events
 
@@ -459,7 +421,7 @@ class Node:
     def _measured(self, peer: Address, acknowledged: bool, now: float) -> list[Effect]:
         self.sessions[peer].measured(acknowledged, now)
         self._await_cut_off()
-        return self._review(now) if self.cut_off and acknowledged else []
+        return self._review(now) if self.network.cut_off and acknowledged else []
 
     def _failing(self, part: str, failures: frozenset[Failure], now: float) -> list[Effect]:
         """A level: what is not named any more works again."""
@@ -485,7 +447,10 @@ class Node:
     def _review(self, now: float) -> list[Effect]:
         if not self.running:
             return []
-        effects = self._review_network(now)
+        effects = self.network.review(now)
+        if effects:
+            self._await_cut_off()
+            self._mark(self.instances)
         marked, self._marked = self._marked, {}
         names = sorted((name for name in marked if name in self.instances), key=self._position.__getitem__)
         instances = [self.instances[name] for name in names]
@@ -493,7 +458,7 @@ class Node:
             verdict, reason = combine([self.checks[name] for name in instance.config.checks])
             effects += instance.take_health(verdict, reason, now)
         if not self.stopping:
-            hold_time = self._hold_time()
+            hold_time = self.network.hold_time
             for instance in instances:
                 fault = self.links.get(instance.elector.interface, "")
                 effects += instance.elect(fault, self._bar(instance), hold_time, now)
@@ -506,46 +471,13 @@ class Node:
             self._await(instance)
         return effects
 
-    def _review_network(self, now: float) -> list[Effect]:
-        cut_off = now >= self._cut_off_at()
-        if cut_off is self.cut_off:
-            return []
-        self.cut_off = cut_off
-        self._await_cut_off()
-        self._mark(self.instances)
-        if cut_off:
-            return [
-                Became(
-                    "network",
-                    "route servers",
-                    "cut-off",
-                    f"none has acknowledged anything for {self.cut_off_time:.1f} s",
-                )
-            ]
-        return [Became("network", "route servers", "connected", "at least one answers")]
-
     def _bar(self, instance: Instance) -> str:
         """Why it must not be master; empty: it may."""
-        if self.cut_off:
-            return f"cut off: no route server has acknowledged anything for more than {self.cut_off_time:.1f} s"
+        if self.network.cut_off:
+            limit = self.network.cut_off_time
+            return f"cut off: no route server has acknowledged anything for more than {limit:.1f} s"
         # A standby of placement "all" serves; where only a master holds the address, nobody might.
         return UNSTEADY if self.barred_until < math.inf and instance.config.placement == "all" else ""
-
-    @property
-    def acknowledged_at(self) -> float:
-        """When a route server acknowledged something last, or this node began."""
-        return max([self.started_at, *[session.acknowledged_at for session in self.sessions.values()]])
-
-    def _cut_off_at(self) -> float:
-        """When this node must take itself for cut off unless a route server acknowledges something before."""
-        return self.acknowledged_at + self.cut_off_time if self.sessions else math.inf
-
-    def _hold_time(self) -> float:
-        """The longest time for which a route server may keep a route of a silent node."""
-        up = [s.hold_time for s in self.sessions.values() if s.is_up]
-        if up or self.speaker is None:
-            return max(up, default=0)
-        return self.speaker.hold_time
 
     def _announce(self, marked: Iterable[str], now: float) -> list[Effect]:
         changes: dict[Prefix, Route | None] = {}
@@ -557,12 +489,11 @@ class Node:
                 self._routes[name] = after
             changes |= {prefix: route for prefix, route in after.items() if before.get(prefix) != route}
             gone |= {prefix: None for prefix in before if prefix not in after}
-        if self._has_announced:
-            changes = {**gone, **changes}  # an address may have moved from one instance to another
-            return [e for s in self.sessions.values() for e in s.change(changes)] if changes else []
-        self._has_announced = True
-        routes = {prefix: route for each in self._routes.values() for prefix, route in each.items()}
-        return [effect for session in self.sessions.values() for effect in session.announce(routes, now)]
+        # An address may have moved from one instance to another.
+        return self.network.announce({**gone, **changes}, self._all_routes, now)
+
+    def _all_routes(self) -> dict[Prefix, Route]:
+        return {prefix: route for each in self._routes.values() for prefix, route in each.items()}
 
     def _hold(self, marked: Iterable[str], now: float) -> list[Effect]:
         if self.stopping:
@@ -585,36 +516,26 @@ class Node:
 
     def _drain(self, reason: str, now: float) -> list[Effect]:
         """Before a stop, if asked for: our routes are everybody's last choice, and still there (RFC 8326)."""
-        speaker = self.speaker
-        if speaker is None or not speaker.graceful_shutdown or self.draining or self.stopping or not self._routes:
+        drain_time = self.network.drain_time
+        if not drain_time or self.draining or self.stopping or not self._routes:
             return []
-        self.draining, self._withdraw_at = reason, now + speaker.graceful_shutdown
+        self.draining, self._withdraw_at = reason, now + drain_time
         self._timers.set(WITHDRAW, self._withdraw_at)
-        self._speak_as(self._drained(speaker))
-        news = Became(
-            "network", "route servers", "draining", f"{reason}: routes are withdrawn in {speaker.graceful_shutdown:g} s"
-        )
+        self.network.drain()
+        news = Became("network", "route servers", "draining", f"{reason}: routes are withdrawn in {drain_time:g} s")
         return [news, *self._review(now)]
-
-    @staticmethod
-    def _drained(speaker: Speaker | None) -> Speaker | None:
-        if speaker is None:
-            return None
-        marks = {r: replace(m, communities=(*m.communities, GRACEFUL_SHUTDOWN)) for r, m in speaker.marks.items()}
-        return replace(speaker, marks=marks)
 
     def _stop(self, reason: str, now: float) -> list[Effect]:
         if self.stopping:
             return []
         self.stopping = reason
-        self.started_at = min(self.started_at, now)
+        self.started_at = self.network.began_at = min(self.started_at, now)
         effects: list[Effect] = []
         for instance in self.instances.values():
             effects += instance.stop(reason, now)
         self._mark(self.instances)
         effects += self._review(now)
-        for session in self.sessions.values():
-            effects += session.stop(bgp.SHUTDOWN, reason, now)
+        effects += self.network.stop(reason, now)
         self._timers = Timers()
         self._timers.set(RELEASE, now + self.config.release_delay)
         return effects

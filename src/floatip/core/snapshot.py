@@ -27,7 +27,7 @@ def describe(node: Node, now: float) -> Status:
     strangers = {f"no instance has vrid {vrid} on {where}": n for (where, vrid), n in node.strangers.items()}
     return Status(
         stopping=node.stopping or node.draining,
-        cut_off=node.cut_off,
+        cut_off=node.network.cut_off,
         instances=tuple(_instance(node, instance, now) for instance in node.instances.values()),
         checks=tuple(_check(check, now) for check in node.checks.values()),
         sessions=tuple(_session(session, now) for session in node.sessions.values()),
