@@ -1,6 +1,7 @@
 """The route servers together: the sessions with them, what all are to be told, and whether any of them still hears us.
 
-When no route server has acknowledged anything for as long as it takes to notice a silent master, this node is *cut off*:
+When no route server has acknowledged anything for as long as it takes to notice a silent master, this node is *cut
+off*:
 another node may be master by now, and this one cannot know.
 """
 
