@@ -186,7 +186,7 @@ def known(owner: Instance | Group, conf: KeepalivedConf) -> dict[str, Any]:
     """What keepalived's dump leaves out is left out: scripts that it does not know, `notify_deleted` without one."""
     scripts = [script.name for script in conf.scripts]
     return {
-        "tracked": [(name, weight) for name, weight in owner.tracked if name in scripts],
+        "tracked": [(name, weight) for name, weight in owner.tracking.scripts if name in scripts],
         "notified": {notify.event: list(notify.command) for notify in owner.notifies if notify.command},
     }
 
