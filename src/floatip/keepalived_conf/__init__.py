@@ -39,6 +39,10 @@ class KeepalivedConf:
     """The block of `global_defs`, all of them together."""
 
     @property
+    def place(self) -> Place:
+        return Place(self.files[0], 0)
+
+    @property
     def owners(self) -> tuple[Instance | Group, ...]:
         """Whatever can track scripts and notify."""
         return (*self.instances, *self.groups)

@@ -43,3 +43,9 @@ def read(path: Path) -> bytes:
     """Raises `OSError`, also for what is not a regular file or is larger than `LARGEST`."""
     with looked_at(path) as descriptor:
         return read_from(descriptor)
+
+
+def identity(descriptor: int) -> tuple[int, tuple[int, int]]:
+    """The owner, and what changes when the file is replaced or written."""
+    status = os.fstat(descriptor)
+    return status.st_uid, (status.st_ino, status.st_mtime_ns)

@@ -88,6 +88,7 @@ INCLUDE = re.compile(r"include([rmwba]?)\s+(\S+)")
 UNSUPPORTED = re.compile(r"\$\{_(RANDOM|ENV)\b[^}]*\}")
 DEEPEST = 50
 MOST_LINES = 100_000
+MOST_FILES = 1_000
 LONGEST_LINE = 1 << 16
 OUTERMOST = ("global_defs", "vrrp_script", "vrrp_sync_group", "vrrp_instance", "virtual_server")
 
@@ -126,6 +127,7 @@ class Reader:
     _open: list[Path] = field(default_factory=list)
     _definitions: dict[str, list[str]] = field(default_factory=dict)
     _lines: int = 0
+    _opened: int = 0
 
     def statements(self, path: Path) -> tuple[Statement, ...]:
         self._definitions = {"_INSTANCE": [self.config_id], "_HASH": ["#"], "_BANG": ["!"]}
@@ -169,6 +171,10 @@ class Reader:
                     yield place, piece.strip()
 
     def _file(self, path: Path, included: Place) -> Iterator[Line]:
+        self._opened += 1
+        if self._opened > MOST_FILES:
+            what = f"more than {MOST_FILES} files are included"
+            raise NotUnderstood([*self.errors, (included, what, "look for files that include each other")])
         if path in self._open:
             return self._error(included, f"{path} includes itself", "remove the include")
         if path not in self.files:

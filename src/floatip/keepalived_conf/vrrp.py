@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_interface
 from itertools import takewhile
 from typing import Literal, get_args
 
-from floatip.core.events import Address, InterfaceAddress
+from floatip.core.addresses import Address, InterfaceAddress
 from floatip.keepalived_conf.syntax import Errors, Place, Statement, split
 
 NEEDS_VALUE = {
@@ -222,9 +222,7 @@ def _virtual_router(instance: Instance) -> tuple[object, ...]:
     return instance.interface, instance.vrid, instance.is_ipv6, frozenset(instance.peers)
 
 
-def _instance(
-    statement: Statement, weights: Mapping[str, int], defaults: Defaults, errors: Errors
-) -> Instance | None:
+def _instance(statement: Statement, weights: Mapping[str, int], defaults: Defaults, errors: Errors) -> Instance | None:
     name, interface, vrid = statement.argument(), statement.last("interface"), _vrid(statement, errors)
     errors += _what_every_instance_needs(statement)
     if not (name and interface and interface.argument() and vrid):
@@ -275,8 +273,8 @@ def _what_every_instance_needs(statement: Statement) -> Iterator[tuple[Place, st
         given = statement.last(keyword)
         if not given:
             same_line = [one for one in statement.block or () if keyword in one.words[1:]]
-            hint = f"one statement a line: {keyword} stands behind {same_line[0].keyword}" if same_line else hint
-            yield statement.place, f"{statement}: no {keyword}", hint
+            behind = f"one statement a line: {keyword} stands behind {same_line[0].keyword}" if same_line else hint
+            yield statement.place, f"{statement}: no {keyword}", behind
         elif keyword == "interface" and given.argument() == "lo":
             yield given.place, "interface lo: keepalived does not start", "name the interface to the other nodes"
     if not statement.argument():
