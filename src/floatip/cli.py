@@ -79,14 +79,14 @@ def notify(context: typer.Context) -> None:
 def check(file: ConfigFile = Path(DEFAULT_CONFIG)) -> None:
     """Say everything that is wrong with FILE. Exit status 0: usable, 2: not."""
     from floatip import reading  # noqa: PLC0415
-    from floatip.adopt import drift  # noqa: PLC0415
-    from floatip.adopt.host import Host  # noqa: PLC0415
+    from floatip.adopt import differences  # noqa: PLC0415
+    from floatip.adopt.system import System  # noqa: PLC0415
     from floatip.reading.machine import daemons_user  # noqa: PLC0415
 
     try:
         model, warnings = reading.load(file, daemons_user())
         if file == Path(DEFAULT_CONFIG):
-            warnings = (*warnings, *drift.since_adoption(file, Host()))
+            warnings = (*warnings, *differences.since_adoption(file, System()))
     except reading.ConfigErrors as refused:
         print(reading.render(refused.errors, refused.warnings))
         raise typer.Exit(2) from None
@@ -104,65 +104,77 @@ def providers() -> None:
 @app.command()
 def adopt(
     file: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="keepalived.conf; by itself the one that is used.")
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", help="Path to keepalived.conf (default: the one that keepalived uses)."
+        ),
     ] = None,
     dcid: Annotated[
-        int | None, typer.Option(min=2, max=9999, help="The data centre, where no unit of lelastic says it.")
+        int | None, typer.Option(min=2, max=9999, help="Number of the data centre (default: from lelastic's unit).")
     ] = None,
-    instance: Annotated[list[str] | None, typer.Option(help="Only this vrrp_instance; may be repeated.")] = None,
-    fifo: Annotated[bool, typer.Option("--fifo", help="keepalived tells floatip through a FIFO.")] = False,
-    notify: Annotated[
-        bool, typer.Option("--notify", help="keepalived tells floatip by running floatip notify.")
+    instance: Annotated[list[str] | None, typer.Option(help="Adopt only this vrrp_instance. May be repeated.")] = None,
+    fifo: Annotated[
+        bool, typer.Option("--fifo", help="Have keepalived tell floatip through a FIFO (default).")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it all, and touch nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Put back what the last adoption changed.")] = False,
+    notify: Annotated[bool, typer.Option("--notify", help="Have keepalived run floatip notify instead.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show everything and change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Restore what the last adoption changed.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Although a file or an announced address is given up by it.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Continue even if this overwrites a changed file, stops announcing an address, "
+            "or others can write what root reads.",
+        ),
     ] = False,
 ) -> None:
-    """Keep this node's keepalived, and put floatip in place of its notify script, lelastic and sudo.
+    """Keep this node's keepalived, and replace its notify script, lelastic and sudo rule by floatip.
 
     Exit status 0: done, or nothing to do, 1: not done, 2: keepalived.conf cannot be read.
     """
     from floatip.adopt import command  # noqa: PLC0415
-    from floatip.adopt.host import Host  # noqa: PLC0415
-    from floatip.adopt.plan import Options  # noqa: PLC0415
+    from floatip.adopt.plan import Wishes  # noqa: PLC0415
+    from floatip.adopt.system import System  # noqa: PLC0415
 
     if undo:
-        raise typer.Exit(command.undo(Host(), dry_run=dry_run, yes=yes, force=force))
+        raise typer.Exit(command.undo(System(), dry_run=dry_run, yes=yes, force=force))
     if fifo and notify:
-        _fail("--fifo and --notify are two ways to the same end", "give one of them, or none", 2)
+        _fail("--fifo and --notify exclude each other", "give one of them, or none", 2)
     method: Literal["fifo", "notify"] | None = "fifo" if fifo else "notify" if notify else None
-    options = Options(dcid, tuple(instance or ()), method, force)
+    wishes = Wishes(dcid, tuple(instance or ()), method, force)
     path = str(file.absolute()) if file else None
-    raise typer.Exit(command.adopt(Host(), options, config=path, dry_run=dry_run, yes=yes))
+    raise typer.Exit(command.adopt(System(), wishes, config=path, dry_run=dry_run, yes=yes))
 
 
 @app.command()
 def init(
-    dcid: Annotated[str | None, typer.Option(help="Linode's data centre: 6, or us-east; none: no BGP.")] = None,
-    address: Annotated[str | None, typer.Option(help="The floating IP; several with commas.")] = None,
-    interface: Annotated[str | None, typer.Option(help="Where the nodes hear each other.")] = None,
+    dcid: Annotated[
+        str | None, typer.Option(help="Linode's data centre: 6, us-east or newark; none for no BGP.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="The floating IP; several separated by commas.")] = None,
+    interface: Annotated[str | None, typer.Option(help="Interface to the other node.")] = None,
     source: Annotated[str | None, typer.Option(help="This node's private address.")] = None,
-    peer: Annotated[str | None, typer.Option(help="The other node's.")] = None,
-    vrid: Annotated[str | None, typer.Option(help="1 to 255, the same on both nodes.")] = None,
-    prefer: Annotated[str | None, typer.Option(help="Who is master when both are well: this, other, neither.")] = None,
-    check: Annotated[str | None, typer.Option(help="tcp:127.0.0.1:80, process:haproxy, script:/path or none.")] = None,
-    file: Annotated[Path, typer.Option(help="Where this node's configuration goes.")] = Path(DEFAULT_CONFIG),
+    peer: Annotated[str | None, typer.Option(help="The other node's private address.")] = None,
+    vrid: Annotated[str | None, typer.Option(help="Virtual router id: 1 to 255, the same on both nodes.")] = None,
+    prefer: Annotated[str | None, typer.Option(help="Which healthy node is master: this, other or neither.")] = None,
+    check: Annotated[
+        str | None, typer.Option(help="What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none.")
+    ] = None,
+    file: Annotated[Path, typer.Option(help="Write this node's configuration there.")] = Path(DEFAULT_CONFIG),
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the other node's there; without it, it is printed.")
+        Path | None, typer.Option(metavar="DIR", help="Write the other node's configuration there (default: print it).")
     ] = None,
 ) -> None:
-    """Write the configurations of a pair of nodes without keepalived; asks what no flag says. Overwrites nothing.
+    """Write the configurations of a pair of nodes without keepalived. Asks for what no option says; overwrites nothing.
 
-    Exit status 0: written, 1: not, 2: the answers make no configuration.
+    Exit status 0: written, 1: not written, 2: the answers make no valid configuration.
     """
     from floatip import init as pair  # noqa: PLC0415
-    from floatip.adopt.host import Host  # noqa: PLC0415
+    from floatip.adopt.system import System  # noqa: PLC0415
 
     given = pair.Given(dcid, address, interface, source, peer, vrid, prefer, check)
-    raise typer.Exit(pair.init(Host(), given, file, output))
+    raise typer.Exit(pair.init(System(), given, file, output))
 
 
 @app.command()

@@ -1,28 +1,29 @@
 """`floatip init`: a few answers become the configurations of both nodes of a pair. Nothing is overwritten.
 
-Where keepalived runs already, `floatip adopt` is the way.
+Where keepalived runs already, use `floatip adopt`.
 """
 
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 
 from floatip import reading
-from floatip.adopt import toml
-from floatip.adopt.found import configuration
-from floatip.adopt.host import AdoptError, Host
+from floatip.adopt import toml_writer as toml
+from floatip.adopt.setup import configuration
+from floatip.adopt.system import AdoptError, System
 from floatip.keepalived_conf import NotUnderstood
 from floatip.providers import LINODE_REGIONS
 
 PREFERRED, OTHER = 150, 100
+Answers = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,53 +42,85 @@ class Given:
 
 class Question(NamedTuple):
     text: str
-    default: Callable[[Host, dict[str, Any]], str | None]
-    read: Callable[[str], Any]
+    default: Callable[[System, Answers], str | None]
+    read: Callable[[str, System, Answers], Any]
+    """The answer as a value, with those before it. Raises `ValueError` with what is wrong."""
 
 
-def _none(host: Host, answers: dict[str, Any]) -> None:
+def _no_default(system: System, answers: Answers) -> None:
     return None
 
 
-def _interface(host: Host, answers: dict[str, Any]) -> str | None:
-    routes = (line.split() for line in host.text("/proc/net/route").splitlines()[1:])
+def _default_interface(system: System, answers: Answers) -> str | None:
+    routes = (line.split() for line in system.text("/proc/net/route").splitlines()[1:])
     return next((name for name, destination, *_ in routes if destination == "00000000"), None)
 
 
-def _source(host: Host, answers: dict[str, Any]) -> str | None:
+def _own_addresses(system: System, interface: str) -> list[Any]:
+    placed = system.addresses(leased=True)
+    return [one.address.ip for one in placed if one.interface == interface and one.address.version == 4]
+
+
+def _default_source(system: System, answers: Answers) -> str | None:
     """The private address if there is one: nodes of a pair talk by it."""
-    placed = host.addresses(leased=True)
-    here = [p.address.ip for p in placed if p.interface == answers["interface"] and p.address.version == 4]
+    floating = {ip_interface(address).ip for address in answers["addresses"]}
+    here = [ip for ip in _own_addresses(system, answers["interface"]) if ip not in floating]
     return str(min(here, key=lambda ip: not ip.is_private)) if here else None
 
 
-def _dcid(text: str) -> int | str | None:
+def _dcid(text: str, system: System, answers: Answers) -> int | str | None:
     if text == "none":
         return None
-    if text.isdecimal():
+    if text.isdecimal() and len(text) < 9:
         return int(text)
-    if text not in {region.slug for region in LINODE_REGIONS}:
-        raise ValueError(f"{text} is no region; `floatip providers` lists them, and their numbers")
+    named = {region.place.lower(): region.slug for region in LINODE_REGIONS}
+    slug = named.get(text.lower(), text.lower())
+    if slug not in named.values():
+        raise ValueError(f"{text} is no region; `floatip providers` lists names and numbers")
+    return slug
+
+
+def _addresses(text: str, system: System, answers: Answers) -> list[str]:
+    found = [str(ip_interface(word)) for word in text.replace(",", " ").split()]
+    if not found:
+        raise ValueError("at least one address is needed")
+    return list(dict.fromkeys(found))
+
+
+def _interface(text: str, system: System, answers: Answers) -> str:
+    names = sorted(path.name for path in system.at("/sys/class/net").glob("*"))
+    if text not in names:
+        raise ValueError(f"{text} is not an interface of this machine; it has {', '.join(names)}")
+    if text == "lo":
+        raise ValueError("lo leads to no other node")
     return text
 
 
-def _addresses(text: str) -> list[str]:
-    return [str(IPv4Interface(address)) for address in text.replace(",", " ").split()]
+def _source(text: str, system: System, answers: Answers) -> str:
+    own = _own_addresses(system, answers["interface"])
+    if ip_address(text) not in own:
+        there = ", ".join(map(str, own)) or "no IPv4 address"
+        raise ValueError(f"{text} is not an address of this machine's {answers['interface']}, which has {there}")
+    return _between_nodes(text, system, answers)
 
 
-def _vrid(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 255:
-        raise ValueError(f"{text} is not a number from 1 to 255")
-    return int(text)
+def _between_nodes(text: str, system: System, answers: Answers) -> str:
+    if ip_address(text) in {ip_interface(one).ip for one in answers["addresses"]}:
+        raise ValueError(f"{text} is a floating address; give the node's own")
+    return text
 
 
-def _prefer(text: str) -> Literal["this", "other", "neither"]:
+def _vrid(text: str, system: System, answers: Answers) -> int | str:
+    return int(text) if text.isdecimal() and len(text) < 9 else text
+
+
+def _prefer(text: str, system: System, answers: Answers) -> str:
     if text not in ("this", "other", "neither"):
         raise ValueError(f"{text} is not this, other or neither")
-    return text  # type: ignore[return-value]
+    return text
 
 
-def _check(text: str) -> dict[str, str]:
+def _check(text: str, system: System, answers: Answers) -> dict[str, str]:
     kind, _, value = text.partition(":")
     if text == "none":
         return {}
@@ -98,92 +131,134 @@ def _check(text: str) -> dict[str, str]:
 
 
 QUESTIONS = {
-    "dcid": Question("Linode's data centre: a number, a region such as us-east, or none (no BGP)", _none, _dcid),
-    "addresses": Question("Floating address, or several with commas", _none, _addresses),
-    "interface": Question("Interface on which the nodes hear each other", _interface, str),
-    "source": Question("This node's private address", _source, lambda text: str(ip_address(text))),
-    "peer": Question("The other node's private address", _none, lambda text: str(ip_address(text))),
-    "vrid": Question("Virtual router id, the same on both and one of its own each pair", lambda *_: "51", _vrid),
+    "dcid": Question("Linode's data centre: a number, a region such as us-east, or none (no BGP)", _no_default, _dcid),
+    "addresses": Question("Floating address, or several separated by commas", _no_default, _addresses),
+    "interface": Question("Interface to the other node", _default_interface, _interface),
+    "source": Question("This node's private address", _default_source, _source),
+    "peer": Question("The other node's private address", _no_default, _between_nodes),
+    "vrid": Question("Virtual router id, the same on both nodes, different for each pair", lambda *_: "51", _vrid),
     "prefer": Question(
-        "Which node is master when both are well: this, other or neither", lambda *_: "neither", _prefer
+        "Which node is master when both are healthy: this, other or neither", lambda *_: "neither", _prefer
     ),
-    "check": Question("What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", _none, _check),
+    "check": Question("What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", _no_default, _check),
 }
+PLACEHOLDERS: Answers = {
+    "dcid": None,
+    "addresses": ["192.0.2.10/32"],
+    "interface": "lo",
+    "source": "192.0.2.1",
+    "peer": "192.0.2.2",
+    "vrid": 51,
+    "prefer": "neither",
+    "check": {},
+}
+"""For the questions not asked yet, while an answer is tried."""
 
 
-def init(host: Host, given: Given, file: Path, output: Path | None) -> int:
+def init(system: System, given: Given, file: Path, output: Path | None) -> int:
     try:
-        _init(host, given, file, output)
+        _init(system, given, file, output)
     except AdoptError as error:
-        print(f"error: {error.what}\nhint: {error.hint}", file=sys.stderr)
+        _say(f"error: {error.what}\nhint: {error.hint}")
         return 1
     except reading.ConfigErrors as refused:
-        said = [f"error: {problem.path}: {problem.what}\nhint: {problem.hint}" for problem in refused.errors]
-        print("\n".join(said), file=sys.stderr)
+        for problem in refused.errors:
+            _say(f"error: {problem.path}: {problem.what}\nhint: {problem.hint}")
         return 2
     return 0
 
 
-def _init(host: Host, given: Given, file: Path, output: Path | None) -> None:
-    if host.at(file).exists():
-        raise AdoptError(f"{file} is there already", "edit it, or move it away")
-    answers = _answers(host, given)
-    _beside_keepalived(host, answers["vrid"])
+def _init(system: System, given: Given, file: Path, output: Path | None) -> None:
+    if system.at(file).exists():
+        raise AdoptError(f"{file} exists", "edit it, or move it away")
+    answers = _answers(system, given)
+    _beside_keepalived(system, answers["vrid"])
     ours, others = pair(answers)
-    _judge(others)
-    warnings = _judge(ours)
-    _write(host.at(file), ours)
-    _say(f"{file}: this node's, written")
+    toml.checked(others)
+    warnings = toml.checked(ours)
+    # The other node's first: what is written last is what a second try must not find.
+    if output:
+        _write(system, output / f"{answers['peer']}.toml", others)
+    try:
+        _write(system, system.at(file), ours)
+    except AdoptError:
+        if output:
+            (output / f"{answers['peer']}.toml").unlink()
+        raise
+    _say(f"{file}: written, for this node")
     for warning in warnings:
         _say(f"warning: {warning.path}: {warning.what}\n  hint: {warning.hint}")
     if output:
-        _write(output / f"{answers['peer']}.toml", others)
-        _say(f"{output / answers['peer']}.toml: the other node's, written; copy it there to {file}")
+        _say(f"{output / answers['peer']}.toml: written, for the other node; copy it there to {file}")
     else:
-        _say(f"the other node's {file}:")
-        print(others)
-    _say("then on each node: systemctl enable --now floatip, and: floatip status")
+        _say(f"{file} of the other node:")
+        print(others, flush=True)
+    _say(_next(answers, file))
 
 
-def _beside_keepalived(host: Host, vrid: int) -> None:
-    """Two electors of one virtual router on one machine would both be master."""
-    unit = host.unit("keepalived.service")
+def _next(answers: Answers, file: Path) -> str:
+    lines = [
+        "Open the firewall of both nodes:",
+        f"  IP protocol 112 (VRRP) between {answers['source']} and {answers['peer']}",
+    ]
+    if answers["dcid"]:
+        lines.append("  TCP port 179 (BGP) to the route servers (floatip providers), and the replies")
+    return "\n".join([*lines, "Then on each node:", f"  floatip check {file}", "  systemctl enable --now floatip"])
+
+
+def _beside_keepalived(system: System, vrid: int) -> None:
+    """Two electors for one virtual router on one machine would both be master."""
+    unit = system.unit("keepalived.service")
     if not (unit and unit.active):
         return
     try:
-        instances = configuration(host).instances
+        instances = configuration(system).instances
     except (AdoptError, NotUnderstood):
         return
     for instance in (one for one in instances if one.vrid == vrid):
         _say(f"warning: keepalived runs here, and elects for virtual router {vrid} too: {instance.statement.place}")
-        _say("  hint: floatip adopt keeps it; or another --vrid, or systemctl disable --now keepalived first")
+        _say("  hint: keep it with floatip adopt, choose another --vrid, or systemctl disable --now keepalived")
 
 
 def _say(what: str) -> None:
+    sys.stdout.flush()
     print(what, file=sys.stderr, flush=True)
 
 
-def _answers(host: Host, given: Given) -> dict[str, Any]:
-    flags = {field.name: getattr(given, field.name) for field in fields(given)}
-    missing = [name for name, value in flags.items() if value is None]
+def _answers(system: System, given: Given) -> Answers:
+    options = {field.name: getattr(given, field.name) for field in fields(given)}
+    missing = [name for name, value in options.items() if value is None]
     if missing and not sys.stdin.isatty():
-        options = ", ".join(f"--{name.removesuffix('es')}" for name in missing)
-        raise AdoptError(f"nobody is there to be asked, and {options} is missing", "floatip init --help")
-    answers: dict[str, Any] = {}
+        names = ", ".join(f"--{name.removesuffix('es')}" for name in missing)
+        what = f"{names} {'is' if len(missing) == 1 else 'are'} missing, and stdin is not a terminal"
+        raise AdoptError(what, "floatip init --help")
+    answers: Answers = {}
     for name, question in QUESTIONS.items():
-        value = flags[name]
+        value = options[name]
         while name not in answers:
-            text = typer.prompt(question.text, default=question.default(host, answers)) if value is None else value
+            text = typer.prompt(question.text, default=question.default(system, answers)) if value is None else value
             try:
-                answers[name] = question.read(text)
+                answers[name] = _tried(name, text.strip(), system, answers)
             except ValueError as error:
                 if value is not None:
                     raise AdoptError(f"--{name.removesuffix('es')}: {error}", "floatip init --help") from None
-                print(error, file=sys.stderr)
+                _say(f"  {error}")
     return answers
 
 
-def pair(answers: dict[str, Any]) -> tuple[str, str]:
+def _tried(name: str, text: str, system: System, answers: Answers) -> Any:
+    """The value of an answer with which `floatip check` accepts the file. Raises `ValueError`."""
+    value = QUESTIONS[name].read(text, system, answers)
+    try:
+        for file in pair(PLACEHOLDERS | answers | {name: value}):
+            toml.checked(file)
+    except reading.ConfigErrors as refused:
+        problem = refused.errors[0]
+        raise ValueError(f"{problem.what} ({problem.hint})") from None
+    return value
+
+
+def pair(answers: Answers) -> tuple[str, str]:
     """This node's file, and the other's."""
     here, there = answers["source"], answers["peer"]
     if answers["prefer"] == "neither":
@@ -192,7 +267,7 @@ def pair(answers: dict[str, Any]) -> tuple[str, str]:
     return _file(answers, here, there, ours), _file(answers, there, here, others)
 
 
-def _file(answers: dict[str, Any], source: str, peer: str, priority: int) -> str:
+def _file(answers: Answers, source: str, peer: str, priority: int) -> str:
     vrrp = {"interface": answers["interface"], "vrid": answers["vrid"], "priority": priority}
     if answers["prefer"] == "neither":
         vrrp["preempt"] = False
@@ -201,23 +276,27 @@ def _file(answers: dict[str, Any], source: str, peer: str, priority: int) -> str
     instance = {"name": f"VI_{answers['vrid']}", "addresses": answers["addresses"]}
     instance |= {"checks": [check["name"]]} if check else {}
     dcid = answers["dcid"]
-    tables = [toml.table("[linode]", {"dcid": dcid} if dcid else {}), toml.table("[[check]]", check)]
-    tables += [toml.table("[[instance]]", instance | {"vrrp": vrrp})]
+    linode = toml.table("[linode]", {"dcid": dcid} if dcid else {}, "The data centre, which decides the route servers.")
+    checks = toml.table("[[check]]", check, "The node is not master while this fails.")
+    about = (
+        "The higher priority is master while both are healthy; with equal ones and preempt = false the master stays."
+    )
+    instances = toml.table("[[instance]]", instance | {"vrrp": vrrp}, "The floating addresses.", about)
     comment = f"Written by `floatip init` on {socket.gethostname()}, for the node with {source}; the other has {peer}."
-    return toml.document([comment], {}, tables)
+    return toml.document([comment, "Every key: docs/reference/configuration.md."], {}, [linode, checks, instances])
 
 
-def _judge(text: str) -> tuple[reading.ConfigWarning, ...]:
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-        file.write(text)
-        file.flush()
-        return reading.load(file.name).warnings
-
-
-def _write(path: Path, text: str) -> None:
+def _write(system: System, path: Path, text: str) -> None:
+    """For root and the group floatip; for root alone where there is no such group."""
+    group = system.group("floatip")
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            if group is not None:
+                with suppress(PermissionError):  # not root: it stays the caller's own
+                    os.fchown(file.fileno(), -1, group)
+                    os.fchmod(file.fileno(), 0o640)
             file.write(text)
     except OSError as error:
-        raise AdoptError(f"{path} cannot be written: {error.strerror}", "as root, and not over another file") from None
+        hint = "run it as root, and not over another file"
+        raise AdoptError(f"{path} cannot be written: {error.strerror}", hint) from None

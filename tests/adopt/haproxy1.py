@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from floatip.adopt.host import Host, Result
+from floatip.adopt.system import CommandResult, System
 
 SCRIPT_USER = 64123
+FLOATIP = 64130
 
 KEEPALIVED_CONF = """\
 ! the guide's configuration
@@ -102,12 +103,13 @@ SUDO_RULE = (
 FILES = {
     "/etc/keepalived/keepalived.conf": (KEEPALIVED_CONF, 0o640),
     "/etc/keepalived/notify.sh": (NOTIFY_SH, 0o755),
-    "/etc/keepalived/failover.sh": ("#!/bin/bash\n[ ! -f /etc/keepalived/trigger.file ]\n", 0o700),
+    "/etc/keepalived/failover.sh": ("#!/bin/bash\n[ ! -f /etc/keepalived/trigger.file ]\n", 0o755),
     "/etc/default/keepalived": ('DAEMON_ARGS=""\n', 0o644),
     "/etc/passwd": (
         f"root:x:0:0::/root:/bin/sh\nkeepalived_script:x:{SCRIPT_USER}:{SCRIPT_USER}::/:/bin/false\n",
         0o644,
     ),
+    "/etc/group": (f"root:x:0:\nfloatip:x:{FLOATIP}:\nkeepalived_script:x:{SCRIPT_USER}:\n", 0o644),
     "/etc/sudoers": ("Defaults use_pty\nroot ALL=(ALL:ALL) ALL\n", 0o440),
     "/etc/sudoers.d/keepalived": (f"# the guide's\n{SUDO_RULE}", 0o440),
     "/etc/systemd/system/lelastic.service": (LELASTIC_SERVICE, 0o644),
@@ -115,7 +117,7 @@ FILES = {
 }
 
 
-class Machine(Host):
+class Haproxy1(System):
     """Plays what would otherwise be systemd, `ip`, `keepalived -t` and the daemon."""
 
     def __init__(self, root: Path) -> None:
@@ -139,8 +141,7 @@ class Machine(Host):
         self.told: list[dict[str, object]] = []
         for path, (text, mode) in FILES.items():
             self.write(path, text, mode)
-        for name in ("/etc/keepalived", *(path for path in FILES if path.startswith("/etc/keepalived/"))):
-            os.chown(self.at(name), SCRIPT_USER, 0)
+        self.root.chmod(0o755)
         self.at("/run/keepalived").mkdir(parents=True)
         os.mkfifo(self.at("/run/keepalived/floatip"), 0o640)
         self.write("/run/keepalived.pid", "811\n")
@@ -155,6 +156,12 @@ class Machine(Host):
         self.at(path).write_text(text)
         self.at(path).chmod(mode)
 
+    def belongs_to_the_script_user(self) -> None:
+        """As the guide has it."""
+        for name in ("/etc/keepalived", *(path for path in FILES if path.startswith("/etc/keepalived/"))):
+            os.chown(self.at(name), SCRIPT_USER, 0)
+        self.at("/etc/keepalived/failover.sh").chmod(0o700)
+
     def tree(self) -> dict[str, tuple[int, int, int, str]]:
         """Everything but what runs."""
         found = {}
@@ -164,22 +171,22 @@ class Machine(Host):
             found[str(path.relative_to(self.root))] = (info.st_mode, info.st_uid, info.st_gid, content)
         return found
 
-    def run(self, *command: str) -> Result:
+    def run(self, *command: str) -> CommandResult:
         match command:
             case ("systemctl", "show", unit, *_):
-                return Result(0, self._shown(unit))
+                return CommandResult(0, self._shown(unit))
             case ("ip", *_):
-                return Result(0, self._addresses())
+                return CommandResult(0, self._addresses())
             case ("sudo", "-n", "-l", "-U", _):
-                return Result(0, self.sudo)
+                return CommandResult(0, self.sudo)
             case ("unshare", _, _, _, "keepalived", "-t", *_):
                 says = self.complaint if "floatip" in self.text("/etc/keepalived/keepalived.conf") else ""
-                return Result(4 if says else 0, says)
+                return CommandResult(4 if says else 0, says)
             case ("kill", "-s", "USR1", pid):
                 return self._dumped(pid)
         self.commands.append(" ".join(command))
         if " ".join(command) in self.fails:
-            return Result(1, "Job failed")
+            return CommandResult(1, "Job failed")
         match command:
             case ("systemctl", "start" | "restart", unit):
                 self.active.add(unit)
@@ -191,18 +198,18 @@ class Machine(Host):
                 self.enabled.discard(unit)
             case ("systemctl", "reload-or-restart", "keepalived.service"):
                 self._keepalived_reads()
-        return Result(0, "")
+        return CommandResult(0, "")
 
-    def _dumped(self, pid: str) -> Result:
+    def _dumped(self, pid: str) -> CommandResult:
         instances = (
-            f" VRRP Instance = {name}\n   VRRP Version = 2\n   State = {state}\n   Wantstate = {state}\n"
+            f" VRRP Instance = {name}\n   VRRP Version = 2\n   FileState = {state}\n   Wantstate = {state}\n"
             for name, state in self.keepalived_is.items()
         )
         if self.keepalived_is:
             new = f"/proc/{pid}/root/tmp/new"
             self.write(new, f"------< VRRP Topology >------\n{''.join(instances)}")
             self.at(new).rename(self.at(f"/proc/{pid}/root/tmp/keepalived.data"))
-        return Result(0, "")
+        return CommandResult(0, "")
 
     def tell(self, request: dict[str, object]) -> None:
         self.told.append(request)

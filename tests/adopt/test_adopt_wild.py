@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from floatip import cli, reading
-from floatip.adopt import command, drift, dump, edit
-from floatip.adopt.drift import since_adoption
-from floatip.adopt.edit import Edit
-from floatip.adopt.plan import Options
+from floatip.adopt import command, conf_edits, differences, keepalived_states
+from floatip.adopt.conf_edits import Edit
+from floatip.adopt.differences import since_adoption
+from floatip.adopt.plan import Wishes
 from floatip.model import Model
-from tests.adopt.haproxy1 import KEEPALIVED_CONF, Machine
+from tests.adopt.haproxy1 import KEEPALIVED_CONF, Haproxy1
 
 CONF = "/etc/keepalived/keepalived.conf"
 TOML = "/etc/floatip/floatip.toml"
@@ -22,15 +22,20 @@ SCRIPT_ROOT = "    script_user root\n    enable_script_security\n"
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def host(tmp_path: Path) -> Haproxy1:
+    return Haproxy1(tmp_path)
 
 
-def adopt(host: Machine, *, dry_run: bool = False, **options: Any) -> int:
-    return command.adopt(host, Options(**options), dry_run=dry_run, yes=True)
+def adopt(host: Haproxy1, *, dry_run: bool = False, **options: Any) -> int:
+    return command.adopt(host, Wishes(**options), dry_run=dry_run, yes=True)
 
 
-def rewrite(host: Machine, *edits: tuple[str, str], path: str = CONF) -> None:
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    """Without the line ends of the layout."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def rewrite(host: Haproxy1, *edits: tuple[str, str], path: str = CONF) -> None:
     text = host.text(path)
     for old, new in edits:
         assert old in text
@@ -38,7 +43,7 @@ def rewrite(host: Machine, *edits: tuple[str, str], path: str = CONF) -> None:
     host.at(path).write_text(text)
 
 
-def refused(host: Machine, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
+def refused(host: Haproxy1, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
     before = host.tree()
     assert adopt(host, **options) == 1
     assert host.tree() == before
@@ -51,31 +56,31 @@ def refused(host: Machine, capsys: pytest.CaptureFixture[str], **options: Any) -
 # What keepalived is
 
 
-def test_a_node_that_is_in_fault_is_told_to_the_daemon_as_that(host: Machine) -> None:
+def test_a_node_that_is_in_fault_is_told_to_the_daemon_as_that(host: Haproxy1) -> None:
     host.keepalived_is, host.role = {"VI_1": "FAULT", "other": "MASTER"}, "fault"
     host.addresses_on["eth0"] = ["192.168.143.227/17"]
     assert adopt(host) == 0
     assert host.told == [{"cmd": "notify", "kind": "INSTANCE", "name": "VI_1", "state": "FAULT"}]
 
 
-def test_a_state_that_changes_while_it_is_told_is_told_again(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_changes_while_it_is_told_is_told_again(host: Haproxy1, monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter(["BACKUP", "MASTER", "MASTER"])
-    monkeypatch.setattr(dump, "states", lambda *_: {"VI_1": next(said)})
+    monkeypatch.setattr(keepalived_states, "states", lambda *_: {"VI_1": next(said)})
     assert adopt(host) == 0
     assert [one["state"] for one in host.told] == ["BACKUP", "MASTER"]
 
 
-def test_a_state_that_cannot_be_learned_is_not_claimed(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_state_that_cannot_be_learned_is_not_claimed(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     host.keepalived_is = {}
     assert adopt(host) == 0
     said = capsys.readouterr().err
     assert "keepalived's own state: not known" in said
-    assert "systemctl restart keepalived tells it" in said
+    assert "until it changes: systemctl restart keepalived" in said
 
 
-def test_a_file_in_tmp_that_is_not_keepalived_s_is_not_believed(host: Machine) -> None:
+def test_a_file_in_tmp_that_is_not_keepalived_s_is_not_believed(host: Haproxy1) -> None:
     def put_by_somebody(pid: str) -> object:
-        host.write("/proc/811/root/tmp/theirs", " VRRP Instance = VI_1\n   State = MASTER\n")
+        host.write("/proc/811/root/tmp/theirs", " VRRP Instance = VI_1\n   FileState = MASTER\n")
         os.chown(host.at("/proc/811/root/tmp/theirs"), 65534, 65534)
         host.at("/proc/811/root/tmp/theirs").rename(host.at("/proc/811/root/tmp/keepalived.data"))
         return host.run("true")
@@ -86,7 +91,7 @@ def test_a_file_in_tmp_that_is_not_keepalived_s_is_not_believed(host: Machine) -
 
 
 def test_an_instance_that_keepalived_runs_without_is_an_error(
-    host: Machine, capsys: pytest.CaptureFixture[str]
+    host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.keepalived_is, host.role = {"VI_2": "MASTER"}, "backup"
     assert adopt(host) == 1
@@ -95,7 +100,7 @@ def test_an_instance_that_keepalived_runs_without_is_an_error(
 
 @pytest.mark.parametrize("is_forced", [False, True])
 def test_a_keepalived_that_was_meant_to_run_and_does_not(
-    is_forced: bool, host: Machine, capsys: pytest.CaptureFixture[str]
+    is_forced: bool, host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.active.discard("keepalived.service")
     if not is_forced:
@@ -117,7 +122,7 @@ def test_a_keepalived_that_was_meant_to_run_and_does_not(
         ("instance web\n", "/run/keepalived/keepalived_web.pid", "/run/keepalived/vrrp_web.pid"),
     ],
 )
-def test_the_pid_files_are_those_that_the_statements_say(statements: str, main: str, vrrp: str, host: Machine) -> None:
+def test_the_pid_files_are_those_that_the_statements_say(statements: str, main: str, vrrp: str, host: Haproxy1) -> None:
     host.write(CONF, statements + KEEPALIVED_CONF)
     host.write(main, "811\n")
     host.write(vrrp, "812\n")
@@ -135,14 +140,14 @@ def test_the_pid_files_are_those_that_the_statements_say(statements: str, main: 
     ],
 )
 def test_a_keepalived_that_floatip_would_not_find_is_refused(
-    conf: str, expected: str, host: Machine, capsys: pytest.CaptureFixture[str]
+    conf: str, expected: str, host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.write(CONF, conf + KEEPALIVED_CONF)
     host.pids["keepalived.service"] = 811
     assert expected in refused(host, capsys)
 
 
-def test_a_network_namespace_on_the_command_line_is_refused(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_namespace_on_the_command_line_is_refused(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     host.write("/etc/default/keepalived", 'DAEMON_ARGS="-s blue"\n')
     assert "keepalived -s blue" in refused(host, capsys)
 
@@ -150,24 +155,24 @@ def test_a_network_namespace_on_the_command_line_is_refused(host: Machine, capsy
 # IPv6 addresses
 
 
-def with_ipv6(host: Machine, address: str) -> None:
+def with_ipv6(host: Haproxy1, address: str) -> None:
     excluded = f"    virtual_ipaddress_excluded {{\n        {address}\n    }}\n"
     rewrite(host, ("    notify_master", f"{excluded}    notify_master"))
     host.addresses_on["eth0"] += ["2600:3c03:0:1::2/64", address if "/" in address else f"{address}/128"]
 
 
 def test_an_ipv6_address_that_would_lose_its_announcer_is_not_given_up_silently(
-    host: Machine, capsys: pytest.CaptureFixture[str]
+    host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_ipv6(host, "2600:3c03:0:aa::5")
     assert "announces 2600:3c03:0:aa::5/64 too, and nobody would any more" in refused(host, capsys)
     assert adopt(host, force=True) == 0
-    assert "IPv6 address 2600:3c03:0:aa::5/128 stays with keepalived, not announced" in capsys.readouterr().out
+    assert "IPv6 address 2600:3c03:0:aa::5/128 stays with keepalived, not announced" in shown(capsys)
 
 
 @pytest.mark.parametrize(("address", "is_named"), [("2600:3c03:0:aa::5/64", True), ("2600:3c03:0:aa::5", False)])
 def test_an_address_that_the_kernel_may_speak_bgp_from_is_found_and_another_is_named(
-    address: str, is_named: bool, host: Machine, capsys: pytest.CaptureFixture[str]
+    address: str, is_named: bool, host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_ipv6(host, address)
     adopt(host, force=True)
@@ -175,7 +180,7 @@ def test_an_address_that_the_kernel_may_speak_bgp_from_is_found_and_another_is_n
     assert ('[bgp]\nsource = "2600:3c03:0:1::2"\n' in host.text(TOML)) is is_named
 
 
-def test_a_source_that_is_not_given_may_be_an_address_of_dhcp(host: Machine) -> None:
+def test_a_source_that_is_not_given_may_be_an_address_of_dhcp(host: Haproxy1) -> None:
     rewrite(host, ("    unicast_src_ip 192.168.143.227\n", ""))
     host.leased = {"192.168.143.9/17"}
     host.addresses_on["eth0"].insert(0, "192.168.143.9/17")
@@ -187,7 +192,7 @@ def test_a_source_that_is_not_given_may_be_an_address_of_dhcp(host: Machine) -> 
 
 
 def test_a_block_that_closes_on_the_line_of_another_gets_no_line(
-    host: Machine, capsys: pytest.CaptureFixture[str]
+    host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     block = f"    virtual_ipaddress {{\n{ADDRESS}    }}\n"
     fault = '    notify_fault "/etc/keepalived/notify.sh Fault"\n}\n'
@@ -195,7 +200,7 @@ def test_a_block_that_closes_on_the_line_of_another_gets_no_line(
     assert "closing brace on a line of its own" in refused(host, capsys, method="notify")
 
 
-def test_global_defs_that_close_on_the_line_of_another_are_followed_by_new_ones(host: Machine) -> None:
+def test_global_defs_that_close_on_the_line_of_another_are_followed_by_new_ones(host: Haproxy1) -> None:
     email = "    notification_email {\n        root@localhost\n    } }\n"
     rewrite(host, ("    enable_script_security\n}\n", email))
     assert adopt(host) == 0
@@ -203,7 +208,7 @@ def test_global_defs_that_close_on_the_line_of_another_are_followed_by_new_ones(
 
 
 def test_an_edit_that_says_something_else_than_it_shall_is_refused(
-    host: Machine, capsys: pytest.CaptureFixture[str]
+    host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rewrite(host, ("    enable_script_security\n}\n\nvrrp_script", "    enable_script_security } vrrp_script"))
     assert "of its own" in refused(host, capsys)
@@ -211,31 +216,33 @@ def test_an_edit_that_says_something_else_than_it_shall_is_refused(
 
 @pytest.mark.parametrize("line", [9, 15, 32])
 def test_a_line_in_a_wrong_place_is_noticed_before_it_is_written(
-    line: int, host: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    line: int, host: Haproxy1, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edit, "last_in", lambda text, block, what: Edit(Path(CONF), line, line - 1, (what,)))
-    assert f"{CONF}:{line}: what would be changed there changes something else too" in refused(host, capsys)
+    monkeypatch.setattr(conf_edits, "last_in", lambda text, block, what: Edit(Path(CONF), line, line - 1, (what,)))
+    said = refused(host, capsys)
+    assert f"{CONF}:{line}" in said
+    assert "a change there would change something else too" in said
 
 
-def test_an_added_line_ends_as_its_neighbours_do(host: Machine) -> None:
+def test_an_added_line_ends_as_its_neighbours_do(host: Haproxy1) -> None:
     host.at(CONF).write_bytes(KEEPALIVED_CONF.replace("\n", "\r\n").encode())
     assert adopt(host) == 0
     assert b"    vrrp_notify_fifo /run/keepalived/floatip root\r\n}\r\n" in host.at(CONF).read_bytes()
 
 
 def test_a_file_without_a_last_line_feed_gets_its_line_on_a_line_of_its_own() -> None:
-    assert edit.apply("a\nb }", [Edit(Path("f"), 3, 2, ("c",))]) == "a\nb }\nc\n"
+    assert conf_edits.apply("a\nb }", [Edit(Path("f"), 3, 2, ("c",))]) == "a\nb }\nc\n"
 
 
 @pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x85", "\u2028"])
-def test_only_a_line_feed_ends_a_line(mark: str, host: Machine) -> None:
+def test_only_a_line_feed_ends_a_line(mark: str, host: Haproxy1) -> None:
     rewrite(host, ("! the guide's configuration\n", f"! the guide's{mark} configuration {mark}\n"))
     assert adopt(host) == 0
     assert "    enable_script_security\n    vrrp_notify_fifo" in host.text(CONF)
 
 
 def test_a_line_for_this_node_alone_goes_and_one_of_a_definition_is_named(
-    host: Machine, capsys: pytest.CaptureFixture[str]
+    host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.write("/etc/default/keepalived", 'DAEMON_ARGS="-i haproxy1"\n')
     line = '    notify_fault "/etc/keepalived/notify.sh Fault"\n'
@@ -243,15 +250,15 @@ def test_a_line_for_this_node_alone_goes_and_one_of_a_definition_is_named(
     host.write(CONF, f"$FAULT={line.strip()}\n{host.text(CONF)}")
     assert adopt(host) == 0
     assert "notify_master" not in host.text(CONF)
-    assert "notify_fault comes from the definition $FAULT: remove it by hand" in capsys.readouterr().out
+    assert "notify_fault comes from the definition $FAULT: remove it by hand" in shown(capsys)
 
 
-def test_a_name_that_is_not_utf_8_is_refused_with_its_place(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_is_not_utf_8_is_refused_with_its_place(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     host.at(CONF).write_bytes(KEEPALIVED_CONF.encode().replace(b"VI_1", b"V\xe9"))
     assert f"{CONF}:14" in refused(host, capsys)
 
 
-def test_several_statements_on_one_line_are_named_as_that(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_statements_on_one_line_are_named_as_that(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(host, ("    nopreempt\n    interface eth0\n", ""), ("state BACKUP", "state BACKUP interface eth0"))
     assert adopt(host) == 2
     assert "one statement a line: interface stands behind state" in capsys.readouterr().err
@@ -262,7 +269,7 @@ def test_several_statements_on_one_line_are_named_as_that(host: Machine, capsys:
 THEIRS = ("    enable_script_security\n", "    enable_script_security\n    vrrp_notify_fifo /run/theirs\n")
 
 
-def test_a_script_of_the_users_that_calls_floatip_notify_is_enough(host: Machine) -> None:
+def test_a_script_of_the_users_that_calls_floatip_notify_is_enough(host: Haproxy1) -> None:
     host.write("/etc/keepalived/all.sh", '#!/bin/sh\nfloatip notify "$@"\npage somebody "$3"\n', 0o755)
     lines = '    notify "/etc/keepalived/all.sh"\n    notify_master'
     rewrite(host, THEIRS, ("    notify_master", lines))
@@ -271,7 +278,7 @@ def test_a_script_of_the_users_that_calls_floatip_notify_is_enough(host: Machine
     assert "all.sh" in host.text(CONF)
 
 
-def test_a_fifo_is_not_recommended_where_it_is_taken(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fifo_is_not_recommended_where_it_is_taken(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     host.write("/etc/keepalived/all.sh", "#!/bin/sh\npage somebody\n", 0o755)
     rewrite(host, THEIRS, ("    notify_master", '    notify "/etc/keepalived/all.sh"\n    notify_master'))
     said = refused(host, capsys)
@@ -283,9 +290,10 @@ def test_a_fifo_is_not_recommended_where_it_is_taken(host: Machine, capsys: pyte
 
 
 def test_what_decides_about_an_instance_is_shown_whoever_tracks_it(
-    host: Machine, capsys: pytest.CaptureFixture[str]
+    host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     group = (
+        'vrrp_script far {\n    script "/bin/true"\n}\n'
         "vrrp_sync_group G {\n    group {\n        VI_1\n    }\n    track_script {\n        far\n    }\n"
         '    notify_master "/bin/true G"\n}\n'
     )
@@ -294,12 +302,12 @@ def test_what_decides_about_an_instance_is_shown_whoever_tracks_it(
     )
     rewrite(host, ("vrrp_instance", f"{group}vrrp_instance"), ("    notify_backup", f"{tracked}    notify_backup"))
     adopt(host, dry_run=True)
-    said = capsys.readouterr().out
-    assert "checks     chk_haproxy, far, hap (process weight 20), eth1 (interface weight -20)" in said
+    said = shown(capsys)
+    assert "checks chk_haproxy, far, hap (process weight 20), eth1 (interface weight -20)" in said
     assert "/bin/true G" in said
 
 
-def test_what_keepalived_says_of_its_file_is_shown(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_keepalived_says_of_its_file_is_shown(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(host, ("! the guide's", "! floatip's guide's"))
     host.complaint = "(Line 3) Unknown keyword 'frobnicate'"
     adopt(host, dry_run=True)
@@ -311,8 +319,8 @@ def test_what_keepalived_says_of_its_file_is_shown(host: Machine, capsys: pytest
 OWN = 'state_log = "/var/log/floatip/state"\n\n[[check]]\nname = "mine"\nfile = "/run/x" # keep me\n'
 
 
-def test_a_floatip_toml_that_differs_is_mended_where_it_differs_and_keeps_the_rest(
-    host: Machine, capsys: pytest.CaptureFixture[str]
+def test_a_floatip_toml_that_differs_is_shown_with_what_is_wanted_and_replaced_by_force(
+    host: Haproxy1, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adopt(host)
     rewrite(
@@ -327,21 +335,15 @@ def test_a_floatip_toml_that_differs_is_mended_where_it_differs_and_keeps_the_re
     said = refused(host, capsys)
     assert f"keepalived.priority: 50 here, and 40 at {CONF}:20" in said
     assert "addresses: 192.168.223.158/32 here, and 192.168.223.158/32, 192.168.223.159/32 at" in said
+    assert "priority = 40" in said, "the wanted file"
     assert adopt(host, force=True) == 0
-    assert host.text(TOML) == written.replace("priority = 50", "priority = 40").replace(
-        '158/32"', '158/32", "192.168.223.159/32"'
-    )
+    assert "priority = 40" in host.text(TOML)
+    assert "mine" not in host.text(TOML)
+    assert command.undo(host, dry_run=False, yes=True, force=False) == 0
+    assert host.text(TOML) == written, "the backup keeps it"
 
 
-def test_a_renamed_instance_keeps_its_checks(host: Machine) -> None:
-    adopt(host)
-    rewrite(host, ('name = "VI_1"\n', 'name = "VI_1"\nlast_resort = true\n'), path=TOML)
-    rewrite(host, ("VI_1", "web"))
-    adopt(host, force=True)
-    assert 'name = "web"\nlast_resort = true\n' in host.text(TOML)
-
-
-def test_check_says_where_keepalived_has_been_changed_since(host: Machine) -> None:
+def test_check_says_where_keepalived_has_been_changed_since(host: Haproxy1) -> None:
     adopt(host)
     assert since_adoption(Path(TOML), host) == []
     rewrite(host, ("priority 50", "priority 40"), ("192.168.143.241", "192.168.143.99"))
@@ -361,7 +363,7 @@ def test_only_the_file_of_this_node_is_compared_with_its_keepalived(
 ) -> None:
     differs = reading.ConfigWarning(TOML, 15, "", "50 here, and 40 there", "edit it")
     monkeypatch.setattr(reading, "load", lambda *_: reading.Loaded(Model()))
-    monkeypatch.setattr(drift, "since_adoption", lambda *_: [differs])
+    monkeypatch.setattr(differences, "since_adoption", lambda *_: [differs])
     said = CliRunner().invoke(cli.app, arguments)
     assert said.exit_code == 0
     assert ("50 here, and 40 there" in said.output) is is_compared

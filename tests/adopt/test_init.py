@@ -9,7 +9,8 @@ import pytest
 import typer
 
 from floatip import init, reading
-from floatip.adopt.host import Host, Result
+from floatip.adopt import system
+from floatip.adopt.system import CommandResult
 from tests.adopt.haproxy1 import KEEPALIVED_CONF
 
 GUIDE = init.Given(
@@ -25,37 +26,39 @@ GUIDE = init.Given(
 FILE = Path("/etc/floatip/floatip.toml")
 
 
-class Machine(Host):
-    def run(self, *command: str) -> Result:
+class Played(system.System):
+    def run(self, *command: str) -> CommandResult:
         if command[0] == "systemctl":
             active = "active" if self.at("/etc/keepalived/keepalived.conf").exists() else "inactive"
-            return Result(0, f"LoadState=loaded\nUnitFileState=enabled\nActiveState={active}\nMainPID=0")
+            return CommandResult(0, f"LoadState=loaded\nUnitFileState=enabled\nActiveState={active}\nMainPID=0")
         assert command[0] == "ip"
         addresses = (
             '[{"ifname": "eth0", "addr_info": ['
             '{"local": "45.33.69.7", "prefixlen": 24}, {"local": "192.168.143.227", "prefixlen": 17}]}]'
         )
-        return Result(0, addresses)
+        return CommandResult(0, addresses)
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Machine:
+def host(tmp_path: Path) -> Played:
     (tmp_path / "proc/net").mkdir(parents=True)
     (tmp_path / "proc/net/route").write_text("Iface Destination Gateway\neth0 00000000 0145212D 0003\n")
-    return Machine(tmp_path)
+    for name in ("eth0", "lo"):
+        (tmp_path / "sys/class/net" / name).mkdir(parents=True)
+    return Played(tmp_path)
 
 
 def given(**changed: Any) -> init.Given:
     return init.Given(**{name: getattr(GUIDE, name) for name in GUIDE.__dataclass_fields__} | changed)
 
 
-def both(host: Machine, tmp_path: Path, answers: init.Given) -> tuple[dict[str, Any], dict[str, Any]]:
+def both(host: Played, tmp_path: Path, answers: init.Given) -> tuple[dict[str, Any], dict[str, Any]]:
     assert init.init(host, answers, FILE, tmp_path / "other") == 0
     (other,) = (tmp_path / "other").iterdir()
     return tomllib.loads(host.text(FILE)), tomllib.loads(other.read_text())
 
 
-def test_flags_make_a_pair_that_the_daemon_accepts(host: Machine, tmp_path: Path) -> None:
+def test_flags_make_a_pair_that_the_daemon_accepts(host: Played, tmp_path: Path) -> None:
     ours, others = both(host, tmp_path, GUIDE)
     reading.load(host.at(FILE))
     reading.load(tmp_path / "other" / "192.168.143.241.toml")
@@ -69,12 +72,12 @@ def test_flags_make_a_pair_that_the_daemon_accepts(host: Machine, tmp_path: Path
     ("prefer", "expected"),
     [("this", (150, 100, None)), ("other", (100, 150, None)), ("neither", (100, 100, False))],
 )
-def test_who_is_preferred(host: Machine, tmp_path: Path, prefer: str, expected: tuple[int, int, bool | None]) -> None:
+def test_who_is_preferred(host: Played, tmp_path: Path, prefer: str, expected: tuple[int, int, bool | None]) -> None:
     ours, others = (one["instance"][0]["vrrp"] for one in both(host, tmp_path, given(prefer=prefer)))
     assert (ours["priority"], others["priority"], ours.get("preempt")) == expected
 
 
-def test_without_bgp_the_master_holds_the_address(host: Machine, tmp_path: Path) -> None:
+def test_without_bgp_the_master_holds_the_address(host: Played, tmp_path: Path) -> None:
     ours, _ = both(host, tmp_path, given(dcid="none", addresses="10.0.0.9/24", check="none"))
     assert "linode" not in ours
     settings = reading.load(host.at(FILE)).model.settings()
@@ -82,19 +85,27 @@ def test_without_bgp_the_master_holds_the_address(host: Machine, tmp_path: Path)
     assert settings.instances[0].checks == ()
 
 
-def test_the_other_nodes_file_alone_goes_to_standard_output(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_other_nodes_file_alone_goes_to_standard_output(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
     assert init.init(host, GUIDE, FILE, None) == 0
     other = tomllib.loads(capsys.readouterr().out)
     assert other["instance"][0]["vrrp"]["source"] == "192.168.143.241"
 
 
-def test_what_no_flag_says_is_asked_again_until_it_is_right(
-    host: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_each_answer_is_checked_at_its_question_and_asked_again(
+    host: Played, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[tuple[str, str | None]] = []
-    answers = iter(
-        ["no such region", "us-east", "192.168.223.158", None, None, "192.168.143.241", "300", "51", None, "none"]
-    )
+    wrong = [
+        ("no such region", "newark"),
+        ("192.168.223.158/24", "192.168.223.158"),
+        ("192.168.223.158", "eth7", "lo", None),
+        ("enp3s0", "192.168.143.9", "192.168.223.158", None),
+        ("192.168.143.227", "192.168.223.158", "2001:db8::1", "192.168.143.241"),
+        ("300", "51"),
+        ("me", None),
+        ("haproxy", "tcp:80", "process:haproxy"),
+    ]
+    answers = iter([answer for answers in wrong for answer in answers])
 
     def prompt(text: str, default: str | None) -> str | None:
         asked.append((text, default))
@@ -104,18 +115,64 @@ def test_what_no_flag_says_is_asked_again_until_it_is_right(
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     ours, _ = both(host, tmp_path, init.Given())
     print(asked)
+    assert [sum(text == question.text for text, _ in asked) for question in init.QUESTIONS.values()] == [
+        len(answers) for answers in wrong
+    ]
     assert ours["linode"] == {"dcid": "us-east"}
     assert ours["instance"][0]["vrrp"]["interface"] == "eth0", "that of the default route"
     assert ours["instance"][0]["vrrp"]["source"] == "192.168.143.227", "the private address"
+    said = capsys.readouterr().err
+    for expected in (
+        'write "192.168.223.158/32"',
+        "eth7 is not an interface of this machine; it has eth0, lo",
+        "192.168.143.9 is not an address of this machine's eth0, which has 45.33.69.7, 192.168.143.227",
+        "192.168.143.227 is our own source",
+        "192.168.223.158 is a floating address",
+        '"80" is not host:port',
+    ):
+        assert expected in said
 
 
-def test_it_never_overwrites(host: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_it_says_what_the_firewall_must_let_through_and_what_comes_next(
+    host: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init.init(host, GUIDE, FILE, None) == 0
+    said = capsys.readouterr().err
+    assert "IP protocol 112 (VRRP) between 192.168.143.227 and 192.168.143.241" in said
+    assert "TCP port 179 (BGP)" in said
+    assert said.endswith(f"  floatip check {FILE}\n  systemctl enable --now floatip\n")
+
+
+def test_a_relative_path_is_one_of_the_working_directory(
+    tmp_path: Path, host: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert system.System().at("other.toml") == tmp_path / "other.toml"
+
+
+def test_a_file_of_this_node_that_cannot_be_written_leaves_nothing_behind(host: Played, tmp_path: Path) -> None:
+    host.at(FILE).parent.parent.mkdir()
+    host.at(FILE).parent.write_text("no directory")
+    assert init.init(host, GUIDE, FILE, tmp_path / "other") == 1
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_what_it_writes_is_for_its_owner_and_the_daemon_alone(host: Played, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/group").write_text("root:x:0:\nfloatip:x:64130:\n")
+    both(host, tmp_path, GUIDE)
+    status = host.at(FILE).stat()
+    assert (status.st_mode & 0o777, status.st_gid) == (0o640, 64130)
+    assert "# The node is not master while this fails.\n[[check]]" in host.text(FILE)
+
+
+def test_it_never_overwrites(host: Played, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     host.at(FILE).parent.mkdir(parents=True)
     host.at(FILE).write_text("mine")
     assert init.init(host, GUIDE, FILE, tmp_path / "other") == 1
     assert host.at(FILE).read_text() == "mine"
     assert not (tmp_path / "other").exists()
-    assert "is there already" in capsys.readouterr().err
+    assert "exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -123,17 +180,17 @@ def test_it_never_overwrites(host: Machine, capsys: pytest.CaptureFixture[str], 
     [
         ({"peer": None}, "--peer is missing"),
         ({"addresses": "192.168.223.300"}, "--address: "),
-        ({"vrid": "256"}, "--vrid: 256 is not a number from 1 to 255"),
+        ({"vrid": "256"}, "--vrid: 256 is not between 1 and 255"),
         ({"dcid": "us-east-9"}, "--dcid: us-east-9 is no region"),
         ({"check": "http"}, "--check: http is not tcp:"),
         ({"prefer": "me"}, "--prefer: me is not"),
-        ({"check": "tcp:localhost"}, 'error: check "tcp" tcp: '),
+        ({"check": "tcp:localhost"}, "--check: "),
         ({"addresses": "192.168.223.158/24"}, "192.168.223.158/24"),
         ({"peer": "192.168.143.227"}, "192.168.143.227"),
     ],
 )
 def test_a_wrong_answer_writes_nothing(
-    host: Machine, capsys: pytest.CaptureFixture[str], wrong: dict[str, Any], said: str
+    host: Played, capsys: pytest.CaptureFixture[str], wrong: dict[str, Any], said: str
 ) -> None:
     assert init.init(host, given(**wrong), FILE, None) in (1, 2)
     error = capsys.readouterr().err
@@ -144,11 +201,11 @@ def test_a_wrong_answer_writes_nothing(
 
 @pytest.mark.parametrize(("vrid", "is_said"), [("51", True), ("52", False)])
 def test_a_keepalived_that_elects_for_the_same_virtual_router_is_named(
-    vrid: str, is_said: bool, host: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    vrid: str, is_said: bool, host: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "etc/keepalived").mkdir(parents=True)
     (tmp_path / "etc/keepalived/keepalived.conf").write_text(KEEPALIVED_CONF)
     assert init.init(host, given(vrid=vrid), FILE, None) == 0
     said = capsys.readouterr().err
     assert ("elects for virtual router 51 too: /etc/keepalived/keepalived.conf:14" in said) is is_said
-    assert ("floatip adopt keeps it" in said) is is_said
+    assert ("keep it with floatip adopt" in said) is is_said

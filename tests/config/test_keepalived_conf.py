@@ -10,7 +10,9 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from ipaddress import ip_interface
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +188,7 @@ def known(owner: Instance | Group, conf: KeepalivedConf) -> dict[str, Any]:
     """What keepalived's dump leaves out is left out: scripts that it does not know, `notify_deleted` without one."""
     scripts = [script.name for script in conf.scripts]
     return {
-        "tracked": [(name, weight) for name, weight in owner.tracked if name in scripts],
+        "tracked": [(name, weight) for name, weight in owner.tracking.scripts if name in scripts],
         "notified": {notify.event: list(notify.command) for notify in owner.notifies if notify.command},
     }
 
@@ -323,3 +325,52 @@ def test_a_fifo_in_place_of_an_included_file_is_an_error_and_holds_up_nobody(tmp
     os.mkfifo(tmp_path / "more.conf")
     with pytest.raises(NotUnderstood, match=r"more\.conf cannot be read: not a regular file"):
         read(file)
+
+
+def nested_definitions(folder: Path) -> str:
+    """Nine of ten lines each: a thousand million lines."""
+    names = "ABCDEFGHI"
+    lines = [f"${name}=\\\n" + "\\\n".join([f"${after}"] * 10) for name, after in pairwise(names)]
+    return "\n".join([*reversed(lines), "$I=x", "$A", ""])
+
+
+def links_that_include_each_other(folder: Path) -> str:
+    for number in range(11):
+        (folder / f"{number}.conf").symlink_to("keepalived.conf")
+    return "include *.conf\n"
+
+
+def a_file_of_gigabytes(folder: Path) -> str:
+    with open(folder / "large.inc", "wb") as file:
+        file.truncate(5 << 29)
+    return "include large.inc\n"
+
+
+def a_line_that_grows(folder: Path) -> str:
+    return f"$A={'x' * 60_000}\nfoo ${{A}} ${{A}}\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (nested_definitions, "more than 100000 lines"),
+        (links_that_include_each_other, "more than 1000 files"),
+        (a_file_of_gigabytes, "large.inc cannot be read: larger than 1024 KiB"),
+        (a_line_that_grows, "a line of 120"),
+    ],
+)
+def test_a_file_that_is_made_to_take_all_memory_or_time_is_refused(
+    make: Callable[[Path], str], what: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, f"{make(tmp_path)}{INSTANCE}")
+    with pytest.raises(NotUnderstood, match=what):
+        read(path)
+
+
+def test_numbers_without_end_count_as_out_of_range(tmp_path: Path) -> None:
+    many = "9" * 5000
+    script = f'vrrp_script chk {{\nscript "/bin/true"\nfall {many}\nweight {many}\n}}\n'
+    tracked = f"51\ntrack_script {{\n chk weight {many}\n}}\n"
+    conf = read(write(tmp_path, script + INSTANCE.replace("51\n", tracked)))
+    assert (conf.scripts[0].fall, conf.scripts[0].weight) == (1, 0)
+    assert conf.instances[0].tracking.scripts == (("chk", 0),)

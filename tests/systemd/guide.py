@@ -46,13 +46,26 @@ NOTIFY = """\
 log=/tmp/keepalived.state
 
 function note {
-  printf '%s\\n' '===================================' "Date:  $(date +'%d-%b-%Y %H:%M:%S')" "[INFO] Now $1" '' >> $log
+  local state=$1
+  cat << EOF >> $log
+===================================
+Date:  $(date +'%d-%b-%Y %H:%M:%S')
+[INFO] Now $state
+
+EOF
 }
 
 case $1 in
-  Master) note Master; sudo systemctl restart lelastic;;
-  Backup|Fault) note $1; sudo systemctl stop lelastic;;
-  *) echo "[ERR] Provided argument is invalid";;
+  Master)
+    note Master
+    sudo systemctl restart lelastic
+    ;;
+  Backup|Fault)
+    note $1
+    sudo systemctl stop lelastic
+    ;;
+  *)
+    echo "[ERR] Provided argument is invalid"
 esac
 """
 

@@ -5,6 +5,7 @@ and answers, the other is ready.
 """
 
 import json
+import re
 import subprocess
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -105,7 +106,7 @@ class Beside:
         master = settle(pair, GUIDE)
         install_package(pair)
         for node in (pair.other(master), master):
-            node.run("floatip adopt --yes")
+            adopt(node)
 
     def prepare(self, pair: Pair, master: Machine) -> None:
         # A route that flaps is damped, so every test begins with a clean record.
@@ -125,6 +126,14 @@ class Beside:
         # Its exit status tells whether something is wrong, and here something often is.
         told = node.run("floatip status --json", check=False, quiet=True)
         return list(json.loads(told)["instances"]) if told else []  # nothing: no daemon answers
+
+
+def adopt(node: Machine, options: str = "") -> None:
+    """As an administrator does: what adopt asks for first, and again."""
+    refused = node.run(f"floatip adopt {options} --yes 2>&1", check=False)
+    for command in re.findall(r"^  (chown .*)$", refused, re.M):
+        node.run(command)
+    node.run(f"floatip adopt {options} --yes")
 
 
 def install_package(pair: Pair) -> None:

@@ -1,5 +1,6 @@
 """One command a node turns the guide's setup into floatip beside keepalived, and one turns it back."""
 
+import re
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from tests.systemd.machines import Machine, wait_for
 from tests.systemd.pair import ADDRESS, Observation, Pair
 from tests.systemd.stacks import BESIDE, GUIDE, SETTLE_TIMEOUT, begin_to_build, install_package, settle, use
 
+SUDO_RULE = f"/etc/sudoers.d/{guide.SCRIPT_USER}"
 STATE_LOG = "/var/log/floatip/state"
 
 
@@ -23,6 +25,8 @@ def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
     master = settle(pair, GUIDE)
     other = pair.other(master)
     install_package(pair)
+    for node in pair.nodes:
+        belongs_to_root(node)
     before = [everything_of_the_guide(node) for node in pair.nodes]
 
     with pair.observed() as adopting:
@@ -33,7 +37,8 @@ def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
     nothing_is_lost(adopting)
     assert settle(pair, BESIDE) is master
     for node in pair.nodes:
-        assert "nothing to do" in node.run("floatip adopt --yes")
+        assert "Nothing to do" in node.run("floatip adopt --yes")
+        node.run(f"mv {SUDO_RULE} /root/sudo-rule")  # which adopt asks its administrator to do
         node_needs_no_privileges(node)
 
     with pair.observed() as failing:
@@ -51,11 +56,25 @@ def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
     assert pair.masters() == [other], "nopreempt: a well master stays"
 
     for node in (other, master):
+        node.run(f"mv /root/sudo-rule {SUDO_RULE}")
         node.run("floatip adopt --undo --yes")
         wait_for(lambda node=node: GUIDE.claims(node) or pair.led_to == other.name, "it to announce", SETTLE_TIMEOUT)  # type: ignore[misc]
     pair.stack = GUIDE
     settle(pair, GUIDE)
     assert [everything_of_the_guide(node) for node in pair.nodes] == before
+
+
+def belongs_to_root(node: Machine) -> None:
+    """The guide gives keepalived's directory to the script user: adopt refuses, and says which commands help."""
+    node.run(f"chown -R {guide.SCRIPT_USER}:{guide.SCRIPT_USER} /etc/keepalived")
+    refused = node.run("floatip adopt --yes 2>&1", check=False)
+    commands = re.findall(r"^  (chown .*)$", refused, re.M)
+    assert [command.split(" && ")[0] for command in commands] == [
+        "chown root:root /etc/keepalived",
+        "chown root:root /etc/keepalived/keepalived.conf",
+    ]
+    for command in commands:
+        node.run(command)
 
 
 def nothing_is_lost(observation: Observation) -> None:

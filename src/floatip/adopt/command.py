@@ -2,28 +2,38 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 
 import typer
 
-from floatip.adopt import apply, backup
+from floatip.adopt import apply, backup, report
 from floatip.adopt.files import diff
-from floatip.adopt.findings import findings, takeovers
-from floatip.adopt.found import Found, complaints, floating, is_running, look, notifies, tracked
-from floatip.adopt.host import AdoptError, Host
-from floatip.adopt.plan import DataCentreUnknown, Options, Plan, plan
-from floatip.adopt.printable import printable, printable_lines
-from floatip.keepalived_conf import Instance, NotUnderstood
+from floatip.adopt.plan import DataCentreUnknown, Plan, Wishes, plan
+from floatip.adopt.report import printable
+from floatip.adopt.setup import Setup, does_not_start, is_running, look_at
+from floatip.adopt.system import AdoptError, System
+from floatip.adopt.systemd_units import tested
+from floatip.keepalived_conf import NotUnderstood
+from floatip.keepalived_conf.lint import Finding
+from floatip.keepalived_conf.lint.instances import UNKNOWN_BLOCK
+from floatip.keepalived_conf.lint.takeover import SHARED, SUDO, WRITABLE
+
+LEFT = (WRITABLE, SHARED, SUDO, report.UNWATCHED)
+"""What a person has to do when the adoption is done."""
 
 
-def adopt(host: Host, options: Options, *, config: str | None = None, dry_run: bool, yes: bool) -> int:
-    return _guarded(lambda: _adopt(host, options, config, dry_run=dry_run, yes=yes))
+class Declined(Exception):
+    """The answer was no."""
 
 
-def undo(host: Host, *, dry_run: bool, yes: bool, force: bool) -> int:
-    return _guarded(lambda: _undo(host, dry_run=dry_run, yes=yes, force=force))
+def adopt(system: System, wishes: Wishes, *, config: str | None = None, dry_run: bool, yes: bool) -> int:
+    return _guarded(lambda: _adopt(system, wishes, config, dry_run=dry_run, yes=yes))
+
+
+def undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> int:
+    return _guarded(lambda: _undo(system, dry_run=dry_run, yes=yes, force=force))
 
 
 def _guarded(do: Callable[[], None]) -> int:
@@ -31,6 +41,9 @@ def _guarded(do: Callable[[], None]) -> int:
         if os.geteuid() != 0:
             raise AdoptError("only root can read and change all of this", "sudo floatip adopt")
         do()
+    except Declined:
+        print("Nothing was changed.")
+        return 1
     except NotUnderstood as error:
         _say(f"error: nothing was changed: keepalived.conf cannot be used as it is\n{error}")
         return 2
@@ -39,127 +52,123 @@ def _guarded(do: Callable[[], None]) -> int:
         return 1
     except typer.Abort:  # is a RuntimeError too
         raise
-    except (OSError, IndexError, RuntimeError) as error:
+    except (OSError, IndexError, RuntimeError, ValueError) as error:
         # Others may change what is read at any time: a loop of links, fewer lines.
-        _say(f"error: a file cannot be read: {error}\nhint: floatip adopt looks at it again")
+        _say(f"error: a file cannot be read: {error}\nhint: run floatip adopt again")
         return 1
     return 0
 
 
-def _adopt(host: Host, options: Options, config: str | None, *, dry_run: bool, yes: bool) -> None:
-    with nullcontext() if dry_run else backup.locked(host):
-        found = look(host, config)
-        print("\n".join([*_described(found), "", *map(str, findings(found.conf, found.surroundings))]))
-        print("\n".join(map(printable, complaints(host, found))))
-        options = _with_data_centre(host, found, options, yes=yes)
-        planned = plan(host, found, options)
-        if apply.is_done(host, found, planned):
-            print(f"\nnothing to do: {found.idle or 'floatip runs beside keepalived already'}")
+def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool, yes: bool) -> None:
+    with nullcontext() if dry_run else backup.locked(system):
+        backup.is_nothing_left_of_a_killed_adoption(system)
+        setup = look_at(system, config)
+        found, said = report.findings(system, setup), tested(system, setup.call)
+        _show(report.wrapped(report.role(setup)), "", *report.what_is_here(setup))
+        _show("", *report.what_is_unsafe(found, said))
+        _keepalived_reads_it(said, found)
+        wishes = _with_data_centre(system, setup, wishes, yes=yes)
+        planned = plan(system, setup, wishes)
+        if apply.is_done(system, setup, planned):
+            _show("", f"Nothing to do: {setup.idle or 'floatip follows keepalived already; see: floatip status'}")
             return
-        print("\n".join(_proposed(planned)), flush=True)
+        _show("", *report.what_will_change(planned), "", report.summary(setup, planned, found))
         if dry_run:
-            print("\nnothing was changed: --dry-run")
+            _show("", *_commands_first(found, wishes), "Nothing was changed: --dry-run")
             return
-        is_running(found, options.force)
-        if host.unit(apply.FLOATIP) is None:
-            hint = "install the package, which brings it: docs/operate/install.md"
-            raise AdoptError("there is no floatip.service", hint)
+        if (commands := _commands_first(found, wishes)) and not wishes.force:
+            what = "nothing was changed: other users can change what root reads or runs"
+            raise AdoptError(what, "\n".join(commands))
+        is_running(setup, wishes.force)
+        if system.unit(apply.FLOATIP) is None:
+            raise AdoptError(
+                "there is no floatip.service", "install the package, which contains it: apt install floatip"
+            )
         _ask(yes)
+        _do(system, setup, planned, config)
 
-        def again() -> Plan:
-            return plan(host, look(host, config), options)
 
-        apply.is_what_was_shown(again().changes, planned.changes)
-        apply.adopt(host, found, planned, again, _say)
-        left = look(host, config)
-        for finding in takeovers(left.conf, left.surroundings):
+def _do(system: System, setup: Setup, planned: Plan, config: str | None) -> None:
+    if planned.announcers:
+        _say("  the journal will show refused BGP sessions (Cease) and two changes of role: expected")
+    apply.adopt(system, setup, planned, _say)
+    for finding in report.findings(system, look_at(system, config)):
+        if finding.code in LEFT:
             _say(f"warning: {finding.place}: {finding.what}\n  hint: {finding.hint}")
-        done = found.idle or "done: keepalived elects, floatip announces"
-        _say(f"{done}. Now the other node, if it is not done yet")
-        _say(f"what it does: floatip status    back to what was: {apply.UNDO}")
+    done = setup.idle or "done: keepalived elects, floatip announces"
+    _say(f"{done}. Now adopt the other node, if it is not adopted yet")
+    _say(f"state: floatip status    to go back: {apply.UNDO}")
 
 
-def _with_data_centre(host: Host, found: Found, options: Options, *, yes: bool) -> Options:
+def _keepalived_reads_it(said: list[str], found: Iterable[Finding]) -> None:
+    if line := does_not_start(said):
+        what = f"keepalived does not start with its file, so there is nothing to adopt: {line}"
+        raise AdoptError(what, "correct it until keepalived -t says nothing of that kind")
+    for finding in found:
+        if finding.code == UNKNOWN_BLOCK:
+            raise AdoptError(f"{finding.place}: {finding.what}", finding.hint)
+
+
+def _commands_first(found: Iterable[Finding], wishes: Wishes) -> list[str]:
+    """What a person has to do before the adoption; empty: nothing."""
+    commands = list(dict.fromkeys(finding.hint for finding in found if finding.code in (WRITABLE, SHARED)))
+    if not commands:
+        return []
+    head = "--force goes on without:" if wishes.force else "run this first, then floatip adopt again (or --force):"
+    return [head, *(f"  {printable(command)}" for command in commands)]
+
+
+def _with_data_centre(system: System, setup: Setup, wishes: Wishes, *, yes: bool) -> Wishes:
     try:
-        plan(host, found, options)
+        plan(system, setup, wishes)
     except DataCentreUnknown:
         if yes or not sys.stdin.isatty():
             raise
         asked = "Number of the data centre (`floatip providers` lists them)"
-        return replace(options, dcid=typer.prompt(asked, type=int))
-    return options
+        return replace(wishes, dcid=typer.prompt(asked, type=int))
+    return wishes
 
 
-def _undo(host: Host, *, dry_run: bool, yes: bool, force: bool) -> None:
-    with nullcontext() if dry_run else backup.locked(host):
-        last = backup.newest(host)
+def _undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> None:
+    with nullcontext() if dry_run else backup.locked(system):
+        last = backup.newest(system)
         if last is None:
-            hint = "floatip adopt writes a backup there first"
-            raise AdoptError(f"there is nothing to undo in {backup.DIRECTORY}", hint)
-        changed = apply.changed_since(host, last)
+            raise AdoptError(f"there is nothing to undo in {backup.DIRECTORY}", "floatip adopt writes a backup there")
+        changed = apply.changed_since(system, last)
         for change in changed:
-            print("\n".join(map(printable, diff(change))))
+            _show(*(printable(line) for line in diff(change)))
         if changed and not force:
-            hint = "see above; --force does away with these changes, and keeps a copy of them beside the backup"
-            raise AdoptError("files have been changed since floatip adopt wrote them", hint)
-        print(f"back to what {last.directory} holds:")
+            names = ", ".join(str(change.path) for change in changed)
+            hint = "copy what you want to keep (shown above), then: floatip adopt --undo --force"
+            raise AdoptError(f"changed since floatip adopt wrote it: {names}", hint)
+        _show(f"back to what {last.directory} holds:")
         for change in last.changes:
-            print(f"  {printable(str(change.path))}{'' if change.before else ' is removed'}")
+            _show(f"  {printable(str(change.path))}{'' if change.before else ' is removed'}")
         if last.by_role:
-            wait = "take the master first, and the other node when lelastic has announced, which takes it ten seconds"
-            print(f"note: {wait}")
+            wait = "undo the master first, and the other node once lelastic announces, which takes it ten seconds"
+            _show(report.wrapped(f"note: {wait}"))
         if dry_run:
+            _show("Nothing was changed: --dry-run")
             return
         _ask(yes)
-        backup.keep_overwritten(host, last, changed)
-        apply.undo(host, last, _say)
+        apply.undo(system, last, _say)
         _say("done: keepalived and the announcer are as they were")
 
 
+def _show(*lines: str) -> None:
+    print("\n".join(lines), flush=True)
+
+
 def _say(what: str) -> None:
-    print(printable_lines(what), file=sys.stderr, flush=True)
+    # What explains an error stands above it, also in a pipe.
+    sys.stdout.flush()
+    print("\n".join(map(printable, what.split("\n"))), file=sys.stderr, flush=True)
 
 
 def _ask(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise AdoptError("nobody is there to say yes", "--yes does it without a question, --dry-run only shows it")
+        raise AdoptError("stdin is not a terminal, so nobody can say yes", "add --yes; --dry-run only shows it")
     if not typer.confirm("\nDo this?", default=False):
-        raise AdoptError("nothing was changed", "floatip adopt --dry-run shows it again")
-
-
-def _described(found: Found) -> list[str]:
-    state = f"runs (pid {found.keepalived.pid})" if found.keepalived.active else "does not run"
-    lines = [f"keepalived {state}: {', '.join(map(str, found.conf.files))}, scripts run as {found.script_user}"]
-    for instance in found.conf.instances:
-        lines += _instance(instance, found)
-    for announcer in found.announcers:
-        role = "primary" if announcer.flags.primary else "secondary" if announcer.flags.secondary else "no role"
-        problem = f"; its flags cannot be read: {announcer.problem}" if announcer.problem else ""
-        lines.append(f"{announcer.unit} starts lelastic: dcid {announcer.flags.dcid or 'unknown'}, {role}{problem}")
-    return [printable(line) for line in lines]
-
-
-def _instance(instance: Instance, found: Found) -> list[str]:
-    """One row a thing, the names of the things below the name of the instance."""
-    addresses = ", ".join(f"{virtual.address} on {virtual.interface}" for virtual in floating(instance))
-    peers = ", ".join(map(str, instance.peers)) or "multicast"
-    checks = ", ".join(tracked(found.conf, instance))
-    rows = [
-        f"{instance.name}: vrid {instance.vrid} on {instance.interface}, priority {instance.priority}",
-        f"  addresses  {addresses or 'none'}",
-        f"  peers      {peers}",
-        f"  checks     {checks or 'none'}",
-    ]
-    rows += [f"  {notify.statement.keyword:14} {' '.join(notify.command)}" for notify in notifies(found.conf, instance)]
-    return rows
-
-
-def _proposed(planned: Plan) -> list[str]:
-    lines: list[str] = []
-    for change in planned.changes:
-        lines += map(printable, diff(change))
-    lines += [f"{unit}: stopped and disabled, not removed" for unit in planned.announcers]
-    lines += [f"note: {note}" for note in planned.notes]
-    return ["", *map(printable_lines, lines)]
+        raise Declined

@@ -1,24 +1,22 @@
 """What adopt would change, and what it leaves to a person. It writes nothing.
 
 keepalived goes on electing. Its notify lines that switched lelastic go away, floatip is told by a FIFO (or by notify
-lines of its own), and lelastic is kept from starting beside floatip: route servers speak with one announcer a host.
+lines of its own), and lelastic is kept from starting beside floatip: route servers accept one session per host.
 """
 
-import re
 import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from floatip import keepalived_conf
-from floatip.adopt import configuration, drift, edit, owners
-from floatip.adopt.edit import Edit
-from floatip.adopt.files import Change, State, state
-from floatip.adopt.found import Found, floating
-from floatip.adopt.glue import only_switches_lelastic, without_rule
-from floatip.adopt.host import AdoptError, Host
-from floatip.adopt.surroundings import commands_of, paths_of
-from floatip.adopt.units import Announcer
+from floatip.adopt import conf_edits, differences, floatip_toml, toml_writer
+from floatip.adopt.conf_edits import Edit
+from floatip.adopt.files import Change, FileState, state
+from floatip.adopt.notify_scripts import only_switches_lelastic
+from floatip.adopt.setup import Setup, floating
+from floatip.adopt.system import AdoptError, System
+from floatip.adopt.systemd_units import Announcer
 from floatip.keepalived_conf import Group, Instance, Notify, NotUnderstood, Place, Statement
 from floatip.lelastic import choose
 from floatip.reading import ConfigErrors
@@ -26,12 +24,12 @@ from floatip.reading.toml.document import read
 
 FIFO = "/run/keepalived/floatip"
 FIFO_LINE = f"vrrp_notify_fifo {FIFO} root"
-"""With a user: without one keepalived 2.2.7 looks up its script user, and passes the line over if there is none."""
+"""With a user: without one keepalived 2.2.7 looks up its script user, and ignores the line if there is none."""
 EDIT_IT = "put each statement and each closing brace there on a line of its own"
 TOML = Path("/etc/floatip/floatip.toml")
 NOTIFY = "/usr/bin/floatip notify"
 DROP_IN = """\
-# Written by floatip adopt: floatip announces in its place. `floatip adopt --undo` removes this file.
+# Written by floatip adopt: floatip announces instead. `floatip adopt --undo` removes this file.
 [Unit]
 ConditionPathExists=|!/etc/floatip/floatip.toml
 ConditionPathExists=|!/usr/bin/floatip
@@ -41,7 +39,9 @@ Method = Literal["fifo", "notify"]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Wishes:
+    """What the command line says."""
+
     dcid: int | None = None
     instances: tuple[str, ...] = ()
     """Empty: all that BGP can move."""
@@ -65,327 +65,317 @@ class DataCentreUnknown(AdoptError):
     """Nothing on this machine says it."""
 
 
-def plan(host: Host, found: Found, options: Options) -> Plan:
-    return _Planner(host, found, options).plan()
+def plan(system: System, setup: Setup, wishes: Wishes) -> Plan:
+    _has_readable_names(setup)
+    running = [announcer for announcer in setup.announcers if _runs(system, announcer)]
+    instances, notes = _instances(setup, wishes)
+    notes += _what_nobody_announces_any_more(setup, instances, running, wishes)
+    method = _method(system, setup, wishes)
+    edited = _Edited(system, setup, instances, method, notes)
+    texts = edited.conf_files()
+    toml = _floatip_toml(system, setup, instances, wishes, by_scripts=method == "notify", log=edited.by_role)
+    if toml:
+        texts[TOML] = toml
+    for announcer in setup.announcers:
+        # A script that was forgotten may still start it, and so may a person.
+        texts[Path(f"/etc/systemd/system/{announcer.unit}.d/floatip.conf")] = DROP_IN
+    changes = tuple(_changes(system, texts))
+    units = tuple(announcer.unit for announcer in running)
+    return Plan(method, instances, changes, units, edited.by_role, tuple(notes))
+
+
+def _has_readable_names(setup: Setup) -> None:
+    for block in setup.conf.owners:
+        if not block.name.isprintable():
+            what = f"{block.statement.place}: the name {block.name!a} cannot be written to {TOML}"
+            raise AdoptError(what, "name it in UTF-8, without control characters")
+
+
+def _runs(system: System, announcer: Announcer) -> bool:
+    unit = system.unit(announcer.unit)
+    return unit is not None and (unit.enabled or unit.active)
+
+
+def _instances(setup: Setup, wishes: Wishes) -> tuple[tuple[Instance, ...], list[str]]:
+    """Those that are adopted, and what is to be said of the others."""
+    file = setup.call.config
+    known = {instance.name: instance for instance in setup.conf.instances}
+    if unknown := [name for name in wishes.instances if name not in known]:
+        raise AdoptError(f"{file} has no vrrp_instance {unknown[0]}", f"it has {', '.join(known) or 'none'}")
+    unfit = {name: trouble for name in wishes.instances or known if (trouble := _unfit(known[name]))}
+    if unfit and wishes.instances:
+        name, (why, hint) = next(iter(unfit.items()))
+        raise AdoptError(f"{name} cannot be adopted: {why}", hint)
+    stay = [f"{name} stays as it is: {why}" for name, (why, _) in unfit.items()]
+    if len(unfit) == len(known):
+        hint = next((hint for _, hint in unfit.values()), "without keepalived: floatip init")
+        raise AdoptError(": ".join([f"{file} has no instance to adopt", *stay[:1]]), hint)
+    return tuple(known[name] for name in wishes.instances or known if name not in unfit), stay
+
+
+def _unfit(instance: Instance) -> tuple[str, str] | None:
+    """Why, and what helps."""
+    ipv4_only = "floatip adopt moves single IPv4 addresses; without keepalived: floatip init"
+    addresses = [virtual.address for virtual in floating(instance) if virtual.address.version == 4]
+    if not floating(instance):
+        return "it has no address", "add virtual_ipaddress; without keepalived: floatip init"
+    if not addresses:
+        return "its addresses are IPv6", ipv4_only
+    if instance.is_ipv6:
+        return "it speaks VRRP over IPv6", ipv4_only
+    if subnet := [address for address in addresses if address.network.prefixlen != 32]:
+        return f"{subnet[0]} belongs to a subnet, which BGP does not move", f"write {subnet[0].ip}, without a mask"
+    return None
+
+
+def _what_nobody_announces_any_more(
+    setup: Setup, instances: tuple[Instance, ...], running: list[Announcer], wishes: Wishes
+) -> list[str]:
+    moved = {virtual.address for instance in instances for virtual in floating(instance)}
+    # Others of an instance stay with keepalived, which nobody announces.
+    adopted = {address for address in moved if address.version == 4}
+    kept = {one.address.ip for other in setup.conf.instances for one in floating(other)}
+    notes = [f"IPv6 address {one} stays with keepalived, not announced" for one in moved - adopted]
+    for announcer in running:
+        flags = announcer.flags
+        found = choose(setup.placed, all_interfaces=flags.allifs, ipv6_length=56 if flags.send56 else 64)
+        lost = sorted(set(found) - adopted, key=str)
+        floats = ", ".join(str(address) for address in lost if address.version == 4 or address.ip in kept)
+        if floats and not wishes.force:
+            hint = "adopt its instance too, or add it to keepalived.conf; --force stops announcing it"
+            if any(address.version == 6 for address in lost if address.ip in kept):
+                hint = f"beside keepalived floatip moves IPv4 only; --force stops announcing it\n{hint}"
+            raise AdoptError(f"{announcer.unit} announces {floats} too, and nobody would any more", hint)
+        # With -allifs that may be an IPv6 address of the machine itself, which nobody meant to announce.
+        if lost:
+            names = ", ".join(str(address.network) for address in lost)
+            what = f"{announcer.unit} announces {names}, and nobody does any more"
+            notes.append(f"{what}; this node's own addresses the provider routes to it anyway")
+    return notes
+
+
+def _method(system: System, setup: Setup, wishes: Wishes) -> Method:
+    taken = _fifo_of_others(setup)
+    if taken and wishes.method == "fifo":
+        what = f"{taken.place}: {' '.join(taken.words)}: this FIFO is somebody else's"
+        raise AdoptError(what, "keepalived has only one; use --notify, which needs none")
+    notifies = [notify for instance in setup.conf.instances for notify in instance.notifies]
+    ours = any(_tells(system, notify) for notify in notifies)
+    method: Method = "notify" if taken else wishes.method or ("notify" if ours else "fifo")
+    if method == "notify":
+        _has_script_user(setup)
+    path = system.at(FIFO)
+    if method == "fifo" and path.exists() and not stat.S_ISFIFO(path.stat().st_mode):
+        raise AdoptError(f"{FIFO} is not a FIFO", f"rm {FIFO}; systemd-tmpfiles --create floatip.conf")
+    return method
+
+
+def _fifo_of_others(setup: Setup) -> Statement | None:
+    """keepalived has only one FIFO."""
+    given = setup.conf.option("vrrp_notify_fifo")
+    return given if given and given.words[1:2] != (FIFO,) else None
+
+
+def _has_script_user(setup: Setup) -> None:
+    if (user := setup.script_user) not in setup.facts.users:
+        # keepalived says so only in its log, and its -t says nothing that it did not say before.
+        hint = f"useradd --system --no-create-home --shell /usr/sbin/nologin {user}"
+        raise AdoptError(f"there is no user {user}: keepalived would run no script", hint)
+
+
+def _tells(system: System, notify: Notify) -> bool:
+    """By itself, or in a script of its owner's."""
+    script = _script(system, notify)
+    lines = [line for line in script.split("\n") if not line.lstrip().startswith("#")]
+    return _is_ours(notify) or (script.startswith("#!") and "floatip notify" in "\n".join(lines))
+
+
+def _script(system: System, notify: Notify) -> str:
+    return system.text(notify.command[0]) if notify.command else ""
+
+
+def _is_ours(notify: Notify) -> bool:
+    return " ".join(notify.command).startswith(NOTIFY)
+
+
+def _floatip_toml(
+    system: System, setup: Setup, instances: tuple[Instance, ...], wishes: Wishes, *, by_scripts: bool, log: bool
+) -> str:
+    """Empty: the one that is there says the same."""
+    existing = system.text(TOML)
+    dcid = wishes.dcid or setup.dcid or floatip_toml.dcid_of(existing)
+    if dcid is None:
+        hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
+        raise DataCentreUnknown("no unit of lelastic says in which data centre this is", hint)
+    text = floatip_toml.text(setup, instances, dcid, by_scripts=by_scripts, log=log)
+    if existing and floatip_toml.meaning_of(existing) == floatip_toml.meaning_of(text):
+        return ""
+    try:
+        toml_writer.checked(text)
+    except ConfigErrors as refused:
+        what = "\n".join(f"{problem.path}: {problem.what}" for problem in refused.errors)
+        hint = f"change {setup.call.config}: {refused.errors[0].hint}"
+        raise AdoptError(f"floatip cannot run with what keepalived.conf says:\n{what}", hint) from None
+    if existing and not wishes.force:
+        raise AdoptError(
+            "\n".join([f"{TOML} exists and says something else", *_differing(system, setup)]),
+            f"edit it to agree; or --force writes this instead, and --undo brings the old one back:\n{text}",
+        )
+    return text
+
+
+def _differing(system: System, setup: Setup) -> list[str]:
+    try:
+        document = read(str(system.at(TOML)))
+        found = differences.differences(document, setup.conf)
+        return [f"{TOML}:{one.line}: {one.path}: {one.what}" for one in found]
+    except (ConfigErrors, ValueError):
+        return [f"it is no valid configuration: floatip check {TOML}"]
+
+
+def _changes(system: System, texts: dict[Path, str]) -> list[Change]:
+    found = []
+    for path, text in sorted(texts.items()):
+        real = system.real(path)
+        before = state(system, real)
+        group = system.group("floatip")
+        new = FileState(0o644, 0, 0, b"")
+        if path == TOML:
+            new = FileState(0o600, 0, 0, b"") if group is None else FileState(0o640, 0, group, b"")
+        after = replace(before or new, content=text.encode(errors="surrogateescape"))
+        if after != before:
+            if before and before.obstacle:
+                hint = f"setfacl -b {real}, or replace it by a file of its own"
+                raise AdoptError(f"{real} {before.obstacle}", hint)
+            found.append(Change(real, before, after))
+    return found
 
 
 @dataclass(slots=True)
-class _Planner:
-    host: Host
-    found: Found
-    options: Options
-    notes: list[str] = field(default_factory=list)
+class _Edited:
+    """keepalived.conf and what it includes, edited."""
+
+    system: System
+    setup: Setup
+    instances: tuple[Instance, ...]
+    method: Method
+    notes: list[str]
+    by_role: bool = False
     edits: list[Edit] = field(default_factory=list)
     gone: set[Place] = field(default_factory=set)
     moved: dict[Place, str] = field(default_factory=dict)
     """From `lo` to the interface."""
-    before: dict[Path, State | None] = field(default_factory=dict)
-    after: dict[Path, State | None] = field(default_factory=dict)
-    by_role: bool = False
 
-    def plan(self) -> Plan:
-        self._readable_names()
-        running = [announcer for announcer in self.found.announcers if self._runs(announcer)]
-        instances = self._instances()
-        self._nothing_is_lost(instances, running)
-        method = self._method()
-        for path in self.found.conf.files:
-            self._touch(path)
-        self._notifies(instances, method)
-        self._addresses(instances)
-        if method == "fifo":
+    def conf_files(self) -> dict[Path, str]:
+        files = self.setup.conf.files
+        before = {file: self._text(file) for file in files}
+        self._notifies()
+        self._addresses()
+        if self.method == "fifo" and not self.setup.conf.option("vrrp_notify_fifo"):
             self._fifo()
-        for file in self.found.conf.files:
-            self._write(file, edit.apply(self._text(file), [one for one in self.edits if one.file == file]))
-        self._says_what_it_shall(instances, method)
-        self._configuration(instances, method)
-        self._sudoers()
-        self._owners()
-        for announcer in self.found.announcers:
-            # A script that was forgotten may still start it, and so may a person.
-            self._write(Path(f"/etc/systemd/system/{announcer.unit}.d/floatip.conf"), DROP_IN)
-        if running and self.found.is_master(instances):
-            self.notes.append(
-                "this node is master: adopt the backup first, or seconds are lost until floatip connects\n"
-                "  hint: done there if its `floatip status` says BACKUP, held, announced to the route servers"
-            )
-        paths = sorted(path for path, after in self.after.items() if after != self.before[path])
-        changes = tuple(Change(path, self.before[path], self.after[path]) for path in paths)
-        for change in changes:
-            if change.before and change.before.obstacle:
-                hint = f"setfacl -b {change.path}, or make it a file of its own"
-                raise AdoptError(f"{change.path} {change.before.obstacle}", hint)
-        units = tuple(announcer.unit for announcer in running)
-        return Plan(method, instances, changes, units, self.by_role, tuple(self.notes))
+        after = {
+            file: conf_edits.apply(before[file], [one for one in self.edits if one.file == file]) for file in files
+        }
+        self._means_the_same(after)
+        return after
 
-    def _runs(self, announcer: Announcer) -> bool:
-        unit = self.host.unit(announcer.unit)
-        return unit is not None and (unit.enabled or unit.active)
+    def _text(self, path: Path) -> str:
+        before = state(self.system, self.system.real(path))
+        return before.text if before else ""
 
-    def _instances(self) -> tuple[Instance, ...]:
-        file = self.found.call.config
-        known = {instance.name: instance for instance in self.found.conf.instances}
-        if unknown := [name for name in self.options.instances if name not in known]:
-            raise AdoptError(f"{file} has no vrrp_instance {unknown[0]}", f"there are {', '.join(known) or 'none'}")
-        unfit = {name: why for name in self.options.instances or known if (why := _unfit(known[name]))}
-        if unfit and self.options.instances:
-            (name, why), *_ = unfit.items()
-            raise AdoptError(f"{name} cannot be adopted: {why}", "floatip moves single IPv4 addresses by BGP")
-        stay = [f"{name} stays as it is: {why}" for name, why in unfit.items()]
-        if len(unfit) == len(known):
-            raise AdoptError(
-                ": ".join([f"{file} has no instance to adopt", *stay[:1]]), "without keepalived: floatip init"
-            )
-        self.notes += stay
-        return tuple(known[name] for name in self.options.instances or known if name not in unfit)
-
-    def _nothing_is_lost(self, instances: tuple[Instance, ...], running: list[Announcer]) -> None:
-        """Addresses that lelastic announces now and nobody would any more."""
-        moved = {virtual.address for instance in instances for virtual in floating(instance)}
-        # Others of an instance stay with keepalived, which nobody announces.
-        adopted = {address for address in moved if address.version == 4}
-        kept = {one.address.ip for other in self.found.conf.instances for one in floating(other)}
-        self.notes += [f"IPv6 address {one} stays with keepalived, not announced" for one in moved - adopted]
-        for announcer in running:
-            flags = announcer.flags
-            found = choose(self.found.placed, all_interfaces=flags.allifs, ipv6_length=56 if flags.send56 else 64)
-            lost = sorted(set(found) - adopted, key=str)
-            floats = ", ".join(str(address) for address in lost if address.version == 4 or address.ip in kept)
-            if floats and not self.options.force:
-                hint = "adopt its instance too, or give it one in keepalived.conf; --force gives it up"
-                if any(address.version == 6 for address in lost if address.ip in kept):
-                    hint = f"beside keepalived floatip moves IPv4 only; --force gives it up\n{hint}"
-                raise AdoptError(f"{announcer.unit} announces {floats} too, and nobody would any more", hint)
-            # With -allifs that may be an IPv6 address of the machine itself, which nobody meant to announce.
-            if lost:
-                names = ", ".join(str(address.network) for address in lost)
-                self.notes.append(
-                    f"nobody announces {names} any more, which {announcer.unit} did\n"
-                    "  hint: fine for this node's own addresses, which the provider routes to it anyway"
-                )
-
-    def _method(self) -> Method:
-        method = self._chosen_method()
-        if method == "notify":
-            self._scripts_run()
-        return method
-
-    def _scripts_run(self) -> None:
-        named, secure = self.found.conf.option("script_user"), self.found.conf.option("enable_script_security")
-        user = named.argument() if named else "keepalived_script" if secure else "root"
-        if user not in self.found.surroundings.users:
-            # It says so only in its log, and its -t says nothing that it did not say before.
-            hint = f"useradd --system --no-create-home --shell /usr/sbin/nologin {user}"
-            raise AdoptError(f"there is no user {user}: keepalived would run no script", hint)
-
-    def _chosen_method(self) -> Method:
-        if taken := self._taken():
-            if self.options.method == "fifo":
-                what = f"{taken.place}: {' '.join(taken.words)}: this FIFO is somebody else's"
-                raise AdoptError(what, "keepalived has only one; --notify needs none")
-            return "notify"
-        ours = any(self._tells(notify) for instance in self.found.conf.instances for notify in instance.notifies)
-        return self.options.method or ("notify" if ours else "fifo")
-
-    def _taken(self) -> Statement | None:
-        """keepalived has one FIFO for this, and it is somebody else's."""
-        given = self.found.conf.option("vrrp_notify_fifo")
-        return given if given and given.words[1:2] != (FIFO,) else None
-
-    def _tells(self, notify: Notify) -> bool:
-        """By itself, or in a script of its owner's."""
-        script = self.host.text(notify.command[0]) if notify.command else ""
-        lines = [line for line in script.split("\n") if not line.lstrip().startswith("#")]
-        return _is_ours(notify) or (script.startswith("#!") and "floatip notify" in "\n".join(lines))
-
-    def _notifies(self, instances: tuple[Instance, ...], method: Method) -> None:
-        names = {instance.name for instance in instances}
-        groups = [group for group in self.found.conf.groups if names & set(group.members)]
-        blocks: tuple[Instance | Group, ...] = (*instances, *groups)
+    def _notifies(self) -> None:
+        names = {instance.name for instance in self.instances}
+        groups = [group for group in self.setup.conf.groups if names & set(group.members)]
+        blocks: tuple[Instance | Group, ...] = (*self.instances, *groups)
         for block in blocks:
-            kept = [notify for notify in block.notifies if not self._goes(notify, method)]
-            if method == "notify" and not any(map(self._tells, kept)):
-                self._tell_by_script(block, kept)
+            kept = [notify for notify in block.notifies if not self._goes(notify)]
+            if self.method == "notify" and not any(_tells(self.system, notify) for notify in kept):
+                self._add_notify(block, kept)
 
-    def _goes(self, notify: Notify, method: Method) -> bool:
+    def _goes(self, notify: Notify) -> bool:
         statement = notify.statement
         if _is_ours(notify):
-            superfluous = method == "fifo"
+            superfluous = self.method == "fifo"
         else:
-            superfluous = self._only_switches(notify)
+            superfluous = only_switches_lelastic(" ".join(notify.command), _script(self.system, notify))
             self.by_role |= superfluous
         text = self._text(statement.place.file)
-        cut = edit.without(text, statement, edit.every(self.found.conf.statements)) if superfluous else None
+        every = conf_edits.every(self.setup.conf.statements)
+        cut = conf_edits.without(text, statement, every) if superfluous else None
         if cut:
             self.edits.append(cut)
             self.gone.add(statement.place)
         elif superfluous:
-            name = edit.definition(text, statement)
-            why = f"comes from the definition {name}" if name else "does not stand alone"
+            name = conf_edits.definition(text, statement)
+            why = f"comes from the definition {name}" if name else "does not stand alone on its line"
             self.notes.append(f"{statement.place}: {statement.keyword} {why}: remove it by hand")
         elif not _is_ours(notify):
-            self.notes.append(
-                f"{statement.place}: {statement.keyword} stays: its script does more than switch lelastic"
+            what = (
+                f"{statement.place}: {statement.keyword} stays: '{' '.join(notify.command)}' does more than the guide's"
             )
+            lelastic = "; lelastic does not start any more, whatever calls it" if self.setup.announcers else ""
+            self.notes.append(f"{what} script, or something else{lelastic}")
         return cut is not None
 
-    def _only_switches(self, notify: Notify) -> bool:
-        script = self.host.text(notify.command[0]) if notify.command else ""
-        return only_switches_lelastic(script if script.startswith("#!") else " ".join(notify.command))
-
-    def _tell_by_script(self, block: Instance | Group, kept: list[Notify]) -> None:
+    def _add_notify(self, block: Instance | Group, kept: list[Notify]) -> None:
         place = block.statement.place
         if clash := [notify for notify in kept if notify.event == "any"]:
             what = f"{clash[0].statement.place}: {block.name} has a notify already"
-            otherwise = "" if self._taken() else ", or use --fifo"
+            otherwise = "" if _fifo_of_others(self.setup) else ", or use --fifo"
             raise AdoptError(what, f'call `floatip notify "$@"` in its script{otherwise}')
-        line = edit.last_in(self._text(place.file), block.statement, f'notify "{NOTIFY}"')
+        line = conf_edits.last_in(self._text(place.file), block.statement, f'notify "{NOTIFY}"')
         self._edit(line, f"{place}: no line can be added to {block.name}", "put its closing brace on a line of its own")
 
-    def _addresses(self, instances: tuple[Instance, ...]) -> None:
-        for instance in instances:
+    def _addresses(self) -> None:
+        for instance in self.instances:
             for virtual in floating(instance):
                 if virtual.interface == "lo":
                     place = virtual.statement.place
-                    moved = edit.moved(self._text(place.file), virtual.statement, instance.interface)
+                    moved = conf_edits.moved(self._text(place.file), virtual.statement, instance.interface)
                     hint = f"write `dev {instance.interface}`: on lo keepalived would remove floatip's copy"
                     self._edit(moved, f"{place}: {virtual.address} cannot be moved away from lo", hint)
                     self.moved[place] = instance.interface
 
     def _fifo(self) -> None:
-        path = self.host.at(FIFO)
-        if path.exists() and not stat.S_ISFIFO(path.stat().st_mode):
-            raise AdoptError(f"{FIFO} is not a FIFO", "remove it, and: systemd-tmpfiles --create floatip.conf")
-        if self.found.conf.option("vrrp_notify_fifo"):
-            return
-        blocks = [one for one in self.found.conf.statements if one.keyword == "global_defs"]
-        if blocks and (inside := edit.last_in(self._text(blocks[-1].place.file), blocks[-1], FIFO_LINE)):
+        conf = self.setup.conf
+        blocks = [one for one in conf.statements if one.keyword == "global_defs"]
+        if blocks and (inside := conf_edits.last_in(self._text(blocks[-1].place.file), blocks[-1], FIFO_LINE)):
             self.edits.append(inside)
             return
-        file, end = (blocks[-1].place.file, blocks[-1].end_line) if blocks else (self.found.conf.files[0], 0)
+        file, end = (blocks[-1].place.file, blocks[-1].end_line) if blocks else (conf.files[0], 0)
         self.edits.append(Edit(file, end + 1, end, ("global_defs {", f"    {FIFO_LINE}", "}")))
-
-    def _says_what_it_shall(self, instances: tuple[Instance, ...], method: Method) -> None:
-        """The changed files, read again: what was put in stands where it belongs, and all else says what it said."""
-        conf = self.found.conf
-        texts = {file: after.text for file in conf.files if (after := self.after[self.host.real(file)])}
-        try:
-            new = keepalived_conf.read(Path(self.found.call.config), self.host.root, self.found.call.config_id, texts)
-        except NotUnderstood as error:
-            (place, what, _), *_ = error.errors
-            raise AdoptError(f"{place}: {what}, after the change", EDIT_IT) from None
-
-        def words(statement: Statement, is_old: bool = False) -> tuple[str, ...] | None:
-            said = " ".join(statement.words)
-            if said in (FIFO_LINE, f"notify {NOTIFY}") or (is_old and statement.place in self.gone):
-                return None
-            if is_old and (interface := self.moved.get(statement.place)):
-                return tuple(said.replace("dev lo", f"dev {interface}").split(" "))
-            return tuple(said.split(" "))
-
-        is_as_before = edit.tree(new.statements, words) == edit.tree(conf.statements, lambda one: words(one, True))
-        fifo = new.option("vrrp_notify_fifo")
-        names = {instance.name for instance in instances}
-        told = [one for one in new.owners if one.name in names or (isinstance(one, Group) and names & set(one.members))]
-        is_there = bool(fifo and fifo.words[1:2] == (FIFO,))
-        if method == "notify":
-            is_there = all(any(map(self._tells, block.notifies)) for block in told)
-        if not (is_as_before and is_there):
-            places = ", ".join(f"{one.file}:{one.first}" for one in self.edits)
-            raise AdoptError(f"{places}: what would be changed there changes something else too", EDIT_IT)
-
-    def _readable_names(self) -> None:
-        for block in self.found.conf.owners:
-            if not block.name.isprintable():
-                what = f"{block.statement.place}: the name {block.name!a} cannot be written to {TOML}"
-                raise AdoptError(what, "name it in UTF-8, without control characters")
-
-    def _configuration(self, instances: tuple[Instance, ...], method: Method) -> None:
-        existing = self.host.text(TOML)
-        dcid = self.options.dcid or self.found.dcid or configuration.dcid_of(existing)
-        if dcid is None:
-            hint = "add --dcid; `floatip providers` lists them, Newark is 6"
-            raise DataCentreUnknown("no unit of lelastic says in which data centre this is", hint)
-        text = configuration.text(self.found, instances, dcid, by_scripts=method == "notify", log=self.by_role)
-        if not existing:
-            self._write(TOML, text)
-        elif configuration.meaning_of(existing) != configuration.meaning_of(text):
-            self._differs(existing, text)
-
-    def _differs(self, existing: str, wanted: str) -> None:
-        try:
-            document = read(str(self.host.at(TOML)))
-            differing = [
-                f"{TOML}:{one.line}: {one.path}: {one.what}" for one in drift.differences(document, self.found.conf)
-            ]
-        except (ConfigErrors, ValueError):
-            document, differing = None, [f"it is no configuration: floatip check {TOML}"]
-        if not self.options.force:
-            hint = "--force changes only this, --dry-run --force shows it; it is kept for --undo"
-            raise AdoptError("\n".join([f"{TOML} exists and says something else", *differing]), hint)
-        self._write(TOML, configuration.merged(existing, document, wanted) if document else wanted)
-
-    def _sudoers(self) -> None:
-        for file in (Path("/etc/sudoers"), *self.host.files("/etc/sudoers.d", "*")):
-            if self.host.at(file).is_file():
-                text, gone, mixed = without_rule(self._touch(file), self.found.script_user)
-                if gone and (caller := self._caller_of_sudo()):
-                    self.notes.append(f"{file}: the sudo rule stays: {caller} calls sudo")
-                elif gone:
-                    self._write(file, text)
-                self.notes += [f"{file}: a rule allows more than lelastic, and stays: {rule}" for rule in mixed]
-
-    def _caller_of_sudo(self) -> str:
-        """A script that keepalived goes on running."""
-        for place, command in commands_of(self.found.conf):
-            seen = [self.found.surroundings.files.get(path) for path in paths_of(command)]
-            text = "\n".join([" ".join(command), *(one.text for one in seen if one)])
-            if place not in self.gone and re.search(r"\bsudo\s", text):
-                return " ".join(command)
-        return ""
-
-    def _owners(self) -> None:
-        """What root's keepalived reads belongs to root."""
-        if self.found.script_ids[0]:
-            for path in owners.what_keepalived_uses(self.host, self.found):
-                self._touch(path, contents=False)
-                if one := self.after[path]:
-                    self.after[path] = owners.roots(one, self.found.script_ids)
-
-    def _touch(self, path: Path, *, contents: bool = True) -> str:
-        path = self.host.real(path)
-        if path not in self.before:
-            self.before[path] = self.after[path] = state(self.host, path, contents=contents)
-        return self._text(path)
-
-    def _text(self, path: Path) -> str:
-        before = self.before[self.host.real(path)]
-        return before.text if before else ""
-
-    def _write(self, path: Path, text: str) -> None:
-        self._touch(path)
-        path = self.host.real(path)
-        old = self.after[path] or State(0o644, 0, 0)
-        self.after[path] = replace(old, content=text.encode(errors="surrogateescape"))
 
     def _edit(self, made: Edit | None, what: str, hint: str) -> None:
         if made is None:
             raise AdoptError(what, hint)
         self.edits.append(made)
 
+    def _means_the_same(self, texts: dict[Path, str]) -> None:
+        """The changed files, read again: what was added stands where it belongs, and all else says what it said."""
+        call, old = self.setup.call, self.setup.conf
+        try:
+            new = keepalived_conf.read(Path(call.config), self.system.root, call.config_id, texts)
+        except NotUnderstood as error:
+            (place, what, _), *_ = error.errors
+            raise AdoptError(f"{place}: {what}, after the change", EDIT_IT) from None
 
-def _unfit(instance: Instance) -> str:
-    addresses = [virtual.address for virtual in floating(instance) if virtual.address.version == 4]
-    if not floating(instance):
-        return "it has no address"
-    if not addresses:
-        return "its addresses are IPv6"
-    if any(peer.version == 6 for peer in (*instance.peers, *filter(None, [instance.source]))):
-        return "it speaks VRRP over IPv6"
-    if subnet := [str(address) for address in addresses if address.network.prefixlen != 32]:
-        return f"{subnet[0]} belongs to a subnet, which BGP does not move"
-    return ""
+        def words(statement: Statement, *, is_old: bool = False) -> tuple[str, ...] | None:
+            said = " ".join(statement.words)
+            if said in (FIFO_LINE, f"notify {NOTIFY}") or (is_old and statement.place in self.gone):
+                return None
+            if is_old and (interface := self.moved.get(statement.place)):
+                said = said.replace("dev lo", f"dev {interface}")
+            return tuple(said.split(" "))
 
+        before = conf_edits.tree(old.statements, lambda one: words(one, is_old=True))
+        if conf_edits.tree(new.statements, words) != before or not self._is_told(new):
+            places = ", ".join(f"{one.file}:{one.first}" for one in self.edits)
+            raise AdoptError(f"{places}: a change there would change something else too", EDIT_IT)
 
-def _is_ours(notify: Notify) -> bool:
-    return " ".join(notify.command).startswith(NOTIFY)
+    def _is_told(self, new: keepalived_conf.KeepalivedConf) -> bool:
+        if self.method == "fifo":
+            fifo = new.option("vrrp_notify_fifo")
+            return bool(fifo and fifo.words[1:2] == (FIFO,))
+        names = {instance.name for instance in self.instances}
+        told = [one for one in new.owners if one.name in names or (isinstance(one, Group) and names & set(one.members))]
+        return all(any(_tells(self.system, notify) for notify in block.notifies) for block in told)

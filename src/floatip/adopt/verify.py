@@ -3,23 +3,23 @@
 Each question answers with what is wrong; empty: nothing is.
 """
 
-from floatip.adopt.found import Found, floating
-from floatip.adopt.host import Host
 from floatip.adopt.plan import FIFO, Plan
+from floatip.adopt.setup import Setup, floating
+from floatip.adopt.system import System
 
 SILENT = "the floatip daemon does not answer"
 
 
-def unheld(host: Host) -> str:
-    status = host.status()
+def unheld(system: System) -> str:
+    status = system.status()
     if status is None:
         return SILENT
     missing = [a["address"] for i in status["instances"] for a in i["addresses"] if not a["held"]]
     return f"floatip does not hold {', '.join(missing)}" if missing else ""
 
 
-def unconnected(host: Host) -> str:
-    status = host.status()
+def unconnected(system: System) -> str:
+    status = system.status()
     if status is None:
         return SILENT
     sessions = status["sessions"]
@@ -28,16 +28,16 @@ def unconnected(host: Host) -> str:
     return f"no route server is connected: {sessions[0]['peer']}: {sessions[0]['reason']}"
 
 
-def unopened(host: Host, found: Found) -> str:
-    pid = host.text(found.call.vrrp_pid_file).strip()
-    return "" if pid.isdigit() and host.has_open(int(pid), FIFO) else f"keepalived has not opened {FIFO}"
+def unopened(system: System, setup: Setup) -> str:
+    pid = system.text(setup.call.vrrp_pid_file).strip()
+    return "" if pid.isdigit() and system.has_open(int(pid), FIFO) else f"keepalived has not opened {FIFO}"
 
 
-def unfollowed(host: Host, plan: Plan) -> str:
-    status = host.status()
+def unfollowed(system: System, plan: Plan) -> str:
+    status = system.status()
     if status is None:
         return SILENT
-    placed = {placed.address.ip for placed in host.addresses() if placed.interface != "lo"}
+    placed = {placed.address.ip for placed in system.addresses() if placed.interface != "lo"}
     told = {instance["name"]: instance for instance in status["instances"]}
     for instance in plan.instances:
         name = instance.name

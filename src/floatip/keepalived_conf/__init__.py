@@ -1,6 +1,6 @@
 """keepalived.conf, as keepalived 2.2 reads it: includes, definitions and conditions resolved, each word with its place.
 
-Only reading. What is unsafe in it, or will not work, is for `adopt` to say.
+Only reading. `keepalived_conf.lint` says what in it is unsafe or does not work.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from floatip.keepalived_conf import vrrp
 from floatip.keepalived_conf.syntax import Errors, NotUnderstood, Place, Reader, Statement
-from floatip.keepalived_conf.vrrp import Group, Instance, Notify, Script, VirtualAddress
+from floatip.keepalived_conf.vrrp import Group, Instance, Notify, Script, Tracking, VirtualAddress
 
 __all__ = [
     "Group",
@@ -21,6 +21,7 @@ __all__ = [
     "Place",
     "Script",
     "Statement",
+    "Tracking",
     "VirtualAddress",
     "read",
 ]
@@ -36,6 +37,10 @@ class KeepalivedConf:
     scripts: tuple[Script, ...]
     global_defs: tuple[Statement, ...]
     """The block of `global_defs`, all of them together."""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.files[0], 0)
 
     @property
     def owners(self) -> tuple[Instance | Group, ...]:
@@ -60,22 +65,20 @@ def read(
     statements = reader.statements(Path(os.path.abspath(path)))
     if reader.errors:  # what the lines mean is a guess until they hold together
         raise NotUnderstood(reader.errors)
-    scripts = vrrp.scripts(statements)
-    weights = {script.name: script.weight for script in scripts}
     global_defs = tuple(
         option for statement in statements if statement.keyword == "global_defs" for option in statement.block or ()
     )
-    versions = [option for option in global_defs if option.keyword == "vrrp_version"]
-    default_version = vrrp.vrrp_version(versions[-1] if versions else None, 2)
+    given = {option.keyword: option for option in global_defs}
+    defaults = vrrp.Defaults(vrrp.vrrp_version(given.get("vrrp_version"), 2), strict="vrrp_strict" in given)
     errors: Errors = []
-    instances = vrrp.instances(statements, weights, default_version, errors)
+    instances = vrrp.instances(statements, defaults, errors)
     if errors:
         raise NotUnderstood(sorted(errors, key=lambda error: (reader.files.index(error[0].file), error[0].line)))
     return KeepalivedConf(
         files=tuple(reader.files),
         statements=statements,
         instances=instances,
-        groups=vrrp.groups(statements, weights),
-        scripts=scripts,
+        groups=vrrp.groups(statements, instances),
+        scripts=vrrp.scripts(statements),
         global_defs=global_defs,
     )

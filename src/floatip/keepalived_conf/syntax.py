@@ -1,17 +1,17 @@
 """Text to statements: comments, conditions, definitions, includes, blocks, quotes.
 
-A line is a statement, and a brace ends a line. keepalived reads on after an error and does without the line; here a
-file that does not hold together is not understood. Not supported: `~SEQ`, `~LST`, braces in the pattern of an include.
+A line is a statement, and a brace ends a line. keepalived continues after an error and ignores the line; here an
+unbalanced file is refused. Not supported: `~SEQ`, `~LST`, `${_RANDOM}`, `${_ENV}`, braces in the pattern of an include.
 """
 
-import errno
 import glob
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from floatip.keepalived_conf import regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,10 @@ class Statement:
     def all(self, keyword: str) -> Iterator["Statement"]:
         return (statement for statement in self.block or () if statement.keyword == keyword)
 
+    def first(self, keyword: str) -> "Statement | None":
+        """The one that counts where keepalived ignores a second line."""
+        return next(self.all(keyword), None)
+
     def last(self, keyword: str) -> "Statement | None":
         """The one that counts where keepalived lets a later line override an earlier one."""
         return next((statement for statement in reversed(self.block or ()) if statement.keyword == keyword), None)
@@ -67,8 +71,12 @@ class NotUnderstood(Exception):
 
 Line = tuple[Place, str]
 
+# What keepalived runs is split as a shell would: both kinds of quotes, and escapes.
+COMMANDS = re.compile(r"(\w+_)?script|notify(_(master|backup|fault|stop|deleted|master_rx_lower_pri))?")
 PIECE = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\.|[^\s"'\\]"""
 WORD = re.compile(f"(?:{PIECE})+")
+# In other statements only double quotes count, and a quote also ends a word.
+PLAIN_WORD = re.compile(r'"([^"]*)"|([^\s"]+)')
 # Single quotes protect neither comments nor braces, as in keepalived.
 DOUBLE_QUOTED = r'"(?:\\.|[^"\\])*"|".*$|\\.|\\$'
 UNCOMMENTED = re.compile(rf'(?:{DOUBLE_QUOTED}|[^"\\!#])*')
@@ -77,7 +85,11 @@ CONDITION = re.compile(r"@(\^?)(\S*)\s*(.*)")
 DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=\s*(.*)", re.ASCII)
 USE = re.compile(r"\$([A-Za-z_]\w*)(?=[\s,)]|$)|\$\{([A-Za-z_]\w*)\}", re.ASCII)
 INCLUDE = re.compile(r"include([rmwba]?)\s+(\S+)")
+UNSUPPORTED = re.compile(r"\$\{_(RANDOM|ENV)\b[^}]*\}")
 DEEPEST = 50
+MOST_LINES = 100_000
+MOST_FILES = 1_000
+LONGEST_LINE = 1 << 16
 OUTERMOST = ("global_defs", "vrrp_script", "vrrp_sync_group", "vrrp_instance", "virtual_server")
 
 
@@ -86,8 +98,18 @@ def shown(text: str) -> str:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Into words: quotes keep white space together and disappear. Used again for the command in a quoted string."""
+    """The words of a command: quotes keep white space together and disappear."""
     return tuple(re.sub(PIECE, lambda piece: _unquoted(piece[0]), word) for word in WORD.findall(text))
+
+
+def _words(text: str) -> tuple[str, ...] | None:
+    """The words of a statement; None: a quote is not closed."""
+    keyword = text.split(None, 1)[0]
+    if COMMANDS.fullmatch(keyword):
+        return None if WORD.sub("", text).strip() else split(text)
+    if text.count('"') % 2:
+        return None
+    return tuple(quoted or plain for quoted, plain in PLAIN_WORD.findall(text))
 
 
 def _unquoted(piece: str) -> str:
@@ -104,6 +126,8 @@ class Reader:
     errors: Errors = field(default_factory=list)
     _open: list[Path] = field(default_factory=list)
     _definitions: dict[str, list[str]] = field(default_factory=dict)
+    _lines: int = 0
+    _opened: int = 0
 
     def statements(self, path: Path) -> tuple[Statement, ...]:
         self._definitions = {"_INSTANCE": [self.config_id], "_HASH": ["#"], "_BANG": ["!"]}
@@ -129,7 +153,10 @@ class Reader:
                 case "}":
                     self._error(place, "a } that closes nothing", "remove it, or look above it for a { that is missing")
                 case _:
-                    found.append(Statement(place, split(text), end_line=place.line))
+                    if words := _words(text):
+                        found.append(Statement(place, words, end_line=place.line))
+                    else:
+                        self._error(place, f"{shown(text)}: a quote that is not closed", "close it on the same line")
         for statement, _ in opened:
             self._error(statement.place, f"{statement} {{: never closed", "add the } that is missing")
         return tuple(found)
@@ -140,32 +167,40 @@ class Reader:
     def _pieces(self, path: Path) -> Iterator[Line]:
         for place, text in self._file(path, Place(path, 0)):
             for piece in BRACES.findall(text):
-                if not piece.strip():
-                    continue
-                if WORD.sub("", piece).strip():
-                    self._error(place, f"{shown(text)}: a quote that is not closed", "close it on the same line")
-                    continue
-                yield place, piece.strip()
+                if piece.strip():
+                    yield place, piece.strip()
 
     def _file(self, path: Path, included: Place) -> Iterator[Line]:
+        self._opened += 1
+        if self._opened > MOST_FILES:
+            what = f"more than {MOST_FILES} files are included"
+            raise NotUnderstood([*self.errors, (included, what, "look for files that include each other")])
         if path in self._open:
             return self._error(included, f"{path} includes itself", "remove the include")
         if path not in self.files:
             self.files.append(path)
         try:
-            text = self.texts.get(path) or contents(self._real(path)).decode(errors="surrogateescape")
+            text = self.texts.get(path) or regular.read(self._real(path)).decode(errors="surrogateescape")
         except OSError as error:
             what = f"{path} cannot be read" if included.line else "cannot be read"
             hint = "give the path of the file that keepalived reads, as root"
             return self._error(included, f"{what}: {error.strerror}", hint)
         self._open.append(path)
-        lines = ((Place(path, number), _uncommented(line)) for number, line in enumerate(text.split("\n"), 1))
+        lines = (
+            (Place(path, number), _uncommented(line))
+            for number, line in enumerate(text.split("\n"), 1)
+            if not line.lstrip().startswith(("#", "!"))  # also inside a definition such a line does not exist
+        )
+        self._count(included, text.count("\n"))
         for line in lines:
             yield from self._expanded(line, lines)
         self._open.pop()
 
     def _expanded(self, line: Line, following: Iterator[Line], depth: int = 0) -> Iterator[Line]:
         place, text = line
+        self._count(place, 1 if depth else 0)
+        if len(text) > LONGEST_LINE:
+            return self._error(place, f"a line of {len(text)} characters", "use shorter definitions")
         if condition := CONDITION.match(text):
             negated, name, text = condition.groups()
             if (name == self.config_id) == bool(negated):
@@ -182,6 +217,8 @@ class Reader:
             self._error(place, f"{shown(text)}: a definition that contains itself", "define it by other names")
         elif include := INCLUDE.fullmatch(text):
             yield from self._included(place, *include.groups())
+        elif unsupported := UNSUPPORTED.search(text):
+            self._error(place, f"{shown(text)}: {unsupported[0]} is not supported", "write out what it stands for")
         elif unknown := re.search(r"\$\{\w+\}", re.sub(DOUBLE_QUOTED, "", text)):
             self._error(place, f"{shown(text)}: {unknown[0]} is not defined", f"above it: ${unknown[0][2:-1]}=VALUE")
         elif text:
@@ -194,14 +231,21 @@ class Reader:
             lines = [str(self._open[-1].parent)] if name == "_PWD" else self._definitions.get(name)
             if lines is not None:
                 first, *others = lines or [""]
-                return [text[: use.start()] + first + text[use.end() :], *others]
+                return [_uncommented(text[: use.start()] + first + text[use.end() :]), *others]
         return None
+
+    def _count(self, place: Place, lines: int) -> None:
+        """A file that includes or defines itself many times over must end. Raises `NotUnderstood`."""
+        self._lines += lines
+        if self._lines > MOST_LINES:
+            what = f"more than {MOST_LINES} lines with all includes and definitions"
+            raise NotUnderstood([*self.errors, (place, what, "look for files and definitions that include each other")])
 
     def _included(self, place: Place, kind: str, pattern: str) -> Iterator[Line]:
         if "{" in pattern:
             return self._error(place, f"include {pattern}: braces are not supported", "one include a file")
         found = sorted(glob.glob(str(self._real(place.file.parent / pattern))))
-        for name in found:
+        for name in (name for name in found if not os.path.isdir(name)):
             yield from self._file(Path("/") / os.path.relpath(name, self.root), place)
         # `include` and `includer` make do without; the others keep keepalived from starting.
         if not found and kind and kind in ("wa" if glob.has_magic(pattern) else "mwa"):
@@ -209,14 +253,6 @@ class Reader:
 
     def _real(self, path: Path) -> Path:
         return self.root / path.relative_to("/")
-
-
-def contents(path: Path) -> bytes:
-    """Of a regular file: a FIFO that somebody put in its place would hold up the reader for ever."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        return file.read()
 
 
 def _uncommented(line: str) -> str:

@@ -1,19 +1,32 @@
 """What the statements about VRRP mean, with keepalived's defaults for what is not given.
 
-Where keepalived complains of a value and takes its default, so do we; what it would leave out (an instance, an address)
-is not understood.
+Where keepalived complains of a value and takes its default, so do we. A file with which keepalived does not start, or
+from which it leaves out an instance or an address, is refused.
 """
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
+from itertools import takewhile
 from typing import Literal, get_args
 
-from floatip.core.events import Address, InterfaceAddress
-from floatip.keepalived_conf.syntax import Errors, Statement, split
+from floatip.core.addresses import Address, InterfaceAddress
+from floatip.keepalived_conf.syntax import Errors, Place, Statement, split
 
+NEEDS_VALUE = {
+    *("interface", "virtual_router_id", "priority", "state", "advert_int", "version", "preempt_delay"),
+    *("unicast_src_ip", "mcast_src_ip", "auth_type", "auth_pass"),
+    *("interval", "timeout", "rise", "fall", "weight", "user"),
+}
+"""Without its value keepalived exits."""
+BLOCKS = {
+    *("track_interface", "track_script", "track_process", "track_file", "track_bfd", "authentication", "unicast_peer"),
+    *("virtual_ipaddress", "virtual_ipaddress_excluded", "virtual_routes", "virtual_rules"),
+}
+"""Those of a `vrrp_instance` in keepalived 2.2. At the closing brace of any other the instance ends too."""
 NotifyEvent = Literal["master", "backup", "fault", "stop", "deleted", "master_rx_lower_pri", "any"]
 
 
@@ -54,6 +67,16 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracking:
+    """The `track_script` of an instance or a group."""
+
+    scripts: tuple[tuple[str, int], ...] = ()
+    """Names and weights of the scripts that count; weight 0: a failure is a fault."""
+    ignored: tuple[tuple[Statement, str], ...] = ()
+    """Lines that keepalived ignores, each with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """`vrrp_instance`"""
 
@@ -72,12 +95,14 @@ class Instance:
     peers: tuple[Address, ...]
     """Empty: multicast."""
     addresses: tuple[VirtualAddress, ...]
-    tracked: tuple[tuple[str, int], ...]
-    """Names and weights of the tracked scripts; 0: a failure is a fault."""
+    tracking: Tracking
     notifies: tuple[Notify, ...]
     auth_pass: str = field(default="", repr=False)
+    """Empty where keepalived ignores it: without `auth_type PASS`, with version 3, with `vrrp_strict`."""
     excluded: tuple[VirtualAddress, ...] = ()
     """`virtual_ipaddress_excluded`: held like the others, and in no advert."""
+    is_ipv6: bool = False
+    """Whether it speaks VRRP over IPv6."""
 
     @property
     def address_list(self) -> tuple[InterfaceAddress, ...]:
@@ -92,27 +117,32 @@ class Group:
     name: str
     members: tuple[str, ...]
     notifies: tuple[Notify, ...] = ()
-    tracked: tuple[tuple[str, int], ...] = ()
+    tracking: Tracking = Tracking()
 
 
 def scripts(statements: Iterable[Statement]) -> tuple[Script, ...]:
-    return tuple(_script(statement) for statement in statements if statement.keyword == "vrrp_script")
+    """The first of a name counts."""
+    found: dict[str, Script] = {}
+    for statement in statements:
+        if statement.keyword == "vrrp_script":
+            found.setdefault(statement.argument(), _script(statement))
+    return tuple(found.values())
 
 
 def _script(statement: Statement) -> Script:
-    def number(keyword: str, default: int, low: int, high: int = 2**31) -> int:
+    def number(keyword: str, default: int, low: int) -> int:
         # keepalived takes 2.5 for 2 here.
         option = statement.last(keyword)
-        leading = re.match(r"[+-]?\d+", option.argument()) if option else None
-        return int(leading[0]) if leading and low <= int(leading[0]) <= high else default
+        leading = re.match(r"[+-]?\d{1,10}(?!\d)", option.argument()) if option else None
+        return int(leading[0]) if leading and low <= int(leading[0]) <= 2**31 else default
 
-    command, user = statement.last("script"), statement.last("user")
+    command, user, timeout = statement.last("script"), statement.last("user"), statement.last("timeout")
     return Script(
         statement=statement,
         name=statement.argument(),
         command=split(command.argument()) if command else (),
         interval=number("interval", 1, 1),
-        timeout=number("timeout", 0, 0),
+        timeout=1 if timeout and re.fullmatch(r"\+?0+", timeout.argument()) else number("timeout", 0, 1),
         rise=number("rise", 1, 1),
         fall=number("fall", 1, 1),
         weight=number("weight", 0, -(2**31)),
@@ -120,63 +150,94 @@ def _script(statement: Statement) -> Script:
     )
 
 
-def groups(statements: Iterable[Statement], weights: Mapping[str, int]) -> tuple[Group, ...]:
-    return tuple(
+def groups(statements: tuple[Statement, ...], instances: Iterable[Instance]) -> tuple[Group, ...]:
+    """A group without members is none, and an instance that does not exist is no member."""
+    known = {instance.name for instance in instances}
+    found = (
         Group(
             statement=statement,
             name=statement.argument(),
-            members=tuple(member.keyword for block in statement.all("group") for member in block.block or ()),
+            members=tuple(
+                name
+                for block in statement.all("group")
+                for line in block.block or ()
+                for name in line.words
+                if name in known
+            ),
             notifies=_notifies(statement),
-            tracked=_tracked(statement, weights),
+            tracking=_tracking(statement, _weights_above(statements, statement)),
         )
         for statement in statements
         if statement.keyword == "vrrp_sync_group"
     )
+    return tuple(group for group in found if group.members)
 
 
-def instances(
-    statements: Iterable[Statement], weights: Mapping[str, int], default_version: Literal[2, 3], errors: Errors
-) -> tuple[Instance, ...]:
-    """`weights` are those of the scripts."""
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What `global_defs` says for all instances."""
+
+    version: Literal[2, 3] = 2
+    strict: bool = False
+
+
+def instances(statements: tuple[Statement, ...], defaults: Defaults, errors: Errors) -> tuple[Instance, ...]:
     found: dict[str, Instance] = {}
     for statement in statements:
-        if statement.keyword == "vrrp_instance" and (
-            instance := _instance(statement, weights, default_version, errors)
-        ):
-            if instance.name in found:
-                what = f"{statement}: defined before, at {found[instance.name].statement.place}"
-                errors.append((statement.place, what, "give it another name; keepalived leaves out the second one"))
+        if statement.keyword in ("vrrp_instance", "vrrp_script"):
+            errors += _values_that_are_missing(statement)
+        if statement.keyword != "vrrp_instance":
+            continue
+        if instance := _instance(statement, _weights_above(statements, statement), defaults, errors):
+            errors += _conflicts(instance, found.values())
             found.setdefault(instance.name, instance)
     return tuple(found.values())
 
 
-def _instance(
-    statement: Statement, weights: Mapping[str, int], default_version: Literal[2, 3], errors: Errors
-) -> Instance | None:
-    def missing(what: str, hint: str) -> None:
-        keyword = what.removeprefix("no ")
-        same_line = [one for one in statement.block or () if keyword in one.words[1:]]
-        hint = f"one statement a line: {keyword} stands behind {same_line[0].keyword}" if same_line else hint
-        errors.append((statement.place, f"{statement}: {what}", hint))
+def _weights_above(statements: Iterable[Statement], user: Statement) -> dict[str, int]:
+    """keepalived knows a script only where it is defined above its use."""
+    return {script.name: script.weight for script in scripts(takewhile(lambda one: one is not user, statements))}
 
+
+def _values_that_are_missing(block: Statement) -> Iterator[tuple[Place, str, str]]:
+    for statement in block.block or ():
+        if statement.keyword in NEEDS_VALUE and statement.block is None and len(statement.words) == 1:
+            what = f"{statement.keyword} has no value, and keepalived does not start"
+            yield statement.place, what, f"give {statement.keyword} its value, or remove the line"
+        yield from _values_that_are_missing(statement) if statement.keyword == "authentication" else ()
+
+
+def _conflicts(instance: Instance, others: Iterable[Instance]) -> Iterator[tuple[Place, str, str]]:
+    place, name = instance.statement.place, instance.statement
+    for other in others:
+        if instance.name == other.name:
+            what = f"{name}: defined before, at {other.statement.place}"
+            yield place, what, "give it another name; keepalived leaves out the second one"
+        elif _virtual_router(instance) == _virtual_router(other):
+            what = f"{name}: virtual_router_id {instance.vrid} is also that of {other.name}, on {instance.interface}"
+            yield place, f"{what}: keepalived does not start", "give each instance an id of its own"
+
+
+def _virtual_router(instance: Instance) -> tuple[object, ...]:
+    return instance.interface, instance.vrid, instance.is_ipv6, frozenset(instance.peers)
+
+
+def _instance(statement: Statement, weights: Mapping[str, int], defaults: Defaults, errors: Errors) -> Instance | None:
     name, interface, vrid = statement.argument(), statement.last("interface"), _vrid(statement, errors)
-    if not name:
-        missing("no name", "for example vrrp_instance VI_1 {")
-    if not interface:
-        missing("no interface", "for example interface eth0")
-    if not statement.last("virtual_router_id"):
-        missing("no virtual_router_id", "for example virtual_router_id 51, the same on all nodes of the instance")
-    if not (name and interface and vrid):
+    errors += _what_every_instance_needs(statement)
+    if not (name and interface and interface.argument() and vrid):
         return None
     device = interface.argument()
+    family = _family(statement)
     addresses = _addresses(statement, "virtual_ipaddress", device, errors)
     for virtual in addresses:
-        if virtual.address.version != addresses[0].address.version:
+        if family and virtual.address.version != family:
             what = f"{virtual.statement}: not of the family of the first address, keepalived leaves it out"
             errors.append((virtual.statement.place, what, "put it in virtual_ipaddress_excluded"))
-    version = vrrp_version(
-        statement.last("version"), 3 if addresses and addresses[0].address.version == 6 else default_version
-    )
+    version = vrrp_version(statement.first("version"), 3 if family == 6 else defaults.version)
+    if version == 3 and not addresses:
+        what = f"{statement}: no virtual_ipaddress with version 3, and keepalived does not start"
+        errors.append((statement.place, what, "add virtual_ipaddress"))
     given = statement.last("state")
     priority = _integer(statement.last("priority"), 1, 255)
     if priority is None:
@@ -193,14 +254,45 @@ def _instance(
         version=version,
         advert_interval=_advert_interval(statement, version),
         preempt=master or priority == 255 or not preempting or preempting[-1],
-        source=_source(statement, errors),
-        peers=_peers(statement, errors),
+        source=_source(statement, family, errors),
+        peers=_peers(statement, family, errors),
         addresses=addresses,
-        tracked=_tracked(statement, weights),
+        tracking=_tracking(statement, weights),
         notifies=_notifies(statement),
-        auth_pass=_auth_pass(statement),
+        auth_pass=_auth_pass(statement) if version == 2 and not defaults.strict else "",
         excluded=_addresses(statement, "virtual_ipaddress_excluded", device, errors),
+        is_ipv6=family == 6,
     )
+
+
+def _what_every_instance_needs(statement: Statement) -> Iterator[tuple[Place, str, str]]:
+    for keyword, hint in (
+        ("interface", "for example interface eth0"),
+        ("virtual_router_id", "for example virtual_router_id 51, the same on all nodes of the instance"),
+    ):
+        given = statement.last(keyword)
+        if not given:
+            same_line = [one for one in statement.block or () if keyword in one.words[1:]]
+            behind = f"one statement a line: {keyword} stands behind {same_line[0].keyword}" if same_line else hint
+            yield statement.place, f"{statement}: no {keyword}", behind
+        elif keyword == "interface" and given.argument() == "lo":
+            yield given.place, "interface lo: keepalived does not start", "name the interface to the other nodes"
+    if not statement.argument():
+        yield statement.place, f"{statement}: no name", "for example vrrp_instance VI_1 {"
+
+
+def _family(instance: Statement) -> int | None:
+    """4 or 6, that of the first source, peer or address."""
+    for statement in instance.block or ():
+        words: tuple[str, ...] = ()
+        if statement.keyword in ("unicast_src_ip", "mcast_src_ip"):
+            words = (statement.argument(),)
+        elif statement.keyword in ("unicast_peer", "virtual_ipaddress"):
+            words = tuple(line.keyword for line in statement.block or ())
+        for word in words:
+            with suppress(ValueError):
+                return ip_address(_without_range(word)).version
+    return None
 
 
 PREEMPT = ("preempt", "nopreempt")
@@ -211,10 +303,15 @@ def _integer(statement: Statement | None, low: int, high: int) -> int | None:
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,9}", text) and low <= int(text) <= high else None
 
 
+def _last_valid(block: Statement, keyword: str, low: int, high: int) -> int | None:
+    values = [_integer(statement, low, high) for statement in block.all(keyword)]
+    return next((value for value in reversed(values) if value is not None), None)
+
+
 def _vrid(statement: Statement, errors: Errors) -> int | None:
     given = statement.last("virtual_router_id")
-    vrid = _integer(given, 1, 255)
-    if given and vrid is None:
+    vrid = _last_valid(statement, "virtual_router_id", 1, 255)
+    if given and given.argument() and vrid is None:
         what = f"{given}: not a number from 1 to 255"
         errors.append((given.place, what, "the same number on all nodes of the instance"))
     return vrid
@@ -237,27 +334,38 @@ def _advert_interval(instance: Statement, version: Literal[2, 3]) -> float:
     seconds = float(text) if re.fullmatch(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)", text) else 1.0
     if not 0.01 <= seconds <= 255:
         seconds = 1.0
+    # Version 3 has 12 bits for it.
+    seconds = min(seconds, 40.95) if version == 3 else seconds
     # Version 2 has whole seconds on the wire, version 3 hundredths.
     return max(1.0, math.floor(seconds + 0.5)) if version == 2 else math.floor(seconds * 100 + 0.5) / 100
 
 
-def _address(statement: Statement, text: str, errors: Errors) -> Address | None:
+def _without_range(text: str) -> str:
+    """keepalived ignores a mask and a range behind a source or a peer."""
+    return re.split("[/-]", text, maxsplit=1)[0]
+
+
+def _address(statement: Statement, text: str, family: int | None, errors: Errors) -> Address | None:
     try:
-        return ip_address(text)
+        address = ip_address(_without_range(text))
     except ValueError:
         errors.append((statement.place, f"{statement}: not an address", "for example 192.0.2.1"))
         return None
+    if family and address.version != family:
+        what = f"{statement}: not of the family of the first address, keepalived leaves it out"
+        errors.append((statement.place, what, f"remove it, or give an IPv{family} address"))
+    return address
 
 
-def _source(instance: Statement, errors: Errors) -> Address | None:
+def _source(instance: Statement, family: int | None, errors: Errors) -> Address | None:
     given = [option for option in instance.block or () if option.keyword in ("unicast_src_ip", "mcast_src_ip")]
-    sources = [_address(option, option.argument(), errors) for option in given]
+    sources = [_address(option, option.argument(), family, errors) for option in given if option.argument()]
     return sources[-1] if sources else None
 
 
-def _peers(instance: Statement, errors: Errors) -> tuple[Address, ...]:
+def _peers(instance: Statement, family: int | None, errors: Errors) -> tuple[Address, ...]:
     lines = [peer for block in instance.all("unicast_peer") for peer in block.block or ()]
-    peers = [_address(peer, peer.keyword, errors) for peer in lines]
+    peers = [_address(peer, peer.keyword, family, errors) for peer in lines]
     return tuple(dict.fromkeys(peer for peer in peers if peer))
 
 
@@ -274,24 +382,35 @@ def _addresses(instance: Statement, keyword: str, device: str, errors: Errors) -
     return tuple(found)
 
 
-def _tracked(statement: Statement, weights: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    found = []
+def _tracking(statement: Statement, weights: Mapping[str, int]) -> Tracking:
+    found: dict[str, int] = {}
+    ignored = []
     for line in (line for block in statement.all("track_script") for line in block.block or ()):
-        weight = re.fullmatch(r"weight ([+-]?\d+).*", " ".join(line.words[1:]))
-        default = weights.get(line.keyword, 0)
-        found.append((line.keyword, max(-253, min(253, int(weight[1]))) if weight else default))
-    return tuple(found)
+        name, options = line.keyword, line.words[1:]
+        if name in found:
+            ignored.append((line, f"{name} is tracked already"))
+        elif name not in weights:
+            ignored.append((line, f"there is no vrrp_script {name} above it"))
+        elif options and (options[0] != "weight" or len(options) < 2):
+            ignored.append((line, f"'{' '.join(options)}' is not 'weight NUMBER'"))
+        else:
+            weight = int(options[1]) if options and re.fullmatch(r"[+-]?\d{1,9}", options[1]) else 254
+            found[name] = weight if abs(weight) <= 253 else weights[name]
+    return Tracking(tuple(found.items()), tuple(ignored))
 
 
 def _notifies(statement: Statement) -> tuple[Notify, ...]:
+    """Of each event the first counts."""
     events = {"notify" if event == "any" else f"notify_{event}": event for event in get_args(NotifyEvent)}
-    return tuple(
-        Notify(option, events[option.keyword], split(option.argument()), option.argument(2))
-        for option in statement.block or ()
-        if option.keyword in events
-    )
+    found: dict[str, Notify] = {}
+    for option in statement.block or ():
+        if event := events.get(option.keyword):
+            found.setdefault(event, Notify(option, event, split(option.argument()), option.argument(2)))
+    return tuple(found.values())
 
 
 def _auth_pass(instance: Statement) -> str:
-    given = [word for block in instance.all("authentication") for word in block.all("auth_pass")]
-    return given[-1].argument() if given else ""
+    given = [option for block in instance.all("authentication") for option in block.block or ()]
+    types = [option.argument() for option in given if option.keyword == "auth_type"]
+    passwords = [option.argument() for option in given if option.keyword == "auth_pass"]
+    return passwords[-1] if passwords and types and types[-1] == "PASS" else ""

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from floatip.adopt import found
-from floatip.adopt.host import AdoptError, Host
+from floatip.adopt import setup
+from floatip.adopt.system import AdoptError, System
 from floatip.core.settings import Keepalived
 from floatip.keepalived_conf import Instance, KeepalivedConf, NotUnderstood, Place
 from floatip.reading import ConfigWarning
 from floatip.reading.toml.document import Document, read
 from floatip.reading.toml.reader import accepted
 
-HINT = "edit it, and: systemctl reload floatip; or floatip adopt --force, which changes only this"
+HINT = "edit it, then: systemctl reload floatip; or: floatip adopt --force, which rewrites the file"
 KEYWORDS = {
     "interface": "interface",
     "vrid": "virtual_router_id",
@@ -23,17 +23,17 @@ KEYWORDS = {
     "version": "version",
     "advert_interval": "advert_int",
 }
-"""Ours and keepalived's."""
+"""Keys of floatip.toml and the keywords of keepalived.conf that they must agree with."""
 
 
-def since_adoption(file: Path, host: Host) -> list[ConfigWarning]:
-    """Nothing where keepalived's file cannot be read: then there is nothing to compare with."""
-    document = read(str(host.at(file)))
+def since_adoption(file: Path, system: System) -> list[ConfigWarning]:
+    """Empty where keepalived.conf cannot be read."""
+    document = read(str(system.at(file)))
     model, places = accepted(document)
     if os.geteuid() != 0 or not any(isinstance(one.election, Keepalived) for one in model.instances):
         return []
     try:
-        conf = found.configuration(host)
+        conf = setup.configuration(system)
     except AdoptError:
         return []
     except NotUnderstood as error:
@@ -56,7 +56,7 @@ def differences(document: Document, conf: KeepalivedConf) -> Iterator[ConfigWarn
             yield places.warning((*here, "keepalived"), what, HINT)
             continue
         other = named[name]
-        moved = tuple(one.address for one in found.floating(other) if one.address.version == 4)
+        moved = tuple(one.address for one in setup.floating(other) if one.address.version == 4)
         ours = tuple(one for one in instance.addresses if one.version == 4)
         if set(ours) != set(moved):
             what = _both(ours, moved, _place(other, "virtual_ipaddress"))

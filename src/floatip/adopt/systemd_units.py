@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from floatip.adopt.host import AdoptError, Host
+from floatip.adopt.system import AdoptError, System
 from floatip.keepalived_conf import KeepalivedConf
 from floatip.lelastic import BadFlag, Flags, parse
 
@@ -42,14 +42,14 @@ class KeepalivedCall:
     namespace: str = ""
 
 
-def announcers(host: Host) -> Iterator[Announcer]:
+def announcers(system: System) -> Iterator[Announcer]:
     seen = set()
     for directory in DIRECTORIES:
-        for file in host.files(directory, "*.service"):
+        for file in system.files(directory, "*.service"):
             if file.name in seen:  # the first directory that has it counts
                 continue
             seen.add(file.name)
-            command = _command(host, file)
+            command = _command(system, file)
             if command and Path(command[0]).name == "lelastic":
                 try:
                     yield Announcer(file.name, parse(command[1:])[0])
@@ -57,12 +57,12 @@ def announcers(host: Host) -> Iterator[Announcer]:
                     yield Announcer(file.name, Flags(), str(bad))
 
 
-def keepalived_call(host: Host, pid: int) -> KeepalivedCall:
+def keepalived_call(system: System, pid: int) -> KeepalivedCall:
     """As it runs; as its unit would start it when it does not."""
-    if pid and (running := host.text(f"/proc/{pid}/cmdline")):
+    if pid and (running := system.text(f"/proc/{pid}/cmdline")):
         return _called(running.rstrip("\0").split("\0"))
     for directory in DIRECTORIES:
-        if command := _command(host, Path(directory) / "keepalived.service"):
+        if command := _command(system, Path(directory) / "keepalived.service"):
             return _called(command)
     return KeepalivedCall()
 
@@ -103,14 +103,14 @@ def settled(call: KeepalivedCall, conf: KeepalivedConf) -> KeepalivedCall:
     )
 
 
-def tested(host: Host, call: KeepalivedCall) -> list[str]:
+def tested(system: System, call: KeepalivedCall) -> list[str]:
     """What keepalived says of its file, each line once."""
     identity = ("-i", call.config_id) if call.config_id else ()
     test = ("keepalived", "-t", "-f", call.config, *identity)
     # 2.2.7 ends itself by SIGTERM at the first script that does not run as root, and is immune to that as process 1.
-    done = host.run("unshare", "--pid", "--fork", "--kill-child", *test)
+    done = system.run("unshare", "--pid", "--fork", "--kill-child", *test)
     if done.output.startswith("unshare:"):
-        done = host.run(*test)
+        done = system.run(*test)
     said = list(dict.fromkeys(done.output.splitlines()))
     return [*said, f"exit status {done.status}"] if done.status else said
 
@@ -119,18 +119,20 @@ def without_line_numbers(said: list[str]) -> list[str]:
     return [re.sub(r"\(([^()]*: )?Line \d+\)\s*", "", line) for line in said]
 
 
-def _command(host: Host, file: Path) -> list[str]:
+def _command(system: System, file: Path) -> list[str]:
     """The last ExecStart of the unit and its drop-ins, with the variables of its environment files."""
-    texts = [host.text(file)]
+    texts = [system.text(file)]
     texts += [
-        host.text(extra) for directory in DIRECTORIES for extra in host.files(f"{directory}/{file.name}.d", "*.conf")
+        system.text(extra)
+        for directory in DIRECTORIES
+        for extra in system.files(f"{directory}/{file.name}.d", "*.conf")
     ]
     settings = [line.split("=", 1) for text in texts for line in text.replace("\\\n", " ").splitlines() if "=" in line]
     commands = [value.strip() for key, value in settings if key.strip() == "ExecStart"]
     variables: dict[str, str] = {}
     for key, value in settings:
         if key.strip() == "EnvironmentFile":
-            variables |= _variables(host.text(value.strip().removeprefix("-")))
+            variables |= _variables(system.text(value.strip().removeprefix("-")))
     try:
         words = shlex.split(commands[-1].lstrip("-@:+!")) if commands else []
         return [part for word in words for part in _expanded(word, variables)]

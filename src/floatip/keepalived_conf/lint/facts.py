@@ -1,4 +1,7 @@
-"""What `findings` has to know of the machine: users, files and their owners, sudo rules, addresses."""
+"""What the rules must know of the machine: users, files and their owners, sudo rules, addresses, what runs.
+
+Nothing is opened that is not a regular file, and nothing is read beyond a bound: others may own all of it.
+"""
 
 import os
 import re
@@ -9,12 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISREG, S_ISVTX
 
-from floatip.core.events import Placed
-from floatip.keepalived_conf import KeepalivedConf, Place
+from floatip.core.addresses import Placed
+from floatip.keepalived_conf import KeepalivedConf, Place, regular
 
 LONGEST_SCRIPT = 1 << 18
+NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
+SERVICES = ("haproxy", "nginx", "apache2", "httpd", "envoy", "traefik", "caddy", "varnishd", "postgres", "mysqld")
 ROOT = "root"
 ACL = "system.posix_acl_access"
+INTERPRETERS = re.compile(r"(ba|da|z|k)?sh|env|sudo|timeout|flock|nice|(python|perl|ruby)[\d.]*")
 ACL_USER, ACL_GROUP, ACL_MASK = 0x02, 0x08, 0x10
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """systemd's, for its services."""
@@ -26,10 +32,12 @@ class User:
     uid: int
     gids: frozenset[int] = frozenset()
     groups: frozenset[str] = frozenset()
+    gid: int = -1
+    """The primary one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenFile:
     """A file or a directory; links are followed."""
 
     uid: int = 0
@@ -56,6 +64,10 @@ class Seen:
             return bool(self.mode & 0o111)
         return bool(self.mode & (0o100 if user.uid == self.uid else 0o010 if self.gid in user.gids else 0o001))
 
+    def can_read(self, user: User) -> bool:
+        bits = 0o400 if user.uid == self.uid else 0o040 if self.gid in user.gids else 0o004
+        return user.uid == 0 or bool(self.mode & bits)
+
     @property
     def is_for_everybody(self) -> bool:
         """As /tmp is."""
@@ -69,9 +81,9 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class MachineFacts:
     users: Mapping[str, User] = field(default_factory=lambda: {ROOT: User(ROOT, 0)})
-    files: Mapping[Path, Seen] = field(default_factory=dict)
+    files: Mapping[Path, SeenFile] = field(default_factory=dict)
     """The configuration, the scripts, and the directories above them, also above what links lead to."""
     real: Mapping[Path, Path] = field(default_factory=dict)
     """Those of them that are links, or lie behind one."""
@@ -81,16 +93,18 @@ class Surroundings:
     """What sudo itself says that a user may run."""
     addresses: tuple[Placed, ...] = ()
     """Those of the kernel."""
+    services: frozenset[str] = frozenset()
+    """Programs that run here and may be what the floating address is for: haproxy, nginx..."""
     peer_priority: int | None = None
     """That of the other node, if somebody knows it."""
 
 
-def look_around(
+def gather(
     conf: KeepalivedConf,
     root: Path = Path("/"),
     addresses: Iterable[Placed] = (),
     peer_priority: int | None = None,
-) -> Surroundings:
+) -> MachineFacts:
     commands = [command for _, command in commands_of(conf)]
     wanted = {*conf.files, *(path for command in commands for path in paths_of(command))}
     real = {path: target for path in wanted if (target := _real(root, path)) not in (None, path)}
@@ -98,8 +112,15 @@ def look_around(
     wanted |= {directory for path in wanted for directory in path.parents}
     wanted |= {path for command in commands if command for path in in_path(command[0])}
     seen = {path: found for path in wanted if (found := _seen(root / path.relative_to("/")))}
-    sudoers = tuple(_sudoers(root))
-    return Surroundings(_users(root), seen, real, sudoers, addresses=tuple(addresses), peer_priority=peer_priority)
+    return MachineFacts(
+        _users(root),
+        seen,
+        real,
+        tuple(_sudoers(root)),
+        addresses=tuple(addresses),
+        services=frozenset(_services(root)),
+        peer_priority=peer_priority,
+    )
 
 
 def commands_of(conf: KeepalivedConf) -> list[tuple[Place, tuple[str, ...]]]:
@@ -109,8 +130,13 @@ def commands_of(conf: KeepalivedConf) -> list[tuple[Place, tuple[str, ...]]]:
 
 
 def paths_of(command: tuple[str, ...]) -> list[Path]:
-    """The program, and the scripts that it may be given."""
-    return [Path(word) for word in command if word.startswith("/")]
+    """The program, and behind an interpreter the first path, which is its script. Other words are only data."""
+    if not command:
+        return []
+    program = [Path(command[0])] if command[0].startswith("/") else []
+    if not INTERPRETERS.fullmatch(Path(command[0]).name):
+        return program
+    return program + [Path(word) for word in command[1:] if word.startswith("/")][:1]
 
 
 def in_path(program: str) -> list[Path]:
@@ -124,32 +150,24 @@ def _real(root: Path, path: Path) -> Path | None:
     return None
 
 
-def _seen(path: Path) -> Seen | None:
+def _seen(path: Path) -> SeenFile | None:
     try:
-        # Not blocking: whoever owns its directory may put a FIFO there.
-        descriptor = os.open(path, os.O_NONBLOCK | os.O_NOCTTY)
+        with regular.looked_at(path) as descriptor:
+            status = os.fstat(descriptor)
+            data = b""
+            if S_ISREG(status.st_mode) and status.st_size <= LONGEST_SCRIPT:
+                data = regular.read_from(descriptor, LONGEST_SCRIPT)
+            text = "" if b"\0" in data else data.decode(errors="replace")
+            writers = frozenset(_writers(descriptor))
     except OSError:
         return None
-    try:
-        status = os.fstat(descriptor)
-        data = b""
-        if S_ISREG(status.st_mode) and status.st_size <= LONGEST_SCRIPT:
-            data = os.read(descriptor, LONGEST_SCRIPT)
-        text = "" if b"\0" in data else data.decode(errors="replace")
-        is_directory = S_ISDIR(status.st_mode)
-        return Seen(
-            status.st_uid, status.st_gid, S_IMODE(status.st_mode), is_directory, text, frozenset(_writers(descriptor))
-        )
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    return SeenFile(status.st_uid, status.st_gid, S_IMODE(status.st_mode), S_ISDIR(status.st_mode), text, writers)
 
 
 def _writers(descriptor: int) -> Iterator[tuple[int, int]]:
     """acl(5): after a version, entries of a tag, permissions and a number; the mask limits all but the owner."""
     try:
-        entries = list(struct.iter_unpack("<HHI", os.getxattr(descriptor, ACL)[4:]))
+        entries = list(struct.iter_unpack("<HHI", os.getxattr(f"/proc/self/fd/{descriptor}", ACL)[4:]))
     except OSError:
         return
     mask = next((allowed for tag, allowed, _ in entries if tag == ACL_MASK), 7)
@@ -167,17 +185,24 @@ def _users(root: Path) -> dict[str, User]:
             memberships.setdefault(member, {})[name] = int(gid)
     users = {}
     for name, _, uid, gid, *_ in _fields(root / "etc/passwd", 7):
-        groups = memberships.get(name, {}) | {names.get(int(gid), gid): int(gid)}
-        users[name] = User(name, int(uid), frozenset(groups.values()), frozenset(groups))
+        if NUMBER.fullmatch(gid):
+            groups = memberships.get(name, {}) | {names.get(int(gid), gid): int(gid)}
+            users[name] = User(name, int(uid), frozenset(groups.values()), frozenset(groups), int(gid))
     return {ROOT: User(ROOT, 0)} | users
 
 
 def _fields(path: Path, count: int) -> Iterator[list[str]]:
+    """Lines of another form, as those of NIS, are skipped."""
+    for line in _lines(path):
+        fields = line.split(":")
+        if len(fields) == count and NUMBER.fullmatch(fields[2]):
+            yield fields
+
+
+def _lines(path: Path) -> list[str]:
     with suppress(OSError):
-        for line in path.read_text(errors="replace").splitlines():
-            fields = line.split(":")
-            if len(fields) == count and fields[2].isdigit():
-                yield fields
+        return regular.read(path).decode(errors="replace").splitlines()
+    return []
 
 
 def _sudoers(root: Path) -> Iterator[tuple[Place, str]]:
@@ -185,12 +210,19 @@ def _sudoers(root: Path) -> Iterator[tuple[Place, str]]:
     directory = root / "etc/sudoers.d"
     extra = (path for path in sorted(directory.glob("*")) if "." not in path.name and not path.name.endswith("~"))
     for path in (root / "etc/sudoers", *extra):
-        with suppress(OSError):
-            shown = Path("/") / path.relative_to(root)
+        shown = Path("/") / path.relative_to(root)
+        begun = ""
+        for number, line in enumerate(_lines(path), 1):
+            if line.endswith("\\"):
+                begun += line[:-1]
+                continue
+            yield Place(shown, number), re.sub(r"\s+", " ", begun + line).strip()
             begun = ""
-            for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-                if line.endswith("\\"):
-                    begun += line[:-1]
-                    continue
-                yield Place(shown, number), re.sub(r"\s+", " ", begun + line).strip()
-                begun = ""
+
+
+def _services(root: Path) -> Iterator[str]:
+    for directory in root.glob("proc/[0-9]*"):
+        with suppress(OSError):
+            name = regular.read(directory / "comm").decode(errors="replace").strip()
+            if name in SERVICES:
+                yield name

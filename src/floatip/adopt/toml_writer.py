@@ -1,14 +1,18 @@
 """Writing floatip.toml, for `adopt` and `init`: in the order and the layout in which the documentation shows it."""
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
+
+from floatip import reading
 
 Values = Mapping[str, object]
 
 
-def table(header: str, values: Values) -> list[str]:
-    """Nothing for a table without values."""
-    return ["", header, *(f"{key} = {_value(value)}" for key, value in values.items())] if values else []
+def table(header: str, values: Values, *comments: str) -> list[str]:
+    """Its lines; none for a table without values."""
+    lines = [*(f"# {comment}" for comment in comments), header]
+    return ["", *lines, *(f"{key} = {_value(value)}" for key, value in values.items())] if values else []
 
 
 def document(comment: Iterable[str], top: Values, tables: Iterable[list[str]]) -> str:
@@ -21,3 +25,11 @@ def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{key} = {_value(inner)}' for key, inner in value.items())} }}"
     return json.dumps(value, ensure_ascii=False)
+
+
+def checked(text: str) -> tuple[reading.ConfigWarning, ...]:
+    """What `floatip check` warns of. Raises `ConfigErrors`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        return reading.load(file.name).warnings

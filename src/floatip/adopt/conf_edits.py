@@ -1,4 +1,4 @@
-"""Small edits of a text by line numbers, so that the comments and the layout of a user's file stay.
+"""Edits of keepalived.conf by line numbers, so that comments and layout stay.
 
 Where a statement does not stand on lines of its own there is no edit (None), and a person has to make it.
 """

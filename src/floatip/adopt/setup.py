@@ -1,4 +1,4 @@
-"""What is there before anything is changed: keepalived as it runs, its file, lelastic's units, what surrounds them."""
+"""What is set up on this machine: keepalived as it runs, its configuration, lelastic's units, addresses."""
 
 import re
 from collections.abc import Iterator
@@ -6,30 +6,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from floatip import keepalived_conf
-from floatip.adopt.findings import default_user, script_users
-from floatip.adopt.host import AdoptError, Host, UnitState
-from floatip.adopt.surroundings import Surroundings, look_around
-from floatip.adopt.units import Announcer, KeepalivedCall, announcers, keepalived_call, settled, tested
-from floatip.core.events import Placed
+from floatip.adopt.system import AdoptError, System, UnitState
+from floatip.adopt.systemd_units import Announcer, KeepalivedCall, announcers, keepalived_call, settled
+from floatip.core.addresses import Placed
 from floatip.keepalived_conf import Group, Instance, KeepalivedConf, Notify, VirtualAddress
+from floatip.keepalived_conf.lint.commands import default_user, script_users
+from floatip.keepalived_conf.lint.facts import MachineFacts, gather
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Setup:
     call: KeepalivedCall
     keepalived: UnitState
     conf: KeepalivedConf
     announcers: tuple[Announcer, ...]
-    surroundings: Surroundings
+    facts: MachineFacts
     script_user: str
-    script_ids: tuple[int, int]
-    """uid and gid of that user."""
     own: tuple[Placed, ...] = ()
     """All addresses of the kernel, those with a lifetime too, that keepalived does not move."""
 
     @property
     def placed(self) -> tuple[Placed, ...]:
-        return self.surroundings.addresses
+        return self.facts.addresses
 
     @property
     def dcid(self) -> int | None:
@@ -45,41 +43,39 @@ class Found:
         return any(placed.address in addresses for placed in self.placed if placed.interface != "lo")
 
 
-def configuration(host: Host) -> KeepalivedConf:
+def configuration(system: System) -> KeepalivedConf:
     """That of keepalived as it runs here, or would."""
-    call = keepalived_call(host, _unit(host).pid)
-    return keepalived_conf.read(Path(call.config), host.root, call.config_id)
+    call = keepalived_call(system, _unit(system).pid)
+    return keepalived_conf.read(Path(call.config), system.root, call.config_id)
 
 
-def _unit(host: Host) -> UnitState:
-    if (unit := host.unit("keepalived.service")) is None:
+def _unit(system: System) -> UnitState:
+    if (unit := system.unit("keepalived.service")) is None:
         raise AdoptError("there is no keepalived.service", "without keepalived: floatip init")
     return unit
 
 
-def look(host: Host, config: str | None) -> Found:
-    """`config`: in place of the file that keepalived uses by itself."""
-    unit = _unit(host)
-    call = keepalived_call(host, unit.pid)
+def look_at(system: System, config: str | None) -> Setup:
+    """`config` replaces the path of the file that keepalived reads by default."""
+    unit = _unit(system)
+    call = keepalived_call(system, unit.pid)
     if config:
         call = replace(call, config=config)
-    conf = keepalived_conf.read(Path(call.config), host.root, call.config_id)
+    conf = keepalived_conf.read(Path(call.config), system.root, call.config_id)
     call = settled(call, conf)
-    _is_the_units(host, call, unit)
-    surroundings = look_around(conf, host.root, host.addresses())
-    sudo = {user.name: tuple(_allowed_by_sudo(host, user.name)) for user in script_users(conf, surroundings)}
-    surroundings = replace(surroundings, sudo=sudo)
-    user = default_user(conf, surroundings)
-    known = (line.split(":") for line in host.text("/etc/passwd").splitlines())
-    ids = next(((int(uid), int(gid)) for name, _, uid, gid, *_ in known if name == user), (0, 0))
+    _is_the_units(system, call, unit)
+    facts = gather(conf, system.root, system.addresses())
+    sudo = {user.name: tuple(_allowed_by_sudo(system, user.name)) for user in script_users(conf, facts)}
+    facts = replace(facts, sudo=sudo)
+    user = default_user(conf, facts)
     moved = {virtual.address.ip for instance in conf.instances for virtual in floating(instance)}
-    own = tuple(placed for placed in host.addresses(leased=True) if placed.address.ip not in moved)
-    return Found(call, unit, conf, tuple(announcers(host)), surroundings, user, ids, own)
+    own = tuple(placed for placed in system.addresses(leased=True) if placed.address.ip not in moved)
+    return Setup(call, unit, conf, tuple(announcers(system)), facts, user, own)
 
 
-def _allowed_by_sudo(host: Host, user: str) -> Iterator[str]:
+def _allowed_by_sudo(system: System, user: str) -> Iterator[str]:
     """Without a password. sudo knows its aliases, groups and numbers; empty where it is not installed."""
-    output = host.run("sudo", "-n", "-l", "-U", user).output
+    output = system.run("sudo", "-n", "-l", "-U", user).output
     defaults, _, rules = output.partition("may run the following commands")
     for rule in re.sub(r"\n {8}", " ", rules).splitlines()[1:]:
         _, password, allowed = rule.partition("NOPASSWD:")
@@ -87,10 +83,10 @@ def _allowed_by_sudo(host: Host, user: str) -> Iterator[str]:
             yield (allowed or rule).strip()
 
 
-def _is_the_units(host: Host, call: KeepalivedCall, unit: UnitState) -> None:
+def _is_the_units(system: System, call: KeepalivedCall, unit: UnitState) -> None:
     """By its pid file floatip will know keepalived: it must be that of the process that systemd runs."""
-    pid = host.text(call.pid_file).strip()
-    if not unit.active and pid.isdigit() and host.text(f"/proc/{pid}/comm") == "keepalived\n":
+    pid = system.text(call.pid_file).strip()
+    if not unit.active and pid.isdigit() and system.text(f"/proc/{pid}/comm") == "keepalived\n":
         hint = "end it, and: systemctl start keepalived"
         raise AdoptError(f"keepalived runs as process {pid}, and not by keepalived.service", hint)
     if unit.active and unit.pid and pid != str(unit.pid):
@@ -111,7 +107,7 @@ def owners(conf: KeepalivedConf, instance: Instance) -> tuple[Instance | Group, 
 
 def tracked(conf: KeepalivedConf, instance: Instance) -> list[str]:
     """All that decides about its priority or its health."""
-    scripts = [name for owner in owners(conf, instance) for name, _ in owner.tracked]
+    scripts = [name for owner in owners(conf, instance) for name, _ in owner.tracking.scripts]
     lines = [
         f"{line.keyword} ({' '.join([kind, *line.words[1:]])})"
         for owner in owners(conf, instance)
@@ -126,15 +122,21 @@ def notifies(conf: KeepalivedConf, instance: Instance) -> list[Notify]:
     return [notify for owner in owners(conf, instance) for notify in owner.notifies]
 
 
-def complaints(host: Host, found: Found) -> list[str]:
-    """What keepalived says of its file as it is."""
-    if not (said := tested(host, found.call)):
-        return []
-    hint = "it may run without what it complains of: keepalived -t, keepalived.conf(5)"
-    return ["note: keepalived -t says of its file as it is:", *(f"    {line}" for line in said), f"  hint: {hint}"]
+NOT_STARTED = re.compile(
+    "missing a parameter|Unknown interface!|the virtual router id must be set"
+    "|No VIP specified; at least one is required|duplicate VRID conflict"
+    "|Non-existent interface specified|^exit status 2$"
+)
+"""What `keepalived -t` says of a file with which keepalived does not start."""
 
 
-def is_running(found: Found, force: bool) -> None:
+def does_not_start(said: list[str]) -> str:
+    """The line of `keepalived -t` that says so; empty: it starts."""
+    return next((line for line in said if NOT_STARTED.search(line)), "")
+
+
+def is_running(setup: Setup, force: bool) -> None:
     """An enabled keepalived that does not run was meant to: then an adoption proves nothing."""
-    if found.keepalived.enabled and found.idle and not force:
-        raise AdoptError(found.idle, "systemctl start keepalived; journalctl -u keepalived; --force adopts it as it is")
+    if setup.keepalived.enabled and setup.idle and not force:
+        hint = "systemctl start keepalived; journalctl -u keepalived; --force adopts it as it is"
+        raise AdoptError(setup.idle, hint)

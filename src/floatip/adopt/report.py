@@ -1,0 +1,123 @@
+"""What `floatip adopt` shows before it asks: what is here, what is unsafe, what will change. At most 80 columns."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+from floatip.adopt.files import diff
+from floatip.adopt.plan import TOML, Plan
+from floatip.adopt.setup import Setup, does_not_start, floating, notifies, tracked
+from floatip.adopt.system import System
+from floatip.keepalived_conf import Instance
+from floatip.keepalived_conf.lint import Finding, lint
+from floatip.keepalived_conf.lint.finding import SEVERITIES
+from floatip.reading import words
+
+WIDTH = 80
+UNWATCHED = "service-unwatched"
+
+
+def printable(text: str) -> str:
+    """Others chose names and contents of files: nothing in them reaches a terminal as a command to it."""
+    return "\t".join(map(words.printable, text.split("\t")))
+
+
+def wrapped(text: str, first: str = "", rest: str = "") -> str:
+    """Lines of the terminal's width. Commands and paths are not broken."""
+    lines = textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
+
+
+def findings(system: System, setup: Setup) -> list[Finding]:
+    """What floatip checks itself is not unwatched."""
+    checks = "[[check]]" in system.text(TOML)
+    return [finding for finding in lint(setup.conf, setup.facts) if not (checks and finding.code == UNWATCHED)]
+
+
+def role(setup: Setup) -> str:
+    if setup.idle:
+        return f"This node has no role: {setup.idle}."
+    if not setup.is_master(setup.conf.instances):
+        return "This node is BACKUP."
+    if not setup.announcers:
+        return "This node is MASTER."
+    return (
+        "This node is MASTER: adopt the backup first, or traffic is lost for seconds until floatip is connected. "
+        "The backup is ready when its `floatip status` says BACKUP, held, announced."
+    )
+
+
+def what_is_here(setup: Setup) -> Iterator[str]:
+    yield "1. What is here"
+    state = f"runs (pid {setup.keepalived.pid})" if setup.keepalived.active else "does not run"
+    yield wrapped(f"keepalived {state}, scripts run as {setup.script_user}", "   ", "   ")
+    yield from (wrapped(str(file), "     ") for file in setup.conf.files)
+    for instance in setup.conf.instances:
+        yield from _instance(instance, setup)
+    for announcer in setup.announcers:
+        kind = "primary" if announcer.flags.primary else "secondary" if announcer.flags.secondary else "no role"
+        problem = f"; its flags cannot be read: {announcer.problem}" if announcer.problem else ""
+        text = f"{announcer.unit} starts lelastic: dcid {announcer.flags.dcid or 'unknown'}, {kind}{problem}"
+        yield wrapped(text, "   ", "     ")
+
+
+def _instance(instance: Instance, setup: Setup) -> Iterator[str]:
+    addresses = ", ".join(f"{virtual.address} on {virtual.interface}" for virtual in floating(instance))
+    rows = [
+        ("addresses", addresses or "none"),
+        ("peers", ", ".join(map(str, instance.peers)) or "multicast"),
+        ("checks", ", ".join(tracked(setup.conf, instance)) or "none"),
+    ]
+    rows += [(one.statement.keyword, " ".join(one.command)) for one in notifies(setup.conf, instance)]
+    head = f"{instance.name}: vrid {instance.vrid} on {instance.interface}, priority {instance.priority}"
+    yield wrapped(head, "   ", "     ")
+    for name, value in rows:
+        yield wrapped(value, f"     {name:14} ", " " * 20)
+
+
+def what_is_unsafe(found: Sequence[Finding], said: list[str]) -> Iterator[str]:
+    """`said`: by `keepalived -t`."""
+    yield "2. What is unsafe or does not work"
+    if not found and not said:
+        yield "   nothing"
+    for number, finding in enumerate(found, 1):
+        yield wrapped(f"{finding.severity}: {finding.place}", f"2.{number:<3}", "     ")
+        yield wrapped(finding.what, "     ", "     ")
+        yield wrapped(f"hint: {finding.hint}", "     ", "           ")
+    if said:
+        refuses = bool(does_not_start(said))
+        head = "danger: keepalived does not start with this file; keepalived -t says:" if refuses else ""
+        yield wrapped(head or "note: keepalived -t complains of this file:", f"2.{len(found) + 1:<3}", "     ")
+        yield from (wrapped(line, "       ", "       ") for line in said)
+
+
+def what_will_change(plan: Plan) -> Iterator[str]:
+    yield "3. What will change"
+    for number, change in enumerate(plan.changes, 1):
+        what = "changes" if change.before else "is written"
+        yield wrapped(f"{change.path} {what}", f"3.{number:<3}", "     ")
+        yield from (f"     {printable(line)}" for line in diff(change))
+    for number, unit in enumerate(plan.announcers, len(plan.changes) + 1):
+        yield wrapped(f"{unit} is stopped and disabled, not removed", f"3.{number:<3}", "     ")
+    for note in plan.notes:
+        lines = note.split("\n")
+        yield wrapped(f"note: {lines[0]}", "     ", "     ")
+        yield from (wrapped(line, "       ", "       ") for line in lines[1:])
+
+
+def summary(setup: Setup, plan: Plan, found: Iterable[Finding]) -> str:
+    severities = [finding.severity for finding in found]
+    counts = [_count(severities.count(one), one) for one in SEVERITIES if severities.count(one)]
+    name = role(setup).partition(":")[0].rstrip(".")
+    changes = f"{_count(len(plan.changes), 'file')} and {_count(len(plan.announcers), 'unit')} will change"
+    return wrapped(f"{name}. {changes}. Found: {', '.join(counts) or 'nothing unsafe'}.")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 or what == "wrong" else "s")

@@ -1,0 +1,27 @@
+"""What in a keepalived.conf is unsafe or does not work, with the machine that it is for. Pure: facts in, findings out.
+
+Each file holds one family of rules. A finding says what is wrong, why it matters, and what to do.
+"""
+
+from collections.abc import Callable, Iterator
+
+from floatip.keepalived_conf import KeepalivedConf
+from floatip.keepalived_conf.lint import commands, instances, scripts, takeover, tracking
+from floatip.keepalived_conf.lint.facts import MachineFacts
+from floatip.keepalived_conf.lint.finding import SEVERITIES, Finding
+
+__all__ = ["Finding", "MachineFacts", "lint"]
+
+RULES: tuple[Callable[[KeepalivedConf, MachineFacts], Iterator[Finding]], ...] = (
+    commands.check,
+    takeover.check,
+    scripts.check,
+    tracking.check,
+    instances.check,
+)
+
+
+def lint(conf: KeepalivedConf, facts: MachineFacts) -> list[Finding]:
+    """The worst first."""
+    found = dict.fromkeys(finding for rule in RULES for finding in rule(conf, facts))
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
