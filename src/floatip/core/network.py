@@ -1,7 +1,6 @@
 """The route servers together: the sessions with them, what all are to be told, and whether any of them still hears us.
 
-When no route server has acknowledged anything for as long as it takes to notice a silent master, this node is *cut
-off*:
+A node is *cut off* when no route server has acknowledged anything for as long as it takes to notice a silent master:
 another node may be master by now, and this one cannot know.
 """
 
