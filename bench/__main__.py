@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import announce, flood, idle, role, scale
-from floatip.lab.play import SCENES
+from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
     "built-in": (),

@@ -27,8 +27,10 @@ from typing import Any
 from bench.receiver import HOLD_TIME, Receiver, all_told_at, all_withdrawn_at, establish
 from floatip.core.bgp.attributes import Attributes
 from floatip.core.bgp.wire import pack_routes
-from floatip.lab.cast import Daemon, Floatip, router_id
-from floatip.lab.net import HAPROXY1, OBSERVER, ROUTE_SERVERS, Host, Network, find_program
+from floatip.lab.namespaces import find_program
+from floatip.lab.network import HAPROXY1, OBSERVER, ROUTE_SERVERS, LabHost, Network, router_id
+from floatip.lab.programs.floatip import FloatipDaemon
+from floatip.lab.programs.program import Program
 
 PREFIXES = [IPv6Network((0x20010DB8 << 96 | number << 64, 64)) for number in range(1, 1001)]
 OWN_ASN, PEER_ASN = 65001, 65000
@@ -38,7 +40,7 @@ LOAD_TIME = 0.5
 MEASURES = ("start", "established", "order")
 
 
-class FloatipAnnouncer(Floatip):
+class FloatipAnnouncer(FloatipDaemon):
     def __init__(self, network: Network) -> None:
         self.trigger = network.directory / "trigger"
         addresses = ", ".join(f'"{IPv6Interface((prefix[1], 64))}"' for prefix in PREFIXES)
@@ -73,7 +75,7 @@ static = "primary"
 """
 
 
-class GoBgpAnnouncer(Daemon):
+class GoBgpAnnouncer(Program):
     """It passes on what an internal peer tells it: its command line needs a process a route, or loses the last ones."""
 
     name = "gobgpd"
@@ -82,10 +84,10 @@ class GoBgpAnnouncer(Daemon):
         peers = [(server, PEER_ASN) for server in ROUTE_SERVERS] + [(OBSERVER, OWN_ASN)]
         own = {"as": OWN_ASN, "router-id": router_id(HAPROXY1.name), "port": -1}
         config = {"global": {"config": own}, "neighbors": [self._neighbour(*peer) for peer in peers]}
-        path = self._write("gobgpd.json", json.dumps(config))
+        path = self.write("gobgpd.json", json.dumps(config))
         return [find_program("gobgpd", "gobgpd"), "-t", "json", "-f", path, "--pprof-disable", "-l", "warn"]
 
-    def _neighbour(self, host: Host, asn: int) -> dict[str, Any]:
+    def _neighbour(self, host: LabHost, asn: int) -> dict[str, Any]:
         return {
             "config": {"neighbor-address": str(host.ipv6), "peer-as": asn},
             "ebgp-multihop": {"config": {"enabled": asn != OWN_ASN, "multihop-ttl": 16}},
@@ -114,7 +116,7 @@ class GoBgpAnnouncer(Daemon):
         self._source.send(b"".join(pack_routes([(prefix, marks) for prefix in PREFIXES], ())))
 
 
-class ExaBgpAnnouncer(Daemon):
+class ExaBgpAnnouncer(Program):
     name = "exabgp"
 
     def start(self) -> None:
@@ -149,10 +151,10 @@ neighbor {server.ipv6} {{
 """
             for server in ROUTE_SERVERS
         )
-        reader = self._write("read", f"#!/bin/sh\nexec cat {self._pipe}\n")
+        reader = self.write("read", f"#!/bin/sh\nexec cat {self._pipe}\n")
         Path(reader).chmod(0o755)
         process = f"process orders {{\n  run {reader};\n  encoder text;\n}}\n"
-        return [find_program("exabgp", "exabgp"), self._write("exabgp.conf", process + neighbours)]
+        return [find_program("exabgp", "exabgp"), self.write("exabgp.conf", process + neighbours)]
 
     def environment(self) -> Mapping[str, str]:
         return {

@@ -17,8 +17,8 @@ from bench.receiver import HOLD_TIME, Receiver, all_told_at, establish
 from floatip.core.bgp.attributes import Attributes
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Keepalive, pack, pack_routes
-from floatip.lab.cast import Floatip
-from floatip.lab.net import FLOATING, HAPROXY1, ROUTE_SERVERS, Network
+from floatip.lab.network import FLOATING, HAPROXY1, ROUTE_SERVERS, Network
+from floatip.lab.programs.floatip import FloatipDaemon
 
 ROUTES = 200_000
 SETTLE = 3.0
@@ -60,7 +60,7 @@ def _run(messages: Sequence[bytes]) -> dict[str, float]:
         directory = stage.enter_context(TemporaryDirectory(prefix="floatip-bench-"))
         network = stage.enter_context(Network(Path(directory)))
         servers = [stage.enter_context(Receiver(network, server)) for server in ROUTE_SERVERS]
-        node = Floatip(network, HAPROXY1.name, CONFIG)
+        node = FloatipDaemon(network, HAPROXY1.name, CONFIG)
         node.start()
         stage.callback(node.kill)
         all_told_at(servers, [FLOATING.network], establish(servers))
@@ -81,7 +81,7 @@ def _run(messages: Sequence[bytes]) -> dict[str, float]:
         }
 
 
-def _memory(node: Floatip, field: str) -> float:
+def _memory(node: FloatipDaemon, field: str) -> float:
     status = Path(f"/proc/{node.pid}/status").read_text()
     return 1024 * int(status.split(f"{field}:")[1].split()[0]) / 1e6
 

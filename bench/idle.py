@@ -5,9 +5,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from floatip.lab import net
-from floatip.lab.cast import Daemon, Keepalived
-from floatip.lab.stage import Options, Stage
+from floatip.lab.network import HAPROXY1, HAPROXY2, LabHost
+from floatip.lab.programs.keepalived import KeepalivedProgram
+from floatip.lab.programs.program import Program
+from floatip.lab.record import RunOptions
+from floatip.lab.run import Run
 
 SECONDS = 30.0
 SETTLE = 5.0
@@ -19,7 +21,7 @@ def measure() -> dict[str, dict[str, float]]:
         script = Path(directory, "check.sh")
         script.write_text("#!/bin/sh\nexit 0\n")
         script.chmod(0o755)
-        with Stage(Options(check=f'script = "{script}"'), lambda happening: None) as stage:
+        with Run(RunOptions(check=f'script = "{script}"')) as stage:
             stage.start(observed=False)
             keepalived = [_keepalived(stage, here, there, script) for here, there in _pairs()]
             for daemon in keepalived:
@@ -41,11 +43,11 @@ def measure() -> dict[str, dict[str, float]]:
     return found
 
 
-def _pairs() -> list[tuple[net.Host, net.Host]]:
-    return [(net.HAPROXY1, net.HAPROXY2), (net.HAPROXY2, net.HAPROXY1)]
+def _pairs() -> list[tuple[LabHost, LabHost]]:
+    return [(HAPROXY1, HAPROXY2), (HAPROXY2, HAPROXY1)]
 
 
-def _keepalived(stage: Stage, here: net.Host, there: net.Host, script: Path) -> Keepalived:
+def _keepalived(stage: Run, here: LabHost, there: LabHost, script: Path) -> KeepalivedProgram:
     assert here.ipv4
     assert there.ipv4
     config = f"""
@@ -71,21 +73,21 @@ vrrp_instance other {{
   }}
 }}
 """
-    return Keepalived(stage.network, here.name, config)
+    return KeepalivedProgram(stage.network, here.name, config)
 
 
-def _family(daemon: Daemon) -> list[int]:
+def _family(daemon: Program) -> list[int]:
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
     return [daemon.pid, *map(int, children)]
 
 
-def _cpu(daemon: Daemon) -> float:
+def _cpu(daemon: Program) -> float:
     """Seconds, the ended children (checks) included."""
     fields = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in _family(daemon)]
     return sum(sum(map(int, each[11:15])) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def _rss(daemon: Daemon) -> float:
+def _rss(daemon: Program) -> float:
     pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in _family(daemon))
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

@@ -9,8 +9,11 @@ from ipaddress import IPv4Interface, ip_interface
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from floatip.lab.cast import Daemon, Floatip, Keepalived
-from floatip.lab.net import ENTERED, HAPROXY1, HAPROXY2, LabError, Network
+from floatip.lab.namespaces import ENTERED, LabError
+from floatip.lab.network import HAPROXY1, HAPROXY2, Network
+from floatip.lab.programs.floatip import FloatipDaemon
+from floatip.lab.programs.keepalived import KeepalivedProgram
+from floatip.lab.programs.program import Program
 
 ONE, OTHER = HAPROXY1.name, HAPROXY2.name
 PROGRAMS = ("floatip", "keepalived")
@@ -130,10 +133,10 @@ class Pair:
     def __init__(self, network: Network, program: str, plan: Plan) -> None:
         self.program = program
         self.plan = plan
-        self.nodes: dict[str, Daemon] = {
-            host: Floatip(network, host, floatip_config(plan, host))
+        self.nodes: dict[str, Program] = {
+            host: FloatipDaemon(network, host, floatip_config(plan, host))
             if program == "floatip"
-            else Keepalived(network, host, keepalived_config(plan, host))
+            else KeepalivedProgram(network, host, keepalived_config(plan, host))
             for host in (ONE, OTHER)
         }
 
@@ -143,12 +146,12 @@ class Pair:
         node.start()
         wait_for(lambda: self._takes_part(node), f"{self.program} on {host} to start", STARTED_WITHIN)
 
-    def _takes_part(self, node: Daemon) -> bool:
+    def _takes_part(self, node: Program) -> bool:
         if not node.running:
             raise LabError(f"{self.program} ended on {node.host}", f"its log: {node.log.read_text()[-2000:]}")
-        if isinstance(node, Floatip):
+        if isinstance(node, FloatipDaemon):
             return node.socket.exists()
-        assert isinstance(node, Keepalived)
+        assert isinstance(node, KeepalivedProgram)
         with suppress(OSError, ValueError):
             return bool(node.pids)
         return False
@@ -156,7 +159,7 @@ class Pair:
     def sender(self, host: str) -> int:
         """The process that sends the adverts."""
         node = self.nodes[host]
-        return node.pids[1] if isinstance(node, Keepalived) else node.pid
+        return node.pids[1] if isinstance(node, KeepalivedProgram) else node.pid
 
     def senders(self) -> dict[str, int]:
         return {host: self.sender(host) for host, node in self.nodes.items() if node.running}
@@ -164,7 +167,7 @@ class Pair:
     def kill(self, host: str) -> None:
         """All its processes at once, so that no last word is said."""
         node = self.nodes[host]
-        pids = node.pids if isinstance(node, Keepalived) else [node.pid]
+        pids = node.pids if isinstance(node, KeepalivedProgram) else [node.pid]
         for pid in reversed(pids):
             os.kill(pid, 9)
         node.wait()
@@ -177,8 +180,8 @@ class Pair:
         """MB, of all processes of the first node."""
         return sum(map(rss, self._pids(self.nodes[ONE])))
 
-    def _pids(self, node: Daemon) -> list[int]:
-        return node.pids if isinstance(node, Keepalived) else [node.pid]
+    def _pids(self, node: Program) -> list[int]:
+        return node.pids if isinstance(node, KeepalivedProgram) else [node.pid]
 
 
 def _cpu(pid: int) -> float:

@@ -10,49 +10,36 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
-from types import TracebackType
-from typing import Self
+from math import inf
 
-from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Prefix
+from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.update import Update
-from floatip.core.bgp.wire import Capabilities, Keepalive, Message, Open, pack, parse, split
-from floatip.lab.cast import router_id
-from floatip.lab.net import Host, LabError, Network
+from floatip.core.bgp.wire import Message, parse, split
+from floatip.lab.namespaces import Closes, LabError
+from floatip.lab.network import LabHost, Network, router_id
+from floatip.lab.speaker import KEEPALIVE, Peering, PeeringState, Speaker
 
 ASN = 65000
 HOLD_TIME = 300
 """So long that one KEEPALIVE from us is enough."""
-KEEPALIVE = pack(Keepalive())
 QUIET = 0.3
 TIMEOUT = 60.0
 
 Part = Callable[[Update], tuple[Prefix, ...]]
 
 
-class Receiver:
-    def __init__(self, network: Network, host: Host, asn: int = ASN) -> None:
+class Receiver(Closes):
+    def __init__(self, network: Network, host: LabHost, asn: int = ASN) -> None:
         with network.inside(host.name):
             self._listener = socket.create_server(("::", 179), family=socket.AF_INET6)
-        capabilities = Capabilities(
-            families=frozenset({IPV4_UNICAST, IPV6_UNICAST}),
-            extended_next_hop=frozenset({(1, 1, 2)}),
-            four_octet_asn=True,
-        )
-        self._open = pack(Open(asn, HOLD_TIME, IPv4Address(router_id(host.name)), capabilities))
+        self._speaker = Speaker(asn, IPv4Address(router_id(host.name)), HOLD_TIME)
+        self._peering = Peering(self._speaker, hold_at=inf)
         self._name = host.name
         self._opened = threading.Event()
         self._arrivals: list[tuple[float, bytes]] = []
         self._connection: socket.socket | None = None
         self._thread = threading.Thread(target=self._serve, name=host.name, daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         for each in filter(None, (self._listener, self._connection)):
@@ -91,11 +78,13 @@ class Receiver:
                 self._listen(self._connection)
 
     def _listen(self, connection: socket.socket) -> None:
-        connection.sendall(self._open)
+        connection.sendall(self._speaker.open())
         while data := connection.recv(1 << 18):
             self._arrivals.append((time.monotonic(), data))
-            if not self._opened.is_set() and any(isinstance(message, Keepalive) for _, message in self.messages()):
-                self._opened.set()
+            if not self._opened.is_set():
+                self._peering.received(data, time.monotonic())  # what it answers is sent by `establish`
+                if self._peering.state is PeeringState.ESTABLISHED:
+                    self._opened.set()
 
 
 def establish(receivers: Iterable[Receiver]) -> float:

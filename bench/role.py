@@ -5,8 +5,6 @@ and one UPDATE to each session. The end is its arrival at the last of the four. 
 the file is touched or removed, and when the daemon decided, as it says to `watch`.
 """
 
-import json
-import socket
 import statistics
 import threading
 import time
@@ -16,8 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.receiver import HOLD_TIME, Receiver, all_told_at, establish
-from floatip.lab.cast import Floatip
-from floatip.lab.net import FLOATING, HAPROXY1, ROUTE_SERVERS, LabError, Network
+from floatip.lab.namespaces import LabError
+from floatip.lab.network import FLOATING, HAPROXY1, ROUTE_SERVERS, Network
+from floatip.lab.programs.floatip import FloatipDaemon
 
 PAUSE = 0.01
 TIMEOUT = 5.0
@@ -30,7 +29,7 @@ def measure(changes: int = 1000) -> dict[str, list[float]]:
         network = stage.enter_context(Network(Path(directory)))
         servers = [stage.enter_context(Receiver(network, server)) for server in ROUTE_SERVERS]
         trigger = Path(directory, "trigger")
-        node = Floatip(network, HAPROXY1.name, _config(trigger))
+        node = FloatipDaemon(network, HAPROXY1.name, _config(trigger))
         node.start()
         stage.callback(node.kill)
         all_told_at(servers, [FLOATING.network], establish(servers))
@@ -69,21 +68,20 @@ last_resort = true
 """
 
 
-def _watch(node: Floatip) -> list[float]:
+def _watch(node: FloatipDaemon) -> list[float]:
     """When the daemon decided each change of rank from now on; the list grows."""
-    client = socket.socket(socket.AF_UNIX)
-    client.connect(str(node.socket))
-    client.sendall(b'{"cmd": "watch"}\n')
     decided_at: list[float] = []
     began_at = time.monotonic()
+    listening = threading.Event()
 
     def follow() -> None:
-        with client, client.makefile("rb") as lines:
-            for news in map(json.loads, lines):
-                if news["what"] == "rank" and news["at"] > began_at:
-                    decided_at.append(news["at"])
+        for news in node.watch():
+            listening.set()
+            if news["what"] == "rank" and news["at"] > began_at:
+                decided_at.append(news["at"])
 
     threading.Thread(target=follow, daemon=True).start()
+    listening.wait(TIMEOUT)
     return decided_at
 
 

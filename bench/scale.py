@@ -41,9 +41,11 @@ from floatip.core import settings
 from floatip.core.events import AdvertReceived, Held, LinkChanged, Started, Ticked
 from floatip.core.node import Node
 from floatip.core.vrrp.wire import PROTOCOL, Advert, pack
-from floatip.lab.cast import BirdRouteServer
-from floatip.lab.net import ROUTE_SERVERS, LabError, Network, enter
-from floatip.lab.stage import Options, Stage
+from floatip.lab.namespaces import LabError, enter
+from floatip.lab.network import ROUTE_SERVERS, Network
+from floatip.lab.programs.bird import BirdRouteServer
+from floatip.lab.record import RunOptions
+from floatip.lab.run import Run
 
 GROUPS = 255
 AT_ONCE = 127
@@ -380,7 +382,7 @@ def _run_addresses(program: str, count: int, bgp: bool) -> dict[tuple[str, str],
         network = exits.enter_context(stage())
         capture = exits.enter_context(Capture(network, (ONE, OTHER), SENDERS))
         if bgp:
-            _start_route_servers(network, plan)
+            _start_route_servers(network)
         monitor = exits.enter_context(AddressMonitor(network, ONE, plan.addresses))
         pair = Pair(network, program, plan)
         pair.start(ONE)
@@ -436,10 +438,9 @@ def _stop(pair: Pair, network: Network, monitor: AddressMonitor, count: int) -> 
     return took, len(here & set(pair.plan.addresses)), status
 
 
-def _start_route_servers(network: Network, plan: Plan) -> None:
-    prefixes = [address for group in plan.groups for address in group.addresses]
+def _start_route_servers(network: Network) -> None:
     for server in ROUTE_SERVERS:
-        BirdRouteServer(network, server.name, prefixes=prefixes).start()
+        BirdRouteServer(network, server.name).start()
     time.sleep(1.0)
 
 
@@ -538,25 +539,25 @@ def _received(vrid: int, priority: int) -> AdvertReceived:
 def lab(options: argparse.Namespace) -> Iterator[Row]:
     first_routes, memory = [], []
     for _ in range(options.runs):
-        with Stage(Options(), lambda happening: None) as play:
-            play.start(observed=False)
+        with Run(RunOptions()) as run:
+            run.start(observed=False)
             time.sleep(SETTLE)
-            node = play.nodes[ONE]
-            first_routes.append(play.record.start_to_first_route)
+            node = run.nodes[ONE]
+            first_routes.append(run.record.start_to_first_route)
             memory.append(rss(node.pid))
             log(f"first route after {first_routes[-1]:.2f} s, {memory[-1]:.1f} MB")
     yield Row("lab", "RSS", "MB", max(memory), limit=40.0)
     yield Row("lab", f"start to first route, median of {options.runs}", "s", statistics.median(first_routes))
-    with Stage(Options(), lambda happening: None) as play:
-        play.start(observed=False)
-        times, cpu = zip(*(_time_status(play) for _ in range(20)), strict=True)
+    with Run(RunOptions()) as run:
+        run.start(observed=False)
+        times, cpu = zip(*(_time_status(run) for _ in range(20)), strict=True)
     yield Row("lab", "`floatip status`, median of 20", "ms", 1000 * statistics.median(times), limit=150.0)
     yield Row("lab", "`floatip status`, CPU alone", "ms", 1000 * statistics.median(cpu))
 
 
-def _time_status(play: Stage) -> tuple[float, float]:
+def _time_status(run: Run) -> tuple[float, float]:
     """Seconds of the whole command: wall clock and CPU."""
-    node = play.nodes[ONE]
+    node = run.nodes[ONE]
     command = [sys.executable, "-m", "floatip", "status"]
     before, began = _children_cpu(), time.monotonic()
     asked = subprocess.run(command, env={**node.environment()}, capture_output=True, text=True, check=False)

@@ -20,8 +20,9 @@ from types import TracebackType
 from typing import Self
 
 from floatip.core.vrrp.wire import PROTOCOL
-from floatip.lab.net import LabError, Network
-from floatip.lab.pulse import stolen
+from floatip.lab.namespaces import LabError
+from floatip.lab.network import Network
+from floatip.lab.scheduling import stolen
 
 DRAIN_INTERVAL = 0.05
 SAMPLE_INTERVAL = 0.005

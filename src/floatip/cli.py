@@ -211,26 +211,29 @@ def status(
 
 @app.command()
 def observe(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The floating IP.")],
-    port: Annotated[int, typer.Option(help="Where the service listens.")] = 80,
-    interval: Annotated[float, typer.Option(help="Seconds between two probes; 0.002 at least.")] = 0.1,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The floating IP, or a name, resolved once.")],
+    port: Annotated[int, typer.Option(help="Port of the service.")] = 80,
+    interval: Annotated[float, typer.Option(help="Seconds between two probes (at least 0.002).")] = 0.1,
     timeout: Annotated[float, typer.Option(help="Seconds after which a probe without an answer is lost.")] = 1.0,
-    duration: Annotated[float | None, typer.Option(help="Seconds; without it until Ctrl-C.")] = None,
-    count: Annotated[int | None, typer.Option(help="Probes of each kind; without it until Ctrl-C.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Stop after so many seconds (default: at Ctrl-C).")] = None,
+    count: Annotated[int | None, typer.Option(help="Stop after so many probes (default: at Ctrl-C).")] = None,
     request: Annotated[
-        Request, typer.Option(help="What goes with each echo to learn which node answers.")
+        Request, typer.Option(help="The request that goes with each echo, to learn which node answers.")
     ] = Request.HTTP,
-    path: Annotated[str, typer.Option(help="What the HTTP request asks for.")] = "/",
+    path: Annotated[str, typer.Option(help="Path of the HTTP request.")] = "/",
     as_json: Json = False,
-    probes: Annotated[bool, typer.Option("--probes", help="With --json: each probe, not only what changed.")] = False,
+    probes: Annotated[bool, typer.Option("--probes", help="With --json: also each probe.")] = False,
 ) -> None:
-    """Probe the floating IP from a third machine: what is lost, for how long, and which node answers.
+    """Probe the floating IP from a third machine: show what is lost, for how long, and which node answers.
 
-    Exit status 0: nothing lost, 1: something lost, 2: could not observe.
+    Each node must name itself: in the header X-Node (haproxy: http-response set-header X-Node "%[hostname]";
+    nginx: add_header X-Node $hostname), in X-Served-By, or in the first line of the page. Server is the last resort.
+
+    Exit status 0: nothing lost, 1: something lost, 2: cannot observe.
     """
-    from floatip.lab.observer import observe as look  # noqa: PLC0415
+    from floatip.observing.prober import observe as probe  # noqa: PLC0415
 
-    code = look(
+    code = probe(
         address,
         port=port,
         interval=interval,
@@ -247,35 +250,47 @@ def observe(
 
 @app.command()
 def lab(
-    scene: Annotated[str, typer.Argument(metavar="SCENE", help="One of the scenes, or all.")] = "check",
-    route_server: Annotated[RouteServers, typer.Option(help="Who plays the provider.")] = RouteServers.BUILT_IN,
-    hold_time: Annotated[int, typer.Option(help="Seconds; of the BGP sessions.")] = 9,
-    advert_interval: Annotated[float, typer.Option(help="Seconds; below 1 it is VRRP version 3.")] = 1.0,
-    runs: Annotated[int, typer.Option(help="Play each scene so often, each time from scratch.")] = 1,
+    scene: Annotated[str, typer.Argument(metavar="SCENE", help="A scene, all, or shell.")] = "check",
+    host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="With shell: the host.")] = None,
+    route_server: Annotated[
+        RouteServers, typer.Option(help="The program that runs as the provider's route servers.")
+    ] = RouteServers.BUILT_IN,
+    hold_time: Annotated[int, typer.Option(help="Hold time of the BGP sessions, in seconds.")] = 9,
+    advert_interval: Annotated[
+        float, typer.Option(help="Seconds between two adverts (below 1: VRRP version 3).")
+    ] = 1.0,
+    runs: Annotated[int, typer.Option(help="Play each scene so many times, each time in a new lab.")] = 1,
     as_json: Json = False,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave it standing, and say how to get a shell in each host.")
+        bool, typer.Option("--keep", help="Keep the lab running after the scene, for shells in it.")
     ] = False,
-    show_scenes: Annotated[bool, typer.Option("--list", help="Say which scenes there are.")] = False,
+    show_scenes: Annotated[bool, typer.Option("--list", help="List the scenes.")] = False,
 ) -> None:
-    """Play a failover on this machine, in network namespaces, with real daemons, and show what an observer sees.
+    """Play a failover on this machine, with real daemons in network namespaces, and show what an observer sees.
+
+    floatip lab shell HOST opens a shell in a host of a lab that was started with --keep.
 
     Exit status 0: as expected, 1: not as expected, 2: the lab cannot run here.
     """
-    from floatip.lab import play  # noqa: PLC0415
-    from floatip.lab.net import LabError, enter  # noqa: PLC0415
-    from floatip.lab.stage import Options  # noqa: PLC0415
+    from floatip.lab import runner, shell  # noqa: PLC0415
+    from floatip.lab.namespaces import LabError, enter  # noqa: PLC0415
+    from floatip.lab.record import RunOptions  # noqa: PLC0415
+    from floatip.lab.scenes import SCENES  # noqa: PLC0415
 
     if show_scenes:
-        print("\n".join(f"{name:13} {one.about}" for name, one in play.SCENES.items()))
+        print("\n".join(f"{name:13} {one.about}" for name, one in SCENES.items()))
         return
-    names = list(play.SCENES) if scene == "all" else [scene]
-    if unknown := [name for name in names if name not in play.SCENES]:
-        _fail(f"there is no scene {unknown[0]!r}", f"one of: {', '.join(play.SCENES)}, all", 2)
+    names = list(SCENES) if scene == "all" else [scene]
     try:
+        if scene == "shell":
+            shell.open_shell(host or "haproxy1")
+        if unknown := [name for name in names if name not in SCENES]:
+            _fail(f"there is no scene {unknown[0]!r}", f"give one of: {', '.join(SCENES)}, all, shell", 2)
         enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
-        options = Options(bird=route_server is RouteServers.BIRD, hold_time=hold_time, advert_interval=advert_interval)
-        raise typer.Exit(play.play(names, options, runs=runs, as_json=as_json, keep=keep))
+        options = RunOptions(
+            bird=route_server is RouteServers.BIRD, hold_time=hold_time, advert_interval=advert_interval
+        )
+        raise typer.Exit(runner.play(names, options, runs=runs, as_json=as_json, keep=keep))
     except LabError as error:
         _fail(error.what, error.hint, 2)
 

@@ -22,8 +22,10 @@ import pytest
 
 from floatip.host.ask import NobodyAnswers, ask
 from floatip.host.keepalived import WRITER_PATIENCE
-from floatip.lab.cast import BuiltInRouteServer, Floatip, Keepalived
-from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, Host, Network
+from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, LabHost, Network
+from floatip.lab.programs.builtin import BuiltInRouteServer
+from floatip.lab.programs.floatip import FloatipDaemon
+from floatip.lab.programs.keepalived import KeepalivedProgram
 
 TIMEOUT = 60.0
 ADVERT_INTERVAL = 0.2
@@ -49,13 +51,13 @@ class Node:
     """One host with both programs, or with keepalived alone."""
 
     def __init__(
-        self, network: Network, host: Host, priority: int = 50, interval: float = ADVERT_INTERVAL, **conf: str
+        self, network: Network, host: LabHost, priority: int = 50, interval: float = ADVERT_INTERVAL, **conf: str
     ) -> None:
         self.network, self.host, self.interval = network, host, interval
         self.trigger = network.directory / f"{host.name}.trigger"
         conf_text = keepalived_conf(host, priority, self.trigger, interval, **conf)
-        self.keepalived = Keepalived(network, host.name, conf_text)
-        self.floatip = Floatip(network, host.name, floatip_toml(host, priority, self.keepalived, interval))
+        self.keepalived = KeepalivedProgram(network, host.name, conf_text)
+        self.floatip = FloatipDaemon(network, host.name, floatip_toml(host, priority, self.keepalived, interval))
 
     def start(self) -> None:
         self.keepalived.start()
@@ -144,7 +146,7 @@ def wait_for(true: Callable[[], bool], what: Callable[[], str]) -> None:
 
 
 def keepalived_conf(
-    host: Host,
+    host: LabHost,
     priority: int,
     trigger: Path,
     interval: float = ADVERT_INTERVAL,
@@ -210,20 +212,20 @@ vrrp_instance {name} {{
 """
 
 
-def unicast(host: Host) -> str:
+def unicast(host: LabHost) -> str:
     return f"unicast_src_ip {address_of(host)}\n unicast_peer {{\n {address_of(other(host))}\n }}"
 
 
-def other(host: Host) -> Host:
+def other(host: LabHost) -> LabHost:
     return HAPROXY2 if host is HAPROXY1 else HAPROXY1
 
 
-def address_of(host: Host) -> str:
+def address_of(host: LabHost) -> str:
     assert host.ipv4
     return str(host.ipv4.ip)
 
 
-def floatip_toml(host: Host, priority: int, keepalived: Keepalived, interval: float = ADVERT_INTERVAL) -> str:
+def floatip_toml(host: LabHost, priority: int, keepalived: KeepalivedProgram, interval: float = ADVERT_INTERVAL) -> str:
     ours, theirs = address_of(host), address_of(other(host))
     return f"""
 [linode]
@@ -342,7 +344,7 @@ def test_what_keepalived_said_while_we_were_away_is_heard_afterwards(node: Node,
     gone = time.monotonic()
     keepalived_says(node, state)
     wait_for(lambda: f" {state} ".encode() in node.unheard(), lambda: f"{state}, not {node.unheard()!r}")
-    node.keepalived.send(signal.SIGSTOP)  # it says no more
+    node.keepalived.pause()  # it says no more
     time.sleep(max(0.0, gone + 2 * MASTER_DOWN - time.monotonic()))
     node.floatip.start()
     node.becomes(state.lower(), because=f"keepalived says {state}")
@@ -512,11 +514,10 @@ def test_multicast_adverts_are_heard_when_keepalived_hangs_and_when_it_is_gone(n
     node.start()
     node.becomes("master")
     rival.keepalived.start()
-    node.keepalived.send(signal.SIGSTOP)
+    node.keepalived.pause()
     took = node.becomes("backup", because="contested: keepalived says MASTER, and 198.51.100.2 sends adverts too")
     print(f"contested {took:.2f} s after the SIGSTOP")
-    node.keepalived.send(signal.SIGKILL)
-    node.keepalived.wait()
+    node.keepalived.kill()
     node.floatip.kill()
     node.floatip.start()
     # Nothing but floatip listens to the group there now.

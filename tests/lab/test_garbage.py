@@ -11,38 +11,39 @@ from typing import Any
 
 import pytest
 
-from floatip.lab.net import HAPROXY1, HAPROXY2
-from floatip.lab.stage import Options, Stage
+from floatip.lab.network import HAPROXY1, HAPROXY2
+from floatip.lab.record import RunOptions
+from floatip.lab.run import Run
 
 MOST_RSS = 60e6
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+def stage() -> Iterator[Run]:
     assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
-    with Stage(Options(), lambda happening: None) as stage:
+    with Run(RunOptions()) as stage:
         stage.start(observed=False)
         yield stage
 
 
-def problems(stage: Stage) -> list[str]:
+def problems(stage: Run) -> list[str]:
     found: list[str] = [problem["what"] for problem in stage.nodes["haproxy1"].status()["problems"]]
     return found
 
 
-def roles(stage: Stage) -> list[Any]:
+def roles(stage: Run) -> list[Any]:
     instances = stage.nodes["haproxy1"].status()["instances"]
     return [(each["name"], each["role"]["value"]) for each in instances]
 
 
-def wait_for_problem(stage: Stage, words: str) -> None:
+def wait_for_problem(stage: Run, words: str) -> None:
     deadline = time.monotonic() + 30
     while not any(words in problem for problem in problems(stage)):
         assert time.monotonic() < deadline, f"{words!r} is not in {problems(stage)}"
         time.sleep(0.05)
 
 
-def test_garbage_on_the_raw_socket_is_counted_and_named(stage: Stage) -> None:
+def test_garbage_on_the_raw_socket_is_counted_and_named(stage: Run) -> None:
     before = roles(stage)
     assert HAPROXY1.ipv4
     with stage.network.inside(HAPROXY2.name), socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as raw:
@@ -52,7 +53,7 @@ def test_garbage_on_the_raw_socket_is_counted_and_named(stage: Stage) -> None:
     assert roles(stage) == before
 
 
-def test_an_advert_from_a_stranger_is_counted_and_named(stage: Stage) -> None:
+def test_an_advert_from_a_stranger_is_counted_and_named(stage: Run) -> None:
     assert HAPROXY1.ipv4
     # Priority 255 in version 2 for vrid 51, from the observer: whoever believed it would step down.
     advert = bytes.fromhex("2133ff010001") + b"\0\0" + socket.inet_aton("192.168.223.158") + bytes(8)
@@ -65,7 +66,7 @@ def test_an_advert_from_a_stranger_is_counted_and_named(stage: Stage) -> None:
     assert roles(stage) == [("VI_1", "master")]
 
 
-def test_garbage_on_the_control_socket_is_answered_counted_and_named(stage: Stage) -> None:
+def test_garbage_on_the_control_socket_is_answered_counted_and_named(stage: Run) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(stage.nodes["haproxy1"].socket))
         client.sendall(b"\xff\x00garbage\n[]\n{}\n")
@@ -76,7 +77,7 @@ def test_garbage_on_the_control_socket_is_answered_counted_and_named(stage: Stag
     assert roles(stage) == [("VI_1", "master")]
 
 
-def test_garbage_on_a_bgp_connection_costs_that_session_only(stage: Stage) -> None:
+def test_garbage_on_a_bgp_connection_costs_that_session_only(stage: Run) -> None:
     stage.servers["rs4"].kill()
     with stage.network.inside("rs4"):
         listener = socket.create_server(("::", 179), family=socket.AF_INET6, reuse_port=False)
@@ -100,7 +101,7 @@ def test_garbage_on_a_bgp_connection_costs_that_session_only(stage: Stage) -> No
     stage.wait_for(lambda: stage.nodes["haproxy1"].status()["sessions"][3]["state"] == "established", "rs4 to be back")
 
 
-def test_the_daemon_stays_small(stage: Stage) -> None:
+def test_the_daemon_stays_small(stage: Run) -> None:
     pid = stage.nodes["haproxy1"].pid
     rss = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     print(f"RSS {rss / 1e6:.1f} MB")

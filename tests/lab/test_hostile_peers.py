@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack
 from floatip.host.ask import NobodyAnswers
-from floatip.lab.cast import BuiltInRouteServer, Floatip
-from floatip.lab.net import FLOATING, HAPROXY1, ROUTE_SERVERS, Host, Network
+from floatip.lab.network import FLOATING, HAPROXY1, ROUTE_SERVERS, LabHost, Network
+from floatip.lab.programs.builtin import BuiltInRouteServer
+from floatip.lab.programs.floatip import FloatipDaemon
+from floatip.lab.speaker import KEEPALIVE, Speaker
 
 SECONDS = 4.0
 MOST_CPU = 0.05
@@ -33,8 +34,7 @@ addresses = ["{FLOATING}"]
 static = "primary"
 """
 
-KEEPALIVE = pack(Keepalive())
-OPEN = pack(Open(65000, 9, IPv4Address("10.0.34.5"), Capabilities(four_octet_asn=True)))
+OPEN = Speaker(65000, IPv4Address("10.0.34.5")).open()
 # As many unknown capabilities as fit, in one parameter with an extended length (RFC 9072).
 UNKNOWN = b"\xc8\x00" * 2029 + b"\xc8\x01\x00"
 LONG_OPEN = OPEN[:16] + b"\x10\x00\x01" + OPEN[19:28] + b"\xff\xff\x0f\xe0\x02\x0f\xdd" + UNKNOWN
@@ -110,23 +110,23 @@ class Hostile:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[tuple[Network, Floatip]]:
+def stage() -> Iterator[tuple[Network, FloatipDaemon]]:
     assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
     with TemporaryDirectory() as directory, Network(Path(directory)) as network:
         for server in HONEST:
             BuiltInRouteServer(network, server.name).start()
-        node = Floatip(network, HAPROXY1.name, CONFIG)
+        node = FloatipDaemon(network, HAPROXY1.name, CONFIG)
         node.start()
         wait_for(lambda: undisturbed(node), "the sessions with the honest ones")
         yield network, node
 
 
-def session(node: Floatip, server: Host) -> dict[str, Any]:
+def session(node: FloatipDaemon, server: LabHost) -> dict[str, Any]:
     sessions: list[dict[str, Any]] = node.status()["sessions"]
     return next(each for each in sessions if each["peer"] == str(server.ipv6))
 
 
-def undisturbed(node: Floatip) -> bool:
+def undisturbed(node: FloatipDaemon) -> bool:
     try:
         sessions = [session(node, server) for server in HONEST]
     except NobodyAnswers:  # not yet
@@ -141,7 +141,7 @@ def wait_for(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def cpu(node: Floatip) -> float:
+def cpu(node: FloatipDaemon) -> float:
     """Seconds."""
     fields = Path(f"/proc/{node.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
@@ -149,7 +149,7 @@ def cpu(node: Floatip) -> float:
 
 @pytest.mark.parametrize("behave", [dribble, open_with_4096_octets, send_garbage, close_at_once, never_read])
 def test_a_hostile_peer_costs_little_and_no_other_session_anything(
-    stage: tuple[Network, Floatip], behave: Callable[[socket.socket], None]
+    stage: tuple[Network, FloatipDaemon], behave: Callable[[socket.socket], None]
 ) -> None:
     network, node = stage
     with ExitStack() as exits:

@@ -26,14 +26,19 @@ from floatip.core.bgp.session import Route, Session
 from floatip.core.events import Address, Close, Dial, Effect, SendBytes
 from floatip.core.settings import Speaker as SpeakerSettings
 from floatip.host.ask import ControlError
-from floatip.lab.cast import Floatip
-from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, NODES, Host, Network
-from floatip.lab.speakers import Bird, ExaBgp, Frr, GoBgp, Rules, Speaker, Winners
+from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, NODES, LabHost, Network
+from floatip.lab.programs.bird import Rules
+from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.providers import GENERIC_MARKS, LINODE_MARKS
-from tests.lab.interop_table import Table
+from tests.lab.interop.bird import Bird
+from tests.lab.interop.exabgp import ExaBgp
+from tests.lab.interop.frr import Frr
+from tests.lab.interop.gobgp import GoBgp
+from tests.lab.interop.route_server import OtherRouteServer, Winners
+from tests.lab.interop.table import Table
 
 TIMEOUT = 60.0
-SPEAKERS: dict[str, type[Speaker]] = {"BIRD": Bird, "FRR": Frr, "GoBGP": GoBgp, "ExaBGP": ExaBgp}
+SPEAKERS: dict[str, type[OtherRouteServer]] = {"BIRD": Bird, "FRR": Frr, "GoBGP": GoBgp, "ExaBGP": ExaBgp}
 IPV6_ADDRESSES = (IPv6Interface("2001:db8:64::1/64"), IPv6Interface("2001:db8:56:100::1/56"))
 
 
@@ -119,7 +124,7 @@ def table() -> Table:
     return Table(list(SPEAKERS), CASES, UNTESTED)
 
 
-def start_speakers(network: Network, stage: ExitStack, rules: Rules) -> dict[str, Speaker]:
+def start_speakers(network: Network, stage: ExitStack, rules: Rules) -> dict[str, OtherRouteServer]:
     stage.close()
     speakers = {name: kind(network, f"rs{n}", rules) for n, (name, kind) in enumerate(SPEAKERS.items(), 1)}
     for speaker in speakers.values():
@@ -144,7 +149,9 @@ class Scene:
         self.trigger = network.directory / "trigger"
         lines = [f"hold_time = {hold_time}\n{option}" for option in options]
         texts = [self._config(HAPROXY1, HAPROXY2, 150, lines[0]), self._config(HAPROXY2, HAPROXY1, 100, lines[1])]
-        self.nodes = {node.name: Floatip(network, node.name, text) for node, text in zip(NODES, texts, strict=True)}
+        self.nodes = {
+            node.name: FloatipDaemon(network, node.name, text) for node, text in zip(NODES, texts, strict=True)
+        }
         for node in self.nodes.values():
             node.start()
             stage.callback(node.wait)
@@ -152,7 +159,7 @@ class Scene:
         for node in self.nodes.values():
             assert settled(partial(answers, node), True), node.log.read_text()
 
-    def _config(self, me: Host, other: Host, priority: int, bgp: str) -> str:
+    def _config(self, me: LabHost, other: LabHost, priority: int, bgp: str) -> str:
         assert me.ipv4
         assert other.ipv4
         trigger = self.trigger if me is HAPROXY1 else f"{self.trigger}2"
@@ -224,7 +231,7 @@ peers = ["{other.ipv4.ip}"]
         return f"{failure}\n{logs}"
 
 
-def answers(node: Floatip) -> bool:
+def answers(node: FloatipDaemon) -> bool:
     try:
         return bool(node.status())
     except ControlError:
@@ -256,7 +263,7 @@ def test_both_nodes_have_a_session_over_ipv6(scene: Scene, table: Table, impleme
         assert settled(lambda: scene.states(implementation), established) == established
 
 
-def heard_from(speaker: Speaker, prefix: Prefix) -> dict[str, str]:
+def heard_from(speaker: OtherRouteServer, prefix: Prefix) -> dict[str, str]:
     return {heard.node: str(heard.attributes.next_hop) for heard in speaker.routes(prefix)}
 
 
@@ -363,10 +370,10 @@ def test_a_hold_time_of_three_seconds_is_kept_by_both_sides(
 
         assert settled(kept, True)
         network, began = scene.network, time.monotonic()
-        network.cut_pair(HAPROXY1.name, speaker.host)
+        network.faults.cut_pair(HAPROXY1.name, speaker.host)
         assert settled(lambda: speaker.session_up(HAPROXY1), False) is False
         took = time.monotonic() - began
-        network.heal_pair(HAPROXY1.name, speaker.host)
+        network.faults.heal_pair(HAPROXY1.name, speaker.host)
         note(f"(cut: {took:.1f} s)")
         # Counted from a KEEPALIVE of up to a second before the cut. The peer's own hold time is 30 s.
         assert 0.5 < took < 15
@@ -440,12 +447,12 @@ class Duel:
     bids: Mapping[str, Bid]
     priorities: Mapping[str, int]
 
-    def route(self, node: Host) -> Route:
+    def route(self, node: LabHost) -> Route:
         assert node.ipv4
         bid, priority = self.bids[node.name], self.priorities[node.name]
         return Route(bid.rank, med(priority, node.ipv4.ip, bid.rank, bid.level))
 
-    def attributes(self, node: Host, marks: Mapping[Rank, Marks]) -> Attributes:
+    def attributes(self, node: LabHost, marks: Mapping[Rank, Marks]) -> Attributes:
         route = self.route(node)
         mark = marks[route.rank]
         return Attributes(node.ipv6, mark.origin, (65001,) * mark.path_length, route.med, mark.communities)
@@ -475,7 +482,7 @@ DUELS = list(all_duels())
 class Announcer:
     """The core's session on a plain socket."""
 
-    def __init__(self, network: Network, node: Host, peer: IPv6Address, marks: Mapping[Rank, Marks]) -> None:
+    def __init__(self, network: Network, node: LabHost, peer: IPv6Address, marks: Mapping[Rank, Marks]) -> None:
         assert node.ipv4
         self._network = network
         self._node = node
@@ -585,7 +592,7 @@ def test_the_marks_of_every_rank_arrive_as_they_were_sent(
                 assert settled(partial(attributes_at, speaker, duel.prefix), wanted) == wanted
 
 
-def attributes_at(speaker: Speaker, prefix: Prefix) -> dict[str, Attributes]:
+def attributes_at(speaker: OtherRouteServer, prefix: Prefix) -> dict[str, Attributes]:
     return {heard.node: heard.attributes for heard in speaker.routes(prefix)}
 
 

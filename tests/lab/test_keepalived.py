@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from floatip.host.ask import NobodyAnswers
-from floatip.lab.cast import Floatip, Keepalived
-from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, Network
+from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, Network
+from floatip.lab.programs.floatip import FloatipDaemon
+from floatip.lab.programs.keepalived import KeepalivedProgram
 
 TIMEOUT = 60.0
 KINDS = {
@@ -28,7 +29,7 @@ class Pair:
         assert HAPROXY1.ipv4
         assert HAPROXY2.ipv4
         password_line = f'auth_pass = "{password}"' if password else ""
-        self.floatip = Floatip(
+        self.floatip = FloatipDaemon(
             network,
             HAPROXY1.name,
             f"""
@@ -49,7 +50,7 @@ peers = ["{HAPROXY2.ipv4.ip}"]
 """,
         )
         authentication = f"authentication {{\n auth_type PASS\n auth_pass {password}\n}}" if password else ""
-        self.keepalived = Keepalived(
+        self.keepalived = KeepalivedProgram(
             network,
             HAPROXY2.name,
             f"""

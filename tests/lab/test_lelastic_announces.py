@@ -23,8 +23,11 @@ from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Keepalive, Open, pack, parse, split
 from floatip.host.ask import ask
-from floatip.lab.cast import BirdFabric, BirdRouteServer, BuiltInFabric, BuiltInRouteServer, Daemon
-from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, Host, Network, RouteWatch
+from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, LabHost, Network
+from floatip.lab.programs.bird import BirdFabric, BirdRouteServer
+from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.program import Program
+from floatip.lab.routes import RouteWatch
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "lelastic.hex"
 CAPTURED = [
@@ -37,7 +40,7 @@ HOSTS_OWN = IPv6Network("2600:3c03:0:1::/64")
 FEW_SECONDS = 60.0
 
 
-class Lelastic(Daemon):
+class Lelastic(Program):
     """As the guide's unit starts it: an environment with nothing in it but PATH, and a /run of its own."""
 
     name = "lelastic"
@@ -145,7 +148,7 @@ def address(network: Network, host: str, command: str) -> float:
         return began
 
 
-def is_usable(network: Network, host: Host) -> bool:
+def is_usable(network: Network, host: LabHost) -> bool:
     """The kernel takes an address for tentative until a worker of its own has seen the carrier."""
     with network.inside(host.name), socket.socket(socket.AF_INET6) as probe, suppress(OSError):
         probe.bind((str(host.ipv6), 0))
@@ -246,14 +249,13 @@ def test_hup_changes_nothing_and_sigterm_withdraws_ceases_and_leaves_the_address
     address(network, HAPROXY2.name, f"del {FLOATING} dev lo")
 
 
-def provider(network: Network, kind: str) -> list[Daemon]:
+def provider(network: Network, kind: str) -> list[Program]:
     names = [each.name for each in ROUTE_SERVERS]
     if kind == "built-in":
         return [BuiltInFabric(network), *(BuiltInRouteServer(network, name) for name in names)]
-    prefixes = str(FLOATING.network), str(RANGE)
     return [
-        BirdFabric(network, prefixes=prefixes),
-        *(BirdRouteServer(network, name, prefixes=prefixes) for name in names),
+        BirdFabric(network),
+        *(BirdRouteServer(network, name) for name in names),
     ]
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from floatip.lab.play import SCENES
+from floatip.lab.scenes import SCENES
 from tests.lab.conftest import Begun, play
 
 WITH_BIRD = ("--route-server", "bird")

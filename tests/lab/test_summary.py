@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floatip.lab.summary import Answer, Follower, Probe, Summary, read_http, read_line
+from floatip.observing.summary import FIRST_LINE, Answer, MoveDetector, ProbeResult, Summary, read_http, read_line
 
 
-def requests(story: str) -> list[Probe]:
+def requests(story: str) -> list[ProbeResult]:
     """One request a second; the letter names the node that answers, x is a lost one."""
     return [
-        Probe(
+        ProbeResult(
             "request",
             float(at),
             ok=who != "x",
@@ -58,32 +58,32 @@ def test_a_window_without_an_end_lasts_at_least_to_its_last_lost_probe() -> None
 
 
 def test_echoes_and_requests_are_judged_apart() -> None:
-    echoes = [Probe("echo", at + 0.5, ok=at != 1) for at in range(4)]
+    echoes = [ProbeResult("echo", at + 0.5, ok=at != 1) for at in range(4)]
     summary = Summary.from_probes(requests("axxa") + echoes)
     assert (summary.lost("echo"), summary.lost("request")) == (1, 2)
     assert [(w.first_lost_at, w.next_good_at) for w in summary.windows("echo")] == [(1.5, 2.5)]
 
 
-def test_answered_by_counts_from_an_instant_up_to_another() -> None:
+def test_answers_are_counted_from_an_instant_up_to_another() -> None:
     summary = Summary.from_probes(requests("aabba"))
-    assert [probe.at for probe in summary.answered_by("a")] == [0, 1, 4]
-    assert [probe.at for probe in summary.answered_by("a", after=1, before=4)] == [1]
+    assert [probe.at for probe in summary.between(1, 4).probes] == [1, 2, 3]
+    assert summary.between(1, 4).answers() == {"a": 1, "b": 2}
     assert summary.answers() == {"a": 3, "b": 2}
 
 
 def test_an_answer_without_a_name_is_no_move() -> None:
-    nameless = Probe("request", 0.5, ok=True)
+    nameless = ProbeResult("request", 0.5, ok=True)
     assert Summary.from_probes([*requests("aa"), nameless]).moves() == []
 
 
 def test_an_old_answer_that_comes_late_is_no_move_back() -> None:
-    follower = Follower()
+    follower = MoveDetector()
     first, slow, fast = requests("aab")
     assert [follower.follow(probe) is not None for probe in (first, fast, slow)] == [False, True, False]
 
 
 def test_percentiles_are_round_trips_that_happened() -> None:
-    summary = Summary.from_probes(Probe("echo", at, ok=True, rtt=at / 1000) for at in range(1, 101))
+    summary = Summary.from_probes(ProbeResult("echo", at, ok=True, rtt=at / 1000) for at in range(1, 101))
     assert (summary.rtt("echo", 50), summary.rtt("echo", 99)) == (0.050, 0.099)
     assert summary.rtt("request", 50) is None
 
@@ -91,28 +91,38 @@ def test_percentiles_are_round_trips_that_happened() -> None:
 @pytest.mark.parametrize(
     "probe",
     [
-        Probe("echo", 12.25, ok=True, rtt=0.0005, late=0.002),
-        Probe("request", 1.5, ok=True, rtt=0.001, who="haproxy1"),
-        Probe("request", 1.5, ok=False, error="timed out"),
+        ProbeResult("echo", 12.25, ok=True, rtt=0.0005, late=0.002),
+        ProbeResult("request", 1.5, ok=True, rtt=0.001, who="haproxy1"),
+        ProbeResult("request", 1.5, ok=False, error="timed out"),
     ],
 )
-def test_a_probe_survives_json(probe: Probe) -> None:
-    assert Probe.from_json(json.loads(json.dumps(probe.to_json()))) == probe
+def test_a_probe_survives_json(probe: ProbeResult) -> None:
+    assert ProbeResult.from_json(json.loads(json.dumps(probe.to_json()))) == probe
 
 
 @pytest.mark.parametrize(
     ("data", "ended", "answer"),
     [
-        (b"HTTP/1.1 200 OK\r\nx-node: haproxy1\r\n\r\nsome page\n", False, Answer("haproxy1")),
-        (b"HTTP/1.1 200 OK\r\n\r\nhaproxy2\nmore", False, Answer("haproxy2")),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhaproxy2", False, Answer("haproxy2")),
+        (b"HTTP/1.1 200 OK\r\nx-node: haproxy1\r\n\r\nsome page\n", False, Answer("haproxy1", None, "X-Node")),
+        (
+            b"HTTP/1.1 200 OK\r\nServer: nginx\r\nX-Served-By: web1\r\n\r\na\n",
+            False,
+            Answer("web1", None, "X-Served-By"),
+        ),
+        (b"HTTP/1.1 200 OK\r\nX-Served-By: web1\r\nX-Node: a\r\n\r\n", False, Answer("a", None, "X-Node")),
+        (b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\nhaproxy2\n", False, Answer("haproxy2", None, FIRST_LINE)),
+        (b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n<!DOCTYPE html>\n", False, Answer("nginx", None, "Server")),
+        (b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n", True, Answer("nginx", None, "Server")),
+        (b"HTTP/1.1 200 OK\r\n\r\n<!DOCTYPE html>\n", False, Answer("<!DOCTYPE html>", None, FIRST_LINE)),
+        (b"HTTP/1.1 200 OK\r\n\r\nhaproxy2\nmore", False, Answer("haproxy2", None, FIRST_LINE)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhaproxy2", False, Answer("haproxy2", None, FIRST_LINE)),
         (b"HTTP/1.1 200 OK\r\n\r\nhaproxy", False, None),
-        (b"HTTP/1.1 200 OK\r\n\r\nhaproxy2", True, Answer("haproxy2")),
+        (b"HTTP/1.1 200 OK\r\n\r\nhaproxy2", True, Answer("haproxy2", None, FIRST_LINE)),
         (b"HTTP/1.1 200 OK\r\n\r\n", True, Answer(None)),
-        (b"HTTP/1.1 200 OK\r\n\r\n a\x1b[31mb \n", True, Answer("a[31mb")),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"n" * 100, True, Answer("n" * 64)),
-        (b"HTTP/1.0 503 Unavailable\r\nX-Node: a\r\n\r\n", False, Answer("a", "status 503")),
-        (b"HTTP/1.1 404 Not Found\r\nX-Node: a\r\n\r\n", False, Answer("a")),
+        (b"HTTP/1.1 200 OK\r\n\r\n a\x1b[31mb \n", True, Answer("a[31mb", None, FIRST_LINE)),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"n" * 100, True, Answer("n" * 64, None, FIRST_LINE)),
+        (b"HTTP/1.0 503 Unavailable\r\nX-Node: a\r\n\r\n", False, Answer("a", "status 503", "X-Node")),
+        (b"HTTP/1.1 404 Not Found\r\nX-Node: a\r\n\r\n", False, Answer("a", None, "X-Node")),
         (b"HTTP/1.1 200 OK\r\n", True, Answer(error="closed without an answer")),
         (b"", True, Answer(error="closed without an answer")),
         (b"SSH-2.0\r\n\r\n", False, Answer(error="not HTTP")),
@@ -125,14 +135,31 @@ def test_an_http_answer_names_its_node(data: bytes, ended: bool, answer: Answer 
 @pytest.mark.parametrize(
     ("data", "ended", "answer"),
     [
-        (b"haproxy1\r\nmore", False, Answer("haproxy1")),
+        (b"haproxy1\r\nmore", False, Answer("haproxy1", None, FIRST_LINE)),
         (b"haproxy1", False, None),
-        (b"haproxy1", True, Answer("haproxy1")),
+        (b"haproxy1", True, Answer("haproxy1", None, FIRST_LINE)),
         (b"", True, Answer(error="closed without an answer")),
     ],
 )
 def test_a_tcp_answer_is_its_first_line(data: bytes, ended: bool, answer: Answer | None) -> None:
     assert read_line(data, ended) == answer
+
+
+@pytest.mark.parametrize(
+    ("names", "named_by", "alike"),
+    [
+        (["web", "web"], FIRST_LINE, ("web", FIRST_LINE)),
+        (["nginx", "nginx"], "Server", ("nginx", "Server")),
+        (["web", "web"], "X-Node", None),
+        (["web1", "web2"], FIRST_LINE, None),
+        ([None, None], "", None),
+    ],
+)
+def test_one_name_in_all_answers_is_told_unless_each_node_names_itself(
+    names: list[str | None], named_by: str, alike: tuple[str, str] | None
+) -> None:
+    probes = [ProbeResult("request", float(at), True, who=who, named_by=named_by) for at, who in enumerate(names)]
+    assert Summary.from_probes(probes).answered_alike == alike
 
 
 @settings(deadline=None)

@@ -1,30 +1,39 @@
-"""What a scene's verdict forgives: what the machine did, and nothing else."""
+"""What verdicts accept and refuse, and how a run is shown."""
 
+import contextlib
+import io
+import itertools
 import os
+import re
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
-from floatip.lab.findings import answered_only_by, connections_torn, lost_less_than, moved_to
-from floatip.lab.net import HAPROXY1, HAPROXY2, ROUTER, Move
-from floatip.lab.pulse import HoldUp, Pulse, held_up, run_delay
-from floatip.lab.stage import Options, Record
-from floatip.lab.summary import Probe, Summary
+from floatip.lab.network import HAPROXY1, HAPROXY2, ROUTER
+from floatip.lab.record import SCENE, Record, RunEvent
+from floatip.lab.routes import RouteChange
+from floatip.lab.scheduling import Delay, DelayWatch, delayed, run_delay
+from floatip.lab.screen import Feed, Screen, describe, group_by_cause
+from floatip.lab.verdicts import Verdict, answered_only_by, happened_within, lost_less_than, moved_to
+from floatip.observing.summary import ProbeResult
 
-PAUSE = [HoldUp(10.02, 11.5), HoldUp(11.3, 11.52), HoldUp(11.6, 11.7)]
+PAUSE = [Delay(10.02, 11.5), Delay(11.3, 11.52), Delay(11.6, 11.7)]
 
 
 def test_held_up_is_the_time_in_which_anything_was() -> None:
-    assert held_up([], 10, 11) == 0
-    assert held_up(PAUSE, 9, 10.01) == 0
-    assert held_up(PAUSE, 10.01, 10.5) == pytest.approx(0.48)
-    assert held_up(PAUSE, 11.4, 11.55) == pytest.approx(0.12)
-    assert held_up(PAUSE, 10.01, 99) == pytest.approx(1.6)
-    assert held_up(PAUSE, 12, 99) == 0
+    assert delayed([], 10, 11) == 0
+    assert delayed(PAUSE, 9, 10.01) == 0
+    assert delayed(PAUSE, 10.01, 10.5) == pytest.approx(0.48)
+    assert delayed(PAUSE, 11.4, 11.55) == pytest.approx(0.12)
+    assert delayed(PAUSE, 10.01, 99) == pytest.approx(1.6)
+    assert delayed(PAUSE, 12, 99) == 0
 
 
 def test_the_pulse_finds_a_pause_and_nothing_on_a_machine_that_goes_on() -> None:
-    found: list[HoldUp] = []
+    found: list[Delay] = []
     looks: list[float] = []
 
     def pids() -> list[int]:
@@ -33,52 +42,144 @@ def test_the_pulse_finds_a_pause_and_nothing_on_a_machine_that_goes_on() -> None
         looks.append(time.monotonic())
         return [os.getpid(), 1 << 30]
 
-    pulse = Pulse(pids, found)
+    watch = DelayWatch(pids, found)
     deadline = time.monotonic() + 30
     while len(looks) < 6 and time.monotonic() < deadline:
         time.sleep(0.01)
-    pulse.close()
+    watch.close()
     assert len(looks) >= 6
-    assert held_up(found, looks[3] - 0.2, looks[4]) > 0.15
-    print(f"{len(found)} hold-ups: {found}")
+    assert delayed(found, looks[3] - 0.2, looks[4]) > 0.15
+    print(f"{len(found)} delays: {found}")
     assert run_delay(1 << 30) == 0
 
 
-def record_of(*probes: Probe, hold_ups: list[HoldUp]) -> tuple[Record, Summary]:
-    moves = {ROUTER: [Move(9.0, HAPROXY1.ipv6), Move(10.06, HAPROXY2.ipv6)]}
-    return Record(Options(), probes=list(probes), moves=moves, hold_ups=hold_ups), Summary.from_probes(probes)
+def record_of(*probes: ProbeResult, delays: Sequence[Delay] = (), moves: Sequence[float] = (10.06,)) -> Record:
+    """The traffic leads to haproxy1 at 9.0 s and changes sides at each of the moves."""
+    hosts = itertools.cycle((HAPROXY1.ipv6, HAPROXY2.ipv6))
+    routes = {ROUTER: [RouteChange(at, next(hosts)) for at in (9.0, *moves)]}
+    return Record(probes=list(probes), routes=routes, delays=list(delays))
 
 
-def request(at: float, who: str | None, error: str | None = None) -> Probe:
-    return Probe("request", at, ok=error is None, who=who, error=error)
+def request(at: float, who: str | None, error: str | None = None) -> ProbeResult:
+    return ProbeResult("request", at, ok=error is None, who=who, error=error)
 
 
-def test_an_answer_of_the_wrong_node_is_forgiven_only_while_the_machine_held_the_lab_up() -> None:
+def test_an_answer_of_the_wrong_node_is_accepted_only_while_the_lab_had_no_cpu() -> None:
     probes = request(11.53, "haproxy1"), request(11.6, "haproxy2")
-    record, seen = record_of(*probes, hold_ups=PAUSE)
-    finding = moved_to(record, seen, "haproxy2", 10.0, "it")
-    assert finding.holds
-    assert finding.text == "haproxy2 gave all 2 answers after it, but 1 while the machine held it up"
-    record, seen = record_of(*probes, hold_ups=[])
-    assert not moved_to(record, seen, "haproxy2", 10.0, "it").holds
-    assert not answered_only_by(seen, "haproxy2", 10.05, "it").holds, "where nothing moves nothing is forgiven"
-    record, seen = record_of(*probes, request(12.5, "haproxy1"), hold_ups=PAUSE)
-    finding = moved_to(record, seen, "haproxy2", 10.0, "it")
-    assert finding.text == "1 of 3 answers after it not by haproxy2, the last 2450 ms late"
+    verdict = moved_to(record_of(*probes, delays=PAUSE), "haproxy2", 10.0, "it")
+    assert verdict.holds
+    assert verdict.text == "haproxy2 gave all 2 answers after it, except 1 while the lab had no CPU"
+    assert not moved_to(record_of(*probes), "haproxy2", 10.0, "it").holds
+    assert moved_to(record_of(*probes), "haproxy2", 10.0, "it", within=1.55).holds
+    seen = record_of(*probes).seen
+    assert not answered_only_by(seen, "haproxy2", 10.05, "it").holds, "where nothing moves no delay excuses an answer"
+    verdict = moved_to(record_of(*probes, request(12.5, "haproxy1"), delays=PAUSE), "haproxy2", 10.0, "it")
+    assert (verdict.holds, verdict.text) == (
+        False,
+        "1 of 3 answers after it not from haproxy2, the last 2450 ms too late",
+    )
 
 
-def test_an_outage_may_be_longer_by_what_the_machine_held_up() -> None:
+def test_a_limit_is_extended_by_the_time_without_a_cpu() -> None:
     probes = request(10.0, None, "timed out"), request(12.0, "haproxy2")
-    assert [f.holds for f in lost_less_than(*record_of(*probes, hold_ups=PAUSE), 0.5, 1)] == [True, True]
-    assert [f.holds for f in lost_less_than(*record_of(*probes, hold_ups=PAUSE), 0.1, 1)] == [True, False]
-    assert [f.holds for f in lost_less_than(*record_of(*probes, hold_ups=[]), 0.5, 1)] == [True, False]
+    assert [each.holds for each in lost_less_than(record_of(*probes, delays=PAUSE), 0.5)] == [True, True]
+    assert [each.holds for each in lost_less_than(record_of(*probes, delays=PAUSE), 0.1)] == [True, False]
+    assert [each.holds for each in lost_less_than(record_of(*probes), 0.5)] == [True, False]
+    verdict = happened_within(record_of(delays=PAUSE), "it came", 12.0, 0.5, 10.0, "that")
+    assert (verdict.holds, verdict.text) == (
+        True,
+        "it came 2.000 s after that (limit 2.1 s: 0.5 s and 1.60 s without a CPU)",
+    )
+    assert not happened_within(record_of(), "it came", 12.0, 0.5, 10.0, "that").holds
+    assert not happened_within(record_of(delays=PAUSE), "it came", None, 0.5, 10.0, "that").holds
 
 
-def test_a_reset_request_was_torn_if_it_was_open_when_the_fabric_moved() -> None:
+def test_an_outage_without_an_end_is_too_long() -> None:
+    probes = request(9.0, "haproxy1"), request(10.0, None, "timed out")
+    assert [each.holds for each in lost_less_than(record_of(*probes), 3)] == [True, False]
+
+
+def test_a_second_outage_is_one_too_many() -> None:
+    probes = [request(at, None if at in (10.0, 11.0) else "haproxy2") for at in (9.0, 10.0, 10.5, 11.0, 11.5)]
+    lost = [replace(probe, ok=probe.who is not None, error=None if probe.who else "refused") for probe in probes]
+    assert [each.holds for each in lost_less_than(record_of(*lost), 3)] == [True, False]
+    assert [each.holds for each in lost_less_than(record_of(*lost), 3, times=2)] == [True, True]
+
+
+def test_a_reset_request_was_torn_if_it_was_open_when_the_traffic_moved() -> None:
     early, open_then, late = (request(at, None, "reset") for at in (9.9, 10.04, 10.07))
-    lost = request(10.05, None, "timed out")
-    record, _ = record_of(early, open_then, late, lost, hold_ups=[])
-    assert connections_torn(record) == {open_then}
-    record.moves[ROUTER].append(Move(11.5, HAPROXY1.ipv6))
-    record.hold_ups.extend(PAUSE)
-    assert connections_torn(record) == {open_then, late}
+    probes = early, open_then, late, request(10.05, None, "timed out")
+    record = record_of(*probes)
+    assert record.torn == {open_then}
+    assert record.seen.lost("request") == 3
+    assert record_of(*probes, delays=PAUSE, moves=(10.06, 11.5)).torn == {open_then, late}
+
+
+def event(at: float, host: str, what: str, value: str, reason: str, name: str = "VI_1") -> RunEvent:
+    return RunEvent(at, host, what, name, value, reason)
+
+
+def test_what_has_one_cause_is_one_line_and_the_reason_stands_in_it_once() -> None:
+    failed = [
+        event(8.7001, "haproxy1", "check", "down", "/run/lab/haproxy1.trigger exists", "trigger"),
+        event(8.70015, "haproxy1", "health", "down", "check trigger: /run/lab/haproxy1.trigger exists"),
+        event(8.7002, "haproxy1", "role", "fault", "check trigger: /run/lab/haproxy1.trigger exists"),
+        event(8.7003, "haproxy1", "rank", "none", "check trigger: /run/lab/haproxy1.trigger exists"),
+        event(8.7004, "haproxy1", "session", "idle", "not told here"),
+        event(8.7005, "haproxy2", "role", "master", "no advert"),
+        event(9.9, "haproxy1", "role", "backup", "it is well"),
+    ]
+    groups = group_by_cause(reversed(failed))
+    assert [describe(group) for group in groups] == [
+        "haproxy1  check trigger down, FAULT, rank none: /run/lab/haproxy1.trigger exists",
+        "haproxy2  MASTER: no advert",
+        "haproxy1  BACKUP: it is well",
+    ]
+
+
+def shown(record: Record) -> list[str]:
+    out = io.StringIO()
+    screen = Screen(console=Console(file=out, highlight=False, width=80))
+    Feed(screen, record, "/run/lab").close()
+    return out.getvalue().splitlines()
+
+
+def test_the_screen_shows_everything_in_order_of_time_within_80_columns() -> None:
+    record = record_of(*(request(101.005 + n / 100, "haproxy1" if n < 140 else "haproxy2") for n in range(400)))
+    record.started_at = 100.0
+    record.probes[120] = request(record.probes[120].at, None, "refused")
+    long = "192.168.143.227 stopped being master because of " + "a reason that is rather long " * 3
+    record.events += [
+        event(102.41, "haproxy2", "role", "master", long),
+        event(102.4, SCENE, "", "", "touch the trigger file"),
+        event(100.5, SCENE, "", "", "start floatip on haproxy1"),
+    ]
+    lines = shown(record)
+    times = [float(line[:6]) for line in lines if line[:6].strip()]
+    assert times == sorted(times) == [0.5, 1.0, 2.0, 2.4, 2.41, 3.0], "the fourth second is like the third"
+    assert all(len(line) <= 80 for line in lines)
+    assert any(re.search("1{8,}x1{8,}2{28,}$", line) for line in lines)
+    assert "haproxy1 stopped being master" in "\n".join(lines), "addresses of nodes are shown as names"
+    assert "a character 20 ms" in lines[1]
+    assert not [line for line in lines if "\x1b" in line], "no colour but on a terminal"
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_colour_and_bold_are_for_terminals_that_want_them(
+    environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as terminal, contextlib.redirect_stdout(terminal):
+        Screen().verdicts([Verdict(True, "good"), Verdict(False, "bad")], ["noted"])
+    printed = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert ("\x1b[" in printed) == coloured
+    plain = re.sub("\x1b[^m]*m", "", printed).split("\r\n")
+    assert plain[:3] == ["  ok      good", "  FAILED  bad", "  note    noted"]

@@ -49,7 +49,7 @@ from floatip.core.events import (
     Writable,
 )
 from floatip.core.node import Node
-from floatip.lab.route_server import BestChanged, Drop, Output, Route, RouteServer, Send, choose
+from floatip.lab.route_server import BestChanged, Drop, LearntRoute, Output, RouteServer, Send, choose
 
 INTERFACE, INSTANCE, CHECK = "eth0", "web", "service"
 FLOATING = IPv4Address("192.168.223.158")
@@ -782,7 +782,7 @@ class World:
 
     def _point(self) -> None:
         """The fabric hears all four and takes the best of their bests."""
-        bests: list[Route] = [best for each in self.servers if each.up and (best := each.machine.best(PREFIX))]
+        bests: list[LearntRoute] = [best for each in self.servers if each.up and (best := each.machine.best(PREFIX))]
         best = choose(bests)
         pointer = self._node_by_local[best.peer] if best else None
         if pointer is not self.pointer:

@@ -5,16 +5,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from floatip.lab.findings import KINDS
-from floatip.lab.summary import Window
+from floatip.lab.network import ROUTER
+from floatip.lab.record import Record
+from floatip.lab.verdicts import Verdict, lost_less_than, moved_to, nothing_lost
+from floatip.observing.summary import KINDS
 from tests.systemd import guide
 from tests.systemd.machines import Machine
-from tests.systemd.pair import Observation, Pair
+from tests.systemd.pair import Pair
 from tests.systemd.stacks import KEEPALIVED_PIDS, Stack, claiming, install_package, next_package
 
 FLOATIP_TOML = "/etc/floatip/floatip.toml"
 MASTER_DOWN = 3.8
 """Seconds; for as long a daemon that has just started may listen for another master."""
+MANY = 1000
+"""Outages, where only the length of each counts."""
 GIVEN_UP_AFTER = 20.0
 """Seconds after which nothing mends it any more."""
 CALM = 0.6
@@ -47,87 +51,60 @@ class Outcome:
     fault: Fault
     master: str
     other: str
-    fault_at: float
     ended_at: float
     """When the command that is the fault had ended."""
     claiming: tuple[str, ...]
-    """The nodes that are announced as master in the end."""
-    observation: Observation
+    """The nodes that are announced as master at the end."""
+    record: Record
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        fault, record = self.fault, self.record
+        expected, other = (self.other, self.master) if fault.moves else (self.master, self.other)
+        lost = lost_less_than(record, fault.lost_at_most, MANY) if fault.lost_at_most else nothing_lost(record.seen)
+        claims = other in self.claiming
+        return [
+            *lost,
+            moved_to(record, expected, self.ended_at, "the fault", within=fault.within),
+            Verdict(not claims, f"{other} is {'' if claims else 'not '}announced as master at the end"),
+        ]
 
     @property
     def cost(self) -> str:
         """For people."""
-        windows = [window for kind, _ in KINDS for window in self.observation.seen.windows(kind)]
-        lost = f"{self.longest * 1000:.0f} ms lost" if windows else "0 lost"
+        windows = [window for kind in KINDS for window in self.record.seen.windows(kind)]
+        lost = f"{self.record.longest_outage * 1000:.0f} ms lost" if windows else "0 lost"
         if any(window.next_good_at is None for window in windows):
             lost = f"down for good (over {GIVEN_UP_AFTER:g} s)"
         return f"{lost}, two masters" if len(self.claiming) > 1 else lost
 
-    @property
-    def longest(self) -> float:
-        """Seconds."""
-        windows = [window for kind, _ in KINDS for window in self.observation.seen.windows(kind)]
-        return max((window.ms / 1000 for window in windows), default=0.0)
-
-    @property
-    def too_long(self) -> list[Window]:
-        """What was lost and must not be: where a bound is, for longer than that, beside what the machine held it up."""
-        windows = [window for kind, _ in KINDS for window in self.observation.seen.windows(kind)]
-        return [window for window in windows if not self._may_be(window)]
-
-    def _may_be(self, window: Window) -> bool:
-        if not self.fault.lost_at_most or window.next_good_at is None:
-            return False
-        held_up = self.observation.record.held_up(window.first_lost_at, window.next_good_at)
-        return window.ms / 1000 <= self.fault.lost_at_most + held_up
-
-    def alone_within(self, rest: str) -> float:
-        """Seconds after the fault after which this one must not answer any more."""
-        until = self.fault_at + self.last_answer.get(rest, 0.0)
-        held_up = self.observation.record.held_up(self.fault_at, until)
-        return self.ended_at - self.fault_at + self.fault.within + held_up
-
-    @property
-    def last_answer(self) -> dict[str, float]:
-        """By node, in seconds after the fault."""
-        answers = [probe for probe in self.observation.seen.probes if probe.ok and probe.who]
-        return {probe.who: probe.at - self.fault_at for probe in answers if probe.who}
-
-    @property
-    def who(self) -> str:
-        """For people: who answers in the end, and since when nobody else."""
-        ends = max(self.last_answer, key=lambda node: self.last_answer[node], default="nobody")
-        rest = [at for node, at in self.last_answer.items() if node != ends and at > 0]
-        which = {self.master: "the same node", self.other: "the other node"}.get(ends, ends)
-        return f"{which}, alone after {max(rest, default=0.0):.2f} s"
-
     def report(self) -> str:
-        seen = self.observation.seen
-        lost = ", ".join(f"{seen.lost(kind)} of {seen.sent(kind)} {plural}" for kind, plural in KINDS)
-        torn = len(self.observation.torn)
-        lines = [f"{self.fault.name}: {self.cost} ({lost}; {torn} torn by the move); answered by {self.who}"]
-        moves = [f"{move.at - self.fault_at:.3f}" for move in self.observation.moves if move.at > self.fault_at]
-        lines += [f"  the fabric moved at {', '.join(moves)}"] if moves else []
-        held_up = self.observation.record.held_up(self.fault_at, math.inf)
-        lines += [f"  the machine held it up for {held_up:.3f} s in all"] if held_up >= 0.1 else []
-        bad = [probe for probe in seen.probes if not probe.ok][:20]
-        lines += [f"  {probe.kind} lost at {probe.at - self.fault_at:.3f}: {probe.error}" for probe in bad]
+        record, at = self.record, self.record.fault_at
+        lines = [f"{self.fault.name}: {self.cost}; {len(record.torn)} connections torn by the move"]
+        lines += [f"  {'ok' if verdict.holds else 'FAILED':6}  {verdict.text}" for verdict in self.verdicts]
+        moves = [f"{change.at - at:.3f}" for change in record.routes[ROUTER] if change.at > at]
+        lines += [f"  the traffic moved at {', '.join(moves)}"] if moves else []
+        delayed = record.delayed(at, math.inf)
+        lines += [f"  the lab had no CPU for {delayed:.3f} s in all"] if delayed >= 0.1 else []
+        bad = [probe for probe in record.seen.probes if not probe.ok][:20]
+        lines += [f"  {probe.kind} lost at {probe.at - at:.3f}: {probe.error}" for probe in bad]
         return "\n".join(lines)
 
 
 def play(pair: Pair, stack: Stack, fault: Fault, master: Machine) -> Outcome:
     with pair.observed() as observation:
+        record = observation.record
         time.sleep(0.3)
-        at = time.monotonic()
+        record.fault_at = time.monotonic()
         fault.act(pair, stack, master)
         ended_at = time.monotonic()
         while time.monotonic() < ended_at + GIVEN_UP_AFTER:
-            looks_at = ended_at + fault.within + observation.record.held_up(at, math.inf) + 1
+            looks_at = ended_at + fault.within + record.delayed(record.fault_at, math.inf) + 1
             if time.monotonic() > looks_at and observation.latest_answers(CALM):
                 break
             time.sleep(0.1)
         claims = tuple(node.name for node in claiming(pair, stack))
-    return Outcome(fault, master.name, pair.other(master).name, at, ended_at, claims, observation)
+    return Outcome(fault, master.name, pair.other(master).name, ended_at, claims, record)
 
 
 def _shell(command: str) -> Act:

@@ -8,8 +8,8 @@ minute long.
 
 import json
 
-from floatip.lab.cast import haproxy_config
-from floatip.lab.net import FLOATING, NODES, ROUTE_SERVERS, Host
+from floatip.lab.network import FLOATING, NODES, ROUTE_SERVERS, LabHost
+from floatip.lab.programs.services import haproxy_config
 from tests.systemd.machines import Machine
 
 CHECK = "interval 1\n  timeout 15\n  fall 2\n  rise 2"
@@ -86,7 +86,7 @@ SUDOERS = f"""\
 """
 
 
-def keepalived_conf(me: Host, peer: Host) -> str:
+def keepalived_conf(me: LabHost, peer: LabHost) -> str:
     assert me.ipv4
     assert peer.ipv4
     return f"""\
@@ -133,8 +133,8 @@ vrrp_instance VI_1 {{
 """
 
 
-def gobgpd_json(me: Host) -> str:
-    def neighbor(server: Host) -> dict[str, object]:
+def gobgpd_json(me: LabHost) -> str:
+    def neighbor(server: LabHost) -> dict[str, object]:
         return {
             "config": {"neighbor-address": str(server.ipv6), "peer-as": 65000},
             "transport": {"config": {"local-address": str(me.ipv6)}},
@@ -178,7 +178,7 @@ def install_keepalived(node: Machine) -> None:
     node.run("systemctl enable keepalived")
 
 
-def hosts(node: Machine) -> tuple[Host, Host]:
+def hosts(node: Machine) -> tuple[LabHost, LabHost]:
     """This node and the other."""
     one, other = NODES
     return (one, other) if node.name == one.name else (other, one)

@@ -24,7 +24,7 @@ def main(runs: int) -> None:
             fault.prepare(pair)
             outcome = play(pair, GUIDE, fault, settle(pair, GUIDE))
             print(outcome.report(), flush=True)
-            figures = {"fault": fault.name, "cost": outcome.cost, "longest": outcome.longest}
+            figures = {"fault": fault.name, "cost": outcome.cost, "longest": outcome.record.longest_outage}
             print(json.dumps(figures), file=sys.__stdout__, flush=True)
 
 

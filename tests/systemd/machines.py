@@ -17,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
 
-from floatip.lab.net import FLOATING, LabError, Network, find_program
+from floatip.lab.namespaces import LabError, find_program
+from floatip.lab.network import FLOATING, Network
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -247,14 +248,14 @@ class Machine:
         assert self._nspawn
         status = self._nspawn.wait(BOOT_TIMEOUT)
         assert status == REBOOTS, f"{self.name} did not reboot: systemd-nspawn's exit status is {status}"
-        self._network.cut(self.name)
+        self._network.faults.cut(self.name)
         # The namespace outlives the host, the addresses that were added to a kernel do not.
         with self._network.inside(self.name):
             for interface in ("lo", "eth0"):
                 delete = ["ip", "address", "del", str(FLOATING), "dev", interface]
                 subprocess.run(delete, capture_output=True, check=False)
         time.sleep(pause)
-        self._network.heal(self.name)
+        self._network.faults.heal(self.name)
         self.start()
         self.wait_until_booted()
 

@@ -3,21 +3,16 @@
 The route servers, the fabric and the probes are the lab's own (`floatip.lab`), so figures compare with its scenes'.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 
-from floatip.lab import net
-from floatip.lab.cast import BuiltInFabric, BuiltInRouteServer, Observer
-from floatip.lab.findings import connections_torn
-from floatip.lab.net import FLOATING, ROUTER, Move, Network, RouteWatch
-from floatip.lab.pulse import Pulse
-from floatip.lab.stage import NEXT_HOPS, Options, Record
-from floatip.lab.summary import Probe, Summary
+from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, Network
+from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.floatip import ObserverProgram
+from floatip.lab.record import NEXT_HOPS, Record
+from floatip.lab.routes import RouteWatch
+from floatip.lab.scheduling import DelayWatch
 from tests.systemd.machines import Machine, Rack, boot, wait_for
 
 PROBE_INTERVAL = 0.005
@@ -33,13 +28,13 @@ class Pair:
         self.directory = rack.directory
         self.network = exits.enter_context(Network(rack.directory))
         self._fabric = BuiltInFabric(self.network)
-        self._servers = [BuiltInRouteServer(self.network, host.name) for host in net.ROUTE_SERVERS]
+        self._servers = [BuiltInRouteServer(self.network, host.name) for host in ROUTE_SERVERS]
         for daemon in (self._fabric, *self._servers):
             daemon.start()
             rack.adopt(daemon.pid)
         self._watch = exits.enter_context(RouteWatch(self.network, ROUTER, str(FLOATING.network)))
         self.haproxy1, self.haproxy2, self.haproxy3 = (
-            Machine(rack, self.network, host.name) for host in (*net.NODES, net.OBSERVER)
+            Machine(rack, self.network, host.name) for host in (*NODES, OBSERVER)
         )
         boot([*self.nodes, self.haproxy3])
         self.stack: object = None
@@ -68,43 +63,34 @@ class Pair:
 
     @contextmanager
     def observed(self) -> Iterator["Observation"]:
-        observer = Observer(self.network, net.OBSERVER.name, ADDRESS, interval=PROBE_INTERVAL)
+        observer = ObserverProgram(self.network, OBSERVER.name, ADDRESS, interval=PROBE_INTERVAL)
         observer.log.unlink(missing_ok=True)
         observer.start()
         self._rack.adopt(observer.pid)
-        observation = Observation(observer.log)
-        pulse = Pulse(self._pids, observation.record.hold_ups)
+        observation = Observation(observer)
+        delays = DelayWatch(self._pids, observation.record.delays)
         try:
             wait_for(lambda: bool(observation.latest_answers(0.5)), "the observer's first answer", 60)
             yield observation
             observer.stop()
             observer.wait(60)
         finally:
-            pulse.close()
+            delays.close()
             if observer.running:
                 observer.kill()
         observation.read()
-        observation.record.moves[ROUTER] = list(self._watch.moves)
+        observation.record.routes[ROUTER] = list(self._watch.changes)
 
 
-@dataclass
 class Observation:
-    """What the observer has told; complete once `Pair.observed` has been left."""
+    """The record grows while the observer tells; complete once `Pair.observed` has been left."""
 
-    log: Path
-    record: Record = field(default_factory=lambda: Record(Options()))
-    _offset: int = 0
+    def __init__(self, observer: ObserverProgram) -> None:
+        self.record = Record()
+        self._observer = observer
 
     def read(self) -> None:
-        with self.log.open() as log:
-            log.seek(self._offset)
-            for line in iter(log.readline, ""):
-                if not line.endswith("\n"):
-                    break
-                self._offset += len(line)
-                news = json.loads(line)
-                if news["event"] == "probe":
-                    self.record.probes.append(Probe.from_json(news))
+        self.record.probes += self._observer.new_results()
 
     def latest_answers(self, seconds: float) -> list[str]:
         """Who answered in the last seconds; lost probes are known after 0.9 s, and then nothing counts as answered."""
@@ -112,16 +98,3 @@ class Observation:
         since = time.monotonic() - seconds
         recent = [probe for probe in self.record.probes if probe.at > since]
         return [probe.who for probe in recent if probe.who] if all(probe.ok for probe in recent) else []
-
-    @property
-    def moves(self) -> list[Move]:
-        """Of the fabric."""
-        return self.record.moves[ROUTER]
-
-    @cached_property
-    def torn(self) -> set[Probe]:
-        return connections_torn(self.record)
-
-    @cached_property
-    def seen(self) -> Summary:
-        return Summary.from_probes(probe for probe in self.record.probes if probe not in self.torn)

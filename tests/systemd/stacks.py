@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from floatip import __version__
-from floatip.lab.net import FLOATING, ROUTE_SERVERS
+from floatip.lab.network import FLOATING, ROUTE_SERVERS
 from tests.systemd import guide
 from tests.systemd.machines import Machine, on_each, wait_for
 from tests.systemd.pair import Pair

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from floatip.lab.net import FLOATING
+from floatip.lab.network import FLOATING
 from tests.systemd import guide
 from tests.systemd.conftest import Figures
 from tests.systemd.machines import Machine, wait_for
@@ -78,8 +78,9 @@ def belongs_to_root(node: Machine) -> None:
 
 
 def nothing_is_lost(observation: Observation) -> None:
-    lost = [probe for probe in observation.seen.probes if not probe.ok]
-    print(f"{len(lost)} of {len(observation.seen.probes)} probes lost, {len(observation.torn)} torn by the move")
+    record = observation.record
+    lost = [probe for probe in record.seen.probes if not probe.ok]
+    print(f"{len(lost)} of {len(record.seen.probes)} probes lost, {len(record.torn)} torn by the move")
     assert not lost, lost
 
 

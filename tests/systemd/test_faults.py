@@ -20,12 +20,7 @@ def test_floatip_beside_keepalived_loses_nothing_by(guide_figures: Figures, pair
     outcome = play(pair, BESIDE, fault, settle(pair, BESIDE))
     TABLE.add(fault.name, BESIDE.name, outcome.cost)
     print(outcome.report())
-    assert not outcome.too_long, outcome.report()
-    expected, rest = (outcome.other, outcome.master) if fault.moves else (outcome.master, outcome.other)
-    assert rest not in outcome.claiming, f"{rest} is announced as master: {outcome.report()}"
-    answers = outcome.last_answer
-    assert max(answers, key=lambda node: answers[node]) == expected, outcome.report()
-    assert answers.get(rest, 0.0) <= outcome.alone_within(rest), f"{rest} answered for too long: {outcome.report()}"
+    assert all(verdict.holds for verdict in outcome.verdicts), outcome.report()
 
 
 def test_the_stack_of_the_guide_was_measured_in_the_same_faults(guide_figures: Figures) -> None:

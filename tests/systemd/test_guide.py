@@ -1,6 +1,6 @@
 """The guide, step by step and as it is written, on hosts that run a real systemd, keepalived, HAProxy and sudo."""
 
-from floatip.lab.net import FLOATING
+from floatip.lab.network import FLOATING
 from tests.systemd import guide
 from tests.systemd.machines import Machine, wait_for
 from tests.systemd.pair import ADDRESS, Pair
@@ -27,8 +27,8 @@ def test_the_failover_of_the_guide_goes_as_the_guide_says(pair: Pair) -> None:
         master.run(f"touch {guide.TRIGGER}")
         wait_for(lambda: says(other, "Master"), "the other node to be master", SETTLE_TIMEOUT)
         wait_for(lambda: other.name in observation.latest_answers(0.5), "the other node to answer", SETTLE_TIMEOUT)
-    print(f"lost while the traffic moved: {observation.seen.windows('echo')}")
-    assert len(observation.seen.windows("echo")) == 1, "the guide promises a small blip, and then resumes"
+    print(f"lost while the traffic moved: {observation.record.seen.windows('echo')}")
+    assert len(observation.record.seen.windows("echo")) == 1, "the guide promises a small blip, and then resumes"
 
     master.run(f"systemctl status keepalived --no-pager; cat {guide.STATE_LOG}")
     assert says(master, "Fault")

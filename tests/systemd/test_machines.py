@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from floatip.lab.net import FLOATING
+from floatip.lab.network import FLOATING
 from tests.systemd.machines import CGROUPS, wait_for
 from tests.systemd.pair import Pair
 from tests.systemd.stacks import GUIDE, settle, use

@@ -1,8 +1,8 @@
 """One process of the lab's network: `python -m floatip.lab.route_server_process --role route-server|fabric`.
 
-A shell around the pure machine, it decides nothing: sockets and the clock on one side, the kernel's main table on the
-other. A route server tells its best routes to the fabric, attributes untouched; the fabric is the same machine with
-the route servers as its clients, and what it installs in the router moves the traffic.
+It puts sockets, the clock and the kernel's main table around `RouteServer`, and decides nothing. A route server tells
+its best routes to the fabric, attributes untouched; the fabric is a `RouteServer` with the route servers as its
+clients, and what it installs in the router moves the traffic.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, Prefix
-from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, pack_routes, parse, split
+from floatip.core.bgp.attributes import Attributes, Prefix
+from floatip.core.bgp.wire import pack_routes
 from floatip.core.events import Address
-from floatip.core.malformed import Malformed
 from floatip.lab.route_server import BestChanged, Drop, Output, RouteServer, Send
+from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
 
 PORT = 179
 ASN = 65000
@@ -71,7 +71,7 @@ class Listener:
         print(f"{self.now():.3f} {line}", flush=True)
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._number = next(listener.numbers)
@@ -91,16 +91,11 @@ class Connection(asyncio.Protocol):
 
 
 class Uplink:
-    """The session with the fabric, which hears nothing but what is best here."""
+    """The session with the fabric, which is told what is best here."""
 
     def __init__(self, fabric: Address, router_id: IPv4Address) -> None:
         self._fabric = fabric
-        capabilities = Capabilities(
-            families=frozenset({IPV4_UNICAST, IPV6_UNICAST}),
-            extended_next_hop=frozenset({(1, 1, 2)}),
-            four_octet_asn=True,
-        )
-        self._open = pack(Open(ASN, FABRIC_HOLD_TIME, router_id, capabilities))
+        self._speaker = Speaker(ASN, router_id, FABRIC_HOLD_TIME)
         self._best: dict[Prefix, Attributes] = {}
         self._established: asyncio.StreamWriter | None = None
 
@@ -115,38 +110,39 @@ class Uplink:
 
     async def keep(self) -> None:
         while True:
-            with suppress(OSError, TimeoutError, Malformed):
+            with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(2 * RETRY_INTERVAL):
                     reader, writer = await asyncio.open_connection(str(self._fabric), PORT)
-                beat = asyncio.create_task(self._beat(writer))
                 try:
                     await self._converse(reader, writer)
+                except PeeringEnded as end:
+                    writer.write(end.last_words)
                 finally:
                     self._established = None
-                    beat.cancel()
                     writer.close()
             await asyncio.sleep(RETRY_INTERVAL)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(self._open)
-        buffer = bytearray()
-        while data := await asyncio.wait_for(reader.read(65536), FABRIC_HOLD_TIME):
-            buffer += data
-            for message in map(parse, split(buffer)):
-                if isinstance(message, Open):
-                    writer.write(pack(Keepalive()))
-                elif isinstance(message, Keepalive) and not self._established:
-                    self._established = writer
-                    writer.writelines(pack_routes(self._best.items(), ()))
-
-    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+        now = asyncio.get_running_loop().time
+        peering = Peering(self._speaker, hold_at=now() + FABRIC_HOLD_TIME)
+        writer.write(self._speaker.open())
         while True:
-            await asyncio.sleep(FABRIC_HOLD_TIME / 3)
-            if self._established:
-                writer.write(pack(Keepalive()))
+            try:
+                async with asyncio.timeout_at(peering.deadline):
+                    data = await reader.read(65536)
+            except TimeoutError:
+                writer.write(peering.tick(now()))
+                continue
+            if not data:
+                return
+            answers, _ = peering.received(data, now())
+            writer.write(answers)
+            if peering.state is PeeringState.ESTABLISHED and not self._established:
+                self._established = writer
+                writer.writelines(pack_routes(self._best.items(), ()))
 
 
-class Kernel:
+class RoutingTable:
     """The main table of this namespace, changed in order and each prefix at once."""
 
     def __init__(self) -> None:
@@ -187,17 +183,17 @@ async def serve(role: str, router_id: IPv4Address, hold_time: int, fabric: Addre
     assert serving is not None
     loop.add_signal_handler(signal.SIGTERM, serving.cancel)
     is_fabric = role == "fabric"
-    kernel, uplink = Kernel(), Uplink(fabric, router_id)
+    table, uplink = RoutingTable(), Uplink(fabric, router_id)
 
     def best_changed(change: BestChanged) -> None:
         if not is_fabric:
             uplink.best_changed(change)
-        kernel.best_changed(change)
+        table.best_changed(change)
 
     clients = frozenset({ASN if is_fabric else CLIENT_ASN})
     listener = Listener(RouteServer(ASN, router_id, hold_time, clients), best_changed)
-    async with await loop.create_server(lambda: Connection(listener), "::", PORT), asyncio.TaskGroup() as tasks:
-        tasks.create_task(kernel.follow())
+    async with await loop.create_server(lambda: ClientConnection(listener), "::", PORT), asyncio.TaskGroup() as tasks:
+        tasks.create_task(table.follow())
         if not is_fabric:
             tasks.create_task(uplink.keep())
 

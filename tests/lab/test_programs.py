@@ -5,24 +5,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address
+from math import inf
 from pathlib import Path
 
 import pytest
 
-from floatip.core.bgp.attributes import IPV4_UNICAST, Attributes, Origin
-from floatip.core.bgp.notification import Notification
-from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, pack_routes, parse, split
+from floatip.core.bgp.attributes import Attributes, Origin
+from floatip.core.bgp.wire import pack_routes
 from floatip.core.events import Address
-from floatip.lab.cast import (
-    BirdFabric,
-    BirdRouteServer,
-    BuiltInFabric,
-    BuiltInRouteServer,
-    Daemon,
-    HAProxy,
-    PlainService,
-)
-from floatip.lab.net import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, Host, Network, RouteWatch
+from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, LabHost, Network
+from floatip.lab.programs.bird import BirdFabric, BirdRouteServer
+from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.program import Program
+from floatip.lab.programs.services import HAProxy, PlainService
+from floatip.lab.routes import RouteWatch
+from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
 
 PRIMARY = (65000, 1)
 SECONDARY = (65000, 2)
@@ -32,8 +29,9 @@ SERVER_NAMES = [server.name for server in ROUTE_SERVERS]
 class Announcer:
     """A node's sessions with some route servers. Hold time 0, so that it needs no clock."""
 
-    def __init__(self, network: Network, node: Host, servers: list[str]) -> None:
+    def __init__(self, network: Network, node: LabHost, servers: list[str]) -> None:
         self.node = node
+        self.speaker = Speaker(65001, IPv4Address("10.0.0.1"), hold_time=0)
         self.sockets = {server: self._connect(network, server) for server in servers}
 
     def _connect(self, network: Network, server: str) -> socket.socket:
@@ -53,19 +51,17 @@ class Announcer:
             time.sleep(0.1)
 
     def _open(self, connection: socket.socket) -> None:
-        capabilities = Capabilities(frozenset({IPV4_UNICAST}), frozenset({(1, 1, 2)}), four_octet_asn=True)
-        connection.sendall(pack(Open(65001, 0, IPv4Address("10.0.0.1"), capabilities)) + pack(Keepalive()))
-        buffer = bytearray()
-        heard: list[object] = []
-        while Keepalive() not in heard:
+        connection.sendall(self.speaker.open())
+        peering = Peering(self.speaker, hold_at=inf)
+        while peering.state is not PeeringState.ESTABLISHED:
             data = connection.recv(4096)
             if not data:
                 raise ConnectionResetError
-            buffer += data
-            heard += map(parse, split(buffer))
-            # It may not have seen yet that an earlier connection is gone.
-            if any(isinstance(message, Notification) for message in heard):
-                raise ConnectionRefusedError(heard)
+            try:
+                answers, _ = peering.received(data, 0.0)
+            except PeeringEnded as end:  # it may not have seen yet that an earlier connection is gone
+                raise ConnectionRefusedError(str(end)) from end
+            connection.sendall(answers)
 
     def announce(self, community: tuple[int, int], *, med: int = 0, origin: Origin = Origin.INCOMPLETE) -> None:
         attributes = Attributes(self.node.ipv6, origin, (65001,), med, (community,))
@@ -89,12 +85,12 @@ class Provider:
     def __init__(self, network: Network, *, bird: bool) -> None:
         self.network = network
         fabric, route_server = (BirdFabric, BirdRouteServer) if bird else (BuiltInFabric, BuiltInRouteServer)
-        self.fabric: Daemon = fabric(network)
-        self.servers: dict[str, Daemon] = {name: route_server(network, name) for name in SERVER_NAMES}
+        self.fabric: Program = fabric(network)
+        self.servers: dict[str, Program] = {name: route_server(network, name) for name in SERVER_NAMES}
         self.watches = {name: RouteWatch(network, name, str(FLOATING)) for name in (*SERVER_NAMES, ROUTER)}
         self.announcers: list[Announcer] = []
 
-    def announcer(self, node: Host, servers: list[str] = SERVER_NAMES) -> Announcer:
+    def announcer(self, node: LabHost, servers: list[str] = SERVER_NAMES) -> Announcer:
         self.announcers.append(Announcer(self.network, node, servers))
         return self.announcers[-1]
 
@@ -197,13 +193,13 @@ def test_a_route_server_that_is_cut_stays_in_the_fabric_until_the_hold_time_ends
     provider.announcer(HAPROXY2, ["rs2"]).announce(SECONDARY)
     assert provider.points_at(HAPROXY1.ipv6, ROUTER)
     cut_at = time.monotonic()
-    provider.network.cut("rs1")
+    provider.network.faults.cut("rs1")
     moved_at = provider.watches[ROUTER].wait_for(HAPROXY2.ipv6, timeout=30)
     assert moved_at
     # What ended it, and by its last KEEPALIVE when: the fabric's hold time is 9 s, the route servers' pace up to 3 s.
     assert "old timer expired" in provider.fabric.log.read_text()
     assert 3 < moved_at - cut_at < 15
-    provider.network.heal("rs1")
+    provider.network.faults.heal("rs1")
     assert provider.points_at(HAPROXY1.ipv6, ROUTER, within=30)
 
 
@@ -215,7 +211,7 @@ def test_a_stopped_route_server_leaves_no_route_in_its_kernel(provider: Provider
     assert provider.points_at(None, "rs1", ROUTER)
 
 
-def answer(network: Network, node: Host) -> str:
+def answer(network: Network, node: LabHost) -> str:
     assert node.ipv4
     with network.inside(ROUTER):
         connection = socket.create_connection((str(node.ipv4.ip), 80), timeout=5)
@@ -226,7 +222,7 @@ def answer(network: Network, node: Host) -> str:
 
 
 @pytest.mark.parametrize("service", [HAProxy, PlainService])
-def test_a_service_names_its_node_in_every_answer(network: Network, service: Callable[[Network, str], Daemon]) -> None:
+def test_a_service_names_its_node_in_every_answer(network: Network, service: Callable[[Network, str], Program]) -> None:
     for node in (HAPROXY1, HAPROXY2):
         service(network, node.name).start()
         deadline = time.monotonic() + 30

@@ -1,13 +1,13 @@
-"""The two reports of `floatip observe` on stdout: lines of JSON for programs, a line a second for people."""
+"""What `floatip observe` prints: lines of JSON for programs, or a line a second for people."""
 
 import json
+import math
 import sys
 import time
 from typing import Any
 
-from floatip.lab.summary import KINDS, Kind, Move, Probe, Summary
+from floatip.observing.summary import KINDS, PLURAL, Kind, Move, ProbeResult, Summary
 
-PLURAL = {"echo": "echoes", "request": "requests"}
 FLUSH_INTERVAL = 0.025
 STRIP_WIDTH = 50
 
@@ -36,7 +36,7 @@ class JsonReport:
         self.output = output
         self.probes = probes
 
-    def probe(self, probe: Probe) -> None:
+    def probe(self, probe: ProbeResult) -> None:
         if self.probes:
             self._write(probe.to_json())
 
@@ -59,7 +59,7 @@ class JsonReport:
 
 
 class TextReport:
-    """A line a second, once all that was sent in that second is judged; moves at once."""
+    """A line a second, once the fate of every probe of that second is known, then the moves in that second."""
 
     def __init__(self, output: Output, started_at: float, interval: float) -> None:
         self.output = output
@@ -68,18 +68,21 @@ class TextReport:
         self.width = max(1, min(STRIP_WIDTH, round(1 / interval)))
         fancy = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
         self.good, self.edge = ("·", "▏") if fancy else (".", "|")
-        self.seconds: dict[int, list[Probe]] = {}
+        self.seconds: dict[int, list[ProbeResult]] = {}
+        self.moves: list[Move] = []
 
     def start(self, **what: object) -> None:
-        address, port, interval = what["address"], what["port"], what["interval"]
-        self.output.write(f"observing {address} port {port} every {interval} s; Ctrl-C ends it with a summary")
+        named, address, port, interval = (what[key] for key in ("name", "address", "port", "interval"))
+        target = address if named == address else f"{named} ({address})"
+        self.output.write(f"probing {target} port {port} every {interval} s until Ctrl-C or the limit given")
+        self.output.write("each line is one second: time, node that answered, its probes (x: lost)")
         self.output.flush(force=True)
 
-    def probe(self, probe: Probe) -> None:
+    def probe(self, probe: ProbeResult) -> None:
         self.seconds.setdefault(int(probe.at - self.started_at), []).append(probe)
 
     def move(self, move: Move) -> None:
-        self.output.write(f"{self.clock(move.at)} moved {move.source} -> {move.destination}")
+        self.moves.append(move)
 
     def settled(self, until: float) -> None:
         """Every probe sent before `until` has been reported."""
@@ -87,7 +90,13 @@ class TextReport:
             if self.started_at + second + 1 > until:
                 break
             self._write_second(second)
+            self._write_moves(self.started_at + second + 1)
         self.output.flush()
+
+    def _write_moves(self, until: float) -> None:
+        for move in [move for move in self.moves if move.at < until]:
+            self.moves.remove(move)
+            self.output.write(f"{self.clock(move.at)} moved {move.source} -> {move.destination}")
 
     def _write_second(self, second: int) -> None:
         """`16:58:24 haproxy1 |..xx......| lost 2 echoes, 2 requests (refused)`"""
@@ -106,8 +115,7 @@ class TextReport:
         self.output.write(f"{clock} {who} {self.edge}{''.join(strip)}{self.edge} lost {lost}{because}")
 
     def summary(self, summary: Summary) -> None:
-        for second in sorted(self.seconds):
-            self._write_second(second)
+        self.settled(math.inf)
         for kind in KINDS:
             if summary.sent(kind):
                 self._write_kind(summary, kind)
@@ -115,7 +123,12 @@ class TextReport:
             self.output.write(f"moved      {move.source} -> {move.destination} at {self.clock(move.at)}")
         if answers := summary.answers():
             self.output.write("answered   " + ", ".join(f"{who} {count}" for who, count in answers.items()))
-        self.output.write(f"observer   sent a probe at most {summary.late_max * 1000:.1f} ms late")
+        if alike := summary.answered_alike:
+            self.output.write(
+                f"note: every answer names {alike[0]!r} by {alike[1]}; if both nodes answer like that, a move"
+            )
+            self.output.write("  is not seen here. Let each node send its own name in the header X-Node.")
+        self.output.write(f"observer   sent each probe at most {summary.late_max * 1000:.1f} ms late")
         self.output.flush(force=True)
 
     def _write_kind(self, summary: Summary, kind: Kind) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from floatip.lab.net import (
+import floatip
+from floatip.lab.network import (
     FLOATING,
     HAPROXY1,
     HAPROXY2,
@@ -21,18 +22,28 @@ from floatip.lab.net import (
     ROUTER,
     ROUTER_MAC,
     Network,
-    RouteWatch,
 )
+from floatip.lab.routes import RouteWatch
 
 KEEPER = """
 import sys, time
-from pathlib import Path
-from floatip.lab.net import Network, enter
+from floatip.lab import shell
+from floatip.lab.namespaces import enter
+from floatip.lab.record import RunOptions
+from floatip.lab.run import Run
 enter([sys.executable, *sys.argv])
-with Network(Path("/run")) as network:
-    network.run("haproxy1", ["sleep", "MARKER"])
-    print(network.shell_hint("haproxy1"), flush=True)
+with Run(RunOptions()) as run:
+    run.network.run("haproxy1", ["sleep", "MARKER"])
+    shell.prepare(run)
+    print("ready", flush=True)
     time.sleep(600)
+"""
+LOOK_AROUND = """
+ip -br address
+ls -A /run
+echo "$LAB_HOST $RUNTIME_DIRECTORY ${FLOATIP_LAB_PID:-not entered}"
+command -v floatip && floatip --version
+floatip status
 """
 
 
@@ -46,7 +57,7 @@ def built() -> Iterator[Network]:
 @pytest.fixture
 def network(built: Network) -> Iterator[Network]:
     yield built
-    built.heal_all()
+    built.faults.heal_all()
 
 
 def output(network: Network, host: str, *argv: str) -> str:
@@ -98,9 +109,9 @@ def test_traffic_follows_the_routers_table_and_nothing_else(network: Network) ->
     for node, other in (NODES, NODES[::-1]):
         point = ["ip", "route", "replace", str(FLOATING), "via", "inet6", str(node.ipv6), "dev", node.name]
         assert succeeds(network, ROUTER, *point)
-        network.cut(other.name)
+        network.faults.cut(other.name)
         assert reaches(network, OBSERVER.name, FLOATING.ip)
-        network.heal(other.name)
+        network.faults.heal(other.name)
     assert succeeds(network, ROUTER, "ip", "route", "del", str(FLOATING))
 
 
@@ -110,7 +121,7 @@ def test_a_cut_host_neither_sends_nor_receives_and_keeps_its_carrier(network: Ne
     other = HAPROXY2 if host == HAPROXY1.name else HAPROXY1
     assert reaches(network, other.name, address)
 
-    network.cut(host)
+    network.faults.cut(host)
 
     counted = packets(network, host)
     assert not reaches(network, other.name, address)
@@ -119,7 +130,7 @@ def test_a_cut_host_neither_sends_nor_receives_and_keeps_its_carrier(network: Ne
     assert has_carrier(network, host, "eth0")
     assert has_carrier(network, ROUTER, host)
 
-    network.heal(host)
+    network.faults.heal(host)
     assert reaches(network, other.name, address)
 
 
@@ -131,21 +142,21 @@ def packets(network: Network, host: str) -> int:
 
 
 def test_a_cut_pair_loses_each_other_and_no_one_else(network: Network) -> None:
-    network.cut_pair("haproxy2", "rs2")
+    network.faults.cut_pair("haproxy2", "rs2")
     assert not reaches(network, "haproxy2", ROUTE_SERVERS[1].ipv6)
     assert not reaches(network, "rs2", HAPROXY2.ipv6)
     assert reaches(network, "haproxy2", ROUTE_SERVERS[0].ipv6)
     assert reaches(network, "haproxy1", ROUTE_SERVERS[1].ipv6)
-    network.heal_pair("rs2", "haproxy2")
+    network.faults.heal_pair("rs2", "haproxy2")
     assert reaches(network, "haproxy2", ROUTE_SERVERS[1].ipv6)
 
 
 def test_cut_vrrp_drops_adverts_between_the_nodes_and_nothing_else(network: Network) -> None:
     assert hears_an_advert(network)
-    network.cut_vrrp()
+    network.faults.cut_vrrp()
     assert not hears_an_advert(network, within=0.5)
     assert reaches(network, "haproxy1", "192.168.143.241")
-    network.heal_vrrp()
+    network.faults.heal_vrrp()
     assert hears_an_advert(network)
 
 
@@ -178,11 +189,11 @@ def test_a_watch_tells_each_next_hop_and_when(network: Network) -> None:
         gone_at = watch.wait_for(None, timeout=30)
         assert gone_at
         assert started_at <= gone_at <= time.monotonic()
-        assert [move.next_hop for move in watch.moves] == [None, HAPROXY1.ipv6, HAPROXY2.ipv6, None]
+        assert [change.next_hop for change in watch.changes] == [None, HAPROXY1.ipv6, HAPROXY2.ipv6, None]
         assert watch.wait_for(IPv6Address("2001:db8::1"), timeout=0.01) is None
 
 
-def test_everything_disappears_when_the_lab_is_killed() -> None:
+def test_a_shell_finds_its_host_and_everything_disappears_when_the_lab_is_killed() -> None:
     marker = f"600.{os.getpid()}"
     with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
         file.write(KEEPER.replace("MARKER", marker))
@@ -190,13 +201,15 @@ def test_everything_disappears_when_the_lab_is_killed() -> None:
         lab = subprocess.Popen([sys.executable, file.name], stdout=subprocess.PIPE, text=True)
         try:
             assert lab.stdout
-            hint = lab.stdout.readline()
-            argv = hint.partition(": ")[2].split()
-            seen = subprocess.run(
-                [*argv, "-c", "ip -br address; ls -A /run"], capture_output=True, text=True, check=True
-            )
-            assert "192.168.143.227/17" in seen.stdout
-            assert [line for line in seen.stdout.splitlines() if "eth0" not in line and "lo " not in line] == []
+            assert lab.stdout.readline() == "ready\n"
+            command = [sys.executable, "-m", "floatip", "lab", "shell", "haproxy1"]
+            look = subprocess.run(command, input=LOOK_AROUND, capture_output=True, text=True, check=False)
+            assert "192.168.143.227/17" in look.stdout
+            lines = [line for line in look.stdout.splitlines() if "eth0" not in line and "lo " not in line]
+            directory = "/run/lab/haproxy1/floatip/run"
+            version = f"floatip {floatip.__version__}"
+            assert lines == ["lab", f"haproxy1 {directory} not entered", "/run/lab/bin/floatip", version], look.stderr
+            assert f"no floatip daemon answers at {directory}/floatip.sock" in look.stderr
             assert processes_with(marker)
         finally:
             lab.kill()

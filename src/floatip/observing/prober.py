@@ -1,13 +1,12 @@
-"""`floatip observe`: is the address answered, and by whom, seen from a third machine while you fail over.
+"""`floatip observe`: probe the floating address from a third machine and tell what is lost and which node answers.
 
-Every `interval` it sends one ICMP echo and one request on a fresh connection. With the address on both nodes an echo
-proves nothing about who served it, so each request asks the service for its node: the header `X-Node`, or the first
-line of the answer. This file sends and receives; `summary` judges, `report` tells.
+Every `interval` it sends one ICMP echo and one request on a new connection. If both nodes hold the address, an echo
+does not tell which node answered, so the request asks the service (`summary` says how a service names its node).
 
-No slot is ever skipped: slots follow an absolute schedule, a late one is sent at once and its lateness is kept.
-All instants are `time.monotonic()`, so they compare with those of other processes on the same machine.
-Limits: every probe is kept in memory (at 2 ms about 0.6 GB an hour); a service that leaves it to us to close the
-connection costs a local port for a minute each, and the default range runs out after a minute of 500 requests a second.
+No slot is skipped: slots follow an absolute schedule, a late one is sent at once and its lateness is kept.
+All times are `time.monotonic()`, so they compare with those of other processes on the same machine.
+Limits: every result stays in memory (at 2 ms about 0.6 GB an hour); where the service leaves it to us to close the
+connection, each one costs a local port for a minute, and the default range lasts for a minute of 500 requests a second.
 """
 
 import errno
@@ -27,8 +26,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from floatip.lab.report import FLUSH_INTERVAL, JsonReport, Output, Report, TextReport
-from floatip.lab.summary import KINDS, RESET, Answer, Follower, Kind, Probe, Summary, read_http, read_line
+from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Output, Report, TextReport
+from floatip.observing.summary import (
+    KINDS,
+    RESET,
+    Answer,
+    Kind,
+    MoveDetector,
+    ProbeResult,
+    Summary,
+    read_http,
+    read_line,
+)
 
 RequestKind = Literal["http", "tcp", "none"]
 
@@ -37,7 +46,7 @@ LONGEST_TIMEOUT = 60.0
 """Below the 131 s in which echo sequence numbers come round at the shortest interval."""
 LONGEST_ANSWER = 65536
 SHORTEST_PAUSE = 0.1
-"""Seconds that we may lose without its being a pause of the machine."""
+"""Seconds between two turns of the loop above which the machine is taken to have paused."""
 ERROR_WORDS = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: RESET,
@@ -92,11 +101,12 @@ def _icmp_socket(family: int) -> socket.socket:
     except PermissionError as problem:
         raise CannotObserve(
             "no permission to send ICMP echoes",
-            "put your group into the sysctl net.ipv4.ping_group_range, or run with CAP_NET_RAW (or as root)",
+            "run as root (or with CAP_NET_RAW), or add your group to the sysctl net.ipv4.ping_group_range",
         ) from problem
     except OSError as problem:
         raise CannotObserve(
-            f"cannot open an ICMP socket: {problem.strerror}", "is this address family enabled here?"
+            f"cannot open an ICMP socket: {problem.strerror}",
+            "check that this address family is enabled on this machine",
         ) from problem
 
 
@@ -108,12 +118,12 @@ class Outstanding:
     at: float
     late: float
     away: float = 0.0
-    """The prober's, when this was sent."""
+    """`Prober.away` when this was sent."""
     sequence: int = 0
     connection: socket.socket | None = None
     unsent: bytes = b""
     received: bytes = b""
-    judged: bool = False
+    done: bool = False
 
 
 @dataclass(slots=True)
@@ -129,19 +139,19 @@ class Prober:
     message: bytes
     report: Report
     echoes: Echoes
-    probes: list[Probe] = field(default_factory=list)
+    probes: list[ProbeResult] = field(default_factory=list)
     stops: int = 0
     epoll: select.epoll = field(default_factory=select.epoll)
     queue: deque[Outstanding] = field(default_factory=deque)
     by_sequence: dict[int, Outstanding] = field(default_factory=dict)
     by_fd: dict[int, Outstanding] = field(default_factory=dict)
-    follower: Follower = field(default_factory=Follower)
+    detector: MoveDetector = field(default_factory=MoveDetector)
     looked_at: float = math.inf
     away: float = 0.0
-    """Seconds in all so far in which we did not run."""
+    """Seconds so far in which this process did not run."""
 
     def stop(self, *_: object) -> None:
-        """Once: send no more and wait for what is outstanding. Twice: do not wait, and do not count it."""
+        """First call: send no more and wait for what is outstanding. Second call: do not wait, and do not count it."""
         self.stops += 1
 
     def run(self, started_at: float) -> None:
@@ -163,7 +173,7 @@ class Prober:
             now = time.monotonic()
             self._look(now)
             self._receive()
-            # Only now: an answer that waited for us came in time, even if we are late.
+            # After receiving: an answer that waited in the socket came in time, even if this process is late.
             self._expire(now)
             self.report.settled(self.queue[0].at if self.queue else time.monotonic())
 
@@ -174,7 +184,7 @@ class Prober:
         self.echoes.socket.close()
 
     def _look(self, now: float) -> None:
-        """Each turn is short. When one was not, the machine may have stood still, and then so did who is to answer."""
+        """A long turn: the machine paused, and perhaps the service with it. That time counts against nobody."""
         pause = now - self.looked_at - FLUSH_INTERVAL
         if pause > SHORTEST_PAUSE:
             self.away += pause
@@ -198,7 +208,7 @@ class Prober:
             # A raw IPv6 socket refuses an address with a port.
             self.echoes.socket.sendto(self.echoes.pack(sequence), (self.target[0], 0, *self.target[2:]))
         except OSError as problem:
-            self._judge(outstanding, Answer(error=_word(problem)))
+            self._finish(outstanding, Answer(error=_word(problem)))
 
     def _send_request(self, due_at: float) -> None:
         connection = socket.socket(self.family, socket.SOCK_STREAM)
@@ -228,7 +238,7 @@ class Prober:
             while True:
                 sequence = self.echoes.parse(self.echoes.socket.recv(2048))
                 if sequence is not None and (outstanding := self.by_sequence.get(sequence)):
-                    self._judge(outstanding, Answer())
+                    self._finish(outstanding, Answer())
         except OSError:
             return
 
@@ -253,40 +263,41 @@ class Prober:
             self._fail(outstanding, problem)
 
     def _read(self, outstanding: Outstanding, *, ended: bool) -> None:
-        if outstanding.judged:
+        if outstanding.done:
             return
         read = read_http if self.request == "http" else read_line
         answer = read(outstanding.received, ended or len(outstanding.received) > LONGEST_ANSWER)
         if answer is not None:
             too_late = time.monotonic() > outstanding.at + self.timeout and _was_sent_again(outstanding)
-            self._judge(outstanding, Answer(error="timed out") if too_late else answer)
+            self._finish(outstanding, Answer(error="timed out") if too_late else answer)
 
     def _fail(self, outstanding: Outstanding, problem: OSError) -> None:
-        self._judge(outstanding, Answer(error=_word(problem)))
+        self._finish(outstanding, Answer(error=_word(problem)))
         self._close(outstanding)
 
     def _expire(self, now: float) -> None:
         while self.queue:
             first = self.queue[0]
             too_late = first.at + self.timeout <= now and _was_sent_again(first)
-            if self._timeout_of(first) > now and not too_late and (not first.judged or first.connection is not None):
+            if self._timeout_of(first) > now and not too_late and (not first.done or first.connection is not None):
                 return
             self.queue.popleft()
-            self._judge(first, Answer(error="timed out"))
+            self._finish(first, Answer(error="timed out"))
             self._close(first)
 
-    def _judge(self, outstanding: Outstanding, answer: Answer) -> None:
-        if outstanding.judged:
+    def _finish(self, outstanding: Outstanding, answer: Answer) -> None:
+        if outstanding.done:
             return
-        outstanding.judged = True
+        outstanding.done = True
         if outstanding.kind == "echo":
             del self.by_sequence[outstanding.sequence]
         ok = answer.error is None
         rtt = time.monotonic() - outstanding.at if ok else None
-        probe = Probe(outstanding.kind, outstanding.at, ok, rtt, answer.who, answer.error, outstanding.late)
+        sent = outstanding
+        probe = ProbeResult(sent.kind, sent.at, ok, rtt, answer.who, answer.error, sent.late, answer.named_by)
         self.probes.append(probe)
         self.report.probe(probe)
-        if move := self.follower.follow(probe):
+        if move := self.detector.follow(probe):
             self.report.move(move)
 
     def _close(self, outstanding: Outstanding) -> None:
@@ -297,7 +308,7 @@ class Prober:
 
 
 def _was_sent_again(outstanding: Outstanding) -> bool:
-    """TCP goes on while we pause, and sends a SYN again after a second: that saves no request that was lost."""
+    """TCP repeats a lost SYN after a second, even while this process pauses: that request counts as lost."""
     if outstanding.connection is None:
         return False
     total_retrans = outstanding.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[100:]
@@ -324,7 +335,7 @@ def observe(
     """0: nothing lost, 1: something lost, 2: could not observe. `count` and `duration` limit what is sent."""
     try:
         _check(port, interval, timeout, path)
-        family, target = _target(address, port)
+        family, target = _resolve(address, port)
         echoes = Echoes(family)
     except CannotObserve as problem:
         print(f"error: {problem}\nhint: {problem.hint}", file=sys.stderr)
@@ -338,7 +349,8 @@ def observe(
     report.start(
         at=started_at,
         wall=time.time(),
-        address=address,
+        name=address,
+        address=target[0],
         port=port,
         interval=interval,
         timeout=timeout,
@@ -369,28 +381,35 @@ def _undisturbed(prober: Prober) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _target(address: str, port: int) -> tuple[int, tuple[Any, ...]]:
+def _resolve(address: str, port: int) -> tuple[int, tuple[Any, ...]]:
+    """A name is resolved once: what is observed must not change on the way."""
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as problem:
-        hint = "a name could mean several addresses; give the floating one, without its prefix length"
-        raise CannotObserve(f"{address} is not an IP address", hint) from problem
+        reason = (problem.strerror if isinstance(problem, OSError) else "") or "not a host name"
+        hint = "give the floating IP without its prefix length, or a name that resolves to it"
+        raise CannotObserve(f"cannot resolve {address}: {reason}", hint) from problem
     return found[0][0], found[0][4]
 
 
 def _check(port: int, interval: float, timeout: float, path: str) -> None:
     if not 0 < port < 65536:
-        raise CannotObserve(f"port {port} does not exist", "1 to 65535")
+        raise CannotObserve(f"port {port} does not exist", "give a port from 1 to 65535")
     if interval < SHORTEST_INTERVAL:
-        raise CannotObserve(f"interval {interval} s is too short", f"{SHORTEST_INTERVAL} s is the shortest")
+        raise CannotObserve(f"interval {interval} s is too short", f"give at least {SHORTEST_INTERVAL} s")
     if not 0 < timeout <= LONGEST_TIMEOUT:
-        raise CannotObserve(f"timeout {timeout} s is out of range", f"above 0 s, up to {LONGEST_TIMEOUT:.0f} s")
+        raise CannotObserve(
+            f"timeout {timeout} s is out of range", f"give more than 0 s and at most {LONGEST_TIMEOUT:.0f} s"
+        )
     if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
-        raise CannotObserve(f"path {path!r} is not a path", "it starts with / and is percent-encoded, such as /health")
+        raise CannotObserve(f"path {path!r} is not a path", "begin it with / and percent-encode it, as in /health")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = math.ceil(timeout / interval) + 100
     if needed > hard:
-        raise CannotObserve(f"{needed} open files are needed, {hard} allowed", "choose a shorter timeout or ulimit -n")
+        raise CannotObserve(
+            f"{needed} open files are needed, {hard} allowed",
+            "give a shorter timeout, or raise the limit with ulimit -n",
+        )
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 

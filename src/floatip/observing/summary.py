@@ -1,7 +1,7 @@
-"""What probes say and what follows from them; pure.
+"""What the results of probes mean: what was lost and when, which node answered, and when that changed. Pure.
 
-A service names its node: by the header `X-Node`, or by the first line of its answer. `Summary` makes of all probes what
-was lost and when, who answered, and when that moved.
+A service names its node by the header `X-Node` or `X-Served-By`, or by the first line of its answer. If the answer is
+a page that begins like any other, `Server` must do, which often is the same on both nodes.
 """
 
 import math
@@ -13,14 +13,22 @@ from typing import Any, Literal, Self
 Kind = Literal["echo", "request"]
 
 KINDS: tuple[Kind, ...] = ("echo", "request")
+PLURAL: dict[Kind, str] = {"echo": "echoes", "request": "requests"}
 RESET = "reset"
 LONGEST_NAME = 64
+
+
+NAMING_HEADERS = ("X-Node", "X-Served-By")
+FIRST_LINE = "the first line"
+MARKUP = (b"<!doctype", b"<html", b"<?xml")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     who: str | None = None
     error: str | None = None
+    named_by: str = ""
+    """The header that named the node, or `FIRST_LINE`; empty: nothing did."""
 
 
 def read_http(data: bytes, ended: bool) -> Answer | None:
@@ -34,16 +42,23 @@ def read_http(data: bytes, ended: bool) -> Answer | None:
         return Answer(error="not HTTP")
     error = f"status {status[:3].decode()}" if status.startswith(b"5") else None
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-    if b"x-node" in headers:
-        return Answer(_name(headers[b"x-node"]), error)
+    for header in NAMING_HEADERS:
+        if name := _name(headers.get(header.lower().encode(), b"")):
+            return Answer(name, error, header)
     length = headers.get(b"content-length", b"")
     whole = ended or b"\n" in body or (length.isdigit() and len(body) >= int(length[:9]))
-    return Answer(_name(body), error) if whole else None
+    if not whole:
+        return None
+    line = b"" if body.lstrip()[:9].lower().startswith(MARKUP) else body
+    for named_by, value in ((FIRST_LINE, line), ("Server", headers.get(b"server", b"")), (FIRST_LINE, body)):
+        if name := _name(value):
+            return Answer(name, error, named_by)
+    return Answer(error=error)
 
 
 def read_line(data: bytes, ended: bool) -> Answer | None:
     if b"\n" in data or (ended and data):
-        return Answer(_name(data))
+        return Answer(_name(data), named_by=FIRST_LINE if _name(data) else "")
     return Answer(error="closed without an answer") if ended else None
 
 
@@ -53,8 +68,8 @@ def _name(data: bytes) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """One probe and what became of it; `at` is when it was sent."""
+class ProbeResult:
+    """`at` is when the probe was sent; `rtt` and `late` are in seconds."""
 
     kind: Kind
     at: float
@@ -63,6 +78,7 @@ class Probe:
     who: str | None = None
     error: str | None = None
     late: float = 0.0
+    named_by: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -114,13 +130,13 @@ class Move:
         return {"at": self.at, "from": self.source, "to": self.destination}
 
 
-class Follower:
-    """Who answers: fed one probe after the other, it says when that changes."""
+class MoveDetector:
+    """Fed with one result after the other, it says when another node answers than before."""
 
     def __init__(self) -> None:
-        self.latest: Probe | None = None
+        self.latest: ProbeResult | None = None
 
-    def follow(self, probe: Probe) -> Move | None:
+    def follow(self, probe: ProbeResult) -> Move | None:
         before = self.latest
         if not (probe.ok and probe.who) or (before is not None and probe.at < before.at):
             return None
@@ -132,14 +148,14 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    probes: tuple[Probe, ...]
+    probes: tuple[ProbeResult, ...]
     """In the order in which they were sent."""
 
     @classmethod
-    def from_probes(cls, probes: Iterable[Probe]) -> Self:
+    def from_probes(cls, probes: Iterable[ProbeResult]) -> Self:
         return cls(tuple(sorted(probes, key=lambda probe: probe.at)))
 
-    def of(self, kind: Kind) -> list[Probe]:
+    def of(self, kind: Kind) -> list[ProbeResult]:
         return [probe for probe in self.probes if probe.kind == kind]
 
     def sent(self, kind: Kind) -> int:
@@ -150,7 +166,7 @@ class Summary:
 
     def windows(self, kind: Kind) -> list[Window]:
         found: list[Window] = []
-        row: list[Probe] = []
+        row: list[ProbeResult] = []
         for probe in self.of(kind):
             if not probe.ok:
                 row.append(probe)
@@ -162,12 +178,19 @@ class Summary:
         return found
 
     def moves(self) -> list[Move]:
-        follower = Follower()
-        return [move for probe in self.probes if (move := follower.follow(probe))]
+        detector = MoveDetector()
+        return [move for probe in self.probes if (move := detector.follow(probe))]
 
-    def answered_by(self, node: str, after: float = -math.inf, before: float = math.inf) -> list[Probe]:
-        """The requests, sent in `after <= at < before`, that the node answered."""
-        return [probe for probe in self.probes if probe.ok and probe.who == node and after <= probe.at < before]
+    def between(self, after: float, before: float = math.inf) -> "Summary":
+        """Of the probes sent in `after <= at < before`."""
+        return Summary(tuple(probe for probe in self.probes if after <= probe.at < before))
+
+    @property
+    def answered_alike(self) -> tuple[str, str] | None:
+        """The one name in all answers and what gave it, where a second node might well give the same; else None."""
+        named = {(probe.who, probe.named_by) for probe in self.probes if probe.ok and probe.who}
+        (who, named_by) = next(iter(named)) if len(named) == 1 else (None, "")
+        return (who, named_by) if who and named_by not in NAMING_HEADERS else None
 
     def answers(self) -> dict[str, int]:
         return dict(Counter(probe.who for probe in self.probes if probe.ok and probe.who))

@@ -1,0 +1,218 @@
+"""The guide's network: haproxy1, haproxy2, an observer, four route servers, and the router between them all.
+
+As on Linode no two hosts share a layer 2: each has a link of its own to the router, which answers every ARP request
+for them (proxy ARP) and forwards by its own table. What the fabric installs there moves the traffic, nothing else.
+Nothing here is asynchronous.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from floatip.core.events import Address
+from floatip.lab.faults import Faults
+from floatip.lab.namespaces import Closes, LabError, Namespace
+
+
+@dataclass(frozen=True, slots=True)
+class LabHost:
+    name: str
+    ipv6: IPv6Address
+    ipv4: IPv4Interface | None = None
+
+    @property
+    def addresses(self) -> list[Address]:
+        return [self.ipv6] if self.ipv4 is None else [self.ipv6, self.ipv4.ip]
+
+
+HAPROXY1 = LabHost("haproxy1", IPv6Address("2600:3c03:0:1::1"), IPv4Interface("192.168.143.227/17"))
+HAPROXY2 = LabHost("haproxy2", IPv6Address("2600:3c03:0:1::2"), IPv4Interface("192.168.143.241/17"))
+OBSERVER = LabHost("haproxy3", IPv6Address("2600:3c03:0:1::3"), IPv4Interface("192.168.209.244/17"))
+NODES = (HAPROXY1, HAPROXY2)
+ROUTE_SERVERS = tuple(LabHost(f"rs{n}", IPv6Address(f"2600:3c0f:6:34::{n}")) for n in range(1, 5))
+HOSTS = (*NODES, OBSERVER, *ROUTE_SERVERS)
+FLOATING = IPv4Interface("192.168.223.158/32")
+
+ROUTER = "router"
+FABRIC = IPv6Address("2600:3c0f:6:34::f")
+"""The router's own address: where the route servers reach the fabric."""
+GATEWAY = IPv4Address("192.168.128.1")
+LINK_LOCAL = "fe80::1"
+ROUTER_MAC = "02:00:00:00:00:01"
+SUBNET = IPv4Network("192.168.128.0/17")
+NODE_SUBNET = IPv6Network("2600:3c03:0:1::/64")
+
+IFA_F_TENTATIVE = 0x40
+USABLE_WITHIN = 30.0
+
+
+class Network(Closes):
+    """Built when it is made. `faults` is what can go wrong in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        """For the files of the programs. Keep it short: the path of a Unix socket has at most 107 octets."""
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._namespaces: dict[str, Namespace] = {}
+        try:
+            for name in (ROUTER, *(host.name for host in HOSTS)):
+                self._namespaces[name] = Namespace()
+            self.faults = Faults(self._namespaces[ROUTER], self._namespaces)
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+        for namespace in self._namespaces.values():
+            # What the programs started and left: a young child of keepalived outlives it.
+            for pid in namespace.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for namespace in self._namespaces.values():
+            namespace.close()
+        self._processes.clear()
+        self._namespaces.clear()
+
+    @contextmanager
+    def inside(self, host: str) -> Iterator[None]:
+        """This thread is in the host: what it starts and the sockets that it opens stay there."""
+        with self._namespaces[host].inside():
+            yield
+
+    def path_of(self, host: str) -> str:
+        """The host's network namespace as a file, for programs that enter it themselves."""
+        return self._namespaces[host].path
+
+    def run(
+        self, host: str, argv: Sequence[str], *, log: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program in the host; its output is appended to `log`, or without one the caller reads it."""
+        output = log.open("ab") if log else subprocess.PIPE
+        with self.inside(host):
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+            )
+        if not isinstance(output, int):
+            output.close()
+        self._processes.append(process)
+        return process
+
+    def _build(self) -> None:
+        for name in self._namespaces:
+            with self.inside(name):
+                _write_sysctls(router=name == ROUTER)
+        with self.inside(ROUTER), IPRoute() as ip:
+            _build_router(ip)
+            macs = {host.name: self._link(ip, host, number) for number, host in enumerate(HOSTS, 1)}
+        for host in HOSTS:
+            with self.inside(host.name), IPRoute() as ip:
+                _build_host(ip, host, macs[host.name])
+        for name in self._namespaces:
+            with self.inside(name), IPRoute() as ip:
+                _wait_until_usable(ip, name)
+
+    def _link(self, ip: IPRoute, host: LabHost, number: int) -> str:
+        """The host's link, seen from the router: routes to its addresses, and neighbours that never fail."""
+        mac = f"02:00:00:00:01:{number:02x}"
+        peer = {"ifname": "eth0", "address": mac, "net_ns_fd": self._namespaces[host.name].fd}
+        ip.link("add", kind="veth", ifname=host.name, address=ROUTER_MAC, peer=peer)
+        index = _index(ip, host.name)
+        _write_sysctl(f"ipv4/neigh/{host.name}/proxy_delay", 0)
+        ip.link("set", index=index, state="up")
+        _add_address(ip, index, f"{LINK_LOCAL}/64")
+        for address in host.addresses:
+            ip.route("add", dst=f"{address}/{address.max_prefixlen}", oif=index)
+            ip.neigh("add", dst=str(address), lladdr=mac, ifindex=index, state="permanent")
+        return mac
+
+
+def _build_router(ip: IPRoute) -> None:
+    lo = _index(ip, "lo")
+    ip.link("set", index=lo, state="up")
+    for address in (f"{GATEWAY}/32", f"{FABRIC}/128"):
+        _add_address(ip, lo, address)
+    # Proxy ARP answers for what has a route. Addresses that no host has right now lead into a sink, so that the
+    # observer resolves the floating IP once, whether it is announced or not. NOARP: the sink resolves nothing, and its
+    # other end drops frames that are not addressed to it.
+    ip.link("add", kind="veth", ifname="sink", peer={"ifname": "drain"})
+    sink = _index(ip, "sink")
+    ip.link("set", index=sink, arp=False, state="up")
+    ip.link("set", index=_index(ip, "drain"), state="up")
+    ip.route("add", dst=str(SUBNET), oif=sink)
+
+
+def _build_host(ip: IPRoute, host: LabHost, mac: str) -> None:
+    eth0 = _index(ip, "eth0")
+    ip.link("set", index=_index(ip, "lo"), state="up")
+    _add_address(ip, eth0, f"{host.ipv6}/128")
+    if host.ipv4:
+        _add_address(ip, eth0, str(host.ipv4))
+    ip.link("set", index=eth0, state="up")
+    ip.route("add", dst="::/0", gateway=LINK_LOCAL, oif=eth0)
+    if host.ipv4:
+        ip.route("add", dst="0.0.0.0/0", gateway=str(GATEWAY))
+        return
+    # A route server's kernel routes name the node, not the way to it: for that the nodes must look like neighbours.
+    ip.route("add", dst=str(NODE_SUBNET), oif=eth0)
+    for node in NODES:
+        ip.neigh("add", dst=str(node.ipv6), lladdr=ROUTER_MAC, ifindex=eth0, state="permanent")
+
+
+def _wait_until_usable(ip: IPRoute, host: str) -> None:
+    """An IPv6 address is tentative, and nothing can bind to it, until a worker of the kernel has seen the carrier."""
+    deadline = time.monotonic() + USABLE_WITHIN
+    while any(address["flags"] & IFA_F_TENTATIVE for address in ip.get_addr(family=socket.AF_INET6)):
+        if time.monotonic() > deadline:
+            raise LabError(f"addresses of {host} stay tentative", "try again when the machine is less busy")
+        time.sleep(0.002)
+
+
+def _index(ip: IPRoute, interface: str) -> int:
+    (index,) = ip.link_lookup(ifname=interface)
+    return int(index)
+
+
+def _add_address(ip: IPRoute, index: int, address: str) -> None:
+    address, _, length = address.partition("/")
+    ip.addr("add", index=index, address=address, prefixlen=int(length))
+
+
+def _write_sysctls(*, router: bool) -> None:
+    values = {"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0}
+    values |= {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/default/rp_filter": 0}
+    if router:
+        values |= {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1}
+        values["ipv4/conf/all/proxy_arp"] = 1
+    else:
+        values["ipv4/conf/all/arp_ignore"] = 1  # as `floatip check` advises
+        # A connection that the move tears must be reset, to be told apart from a loss. A node that remembers one of a
+        # minute ago from the same port answers with an acknowledgement instead, and it times out.
+        values["ipv4/tcp_max_tw_buckets"] = 0
+    for name, value in values.items():
+        _write_sysctl(name, value)
+
+
+def _write_sysctl(name: str, value: int) -> None:
+    Path("/proc/sys/net", name).write_text(str(value))
+
+
+def router_id(host: str) -> str:
+    return f"10.0.34.{(ROUTER, *(each.name for each in HOSTS)).index(host) + 1}"

@@ -1,0 +1,87 @@
+"""What all programs in the lab's hosts have in common: they are started, stopped, killed and paused in the same way.
+
+A subclass writes its program's configuration and names its command.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from pyroute2 import IPRoute
+
+from floatip.lab.network import Network
+
+RTPROT_BIRD = 12
+RTPROT_BGP = 186
+
+
+class Program:
+    """It can be started again and again; its directory and log stay."""
+
+    name: str
+
+    def __init__(self, network: Network, host: str) -> None:
+        self.network = network
+        self.host = host
+        self.directory = network.directory / host / self.name
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.log = self.directory / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+    def start(self) -> None:
+        assert not self.running, f"{self.name} runs in {self.host}"
+        self._process = self.network.run(self.host, self.command(), log=self.log, env=self.environment())
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} was never started in {self.host}"
+        return self._process.pid
+
+    @property
+    def was_started(self) -> bool:
+        return self._process is not None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """SIGTERM; does not wait for the end."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def wait(self, timeout: float = 10.0) -> int:
+        """For its end; the exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def write(self, name: str, text: str) -> str:
+        """A file in its directory; the path."""
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+
+class RoutingProgram(Program):
+    def kill(self) -> None:
+        super().kill()
+        # The kernel keeps the routes of a program that is killed, and a new BIRD stumbles over them.
+        with self.network.inside(self.host), IPRoute() as ip:
+            for protocol in (RTPROT_BIRD, RTPROT_BGP):
+                ip.flush_routes(proto=protocol)

@@ -1,0 +1,126 @@
+"""All that is known of one run, on one clock.
+
+All processes of the lab share the machine's monotonic clock, so what the observer saw, what the nodes decided and
+where the route servers and the fabric pointed can be laid over each other to the millisecond.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from floatip.lab.network import NODES, ROUTER
+from floatip.lab.routes import RouteChange
+from floatip.lab.scheduling import Delay, delayed
+from floatip.observing.summary import KINDS, RESET, ProbeResult, Summary
+
+PRIORITY = 50  # both nodes, as in the guide; the greater address, haproxy2's, wins a tie
+NEXT_HOPS = {str(host.ipv6): host.name for host in NODES}
+SCENE = "scene"
+OPEN_FOR_AT_MOST = 0.05
+"""Seconds that one request may take while the host schedules everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    bird: bool = False
+    hold_time: int = 9
+    advert_interval: float = 1.0
+    probe_interval: float = 0.005
+    check: str = ""
+    """A line of configuration instead of the trigger file."""
+    keepalived: bool = False
+    """keepalived elects and floatip follows it; otherwise floatip elects."""
+
+    @property
+    def master_down_interval(self) -> float:
+        """Seconds; RFC 9568 section 6.1, version 2 below it: RFC 3768."""
+        unit = self.advert_interval if self.advert_interval < 1 else 1.0
+        return 3 * self.advert_interval + (256 - PRIORITY) / 256 * unit
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """What a node decided, or what the scene did (`host` is then SCENE)."""
+
+    at: float
+    host: str
+    what: str
+    name: str
+    value: str
+    reason: str
+
+
+@dataclass
+class Record:
+    options: RunOptions = RunOptions()
+    started_at: float = field(default_factory=time.monotonic)
+    fault_at: float = 0.0
+    """When the first fault began."""
+    events: list[RunEvent] = field(default_factory=list)
+    probes: list[ProbeResult] = field(default_factory=list)
+    routes: dict[str, list[RouteChange]] = field(default_factory=dict)
+    """By host: the four route servers and the router."""
+    delays: list[Delay] = field(default_factory=list)
+    start_delay: float = 0.0
+    """Seconds that the first daemon waited for a CPU at its start, where short waits add up."""
+
+    def delayed(self, since: float, until: float) -> float:
+        """Seconds for which the host did not schedule nodes, route servers or fabric."""
+        return delayed(self.delays, since, until)
+
+    @cached_property
+    def torn(self) -> set[ProbeResult]:
+        """Requests that were reset because they were open when the traffic moved: the other node does not know them.
+
+        They are told apart from losses, because no address that moves can spare them. Complete after the run.
+        """
+        moves = [change.at for change in self.routes[ROUTER]]
+        resets = (probe for probe in self.probes if probe.error == RESET)
+        return {probe for probe in resets if any(self._was_open(probe, at) for at in moves)}
+
+    def _was_open(self, probe: ProbeResult, at: float) -> bool:
+        """After a pause the observer sends what it missed at once, and one waits for another."""
+        return probe.at <= at <= probe.at + OPEN_FOR_AT_MOST + probe.late + self.delayed(probe.at, at)
+
+    @cached_property
+    def seen(self) -> Summary:
+        """What the observer saw, without `torn`. Complete after the run."""
+        return Summary.from_probes(probe for probe in self.probes if probe not in self.torn)
+
+    @property
+    def longest_outage(self) -> float:
+        """Seconds."""
+        return max((window.ms / 1000 for kind in KINDS for window in self.seen.windows(kind)), default=0.0)
+
+    def of(self, host: str, what: str) -> list[RunEvent]:
+        return [event for event in self.events if (event.host, event.what) == (host, what)]
+
+    def latest(self, host: str, what: str) -> str:
+        """Its value now; empty: nothing known yet."""
+        found = self.of(host, what)
+        return found[-1].value if found else ""
+
+    def first(self, host: str, what: str, value: str, after: float = 0.0) -> RunEvent | None:
+        found = (event for event in self.of(host, what) if event.value == value and event.at >= after)
+        return min(found, key=lambda event: event.at, default=None)
+
+    @property
+    def masters(self) -> list[str]:
+        return [node.name for node in NODES if self.latest(node.name, "role") == "master"]
+
+    @property
+    def started_first_at(self) -> float:
+        """When the first daemon was started."""
+        return min(event.at for event in self.events if event.host == SCENE)
+
+    @property
+    def start_to_first_route(self) -> float:
+        """Seconds from then until a route server had its route; inf: never."""
+        routes = [change.at for changes in self.routes.values() for change in changes if change.next_hop is not None]
+        return min(routes, default=math.inf) - self.started_first_at
+
+    def pointed_at(self, host: str, at: float) -> str:
+        """The node that the host's route led to at that instant; empty: none."""
+        hops = [change.next_hop for change in self.routes[host] if change.at <= at]
+        return NEXT_HOPS.get(str(hops[-1]), "") if hops else ""

@@ -1,0 +1,210 @@
+"""One run of the lab: the guide's network with its programs, and the record of everything that happens there."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from shutil import rmtree, which
+from tempfile import TemporaryDirectory
+from threading import Thread
+
+from floatip.lab.configuration import floatip_toml, keepalived_conf
+from floatip.lab.namespaces import Closes, LabError, is_entered
+from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, Network
+from floatip.lab.programs.bird import BirdFabric, BirdRouteServer, Rules
+from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
+from floatip.lab.programs.keepalived import KeepalivedProgram
+from floatip.lab.programs.program import Program
+from floatip.lab.programs.services import HAProxy, PlainService
+from floatip.lab.record import SCENE, Record, RunEvent, RunOptions
+from floatip.lab.routes import RouteWatch
+from floatip.lab.scheduling import DelayWatch, run_delay
+
+DIRECTORY = Path("/run/lab")
+"""Where /run is the lab's own. In memory: a slow disk must not hold up a program that writes its log."""
+SECOND_NODE_DELAY = 0.5
+HEAD_START = 2.5
+"""Seconds by which haproxy1 starts ahead in the election: a machine that pauses must not make it a tie."""
+READY_TIMEOUT = 60.0
+TIMEOUT = 20.0
+
+
+class Run(Closes):
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self.record = Record(options)
+        self._over = False
+        self._exits = ExitStack()
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._exits.close()
+
+    def _build(self) -> None:
+        if is_entered():
+            directory = DIRECTORY
+            directory.mkdir()
+            self._exits.callback(rmtree, directory)
+        else:
+            directory = Path(self._exits.enter_context(TemporaryDirectory(prefix="floatip-lab-")))
+        self.network = self._exits.enter_context(Network(directory))
+        self.triggers = {node.name: directory / f"{node.name}.trigger" for node in NODES}
+        self.servers = {host.name: self._route_server(host.name) for host in ROUTE_SERVERS}
+        self.fabric: Program = BirdFabric(self.network) if self.options.bird else BuiltInFabric(self.network)
+        service = HAProxy if which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin") else PlainService
+        self.services = {node.name: service(self.network, node.name) for node in NODES}
+        self.keepaliveds = {node.name: self._keepalived(node.name) for node in NODES if self.options.keepalived}
+        self.nodes = {node.name: self._node(node.name) for node in NODES}
+        self.electors: dict[str, Program] = {**self.nodes, **self.keepaliveds}
+        """By node, the program that elects: keepalived, or floatip itself."""
+        self.observer = ObserverProgram(
+            self.network, OBSERVER.name, str(FLOATING.ip), interval=self.options.probe_interval
+        )
+        for host in (*self.servers, ROUTER):
+            watch = self._exits.enter_context(RouteWatch(self.network, host, str(FLOATING.network)))
+            self.record.routes[host] = watch.changes
+        self._exits.callback(DelayWatch(self._pids, self.record.delays).close)
+
+    def _route_server(self, host: str) -> Program:
+        if self.options.bird:
+            return BirdRouteServer(self.network, host, Rules(hold_time=self.options.hold_time))
+        return BuiltInRouteServer(self.network, host, hold_time=self.options.hold_time)
+
+    def _keepalived(self, host: str) -> KeepalivedProgram:
+        return KeepalivedProgram(self.network, host, keepalived_conf(self.options, host, self.triggers[host]))
+
+    def _node(self, host: str) -> FloatipDaemon:
+        elector = self.keepaliveds.get(host)
+        return FloatipDaemon(self.network, host, floatip_toml(self.options, host, self.triggers[host], elector))
+
+    def _pids(self) -> list[int]:
+        """Of the programs that decide how fast the traffic moves."""
+        programs = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.keepaliveds.values()]
+        pids = [program.pid for program in programs if program.was_started]
+        for keepalived in self.keepaliveds.values():
+            with suppress(OSError, ValueError):  # not written yet
+                pids += keepalived.pids
+        return list(dict.fromkeys(pids))
+
+    def start(self, *, observed: bool = True) -> None:
+        """Start everything, haproxy1 before haproxy2, so that it is master. Returns when traffic flows."""
+        for program in (self.fabric, *self.servers.values(), *self.services.values()):
+            program.start()
+        for name in self.servers:
+            self.wait_for(lambda name=name: self.listens(name), f"{name} to listen", READY_TIMEOUT)  # type: ignore[misc]
+        self.start_node("haproxy1")
+        # Not by time alone: on a busy machine the second process may be the first to listen.
+        self.wait_for(
+            lambda: self.record.latest("haproxy1", "role") != "", "haproxy1 to take part in the election", READY_TIMEOUT
+        )
+        self.record.start_delay = run_delay(self.nodes["haproxy1"].pid)
+        # haproxy1 is master after master-down, so haproxy2 can start a little less than that later at no cost.
+        time.sleep(max(SECOND_NODE_DELAY, min(HEAD_START, self.options.master_down_interval - 1)))
+        self.start_node("haproxy2")
+        self.wait_for(
+            self._ready, "haproxy1 to be master, haproxy2 standby, and all routes to lead to haproxy1", READY_TIMEOUT
+        )
+        if not observed:
+            return
+        self.observer.start()
+        self._reader = Thread(target=self._follow_observer, daemon=True)
+        self._reader.start()
+        self.wait_for(
+            lambda: any(probe.who for probe in self.record.probes), "the observer's first answer", READY_TIMEOUT
+        )
+
+    def _ready(self) -> bool:
+        record, now = self.record, time.monotonic()
+        elected = record.latest("haproxy1", "role") == "master" and record.latest("haproxy2", "rank") == "standby"
+        return elected and all(record.pointed_at(host, now) == "haproxy1" for host in record.routes)
+
+    def start_node(self, name: str) -> None:
+        if name in self.keepaliveds and not self.keepaliveds[name].running:
+            self.mark(f"start keepalived on {name}")
+            self.keepaliveds[name].start()
+        self.mark(f"start floatip on {name}")
+        self.nodes[name].start()
+        Thread(target=self._follow_node, args=(name,), daemon=True).start()
+
+    def mark(self, text: str) -> float:
+        event = RunEvent(time.monotonic(), SCENE, "", "", "", text)
+        self._note(event)
+        return event.at
+
+    def fault(self, text: str) -> float:
+        """Mark what the scene is about, immediately before it is done."""
+        self.record.fault_at = self.mark(text)
+        return self.record.fault_at
+
+    def wait_for(self, true: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> float:
+        """When it became true (within some milliseconds)."""
+        deadline = time.monotonic() + timeout
+        while not true():
+            if time.monotonic() > deadline:
+                raise LabError(f"timed out after {timeout:g} s waiting for {what}", f"read the logs:\n{self._logs()}")
+            time.sleep(0.01)
+        return time.monotonic()
+
+    def wait_for_role(self, node: str, role: str) -> float:
+        return self.wait_for(lambda: self.record.latest(node, "role") == role, f"{node} to be {role}")
+
+    def wait_for_event(self, node: str, what: str, value: str, after: float) -> float:
+        return self.wait_for(
+            lambda: self.record.first(node, what, value, after) is not None, f"{node} to have {what} {value}"
+        )
+
+    def connected(self, node: str) -> bool:
+        """With all route servers."""
+        sessions = self.nodes[node].status()["sessions"]
+        return all(session["state"] == "established" for session in sessions)
+
+    def listens(self, host: str) -> bool:
+        """Whether the route server accepts BGP connections now."""
+        with self.network.inside(host), open("/proc/thread-self/net/tcp6") as table:
+            return any(line.split()[1].endswith(":00B3") and line.split()[3] == "0A" for line in list(table)[1:])
+
+    def delete_address(self, host: str) -> None:
+        with self.network.inside(host):
+            subprocess.run(["ip", "address", "del", str(FLOATING), "dev", "lo"], check=True)
+
+    def holds_address(self, host: str) -> bool:
+        with self.network.inside(host), open("/proc/thread-self/net/fib_trie") as table:
+            return str(FLOATING.ip) in table.read()
+
+    def finish(self) -> Record:
+        """Stop the observer when the fate of its last probes is known; nothing that follows is recorded."""
+        self.observer.stop()
+        self.observer.wait()
+        self._reader.join()
+        time.sleep(0.1)
+        self._over = True
+        return self.record
+
+    def _note(self, event: RunEvent) -> None:
+        if not self._over:
+            self.record.events.append(event)
+
+    def _follow_node(self, name: str) -> None:
+        for news in self.nodes[name].watch():
+            keys = ("what", "name", "value", "reason")
+            self._note(RunEvent(news["at"], name, *(str(news[key]) for key in keys)))
+
+    def _follow_observer(self) -> None:
+        while True:
+            over = not self.observer.running  # asked first: what it wrote before its end is read then
+            results = self.observer.new_results()
+            self.record.probes += results
+            if not results and over:
+                return
+            time.sleep(0.02)
+
+    def _logs(self) -> str:
+        programs = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.services.values()]
+        tails = {f"{p.host} {p.name}": p.log.read_text().splitlines()[-6:] for p in programs if p.log.exists()}
+        return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)

@@ -1,0 +1,123 @@
+"""Plays scenes, and shows or returns what came of them."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from floatip.lab import shell
+from floatip.lab.record import Record, RunOptions
+from floatip.lab.run import Run
+from floatip.lab.scenes import SCENES
+from floatip.lab.screen import Feed, Screen
+from floatip.lab.verdicts import Verdict, starts_in_time
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    scene: str
+    verdicts: list[Verdict]
+    record: Record
+
+    @property
+    def holds(self) -> bool:
+        return all(verdict.holds for verdict in self.verdicts)
+
+    @property
+    def notes(self) -> list[str]:
+        torn, late = len(self.record.torn), self.record.seen.late_max
+        notes = [f"{torn} connections that were open when the traffic moved were reset"] if torn else []
+        return [*notes, f"the observer sent each probe at most {late * 1000:.0f} ms late"]
+
+    def as_json(self) -> dict[str, Any]:
+        record = self.record
+        observed = record.seen.to_json()
+        del observed["event"]
+        return {
+            "scene": self.scene,
+            "holds": self.holds,
+            "options": asdict(record.options),
+            "master_down_interval": record.options.master_down_interval,
+            "fault_at": record.fault_at,
+            "start_to_first_route": record.start_to_first_route,
+            "longest_outage": record.longest_outage,
+            "findings": [asdict(verdict) for verdict in self.verdicts],
+            "notes": self.notes,
+            "observed": observed,
+            "timeline": [asdict(event) for event in record.events],
+            "routes": {
+                host: [{"at": change.at, "next_hop": str(change.next_hop or "")} for change in changes]
+                for host, changes in record.routes.items()
+            },
+        }
+
+
+def play(names: Sequence[str], options: RunOptions, *, runs: int, as_json: bool, keep: bool) -> int:
+    """0: every verdict holds, 1: not."""
+    screen = Screen(silent=as_json)
+    results = [
+        play_once(name, options, screen, count=f" ({number} of {runs})" if runs > 1 else "", keep=keep)
+        for name in names
+        for number in range(1, runs + 1)
+    ]
+    if as_json:
+        json.dump([result.as_json() for result in results], sys.stdout)
+        print()
+    elif len(results) > 1:
+        screen.say("\n" + table(results))
+    return 0 if all(result.holds for result in results) else 1
+
+
+def play_once(name: str, options: RunOptions, screen: Screen, *, count: str = "", keep: bool = False) -> Result:
+    scene = SCENES[name]
+    screen.say(f"{name}{count}: {scene.about}", "bold")
+    with Run(replace(options, keepalived=scene.keepalived)) as run:
+        feed = Feed(screen, run.record, str(run.network.directory))
+        try:
+            run.start()
+            time.sleep(1)
+            verdicts = scene.play(run)
+        finally:
+            feed.close()
+        result = Result(name, [*verdicts, starts_in_time(run.record)], run.record)
+        screen.say()
+        screen.verdicts(result.verdicts, result.notes)
+        failed = sum(not verdict.holds for verdict in result.verdicts)
+        screen.say(
+            f"{name}: {f'{failed} FAILED' if failed else 'as expected'}\n", "bold red" if failed else "bold green"
+        )
+        if keep:
+            _keep(run, screen)
+    return result
+
+
+def _keep(run: Run, screen: Screen) -> None:
+    run.network.faults.heal_all()
+    shell.prepare(run)
+    screen.say("the lab keeps running; for a shell, in another terminal:", "bold")
+    screen.say("\n".join(f"  {command}" for command in shell.commands()))
+    screen.say("Ctrl-C ends the lab and every shell in it")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        return
+
+
+def table(results: Sequence[Result]) -> str:
+    rows = [("scene", "echoes lost", "requests lost", "longest outage", "as expected")]
+    for result in results:
+        seen = result.record.seen
+        rows.append(
+            (
+                result.scene,
+                f"{seen.lost('echo')} of {seen.sent('echo')}",
+                f"{seen.lost('request')} of {seen.sent('request')}",
+                f"{result.record.longest_outage * 1000:.0f} ms",
+                "yes" if result.holds else "NO",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

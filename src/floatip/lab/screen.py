@@ -1,0 +1,162 @@
+"""What a person sees of a run, at 80 columns: one line an event, one line a second of answers, in order of time.
+
+Times are seconds since the run began. Lines come two seconds late, because a probe is lost only after its timeout.
+Colour and bold appear on a terminal only (not with NO_COLOR, TERM=dumb or in a pipe).
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from textwrap import wrap
+from threading import Event, Thread
+
+from rich.console import Console
+from rich.text import Text
+
+from floatip.lab.network import NODES
+from floatip.lab.record import SCENE, Record, RunEvent
+from floatip.lab.verdicts import Verdict
+
+WIDTH = 80
+STRIP_WIDTH = 50
+MARKS = {"haproxy1": "1", "haproxy2": "2"}
+LEGEND = (
+    "a line is a second, a character 20 ms: 1 haproxy1 answers,",
+    "2 haproxy2 answers, x a probe is lost; repeats are left out",
+)
+UNTOLD = ("session", "link", "address")
+LAG = 1.3
+"""Seconds after which the fate of a probe is known."""
+SAME_CAUSE = 0.02
+"""Seconds within which what one node says has one cause."""
+REPEAT_AFTER = 10.0
+STYLES = {"ok": "green", "FAILED": "bold red"}
+
+
+class Screen:
+    def __init__(self, *, silent: bool = False, console: Console | None = None) -> None:
+        colour = {"color_system": None} if os.environ.get("NO_COLOR") else {}
+        self._console = console or Console(highlight=False, quiet=silent, **colour)  # type: ignore[arg-type]
+
+    def say(self, text: str = "", style: str = "", indent: int = 0) -> None:
+        """`indent`: where lines go on that are too long for the screen."""
+        for line in text.split("\n"):
+            for part in wrap(line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True) or [""]:
+                self._console.print(Text(part, style), soft_wrap=True)
+
+    def verdicts(self, verdicts: Iterable[Verdict], notes: Iterable[str]) -> None:
+        for verdict in verdicts:
+            word = "ok" if verdict.holds else "FAILED"
+            lines = wrap(verdict.text, WIDTH - 10)
+            self._console.print(Text.assemble("  ", (f"{word:6}", STYLES[word]), "  ", lines[0]), soft_wrap=True)
+            for line in lines[1:]:
+                self._console.print(Text(" " * 10 + line), soft_wrap=True)
+        for note in notes:
+            self.say(f"  note    {note}", "dim", indent=10)
+
+
+class Feed:
+    """Prints a record while it grows."""
+
+    def __init__(self, screen: Screen, record: Record, directory: str) -> None:
+        self._screen = screen
+        self._record = record
+        names = {str(node.ipv4.ip): node.name for node in NODES if node.ipv4}
+        self._short = {f"{directory}/": "", **names}
+        self._told = 0.0
+        """All events up to this instant are printed."""
+        self._strip_at: float | None = None
+        """The first second that is not printed."""
+        self._last_strip = ""
+        self._last_strip_at = 0.0
+        self._closing = Event()
+        self._thread = Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Print the rest."""
+        self._closing.set()
+        self._thread.join()
+        self._print(float("inf"))
+
+    def _follow(self) -> None:
+        while not self._closing.wait(0.2):
+            self._print(time.monotonic() - LAG)
+
+    def _print(self, until: float) -> None:
+        for _, text, style in sorted(self._lines(until), key=lambda line: line[0]):
+            self._screen.say(text, style, indent=18)
+
+    def _lines(self, until: float) -> Iterator[tuple[float, str, str]]:
+        probes = self._record.probes
+        if self._strip_at is None and probes and probes[0].at < until:
+            self._strip_at = probes[0].at
+            for line in LEGEND:
+                yield self._strip_at, f"{'':18}{line}", "dim"
+        if self._strip_at is not None:
+            end = min(until, probes[-1].at + 1)
+            while self._strip_at + 1 <= end:
+                yield from self._strip(self._strip_at)
+                self._strip_at += 1
+            until = until if end < until else self._strip_at  # a second comes before its events
+        events = [event for event in list(self._record.events) if self._told < event.at <= until]
+        self._told = max(self._told, until)
+        for group in group_by_cause(events):
+            text = describe(group)
+            for long, short in self._short.items():
+                text = text.replace(long, short)
+            yield group[0].at, f"{self._clock(group[0].at)}  {text}", "bold" if group[0].host == SCENE else ""
+
+    def _strip(self, begin: float) -> Iterator[tuple[float, str, str]]:
+        strip = draw_strip(self._record, begin)
+        if strip != self._last_strip or begin - self._last_strip_at >= REPEAT_AFTER:
+            self._last_strip, self._last_strip_at = strip, begin
+            yield begin, f"{self._clock(begin)}  {'':10}{strip}", "red" if "x" in strip else "dim"
+
+    def _clock(self, at: float) -> str:
+        return f"{at - self._record.started_at:6.2f}"
+
+
+def draw_strip(record: Record, begin: float) -> str:
+    slices = [" "] * STRIP_WIDTH
+    for probe in list(record.probes):
+        index = int((probe.at - begin) * STRIP_WIDTH)
+        if begin <= probe.at and index < STRIP_WIDTH and slices[index] != "x":
+            slices[index] = "x" if not probe.ok else MARKS.get(probe.who or "", slices[index])
+    return "".join(slices).rstrip()
+
+
+def group_by_cause(events: Iterable[RunEvent]) -> list[list[RunEvent]]:
+    """What one node says at one instant belongs together: check, health, role and rank."""
+    groups: list[list[RunEvent]] = []
+    for event in sorted(events, key=lambda event: event.at):
+        if event.what in UNTOLD:
+            continue
+        mine = next((group for group in reversed(groups) if group[0].host == event.host), None)
+        if mine and event.host != SCENE and event.at - mine[0].at < SAME_CAUSE:
+            mine.append(event)
+        else:
+            groups.append([event])
+    return groups
+
+
+def describe(group: list[RunEvent]) -> str:
+    """The node, what changed on it, and the reason of the first change, which the others follow from."""
+    first = group[0]
+    if first.host == SCENE:
+        return f"-- {first.reason}"
+    changes = {event.what: event for event in group}
+    if len(changes) > 1:
+        changes.pop("health", None)  # it follows from the check, and the role from it
+    words = [_word(event) for event in changes.values()]
+    return f"{first.host}  {', '.join(words)}: {first.reason}"
+
+
+def _word(event: RunEvent) -> str:
+    match event.what:
+        case "role":
+            return event.value.upper()
+        case "rank" | "health":
+            return f"{event.what} {event.value}"
+        case _:
+            return f"{event.what} {event.name} {event.value}"
