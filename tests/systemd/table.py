@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from floatip.text import aligned
+
 COLUMNS = ("the guide's stack", "floatip beside keepalived")
 
 
@@ -14,12 +16,10 @@ class Table:
         self.rows.setdefault(fault, {}).setdefault(stack, []).append(text)
 
     def __str__(self) -> str:
-        lines = [["fault on the master", *COLUMNS]]
+        lines: list[tuple[str, ...]] = [("fault on the master", *COLUMNS)]
         for fault, cells in self.rows.items():
-            lines.append([fault, *(_cell(cells.get(name, ["-"])) for name in COLUMNS)])
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        rows = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-        return "\n".join("  ".join(row).rstrip() for row in rows)
+            lines.append((fault, *(_cell(cells.get(name, ["-"])) for name in COLUMNS)))
+        return "\n".join(aligned(lines))
 
 
 def _cell(texts: list[str]) -> str:

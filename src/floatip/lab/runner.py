@@ -14,6 +14,7 @@ from floatip.lab.run import Run
 from floatip.lab.scenes import SCENES
 from floatip.lab.screen import Feed, Screen
 from floatip.lab.verdicts import Verdict, starts_in_time
+from floatip.text import aligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +120,4 @@ def table(results: Sequence[Result]) -> str:
                 "yes" if result.holds else "NO",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(aligned(rows))
