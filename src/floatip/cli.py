@@ -226,8 +226,12 @@ def observe(
 ) -> None:
     """Probe the floating IP from a third machine: show what is lost, for how long, and which node answers.
 
-    Each node must name itself: in the header X-Node (haproxy: http-response set-header X-Node "%[hostname]";
-    nginx: add_header X-Node $hostname), in X-Served-By, or in the first line of the page. Server is the last resort.
+    The service must name its node: in the header X-Node, in X-Served-By, or in the first line of the page.
+    Where that begins as any page does, the header Server is shown.
+
+    haproxy.cfg: http-response set-header X-Node %\\[hostname]
+
+    nginx.conf: add_header X-Node $hostname always;
 
     Exit status 0: nothing lost, 1: something lost, 2: cannot observe.
     """
@@ -251,7 +255,7 @@ def observe(
 @app.command()
 def lab(
     scene: Annotated[str, typer.Argument(metavar="SCENE", help="A scene, all, or shell.")] = "check",
-    host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="With shell: the host.")] = None,
+    host: Annotated[str | None, typer.Argument(metavar="HOST", help="With shell: the host.")] = None,
     route_server: Annotated[
         RouteServers, typer.Option(help="The program that runs as the provider's route servers.")
     ] = RouteServers.BUILT_IN,
@@ -285,7 +289,7 @@ def lab(
         if scene == "shell":
             shell.open_shell(host or "haproxy1")
         if unknown := [name for name in names if name not in SCENES]:
-            _fail(f"there is no scene {unknown[0]!r}", f"give one of: {', '.join(SCENES)}, all, shell", 2)
+            _fail(f"there is no scene {unknown[0]!r}", "floatip lab --list shows the scenes", 2)
         enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
         options = RunOptions(
             bird=route_server is RouteServers.BIRD, hold_time=hold_time, advert_interval=advert_interval

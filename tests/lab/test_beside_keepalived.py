@@ -141,7 +141,7 @@ class Node:
 def wait_for(true: Callable[[], bool], what: Callable[[], str]) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not true():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT:g} s in vain for {what()}"
+        assert time.monotonic() < deadline, f"timed out after {TIMEOUT:g} s waiting for {what()}"
         time.sleep(0.005)
 
 
@@ -549,7 +549,9 @@ def test_keepaliveds_notify_lines_do_as_well_as_the_fifo(notified: Node) -> None
         """When keepalived wrote of it, for comparison."""
         said = b""
         while word not in said:
-            assert select.select([clock], [], [], TIMEOUT)[0], f"waited {TIMEOUT:g} s in vain for {word!r}: {said!r}"
+            assert select.select([clock], [], [], TIMEOUT)[0], (
+                f"timed out after {TIMEOUT:g} s waiting for {word!r}: {said!r}"
+            )
             said += os.read(clock, 4096)
         return time.monotonic()
 

@@ -137,7 +137,7 @@ def undisturbed(node: FloatipDaemon) -> bool:
 def wait_for(true: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not true():
-        assert time.monotonic() < deadline, f"waited {TIMEOUT:g} s in vain for {what}"
+        assert time.monotonic() < deadline, f"timed out after {TIMEOUT:g} s waiting for {what}"
         time.sleep(0.05)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from floatip.observing.prober import Echoes, Prober, observe
-from floatip.observing.report import JsonReport, Output
+from floatip.observing.report import JsonReport, Output, TextReport
 from floatip.observing.summary import ProbeResult, Summary
 
 Behaviour = Callable[[socket.socket], None]
@@ -420,6 +420,41 @@ def test_losses_are_marked_in_the_strip_and_listed_with_their_reason() -> None:
     found = re.search(r"^requests +(\d+) sent, \1 lost \(\1 refused\)$", out, re.MULTILINE)
     assert found
     assert f"  {found[1]} lost from " in out
+
+
+def test_moves_and_seconds_are_printed_in_order_of_time(capsys: pytest.CaptureFixture[str]) -> None:
+    report = TextReport(Output(), 100.0, 0.5)
+    names = ["haproxy1", "haproxy1", "haproxy1", "haproxy2", "haproxy2", "haproxy1"]
+    probes = [ProbeResult("request", 100 + n / 2, True, who=name) for n, name in enumerate(names)]
+    for move in Summary.from_probes(probes).moves():
+        report.move(move)
+    for probe in reversed(probes):
+        report.probe(probe)
+    report.settled(102.9)
+    report.summary(Summary.from_probes(probes))
+    printed = capsys.readouterr().out.splitlines()
+    seconds = [" ".join(line.split()[1:4]) for line in printed if not line.startswith(("req", "moved", "ans", "obs"))]
+    assert seconds == [
+        "haproxy1 |..| lost",
+        "haproxy1 haproxy2 |..|",
+        "moved haproxy1 ->",
+        "haproxy2 haproxy1 |..|",
+        "moved haproxy2 ->",
+    ]
+
+
+@pytest.mark.parametrize(("behaviour", "noted"), [(Named("index"), True), (keep_open, False)])
+def test_one_name_for_all_is_noted_unless_the_node_names_itself_in_a_header(behaviour: Behaviour, noted: bool) -> None:
+    with service(behaviour) as port, started(port=port, interval=0.05, count=3, timeout=0.5) as process:
+        out, _ = process.communicate(timeout=60)
+    assert ("note: every answer names 'index' by the first line" in out) == noted, out
+    assert ("X-Node" in out) == noted
+
+
+def test_a_host_name_is_resolved_once_at_the_start() -> None:
+    code, lines = observed("localhost", interval=0.02, count=3, request="none")
+    assert (code, lines[0]["name"], lines[-1]["sent"]["echo"]) == (0, "localhost", 3)
+    assert lines[0]["address"] in ("127.0.0.1", "::1")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def pair() -> Iterator[Pair]:
 def guide_figures(pair: Pair) -> Iterator[Figures]:
     """Begins to measure at once; the call waits for the end. Long tests ask for it so that it begins before them."""
     command = [sys.executable, "-m", "tests.systemd.guide_figures", str(RUNS)]
-    # Files: a pipe that nobody reads until the end is full long before it, and who writes into that stands still.
+    # Files: nobody would read a pipe before the end, and a full pipe stops the writer.
     with TemporaryFile("w+") as out, TemporaryFile("w+") as story:
         measuring = subprocess.Popen(command, cwd=CHECKOUT, stdout=out, stderr=story)
 

@@ -306,6 +306,6 @@ def wait_for(true: Callable[[], bool], what: str, timeout: float) -> float:
         asked_at = time.monotonic()
         if true():
             return time.monotonic()
-        assert asked_at < deadline, f"waited {timeout:g} s in vain for {what}"
+        assert asked_at < deadline, f"timed out after {timeout:g} s waiting for {what}"
         # What it costs to ask is missing to those that are waited for.
         time.sleep(max(0.02, time.monotonic() - asked_at))

@@ -67,7 +67,7 @@ def settle(pair: Pair, stack: Stack) -> Machine:
     wait_for(one_is_master, "one node to be master", SETTLE_TIMEOUT)
     stack.prepare(pair, masters[0])
     wait_for(it_is_announced, "one node alone to be announced as master", SETTLE_TIMEOUT)
-    print(f"-- {masters[0].name} is master, and everything is well", flush=True)
+    print(f"-- {masters[0].name} is master, and both nodes are ready", flush=True)
     return masters[0]
 
 

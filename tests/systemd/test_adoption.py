@@ -53,7 +53,7 @@ def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
         wait_for(lambda: says(master, "Backup"), "the first node to be backup again", SETTLE_TIMEOUT)
     nothing_is_lost(failing)
     assert says(other, "Master")
-    assert pair.masters() == [other], "nopreempt: a well master stays"
+    assert pair.masters() == [other], "nopreempt: a healthy master stays"
 
     for node in (other, master):
         node.run(f"mv /root/sudo-rule {SUDO_RULE}")

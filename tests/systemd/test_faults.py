@@ -1,4 +1,4 @@
-"""Each fault of the table on floatip beside keepalived, judged; and on the guide's stack, measured at the same time.
+"""Each fault of the table on floatip beside keepalived, with its verdicts; and the guide's stack measured meanwhile.
 
 RUNS=5 plays each five times.
 """

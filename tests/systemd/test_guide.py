@@ -39,4 +39,4 @@ def test_the_failover_of_the_guide_goes_as_the_guide_says(pair: Pair) -> None:
 
     master.run(f"rm {guide.TRIGGER}")
     wait_for(lambda: says(master, "Backup"), "the first node to be backup again", SETTLE_TIMEOUT)
-    assert pair.masters() == [other], "nopreempt: a well master stays"
+    assert pair.masters() == [other], "nopreempt: a healthy master stays"

@@ -33,7 +33,7 @@ def test_a_reload_with_an_error_in_the_file_fails_and_changes_nothing(node: Mach
 
 def test_keepalived_finds_a_fifo_that_floatip_may_read_whenever_it_starts(node: Machine) -> None:
     node.run(f"rm {FIFO} && systemctl reload keepalived")
-    wait_for(lambda: node.succeeds(f"test -p {FIFO}"), "keepalived to make the FIFO by itself", SETTLE_TIMEOUT)
+    wait_for(lambda: node.succeeds(f"test -p {FIFO}"), "keepalived to make the FIFO", SETTLE_TIMEOUT)
     assert node.run(f"stat --format '%U:%G %a' {FIFO}") == "root:root 600\n"
     wait_for(lambda: FIFO in problems(node), "floatip to complain that it may not read it", SETTLE_TIMEOUT)
     node.run("systemctl restart keepalived")
