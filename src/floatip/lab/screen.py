@@ -98,7 +98,7 @@ class Feed:
             while self._strip_at + 1 <= end:
                 yield from self._strip(self._strip_at)
                 self._strip_at += 1
-            until = until if end < until else self._strip_at  # a second comes before its events
+            until = until if self._closing.is_set() else self._strip_at  # a second comes before its events
         events = [event for event in list(self._record.events) if self._told < event.at <= until]
         self._told = max(self._told, until)
         for group in group_by_cause(events):
