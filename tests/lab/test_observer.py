@@ -447,7 +447,7 @@ def test_moves_and_seconds_are_printed_in_order_of_time(capsys: pytest.CaptureFi
 def test_one_name_for_all_is_noted_unless_the_node_names_itself_in_a_header(behaviour: Behaviour, noted: bool) -> None:
     with service(behaviour) as port, started(port=port, interval=0.05, count=3, timeout=0.5) as process:
         out, _ = process.communicate(timeout=60)
-    assert ("note: every answer names 'index' by the first line" in out) == noted, out
+    assert ("note       all answers carry one name: 'index' (their first line)" in out) == noted, out
     assert ("X-Node" in out) == noted
 
 

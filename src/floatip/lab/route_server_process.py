@@ -1,11 +1,12 @@
-"""One process of the lab's network: `python -m floatip.lab.route_server_process --role route-server|fabric`.
+"""One process of the lab's network: `python -m floatip.lab.route_server_process ROLE ROUTER-ID HOLD-TIME FABRIC`.
+
+ROLE is route-server or fabric, FABRIC the address where the fabric listens.
 
 It puts sockets, the clock and the kernel's main table around `RouteServer`, and decides nothing. A route server tells
 its best routes to the fabric, attributes untouched; the fabric is a `RouteServer` with the route servers as its
 clients, and what it installs in the router moves the traffic.
 """
 
-import argparse
 import asyncio
 import os
 import signal
@@ -203,16 +204,7 @@ def _end_on_bug(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     os._exit(1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A route server or the fabric of the lab.")
-    parser.add_argument("--role", choices=["route-server", "fabric"], required=True)
-    parser.add_argument("--router-id", type=IPv4Address, required=True)
-    parser.add_argument("--hold-time", type=int, default=9)
-    parser.add_argument("--fabric", type=IPv6Address, required=True, help="where the fabric listens")
-    arguments = parser.parse_args()
-    with suppress(asyncio.CancelledError):
-        asyncio.run(serve(arguments.role, arguments.router_id, arguments.hold_time, arguments.fabric))
-
-
 if __name__ == "__main__":
-    main()
+    role, router_id, hold_time, fabric = sys.argv[1:]
+    with suppress(asyncio.CancelledError):
+        asyncio.run(serve(role, IPv4Address(router_id), int(hold_time), IPv6Address(fabric)))

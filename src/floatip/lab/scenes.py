@@ -10,6 +10,7 @@ crash, because both nodes hold the address on `lo` and the standby's route is th
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from floatip.lab.network import ROUTER
 from floatip.lab.run import Run
@@ -149,15 +150,7 @@ def restart(run: Run) -> list[Verdict]:
     return [*nothing_lost(record.seen), returned, ends_as(record, MASTER, "master"), ends_as(record, STANDBY, "backup")]
 
 
-def crash(run: Run) -> list[Verdict]:
-    return _crash(run, 6.0)
-
-
-def crash_settled(run: Run) -> list[Verdict]:
-    return _crash(run, 40.0)
-
-
-def _crash(run: Run, age: float) -> list[Verdict]:
+def crash(run: Run, age: float) -> list[Verdict]:
     """`age`: seconds since the start of haproxy1's daemon, so that its rank is takeover, or has settled."""
     time.sleep(max(0.0, run.record.started_first_at + age - time.monotonic()))
     run.fault(f"{MASTER} crashes {age:g} s after its start: its packets vanish")
@@ -325,8 +318,8 @@ SCENES = {
     "stop": Scene(f"the daemon on {MASTER} is stopped (SIGTERM)", stop),
     "kill": Scene(f"the daemon on {MASTER} is killed (SIGKILL)", kill),
     "hang": Scene(f"the daemon on {MASTER} is suspended for 12 s (SIGSTOP)", hang),
-    "crash": Scene(f"{MASTER} crashes silently 6 s after its start", crash),
-    "crash-settled": Scene(f"{MASTER} crashes silently 40 s after its start", crash_settled),
+    "crash": Scene(f"{MASTER} crashes silently 6 s after its start", partial(crash, age=6.0)),
+    "crash-settled": Scene(f"{MASTER} crashes silently 40 s after its start", partial(crash, age=40.0)),
     "crash-again": Scene(f"{MASTER} crashes and is back; {STANDBY} crashes 5 s after it took over", crash_again),
     "rs-cut": Scene("a route server is cut off silently; then only one knows the standby", rs_cut),
     "rs-restart": Scene("one of four route servers restarts, then all four at once", rs_restart),

@@ -124,10 +124,8 @@ class TextReport:
         if answers := summary.answers():
             self.output.write("answered   " + ", ".join(f"{who} {count}" for who, count in answers.items()))
         if alike := summary.answered_alike:
-            self.output.write(
-                f"note: every answer names {alike[0]!r} by {alike[1]}; if both nodes answer like that, a move"
-            )
-            self.output.write("  is not seen here. Let each node send its own name in the header X-Node.")
+            self.output.write(f"note       all answers carry one name: {alike[0]!r} ({alike[1]})")
+            self.output.write("           If both nodes answer alike, moves are not seen: send X-Node")
         self.output.write(f"observer   sent each probe at most {summary.late_max * 1000:.1f} ms late")
         self.output.flush(force=True)
 

@@ -19,7 +19,7 @@ LONGEST_NAME = 64
 
 
 NAMING_HEADERS = ("X-Node", "X-Served-By")
-FIRST_LINE = "the first line"
+FIRST_LINE = "their first line"
 MARKUP = (b"<!doctype", b"<html", b"<?xml")
 
 

@@ -14,8 +14,7 @@ class _BuiltIn(RoutingProgram):
         self._hold_time = hold_time
 
     def command(self) -> Sequence[str]:
-        options = {"role": self.name, "router-id": router_id(self.host), "hold-time": self._hold_time, "fabric": FABRIC}
-        arguments = [f"--{option}={value}" for option, value in options.items()]
+        arguments = [self.name, router_id(self.host), str(self._hold_time), str(FABRIC)]
         return [sys.executable, "-m", "floatip.lab.route_server_process", *arguments]
 
 
