@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from floatip.lab.network import HAPROXY1, HAPROXY2
+from floatip.core.problems import Code
+from floatip.lab.network import HAPROXY1, HAPROXY2, ROUTE_SERVERS
 from floatip.lab.record import RunOptions
 from floatip.lab.run import Run
 
@@ -26,21 +26,17 @@ def run() -> Iterator[Run]:
         yield run
 
 
-def problems(run: Run) -> list[str]:
-    found: list[str] = [problem["what"] for problem in run.nodes["haproxy1"].status()["problems"]]
-    return found
-
-
 def roles(run: Run) -> list[Any]:
     instances = run.nodes["haproxy1"].status()["instances"]
     return [(each["name"], each["role"]["value"]) for each in instances]
 
 
-def wait_for_problem(run: Run, words: str) -> None:
-    deadline = time.monotonic() + 30
-    while not any(words in problem for problem in problems(run)):
-        assert time.monotonic() < deadline, f"{words!r} is not in {problems(run)}"
-        time.sleep(0.05)
+def codes(run: Run) -> set[tuple[str, str]]:
+    return {(each["code"], each["subject"]) for each in run.nodes["haproxy1"].status()["problems"]}
+
+
+def wait_for_problem(run: Run, code: Code, subject: str) -> None:
+    run.wait_for(lambda: (code, subject) in codes(run), f"the problem {code} of {subject}")
 
 
 def test_garbage_on_the_raw_socket_is_counted_and_named(run: Run) -> None:
@@ -49,11 +45,11 @@ def test_garbage_on_the_raw_socket_is_counted_and_named(run: Run) -> None:
     with run.network.inside(HAPROXY2.name), socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as raw:
         for data in (b"", b"x", os.urandom(20), b"\x21\x33\x00" + os.urandom(17), os.urandom(1400)):
             raw.sendto(data, (str(HAPROXY1.ipv4.ip), 0))
-    wait_for_problem(run, "packets of VRRP")
+    wait_for_problem(run, Code.ADVERTS_DROPPED, "VRRP")
     assert roles(run) == before
 
 
-def test_an_advert_from_a_stranger_is_counted_and_named(run: Run) -> None:
+def test_an_advert_from_a_stranger_is_counted_for_its_instance(run: Run) -> None:
     assert HAPROXY1.ipv4
     # Priority 255 in version 2 for vrid 51, from the observer: whoever believed it would step down.
     advert = bytes.fromhex("2133ff010001") + b"\0\0" + socket.inet_aton("192.168.223.158") + bytes(8)
@@ -62,18 +58,21 @@ def test_an_advert_from_a_stranger_is_counted_and_named(run: Run) -> None:
     advert = advert[:6] + (~total & 0xFFFF).to_bytes(2) + advert[8:]
     with run.network.inside("haproxy3"), socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as raw:
         raw.sendto(advert, (str(HAPROXY1.ipv4.ip), 0))
-    wait_for_problem(run, "not a peer")
+    wait_for_problem(run, Code.ADVERTS_DROPPED, "VI_1")
     assert roles(run) == [("VI_1", "master")]
 
 
-def test_garbage_on_the_control_socket_is_answered_counted_and_named(run: Run) -> None:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(run.nodes["haproxy1"].socket))
-        client.sendall(b"\xff\x00garbage\n[]\n{}\n")
-        with client.makefile("rb") as lines:
-            answers = [json.loads(lines.readline()) for _ in range(3)]
-    assert all("hint" in answer for answer in answers)
-    wait_for_problem(run, "control socket")
+def test_garbage_on_the_control_socket_is_answered_and_counted_and_ends_the_connection(run: Run) -> None:
+    before, rejected = codes(run), run.nodes["haproxy1"].status()["control_requests_rejected"]
+    for garbage in (b"\xff\x00garbage\n", b"[]\n", b"{}\n"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(run.nodes["haproxy1"].socket))
+            client.sendall(garbage)
+            with client.makefile("rb") as lines:
+                assert "hint" in json.loads(lines.readline()), garbage
+                assert not lines.readline(), "what was not understood ends the connection"
+    assert run.nodes["haproxy1"].status()["control_requests_rejected"] == rejected + 3
+    assert codes(run) == before, "a mistake of whoever asks is no problem of the node"
     assert roles(run) == [("VI_1", "master")]
 
 
@@ -93,7 +92,7 @@ def test_garbage_on_a_bgp_connection_costs_that_session_only(run: Run) -> None:
                     while connection.recv(65536):
                         pass
             served += address == str(HAPROXY1.ipv6)
-    wait_for_problem(run, "malformed")
+    wait_for_problem(run, Code.MALFORMED_MESSAGES, str(ROUTE_SERVERS[3].ipv6))
     sessions = run.nodes["haproxy1"].status()["sessions"]
     assert [each["state"] for each in sessions][:3] == ["established"] * 3
     assert roles(run) == [("VI_1", "master")]
