@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from enum import StrEnum
@@ -203,7 +204,10 @@ def status(
             _fail(error.what, error.hint, 3)
         if watch and sys.stdout.isatty():
             print("\033[H\033[2J", end="")
-        print(json.dumps(answer, indent=2) if as_json else draw_status(known), flush=True)
+        print(
+            json.dumps(answer, indent=2) if as_json else draw_status(known, shutil.get_terminal_size().columns),
+            flush=True,
+        )
         if not watch:
             raise typer.Exit(1 if known.needs_a_person else 0)
         time.sleep(1)

@@ -1,13 +1,30 @@
 """Text for a terminal: columns and ages."""
 
+import textwrap
 from collections.abc import Sequence
 
+MIN_COLUMN = 20
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
-def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]], width: int | None = None) -> list[str]:
+    """Columns; with `width`, the last one is folded under itself."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    left = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    lines = []
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        lines += folded(line, width, left) if width and width > left + MIN_COLUMN else [line]
+    return lines
+
+
+def folded(line: str, width: int, indent: int) -> list[str]:
+    """The line in at most `width` columns where its words allow that; what follows is indented."""
+    if len(line) <= width:
+        return [line]
+    head, rest = line[:indent], line[indent:]
+    lines = textwrap.wrap(rest, width - indent, break_long_words=False, break_on_hyphens=False)
+    return [head + lines[0], *(" " * indent + each for each in lines[1:])]
 
 
 def age(seconds: float) -> str:

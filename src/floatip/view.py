@@ -1,25 +1,29 @@
 """The status as a person reads it: what the node is, what explains it, then what is wrong."""
 
+from collections.abc import Sequence
+
 from floatip.core.problems import Severity
 from floatip.core.state import FRESH_SESSION, InstanceView, KeepalivedView, ProblemView, SessionView, Status
-from floatip.text import age, aligned
+from floatip.text import age, aligned, folded
 
 Row = tuple[str, str, str, str]
 """A thing, its value, since when, because of what."""
 
 
-def draw_status(status: Status) -> str:
+def draw_status(status: Status, width: int = 80) -> str:
+    """`width`: columns of the terminal; longer lines are folded."""
     rows = [row for instance in status.instances for row in _instance(instance)]
     rows += _keepalived(status.keepalived)
     rows += [(f"check {check.name}", check.value, age(check.for_), check.reason) for check in status.checks]
-    rows += [(f"route server {s.peer}", _state(s), age(s.for_), _reason(s)) for s in status.sessions]
-    problems = [_problem(problem) for problem in status.problems]
-    return "\n".join([*aligned(rows), "", *(problems or ["no problems"])])
+    rows += _sessions(status.sessions)
+    problems = [line for problem in status.problems for line in _problem(problem, width)]
+    return "\n".join([*aligned(rows, width), "", *(problems or ["no problems"])])
 
 
-def _problem(problem: ProblemView) -> str:
+def _problem(problem: ProblemView, width: int) -> list[str]:
     mark = "! " if problem.severity == Severity.PROBLEM else "warning: "
-    return mark + problem.what + (f"\n  hint: {problem.hint}" if problem.hint else "")
+    hint = folded("  hint: " + problem.hint, width, 8) if problem.hint else []
+    return [*folded(mark + problem.what, width, 2), *hint]
 
 
 def _instance(instance: InstanceView) -> list[Row]:
@@ -32,8 +36,10 @@ def _instance(instance: InstanceView) -> list[Row]:
     ]
     for address in instance.addresses:
         held = "held" if address.held else "NOT HELD"
-        announced = f"announced to {address.announced_to} of {instance.route_servers} route servers"
-        rows.append(("  address", held, "", f"{address.address} on {address.interface}, {announced}"))
+        where = f"{address.address} on {address.interface}"
+        if instance.route_servers:
+            where += f", announced to {address.announced_to} of {instance.route_servers} route servers"
+        rows.append(("  address", held, "", where))
     return rows
 
 
@@ -45,11 +51,18 @@ def _keepalived(known: KeepalivedView | None) -> list[Row]:
     return [("keepalived", "runs" if known.runs else "GONE", age(known.for_), said)]
 
 
-def _reason(session: SessionView) -> str:
-    if session.young:
-        return f"{session.reason}; route servers may ignore us for the first {FRESH_SESSION:g} s"
-    return session.reason
-
-
-def _state(session: SessionView) -> str:
-    return "up" if session.state == "established" else session.state
+def _sessions(sessions: Sequence[SessionView]) -> list[Row]:
+    """One line while all are well, and else one each."""
+    if not sessions:
+        return []
+    up = [session for session in sessions if session.state == "established"]
+    youngest = min(session.for_ for session in up) if up else 0.0
+    young = f"; they may ignore us for the first {FRESH_SESSION:g} s" if any(session.young for session in up) else ""
+    hold_times = ", ".join(sorted({f"{session.hold_time} s" for session in up}))
+    told = f"{len(up)} of {len(sessions)} connected" + (f", hold time {hold_times}{young}" if up else "")
+    rows = [("route servers", "up" if len(up) == len(sessions) else "PART" if up else "DOWN", age(youngest), told)]
+    return rows + [
+        ("  " + session.state, "", age(session.for_), f"{session.peer}: {session.reason}")
+        for session in sessions
+        if session not in up
+    ]
