@@ -25,8 +25,8 @@ from floatip.core.events import (
     SendBytes,
     Writable,
 )
-from floatip.host import peers as peers_module
-from floatip.host.peers import Peers
+from floatip.host.network import peers as peers_module
+from floatip.host.network.peers import DSCP_CS6, Options, Peers
 from tests.host.reports import Reports, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -52,7 +52,7 @@ def play(
             server.listen()
             server.setblocking(False)
             peers = Peers(reports, port=server.getsockname()[1])
-            peers.configure(source, 16, **options)
+            peers.configure(Options(source, 16, **options))
             try:
                 async with asyncio.timeout(60):
                     await story(peers, server)
@@ -141,15 +141,15 @@ def test_a_peer_that_is_further_away_than_min_ttl_is_not_heard(
 
 def test_a_session_that_is_bound_to_an_interface_leaves_by_no_other(reports: Reports) -> None:
     async def story(peers: Peers, server: socket.socket) -> None:
-        peers.configure(None, 16, interface="nowhere")
+        peers.configure(Options(None, 16, interface="nowhere"))
         peers.dial(Dial(LOCALHOST, 5))
         assert await reports.next(Disconnected) == Disconnected(LOCALHOST, "no such device")
         subprocess.run(["ip", "link", "add", "veth0", "type", "veth", "peer", "veth1"], check=True)
         subprocess.run(["ip", "link", "set", "veth0", "up"], check=True)
-        peers.configure(None, 16, interface="veth0")
+        peers.configure(Options(None, 16, interface="veth0"))
         peers.dial(Dial(LOCALHOST, 0.5))
         await reports.next(Disconnected, 2)
-        peers.configure(None, 16, interface="lo")
+        peers.configure(Options(None, 16, interface="lo"))
         peers.dial(Dial(LOCALHOST, 5))
         assert await reports.next(Connected) == Connected(LOCALHOST, LOCALHOST)
 
@@ -173,7 +173,7 @@ def test_nobody_there_is_said_in_words(reports: Reports) -> None:
         far = ip_address("192.0.2.1")
         peers.dial(Dial(far, 5))
         assert await reports.next(Disconnected, 2) == Disconnected(far, "no route to host")
-        peers.configure(ip_address("192.0.2.77"), 16)
+        peers.configure(Options(ip_address("192.0.2.77"), 16))
         peers.dial(Dial(LOCALHOST, 5))
         assert await reports.next(Disconnected, 3) == Disconnected(LOCALHOST, "cannot assign requested address")
 

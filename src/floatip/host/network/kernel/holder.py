@@ -1,0 +1,193 @@
+"""Holds what the core wants: adds what is missing, releases what floatip added before and nobody wants any more.
+
+Addresses that we add are marked (IFA_PROTO) where the kernel can do that, and remembered in the state file, written
+before they are added: a successor adopts them. An address that someone else added is used but never released.
+Work is done in slices, between which the loop runs; a newer desired set replaces the one that is in work.
+"""
+
+import asyncio
+import errno
+from collections.abc import Callable, Iterable
+from ipaddress import ip_interface
+from itertools import islice
+from typing import Any
+
+from floatip.core.events import Event, Failure, Placed
+from floatip.host.disk import Memory
+from floatip.host.errors import in_words
+from floatip.host.failures import Failures
+from floatip.host.network.kernel import rtnetlink
+from floatip.host.network.kernel.rtnetlink import Netlink
+from floatip.host.network.kernel.tables import Tables
+from floatip.host.network.slices import Slice
+
+OURS = 0xF1
+"""IFA_PROTO of the addresses that we add."""
+WRITE_TIMEOUT = 0.5
+"""Seconds that an address waits for the disk at most, before it is added."""
+BATCH = 8
+"""Requests in one datagram. The loop stands still while the kernel works it off."""
+GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
+
+
+class Holder:
+    def __init__(self, report: Callable[[Event], None], memory: Memory | None, catch_up: Callable[[], bool]) -> None:
+        """`catch_up` takes in what the kernel has said by now; it returns whether there is more."""
+        self._memory = memory
+        self._catch_up = catch_up
+        self._failures = Failures("addresses", report)
+        self._tables = Tables()
+        self._requests: Netlink | None = None
+        self._left: frozenset[Placed] | None = None
+        self._named: frozenset[Placed] = frozenset()
+        self._desired: frozenset[Placed] | None = None
+        self._ours: set[Placed] = set()
+        self._asked = asyncio.Event()
+        self._rows: dict[Placed, list[str]] = {}
+        """As they are remembered."""
+        self._promoted: set[int] = set()
+
+    def start(self) -> None:
+        """Raises OSError."""
+        self._requests = Netlink()
+        self._left = (self._memory.recall(_held) if self._memory else None) or frozenset()
+
+    def close(self) -> None:
+        if self._requests:
+            self._requests.close()
+
+    def look_at(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def configure(self, named: frozenset[Placed]) -> None:
+        """All addresses of the configuration. The first time, what a predecessor left is adopted."""
+        self._named = named
+        if self._left is not None and self._memory:
+            self._ours, self._left = self._left_by_a_predecessor(self._left), None
+
+    def hold(self, desired: frozenset[Placed]) -> None:
+        self._desired = desired
+        self._asked.set()
+
+    def gone(self, placed: Placed) -> None:
+        """Should it come back, it is someone else's, unless we add it again."""
+        self._ours.discard(placed)
+
+    async def run(self) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            if self._desired is not None:
+                await self._reconcile(self._desired)
+
+    async def _reconcile(self, desired: frozenset[Placed]) -> None:
+        part = Slice()
+        while self._catch_up():
+            await part.next()
+        surplus = self._ours - desired
+        missing = []
+        for placed in desired:
+            if part.is_over:
+                await part.next()
+            if not any(one not in surplus for one in self._tables.standing(placed)):
+                missing.append(placed)
+        # Before they are added: whatever happens in between, a successor knows them.
+        if missing and (over := self._remember([*self._ours, *missing])):
+            await asyncio.wait([over], timeout=WRITE_TIMEOUT)
+        refused = await self._perform(missing, self._add)
+        refused += await self._perform(await self._releasable(surplus), self._delete)
+        if not self._asked.is_set():
+            self._failures.replace(refused)
+            self._remember(self._ours)
+
+    async def _perform(
+        self, addresses: Iterable[Placed], change: Callable[[list[Placed]], list[Failure]]
+    ) -> list[Failure]:
+        part, rest, refused = Slice(), iter(addresses), list[Failure]()
+        while (batch := list(islice(rest, BATCH))) and not self._asked.is_set():
+            refused += change(batch)
+            if part.is_over:
+                await part.next()
+        return refused
+
+    def _add(self, batch: list[Placed]) -> list[Failure]:
+        refused = []
+        for placed, code in self._request(batch, lambda index, one: rtnetlink.addition(index, one.address, OURS)):
+            if code == 0:
+                self._ours.add(placed)
+            elif code != errno.EEXIST:
+                refused.append(_failure("add", placed, code))
+        return refused
+
+    def _delete(self, batch: list[Placed]) -> list[Failure]:
+        refused = []
+        for placed, code in self._request(batch, lambda index, one: rtnetlink.deletion(index, one.address)):
+            if code == 0 or code in GONE:
+                self._ours.discard(placed)
+            else:
+                refused.append(_failure("release", placed, code))
+        return refused
+
+    def _request(
+        self, batch: list[Placed], form: Callable[[int, Placed], tuple[int, int, bytes]]
+    ) -> list[tuple[Placed, int]]:
+        """Each with 0 or the errno with which the kernel answered."""
+        found = [(placed, self._tables.index(placed.interface)) for placed in batch]
+        here = [(placed, form(index, placed)) for placed, index in found if index is not None]
+        codes = self._requests.request([request for _, request in here]) if here and self._requests else []
+        nowhere = [(placed, errno.ENODEV) for placed, index in found if index is None]
+        return nowhere + [(placed, code) for (placed, _), code in zip(here, codes, strict=True)]
+
+    # What may be released
+
+    def _is_marked(self, placed: Placed) -> bool:
+        entry = self._tables.entry(placed)
+        return entry is not None and (entry.proto == OURS or not self._tables.knows_marks)
+
+    async def _releasable(self, surplus: set[Placed]) -> list[Placed]:
+        """Without what someone has put in the place of ours, and so that nobody else's address goes along."""
+        part, marked = Slice(), list[Placed]()
+        for placed in surplus:
+            if part.is_over:
+                await part.next()
+            if self._is_marked(placed):
+                marked.append(placed)
+            else:
+                self._ours.discard(placed)
+        shared = [one for one in marked if one.address.version == 4 and one.address.network.prefixlen < 32]
+        for interface in {placed.interface for placed in shared}:
+            self._keep_others(interface, surplus)
+        return marked
+
+    def _keep_others(self, interface: str, surplus: set[Placed]) -> None:
+        """Else the kernel deletes with the first IPv4 address of a network all others of that network."""
+        index = self._tables.index(interface)
+        others = any(entry.placed not in surplus for entry in self._tables.on(interface))
+        if others and index is not None and index not in self._promoted and self._requests:
+            self._requests.request([rtnetlink.promotion(index)])
+            self._promoted.add(index)
+
+    def _left_by_a_predecessor(self, left: frozenset[Placed]) -> set[Placed]:
+        """The file alone proves nothing: a check could have written it."""
+        known = left | self._named if self._tables.knows_marks else left & self._named
+        return {placed for placed in known if self._is_marked(placed)}
+
+    def _remember(self, addresses: Iterable[Placed]) -> asyncio.Future[None] | None:
+        """None: it is remembered already."""
+        known = self._rows
+        rows = {one: known.get(one) or [one.interface, str(one.address)] for one in addresses}
+        if not self._memory or rows.keys() == known.keys():
+            return None
+        self._rows = rows
+        return self._memory.remember({"held": list(rows.values())})
+
+
+def _held(state: dict[str, Any]) -> frozenset[Placed]:
+    return frozenset(Placed(str(interface), ip_interface(address)) for interface, address in state["held"])
+
+
+def _failure(verb: str, placed: Placed, code: int) -> Failure:
+    hint = ""
+    if verb == "add" and code == errno.EACCES and placed.address.version == 6:
+        hint = f"enable IPv6 on {placed.interface}: sysctl net.ipv6.conf.{placed.interface}.disable_ipv6=0"
+    return Failure(f"{verb} {placed.address} on {placed.interface}", in_words(code), hint)
