@@ -315,3 +315,41 @@ def test_what_the_peer_does_not_acknowledge_is_measured(reports: Reports) -> Non
             await until(lambda: bool(reports.of(Writable)))
 
     play(reports, story)
+
+
+def test_packets_carry_the_class_of_network_control_and_leave_from_no_temporary_address(reports: Reports) -> None:
+    async def story(peers: Peers, server: socket.socket) -> None:
+        peers.dial(Dial(LOCALHOST6, 5))
+        await reports.next(Connected)
+        dialled = peers._connections[LOCALHOST6]._socket
+        assert dialled.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) == DSCP_CS6
+        assert dialled.getsockopt(socket.IPPROTO_IPV6, 72) & 2  # IPV6_PREFER_SRC_PUBLIC
+        peers.close_all()
+
+    play(reports, story, LOCALHOST6)
+
+    async def over_ipv4(peers: Peers, server: socket.socket) -> None:
+        peers.dial(Dial(LOCALHOST, 5))
+        await reports.next(Connected, 2)
+        dialled = peers._connections[LOCALHOST]._socket
+        assert dialled.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == DSCP_CS6
+
+    play(reports, over_ipv4)
+
+
+def test_no_session_leaves_from_a_floating_address(reports: Reports) -> None:
+    peer, floating = ip_address("2001:db8::1"), ip_address("2001:db8::99")
+
+    async def story(peers: Peers, server: socket.socket) -> None:
+        for command in (
+            "link add veth0 type veth peer veth1",
+            "link set veth1 up",
+            "link set veth0 up",
+            "address add 2001:db8::99/64 dev veth0 nodad",
+        ):
+            subprocess.run(["ip", *command.split()], check=True)
+        peers.dial(Dial(peer, 5))
+        reason = "the kernel chose the floating address 2001:db8::99 as source"
+        assert await reports.next(Disconnected) == Disconnected(peer, reason)
+
+    play(reports, story, floating=frozenset({floating}))

@@ -29,8 +29,9 @@ class Systemd:
         self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, seconds: float) -> None:
-        """It will take so long, and `TimeoutStopSec` of the unit counts only from then on."""
-        extension = f"\nEXTEND_TIMEOUT_USEC={int((seconds + STOP_MARGIN) * 1e6)}" if seconds else ""
+        """A long stop asks for more time than `TimeoutStopSec` of the unit."""
+        is_long = seconds > STOP_MARGIN / 2
+        extension = f"\nEXTEND_TIMEOUT_USEC={int((seconds + STOP_MARGIN) * 1e6)}" if is_long else ""
         self._notify("STOPPING=1" + extension)
 
     def status(self, line: str) -> None:
@@ -41,6 +42,11 @@ class Systemd:
         if self._address and self._watchdog_interval:
             self._notify("WATCHDOG=1")
             asyncio.get_running_loop().call_later(self._watchdog_interval, self.feed_watchdog)
+
+    def close(self) -> None:
+        self._address = ""
+        if self._notifier:
+            self._notifier.close()
 
     def _notify(self, message: str) -> None:
         if not self._address:

@@ -48,7 +48,7 @@ class _Way:
     ancillary: list[tuple[int, int, bytes]]
     to: tuple[str, int]
     tried_at: float
-    patience: float = PATIENCE
+    patience: float
 
 
 @dataclass(slots=True)
@@ -290,7 +290,7 @@ def _way(advert: SendAdvert, now: float) -> _Way:
     # struct in_pktinfo: the index is the socket's, the source is ours to choose.
     source = struct.pack("=i4s4x", 0, advert.source.packed)
     to = str(advert.destination), 0
-    return _Way(advert.interface, advert.destination, [(socket.IPPROTO_IP, IP_PKTINFO, source)], to, now)
+    return _Way(advert.interface, advert.destination, [(socket.IPPROTO_IP, IP_PKTINFO, source)], to, now, PATIENCE)
 
 
 def _open(interface: str, buffer: int = RECEIVE_BUFFER) -> socket.socket:

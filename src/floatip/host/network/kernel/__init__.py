@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 from floatip.core.events import Address, Event, Garp, Held, Hold, LinkChanged, Placed
 from floatip.host.disk import Memory
+from floatip.host.errors import in_words
+from floatip.host.failures import Failures
 from floatip.host.network.kernel.holder import Holder
 from floatip.host.network.kernel.neighbours import Neighbours
 from floatip.host.network.kernel.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, Netlink
@@ -17,6 +19,8 @@ from floatip.host.network.slices import Slice
 
 READ_AGAIN_INTERVAL = 0.01
 """Between two readings of everything, while more is lost."""
+RETRY_INTERVAL = 1.0
+"""Between two readings that the kernel refuses."""
 
 
 class Kernel:
@@ -30,6 +34,7 @@ class Kernel:
         self._changes_told = -1
         self._telling = False
         self._lost = asyncio.Event()
+        self._failures = Failures("netlink", report)
         self._holder = Holder(report, memory, self._listen)
         self._neighbours = Neighbours(report)
         self._sockets: list[Netlink] = []
@@ -89,10 +94,8 @@ class Kernel:
                         self._forget(gone)
         except BlockingIOError:
             return False
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            self._lost.set()
+        except OSError:
+            self._lost.set()  # ENOBUFS, or worse
             return False
         finally:
             self._tell_soon()
@@ -107,7 +110,14 @@ class Kernel:
         while True:
             await self._lost.wait()
             self._loop.remove_reader(self._monitor.socket)
-            await self._read_everything()
+            try:
+                await self._read_everything()
+            except OSError as error:
+                self._lost.set()
+                self._failures.set("read addresses and links", in_words(error.errno))
+                await asyncio.sleep(RETRY_INTERVAL)
+                continue
+            self._failures.clear("read addresses and links")
             self._loop.add_reader(self._monitor.socket, self._listen)
             self._tell_soon()
             await asyncio.sleep(READ_AGAIN_INTERVAL)
@@ -147,7 +157,7 @@ class Kernel:
                 return
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise
+                    raise  # for `_make_good`
 
     def _tell_soon(self) -> None:
         """A burst of messages is told once."""
@@ -164,7 +174,9 @@ class Kernel:
         # Whoever follows `permanent` must hear of each change, even if the usable addresses are the same.
         if self._changes_told != self._tables.changes:
             self._changes_told = self._tables.changes
-            self._report(Held(frozenset(self._tables.usable)))
+            returning = self._holder.returning
+            returning -= self._tables.usable
+            self._report(Held(frozenset(self._tables.usable | returning)))
 
     def _link_state(self, interface: str) -> LinkChanged:
         match self._tables.link(interface):

@@ -17,6 +17,7 @@ from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network.kernel import rtnetlink
+from floatip.host.network.kernel.removals import Removals
 from floatip.host.network.kernel.rtnetlink import Netlink
 from floatip.host.network.kernel.tables import Tables
 from floatip.host.network.slices import Slice
@@ -36,6 +37,9 @@ class Holder:
         self._memory = memory
         self._catch_up = catch_up
         self._failures = Failures("addresses", report)
+        self._removals = Removals(report)
+        self.returning: set[Placed] = set()
+        """Put back at once, so that nobody needs to hear that they were gone; the kernel has not told of them yet."""
         self._tables = Tables()
         self._requests: Netlink | None = None
         self._left: frozenset[Placed] | None = None
@@ -53,6 +57,7 @@ class Holder:
         self._left = (self._memory.recall(_held) if self._memory else None) or frozenset()
 
     def close(self) -> None:
+        self._removals.close()
         if self._requests:
             self._requests.close()
 
@@ -71,7 +76,13 @@ class Holder:
 
     def gone(self, placed: Placed) -> None:
         """Should it come back, it is someone else's, unless we add it again."""
+        was_ours = placed in self._ours
         self._ours.discard(placed)
+        self.returning.discard(placed)
+        link = self._tables.link(placed.interface)
+        missed = was_ours and link and link.up and placed in (self._desired or ())
+        if missed and self._removals.note(placed) and not self._add([placed]):
+            self.returning.add(placed)
 
     async def run(self) -> None:
         while True:
@@ -140,24 +151,25 @@ class Holder:
 
     # What may be released
 
-    def _is_marked(self, placed: Placed) -> bool:
+    def _is_anothers(self, placed: Placed) -> bool:
         entry = self._tables.entry(placed)
-        return entry is not None and (entry.proto == OURS or not self._tables.knows_marks)
+        return entry is not None and entry.proto != OURS and self._tables.knows_marks
 
     async def _releasable(self, surplus: set[Placed]) -> list[Placed]:
         """Without what someone has put in the place of ours, and so that nobody else's address goes along."""
-        part, marked = Slice(), list[Placed]()
+        part, ours = Slice(), list[Placed]()
         for placed in surplus:
             if part.is_over:
                 await part.next()
-            if self._is_marked(placed):
-                marked.append(placed)
-            else:
+            # One that is not in the tables yet has been added a moment ago.
+            if self._is_anothers(placed):
                 self._ours.discard(placed)
-        shared = [one for one in marked if one.address.version == 4 and one.address.network.prefixlen < 32]
+            else:
+                ours.append(placed)
+        shared = [one for one in ours if one.address.version == 4 and one.address.network.prefixlen < 32]
         for interface in {placed.interface for placed in shared}:
             self._keep_others(interface, surplus)
-        return marked
+        return ours
 
     def _keep_others(self, interface: str, surplus: set[Placed]) -> None:
         """Else the kernel deletes with the first IPv4 address of a network all others of that network."""
@@ -170,7 +182,7 @@ class Holder:
     def _left_by_a_predecessor(self, left: frozenset[Placed]) -> set[Placed]:
         """The file alone proves nothing: a check could have written it."""
         known = left | self._named if self._tables.knows_marks else left & self._named
-        return {placed for placed in known if self._is_marked(placed)}
+        return {placed for placed in known if self._tables.entry(placed) and not self._is_anothers(placed)}
 
     def _remember(self, addresses: Iterable[Placed]) -> asyncio.Future[None] | None:
         """None: it is remembered already."""

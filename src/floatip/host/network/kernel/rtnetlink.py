@@ -102,9 +102,7 @@ class Netlink:
         self.socket.send(_message(kind, F_REQUEST | F_DUMP, self._sequence, head + attributes))
         was_interrupted = False
         while True:
-            for answer, flags, sequence, body in self._datagram():
-                if sequence != self._sequence:
-                    continue  # of a reading that was given up
+            for answer, flags, _, body in self._datagram():
                 was_interrupted = was_interrupted or bool(flags & F_DUMP_INTR)
                 if answer == DONE:
                     if was_interrupted:
