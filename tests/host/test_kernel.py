@@ -457,7 +457,7 @@ def test_an_address_is_released_also_before_the_kernel_has_told_of_it(reports: R
         async with kernel(reports, tmp_path, VIP6) as it:
             for _ in range(50):
                 it.hold(Hold(frozenset({VIP6})))
-                await until(lambda: it._holder._ours == {VIP6})
+                await until(lambda: set(it._holder._ours) == {VIP6})
                 it.hold(Hold(frozenset()))
                 await until(lambda: not it._holder._ours)
                 assert on("lo") == set()

@@ -174,9 +174,9 @@ class Kernel:
         # Whoever follows `permanent` must hear of each change, even if the usable addresses are the same.
         if self._changes_told != self._tables.changes:
             self._changes_told = self._tables.changes
-            returning = self._holder.returning
-            returning -= self._tables.usable
-            self._report(Held(frozenset(self._tables.usable | returning)))
+            usable, returning = self._tables.usable, self._holder.returning
+            returning -= usable
+            self._report(Held(frozenset(usable | returning if returning else usable)))
 
     def _link_state(self, interface: str) -> LinkChanged:
         match self._tables.link(interface):

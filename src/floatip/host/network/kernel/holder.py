@@ -45,10 +45,10 @@ class Holder:
         self._left: frozenset[Placed] | None = None
         self._named: frozenset[Placed] = frozenset()
         self._desired: frozenset[Placed] | None = None
-        self._ours: set[Placed] = set()
+        self._ours: dict[Placed, list[str]] = {}
+        """Each as it is remembered."""
+        self._remembered: list[list[str]] = []
         self._asked = asyncio.Event()
-        self._rows: dict[Placed, list[str]] = {}
-        """As they are remembered."""
         self._promoted: set[int] = set()
 
     def start(self) -> None:
@@ -68,7 +68,7 @@ class Holder:
         """All addresses of the configuration. The first time, what a predecessor left is adopted."""
         self._named = named
         if self._left is not None and self._memory:
-            self._ours, self._left = self._left_by_a_predecessor(self._left), None
+            self._ours, self._left = {one: _row(one) for one in self._left_by_a_predecessor(self._left)}, None
 
     def hold(self, desired: frozenset[Placed]) -> None:
         self._desired = desired
@@ -76,8 +76,7 @@ class Holder:
 
     def gone(self, placed: Placed) -> None:
         """Should it come back, it is someone else's, unless we add it again."""
-        was_ours = placed in self._ours
-        self._ours.discard(placed)
+        was_ours = self._ours.pop(placed, None) is not None
         self.returning.discard(placed)
         link = self._tables.link(placed.interface)
         missed = was_ours and link and link.up and placed in (self._desired or ())
@@ -95,21 +94,21 @@ class Holder:
         part = Slice()
         while self._catch_up():
             await part.next()
-        surplus = self._ours - desired
-        missing = []
+        surplus = set(self._ours) - desired
+        missing: dict[Placed, list[str]] = {}  # with its row
         for placed in desired:
             if part.is_over:
                 await part.next()
             if not any(one not in surplus for one in self._tables.standing(placed)):
-                missing.append(placed)
+                missing[placed] = _row(placed)
         # Before they are added: whatever happens in between, a successor knows them.
-        if missing and (over := self._remember([*self._ours, *missing])):
+        if missing and (over := self._remember([*self._ours.values(), *missing.values()])):
             await asyncio.wait([over], timeout=WRITE_TIMEOUT)
         refused = await self._perform(missing, self._add)
         refused += await self._perform(await self._releasable(surplus), self._delete)
         if not self._asked.is_set():
             self._failures.replace(refused)
-            self._remember(self._ours)
+            self._remember([*self._ours.values()])
 
     async def _perform(
         self, addresses: Iterable[Placed], change: Callable[[list[Placed]], list[Failure]]
@@ -125,7 +124,7 @@ class Holder:
         refused = []
         for placed, code in self._request(batch, lambda index, one: rtnetlink.addition(index, one.address, OURS)):
             if code == 0:
-                self._ours.add(placed)
+                self._ours[placed] = _row(placed)
             elif code != errno.EEXIST:
                 refused.append(_failure("add", placed, code))
         return refused
@@ -134,7 +133,7 @@ class Holder:
         refused = []
         for placed, code in self._request(batch, lambda index, one: rtnetlink.deletion(index, one.address)):
             if code == 0 or code in GONE:
-                self._ours.discard(placed)
+                self._ours.pop(placed, None)
             else:
                 refused.append(_failure("release", placed, code))
         return refused
@@ -163,7 +162,7 @@ class Holder:
                 await part.next()
             # One that is not in the tables yet has been added a moment ago.
             if self._is_anothers(placed):
-                self._ours.discard(placed)
+                self._ours.pop(placed, None)
             else:
                 ours.append(placed)
         shared = [one for one in ours if one.address.version == 4 and one.address.network.prefixlen < 32]
@@ -184,14 +183,16 @@ class Holder:
         known = left | self._named if self._tables.knows_marks else left & self._named
         return {placed for placed in known if self._tables.entry(placed) and not self._is_anothers(placed)}
 
-    def _remember(self, addresses: Iterable[Placed]) -> asyncio.Future[None] | None:
+    def _remember(self, rows: list[list[str]]) -> asyncio.Future[None] | None:
         """None: it is remembered already."""
-        known = self._rows
-        rows = {one: known.get(one) or [one.interface, str(one.address)] for one in addresses}
-        if not self._memory or rows.keys() == known.keys():
+        if not self._memory or rows == self._remembered:
             return None
-        self._rows = rows
-        return self._memory.remember({"held": list(rows.values())})
+        self._remembered = rows
+        return self._memory.remember({"held": rows})
+
+
+def _row(placed: Placed) -> list[str]:
+    return [placed.interface, str(placed.address)]
 
 
 def _held(state: dict[str, Any]) -> frozenset[Placed]:
