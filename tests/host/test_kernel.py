@@ -331,6 +331,26 @@ def test_a_link_that_is_down_answers_for_none_of_its_addresses(reports: Reports,
     asyncio.run(story())
 
 
+def test_addresses_follow_a_link_that_gets_another_name(reports: Reports, tmp_path: Path) -> None:
+    before, after = (Placed(name, ip_interface("10.0.0.1/24")) for name in ("eth9", "wan0"))
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set eth9 up")
+        ip("address add 10.0.0.1/24 dev eth9")
+        async with kernel(reports, tmp_path):
+            await held(reports, before)
+            ip("link set eth9 down")
+            ip("link set eth9 name wan0")
+            await released(reports, before)
+            ip("link set wan0 up")
+            await held(reports, after)
+            ip("link del wan0")
+            await released(reports, after)
+
+    asyncio.run(story())
+
+
 def test_an_address_that_is_still_tentative_is_not_held(reports: Reports, tmp_path: Path) -> None:
     async def story() -> None:
         async with kernel(reports, tmp_path):
