@@ -33,7 +33,7 @@ class Removals:
         if len(times) <= MOST_TOLD or times[0] < now - WINDOW:
             return False
         hint = "ip -timestamp monitor address shows when; look for another tool that manages this interface"
-        self._failures.set(_name(placed), "something keeps removing it; floatip puts it back", hint, "address-removed")
+        self._failures.set(_name(placed), "something keeps removing it; floatip puts it back", hint)
         return True
 
     def close(self) -> None:
