@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
-from floatip.core.events import Event
+from floatip.core.events import Event, Failing, Failure
 from floatip.host.disk import Disk, Job
 
 E = TypeVar("E")
@@ -26,6 +26,11 @@ class Reports:
 
     def of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
+
+    def failing(self, part: str) -> set[Failure]:
+        """What it cannot do now."""
+        levels = [event.failures for event in self.of(Failing) if event.part == part]
+        return set(levels[-1]) if levels else set()
 
     async def next(self, kind: type[E], number: int = 1) -> E:
         """The nth event of its kind."""

@@ -9,9 +9,11 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from floatip.core.events import AdvertReceived, Failed, SendAdvert
+from floatip.core.events import AdvertReceived, Failure, SendAdvert
 from floatip.core.vrrp.wire import PROTOCOL
-from floatip.host.adverts import RECEIVE_BUFFER, SO_RCVBUFFORCE, Adverts
+from floatip.host.network import adverts as adverts_module
+from floatip.host.network.adverts import RECEIVE_BUFFER, SO_RCVBUFFORCE, Adverts
+from floatip.host.network.packet_filter import LONGEST, Known, program
 from tests.host.reports import Reports, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -136,20 +138,212 @@ def test_an_interface_that_appears_later_or_anew_is_opened_then(reports: Reports
     assert len(reports.events) == 2
 
 
-def test_a_send_that_fails_is_told_once_for_each_reason(reports: Reports) -> None:
+def test_a_destination_fails_until_a_send_works(reports: Reports) -> None:
+    advert = SendAdvert("eth9", OURS, THEIRS, b"")
+
     async def story() -> None:
         adverts = Adverts(reports)
         adverts.configure(["eth9"])
         for _ in range(3):
-            adverts.send(SendAdvert("eth9", OURS, THEIRS, b""))
+            adverts.send(advert)
+        what = "advert to 10.0.0.2 on eth9"
+        assert reports.failing("adverts") == {Failure(what, "the interface does not exist")}
         make_link()
         adverts.refresh()
         ip("link set eth9 down")
         for _ in range(3):
-            adverts.send(SendAdvert("eth9", OURS, THEIRS, b""))
+            adverts.send(advert)
+        assert reports.failing("adverts") == {Failure(what, "network is unreachable")}
+        ip("link set eth9 up")
+        adverts.send(advert)
+        assert reports.failing("adverts") == set()
+        assert len(reports.events) == 3, "only a change is told"
         adverts.close()
 
     asyncio.run(story())
-    missing, down = reports.of(Failed)
-    assert missing == Failed("advert to 10.0.0.2 on eth9", "the interface does not exist")
-    assert "network" in down.reason
+
+
+def test_a_destination_to_which_nobody_sends_any_more_does_not_fail(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adverts_module, "PATIENCE", 0.1)
+
+    async def story() -> None:
+        adverts = Adverts(reports)
+        adverts.configure(["eth9", "eth8"])
+        adverts.send(SendAdvert("eth9", OURS, THEIRS, b""))
+        adverts.send(SendAdvert("eth8", OURS, THEIRS, b""))
+        assert len(reports.failing("adverts")) == 2
+        adverts.configure(["eth9"])
+        assert {failure.what for failure in reports.failing("adverts")} == {"advert to 10.0.0.2 on eth9"}
+        await until(lambda: not reports.failing("adverts"))
+        adverts.close()
+
+    asyncio.run(story())
+
+
+def test_what_is_seldom_tried_fails_in_between(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adverts_module, "PATIENCE", 0.01)
+
+    async def story() -> None:
+        adverts = Adverts(reports)
+        adverts.configure(["eth9"])
+        for _ in range(2):
+            adverts.send(SendAdvert("eth9", OURS, THEIRS, b""))
+            number = len(reports.events)
+            await asyncio.sleep(0.2)
+        # Three times the time between the two tries, and not the shortest patience.
+        assert len(reports.events) == number
+        await until(lambda: not reports.failing("adverts"))
+        adverts.close()
+
+    asyncio.run(story())
+
+
+def test_an_interface_made_anew_is_opened_by_the_send_that_meets_it(reports: Reports) -> None:
+    async def story() -> None:
+        make_link()
+        adverts = Adverts(reports)
+        adverts.configure(["eth9"])
+        ip("link del eth9")
+        make_link()
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
+            wire.bind(("peer9", 0x0800))
+            wire.settimeout(60)
+            adverts.send(SendAdvert("eth9", OURS, THEIRS, b"lost"))
+            assert {failure.reason for failure in reports.failing("adverts")} == {"no such device"}
+            adverts.send(SendAdvert("eth9", OURS, THEIRS, b"sent"))
+            assert next_advert(wire)[20:] == b"sent"
+        assert not reports.failing("adverts")
+        adverts.close()
+
+    asyncio.run(story())
+
+
+def test_the_group_is_joined_and_left_by_a_reload(reports: Reports) -> None:
+    def groups() -> str:
+        return ip("maddress show dev eth9")
+
+    async def story() -> None:
+        make_link()
+        adverts = Adverts(reports)
+        adverts.configure(["eth9"])
+        kept = adverts._links["eth9"].adverts
+        assert "224.0.0.18" not in groups()
+        adverts.configure(["eth9"], multicast=["eth9"])
+        assert "224.0.0.18" in groups()
+        adverts.configure(["eth9"])
+        assert "224.0.0.18" not in groups()
+        assert adverts._links["eth9"].adverts is kept
+        adverts.close()
+
+    asyncio.run(story())
+    assert not reports.events
+
+
+def advert(vrid: int) -> bytes:
+    return bytes([0x21, vrid, 100, 1])
+
+
+class Strangers:
+    """Localhost and its neighbours send to each other; what is for us goes through the filter of the kernel."""
+
+    def __init__(self, reports: Reports) -> None:
+        self.sender, self.receiver = Adverts(lambda event: None), Adverts(reports)
+        self.sender.configure(["lo"])
+
+    def send(self, source: str, data: bytes) -> None:
+        self.sender.send(SendAdvert("lo", IPv4Address(source), IPv4Address("127.0.0.1"), data))
+
+    def close(self) -> None:
+        self.sender.close()
+        self.receiver.close()
+
+
+KNOWN = Known().plus(51, [IPv4Address("127.0.0.2"), IPv4Address("127.0.0.3")]).plus(52, [IPv4Address("127.0.0.2")])
+
+
+def test_what_is_not_for_us_comes_by_a_way_of_its_own(reports: Reports) -> None:
+    async def story() -> None:
+        play = Strangers(reports)
+        play.receiver.configure(["lo"], known={"lo": KNOWN.plus(99, [])})
+        sent = [
+            ("127.0.0.2", advert(51), True),
+            ("127.0.0.3", advert(52), True),
+            ("127.0.0.9", advert(99), True),  # from anywhere
+            ("127.0.0.9", advert(51), False),
+            ("127.0.0.2", advert(53), False),
+            ("127.0.0.2", b"", False),
+            ("127.0.0.2", b"!", False),
+        ]
+        for source, data, _ in sent:
+            play.send(source, data)
+        play.receiver.drain()
+        heard = [(str(event.source), event.data, True) for event in reports.of(AdvertReceived)]
+        assert heard == [one for one in sent if one[2]]
+        await until(lambda: len(reports.events) == len(sent))
+        heard = [(str(event.source), event.data, False) for event in reports.of(AdvertReceived)[3:]]
+        assert heard == [one for one in sent if not one[2]]
+        play.close()
+
+    asyncio.run(story())
+
+
+def test_of_a_flood_of_strangers_few_a_second_are_looked_at_and_no_advert_is_lost(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adverts_module, "STRANGERS_A_SECOND", 10)
+
+    async def story() -> None:
+        play = Strangers(reports)
+        play.receiver.configure(["lo"], known={"lo": KNOWN})
+        for _ in range(2000):
+            play.send("127.0.0.9", advert(51))
+        for number in range(100):
+            play.send("127.0.0.2", advert(51) + bytes([number]))
+        await until(lambda: len(reports.events) >= 110)
+        assert len(reports.events) == 110
+        assert [event.data[4] for event in reports.of(AdvertReceived) if len(event.data) > 4] == list(range(100))
+        await reports.next(AdvertReceived, 111)  # the next second
+        play.close()
+
+    asyncio.run(story())
+
+
+def test_a_reload_changes_what_is_for_us_on_the_same_socket(reports: Reports) -> None:
+    async def story() -> None:
+        play = Strangers(reports)
+        play.receiver.configure(["lo"], known={"lo": KNOWN})
+        kept = play.receiver._links["lo"].adverts
+        for known, expected in ((KNOWN, 0), (KNOWN.plus(77, []), 1), (None, 2)):
+            play.receiver.configure(["lo"], known={"lo": known} if known else None)
+            play.send("127.0.0.9", advert(77))
+            play.receiver.drain()
+            assert len([e for e in reports.of(AdvertReceived) if e.data == advert(77)]) == expected
+        assert play.receiver._links["lo"].adverts is kept
+        assert play.receiver._links["lo"].strangers is None
+        play.close()
+
+    asyncio.run(story())
+
+
+def test_a_filter_reaches_over_all_virtual_routers_and_many_nodes(reports: Reports) -> None:
+    nodes = [IPv4Address(f"127.0.{number}.1") for number in range(1, 101)]
+    known = Known(frozenset(range(1, 255)), frozenset(nodes), frozenset({255}))
+    assert len(program(known)) < LONGEST
+
+    async def story() -> None:
+        play = Strangers(reports)
+        play.receiver.configure(["lo"], known={"lo": known})
+        for source, vrid in [(nodes[0], 1), (nodes[-1], 254), (nodes[50], 128), (IPv4Address("127.0.0.9"), 255)]:
+            play.send(str(source), advert(vrid))
+            play.receiver.drain()
+            assert reports.of(AdvertReceived)[-1].source == source
+        number = len(reports.events)
+        play.send("127.0.0.9", advert(1))
+        play.send(str(nodes[0]), advert(0))
+        play.receiver.drain()
+        assert len(reports.events) == number
+        play.close()
+
+    asyncio.run(story())

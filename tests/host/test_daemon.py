@@ -248,10 +248,10 @@ Node.handle = handle""",
     "in a callback": """from floatip.host.daemon import Daemon
 def tick(self): raise ZeroDivisionError("planted")
 Daemon._tick = tick""",
-    "in the task that follows the kernel": """from floatip.host.kernel import Tables
-take, taken = Tables.take, []
+    "in what follows the kernel": """from floatip.host.network.kernel.tables import Tables
+take = Tables.take
 def planted(self, message):
-    if message["event"] == "RTM_DELADDR": raise ZeroDivisionError("planted")
+    if message.gone: raise ZeroDivisionError("planted")
     return take(self, message)
 Tables.take = planted""",
     "in the answer to a client": """from floatip.host.daemon import Daemon

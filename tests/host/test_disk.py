@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from floatip.core.events import Failed, Mended
+from floatip.core.events import Failing, Failure
 from floatip.host import disk as disk_module
 from floatip.host.disk import BOOT_ID, Disk, Memory
 from tests.host.reports import Reports, until
@@ -47,14 +47,17 @@ def test_a_disk_that_hangs_holds_up_nothing_and_is_told(reports: Reports, monkey
         for number in range(3):
             disk.do("another", lambda number=number: done.append(number) or "")  # type: ignore[misc]
         assert not hanging.done
-        assert (await reports.next(Failed)).reason == "not written after 0.1 s: does the disk hang?"
+        await until(lambda: len(reports.failing("disk")) == 2)
+        assert {failure.reason for failure in reports.failing("disk")} == {
+            "not written after 0.1 s: does the disk hang?"
+        }
         await disk.finish(0.1)
         assert not hanging.done
         hanging.go_on.set()
         await disk.finish(60)
         assert hanging.done
         assert done == [0, 1, 2]
-        assert set(reports.of(Mended)) == {Mended("state file held"), Mended("another")}
+        assert reports.failing("disk") == set()
 
     play(story, reports)
 
@@ -67,8 +70,8 @@ def test_what_waits_for_a_disk_that_hangs_is_bounded(reports: Reports, monkeypat
         disk.do("first", hanging)
         for number in range(5):
             disk.do("log", lambda number=number: written.append(number) or "")  # type: ignore[misc]
-        failed = Failed("log", "not written: 3 entries wait already, the disk hangs", lasts=True)
-        assert reports.events == [failed] * 3
+        failure = Failure("log", "not written: 3 entries wait already, the disk hangs")
+        assert reports.events == [Failing("disk", frozenset({failure}))]
         hanging.go_on.set()
         await disk.finish(60)
         assert written == [0, 1]
@@ -76,13 +79,14 @@ def test_what_waits_for_a_disk_that_hangs_is_bounded(reports: Reports, monkeypat
     play(story, reports)
 
 
-def test_a_failure_is_told_each_time_and_mended_once(reports: Reports) -> None:
-    answers = iter(["no", "no", "", ""])
+def test_a_failure_is_told_when_it_begins_changes_and_ends(reports: Reports) -> None:
+    answers = iter(["no", "no", "never", "", ""])
 
     async def story(disk: Disk) -> None:
-        for _ in range(4):
+        for _ in range(5):
             await disk.do("it", lambda: next(answers))
-        assert reports.events == [Failed("it", "no", lasts=True)] * 2 + [Mended("it")]
+        levels = [{Failure("it", "no")}, {Failure("it", "never")}, set[Failure]()]
+        assert reports.events == [Failing("disk", frozenset(level)) for level in levels]
 
     play(story, reports)
 
@@ -130,7 +134,7 @@ def test_what_was_remembered_is_recalled_by_a_successor_and_before_it_is_written
     play(story, reports)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "{}", '{"boot": "BOOT"}', "\ud8ff"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "{}", '{"boot": "BOOT"}', "\ud8ff", "[" * 100_000, " " * (5 << 20)])
 def test_nonsense_is_told_and_mended_by_the_next_write(content: str, reports: Reports, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content.replace("BOOT", BOOT_ID.read_text().strip()).encode(errors="surrogatepass"))
@@ -138,9 +142,24 @@ def test_nonsense_is_told_and_mended_by_the_next_write(content: str, reports: Re
     async def story(disk: Disk) -> None:
         memory = Memory(disk, path)
         assert recalled(memory) is None
-        assert reports.events[0].reason.startswith("not understood, so ignored: ")  # type: ignore[union-attr]
+        (failure,) = reports.failing("disk")
+        assert failure.what == f"state file {path}"
+        assert failure.reason.startswith("not understood, so ignored: ")
         await memory.remember({"x": 1})
-        assert reports.events[1:] == [Mended(f"state file {path}")]
+        assert reports.failing("disk") == set()
+
+    play(story, reports)
+
+
+def test_a_fifo_in_the_place_of_the_state_is_not_waited_for(reports: Reports, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    os.mkfifo(path)
+
+    async def story(disk: Disk) -> None:
+        assert recalled(Memory(disk, path)) is None
+        assert {failure.reason for failure in reports.failing("disk")} == {
+            "not understood, so ignored: it is not a regular file"
+        }
 
     play(story, reports)
 
@@ -182,13 +201,41 @@ def test_what_could_not_be_written_is_tried_again(
     async def story(disk: Disk) -> None:
         memory = Memory(disk, tmp_path / "state" / "x.json")
         await memory.remember({"x": 1})
-        await reports.next(Failed, 2)
+        await until(lambda: bool(reports.failing("disk")))
         (tmp_path / "state").unlink()
-        await reports.next(Mended)
+        await until(lambda: not reports.failing("disk"))
         assert recalled(Memory(disk, tmp_path / "state" / "x.json")) == 1
         number = len(reports.events)
         await asyncio.sleep(0.2)
         assert len(reports.events) == number
+
+    play(story, reports)
+
+
+def test_what_nobody_asks_for_any_more_does_not_fail(reports: Reports) -> None:
+    async def story(disk: Disk) -> None:
+        await disk.do("it", lambda: "no")
+        disk.forget("it")
+        assert reports.failing("disk") == set()
+
+    play(story, reports)
+
+
+def test_a_system_that_can_start_no_thread_is_a_failure_until_it_can(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def story(disk: Disk) -> None:
+        with monkeypatch.context() as without:
+            without.setattr(threading.Thread, "start", start)
+            await disk.do("it", lambda: "")
+        assert {failure.reason for failure in reports.failing("disk")} == {
+            "not written: the system can start no thread"
+        }
+        await disk.do("it", lambda: "")
+        assert reports.failing("disk") == set()
 
     play(story, reports)
 

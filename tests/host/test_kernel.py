@@ -1,21 +1,24 @@
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 import struct
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from floatip.core.events import Address, Failed, Garp, Held, Hold, LinkChanged, Placed
-from floatip.host import kernel as kernel_module
+from floatip.core.events import Address, Failing, Failure, Garp, Held, Hold, LinkChanged, Placed
 from floatip.host.disk import BOOT_ID, Disk, Memory
-from floatip.host.garp import gratuitous_arp, neighbour_advertisement
-from floatip.host.kernel import Kernel
+from floatip.host.network.kernel import Kernel, neighbours, removals, rtnetlink
+from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, neighbour_advertisement
+from floatip.host.network.kernel.rtnetlink import AddressMessage, LinkMessage
+from floatip.host.network.kernel.tables import Tables
 from tests.host.reports import Reports, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -35,11 +38,11 @@ def on(interface: str) -> set[str]:
 
 
 @contextlib.asynccontextmanager
-async def kernel(reports: Reports, state: Path) -> AsyncIterator[Kernel]:
+async def kernel(reports: Reports, state: Path, *named: Placed) -> AsyncIterator[Kernel]:
     disk = Disk(reports)
     it = Kernel(reports, Memory(disk, state / "state" / "held.json"))
     await it.start()
-    it.configure({})
+    it.configure({}, frozenset(named))
     try:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(it.run())
@@ -85,10 +88,14 @@ def test_addresses_are_held_reported_and_released(reports: Reports, tmp_path: Pa
             assert on("lo") == set()
 
     asyncio.run(story())
-    assert not reports.of(Failed)
+    assert not reports.of(Failing)
 
 
-def test_an_address_that_someone_deletes_can_be_put_back_within_milliseconds(reports: Reports, tmp_path: Path) -> None:
+def test_an_address_that_someone_deletes_can_be_put_back_within_milliseconds(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "MOST_TOLD", 20)
+
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:
             it.hold(Hold(frozenset({VIP})))
@@ -105,6 +112,37 @@ def test_an_address_that_someone_deletes_can_be_put_back_within_milliseconds(rep
             assert sorted(gaps)[10] < 0.05
             it.hold(Hold(frozenset()))
             await released(reports, VIP)
+
+    asyncio.run(story())
+
+
+def test_who_keeps_removing_an_address_is_one_failure_and_the_address_is_put_back(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "WINDOW", 2.0)
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(frozenset({VIP})))
+            await held(reports, VIP)
+            while not reports.failing("removals"):
+                ip("address del 192.0.2.10/32 dev lo")
+                await until(lambda: VIP not in reports.of(Held)[-1].addresses or bool(reports.failing("removals")))
+                it.hold(Hold(frozenset({VIP})))
+                await held(reports, VIP)
+            number = len(reports.events)
+            for _ in range(50):
+                await until(lambda: "192.0.2.10" in on("lo"))
+                ip("address del 192.0.2.10/32 dev lo")
+                await asyncio.sleep(0)
+            await until(lambda: "192.0.2.10" in on("lo"))
+            assert all(VIP in event.addresses for event in reports.events[number:] if isinstance(event, Held))
+            (failure,) = reports.failing("removals")
+            assert failure.what == "192.0.2.10/32 on lo"
+            await until(lambda: not reports.failing("removals"))
+            it.hold(Hold(frozenset()))
+            await released(reports, VIP)
+            assert on("lo") == set()
 
     asyncio.run(story())
 
@@ -208,7 +246,8 @@ def test_a_damaged_state_file_is_reported_and_replaced(content: str, reports: Re
             await held(reports, VIP)
 
     asyncio.run(story())
-    assert reports.of(Failed)[0].reason.startswith("not understood, so ignored: ")
+    assert next(iter(reports.of(Failing)[0].failures)).reason.startswith("not understood, so ignored: ")
+    assert not reports.failing("disk"), "the next write replaced it"
     assert json.loads(state.read_text())["held"] == [["lo", "192.0.2.10/32"]]
 
 
@@ -233,16 +272,22 @@ def test_an_address_moves_to_another_interface_without_a_gap(reports: Reports, t
     asyncio.run(story())
 
 
-def test_an_interface_that_does_not_exist_is_one_failure(reports: Reports, tmp_path: Path) -> None:
+def test_an_interface_that_does_not_exist_is_one_failure_until_it_does(reports: Reports, tmp_path: Path) -> None:
     nowhere = Placed("eth7", VIP.address)
 
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:
             for _ in range(3):
                 await nothing_else_is_done(reports, it, nowhere)
+            assert len(reports.of(Failing)) == 1
+            assert reports.failing("addresses") == {Failure("add 192.0.2.10/32 on eth7", "no such device")}
+            ip("link add eth7 type veth peer name peer7")
+            ip("link set eth7 up")
+            it.hold(Hold(frozenset({nowhere})))
+            await held(reports, nowhere)
+            await until(lambda: not reports.failing("addresses"))
 
     asyncio.run(story())
-    assert reports.of(Failed) == [Failed("add 192.0.2.10/32 on eth7", "no such device")]
 
 
 def test_a_link_is_up_when_vrrp_can_work_on_it(reports: Reports, tmp_path: Path) -> None:
@@ -286,6 +331,26 @@ def test_a_link_that_is_down_answers_for_none_of_its_addresses(reports: Reports,
     asyncio.run(story())
 
 
+def test_addresses_follow_a_link_that_gets_another_name(reports: Reports, tmp_path: Path) -> None:
+    before, after = (Placed(name, ip_interface("10.0.0.1/24")) for name in ("eth9", "wan0"))
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set eth9 up")
+        ip("address add 10.0.0.1/24 dev eth9")
+        async with kernel(reports, tmp_path):
+            await held(reports, before)
+            ip("link set eth9 down")
+            ip("link set eth9 name wan0")
+            await released(reports, before)
+            ip("link set wan0 up")
+            await held(reports, after)
+            ip("link del wan0")
+            await released(reports, after)
+
+    asyncio.run(story())
+
+
 def test_an_address_that_is_still_tentative_is_not_held(reports: Reports, tmp_path: Path) -> None:
     async def story() -> None:
         async with kernel(reports, tmp_path):
@@ -303,13 +368,13 @@ def test_an_address_that_is_still_tentative_is_not_held(reports: Reports, tmp_pa
 def test_lost_notifications_are_made_good_by_reading_everything(reports: Reports, tmp_path: Path) -> None:
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:
-            lossy = it._monitor
-            lossy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            before = it._tables
+            it._monitor.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             batch = "".join(f"address add 198.51.100.{host}/32 dev lo\n" for host in range(1, 201))
             # Not awaited: the loop stands still while the buffer overflows.
             subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
             await until(lambda: len(reports.of(Held)[-1].addresses) == 202)
-            assert it._monitor is not lossy, "nothing was lost"
+            assert it._tables is not before, "nothing was lost"
             assert len(reports.of(Held)) < 100
             ip("address del 198.51.100.7/32 dev lo")
             await until(lambda: len(reports.of(Held)[-1].addresses) == 201)
@@ -317,8 +382,229 @@ def test_lost_notifications_are_made_good_by_reading_everything(reports: Reports
     asyncio.run(story())
 
 
+def overflow(it: Kernel, *, meanwhile: str = "") -> None:
+    """Make the kernel lose notifications while the loop stands still."""
+    it._monitor.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    burst = [f"address {verb} 198.51.100.{host}/32 dev lo\n" for verb in ("add", "del") for host in range(1, 101)]
+    subprocess.run(["ip", "-batch", "-"], input=meanwhile + "".join(burst), text=True, check=True)
+
+
+def test_an_interface_made_anew_while_notifications_were_lost_is_another_one(reports: Reports, tmp_path: Path) -> None:
+    make = "link add eth9 type veth peer name peer9\nlink set peer9 up\nlink set eth9 up\n"
+    make += "address add 10.0.0.1/24 dev eth9\n"
+    source: frozenset[Address] = frozenset({ip_address("10.0.0.1")})
+
+    async def story() -> None:
+        subprocess.run(["ip", "-batch", "-"], input=make, text=True, check=True)
+        async with kernel(reports, tmp_path) as it:
+            it.configure({"eth9": source})
+            await until(lambda: reports.of(LinkChanged)[-1].up)
+            before, tables = reports.of(LinkChanged)[-1], it._tables
+            overflow(it, meanwhile="link del eth9\n" + make)
+            await until(lambda: reports.of(LinkChanged)[-1].index != before.index and reports.of(LinkChanged)[-1].up)
+            assert reports.of(LinkChanged)[-1].index == socket.if_nametoindex("eth9")
+            assert it._tables is not tables, "nothing was lost"
+
+    asyncio.run(story())
+
+
+def test_an_end_in_the_middle_of_a_burst_of_notifications_is_quiet(reports: Reports, tmp_path: Path) -> None:
+    met: list[object] = []
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: met.append(context))
+        async with kernel(reports, tmp_path) as it:
+            overflow(it)
+            await asyncio.sleep(0)
+        it = Kernel(reports, None)
+        await it.start()
+        running = asyncio.create_task(it.run())
+        await asyncio.sleep(0)
+        overflow(it)
+        running.cancel()
+        it.close()  # as the daemon does: without waiting for the task
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    asyncio.run(story())
+    assert met == []
+
+
+def many(number: int, interface: str = "lo") -> frozenset[Placed]:
+    return frozenset(Placed(interface, ip_interface(f"10.7.{n // 250}.{n % 250 + 1}/32")) for n in range(number))
+
+
+async def turns(until_done: Coroutine[None, None, None]) -> int:
+    """How often the loop did something else meanwhile."""
+    task, count = asyncio.create_task(until_done), 0
+    while not task.done():
+        await asyncio.sleep(0)
+        count += 1
+    await task
+    return count
+
+
+def test_a_thousand_addresses_leave_the_loop_free(reports: Reports, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(many(1000)))
+            assert await turns(held(reports, *many(1000))) > 20
+            assert len(reports.of(Held)) < 300, "a burst is told once"
+            it.hold(Hold(frozenset()))
+            assert await turns(released(reports, *many(1000))) > 10
+            assert on("lo") == set()
+
+    asyncio.run(story())
+    assert not reports.of(Failing)
+
+
+def test_a_new_set_replaces_the_one_that_is_in_work(reports: Reports, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(many(1000)))
+            await until(lambda: len(reports.of(Held)[-1].addresses) > 20)
+            it.hold(Hold(frozenset({VIP})))
+            await held(reports, VIP)
+            await released(reports, *many(1000))
+            assert on("lo") == {"192.0.2.10"}
+            assert max(len(event.addresses) for event in reports.of(Held)) < 1000
+
+    asyncio.run(story())
+
+
+def test_an_address_is_released_also_before_the_kernel_has_told_of_it(reports: Reports, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with kernel(reports, tmp_path, VIP6) as it:
+            for _ in range(50):
+                it.hold(Hold(frozenset({VIP6})))
+                await until(lambda: set(it._holder._ours) == {VIP6})
+                it.hold(Hold(frozenset()))
+                await until(lambda: not it._holder._ours)
+                assert on("lo") == set()
+
+    asyncio.run(story())
+
+
+def test_the_state_file_alone_makes_no_address_ours(reports: Reports, tmp_path: Path) -> None:
+    """A check could have written it: floatip would delete for it what it must not delete by itself."""
+    ip("address add 192.0.2.10/32 dev lo")
+    (tmp_path / "state").mkdir()
+    boot = BOOT_ID.read_text().strip()
+    (tmp_path / "state" / "held.json").write_text(json.dumps({"boot": boot, "held": [["lo", "192.0.2.10/32"]]}))
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path, VIP) as it:
+            await nothing_else_is_done(reports, it)
+            assert on("lo") == {"192.0.2.10"}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_carries_our_mark_is_adopted_without_the_state_file_if_the_configuration_names_it(
+    named: bool, reports: Reports, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(frozenset({VIP})))
+            await held(reports, VIP)
+        (tmp_path / "state" / "held.json").unlink()
+        async with kernel(reports, tmp_path, *([VIP] if named else [])) as successor:
+            await nothing_else_is_done(reports, successor)
+            assert on("lo") == (set() if named else {"192.0.2.10"})
+
+    asyncio.run(story())
+
+
+def test_what_somebody_put_in_the_place_of_ours_meanwhile_is_not_released(reports: Reports, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(frozenset({VIP})))
+            await held(reports, VIP)
+        ip("address del 192.0.2.10/32 dev lo")
+        ip("address add 192.0.2.10/32 dev lo")
+        async with kernel(reports, tmp_path, VIP) as successor:
+            await nothing_else_is_done(reports, successor)
+            assert on("lo") == {"192.0.2.10"}
+
+    asyncio.run(story())
+
+
+def test_a_kernel_without_marks_lets_the_file_and_the_configuration_together_decide(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rtnetlink, "IFA_PROTO", 99)  # the kernel ignores it, and is not heard to say it
+    other = Placed("lo", ip_interface("192.0.2.11/32"))
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(frozenset({VIP, other})))
+            await held(reports, VIP, other)
+        async with kernel(reports, tmp_path, VIP) as successor:
+            await nothing_else_is_done(reports, successor)
+            assert on("lo") == {"192.0.2.11"}
+
+    asyncio.run(story())
+
+
+def test_the_addresses_and_routes_of_the_host_stay_when_ours_was_the_first_of_their_network(
+    reports: Reports, tmp_path: Path
+) -> None:
+    vip = Placed("eth9", ip_interface("192.0.2.10/24"))
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set peer9 up")
+        ip("link set eth9 up")
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(frozenset({vip})))
+            await held(reports, vip)
+            ip("address add 192.0.2.5/24 dev eth9")
+            ip("route add 198.51.100.0/24 via 192.0.2.1")
+            assert "secondary" in ip("address show dev eth9 to 192.0.2.5")
+            it.hold(Hold(frozenset()))
+            await released(reports, vip)
+            assert on("eth9") == {"192.0.2.5"}
+            assert "198.51.100.0/24 via 192.0.2.1" in ip("route show")
+
+    asyncio.run(story())
+
+
+def test_an_address_that_the_kernel_refuses_is_a_failure_with_a_hint_until_it_is_wanted_no_more(
+    reports: Reports, tmp_path: Path
+) -> None:
+    hint = "enable IPv6 on lo: sysctl net.ipv6.conf.lo.disable_ipv6=0"
+
+    async def story() -> None:
+        Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text("1")
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(frozenset({VIP, VIP6})))
+            await held(reports, VIP)
+            await until(lambda: bool(reports.failing("addresses")))
+            refused = Failure("add 2001:db8::10/128 on lo", "permission denied", hint)
+            assert reports.failing("addresses") == {refused}
+            it.hold(Hold(frozenset({VIP})))
+            await until(lambda: not reports.failing("addresses"))
+
+    asyncio.run(story())
+
+
+def count_sockets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The family of each that the part for the neighbours opens."""
+    opened: list[int] = []
+
+    class Counted(socket.socket):
+        def __init__(self, family: int, kind: int, protocol: int) -> None:
+            super().__init__(family, kind, protocol)
+            opened.append(family)
+
+    monkeypatch.setattr(neighbours, "socket", SimpleNamespace(**vars(socket) | {"socket": Counted}))
+    return opened
+
+
 def test_neighbours_are_told_five_times(reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_module, "GARP_DELAYS", [delay / 10 for delay in kernel_module.GARP_DELAYS])
+    monkeypatch.setattr(neighbours, "DELAYS", [delay / 10 for delay in neighbours.DELAYS])
+    opened = count_sockets(monkeypatch)
     vip, vip6 = Placed("eth9", VIP.address), Placed("eth9", VIP6.address)
     mac = bytes.fromhex("020000000009")
     arp = gratuitous_arp(mac, IPv4Address("192.0.2.10"))
@@ -358,4 +644,78 @@ def test_neighbours_are_told_five_times(reports: Reports, tmp_path: Path, monkey
     assert len(advertised) == len(told(frames)) - len(advertised) == 5
     assert {frame[21] for frame in advertised} == {255}
     assert struct.unpack("!H", advertised[0][56:58]) != (0,)
-    assert not reports.of(Failed)
+    assert not reports.of(Failing)
+    assert sorted(opened) == [socket.AF_INET6, socket.AF_PACKET], (
+        "none a packet: to close one takes tens of milliseconds"
+    )
+
+
+class Sent(Neighbours):
+    """Notes what would be sent, and sends nothing."""
+
+    def __init__(self, reports: Reports) -> None:
+        super().__init__(reports)
+        self.sent: list[str] = []
+        self.refuses = 0
+
+    def _send_arp(self, interface: str, mac: bytes, address: IPv4Address) -> None:
+        if self.refuses:
+            raise OSError(self.refuses, "")
+        self.sent.append(str(address))
+
+
+def tables_with(*addresses: Placed) -> Tables:
+    tables = Tables()
+    tables.take(LinkMessage(False, 7, 0, 1, "eth9", 6, bytes(5) + b"\x09"))
+    for one in addresses:
+        tables.take(AddressMessage(False, 7, one.address.network.prefixlen, one.address.packed, 0x80, None))
+    return tables
+
+
+def test_a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "DELAYS", [delay / 10 for delay in neighbours.DELAYS])
+
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(*many(3, "eth9")))
+        for _ in range(10):
+            told.tell(many(2, "eth9"))
+        await until(lambda: not told._queue)
+        assert sorted(told.sent) == ["10.7.0.1"] * 5 + ["10.7.0.2"] * 5
+        assert not told._orders
+
+    asyncio.run(story())
+
+
+def test_a_thousand_addresses_are_told_to_the_neighbours_between_other_work(reports: Reports) -> None:
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(*many(1000, "eth9")))
+        told.tell(many(1000, "eth9"))
+        assert not told.sent, "what the loop has to do already comes first"
+        assert await turns(until(lambda: len(told.sent) >= 1000)) > 3
+        told.close()
+
+    asyncio.run(story())
+
+
+def test_neighbours_that_cannot_be_told_are_a_failure_until_they_can_or_the_address_goes(reports: Reports) -> None:
+    first, second = sorted(many(2, "eth9"), key=str)
+
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(first, second))
+        told.refuses = errno.ENETDOWN
+        told.tell([first, second])
+        await until(lambda: len(reports.failing("neighbours")) == 2)
+        assert Failure("gratuitous ARP for 10.7.0.1 on eth9", "network is down") in reports.failing("neighbours")
+        told.forget(first)
+        assert {failure.what for failure in reports.failing("neighbours")} == {"gratuitous ARP for 10.7.0.2 on eth9"}
+        told.refuses = 0
+        await until(lambda: not reports.failing("neighbours"))
+        assert set(told.sent) == {"10.7.0.2"}
+        told.close()
+
+    asyncio.run(story())

@@ -25,8 +25,8 @@ from floatip.core.events import (
     SendBytes,
     Writable,
 )
-from floatip.host import peers as peers_module
-from floatip.host.peers import Peers
+from floatip.host.network import peers as peers_module
+from floatip.host.network.peers import DSCP_CS6, Options, Peers
 from tests.host.reports import Reports, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -52,7 +52,7 @@ def play(
             server.listen()
             server.setblocking(False)
             peers = Peers(reports, port=server.getsockname()[1])
-            peers.configure(source, 16, **options)
+            peers.configure(Options(source, 16, **options))
             try:
                 async with asyncio.timeout(60):
                     await story(peers, server)
@@ -141,15 +141,15 @@ def test_a_peer_that_is_further_away_than_min_ttl_is_not_heard(
 
 def test_a_session_that_is_bound_to_an_interface_leaves_by_no_other(reports: Reports) -> None:
     async def story(peers: Peers, server: socket.socket) -> None:
-        peers.configure(None, 16, interface="nowhere")
+        peers.configure(Options(None, 16, interface="nowhere"))
         peers.dial(Dial(LOCALHOST, 5))
         assert await reports.next(Disconnected) == Disconnected(LOCALHOST, "no such device")
         subprocess.run(["ip", "link", "add", "veth0", "type", "veth", "peer", "veth1"], check=True)
         subprocess.run(["ip", "link", "set", "veth0", "up"], check=True)
-        peers.configure(None, 16, interface="veth0")
+        peers.configure(Options(None, 16, interface="veth0"))
         peers.dial(Dial(LOCALHOST, 0.5))
         await reports.next(Disconnected, 2)
-        peers.configure(None, 16, interface="lo")
+        peers.configure(Options(None, 16, interface="lo"))
         peers.dial(Dial(LOCALHOST, 5))
         assert await reports.next(Connected) == Connected(LOCALHOST, LOCALHOST)
 
@@ -173,7 +173,7 @@ def test_nobody_there_is_said_in_words(reports: Reports) -> None:
         far = ip_address("192.0.2.1")
         peers.dial(Dial(far, 5))
         assert await reports.next(Disconnected, 2) == Disconnected(far, "no route to host")
-        peers.configure(ip_address("192.0.2.77"), 16)
+        peers.configure(Options(ip_address("192.0.2.77"), 16))
         peers.dial(Dial(LOCALHOST, 5))
         assert await reports.next(Disconnected, 3) == Disconnected(LOCALHOST, "cannot assign requested address")
 
@@ -315,3 +315,41 @@ def test_what_the_peer_does_not_acknowledge_is_measured(reports: Reports) -> Non
             await until(lambda: bool(reports.of(Writable)))
 
     play(reports, story)
+
+
+def test_packets_carry_the_class_of_network_control_and_leave_from_no_temporary_address(reports: Reports) -> None:
+    async def story(peers: Peers, server: socket.socket) -> None:
+        peers.dial(Dial(LOCALHOST6, 5))
+        await reports.next(Connected)
+        dialled = peers._connections[LOCALHOST6]._socket
+        assert dialled.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) == DSCP_CS6
+        assert dialled.getsockopt(socket.IPPROTO_IPV6, 72) & 2  # IPV6_PREFER_SRC_PUBLIC
+        peers.close_all()
+
+    play(reports, story, LOCALHOST6)
+
+    async def over_ipv4(peers: Peers, server: socket.socket) -> None:
+        peers.dial(Dial(LOCALHOST, 5))
+        await reports.next(Connected, 2)
+        dialled = peers._connections[LOCALHOST]._socket
+        assert dialled.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == DSCP_CS6
+
+    play(reports, over_ipv4)
+
+
+def test_no_session_leaves_from_a_floating_address(reports: Reports) -> None:
+    peer, floating = ip_address("2001:db8::1"), ip_address("2001:db8::99")
+
+    async def story(peers: Peers, server: socket.socket) -> None:
+        for command in (
+            "link add veth0 type veth peer veth1",
+            "link set veth1 up",
+            "link set veth0 up",
+            "address add 2001:db8::99/64 dev veth0 nodad",
+        ):
+            subprocess.run(["ip", *command.split()], check=True)
+        peers.dial(Dial(peer, 5))
+        reason = "the kernel chose the floating address 2001:db8::99 as source"
+        assert await reports.next(Disconnected) == Disconnected(peer, reason)
+
+    play(reports, story, floating=frozenset({floating}))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from floatip.core.events import Failed
+from floatip.core.events import Failing
 from floatip.host import starts
 from floatip.host.disk import BOOT_ID, Memory
 from tests.host.reports import PromptDisk, Reports
@@ -42,7 +42,7 @@ def test_a_file_of_nonsense_counts_for_nothing_and_is_told(content: str, tmp_pat
     file.write_bytes(content.encode(errors="surrogatepass"))
     assert note(file, reports, 3) == [0]
     assert json.loads(file.read_text())["starts"] == [3]
-    assert "not understood, so ignored" in reports.of(Failed)[0].reason
+    assert "not understood, so ignored" in next(iter(reports.of(Failing)[0].failures)).reason
 
 
 def test_the_starts_before_the_boot_count_for_nothing(tmp_path: Path, reports: Reports) -> None:
@@ -55,4 +55,5 @@ def test_the_starts_before_the_boot_count_for_nothing(tmp_path: Path, reports: R
 def test_who_cannot_remember_is_not_barred(tmp_path: Path, reports: Reports) -> None:
     (tmp_path / "file").touch()
     assert note(tmp_path / "file" / "starts.json", reports, *range(5)) == [0] * 5
-    assert {failed.reason for failed in reports.of(Failed)} == {"not a directory", "file exists"}
+    reasons = {failure.reason for level in reports.of(Failing) for failure in level.failures}
+    assert reasons == {"not a directory", "file exists"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from floatip.core.events import Failed
+from floatip.core.events import Failing, Failure
 from floatip.host.disk import Disk
 from floatip.host.state_log import StateLog
-from tests.host.reports import Reports, until
+from tests.host.reports import PromptDisk, Reports, until
 
 ENTRY = r"={35}\nDate:  \d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\n\[INFO\] Now %s\n\n"
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_written_safely_is_said_at_once_and_stops_nothing(
     before = len(os.listdir("/proc/self/fd"))
     write(reports, path, "MASTER")
     monkeypatch.undo()
-    assert reports.events == [Failed(f"state log {path}", reason.format(directory=directory), lasts=True)]
+    assert reports.failing("disk") == {Failure(f"state log {path}", reason.format(directory=directory))}
     assert target.read_text() == ""
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -112,5 +112,21 @@ def test_a_disk_is_full_also_when_it_takes_half_an_entry(reports: Reports, tmp_p
     script = f'mount -t tmpfs -o size=8k,mode=755 tmpfs {tmp_path} && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", program]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    fit = 4096 // len(f"{'=' * 35}\nDate:  29-Apr-2022 16:54:26\n[INFO] Now Master\n\n")
-    assert said == [str(Failed(f"state log {tmp_path}/state", "no space left on device", lasts=True))] * (60 - fit)
+    assert said == [
+        str(Failing("disk", frozenset({Failure(f"state log {tmp_path}/state", "no space left on device")})))
+    ]
+
+
+def test_a_log_that_a_reload_gave_up_fails_no_more(reports: Reports, tmp_path: Path) -> None:
+    async def story() -> None:
+        log = StateLog(disk := PromptDisk(reports))
+        log.configure(tmp_path / "missing" / "state", 1)
+        log.write("VI_1", "MASTER")
+        assert reports.failing("disk")
+        log.configure(tmp_path / "missing" / "state", 1)
+        assert reports.failing("disk")
+        log.configure(None, 1)
+        assert not reports.failing("disk")
+        disk.close()
+
+    asyncio.run(story())

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import socket
 import time
@@ -21,8 +22,13 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield receiver
 
 
-def test_systemd_is_told_each_step(manager: socket.socket) -> None:
-    systemd = Systemd()
+@pytest.fixture
+def systemd(manager: socket.socket) -> Iterator[Systemd]:
+    yield (it := Systemd())
+    it.close()
+
+
+def test_systemd_is_told_each_step(manager: socket.socket, systemd: Systemd) -> None:
     systemd.ready()
     assert manager.recv(1000) == b"READY=1"
     systemd.status("VI_1 master\nat rank active")
@@ -31,8 +37,10 @@ def test_systemd_is_told_each_step(manager: socket.socket) -> None:
     state, clock = manager.recv(1000).split(b"\nMONOTONIC_USEC=")
     assert state == b"RELOADING=1"
     assert abs(int(clock) / 1e6 - time.monotonic()) < 20
-    systemd.stopping()
+    systemd.stopping(1)
     assert manager.recv(1000) == b"STOPPING=1"
+    systemd.stopping(30)
+    assert manager.recv(1000) == b"STOPPING=1\nEXTEND_TIMEOUT_USEC=40000000"
 
 
 def test_the_watchdog_is_fed_three_times_in_its_interval(
@@ -45,10 +53,12 @@ def test_the_watchdog_is_fed_three_times_in_its_interval(
     times = [time.monotonic()]
 
     async def story() -> None:
-        Systemd().feed_watchdog()
+        systemd = Systemd()
+        systemd.feed_watchdog()
         for _ in range(7):
             assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(manager, 100), 60) == b"WATCHDOG=1"
             times.append(time.monotonic())
+        systemd.close()
 
     asyncio.run(story())
     # The first comes at once; one or the other may be late, where the machine is.
@@ -73,16 +83,32 @@ def test_a_watchdog_that_is_not_meant_for_us_is_not_fed(
         manager.recv(100)
 
 
+def test_all_messages_leave_by_one_socket_even_after_one_could_not_be_opened(
+    manager: socket.socket, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as without:
+        without.setattr(socket, "socket", refuse)
+        systemd.ready()
+    systemd.ready()
+    with monkeypatch.context() as without:
+        without.setattr(socket, "socket", refuse)
+        systemd.status("well")
+    assert [manager.recv(1000), manager.recv(1000)] == [b"READY=1", b"STATUS=well"]
+
+
+def refuse(*_: object) -> socket.socket:
+    raise OSError(errno.EMFILE, "")
+
+
 def test_children_do_not_inherit_the_right_to_speak_for_us(manager: socket.socket) -> None:
     Systemd()
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
 
 
 def test_without_systemd_or_when_it_does_not_listen_nothing_happens(
-    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+    manager: socket.socket, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = Systemd()
     manager.close()
-    gone.ready()
+    systemd.ready()
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     Systemd().ready()

@@ -1,13 +1,16 @@
 """What each part of the host is configured with, from a model read from a file."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from floatip import reading
+from floatip.core.addresses import Placed
 from floatip.host import keepalived, wiring
+from floatip.host.network.packet_filter import Known
+from floatip.host.network.peers import Options
 from floatip.host.probes import FileCheck, ProcessCheck, ScriptCheck, TcpCheck
 
 ROOT = 0
@@ -84,9 +87,17 @@ def directory(tmp_path: Path) -> Path:
 def test_each_part_gets_what_the_file_says(directory: Path) -> None:
     sources = {"eth0": {IPv4Address("10.0.0.1"), IPv4Address("10.0.0.3")}, "eth1": {IPv4Address("10.1.0.1")}}
     told = connected(CONFIG, directory)
-    assert told.pop("peers")[-1] == {"interface": "", "min_ttl": 254, "md5": "k"}
+    placed = frozenset(Placed("lo", ip_interface(f"192.0.2.{host}/32")) for host in (10, 11, 12))
+    (options,) = told.pop("peers")
+    assert options == Options(
+        ip_address("2001:db8::1"), options.ttl, "", 254, "k", frozenset(p.address.ip for p in placed)
+    )
+    known = {
+        "eth0": Known(frozenset({1, 2}), frozenset({IPv4Address("10.0.0.2")})),
+        "eth1": Known(open_vrids=frozenset({3})),
+    }
     assert told == {
-        "adverts": (sources, {"multicast": ["eth1"]}),
+        "adverts": (sources, ["eth1"], known),
         "hooks": (("/bin/true", "-v"), 3),
         "state_log": (directory / "state", 3),
         "probes": (
@@ -97,7 +108,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
                 ProcessCheck("process", "haproxy"),
             ],
         ),
-        "kernel": (sources,),
+        "kernel": (sources, placed),
         "keepalived": (
             keepalived.Paths(Path("/run/keepalived/floatip"), (Path("/run/other.pid"), Path("/run/vrrp.pid"))),
             ("VI_C",),

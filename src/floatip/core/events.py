@@ -73,6 +73,8 @@ class LinkChanged:
     interface: str
     up: bool
     reason: str
+    index: int | None = None
+    """Another one: another interface, by the same name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,17 +49,17 @@ from floatip.core.settings import Settings
 from floatip.core.snapshot import describe
 from floatip.core.state import as_data
 from floatip.host import keepalived, privileges, starts, wiring
-from floatip.host.adverts import Adverts
 from floatip.host.ask import ControlError, Record, socket_path
 from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.hooks import Hooks, RoleChange
-from floatip.host.kernel import Kernel
 from floatip.host.log import ERROR, NOTICE, WARNING, Log
+from floatip.host.network.adverts import Adverts
+from floatip.host.network.kernel import Kernel
+from floatip.host.network.peers import Peers
 from floatip.host.news import Item, News
-from floatip.host.peers import Peers
 from floatip.host.probes import Probes
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
@@ -335,8 +335,12 @@ class Daemon:
         self._stopping = True
         if not self._follow:
             starts.forget(self._starts)
-        self._systemd.stopping()
+        self._systemd.stopping(self._time_to_stop())
         self.report(StopRequested(f"asked to stop ({number.name})"))
+
+    def _time_to_stop(self) -> float:
+        settings = self._node.config
+        return settings.release_delay + (settings.speaker.graceful_shutdown if settings.speaker else 0.0)
 
     def _close(self) -> None:
         if self._timer:
@@ -348,6 +352,7 @@ class Daemon:
         self._control.close()
         self._kernel.close()
         self._disk.close()
+        self._systemd.close()
 
     def _die(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

@@ -1,11 +1,13 @@
 """Writes files in a thread of its own: a disk that hangs holds up no advert and no failover.
 
-What cannot be written, or takes longer than `PATIENCE`, is a `Failed`; written at last, it is `Mended`.
+What cannot be written, or takes longer than `PATIENCE`, is a failure until it is written at last.
 """
 
 import asyncio
 import contextlib
 import json
+import os
+import stat
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +15,16 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from floatip.core.events import Event, Failed, Mended
+from floatip.core.events import Event
 from floatip.host.errors import in_words
+from floatip.host.failures import Failures
 
 PATIENCE = 5.0
 RETRY_INTERVAL = 10.0
 LIMIT = 1000
 """How many jobs may wait for a disk that hangs."""
+LARGEST_STATE = 4 << 20
+"""Bytes."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 Job = Callable[[], str]
@@ -29,11 +34,10 @@ T = TypeVar("T")
 
 class Disk:
     def __init__(self, report: Callable[[Event], None]) -> None:
-        self._report = report
+        self._failures = Failures("disk", report)
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[tuple[str, Job, asyncio.Future[None]] | None] = SimpleQueue()
         self._waiting: set[asyncio.Future[None]] = set()
-        self._failed: set[str] = set()
         self._thread: threading.Thread | None = None
 
     def do(self, what: str, job: Job) -> asyncio.Future[None]:
@@ -43,10 +47,10 @@ class Disk:
             self.fail(what, f"not written: {LIMIT} entries wait already, the disk hangs")
             over.set_result(None)
             return over
-        if not self._thread:
-            # A daemon thread: the end of the process does not wait for a disk that hangs.
-            self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
-            self._thread.start()
+        if not self._start():
+            self.fail(what, "not written: the system can start no thread")
+            over.set_result(None)
+            return over
         self._waiting.add(over)
         reason = f"not written after {PATIENCE:g} s: does the disk hang?"
         impatience = self._loop.call_later(PATIENCE, self.fail, what, reason)
@@ -56,9 +60,12 @@ class Disk:
         return over
 
     def fail(self, what: str, reason: str) -> None:
-        """Report a failure that the next success mends."""
-        self._failed.add(what)
-        self._report(Failed(what, reason, lasts=True))
+        """Until the next success."""
+        self._failures.set(what, reason)
+
+    def forget(self, what: str) -> None:
+        """Nobody asks for it any more."""
+        self._failures.clear(what)
 
     async def finish(self, timeout: float) -> None:
         """Wait for what was begun, at most `timeout` seconds."""
@@ -67,6 +74,17 @@ class Disk:
 
     def close(self) -> None:
         self._jobs.put(None)
+
+    def _start(self) -> bool:
+        if not self._thread:
+            # A daemon thread: the end of the process does not wait for a disk that hangs.
+            thread = threading.Thread(target=self._work, name="disk", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+        return True
 
     def _work(self) -> None:
         while entry := self._jobs.get():
@@ -89,9 +107,8 @@ class Disk:
         over.set_result(None)
         if reason:
             self.fail(what, reason)
-        elif what in self._failed:
-            self._failed.discard(what)
-            self._report(Mended(what))
+        else:
+            self._failures.clear(what)
 
 
 def _raise(error: Exception) -> None:
@@ -106,7 +123,7 @@ class Memory:
         self._disk = disk
         self._path = path
         self._name = f"state file {path}"
-        self._boot = BOOT_ID.read_text().strip()
+        self._boot = _boot()
         self._state: dict[str, Any] | None = None
         self._over: asyncio.Future[None]
         self._waits = False
@@ -116,13 +133,13 @@ class Memory:
     def recall(self, read: Callable[[dict[str, Any]], T]) -> T | None:
         """What `read` makes of the state; None, if nothing is remembered of this boot, or only nonsense."""
         try:
-            state = json.loads(self._path.read_bytes()) if self._state is None else self._state
+            state = json.loads(_content(self._path)) if self._state is None else self._state
             return read(state) if state["boot"] == self._boot else None
         except FileNotFoundError:
             return None
         except OSError as error:
             reason = in_words(error.errno)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"not understood, so ignored: {error}"
         self._disk.fail(self._name, reason)
         return None
@@ -154,3 +171,23 @@ class Memory:
         if over is self._over and (self._waits or not self._is_written):
             self._waits = False
             over.get_loop().call_later(RETRY_INTERVAL, self._write)
+
+
+def _boot() -> str:
+    """Of a boot that is not known, nothing is remembered."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return f"not known to process {os.getpid()}"
+
+
+def _content(path: Path) -> bytes:
+    """Never waits, whatever stands in the place of the file. Raises OSError and ValueError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is not a regular file")
+        content = file.read(LARGEST_STATE + 1)
+    if len(content) > LARGEST_STATE:
+        raise ValueError(f"it is larger than {LARGEST_STATE} bytes")
+    return content

@@ -40,6 +40,13 @@ class Failures:
                 del self._now[what]
             self._tell()
 
+    def replace(self, failures: Iterable[Failure]) -> None:
+        """These and no others: for a part that looks at many things at a time."""
+        now = {failure.what: failure for failure in failures}
+        if now != self._now:
+            self._now = now
+            self._tell()
+
     def _tell(self) -> None:
         shown = list(self._now.values())[:MOST]
         if left := len(self._now) - len(shown):

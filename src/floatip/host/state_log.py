@@ -1,7 +1,7 @@
 """Appends each change of role to a file, as the notify script of Linode's guide does, for whoever greps for it.
 
 The file is opened for each entry, so it can be rotated at any time. It must be a regular file in a directory that
-nobody else can write to. What cannot be written is a `Failed` and stops nothing.
+nobody else can write to. What cannot be written is a failure and stops nothing.
 """
 
 import errno
@@ -25,6 +25,8 @@ class StateLog:
         self._names_instances = False
 
     def configure(self, path: Path | None, instances: int) -> None:
+        if self._path and self._path != path:
+            self._disk.forget(_name(self._path))
         self._path = path
         self._names_instances = instances > 1
 
@@ -35,7 +37,11 @@ class StateLog:
         of = f" ({instance})" if self._names_instances else ""
         date = datetime.now().strftime("%d-%b-%Y %H:%M:%S")
         entry = f"{'=' * 35}\nDate:  {date}\n[INFO] Now {role.capitalize()}{of}\n\n"
-        self._disk.do(f"state log {self._path}", partial(_append, self._path, entry.encode()))
+        self._disk.do(_name(self._path), partial(_append, self._path, entry.encode()))
+
+
+def _name(path: Path) -> str:
+    return f"state log {path}"
 
 
 def _append(path: Path, entry: bytes) -> str:

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from floatip.core.addresses import Placed
 from floatip.core.settings import Keepalived, Settings, Static
 from floatip.host import keepalived, probes
-from floatip.host.adverts import Adverts
 from floatip.host.control import Control
 from floatip.host.hooks import Hooks
-from floatip.host.kernel import Kernel
-from floatip.host.peers import Peers
+from floatip.host.network.adverts import Adverts
+from floatip.host.network.kernel import Kernel
+from floatip.host.network.packet_filter import Known
+from floatip.host.network.peers import Options, Peers
 from floatip.host.probes import Probes
 from floatip.host.state_log import StateLog
 from floatip.model import File, Model, Process, Script, Tcp
@@ -36,16 +38,19 @@ def connect(parts: Parts, model: Model, settings: Settings) -> None:
     for election in elections:
         sources.setdefault(election.interface, set()).add(election.source)
     followed = [election for election in elections if isinstance(election, Keepalived)]
-    parts.adverts.configure(sources, multicast=[election.interface for election in followed if not election.peers])
-    if speaker := settings.speaker:
-        parts.peers.configure(
-            speaker.source, speaker.ttl, interface=speaker.interface, min_ttl=speaker.min_ttl, md5=speaker.md5
-        )
+    known: dict[str, Known] = {}
+    for election in elections:
+        known[election.interface] = known.get(election.interface, Known()).plus(election.vrid, election.peers)
+    parts.adverts.configure(sources, [election.interface for election in followed if not election.peers], known)
+    placed = frozenset(Placed(one.interface, address) for one in settings.instances for address in one.addresses)
+    if s := settings.speaker:
+        floating = frozenset(one.address.ip for one in placed)
+        parts.peers.configure(Options(s.source, s.ttl, s.interface, s.min_ttl, s.md5, floating))
     notify = model.notify
     parts.hooks.configure(notify.command if notify else (), notify.timeout if notify else 0)
     parts.state_log.configure(model.state_log, len(model.instances))
     parts.probes.configure(_checks(model))
-    parts.kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()})
+    parts.kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()}, placed)
     _follow(parts, model, followed)
 
 

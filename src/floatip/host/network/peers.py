@@ -34,6 +34,9 @@ TCP_THIN_LINEAR_TIMEOUTS = 16
 TCP_RTO_MAX_MS = 44
 TCP_SYN_SENT = 2
 TCP_MD5SIG = 14
+IPV6_ADDR_PREFERENCES, IPV6_PREFER_SRC_PUBLIC = 72, 2
+DSCP_CS6 = 0xC0
+"""RFC 4271 appendix E."""
 IP_MINTTL, IPV6_MINHOPCOUNT = 21, 73
 
 
@@ -46,6 +49,8 @@ class Options:
     interface: str = ""
     min_ttl: int = 0
     md5: str = ""
+    floating: frozenset[Address] = frozenset()
+    """They move: no connection may leave from one."""
 
 
 class Peers:
@@ -55,11 +60,9 @@ class Peers:
         self._options = Options()
         self._connections: dict[Address, _Connection] = {}
 
-    def configure(
-        self, source: Address | None, ttl: int, *, interface: str = "", min_ttl: int = 0, md5: str = ""
-    ) -> None:
+    def configure(self, options: Options) -> None:
         """For the connections that are dialled from now on."""
-        self._options = Options(source, ttl, interface, min_ttl, md5)
+        self._options = options
 
     def dial(self, dial: Dial) -> None:
         self.close(Close(dial.peer))
@@ -97,26 +100,31 @@ class _Connection:
         self._report = report
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._socket = socket.socket(socket.AF_INET if peer.version == 4 else socket.AF_INET6)
-        self._socket.setblocking(False)
+        self._socket: socket.socket
         self._unsent = b""
         self._connected = False
         self._finishing = False
         self._timer: asyncio.TimerHandle | None = None
 
     def dial(self, port: int, options: Options, timeout: float) -> None:
+        try:
+            family = socket.AF_INET if self.peer.version == 4 else socket.AF_INET6
+            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            return self._ended(self, in_words(error.errno))
         self._timer = self._loop.call_later(timeout, self._end, f"timed out after {timeout:g} s")
         try:
             self._set(options)
             if options.source and options.source.version == self.peer.version:
                 self._socket.bind((str(options.source), 0))
-            self._socket.connect((str(self.peer), port))
-        except BlockingIOError:
-            self._loop.add_writer(self._socket, self._established)
+            with contextlib.suppress(BlockingIOError):
+                self._socket.connect((str(self.peer), port))
+            local = self._local()
         except OSError as error:
-            self._end(in_words(error.errno))
-        else:
-            self._established()
+            return self._end(in_words(error.errno))
+        if local in options.floating:
+            return self._end(f"the kernel chose the floating address {local} as source")
+        self._loop.add_writer(self._socket, self._established)
 
     def send(self, data: bytes) -> None:
         waiting = bool(self._unsent)
@@ -135,15 +143,18 @@ class _Connection:
 
     def acknowledged(self) -> bool:
         """The state is the first octet of struct tcp_info; what is queued counts whether it has left or not."""
-        state = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        queued = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+        try:
+            state = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+            queued = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return False
         return state != TCP_SYN_SENT and not any(queued)
 
     def _set(self, options: Options) -> None:
-        level, ttl, min_ttl = (
-            (socket.IPPROTO_IP, socket.IP_TTL, IP_MINTTL)
+        level, ttl, min_ttl, traffic_class = (
+            (socket.IPPROTO_IP, socket.IP_TTL, IP_MINTTL, socket.IP_TOS)
             if self.peer.version == 4
-            else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, IPV6_MINHOPCOUNT)
+            else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, IPV6_MINHOPCOUNT, socket.IPV6_TCLASS)
         )
         self._socket.setsockopt(level, ttl, options.ttl)
         self._socket.setsockopt(level, min_ttl, options.min_ttl)
@@ -152,21 +163,36 @@ class _Connection:
         if options.md5:
             self._socket.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG, _md5_signature(self.peer, options.md5.encode()))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # After a cut the next try comes within a second, so that its end is seen soon. Newer kernels know the second.
-        for option, value in ((TCP_THIN_LINEAR_TIMEOUTS, 1), (TCP_RTO_MAX_MS, 1000)):
+        # What not every kernel knows, and what is only better with it.
+        wishes = [
+            (level, traffic_class, DSCP_CS6),
+            # After a cut the next try comes within a second, so that its end is seen soon.
+            (socket.IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1),
+            (socket.IPPROTO_TCP, TCP_RTO_MAX_MS, 1000),
+        ]
+        if self.peer.version == 6:
+            # Not from a temporary address (RFC 8981): route servers know the permanent one.
+            wishes.append((level, IPV6_ADDR_PREFERENCES, IPV6_PREFER_SRC_PUBLIC))
+        for wish in wishes:
             with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+                self._socket.setsockopt(*wish)
+
+    def _local(self) -> Address:
+        return type(self.peer)(self._socket.getsockname()[0])
 
     def _established(self) -> None:
         self._loop.remove_writer(self._socket)
-        if error := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            return self._end(in_words(error))
+        try:
+            if error := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                return self._end(in_words(error))
+            local = self._local()
+        except OSError as error:
+            return self._end(in_words(error.errno))
         if self._timer:
             self._timer.cancel()
         self._connected = True
         self._loop.add_reader(self._socket, self._read)
-        local = self._socket.getsockname()[0]
-        self._report(Connected(self.peer, type(self.peer)(local)))
+        self._report(Connected(self.peer, local))
 
     def _read(self) -> None:
         try:

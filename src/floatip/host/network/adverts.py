@@ -1,0 +1,307 @@
+"""VRRP packets: one raw socket an interface, for what arrives and for what is sent (RFC 9568 section 5.1).
+
+Nothing is judged here: every packet of protocol 112 that the kernel's filter lets through becomes an `AdvertReceived`.
+`drain` empties the sockets, so that a timer is believed only after everything that has arrived in time was heard.
+Packets of strangers come by a second socket, and only so many a second: a flood of them costs nothing.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from floatip.core.events import Address, AdvertReceived, Event, Failure, SendAdvert
+from floatip.core.vrrp.wire import PROTOCOL
+from floatip.host.errors import in_words
+from floatip.host.failures import Failures
+from floatip.host.network import packet_filter
+from floatip.host.network.packet_filter import Known
+from floatip.host.network.slices import Slice
+
+GROUP = IPv4Address("224.0.0.18")
+"""RFC 9568 section 5.1.1.2."""
+MOST_AT_ONCE = 512
+STRANGERS_A_SECOND = 50
+RECEIVE_BUFFER = 4 << 20
+SO_RCVBUFFORCE = 33
+IP_PKTINFO = 8
+SIOCGIFINDEX = 0x8933
+LONGEST_PACKET = 65535
+OPEN_AGAIN_INTERVAL = 1.0
+PATIENCE = 5.0
+"""Seconds after which a destination to which nothing was sent any more fails no more, if it was seldom tried: three
+times the time between two tries."""
+SOURCES_KEPT = 1024
+
+
+@dataclass(slots=True)
+class _Way:
+    """From one source to one destination, made once and used for each advert."""
+
+    interface: str
+    destination: Address
+    ancillary: list[tuple[int, int, bytes]]
+    to: tuple[str, int]
+    tried_at: float
+    patience: float
+
+
+@dataclass(slots=True)
+class _Link:
+    """The sockets of an interface."""
+
+    index: int
+    adverts: socket.socket
+    strangers: socket.socket | None = None
+    is_member: bool = False
+
+
+class Adverts:
+    def __init__(self, report: Callable[[Event], None]) -> None:
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._links: dict[str, _Link] = {}
+        self._interfaces: frozenset[str] = frozenset()
+        self._multicast: frozenset[str] = frozenset()
+        self._known: Mapping[str, Known] = {}
+        self._ways: dict[tuple[str, int, int], _Way] = {}
+        self._opening = Failures("VRRP sockets", report)
+        self._sending = Failures("adverts", report)
+        self._failing: dict[tuple[str, int, int], Failure] = {}
+        self._again: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._buffer = bytearray(LONGEST_PACKET)
+        self._view = memoryview(self._buffer)
+        self._addresses: dict[bytes, IPv4Address] = {}
+
+    def configure(
+        self, interfaces: Iterable[str], multicast: Iterable[str] = (), known: Mapping[str, Known] | None = None
+    ) -> None:
+        """`multicast`: the interfaces on which adverts to the group are wanted too; nothing is sent there.
+
+        `known`: what is for us, by interface; on one that is not named, every packet is.
+        """
+        self._interfaces, self._multicast, self._known = frozenset(interfaces), frozenset(multicast), known or {}
+        self._ways = {}
+        self._fails_no_more(key for key in self._failing if key[0] not in self._interfaces)
+        self.refresh()
+        for interface in list(self._links):
+            with self._opens(interface):
+                self._fit(interface)
+
+    def refresh(self) -> None:
+        """Open what can be opened now; the socket of an interface that was created anew is deaf, by its old index."""
+        if self._again:
+            self._again.cancel()
+            self._again = None
+        for interface in self._links.keys() - self._interfaces:
+            self._close(interface)
+        for interface in self._interfaces:
+            self._open_again(interface)
+        self._opening.keep(_vrrp_on(interface) for interface in self._interfaces)
+
+    def drain(self) -> None:
+        for interface in list(self._links):
+            self._drain(interface)
+
+    def send(self, advert: SendAdvert) -> None:
+        key = advert.interface, int(advert.source), int(advert.destination)
+        now = self._loop.time()
+        way = self._ways.get(key)
+        if way is None:
+            way = self._ways[key] = _way(advert, now)
+        else:
+            way.patience = max(PATIENCE, 3 * (now - way.tried_at))
+            way.tried_at = now
+        link = self._links.get(advert.interface)
+        if link is None:
+            return self._failed(key, way, "the interface does not exist")
+        try:
+            link.adverts.sendmsg([advert.data], way.ancillary, 0, way.to)
+        except OSError as error:
+            if error.errno in (errno.ENODEV, errno.ENXIO):
+                self._open_again(advert.interface)
+            self._failed(key, way, in_words(error.errno))
+        else:
+            if key in self._failing:
+                self._fails_no_more([key])
+
+    def close(self) -> None:
+        self.configure(())
+        for timer in (self._again, self._expiry):
+            if timer:
+                timer.cancel()
+
+    # What fails
+
+    def _failed(self, key: tuple[str, int, int], way: _Way, reason: str) -> None:
+        failure = Failure(f"advert to {way.destination} on {way.interface}", reason)
+        if self._failing.get(key) != failure:
+            self._failing[key] = failure
+            self._sending.replace(self._failing.values())
+        if not self._expiry:
+            self._expiry = self._loop.call_later(way.patience, self._expire)
+
+    def _expire(self) -> None:
+        """A backup sends no more: what failed before is not tried, so nobody knows."""
+        now = self._loop.time()
+        self._expiry = None
+        expires = {k: self._ways[k].tried_at + self._ways[k].patience for k in self._failing if k in self._ways}
+        self._fails_no_more([key for key in self._failing if expires.get(key, now) <= now])
+        if self._failing:
+            self._expiry = self._loop.call_at(min(expires[key] for key in self._failing), self._expire)
+
+    def _fails_no_more(self, keys: Iterable[tuple[str, int, int]]) -> None:
+        for key in list(keys):
+            del self._failing[key]
+        self._sending.replace(self._failing.values())
+
+    @contextlib.contextmanager
+    def _opens(self, interface: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._opening.set(_vrrp_on(interface), in_words(error.errno))
+            if not self._again:
+                self._again = self._loop.call_later(OPEN_AGAIN_INTERVAL, self.refresh)
+        else:
+            self._opening.clear(_vrrp_on(interface))
+
+    # Sockets
+
+    def _open_again(self, interface: str) -> None:
+        """If it is another one than before."""
+        with self._opens(interface):
+            self._open_if_new(interface)
+
+    def _open_if_new(self, interface: str) -> None:
+        try:
+            index = _index(interface)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return self._close(interface)  # the kernel's part tells that it is not there
+        if interface in self._links and self._links[interface].index == index:
+            return
+        self._close(interface)
+        self._links[interface] = _Link(index, _open(interface))
+        self._loop.add_reader(self._links[interface].adverts, self._read, interface)
+        try:
+            self._fit(interface)
+        except OSError:
+            self._close(interface)
+            raise
+
+    def _fit(self, interface: str) -> None:
+        """Membership and filters, as they are configured now."""
+        link = self._links[interface]
+        wants = interface in self._multicast
+        if wants != link.is_member:
+            option = socket.IP_ADD_MEMBERSHIP if wants else socket.IP_DROP_MEMBERSHIP
+            link.adverts.setsockopt(socket.IPPROTO_IP, option, struct.pack("=4s4xi", GROUP.packed, link.index))
+            link.is_member = wants
+        known = self._known.get(interface)
+        if known is None or len(code := packet_filter.program(known)) > packet_filter.LONGEST:
+            packet_filter.detach(link.adverts)
+            return self._ignore_strangers(link)
+        packet_filter.attach(link.adverts, code)
+        if not link.strangers:
+            link.strangers = _open(interface, RECEIVE_BUFFER >> 6)
+            self._loop.add_reader(link.strangers, self._look, interface, link.strangers)
+        packet_filter.attach(link.strangers, packet_filter.program(known, strangers=True))
+
+    def _close(self, interface: str) -> None:
+        if link := self._links.pop(interface, None):
+            self._ignore_strangers(link)
+            self._loop.remove_reader(link.adverts)
+            link.adverts.close()
+
+    def _ignore_strangers(self, link: _Link) -> None:
+        if link.strangers:
+            self._loop.remove_reader(link.strangers)
+            link.strangers.close()
+            link.strangers = None
+
+    # What arrives
+
+    def _read(self, interface: str) -> None:
+        """For one slice: the loop asks again."""
+        part, receiver = Slice(), self._links[interface].adverts
+        while self._hear(interface, receiver) and not part.is_over:
+            pass
+
+    def _drain(self, interface: str) -> None:
+        receiver = self._links[interface].adverts
+        for _ in range(MOST_AT_ONCE):
+            if not self._hear(interface, receiver):
+                return
+
+    def _look(self, interface: str, strangers: socket.socket) -> None:
+        for _ in range(STRANGERS_A_SECOND):
+            if not self._hear(interface, strangers):
+                return
+        # Enough for this second. What the socket cannot keep, the kernel drops.
+        self._loop.remove_reader(strangers)
+        self._loop.call_later(1.0, self._look_again, interface, strangers)
+
+    def _look_again(self, interface: str, strangers: socket.socket) -> None:
+        link = self._links.get(interface)
+        if link and link.strangers is strangers:
+            self._loop.add_reader(strangers, self._look, interface, strangers)
+
+    def _hear(self, interface: str, receiver: socket.socket) -> bool:
+        """Whether there was a packet."""
+        try:
+            length = receiver.recv_into(self._buffer)
+        except OSError:
+            return False
+        # A raw IPv4 socket delivers the header too, checked by the kernel (RFC 791 section 3.1).
+        packet = self._buffer
+        source, destination = self._address(bytes(packet[12:16])), self._address(bytes(packet[16:20]))
+        data = bytes(self._view[(packet[0] & 0x0F) * 4 : length])
+        self._report(AdvertReceived(interface, source, destination, packet[8], data))
+        return True
+
+    def _address(self, packed: bytes) -> IPv4Address:
+        if (address := self._addresses.get(packed)) is None:
+            if len(self._addresses) >= SOURCES_KEPT:
+                self._addresses.clear()
+            address = self._addresses[packed] = IPv4Address(packed)
+        return address
+
+
+def _index(interface: str) -> int:
+    """Raises OSError. (`socket.if_nametoindex` does not say why.)"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sI20x", interface.encode(), 0)
+        return int(struct.unpack("16sI20x", fcntl.ioctl(any_socket, SIOCGIFINDEX, request))[1])
+
+
+def _vrrp_on(interface: str) -> str:
+    return f"VRRP on {interface}"
+
+
+def _way(advert: SendAdvert, now: float) -> _Way:
+    # struct in_pktinfo: the index is the socket's, the source is ours to choose.
+    source = struct.pack("=i4s4x", 0, advert.source.packed)
+    to = str(advert.destination), 0
+    return _Way(advert.interface, advert.destination, [(socket.IPPROTO_IP, IP_PKTINFO, source)], to, now, PATIENCE)
+
+
+def _open(interface: str, buffer: int = RECEIVE_BUFFER) -> socket.socket:
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, PROTOCOL)
+    try:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0xC0)
+        with contextlib.suppress(PermissionError):
+            raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+    except OSError:
+        raw.close()
+        raise
+    return raw

@@ -1,0 +1,192 @@
+"""Addresses and links, by netlink: reports what the kernel has, holds what the core wants, tells the neighbours.
+
+What the kernel's own notifications say is the only truth; our own requests change nothing but the kernel.
+"""
+
+import asyncio
+import errno
+from collections.abc import Callable, Mapping
+
+from floatip.core.events import Address, Event, Garp, Held, Hold, LinkChanged, Placed
+from floatip.host.disk import Memory
+from floatip.host.errors import in_words
+from floatip.host.failures import Failures
+from floatip.host.network.kernel.holder import Holder
+from floatip.host.network.kernel.neighbours import Neighbours
+from floatip.host.network.kernel.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, Netlink
+from floatip.host.network.kernel.tables import Link, Tables
+from floatip.host.network.slices import Slice
+
+READ_AGAIN_INTERVAL = 0.01
+"""Between two readings of everything, while more is lost."""
+RETRY_INTERVAL = 1.0
+"""Between two readings that the kernel refuses."""
+
+
+class Kernel:
+    def __init__(self, report: Callable[[Event], None], memory: Memory | None) -> None:
+        """Without a memory it must not be asked to hold anything, and leaves a predecessor's addresses alone."""
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._tables = Tables()
+        self._sources: Mapping[str, frozenset[Address]] = {}
+        self._links_told: dict[str, LinkChanged] = {}
+        self._changes_told = -1
+        self._telling = False
+        self._lost = asyncio.Event()
+        self._failures = Failures("netlink", report)
+        self._holder = Holder(report, memory, self._listen)
+        self._neighbours = Neighbours(report)
+        self._sockets: list[Netlink] = []
+
+    def configure(self, sources: Mapping[str, frozenset[Address]], named: frozenset[Placed] = frozenset()) -> None:
+        """The interfaces to watch, each with the sources that it must carry; all addresses that may be held."""
+        self._sources = sources
+        self._holder.configure(named)
+        self._tell()
+
+    async def start(self) -> None:
+        """Raises OSError."""
+        self._monitor, self._reader = Netlink(GROUPS), Netlink()
+        self._sockets = [self._monitor, self._reader]
+        self._holder.start()
+        await self._read_everything()
+
+    async def run(self) -> None:
+        self._loop.add_reader(self._monitor.socket, self._listen)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._make_good())
+            tasks.create_task(self._holder.run())
+
+    def close(self) -> None:
+        """Cancel `run` before."""
+        for netlink in self._sockets:
+            self._loop.remove_reader(netlink.socket)
+            netlink.close()
+        self._holder.close()
+        self._neighbours.close()
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        return frozenset(placed.address.ip for placed in self._tables.usable)
+
+    @property
+    def permanent(self) -> frozenset[Placed]:
+        """Those of the usable addresses that somebody configured."""
+        usable = self._tables.usable
+        return frozenset(e.placed for e in self._tables.entries() if e.permanent and e.placed in usable)
+
+    def hold(self, hold: Hold) -> None:
+        self._holder.hold(hold.addresses)
+
+    def garp(self, garp: Garp) -> None:
+        self._neighbours.tell(garp.addresses)
+
+    # What the kernel has
+
+    def _listen(self) -> bool:
+        """Take in what has arrived, for one slice; whether there may be more."""
+        part = Slice()
+        try:
+            while not part.is_over:
+                for message in self._monitor.receive():
+                    if gone := self._tables.take(message):
+                        self._forget(gone)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._lost.set()  # ENOBUFS, or worse
+            return False
+        finally:
+            self._tell_soon()
+        return True
+
+    def _forget(self, placed: Placed) -> None:
+        self._holder.gone(placed)
+        self._neighbours.forget(placed)
+
+    async def _make_good(self) -> None:
+        """Messages were lost: what the kernel has is read as a whole."""
+        while True:
+            await self._lost.wait()
+            self._loop.remove_reader(self._monitor.socket)
+            try:
+                await self._read_everything()
+            except OSError as error:
+                self._lost.set()
+                self._failures.set("read addresses and links", in_words(error.errno))
+                await asyncio.sleep(RETRY_INTERVAL)
+                continue
+            self._failures.clear("read addresses and links")
+            self._loop.add_reader(self._monitor.socket, self._listen)
+            self._tell_soon()
+            await asyncio.sleep(READ_AGAIN_INTERVAL)
+
+    async def _read_everything(self) -> None:
+        """What changes meanwhile waits in the monitor's socket."""
+        self._lost.clear()
+        part = Slice()
+        while True:
+            tables = Tables()
+            self._drop_what_waits()
+            try:
+                for kind in (GETLINK, GETADDR):
+                    for message in self._reader.read(kind):
+                        tables.take(message)
+                        if part.is_over:
+                            await part.next()
+            except Interrupted:
+                await part.next()
+                continue
+            break
+        tables.changes += self._tables.changes + 1
+        for entry in list(self._tables.entries()):
+            if not tables.entry(entry.placed):
+                self._forget(entry.placed)
+        self._tables = tables
+        self._holder.look_at(tables)
+        self._neighbours.look_at(tables)
+
+    def _drop_what_waits(self) -> None:
+        """It is older than what is about to be read. The kernel sends nothing more until all is taken."""
+        while True:
+            try:
+                for _ in self._monitor.receive():
+                    pass
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise  # for `_make_good`
+
+    def _tell_soon(self) -> None:
+        """A burst of messages is told once."""
+        if not self._telling:
+            self._telling = True
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        before, self._links_told = self._links_told, {name: self._link_state(name) for name in self._sources}
+        for interface, state in self._links_told.items():
+            if before.get(interface) != state:
+                self._report(state)
+        # Whoever follows `permanent` must hear of each change, even if the usable addresses are the same.
+        if self._changes_told != self._tables.changes:
+            self._changes_told = self._tables.changes
+            usable, returning = self._tables.usable, self._holder.returning
+            returning -= usable
+            self._report(Held(frozenset(usable | returning if returning else usable)))
+
+    def _link_state(self, interface: str) -> LinkChanged:
+        match self._tables.link(interface):
+            case None:
+                reason = "the interface does not exist"
+            case Link(up=False):
+                reason = "the interface is down"
+            case Link(carrier=False):
+                reason = "the interface has no carrier"
+            case _:
+                missing = sorted(str(s) for s in self._sources[interface] if not self._tables.has(interface, s))
+                reason = f"the interface does not have {', '.join(missing)}" if missing else ""
+        return LinkChanged(interface, not reason, reason or "the interface is up", self._tables.index(interface))
