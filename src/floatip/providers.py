@@ -66,6 +66,7 @@ HINTS = {
     Trouble.TIMED_OUT: "a firewall drops TCP port 179, the peer is down, or its MD5 key or TTL is not ours",
     Trouble.UNREACHABLE: "check the route: ip route get ADDRESS, with the peer's address",
     Trouble.NO_SOURCE: "set [bgp] source to an address of this machine",
+    Trouble.FLOATING_SOURCE: "set [bgp] source to an address of this machine that does not float",
     Trouble.NO_INTERFACE: "set [bgp] interface to an interface that exists",
     Trouble.BAD_PEER_AS: "compare `asn` with the peer's configuration",
     Trouble.WRONG_PEER_AS: "compare `peer_asn` with the peer's configuration",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from floatip.core.bgp.trouble import Trouble
 from floatip.core.events import (
     Address,
     BytesReceived,
@@ -87,7 +88,7 @@ def test_source_and_ttl_are_as_configured(reports: Reports) -> None:
     async def story(peers: Peers, server: socket.socket) -> None:
         server.setsockopt(socket.IPPROTO_IP, 21, 17)  # IP_MINTTL: a handshake with less is dropped
         peers.dial(Dial(LOCALHOST, 0.3))
-        assert await reports.next(Disconnected) == Disconnected(LOCALHOST, "timed out after 0.3 s")
+        assert await reports.next(Disconnected) == Disconnected(LOCALHOST, "timed out after 0.3 s", Trouble.TIMED_OUT)
         server.setsockopt(socket.IPPROTO_IP, 21, 16)
         peers.dial(Dial(LOCALHOST, 5))
         with await accepted(server) as there:
@@ -110,7 +111,7 @@ def test_with_a_key_only_a_peer_with_the_same_key_is_reached(peer: Address, repo
     async def story(peers: Peers, server: socket.socket) -> None:
         sign(server, peer, b"another")
         peers.dial(Dial(peer, 0.5))
-        assert await reports.next(Disconnected) == Disconnected(peer, "timed out after 0.5 s")
+        assert await reports.next(Disconnected) == Disconnected(peer, "timed out after 0.5 s", Trouble.TIMED_OUT)
         sign(server, peer, b"k" * 80)
         peers.dial(Dial(peer, 5))
         with await accepted(server) as there:
@@ -131,7 +132,7 @@ def test_a_peer_that_is_further_away_than_min_ttl_is_not_heard(
     async def story(peers: Peers, server: socket.socket) -> None:
         server.setsockopt(level, option, 253)
         peers.dial(Dial(peer, 0.5))
-        assert await reports.next(Disconnected) == Disconnected(peer, "timed out after 0.5 s")
+        assert await reports.next(Disconnected) == Disconnected(peer, "timed out after 0.5 s", Trouble.TIMED_OUT)
         server.setsockopt(level, option, 254)
         peers.dial(Dial(peer, 5))
         assert await reports.next(Connected) == Connected(peer, peer)
@@ -143,7 +144,7 @@ def test_a_session_that_is_bound_to_an_interface_leaves_by_no_other(reports: Rep
     async def story(peers: Peers, server: socket.socket) -> None:
         peers.configure(Options(None, 16, interface="nowhere"))
         peers.dial(Dial(LOCALHOST, 5))
-        assert await reports.next(Disconnected) == Disconnected(LOCALHOST, "no such device")
+        assert await reports.next(Disconnected) == Disconnected(LOCALHOST, "no such device", Trouble.NO_INTERFACE)
         subprocess.run(["ip", "link", "add", "veth0", "type", "veth", "peer", "veth1"], check=True)
         subprocess.run(["ip", "link", "set", "veth0", "up"], check=True)
         peers.configure(Options(None, 16, interface="veth0"))
@@ -168,14 +169,16 @@ def test_nobody_there_is_said_in_words(reports: Reports) -> None:
     async def story(peers: Peers, server: socket.socket) -> None:
         server.close()
         peers.dial(Dial(LOCALHOST, 5))
-        assert await reports.next(Disconnected) == Disconnected(LOCALHOST, "connection refused")
+        assert await reports.next(Disconnected) == Disconnected(LOCALHOST, "connection refused", Trouble.REFUSED)
         subprocess.run(["ip", "route", "add", "unreachable", "192.0.2.0/24"], check=True)
         far = ip_address("192.0.2.1")
         peers.dial(Dial(far, 5))
-        assert await reports.next(Disconnected, 2) == Disconnected(far, "no route to host")
+        assert await reports.next(Disconnected, 2) == Disconnected(far, "no route to host", Trouble.UNREACHABLE)
         peers.configure(Options(ip_address("192.0.2.77"), 16))
         peers.dial(Dial(LOCALHOST, 5))
-        assert await reports.next(Disconnected, 3) == Disconnected(LOCALHOST, "cannot assign requested address")
+        assert await reports.next(Disconnected, 3) == Disconnected(
+            LOCALHOST, "cannot assign requested address", Trouble.NO_SOURCE
+        )
 
     play(reports, story)
 
@@ -350,6 +353,6 @@ def test_no_session_leaves_from_a_floating_address(reports: Reports) -> None:
             subprocess.run(["ip", *command.split()], check=True)
         peers.dial(Dial(peer, 5))
         reason = "the kernel chose the floating address 2001:db8::99 as source"
-        assert await reports.next(Disconnected) == Disconnected(peer, reason)
+        assert await reports.next(Disconnected) == Disconnected(peer, reason, Trouble.FLOATING_SOURCE)
 
     play(reports, story, floating=frozenset({floating}))

@@ -85,14 +85,6 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldChanged:
-    """What has come and gone since the last `Held` or `HeldChanged`."""
-
-    added: frozenset[Placed]
-    gone: frozenset[Placed]
-
-
-@dataclass(frozen=True, slots=True)
 class KeepalivedFound:
     """Whether the user's keepalived runs; a new process, even a short while later, is told anew."""
 
@@ -197,7 +189,6 @@ Event = (
     | AdvertReceived
     | LinkChanged
     | Held
-    | HeldChanged
     | KeepalivedFound
     | KeepalivedSaid
     | Connected

@@ -6,7 +6,6 @@ not look at all of them whenever one moves.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 from typing import TypeVar
 
 from floatip.core.addresses import Address, InterfaceAddress, Placed
@@ -28,31 +27,23 @@ class Holding:
         self.wanted: frozenset[Placed] | None = None
         """None: not said yet, so that what a predecessor left is released."""
         self.again_at = math.inf
-        self._found: set[Placed] = set()
+        self._found: frozenset[Placed] = frozenset()
         self._where: dict[InterfaceAddress, set[str]] = {}
         self._wanted: dict[Key, Placed] = {}
         self._missing: set[Key] = set()
 
-    def differences(self, addresses: frozenset[Placed]) -> tuple[frozenset[Placed], frozenset[Placed]]:
-        """What has come and what has gone, if these are all."""
-        return addresses - self._found, frozenset(self._found - addresses)
-
-    def apply(self, added: Iterable[Placed], gone: Iterable[Placed]) -> tuple[list[Key], list[Key]]:
-        """Returns those of our own that are new, and those that were lost."""
-        before = {key(placed): key(placed) in self.placed for placed in (*added, *gone)}
-        for placed in gone:
-            if placed in self._found:
-                self._found.discard(placed)
-                self._count(placed, -1)
-        for placed in added:
-            if placed not in self._found:
-                self._found.add(placed)
-                self._count(placed, 1)
+    def take(self, addresses: frozenset[Placed]) -> tuple[frozenset[Placed], list[Key], list[Key]]:
+        """All that the kernel has. Returns what is different, and which of our own are new and were lost."""
+        changed = addresses ^ self._found
+        before = {key(placed): key(placed) in self.placed for placed in changed}
+        for placed in changed:
+            self._count(placed, 1 if placed in addresses else -1)
+        self._found = addresses
         found = [one for one, was in before.items() if not was and one in self.placed and one in self._wanted]
         lost = [one for one, was in before.items() if was and one not in self.placed and one in self._wanted]
         self._missing.difference_update(found)
         self._missing.update(lost)
-        return found, lost
+        return changed, found, lost
 
     def _count(self, placed: Placed, step: int) -> None:
         one = key(placed)

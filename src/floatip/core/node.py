@@ -34,7 +34,6 @@ from floatip.core.events import (
     Failing,
     Failure,
     Held,
-    HeldChanged,
     Hold,
     KeepalivedFound,
     KeepalivedSaid,
@@ -132,9 +131,7 @@ class Node:
             case CheckDone(name, run, passed, reason) if name in self.checks:
                 return self._check(name, lambda check: check.done(run, passed, reason, now), now)
             case Held(addresses):
-                return self._held(*self.holding.differences(addresses), now)
-            case HeldChanged(added, gone):
-                return self._held(added, gone, now)
+                return self._held(addresses, now)
             case KeepalivedFound():
                 return self._keepalived_found(event, now)
             case KeepalivedSaid():
@@ -370,8 +367,8 @@ class Node:
             self.keepalived_said[subject] = event.state, now if event.at is None else event.at
         return self._tell(self._hearers.get(keepalived(*subject), ()), event, now)
 
-    def _held(self, added: frozenset[Placed], gone: frozenset[Placed], now: float) -> list[Effect]:
-        found, lost = self.holding.apply(added, gone)
+    def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
+        changed, found, lost = self.holding.take(addresses)
         effects: list[Effect] = [
             Became("address", str(address), "released", self.stopping)
             if self.stopping
@@ -388,7 +385,7 @@ class Node:
             return effects + self._exit(is_over=False)
         if lost:
             self.holding.again_at = now
-        touched = dict.fromkeys(name for p in (*added, *gone) for name in self._by_ip.get(p.address.ip, ()))
+        touched = dict.fromkeys(name for p in changed for name in self._by_ip.get(p.address.ip, ()))
         are_lost, are_found = set(lost), set(found)
         for name in touched:
             instance = self.instances[name]

@@ -30,7 +30,6 @@ from floatip.core.events import (
     Exit,
     Garp,
     Held,
-    HeldChanged,
     Hold,
     LinkChanged,
     Measure,
@@ -202,7 +201,7 @@ class Daemon:
                 self._adverts.refresh()
             now = self._loop.time()
             self._perform(self._node.handle(event, now), now)
-            if self._follow and isinstance(event, Held | HeldChanged):
+            if self._follow and isinstance(event, Held):
                 now = self._loop.time()
                 self._perform(self._node.handle(Reloaded(self._settings()), now), now)
         self._busy = False

@@ -12,6 +12,8 @@ class Trouble(StrEnum):
     UNREACHABLE = "unreachable"
     NO_SOURCE = "no-source"
     """The source address is not on this machine."""
+    FLOATING_SOURCE = "floating-source"
+    """The kernel chose a floating address as ours."""
     NO_INTERFACE = "no-interface"
     OPEN_REJECTED = "open-rejected"
     """The peer closed the connection in answer to our OPEN, without a word."""

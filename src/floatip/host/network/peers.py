@@ -13,6 +13,7 @@ import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from floatip.core.bgp.trouble import Trouble
 from floatip.core.events import (
     Address,
     BytesReceived,
@@ -26,7 +27,7 @@ from floatip.core.events import (
     SendBytes,
     Writable,
 )
-from floatip.host.errors import in_words
+from floatip.host.errors import in_words, trouble
 
 BGP_PORT = 179
 LINGER_TIMEOUT = 1.0
@@ -86,15 +87,15 @@ class Peers:
         for peer in list(self._connections):
             self.close(Close(peer))
 
-    def _ended(self, connection: "_Connection", reason: str) -> None:
+    def _ended(self, connection: "_Connection", reason: str, trouble: Trouble) -> None:
         if self._connections.get(connection.peer) is connection:
             del self._connections[connection.peer]
-            self._report(Disconnected(connection.peer, reason))
+            self._report(Disconnected(connection.peer, reason, trouble))
 
 
 class _Connection:
     def __init__(
-        self, peer: Address, report: Callable[[Event], None], ended: Callable[["_Connection", str], None]
+        self, peer: Address, report: Callable[[Event], None], ended: Callable[["_Connection", str, Trouble], None]
     ) -> None:
         self.peer = peer
         self._report = report
@@ -111,8 +112,8 @@ class _Connection:
             family = socket.AF_INET if self.peer.version == 4 else socket.AF_INET6
             self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
-            return self._ended(self, in_words(error.errno))
-        self._timer = self._loop.call_later(timeout, self._end, f"timed out after {timeout:g} s")
+            return self._ended(self, in_words(error.errno), trouble(error.errno))
+        self._timer = self._loop.call_later(timeout, self._end, f"timed out after {timeout:g} s", Trouble.TIMED_OUT)
         try:
             self._set(options)
             if options.source and options.source.version == self.peer.version:
@@ -121,9 +122,9 @@ class _Connection:
                 self._socket.connect((str(self.peer), port))
             local = self._local()
         except OSError as error:
-            return self._end(in_words(error.errno))
+            return self._end(in_words(error.errno), trouble(error.errno))
         if local in options.floating:
-            return self._end(f"the kernel chose the floating address {local} as source")
+            return self._end(f"the kernel chose the floating address {local} as source", Trouble.FLOATING_SOURCE)
         self._loop.add_writer(self._socket, self._established)
 
     def send(self, data: bytes) -> None:
@@ -184,10 +185,10 @@ class _Connection:
         self._loop.remove_writer(self._socket)
         try:
             if error := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                return self._end(in_words(error))
+                return self._end(in_words(error), trouble(error))
             local = self._local()
         except OSError as error:
-            return self._end(in_words(error.errno))
+            return self._end(in_words(error.errno), trouble(error.errno))
         if self._timer:
             self._timer.cancel()
         self._connected = True
@@ -200,7 +201,7 @@ class _Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            return self._end(in_words(error.errno))
+            return self._end(in_words(error.errno), trouble(error.errno))
         if not data:
             self._end("closed by the peer")
         elif not self._finishing:
@@ -231,13 +232,13 @@ class _Connection:
         except OSError:
             self._end("")
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, trouble: Trouble = Trouble.OTHER) -> None:
         if self._timer:
             self._timer.cancel()
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        self._ended(self, reason)
+        self._ended(self, reason, trouble)
 
 
 def _md5_signature(peer: Address, key: bytes) -> bytes:
