@@ -15,7 +15,7 @@ from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.rank import Rank, med
 from floatip.core.bgp.session import Route
 from floatip.core.decision import Decision, Facts
-from floatip.core.election.elector import Elector, Fact, Role, Seen
+from floatip.core.election.elector import ADDRESSES, Elector, Fact, Role, Seen
 from floatip.core.election.follower import Follower
 from floatip.core.election.router import Router
 from floatip.core.election.static import StaticElector
@@ -119,6 +119,8 @@ class Instance:
 
     def see(self, holding: Holding, now: float) -> list[Effect]:
         """The kernel's addresses changed."""
+        if ADDRESSES not in self.elector.hears:
+            return []
         interface = self.config.interface
         elsewhere = any(holding.stands_elsewhere(target.address, interface) for target in self.targets)
         return self.elector.hear(Seen(elsewhere), now)

@@ -47,7 +47,7 @@ from floatip.core.events import (
     Writable,
 )
 from floatip.core.health import CheckState, combine
-from floatip.core.holding import Holding
+from floatip.core.holding import Holding, Key
 from floatip.core.instance import CUT_OFF_AT_LEAST, Instance
 from floatip.core.malformed import Malformed
 from floatip.core.network import Network
@@ -59,6 +59,7 @@ RELEASE_TIMEOUT = 0.5
 """Seconds without any progress after which a stopping node no longer waits for the kernel."""
 UNSTEADY = "restarted 3 times within a minute: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
+TOLD_ONE_BY_ONE = 8
 
 K = TypeVar("K")
 
@@ -369,16 +370,12 @@ class Node:
 
     def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
         changed, found, lost = self.holding.take(addresses)
-        effects: list[Effect] = [
-            Became("address", str(address), "released", self.stopping)
+        gone = (
+            ("released", self.stopping)
             if self.stopping
-            else Became("address", str(address), "lost", "removed by another program; floatip adds it again")
-            for _, address in sorted(lost, key=lambda one: int(one[1]))
-        ]
-        effects += [
-            Became("address", str(address), "held", "confirmed by the kernel")
-            for _, address in sorted(found, key=lambda one: int(one[1]))
-        ]
+            else ("lost", "removed by another program; floatip adds it again")
+        )
+        effects: list[Effect] = [*_told(lost, *gone), *_told(found, "held", "confirmed by the kernel")]
         if self.stopping:
             if self._is_releasing and lost:
                 self._timers.set(EXIT, now + RELEASE_TIMEOUT)
@@ -549,6 +546,15 @@ class Node:
         self._is_releasing = False
         self._timers.set(EXIT, math.inf)
         return [Exit()]
+
+
+def _told(keys: list[Key], value: str, reason: str) -> list[Became]:
+    """One line each, or one for many."""
+    if len(keys) > TOLD_ONE_BY_ONE:
+        interfaces = ", ".join(sorted({interface for interface, _ in keys}))
+        return [Became("address", f"{len(keys)} on {interfaces}", value, reason)]
+    addresses = sorted((address for _, address in keys), key=int)
+    return [Became("address", str(address), value, reason) for address in addresses]
 
 
 def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:

@@ -42,7 +42,7 @@ DIAL_TIMEOUT = 2.0
 OPEN_TIMEOUT = 240.0  # RFC 4271 8.2.2: "a large value", four minutes suggested
 SEND_HOLD_TIME = 480.0  # RFC 9687 section 4
 KEEPALIVE_INTERVAL = 1.0
-BATCH = 2000  # prefixes per write: some 100 KB
+BATCH = 250  # prefixes per write: a millisecond
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
 
 CEASE = 6

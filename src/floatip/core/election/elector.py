@@ -49,6 +49,8 @@ Subject = Hashable
 """What a fact is about."""
 
 KEEPALIVED: Subject = "keepalived"
+ADDRESSES: Subject = "addresses"
+"""Of `Seen`."""
 
 
 def adverts(interface: str, vrid: int) -> Subject:

@@ -22,6 +22,7 @@ from ipaddress import IPv4Address
 from floatip.core.addresses import Address
 from floatip.core.drops import Drops
 from floatip.core.election.elector import (
+    ADDRESSES,
     KEEPALIVED,
     REIGNS_KEPT,
     Fact,
@@ -91,7 +92,7 @@ class Follower:
         config = self.config
         group = [keepalived("GROUP", config.sync_group)] if config.sync_group else []
         own = adverts(config.interface, config.vrid), keepalived("INSTANCE", config.instance)
-        return frozenset({KEEPALIVED, *own, *group})
+        return frozenset({KEEPALIVED, ADDRESSES, *own, *group})
 
     @property
     def interface(self) -> str:

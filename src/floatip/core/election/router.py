@@ -71,12 +71,9 @@ class Router:
     def _configure(self, config: Vrrp, addresses: Iterable[Address]) -> None:
         # RFC 9568 6.1: the owner preempts all the same
         self.config = config if config.priority < 255 else replace(config, preempt=True)
+        self.hears = frozenset[Subject]({adverts(config.interface, config.vrid)})
         # The adverts name the addresses of their own family, as keepalived's do.
         self.addresses = tuple(a for a in addresses if a.version == config.source.version)
-
-    @property
-    def hears(self) -> frozenset[Subject]:
-        return frozenset({adverts(self.config.interface, self.config.vrid)})
 
     @property
     def interface(self) -> str:

@@ -223,6 +223,11 @@ class _Connection:
         if self._finishing:
             self._shut()
         else:
+            # Not at once: the loop has its turn between the parts of a long announcement.
+            self._loop.call_soon(self._tell_writable)
+
+    def _tell_writable(self) -> None:
+        if not self._finishing and not self._unsent and self._socket.fileno() >= 0:
             self._report(Writable(self.peer))
 
     def _shut(self) -> None:
