@@ -5,7 +5,9 @@ import inspect
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from floatip.core.events import Event, Failing, Failure
 from floatip.host.disk import Disk, Job
@@ -37,6 +39,40 @@ class Reports:
         found: list[Event] = self._by_kind[kind]  # type: ignore[index]
         await until(lambda: len(found) >= number)
         return found[number - 1]  # type: ignore[return-value]
+
+
+class Clock:
+    """Virtual time for host parts that take a loop."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._timers: list[_Timer] = []
+
+    def time(self) -> float:
+        return self._now
+
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: Any) -> "_Timer":
+        timer = _Timer(self._now + delay, partial(callback, *arguments))
+        self._timers.append(timer)
+        return timer
+
+    def run(self, until: float) -> None:
+        while due := [timer for timer in self._timers if timer.at <= until and not timer.is_cancelled]:
+            timer = min(due, key=lambda each: each.at)
+            self._timers.remove(timer)
+            self._now = timer.at
+            timer.callback()
+        self._now = until
+
+
+@dataclass(eq=False)
+class _Timer:
+    at: float
+    callback: Callable[[], object]
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
 
 
 class PromptDisk(Disk):

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from floatip.core.events import CheckDone, Probe
-from floatip.host import processes
-from floatip.host.probes import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
+from floatip.host.checks import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
+from floatip.host.checks import process as process_check
+from floatip.host.checks.script import ScriptRunner
 from tests.host.reports import Reports, until
 
 
@@ -25,15 +26,16 @@ def probe(reports: Reports, check: Check, timeout: float = 10.0) -> CheckDone:
         try:
             return await reports.next(CheckDone)
         finally:
-            probes.close()
-            await nothing_runs(probes)
+            await close(probes)
 
     return asyncio.run(story())
 
 
-async def nothing_runs(probes: Probes) -> None:
-    """Else they would be left to nobody."""
-    await until(lambda: not any(process.running for process in probes._running.values()))
+async def close(probes: Probes) -> None:
+    """And wait for children: else they would be left to nobody."""
+    runners = [each for each in probes._runners.values() if isinstance(each, ScriptRunner)]
+    probes.close()
+    await until(lambda: not any(runner.running for runner in runners))
 
 
 def script(text: str) -> ScriptCheck:
@@ -87,7 +89,7 @@ def test_a_script_that_hangs_has_failed_at_its_timeout_and_is_killed_with_its_ch
             await until(lambda pid=pid: not is_running(int(pid)))  # type: ignore[misc]
         probes.run(Probe("chk", 2, 0.5))
         assert (await reports.next(CheckDone, 2)).run == 2
-        await nothing_runs(probes)
+        await close(probes)
 
     asyncio.run(story())
 
@@ -99,15 +101,75 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_a_run_is_refused_while_the_one_before_has_not_ended(reports: Reports) -> None:
+def test_a_run_waits_until_the_one_before_has_ended_and_is_no_failure(reports: Reports, tmp_path: Path) -> None:
+    lock, ready = tmp_path / "lock", tmp_path / "ready"
+    once = f"""
+        mkdir {lock} || exit 1
+        trap 'rmdir {lock}' EXIT
+        trap 'exit 9' TERM
+        [ -e {ready} ] && exit 0
+        sleep 60 & touch {ready}
+        wait
+    """
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([script(once)])
+        probes.run(Probe("chk", 1, 60))
+        await until(ready.exists)
+        probes.run(Probe("chk", 2, 60))
+        assert await reports.next(CheckDone, 2) == CheckDone("chk", 2, True, "exit status 0"), reports.events
+        assert reports.of(CheckDone)[0].run == 1
+        await close(probes)
+
+    asyncio.run(story())
+
+
+def test_a_run_that_times_out_is_told_to_end_so_that_its_trap_runs(reports: Reports, tmp_path: Path) -> None:
+    lock, ready = tmp_path / "lock", tmp_path / "ready"
+    text = f"trap 'rmdir {lock}' EXIT; trap 'exit 1' TERM; mkdir {lock}; sleep 60 & touch {ready}; wait"
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([script(text)])
+        probes.run(Probe("chk", 1, 2))
+        await until(ready.exists)
+        assert (await reports.next(CheckDone)).reason == "timed out after 2 s"
+        await until(lambda: not lock.exists())
+        await close(probes)
+
+    asyncio.run(story())
+
+
+def test_a_run_that_waited_past_its_timeout_is_not_begun(reports: Reports, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure([script(f"echo >> {ran}; trap '' TERM; sleep 60 & wait; sleep 60")])
+        probes.run(Probe("chk", 1, 60))
+        await until(ran.exists)
+        probes.run(Probe("chk", 2, 0.01))  # shorter than the first one takes to be killed
+        assert (await reports.next(CheckDone)).reason == "killed by signal 9"
+        await asyncio.sleep(0.1)
+        assert reports.of(CheckDone) == [CheckDone("chk", 1, False, "killed by signal 9")], "the core fails run 2"
+        assert ran.read_text() == "\n"
+        await close(probes)
+
+    asyncio.run(story())
+
+
+def test_a_script_that_a_reload_replaces_while_it_runs_is_asked_again(reports: Reports) -> None:
     async def story() -> None:
         probes = Probes(reports)
         probes.configure([script("sleep 60")])
         probes.run(Probe("chk", 1, 60))
-        probes.run(Probe("chk", 2, 60))
-        assert reports.of(CheckDone) == [CheckDone("chk", 2, False, "the previous run has not ended yet")]
-        probes.close()
-        assert await reports.next(CheckDone, 2) == CheckDone("chk", 1, False, "killed by signal 9")
+        probes.configure([script("exit 3")])
+        assert await reports.next(CheckDone) == CheckDone("chk", 1, False, "exit status 3")
+        probes.configure([])
+        await asyncio.sleep(0.1)
+        assert len(reports.events) == 1
+        await close(probes)
 
     asyncio.run(story())
 
@@ -132,6 +194,11 @@ def test_runs_leave_neither_zombies_nor_descriptors_behind(reports: Reports) -> 
     pids = [event.reason.rpartition(": ")[2] for event in reports.of(CheckDone) if event.check == "chk"]
     assert len(pids) == 20
     assert not [pid for pid in pids if Path(f"/proc/{int(pid)}").exists()]
+
+
+def by_name(events: list[CheckDone]) -> list[CheckDone]:
+    """Each check looks in its own time."""
+    return sorted(events, key=lambda event: event.check)
 
 
 @contextlib.contextmanager
@@ -177,9 +244,10 @@ def test_a_file_is_told_at_the_start_and_within_milliseconds_of_each_change(tmp_
     async def story() -> None:
         probes = Probes(reports)
         probes.configure([FileCheck("trigger", trigger), FileCheck("token", trigger, "absent")])
-        assert reports.of(CheckDone) == [
-            CheckDone("trigger", 0, True, f"{trigger} does not exist"),
+        await reports.next(CheckDone, 2)
+        assert by_name(reports.of(CheckDone)) == [
             CheckDone("token", 0, False, f"{trigger} does not exist"),
+            CheckDone("trigger", 0, True, f"{trigger} does not exist"),
         ]
         latencies = []
 
@@ -190,7 +258,7 @@ def test_a_file_is_told_at_the_start_and_within_milliseconds_of_each_change(tmp_
             change()
             await reports.next(CheckDone, number)
             latencies.append(reports.times[number - 1] - started)
-            assert [event.passed for event in reports.of(CheckDone)[-2:]] == [not present, present]
+            assert [event.passed for event in by_name(reports.of(CheckDone)[-2:])] == [present, not present]
 
         trigger.parent.mkdir(parents=True)
         await after(trigger.touch, True)
@@ -222,6 +290,7 @@ def test_a_file_whose_directory_appears_together_with_it_is_seen(tmp_path: Path,
     async def story() -> None:
         probes = Probes(reports)
         probes.configure([FileCheck("trigger", trigger)])
+        assert (await reports.next(CheckDone)).passed
         trigger.parent.mkdir()
         trigger.touch()
         assert not (await reports.next(CheckDone, 2)).passed
@@ -237,6 +306,7 @@ def test_a_file_in_a_place_that_cannot_be_looked_at_has_failed(tmp_path: Path, r
     async def story() -> None:
         probes = Probes(reports)
         probes.configure([FileCheck("trigger", loop / "trigger")])
+        await reports.next(CheckDone)
         probes.close()
 
     asyncio.run(story())
@@ -260,7 +330,7 @@ def test_a_process_that_was_killed_from_outside_says_so(reports: Reports, tmp_pa
 def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that_are_gone(
     reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "LOOK_AGAIN_INTERVAL", 0.05)
+    monkeypatch.setattr(process_check, "LOOK_AGAIN_INTERVAL", 0.05)
     pid, trigger = tmp_path / "pid", tmp_path / "trigger"
     pid.write_text(f"{os.getpid()}\n")
     checks: list[Check] = [
@@ -269,15 +339,17 @@ def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that
         FileCheck("trigger", trigger),
     ]
     told = [
-        CheckDone("web", 0, True, f"pid {os.getpid()} of {pid} runs"),
         CheckDone("none", 0, False, "no process is named no such"),
         CheckDone("trigger", 0, True, f"{trigger} does not exist"),
+        CheckDone("web", 0, True, f"pid {os.getpid()} of {pid} runs"),
     ]
 
     async def story() -> None:
         probes = Probes(reports)
-        for _ in range(3):
+        for number in range(1, 4):
             probes.configure(checks)
+            await reports.next(CheckDone, 3 * number)
+            assert by_name(reports.of(CheckDone)[-3:]) == told
         probes.run(Probe("web", 7, 1))
         probes.configure([])
         await asyncio.sleep(0.2)
@@ -285,5 +357,5 @@ def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that
 
     before = len(os.listdir("/proc/self/fd"))
     asyncio.run(story())
-    assert reports.events == [*told, *told, *told, replace(told[0], run=7)]
+    assert reports.events[9:] == [replace(told[2], run=7)]
     assert len(os.listdir("/proc/self/fd")) == before

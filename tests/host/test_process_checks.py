@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from floatip.core.events import CheckDone
-from floatip.host import processes
-from floatip.host.probes import Check, Probes, ProcessCheck
+from floatip.host.checks import Check, Probes, ProcessCheck
+from floatip.host.checks import process as process_check
 from tests.host.reports import Reports, until
 
 NAME = f"fltp{os.getpid()}"
@@ -61,7 +61,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "LOOK_AGAIN_INTERVAL", 0.05)
+    monkeypatch.setattr(process_check, "LOOK_AGAIN_INTERVAL", 0.05)
 
 
 def play(reports: Reports, check: Check, story: Callable[[Probes], Coroutine[Any, Any, None]]) -> None:
@@ -69,6 +69,7 @@ def play(reports: Reports, check: Check, story: Callable[[Probes], Coroutine[Any
         probes = Probes(reports)
         probes.configure([check])
         try:
+            await reports.next(CheckDone)
             await story(probes)
         finally:
             probes.close()
@@ -259,9 +260,13 @@ def test_without_descriptors_it_is_down_with_the_reason_and_gets_well_again(
 
 WATCHER = """
 import asyncio, os, sys
-from floatip.host.processes import ProcessWatch
+from floatip.host.checks import Probes, ProcessCheck
 os.setgroups([]), os.setgid(65534), os.setuid(65534)  # who may not read a checkout of root's
-async def look(): print(ProcessWatch(sys.argv[1], lambda: None).verdict)
+async def look():
+    told = asyncio.get_running_loop().create_future()
+    Probes(told.set_result).configure([ProcessCheck("chk", sys.argv[1])])
+    answer = await told
+    print((answer.passed, answer.reason))
 asyncio.run(look())
 """
 

@@ -1,0 +1,217 @@
+"""A child process: at its timeout its whole group gets SIGTERM, so that traps run, and a moment later SIGKILL.
+
+It is started in a thread, because exec may hang as long as a file system or a virus scanner does. There is no shell and
+no `preexec_fn`, and the child gets a session of its own. The verdict falls at the timeout even if the kernel cannot
+end the child yet; `running` tells when it really has gone.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from floatip.host.errors import in_words
+from floatip.host.workers import Handle, Workers
+
+TAIL = 4096
+LONGEST_LINE = 200
+GRACE = 0.5
+"""Seconds between SIGTERM and SIGKILL, but not more than half of the child's timeout."""
+REAP_INTERVAL = 1.0
+_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+# Python before 3.11.4 keeps its lock while a vfork waits for exec: all threads would stand still.
+if sys.version_info < (3, 11, 4):
+    setattr(subprocess, "_USE_VFORK", False)  # noqa: B010
+
+Ended = Callable[[bool, str], None]
+
+
+class Running(Protocol):
+    """What the user of a child needs; the simulation plays one."""
+
+    @property
+    def running(self) -> bool: ...
+    def terminate(self) -> None: ...
+
+
+class Start(Protocol):
+    """Starts a child. `ended(succeeded, reason)` is called exactly once, `gone()` when nothing is left of the child."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        timeout: float,
+        ended: Ended,
+        gone: Callable[[], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> Running: ...
+
+
+class Child:
+    """See `Start`. Neither callback comes before the constructor has returned."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        argv: Sequence[str],
+        timeout: float,
+        ended: Ended,
+        gone: Callable[[], None] = lambda: None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._name = argv[0]
+        self._timeout = timeout
+        self._ended = ended
+        self._gone = gone
+        self._tail = b""
+        self._is_told = False
+        self._is_unwanted = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._killing: asyncio.TimerHandle | None = None
+        self.running = True
+        self._timer: Handle = self._loop.call_later(timeout, self._timed_out)
+        workers.do(partial(_spawn, argv, environment), self._started)
+
+    def terminate(self) -> None:
+        """End the child and all that it started: SIGTERM now, SIGKILL a moment later."""
+        if not self.running or self._is_unwanted:
+            return
+        self._is_unwanted = True
+        if self._killing:
+            self._killing.cancel()
+        self._killing = self._loop.call_later(min(GRACE, self._timeout / 2), self._signal, signal.SIGKILL)
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.running and self._child:
+            # Not reaped yet, so its group cannot be anyone else's.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, number)
+
+    def _started(self, outcome: "tuple[subprocess.Popen[bytes], int] | OSError | str") -> None:
+        if not isinstance(outcome, tuple):
+            reason = in_words(outcome.errno) if isinstance(outcome, OSError) else outcome
+            self._end(False, f"cannot run {self._name}: {reason}")
+            return
+        self._child, self._pidfd = outcome
+        assert self._child.stdout is not None
+        self._output = self._child.stdout
+        self._loop.add_reader(self._output.fileno(), self._read)
+        self._loop.add_reader(self._pidfd, self._exited)
+        if self._is_unwanted:
+            self._is_unwanted = False
+            self.terminate()
+
+    def _read(self) -> None:
+        try:
+            data = self._output.read(65536)
+        except OSError:
+            data = b""
+        if data:
+            self._tail = (self._tail + data)[-TAIL:]
+        elif data is not None:
+            self._loop.remove_reader(self._output.fileno())
+
+    def _timed_out(self) -> None:
+        self.terminate()
+        self._conclude(False, f"timed out after {self._timeout:g} s")
+
+    def _exited(self) -> None:
+        assert self._child
+        # What is left in the pipe is ours to read; a grandchild that keeps it open is not waited for.
+        self._read()
+        if self._is_unwanted:
+            self._signal(signal.SIGKILL)  # to what it leaves behind
+        self._loop.remove_reader(self._output.fileno())
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._output.close()
+        status = self._child.wait()
+        _ours.discard(self._child.pid)
+        outcome = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        line = last_line(self._tail)
+        self._end(status == 0, f"{outcome}: {line}" if line and status else outcome)
+
+    def _end(self, succeeded: bool, reason: str) -> None:
+        self.running = False
+        for timer in filter(None, (self._timer, self._killing)):
+            timer.cancel()
+        self._conclude(succeeded, reason)
+        self._gone()
+
+    def _conclude(self, succeeded: bool, reason: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._ended(succeeded, reason)
+
+
+_ours: set[int] = set()
+"""Pids of children that somebody waits for."""
+_starting: set[object] = set()
+"""One entry for each child that is being started, whose pid is not known yet."""
+
+
+def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> tuple[subprocess.Popen[bytes], int] | str:
+    """In a thread. The child and its pidfd, or why it cannot be run."""
+    start = object()
+    _starting.add(start)
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+            env=environment,
+        )
+        _ours.add(child.pid)
+    except ValueError as error:
+        return str(error)
+    finally:
+        _starting.discard(start)
+    try:
+        assert child.stdout is not None
+        os.set_blocking(child.stdout.fileno(), False)
+        return child, os.pidfd_open(child.pid)
+    except OSError:
+        child.kill()
+        child.wait()
+        _ours.discard(child.pid)
+        child.stdout.close()  # type: ignore[union-attr]
+        raise
+
+
+class Orphans:
+    """Process 1 of a container inherits every orphan: reaps those that have ended, before nothing can be forked."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reap()
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _reap(self) -> None:
+        self._timer = self._loop.call_later(REAP_INTERVAL, self._reap)
+        with contextlib.suppress(ChildProcessError):
+            # Our own children are only looked at: whoever started one waits for it.
+            while (ended := os.waitid(os.P_ALL, 0, _LOOK)) and not _is_ours(ended.si_pid):
+                os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _is_ours(pid: int) -> bool:
+    return pid in _ours or bool(_starting)
+
+
+def last_line(output: bytes) -> str:
+    """The last line with something in it, safe to print."""
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    return "".join(char if char.isprintable() else "?" for char in lines[-1][:LONGEST_LINE]) if lines else ""
