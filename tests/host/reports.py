@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from floatip.core.events import Event, Failing, Failure
+from floatip.host.checks import Probes
+from floatip.host.checks.script import ScriptRunner
 from floatip.host.disk import Disk, Job
 
 E = TypeVar("E")
@@ -82,6 +84,13 @@ class PromptDisk(Disk):
         over = self._loop.create_future()
         self._done(what, self._try(job), over)
         return over
+
+
+async def close(probes: Probes) -> None:
+    """And wait for children: else they would be left to nobody."""
+    runners = [each for each in probes._runners.values() if isinstance(each, ScriptRunner)]
+    probes.close()
+    await until(lambda: not any(runner.running for runner in runners))
 
 
 async def until(true: Callable[[], bool], timeout: float = 60.0) -> None:

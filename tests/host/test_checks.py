@@ -14,8 +14,7 @@ import pytest
 from floatip.core.events import CheckDone, Probe
 from floatip.host.checks import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
 from floatip.host.checks import process as process_check
-from floatip.host.checks.script import ScriptRunner
-from tests.host.reports import Reports, until
+from tests.host.reports import Reports, close, until
 
 
 def probe(reports: Reports, check: Check, timeout: float = 10.0) -> CheckDone:
@@ -29,13 +28,6 @@ def probe(reports: Reports, check: Check, timeout: float = 10.0) -> CheckDone:
             await close(probes)
 
     return asyncio.run(story())
-
-
-async def close(probes: Probes) -> None:
-    """And wait for children: else they would be left to nobody."""
-    runners = [each for each in probes._runners.values() if isinstance(each, ScriptRunner)]
-    probes.close()
-    await until(lambda: not any(runner.running for runner in runners))
 
 
 def script(text: str) -> ScriptCheck:

@@ -16,7 +16,7 @@ Report = Callable[[int, bool, str], None]
 """The number of the run (0: the check answers unasked), whether it passed, and why."""
 LOOK_TIMEOUT = 2.0
 """Seconds after which a look at a path, which nobody can interrupt, counts as failed."""
-MEANWHILE = "until then floatip looks once a second"
+INSTEAD = "looks once a second instead"
 
 T = TypeVar("T")
 
@@ -116,15 +116,15 @@ class Lookout(Generic[T]):
         try:
             self._means.inotify.open()
         except OSError as error:
-            hint = f"raise the sysctl user.max_inotify_instances; {MEANWHILE}"
-            self._means.failures.set("inotify", in_words(error.errno), hint, "inotify")
+            hint = "raise the sysctl user.max_inotify_instances"
+            self._means.failures.set("inotify", f"{in_words(error.errno)}; {INSTEAD}", hint, "inotify")
         else:
             self._means.failures.clear("inotify")
 
     def _note_watch(self, path: Path, code: int) -> None:
         what = f"watch {path.parent}"
         if code:
-            hint = f"raise the sysctl user.max_inotify_watches; {MEANWHILE}" if code == errno.ENOSPC else MEANWHILE
-            self._means.failures.set(what, in_words(code), hint, "inotify")
+            hint = "raise the sysctl user.max_inotify_watches" if code == errno.ENOSPC else ""
+            self._means.failures.set(what, f"{in_words(code)}; {INSTEAD}", hint, "inotify")
         else:
             self._means.failures.clear(what)

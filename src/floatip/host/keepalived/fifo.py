@@ -105,7 +105,7 @@ class Fifo:
         what = f"watch {self._path.parent}"
         if code:
             hint = "raise the sysctls user.max_inotify_instances and user.max_inotify_watches"
-            self._failures.set(what, in_words(code), f"{hint}; until then floatip looks once a second", "inotify")
+            self._failures.set(what, f"{in_words(code)}; looks once a second instead", hint, "inotify")
         else:
             self._failures.clear(what)
         return not code
