@@ -171,6 +171,17 @@ def test_a_script_has_no_terminal_no_input_and_a_session_of_its_own(reports: Rep
     assert probe(reports, script(text)).passed
 
 
+def test_a_script_gets_none_of_our_descriptors(reports: Reports) -> None:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    try:
+        answer = probe(reports, script("set -- /proc/$$/fd/*; echo $# $1; exit 1"))
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert answer.reason.startswith("exit status 1: 3 /proc/")
+
+
 def test_runs_leave_neither_zombies_nor_descriptors_behind(reports: Reports) -> None:
     async def story() -> None:
         probes = Probes(reports)

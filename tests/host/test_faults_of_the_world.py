@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from floatip.core.events import CheckDone, Failing, Probe
-from floatip.host import inotify
+from floatip.host import child, inotify, spawn
 from floatip.host.checks import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck, file, kind
 from floatip.host.checks import process as process_check
 from floatip.host.disk import Memory
@@ -35,7 +35,7 @@ class Libc:
     def __init__(self, function: str, code: int) -> None:
         self._function = function
         self._code = code
-        self._real = inotify._libc
+        self._real = ctypes.CDLL(None, use_errno=True)
 
     def __getattr__(self, name: str) -> Any:
         if name != self._function:
@@ -43,7 +43,7 @@ class Libc:
 
         def fail(*arguments: object) -> int:
             ctypes.set_errno(self._code)
-            return -1
+            return self._code if name.startswith("posix_") else -1
 
         return fail
 
@@ -58,8 +58,8 @@ def refuse(patch: pytest.MonkeyPatch, call: str, code: int) -> None:
         case "open":
             for module in (os, io, builtins):
                 patch.setattr(module, "open", fail)
-        case "Popen":
-            patch.setattr(subprocess, "Popen", fail)
+        case "posix_spawn":
+            patch.setattr(spawn, "_libc", Libc(call, code))
         case "inotify_init1" | "inotify_add_watch":
             patch.setattr(inotify, "_libc", Libc(call, code))
         case _:
@@ -68,11 +68,12 @@ def refuse(patch: pytest.MonkeyPatch, call: str, code: int) -> None:
 
 FAILS = {
     "socket": {"tcp"},
-    "open": {"script", "pid file", "name"},
+    "open": {"pid file", "name"},
     "stat": {"file"},
     "listdir": {"name"},
     "pidfd_open": {"script", "pid file", "name"},
-    "Popen": {"script"},
+    "pipe": {"script"},
+    "posix_spawn": {"script"},
     "inotify_init1": set[str](),
     "inotify_add_watch": set[str](),
 }
@@ -188,7 +189,7 @@ def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
 
 
 def test_an_exec_that_hangs_fails_one_check_and_stops_nothing_else(hang: Hang, reports: Reports) -> None:
-    hang.at(subprocess, "Popen", lambda argv, *_: argv[0] == "/hung")
+    hang.at(child, "spawn", lambda argv, *_: argv[0] == "/hung")
 
     async def story() -> None:
         with survived():

@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from floatip.host.errors import in_words
+from floatip.host.spawn import spawn
 from floatip.host.workers import Handle, Workers
 
 TAIL = 4096
@@ -24,10 +24,6 @@ GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL, but not more than half of the child's timeout."""
 REAP_INTERVAL = 1.0
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
-
-# Python before 3.11.4 keeps its lock while a vfork waits for exec: all threads would stand still.
-if sys.version_info < (3, 11, 4):
-    setattr(subprocess, "_USE_VFORK", False)  # noqa: B010
 
 Ended = Callable[[bool, str], None]
 
@@ -73,7 +69,7 @@ class Child:
         self._tail = b""
         self._is_told = False
         self._is_unwanted = False
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: _Process | None = None
         self._killing: asyncio.TimerHandle | None = None
         self.running = True
         self._timer: Handle = self._loop.call_later(timeout, self._timed_out)
@@ -95,29 +91,28 @@ class Child:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, number)
 
-    def _started(self, outcome: "tuple[subprocess.Popen[bytes], int] | OSError | str") -> None:
-        if not isinstance(outcome, tuple):
+    def _started(self, outcome: "_Process | OSError | str") -> None:
+        if not isinstance(outcome, _Process):
             reason = in_words(outcome.errno) if isinstance(outcome, OSError) else outcome
             self._end(False, f"cannot run {self._name}: {reason}")
             return
-        self._child, self._pidfd = outcome
-        assert self._child.stdout is not None
-        self._output = self._child.stdout
-        self._loop.add_reader(self._output.fileno(), self._read)
-        self._loop.add_reader(self._pidfd, self._exited)
+        self._child = outcome
+        self._loop.add_reader(outcome.output, self._read)
+        self._loop.add_reader(outcome.pidfd, self._exited)
         if self._is_unwanted:
             self._is_unwanted = False
             self.terminate()
 
     def _read(self) -> None:
+        assert self._child
         try:
-            data = self._output.read(65536)
-        except OSError:
-            data = b""
+            data = os.read(self._child.output, 65536)
+        except BlockingIOError:
+            return
         if data:
             self._tail = (self._tail + data)[-TAIL:]
-        elif data is not None:
-            self._loop.remove_reader(self._output.fileno())
+        else:
+            self._loop.remove_reader(self._child.output)
 
     def _timed_out(self) -> None:
         self.terminate()
@@ -129,11 +124,10 @@ class Child:
         self._read()
         if self._is_unwanted:
             self._signal(signal.SIGKILL)  # to what it leaves behind
-        self._loop.remove_reader(self._output.fileno())
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._output.close()
-        status = self._child.wait()
+        for descriptor in (self._child.output, self._child.pidfd):
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+        status = os.waitstatus_to_exitcode(os.waitpid(self._child.pid, 0)[1])
         _ours.discard(self._child.pid)
         outcome = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         line = last_line(self._tail)
@@ -158,34 +152,35 @@ _starting: set[object] = set()
 """One entry for each child that is being started, whose pid is not known yet."""
 
 
-def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> tuple[subprocess.Popen[bytes], int] | str:
-    """In a thread. The child and its pidfd, or why it cannot be run."""
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    pidfd: int
+    output: int
+
+
+def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> _Process | str:
+    """In a thread. The child, or why it cannot be run."""
+    output, its_output = os.pipe()
     start = object()
     _starting.add(start)
     try:
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            start_new_session=True,
-            env=environment,
-        )
-        _ours.add(child.pid)
-    except ValueError as error:
-        return str(error)
+        pid = spawn(argv, environment, its_output)
+        _ours.add(pid)
+    except (OSError, ValueError) as error:
+        os.close(output)
+        return in_words(error.errno) if isinstance(error, OSError) else str(error)
     finally:
         _starting.discard(start)
+        os.close(its_output)
     try:
-        assert child.stdout is not None
-        os.set_blocking(child.stdout.fileno(), False)
-        return child, os.pidfd_open(child.pid)
+        os.set_blocking(output, False)
+        return _Process(pid, os.pidfd_open(pid), output)
     except OSError:
-        child.kill()
-        child.wait()
-        _ours.discard(child.pid)
-        child.stdout.close()  # type: ignore[union-attr]
+        os.close(output)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        _ours.discard(pid)
         raise
 
 
