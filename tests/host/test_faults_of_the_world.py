@@ -19,11 +19,12 @@ import pytest
 
 from floatip.core.events import CheckDone, Failing, Probe
 from floatip.host import child, inotify, spawn
-from floatip.host.checks import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck, file, kind
+from floatip.host.checks import Probes, file, kind
 from floatip.host.checks import process as process_check
 from floatip.host.disk import Memory
 from floatip.host.hooks import Hooks, RoleChange
 from floatip.host.keepalived import Keepalived, Paths, fifo
+from floatip.model import File, Kind, Process, Script, Tcp
 from tests.host.reports import PromptDisk, Reports, close, until
 
 ERRORS = (errno.EMFILE, errno.EAFNOSUPPORT, errno.ENOSPC)
@@ -108,13 +109,13 @@ def test_what_the_world_refuses_fails_the_check_until_it_is_given_again(
     comm = Path("/proc/self/comm").read_text().strip()
 
     async def story(server: socket.socket) -> None:
-        checks: list[Check] = [
-            ScriptCheck("script", ("/bin/true",)),
-            TcpCheck("tcp", *server.getsockname()),
-            FileCheck("file", present, "absent"),
-            ProcessCheck("pid file", str(pid)),
-            ProcessCheck("name", comm),
-        ]
+        checks: dict[str, Kind] = {
+            "script": Script(("/bin/true",)),
+            "tcp": Tcp(*server.getsockname()),
+            "file": File(present, "absent"),
+            "pid file": Process(str(pid)),
+            "name": Process(comm),
+        }
         last: dict[str, bool] = {}
         run = 0
 
@@ -194,7 +195,7 @@ def test_an_exec_that_hangs_fails_one_check_and_stops_nothing_else(hang: Hang, r
     async def story() -> None:
         with survived():
             probes = Probes(reports)
-            probes.configure([ScriptCheck("hung", ("/hung",)), ScriptCheck("well", ("/bin/true",))])
+            probes.configure({"hung": Script(("/hung",)), "well": Script(("/bin/true",))})
             probes.run(Probe("hung", 1, 0.2))
             probes.run(Probe("well", 1, 60))
             assert await reports.next(CheckDone) == CheckDone("well", 1, True, "exit status 0")
@@ -222,7 +223,7 @@ def test_a_file_system_that_hangs_fails_its_checks_and_stops_nothing_else(
     async def story() -> None:
         with survived():
             probes = Probes(reports)
-            probes.configure([FileCheck("hung", hung), ProcessCheck("pid", str(hung)), FileCheck("well", well)])
+            probes.configure({"hung": File(hung), "pid": Process(str(hung)), "well": File(well)})
             assert await reports.next(CheckDone) == CheckDone("well", 0, True, f"{well} does not exist")
             await reports.next(CheckDone, 3)
             reasons = {done.check: (done.passed, done.reason) for done in reports.of(CheckDone)}
@@ -248,7 +249,7 @@ def test_what_inotify_does_not_tell_is_seen_by_looking(reports: Reports, tmp_pat
 
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([FileCheck("token", link, "absent")])
+        probes.configure({"token": File(link, "absent")})
         assert (await reports.next(CheckDone)).passed
         target.unlink()
         assert not (await reports.next(CheckDone, 2)).passed
@@ -264,7 +265,7 @@ def test_a_connection_to_itself_is_no_service(reports: Reports) -> None:
 
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([TcpCheck("app", "127.0.0.1", 40500)])
+        probes.configure({"app": Tcp("127.0.0.1", 40500)})
         run = 0
         while run < 20 or itself not in {done.reason for done in reports.of(CheckDone)}:
             run += 1
@@ -282,7 +283,8 @@ def test_a_connection_to_itself_is_no_service(reports: Reports) -> None:
 AS_PROCESS_1 = """
 import asyncio, os
 from floatip.core.events import Probe
-from floatip.host.checks import Probes, ScriptCheck
+from floatip.host.checks import Probes
+from floatip.model import Script
 assert os.getpid() == 1
 def zombies():
     pids = filter(str.isdecimal, os.listdir("/proc"))
@@ -290,7 +292,7 @@ def zombies():
 async def story():
     answers = []
     probes = Probes(answers.append)
-    probes.configure([ScriptCheck("chk", ("/bin/sh", "-c", "sleep 0.01 & exit 0"))])
+    probes.configure({"chk": Script(("/bin/sh", "-c", "sleep 0.01 & exit 0"))})
     for run in range(30):
         probes.run(Probe("chk", run, 10))
         while len(answers) <= run:

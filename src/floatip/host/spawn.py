@@ -23,8 +23,8 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 def spawn(argv: Sequence[str], environment: Mapping[str, str] | None, output: int) -> int:
     """The pid of a child in a session of its own, that reads nothing and writes to `output`.
 
-    It gets no other descriptor (exec closes those of Python itself). Without an environment it gets ours, as it was at the first
-    call. Raises OSError and ValueError (a NUL byte).
+    It gets no other descriptor. Without an environment it gets ours, as it was at the first call. Raises OSError, and
+    ValueError for a NUL byte.
     """
     arguments = _strings(argv)
     variables = _our_environment() if environment is None else _strings(map("=".join, environment.items()))

@@ -1,9 +1,5 @@
-"""The checks: one file a kind, each with its dataclass and its runner; `runner.KINDS` joins the two."""
+"""The checks: one file a kind, with the runner of that kind of `floatip.model`; `runner.KINDS` joins the two."""
 
-from floatip.host.checks.file import FileCheck
-from floatip.host.checks.process import ProcessCheck
-from floatip.host.checks.runner import Check, Probes
-from floatip.host.checks.script import ScriptCheck
-from floatip.host.checks.tcp import TcpCheck
+from floatip.host.checks.runner import Probes
 
-__all__ = ["Check", "FileCheck", "Probes", "ProcessCheck", "ScriptCheck", "TcpCheck"]
+__all__ = ["Probes"]

@@ -4,31 +4,21 @@ An event source is not the truth: inotify says nothing of a mount over the direc
 and of network file systems.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
 from floatip.host.checks.kind import LOOK_TIMEOUT, Lookout, Means, Report
 from floatip.host.errors import in_words
+from floatip.model import File
 
 LOOK_INTERVAL = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class FileCheck:
-    name: str
-    path: Path
-    fail_when: Literal["present", "absent"] = "present"
-
-
 class FileRunner:
-    def __init__(self, spec: FileCheck, report: Report, means: Means) -> None:
-        self._path = spec.path
-        self._fail_when = spec.fail_when
+    def __init__(self, kind: File, report: Report, means: Means) -> None:
+        self._path = kind.path
+        self._fail_when = kind.fail_when
         self._report = report
         self._verdict: tuple[bool, str] | None = None
         self._closed = False
-        self._lookout = Lookout(means, spec.path, self._look, self._found, self._timed_out)
+        self._lookout = Lookout(means, kind.path, self._look, self._found, self._timed_out)
         self._lookout.look()
 
     def run(self, run: int, timeout: float) -> None:

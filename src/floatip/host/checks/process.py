@@ -16,6 +16,7 @@ from pathlib import Path
 from floatip.host import pidfd
 from floatip.host.checks.kind import LOOK_TIMEOUT, Lookout, Means, Report
 from floatip.host.errors import in_words
+from floatip.model import Process
 
 LOOK_AGAIN_INTERVAL = 0.5
 LOOK_INTERVAL = 1.0
@@ -23,13 +24,6 @@ PID_MAX = 1 << 22
 
 Written = tuple[bytes, int, int]
 """The content of a file, its inode and its mtime: written again, it differs."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessCheck:
-    name: str
-    process: str
-    """What `pgrep -x` finds, or the path of a pid file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +37,9 @@ class _Found:
 
 
 class ProcessRunner:
-    def __init__(self, spec: ProcessCheck, report: Report, means: Means) -> None:
-        self._pid_file = Path(spec.process) if spec.process.startswith("/") else None
-        self._name = spec.process
+    def __init__(self, kind: Process, report: Report, means: Means) -> None:
+        self._pid_file = Path(kind.process) if kind.process.startswith("/") else None
+        self._name = kind.process
         self._report = report
         self._verdict: tuple[bool, str] | None = None
         self._told: tuple[bool, str] | None = None

@@ -4,22 +4,16 @@ A run that is asked for while the one before still ends (it was killed at its ti
 is no failure by itself: if it does not begin in time, the core fails it at its timeout.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 from floatip.host.checks.kind import Means, Report
 from floatip.host.child import Running
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptCheck:
-    name: str
-    argv: tuple[str, ...]
+from floatip.model import Script
 
 
 class ScriptRunner:
-    def __init__(self, spec: ScriptCheck, report: Report, means: Means) -> None:
-        self._argv = spec.argv
+    def __init__(self, kind: Script, report: Report, means: Means) -> None:
+        self._argv = kind.argv
         self._report = report
         self._loop = means.loop
         self._start_child = means.start

@@ -5,43 +5,35 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 
 from floatip.host.checks.kind import Means, Report
 from floatip.host.errors import in_words
+from floatip.model import Tcp
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class TcpCheck:
-    name: str
-    host: str
-    """An address, or `localhost`: a check must not hang on a name server."""
-    port: int
-
-
 class TcpRunner:
-    def __init__(self, spec: TcpCheck, report: Report, means: Means) -> None:
-        self._spec = spec
+    def __init__(self, kind: Tcp, report: Report, means: Means) -> None:
+        self._kind = kind
         self._report = report
         self._connects: set[_Connect] = set()
 
     def run(self, run: int, timeout: float) -> None:
         done = partial(self._report, run)
         try:
-            address = ip_address("127.0.0.1" if self._spec.host == "localhost" else self._spec.host)
+            address = ip_address("127.0.0.1" if self._kind.host == "localhost" else self._kind.host)
         except ValueError:
-            done(False, f"{self._spec.host} is not an address")
+            done(False, f"{self._kind.host} is not an address")
             return
         try:
             connecting = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
         except OSError as error:
             done(False, f"cannot open a socket for IPv{address.version}: {in_words(error.errno)}")
             return
-        _Connect(connecting, (str(address), self._spec.port), timeout, done, self._connects)
+        _Connect(connecting, (str(address), self._kind.port), timeout, done, self._connects)
 
     def tell(self) -> None:
         pass
