@@ -146,9 +146,7 @@ def test_of_too_many_changes_the_last_are_told(reports: Reports, tmp_path: Path)
     lines = told.read_text().split()
     assert lines == ["0", *(str(number) for number in range(11, LONGEST_QUEUE + 11))]
     [failure] = reports.of(Failing)[-1].failures
-    assert failure == Failure(
-        "notify queue", TOO_SLOW, "make the command faster; the last changes were reported", "notify-queue"
-    )
+    assert failure == Failure("notify queue", TOO_SLOW, "make the command faster; the last changes were reported")
 
 
 def test_the_end_waits_for_the_last_command_but_not_for_ever(reports: Reports, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class Hooks:
             self._fail(COMMAND, f"{argv[0]}: {reason}", "run the command by hand as the daemon's user")
 
     def _fail(self, what: str, reason: str, hint: str) -> None:
-        self._failures.set(what, reason, hint, what.replace(" ", "-"))
+        self._failures.set(what, reason, hint)
         if what in self._forgetting:
             self._forgetting[what].cancel()
         self._forgetting[what] = self._loop.call_later(SHOWN_FOR, self._failures.clear, what)

@@ -117,7 +117,7 @@ class Lookout(Generic[T]):
             self._means.inotify.open()
         except OSError as error:
             hint = "raise the sysctl user.max_inotify_instances"
-            self._means.failures.set("inotify", f"{in_words(error.errno)}; {INSTEAD}", hint, "inotify")
+            self._means.failures.set("inotify", f"{in_words(error.errno)}; {INSTEAD}", hint)
         else:
             self._means.failures.clear("inotify")
 
@@ -125,6 +125,6 @@ class Lookout(Generic[T]):
         what = f"watch {path.parent}"
         if code:
             hint = "raise the sysctl user.max_inotify_watches" if code == errno.ENOSPC else ""
-            self._means.failures.set(what, f"{in_words(code)}; {INSTEAD}", hint, "inotify")
+            self._means.failures.set(what, f"{in_words(code)}; {INSTEAD}", hint)
         else:
             self._means.failures.clear(what)

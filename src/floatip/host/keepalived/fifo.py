@@ -46,7 +46,7 @@ class Fifo:
         return f"notify FIFO {self._path}"
 
     def fail(self, reason: str, hint: str = "") -> None:
-        self._failures.set(self.name, reason, hint, "notify-fifo")
+        self._failures.set(self.name, reason, hint)
 
     def open(self, is_old: bool = False) -> None:
         """`is_old`: what waits in it was written while nobody listened."""
@@ -105,7 +105,7 @@ class Fifo:
         what = f"watch {self._path.parent}"
         if code:
             hint = "raise the sysctls user.max_inotify_instances and user.max_inotify_watches"
-            self._failures.set(what, f"{in_words(code)}; looks once a second instead", hint, "inotify")
+            self._failures.set(what, f"{in_words(code)}; looks once a second instead", hint)
         else:
             self._failures.clear(what)
         return not code
