@@ -30,6 +30,7 @@ class Mutant:
 
 ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "core/decision.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
+SCRIPT = "host/checks/script.py"
 FOLLOWER, TIMERS = "core/election/follower.py", "core/timers.py"
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (
@@ -88,6 +89,16 @@ MUTANTS = (
     Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),
     Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
     Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),
+    Mutant(
+        "a run whose predecessor still ends has failed",
+        SCRIPT,
+        "            self._next = run, self._loop.time() + timeout\n",
+        '            self._report(run, False, "the previous run has not ended yet")\n',
+    ),
+    Mutant("a run whose predecessor still ends is forgotten", SCRIPT, "if self._next:", "if False:"),
+    Mutant(
+        "a run that the core has given up goes on", SCRIPT, "self._child.terminate()  # the core", "pass  # the core"
+    ),
     Mutant(
         "what a dead keepalived said lives on",
         FOLLOWER,
