@@ -30,7 +30,7 @@ class Mutant:
 
 ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "core/decision.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
-SCRIPT = "host/checks/script.py"
+SCRIPT, WORDS = "host/checks/script.py", "host/keepalived/words.py"
 FOLLOWER, TIMERS = "core/election/follower.py", "core/timers.py"
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (
@@ -97,7 +97,20 @@ MUTANTS = (
     ),
     Mutant("a run whose predecessor still ends is forgotten", SCRIPT, "if self._next:", "if False:"),
     Mutant(
-        "a run that the core has given up goes on", SCRIPT, "self._child.terminate()  # the core", "pass  # the core"
+        "the words of an earlier keepalived are recalled", WORDS, 'if state["process"] != self._process:', "if False:"
+    ),
+    Mutant(
+        "nothing is recalled", WORDS, "for one in self._memory.recall(self._said_by_this_one) or ():", "for one in ():"
+    ),
+    Mutant("what was said is not remembered", WORDS, "self._memory.remember(", "str("),
+    Mutant(
+        "words that waited are taken for new", WORDS, "if is_old else _parsed(lines)", "if False else _parsed(lines)"
+    ),
+    Mutant(
+        "of what waited the first counts",
+        WORDS,
+        "before = latest.pop((said.kind, said.name), said)",
+        "before = said\n        if (said.kind, said.name) in latest:\n            continue",
     ),
     Mutant(
         "what a dead keepalived said lives on",
