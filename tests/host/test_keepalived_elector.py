@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from floatip.core.events import Failed, Failing, Failure, KeepalivedFound, KeepalivedSaid
+from floatip.core.events import Failing, Failure, KeepalivedFound, KeepalivedSaid
 from floatip.host.ask import Record
 from floatip.host.disk import Memory
 from floatip.host.keepalived import Keepalived, Paths, elector, fifo, processes
@@ -569,10 +569,10 @@ async def test_a_state_file_that_makes_no_sense_is_a_failure_and_nothing_else(
     memory.parent.mkdir()
     memory.write_bytes(state)
     follower = follow(fake, reports, memory)
-    assert (await reports.next(Failed)).what == f"state file {memory}"
+    assert (await failure(reports)).what == f"state file {memory}"
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
-    assert len(reports.of(Failed)) == 1
+    assert len([failures for failures in failing(reports) if failures]) == 1
     follower.close()
 
 
@@ -597,7 +597,7 @@ async def test_a_state_that_cannot_be_written_is_a_failure_and_nothing_else(
     follower = follow(fake, reports, memory)
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
-    assert any(reason in failed.reason.lower() for failed in reports.of(Failed))
+    assert any(reason in failed.reason.lower() for failures in failing(reports) for failed in failures)
     follower.close()
 
 
