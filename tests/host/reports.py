@@ -5,9 +5,13 @@ import inspect
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from floatip.core.events import Event, Failing, Failure
+from floatip.host.checks import Probes
+from floatip.host.checks.script import ScriptRunner
 from floatip.host.disk import Disk, Job
 
 E = TypeVar("E")
@@ -39,6 +43,40 @@ class Reports:
         return found[number - 1]  # type: ignore[return-value]
 
 
+class Clock:
+    """Virtual time for host parts that take a loop."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._timers: list[_Timer] = []
+
+    def time(self) -> float:
+        return self._now
+
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: Any) -> "_Timer":
+        timer = _Timer(self._now + delay, partial(callback, *arguments))
+        self._timers.append(timer)
+        return timer
+
+    def run(self, until: float) -> None:
+        while due := [timer for timer in self._timers if timer.at <= until and not timer.is_cancelled]:
+            timer = min(due, key=lambda each: each.at)
+            self._timers.remove(timer)
+            self._now = timer.at
+            timer.callback()
+        self._now = until
+
+
+@dataclass(eq=False)
+class _Timer:
+    at: float
+    callback: Callable[[], object]
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
 class PromptDisk(Disk):
     """Writes at once, in the caller's thread."""
 
@@ -46,6 +84,13 @@ class PromptDisk(Disk):
         over = self._loop.create_future()
         self._done(what, self._try(job), over)
         return over
+
+
+async def close(probes: Probes) -> None:
+    """And wait for children: else they would be left to nobody."""
+    runners = [each for each in probes._runners.values() if isinstance(each, ScriptRunner)]
+    probes.close()
+    await until(lambda: not any(runner.running for runner in runners))
 
 
 async def until(true: Callable[[], bool], timeout: float = 60.0) -> None:

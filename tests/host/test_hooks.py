@@ -1,10 +1,16 @@
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from floatip.core.events import Failed
+import pytest
+
+from floatip.core.events import Failing, Failure
+from floatip.host.child import Ended
 from floatip.host.hooks import LONGEST_QUEUE, Hooks, RoleChange
-from tests.host.reports import Reports, until
+from tests.host.reports import Clock, Reports, until
+
+TOO_SLOW = "the command is too slow: 10 changes of role were not reported"
 
 
 def script(path: Path, text: str) -> tuple[str, ...]:
@@ -66,8 +72,63 @@ def test_a_command_that_hangs_or_is_missing_holds_up_nothing(reports: Reports, t
 
     asyncio.run(story())
     assert told.read_text() == "MASTER\n"
-    gone = Failed("notify", f"{tmp_path}/gone: cannot run {tmp_path}/gone: no such file or directory")
-    assert reports.of(Failed) == [Failed("notify", f"{argv[0]}: timed out after 0.3 s"), gone, gone]
+    reasons = [
+        f"{argv[0]}: timed out after 0.3 s",
+        f"{tmp_path}/gone: cannot run {tmp_path}/gone: no such file or directory",
+    ]
+    assert failures(reports) == [[reasons[0]], [], [reasons[1]]]
+
+
+def failures(reports: Reports) -> list[list[str]]:
+    return [[failure.reason for failure in failing.failures] for failing in reports.of(Failing)]
+
+
+def test_a_failure_lasts_until_the_next_success_or_five_minutes(reports: Reports, tmp_path: Path) -> None:
+    """In virtual time, with a command that is played."""
+    clock = Clock()
+    outcomes = iter([(False, "exit status 1"), (False, "exit status 1"), (True, "exit status 0"), (False, "no")])
+
+    class Played:
+        running = False
+
+        def __init__(
+            self, argv: object, timeout: float, ended: Ended, gone: Callable[[], None], environment: object = None
+        ) -> None:
+            clock.call_later(0.1, ended, *next(outcomes))
+            clock.call_later(0.1, gone)
+
+        def terminate(self) -> None:
+            pass
+
+    hooks = Hooks(reports, clock, Played)
+    hooks.configure(("/x",), 5)
+    for at in (0, 200, 310, 320):
+        clock.run(at)
+        hooks.notify(change("MASTER"))
+    clock.run(620)
+    assert failures(reports) == [["/x: exit status 1"], [], ["/x: no"]], "the second failure began the time again"
+    clock.run(621)
+    assert failures(reports)[-1] == []
+
+
+@pytest.mark.parametrize("after", [(), ("/bin/true",)])
+def test_a_reload_while_the_command_runs_is_survived_and_its_failure_is_nobodys(
+    after: tuple[str, ...], reports: Reports, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+
+    async def story() -> None:
+        hooks = Hooks(reports)
+        hooks.configure(script(tmp_path / "notify", f"echo >> {begun}; sleep 0.3; exit 1\n"), 10)
+        hooks.notify(change("BACKUP"))
+        hooks.notify(change("MASTER"))
+        await until(begun.exists)
+        hooks.configure(after, 10)
+        await hooks.finish(20)
+
+    asyncio.run(story())
+    assert begun.read_text() == "\n"
+    assert failures(reports) == []
 
 
 def test_of_too_many_changes_the_last_are_told(reports: Reports, tmp_path: Path) -> None:
@@ -84,7 +145,8 @@ def test_of_too_many_changes_the_last_are_told(reports: Reports, tmp_path: Path)
     asyncio.run(story())
     lines = told.read_text().split()
     assert lines == ["0", *(str(number) for number in range(11, LONGEST_QUEUE + 11))]
-    assert reports.of(Failed)[-1].reason == "too slow, 10 changes of role were not told"
+    [failure] = reports.of(Failing)[-1].failures
+    assert failure == Failure("notify queue", TOO_SLOW, "make the command faster; the last changes were reported")
 
 
 def test_the_end_waits_for_the_last_command_but_not_for_ever(reports: Reports, tmp_path: Path) -> None:
@@ -98,4 +160,4 @@ def test_the_end_waits_for_the_last_command_but_not_for_ever(reports: Reports, t
         await until(lambda: bool(reports.events))
 
     asyncio.run(story())
-    assert reports.of(Failed)[0].reason.endswith("killed by signal 9")
+    assert failures(reports)[0][0].endswith("killed by signal 15")

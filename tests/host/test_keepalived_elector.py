@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from floatip.core.events import Failed, KeepalivedFound, KeepalivedSaid, Mended
-from floatip.host import keepalived
+from floatip.core.events import Failing, Failure, KeepalivedFound, KeepalivedSaid
 from floatip.host.ask import Record
 from floatip.host.disk import Memory
-from floatip.host.keepalived import Keepalived, Paths
+from floatip.host.keepalived import Keepalived, Paths, elector, fifo, processes
+from floatip.host.keepalived import words as keepalived_words
 from tests.host.reports import PromptDisk, Reports, until
 from tests.host.users import as_user
 
@@ -110,15 +110,15 @@ def memory(tmp_path: Path) -> Path:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it does again and again it does several times within our patience."""
-    for name in ("LOOK_INTERVAL", "OPEN_INTERVAL", "WRITER_PATIENCE"):
-        monkeypatch.setattr(keepalived, name, PATIENCE / 5)
+    for module, name in ((processes, "LOOK_INTERVAL"), (fifo, "OPEN_INTERVAL"), (elector, "WRITER_PATIENCE")):
+        monkeypatch.setattr(module, name, PATIENCE / 5)
 
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long this machine pauses, it is still the moment for which a FIFO may be away, or without a writer."""
-    for name in ("OPEN_INTERVAL", "WRITER_PATIENCE"):
-        monkeypatch.setattr(keepalived, name, 600.0)
+    monkeypatch.setattr(fifo, "OPEN_INTERVAL", 600.0)
+    monkeypatch.setattr(elector, "WRITER_PATIENCE", 600.0)
 
 
 def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -134,9 +134,9 @@ def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def follow(fake: Fake, reports: Reports, memory: Path, *instances: str) -> Keepalived:
-    elector = Keepalived(reports, Memory(PromptDisk(reports), memory))
-    elector.configure(fake.paths, instances or ("VI_1",))
-    return elector
+    follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
+    follower.configure(fake.paths, instances or ("VI_1",))
+    return follower
 
 
 def words(reports: Reports) -> list[tuple[str, str, bool]]:
@@ -149,21 +149,31 @@ async def heard(reports: Reports, *expected: tuple[str, str, bool]) -> None:
     assert words(reports) == list(expected), reports.events
 
 
+def failing(reports: Reports) -> list[list[Failure]]:
+    """What fails in this part of the host, whenever that changes."""
+    return [sorted(each.failures, key=lambda failure: failure.what) for each in reports.of(Failing)]
+
+
+async def failure(reports: Reports) -> Failure:
+    await until(lambda: any(failing(reports)))
+    return next(failures[0] for failures in failing(reports) if failures)
+
+
 def runs(reports: Reports) -> list[bool]:
     return [found.running for found in reports.of(KeepalivedFound)]
 
 
 @on_a_loop
 async def test_a_keepalived_that_runs_is_found_and_heard(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.say(MASTER, 'GROUP "VG1" BACKUP 0', 'INSTANCE "VI_1" MASTER_RX_LOWER_PRI 150', 'INSTANCE "VI_1" DELETED 0')
     await heard(
         reports, ("VI_1", "MASTER", False), ("VG1", "BACKUP", False), ("VI_1", "MASTER", False), ("VI_1", "STOP", False)
     )
     assert reports.events[0] == KeepalivedFound(True, f"process {fake.processes[1].pid}")
     assert reports.of(KeepalivedSaid)[1].kind == "GROUP"
-    assert not reports.of(Failed)
-    elector.close()
+    assert not failing(reports)
+    follower.close()
 
 
 @on_a_loop
@@ -171,45 +181,43 @@ async def test_of_what_waited_only_the_last_line_of_each_subject_counts_and_is_o
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
     fake.say(BACKUP, MASTER, 'INSTANCE "VI_2" MASTER 1', 'GROUP "VI_1" FAULT 0', 'INSTANCE "VI_2" BACKUP 1')
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await heard(reports, ("VI_1", "MASTER", True), ("VI_1", "FAULT", True), ("VI_2", "BACKUP", True))
     assert [said.kind for said in reports.of(KeepalivedSaid)] == ["INSTANCE", "GROUP", "INSTANCE"]
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_a_full_fifo_is_emptied_and_what_follows_is_heard(fake: Fake, reports: Reports, memory: Path) -> None:
     count = fake.fill(BACKUP)
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await heard(reports, ("VI_1", "BACKUP", True))
     fake.say(MASTER)
     await heard(reports, ("VI_1", "BACKUP", True), ("VI_1", "MASTER", False))
     print(f"{count} lines waited")
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_a_fifo_that_appears_later_is_opened(fake: Fake, reports: Reports, memory: Path) -> None:
     fake.paths.fifo.unlink()
-    elector = follow(fake, reports, memory)
-    failed = await reports.next(Failed)
-    assert failed.what == f"notify FIFO {fake.paths.fifo}"
-    assert failed.reason.startswith(
-        "no such file or directory\n  hint: floatip must be allowed to read it: systemctl stop"
-    )
+    follower = follow(fake, reports, memory)
+    failed = await failure(reports)
+    assert (failed.what, failed.reason) == (f"notify FIFO {fake.paths.fifo}", "no such file or directory")
+    assert failed.hint.startswith("let floatip read it: systemctl stop")
     fake.make_fifo()
     fake.open_fifo()
     await asyncio.sleep(0.05)
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_a_fifo_made_anew_is_opened_anew_and_nothing_is_forgotten(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.say(BACKUP)
     await heard(reports, ("VI_1", "BACKUP", False))
     fake.make_fifo()
@@ -220,8 +228,8 @@ async def test_a_fifo_made_anew_is_opened_anew_and_nothing_is_forgotten(
     fake.say(STOP)
     await heard(reports, ("VI_1", "BACKUP", False), ("VI_1", "MASTER", False), ("VI_1", "STOP", False))
     assert runs(reports) == [True]
-    assert not reports.of(Failed)
-    elector.close()
+    assert not failing(reports)
+    follower.close()
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -229,20 +237,20 @@ async def test_a_fifo_made_anew_is_opened_anew_and_nothing_is_forgotten(
 async def test_a_fifo_that_goes_for_a_moment_is_no_failure_and_one_that_stays_away_is(
     fake: Fake, reports: Reports, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     for _ in range(5):
         fake.paths.fifo.unlink()
         await asyncio.sleep(0.02)
         fake.make_fifo()
         fake.open_fifo()
         await asyncio.sleep(0.02)
-    assert not reports.of(Failed)
-    monkeypatch.setattr(keepalived, "OPEN_INTERVAL", PATIENCE)
+    assert not failing(reports)
+    monkeypatch.setattr(fifo, "OPEN_INTERVAL", PATIENCE)
     fake.paths.fifo.unlink()
     fake.close_fifo()
-    assert "no such file" in (await reports.next(Failed)).reason
+    assert "no such file" in (await failure(reports)).reason
     assert runs(reports) == [True]
-    elector.close()
+    follower.close()
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -250,7 +258,7 @@ async def test_a_fifo_that_goes_for_a_moment_is_no_failure_and_one_that_stays_aw
 async def test_the_end_of_the_fifo_is_nothing_while_the_process_lives(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     fake.close_fifo()
     gc.collect()  # not while we count
@@ -263,7 +271,7 @@ async def test_the_end_of_the_fifo_is_nothing_while_the_process_lives(
     fake.open_fifo()
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
-    elector.close()
+    follower.close()
 
 
 def _regular(path: Path) -> None:
@@ -279,17 +287,11 @@ def _nothing_to_open(path: Path) -> None:
     path.symlink_to(path.name)
 
 
-NO_FIFOS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a regular file": (_regular, "not a FIFO\n  hint: systemctl stop keepalived; rm "),
-    "a directory": (Path.mkdir, "not a FIFO\n  hint: systemctl stop keepalived; rm "),
-    "a symlink": (
-        _symlink,
-        "too many levels of symbolic links\n  hint: no symbolic link is followed: systemctl stop keepalived; rm ",
-    ),
-    "a loop": (
-        _nothing_to_open,
-        "too many levels of symbolic links\n  hint: no symbolic link is followed: systemctl stop keepalived; rm ",
-    ),
+NO_FIFOS: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "a regular file": (_regular, "not a FIFO", "systemctl stop keepalived; rm "),
+    "a directory": (Path.mkdir, "not a FIFO", "systemctl stop keepalived; rm "),
+    "a symlink": (_symlink, "too many levels of symbolic links", "replace the symbolic link, which is not followed: "),
+    "a loop": (_nothing_to_open, "too many levels of symbolic links", "replace the symbolic link"),
 }
 
 
@@ -298,19 +300,20 @@ NO_FIFOS: dict[str, tuple[Callable[[Path], None], str]] = {
 async def test_what_is_no_fifo_is_refused_until_there_is_one(
     fake: Fake, reports: Reports, memory: Path, kind: str
 ) -> None:
-    make, reason = NO_FIFOS[kind]
+    make, reason, hint = NO_FIFOS[kind]
     fake.paths.fifo.unlink()
     make(fake.paths.fifo)
-    elector = follow(fake, reports, memory)
-    assert (await reports.next(Failed)).reason.startswith(reason)
+    follower = follow(fake, reports, memory)
+    failed = await failure(reports)
+    assert (failed.reason, failed.hint.startswith(hint)) == (reason, True)
     fake.paths.fifo.rmdir() if fake.paths.fifo.is_dir() else fake.paths.fifo.unlink()
     fake.make_fifo()
     fake.open_fifo()
     await asyncio.sleep(0.05)
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
-    assert len(reports.of(Failed)) == 1
-    elector.close()
+    assert [len(each) for each in failing(reports)] == [1, 0]
+    follower.close()
 
 
 def test_a_fifo_that_only_root_may_read_is_named_with_a_hint(reports: Reports) -> None:
@@ -322,17 +325,17 @@ def test_a_fifo_that_only_root_may_read_is_named_with_a_hint(reports: Reports) -
 
         def story() -> str:
             async def play() -> str:
-                elector = follow(fake, reports, Path(directory) / "state" / "keepalived.json")
+                follower = follow(fake, reports, Path(directory) / "state" / "keepalived.json")
                 (await reports.next(KeepalivedFound),)
-                reason = (await reports.next(Failed)).reason
-                elector.close()
-                return f"{runs(reports)} {reason}"
+                failed = await failure(reports)
+                follower.close()
+                return f"{runs(reports)} {failed.reason}; {failed.hint}"
 
             return asyncio.run(play())
 
         told = asyncio.run(as_user(story))
         fake.kill()
-    assert told.startswith("[True] permission denied\n  hint: floatip must be allowed to read it: systemctl stop"), told
+    assert told.startswith("[True] permission denied; let floatip read it: systemctl stop"), told
 
 
 @pytest.mark.usefixtures("hasty")
@@ -343,7 +346,7 @@ async def test_two_readers_would_share_the_lines_so_the_second_waits(
     first = follow(fake, reports, memory)
     others = Reports()
     second = follow(fake, others, tmp_path / "other.json")
-    assert (await others.next(Failed)).reason.startswith("another process reads it\n  hint: ")
+    assert (await failure(others)).reason == "another process reads it"
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
     first.close()
@@ -368,13 +371,13 @@ GARBAGE = {
 @pytest.mark.parametrize("kind", GARBAGE)
 @on_a_loop
 async def test_garbage_is_passed_over(fake: Fake, reports: Reports, memory: Path, kind: str) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     fake.write(GARBAGE[kind])
     await fake.is_read()
     fake.say(BACKUP)  # the garbage, if it were understood, would be MASTER
     await heard(reports, ("VI_1", "BACKUP", False))
-    elector.close()
+    follower.close()
 
 
 NAMES = ["a name", 'with "quotes"', '" MASTER 1', "back\\slash", "ünïcode", "x" * 3000]
@@ -382,15 +385,15 @@ NAMES = ["a name", 'with "quotes"', '" MASTER 1', "back\\slash", "ünïcode", "x
 
 @on_a_loop
 async def test_names_are_whatever_stands_in_the_quotes(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = follow(fake, reports, memory, *NAMES)
+    follower = follow(fake, reports, memory, *NAMES)
     fake.say(*(f'INSTANCE "{name}" BACKUP 150' for name in NAMES))
     await heard(reports, *((name, "BACKUP", False) for name in NAMES))
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_half_a_line_waits_for_its_other_half(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     for part in (b"INST", b'ANCE "VI_1" MAS', b"TER 15", b"0"):
         fake.write(part)
@@ -398,7 +401,7 @@ async def test_half_a_line_waits_for_its_other_half(fake: Fake, reports: Reports
     assert not words(reports)
     fake.write(b"\n")
     await heard(reports, ("VI_1", "MASTER", False))
-    elector.close()
+    follower.close()
 
 
 def _pid_file(text: str) -> Callable[[Path, int], object]:
@@ -433,7 +436,7 @@ async def test_a_pid_file_that_names_no_keepalived_means_that_it_does_not_run(
     fake.start()
     right, path = path.read_text(), path.rename(path.with_suffix(".kept")) and path
     make(path, dead)
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     name = Path("/proc/self/comm").read_text().strip()
     expected = reason.format(path=path, dead=dead, ourselves=os.getpid(), name=name)
     assert reports.events[0] == KeepalivedFound(False, expected)
@@ -445,7 +448,7 @@ async def test_a_pid_file_that_names_no_keepalived_means_that_it_does_not_run(
     assert (await reports.next(KeepalivedFound, 2)).running
     fake.say(BACKUP)
     await heard(reports, ("VI_1", "BACKUP", False))
-    elector.close()
+    follower.close()
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["the main process", "the one for VRRP"])
@@ -453,7 +456,7 @@ async def test_a_pid_file_that_names_no_keepalived_means_that_it_does_not_run(
 async def test_an_end_is_told_at_once_and_after_the_last_words(
     fake: Fake, reports: Reports, memory: Path, which: int
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     pid = fake.processes[which].pid
     began = time.monotonic()
@@ -467,26 +470,26 @@ async def test_an_end_is_told_at_once_and_after_the_last_words(
     assert said == KeepalivedSaid("INSTANCE", "VI_1", "STOP")
     assert found == KeepalivedFound(False, f"its process {pid} has ended")
     fake.kill()
-    elector.close()
+    follower.close()
 
 
 @pytest.mark.usefixtures("hasty")
 @on_a_loop
 async def test_a_process_that_nobody_reaps_is_no_living_one(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     fake.processes[1].kill()
     await reports.next(KeepalivedFound, 2)
     await asyncio.sleep(PATIENCE)
     assert runs(reports) == [True, False]
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_one_that_returns_is_found_and_what_the_last_one_said_is_forgotten(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
     fake.kill()
@@ -499,51 +502,51 @@ async def test_one_that_returns_is_found_and_what_the_last_one_said_is_forgotten
     assert found == KeepalivedFound(True, f"process {fake.processes[1].pid}")
     fake.say(BACKUP)
     await heard(reports, ("VI_1", "MASTER", False), ("VI_1", "BACKUP", False))
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_a_keepalived_that_is_replaced_while_we_sleep_is_told_anew(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     fake.kill()
     fake.start()  # and the loop has not run meanwhile
     await reports.next(KeepalivedFound, 3)
     assert runs(reports) == [True, False, True]
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_what_was_said_outlives_us_as_something_old(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.say(BACKUP, 'GROUP "VG1" FAULT 0', MASTER)
     await reports.next(KeepalivedSaid, 3)
-    elector.close()
+    follower.close()
     again = Reports()
-    elector = follow(fake, again, memory)
+    follower = follow(fake, again, memory)
     assert isinstance(again.events[-1], KeepalivedFound), "when it is found, what it said is known"
     fake.say(BACKUP)
     await heard(again, ("VG1", "FAULT", True), ("VI_1", "MASTER", True), ("VI_1", "BACKUP", False))
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_what_was_said_does_not_outlive_the_process_that_said_it(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
-    elector.close()
+    follower.close()
     fake.kill()
     fake.start()
     again = Reports()
-    elector = follow(fake, again, memory)
+    follower = follow(fake, again, memory)
     await asyncio.sleep(PATIENCE)
     assert again.events == [KeepalivedFound(True, f"process {fake.processes[1].pid}")]
-    elector.close()
+    follower.close()
 
 
 STATE_FILES = [
@@ -565,12 +568,12 @@ async def test_a_state_file_that_makes_no_sense_is_a_failure_and_nothing_else(
 ) -> None:
     memory.parent.mkdir()
     memory.write_bytes(state)
-    elector = follow(fake, reports, memory)
-    assert (await reports.next(Failed)).what == f"state file {memory}"
+    follower = follow(fake, reports, memory)
+    assert (await failure(reports)).what == f"state file {memory}"
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
-    assert len(reports.of(Failed)) == 1
-    elector.close()
+    assert len([failures for failures in failing(reports) if failures]) == 1
+    follower.close()
 
 
 def _no_directory(memory: Path) -> None:
@@ -591,11 +594,11 @@ async def test_a_state_that_cannot_be_written_is_a_failure_and_nothing_else(
     fake: Fake, reports: Reports, memory: Path, reason: str
 ) -> None:
     NO_MEMORY[reason](memory)
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
-    assert any(reason in failed.reason.lower() for failed in reports.of(Failed))
-    elector.close()
+    assert any(reason in failed.reason.lower() for failures in failing(reports) for failed in failures)
+    follower.close()
 
 
 @on_a_loop
@@ -607,18 +610,18 @@ async def test_a_hundred_starts_and_ten_deaths_leave_no_descriptor_open(
 
     gc.collect()  # what others left open goes now
     before = descriptors()
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     while_following = descriptors()
     for number in range(100):  # the kernel takes its time over the end of an inotify
-        elector.configure(None)
-        elector.configure(fake.paths, ("VI_1",))
+        follower.configure(None)
+        follower.configure(fake.paths, ("VI_1",))
         if number % 10 == 0:
             fake.kill()
             fake.make_fifo()
             fake.start()
             await until(lambda: runs(reports)[-2:] == [False, True])
     assert descriptors() <= while_following
-    elector.close()
+    follower.close()
     assert descriptors() == before
     print(f"{before} descriptors before and after, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss} KiB at most")
 
@@ -643,41 +646,43 @@ REFUSALS: list[tuple[Record, str]] = [
 
 @on_a_loop
 async def test_a_notify_that_cannot_be_meant_is_refused(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = Keepalived(reports, Memory(PromptDisk(reports), memory))
-    assert elector.notified(notify("MASTER"), os.getpid())["error"] == "no instance follows keepalived"
-    elector.configure(fake.paths, ("VI_1", "VI_2"), ("VG1",))
+    follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
+    assert follower.notified(notify("MASTER"), os.getpid())["error"] == "no instance follows keepalived"
+    follower.configure(fake.paths, ("VI_1", "VI_2"), ("VG1",))
     for request, error in REFUSALS:
-        answer = elector.notified(request, os.getpid())
+        answer = follower.notified(request, os.getpid())
         assert (answer["error"], bool(answer["hint"])) == (error, True)
     assert not words(reports)
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_a_notify_is_the_same_as_a_line(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = Keepalived(reports, Memory(PromptDisk(reports), memory))
-    elector.configure(fake.paths, ("VI_1",), ("VG1",))
+    follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
+    follower.configure(fake.paths, ("VI_1",), ("VG1",))
     pid = fake.processes[1].pid  # any that is no older than keepalived
-    assert elector.notified(notify("MASTER"), pid) == {"heard": "INSTANCE VI_1 MASTER"}
-    assert elector.notified(notify("FAULT", kind="GROUP", name="VG1"), pid) == {"heard": "GROUP VG1 FAULT"}
+    assert follower.notified(notify("MASTER"), pid) == {"heard": "INSTANCE VI_1 MASTER"}
+    assert follower.notified(notify("FAULT", kind="GROUP", name="VG1"), pid) == {"heard": "GROUP VG1 FAULT"}
     assert words(reports) == [("VI_1", "MASTER", False), ("VG1", "FAULT", False)]
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_of_two_notifies_at_once_the_one_that_began_last_counts(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     earlier, later = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
-    elector.notified(notify("BACKUP"), later.pid)
-    assert "heard" in elector.notified(notify("MASTER"), earlier.pid)
-    elector.notified(notify("FAULT"), later.pid)
+    follower.notified(notify("BACKUP"), later.pid)
+    answer = follower.notified(notify("MASTER"), earlier.pid)
+    why = f"a notify that was started later (pid {later.pid}) said BACKUP"
+    assert answer["error"] == f"INSTANCE VI_1 MASTER is out of date: {why}"
+    follower.notified(notify("FAULT"), later.pid)
     assert words(reports) == [("VI_1", "BACKUP", False), ("VI_1", "FAULT", False)]
     for process in (earlier, later):
         process.kill()
         process.wait()
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
@@ -685,19 +690,22 @@ async def test_a_notify_from_before_keepalived_began_is_no_news_of_it(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
     late = subprocess.Popen(["sleep", "60"])
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.kill()
     await reports.next(KeepalivedFound, 2)
-    answer = elector.notified(notify("MASTER"), late.pid)
+    answer = follower.notified(notify("MASTER"), late.pid)
     assert str(answer["error"]).startswith("keepalived does not run: ")
-    assert "heard" in elector.notified(notify("STOP"), late.pid), "it is stopped, and that is what is said"
+    assert "heard" in follower.notified(notify("STOP"), late.pid), "it is stopped, and that is what is said"
     await asyncio.sleep(0.02)  # the kernel counts in hundredths
     fake.start()
-    elector.notified(notify("MASTER"), late.pid)
+    answer = follower.notified(notify("MASTER"), late.pid)
+    why = f"its sender (pid {late.pid}) was started before the keepalived that runs now"
+    assert answer["error"] == f"INSTANCE VI_1 MASTER is out of date: {why}"
+    assert answer["hint"]
     assert not words(reports)
     late.kill()
     late.wait()
-    elector.close()
+    follower.close()
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b") R 1 1", b"a\nb"])
@@ -705,15 +713,15 @@ async def test_a_notify_from_before_keepalived_began_is_no_news_of_it(
 async def test_whoever_notifies_may_be_called_anything(
     fake: Fake, reports: Reports, memory: Path, tmp_path: Path, name: bytes
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     program = tmp_path / os.fsdecode(name)
     shutil.copy(shutil.which("sleep") or "sleep", program)
     process = subprocess.Popen([program, "60"])
-    elector.notified(notify("MASTER"), process.pid)
+    follower.notified(notify("MASTER"), process.pid)
     assert words(reports) == [("VI_1", "MASTER", False)]
     process.kill()
     process.wait()
-    elector.close()
+    follower.close()
 
 
 @pytest.mark.usefixtures("hasty")
@@ -722,17 +730,15 @@ async def test_a_keepalived_that_does_not_have_the_fifo_open_is_a_failure_until_
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
     fake.close_fifo()
-    elector = follow(fake, reports, memory)
-    failed = await reports.next(Failed)
-    assert failed.reason.startswith(
-        "keepalived does not have it open, so what it says is not heard\n  hint: keepalived"
-    )
-    assert failed.lasts
+    follower = follow(fake, reports, memory)
+    failed = await failure(reports)
+    assert failed.reason == "keepalived does not have it open, so what it says is not heard"
+    assert failed.hint.startswith("keepalived.conf: vrrp_notify_fifo ")
     fake.open_fifo()
-    assert await reports.next(Mended) == Mended(failed.what)
+    await until(lambda: failing(reports)[-1] == [])
     await asyncio.sleep(PATIENCE)
-    assert len(reports.of(Failed)) == 1
-    elector.close()
+    assert len(failing(reports)) == 2
+    follower.close()
 
 
 @pytest.mark.usefixtures("hasty")
@@ -740,65 +746,65 @@ async def test_a_keepalived_that_does_not_have_the_fifo_open_is_a_failure_until_
 async def test_a_fifo_made_anew_that_keepalived_does_not_open_is_a_failure(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
     fake.make_fifo()  # keepalived writes to the one before
-    assert (await reports.next(Failed)).reason.startswith("keepalived does not have it open")
-    elector.close()
+    assert (await failure(reports)).reason.startswith("keepalived does not have it open")
+    follower.close()
 
 
 @pytest.mark.usefixtures("hasty")
 @on_a_loop
 async def test_who_is_told_by_notify_needs_no_fifo(fake: Fake, reports: Reports, memory: Path) -> None:
     fake.close_fifo()
-    elector = follow(fake, reports, memory)
-    await reports.next(Failed)
-    assert "heard" in elector.notified({"state": "MASTER"}, 0)
-    await reports.next(Mended)
-    elector.close()
+    follower = follow(fake, reports, memory)
+    await failure(reports)
+    assert "heard" in follower.notified({"state": "MASTER"}, 0)
+    await until(lambda: failing(reports)[-1] == [])
+    follower.close()
     again = Reports()
-    elector = follow(fake, again, memory)
+    follower = follow(fake, again, memory)
     await asyncio.sleep(PATIENCE)
-    assert again.of(Failed) == []
-    elector.close()
+    assert failing(again) == []
+    follower.close()
 
 
 @on_a_loop
 async def test_a_change_of_priority_is_no_change_of_state(fake: Fake, reports: Reports, memory: Path) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     fake.say('INSTANCE "VI_1" FAULT 100', 'INSTANCE "VI_1" BACKUP_PRIORITY 80', 'INSTANCE "VI_1" MASTER_PRIORITY 80')
     fake.say(STOP)
     await heard(reports, ("VI_1", "FAULT", False), ("VI_1", "STOP", False))
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
 async def test_a_mastership_goes_on_from_when_it_began_and_one_from_the_backlog_begins_now(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     began = asyncio.get_running_loop().time()
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
     heard_by = asyncio.get_running_loop().time()
     fake.say('INSTANCE "VI_1" MASTER_RX_LOWER_PRI 150')
     await reports.next(KeepalivedSaid, 2)
-    elector.close()
+    follower.close()
     again = Reports()
-    elector = follow(fake, again, memory)
+    follower = follow(fake, again, memory)
     recalled = (await again.next(KeepalivedSaid)).at
     assert recalled is not None
     assert began <= recalled <= heard_by
-    elector.close()
+    follower.close()
     fake.say(BACKUP, MASTER)
     last = Reports()
     stopped = asyncio.get_running_loop().time()
-    elector = follow(fake, last, memory)
+    follower = follow(fake, last, memory)
     at = (await last.next(KeepalivedSaid, 2)).at
     assert at is not None
     assert at >= stopped
-    elector.close()
+    follower.close()
 
 
 @pytest.mark.usefixtures("hasty")
@@ -809,11 +815,11 @@ async def test_a_process_of_another_user_is_no_keepalived(fake: Fake, reports: R
         directory.chmod(0o755)
     fake.processes = [subprocess.Popen([fake.program, "600"], user=4711) for _ in fake.paths.pid_files]
     fake.name_processes()
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     await asyncio.sleep(PATIENCE)
     process, pid_file = fake.processes[0], fake.paths.pid_files[0]
     assert reports.events == [KeepalivedFound(False, f"process {process.pid} of {pid_file} is somebody else's now")]
-    elector.close()
+    follower.close()
 
 
 @on_a_loop
@@ -821,8 +827,29 @@ async def test_when_keepalived_began_is_told(fake: Fake, reports: Reports, memor
     fake.kill()
     before = asyncio.get_running_loop().time()
     fake.start()
-    elector = follow(fake, reports, memory)
+    follower = follow(fake, reports, memory)
     since = (await reports.next(KeepalivedFound)).since
     assert since is not None
     assert before - 0.02 <= since <= asyncio.get_running_loop().time(), "the kernel counts in hundredths"
-    elector.close()
+    follower.close()
+
+
+@on_a_loop
+async def test_of_more_names_than_can_be_meant_only_some_are_remembered(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    follower = follow(fake, reports, memory)
+    fake.say(MASTER)
+    count = 4 * keepalived_words.MOST_SUBJECTS
+    for number in range(count):
+        fake.say(f'INSTANCE "other {number}" BACKUP 1')
+        await fake.is_read()
+    await reports.next(KeepalivedSaid, count + 1)
+    follower.close()
+    again = Reports()
+    follower = follow(fake, again, memory)
+    remembered = words(again)
+    assert len(remembered) == keepalived_words.MOST_SUBJECTS
+    assert remembered[0] == ("VI_1", "MASTER", True), "the one that is followed is forgotten last"
+    assert remembered[-1] == (f"other {count - 1}", "BACKUP", True)
+    follower.close()

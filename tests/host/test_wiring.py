@@ -11,7 +11,7 @@ from floatip.core.addresses import Placed
 from floatip.host import keepalived, wiring
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options
-from floatip.host.probes import FileCheck, ProcessCheck, ScriptCheck, TcpCheck
+from floatip.model import File, Process, Script, Tcp
 
 ROOT = 0
 CONFIG = """
@@ -101,12 +101,12 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
         "hooks": (("/bin/true", "-v"), 3),
         "state_log": (directory / "state", 3),
         "probes": (
-            [
-                ScriptCheck("script", ("/bin/true",)),
-                TcpCheck("tcp", "::1", 80),
-                FileCheck("file", Path("/run/trigger"), "absent"),
-                ProcessCheck("process", "haproxy"),
-            ],
+            {
+                "script": Script(("/bin/true",)),
+                "tcp": Tcp("::1", 80),
+                "file": File(Path("/run/trigger"), "absent"),
+                "process": Process("haproxy"),
+            },
         ),
         "kernel": (sources, placed),
         "keepalived": (

@@ -2,8 +2,8 @@
 
 The keepalived is played with the real router, changed to believe itself however late it wakes, as keepalived does. What
 it does reaches floatip by four ways (FIFO, pidfd, kernel, adverts), each with a small delay of its own, so that they
-come in any order. The host is played as `host/keepalived.py` is written: found by looking every 0.1 s, the last words
-of a process before its end, what was said remembered together with the process that said it.
+come in any order. What was said is heard and remembered by the host's own `Words`; the rest of the host is played as
+`host/keepalived` is written: found by looking every 0.1 s, the last words of a process before its end.
 """
 
 from collections import deque
@@ -22,13 +22,14 @@ from floatip.core.events import (
     Effect,
     Event,
     KeepalivedFound,
-    KeepalivedSaid,
     Placed,
     Reloaded,
     SendAdvert,
 )
 from floatip.core.vrrp.wire import parse
-from tests.sim.world import FLOATING, INSTANCE, INTERFACE, Machine, Power, World
+from floatip.host.keepalived.words import Words
+from tests.sim import host
+from tests.sim.world import FLOATING, INSTANCE, INTERFACE, Machine, Power, Process, World
 
 Word = Literal["MASTER", "BACKUP", "FAULT", "STOP"]
 WORDS: dict[str, Word] = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
@@ -70,8 +71,9 @@ class Keepalived:
     """The last line found nobody that reads, and no place to wait."""
     watched: int = 0
     """The process that floatip has a pidfd of."""
-    memory: tuple[int, Word, float] = (0, "STOP", 0.0)
-    """What floatip heard last, and of which process."""
+    memory: host.Memory = field(default_factory=host.Memory)
+    words: Words = field(init=False)
+    """The host's own, of this incarnation of floatip."""
 
     @property
     def is_heard(self) -> bool:
@@ -342,6 +344,9 @@ class Beside(World):
     def _introduce(self, node: Machine) -> None:
         keepalived = self.keepaliveds[node.name]
         keepalived.watched = 0
+        process = Process(self, node)
+        keepalived.words = Words(process.report, keepalived.memory, process.now)
+        keepalived.words.follow([("INSTANCE", INSTANCE)])
         if keepalived.is_alive:
             self._look(node)
         else:
@@ -352,9 +357,7 @@ class Beside(World):
         keepalived = self.keepaliveds[node.name]
         if keepalived.is_alive and not keepalived.watched:
             keepalived.watched = keepalived.process
-            process, word, at = keepalived.memory
-            if process == keepalived.process:
-                self._hear_word(node, word, is_old=True, at=at)
+            keepalived.words.begin(f"process {keepalived.process}", keepalived.process)
             self._deliver(node, KeepalivedFound(True, f"process {keepalived.process}"))
 
     def _notice(self, node: Machine) -> None:
@@ -366,20 +369,14 @@ class Beside(World):
             self._read(node)
             self._deliver(node, KeepalivedFound(False, f"its process {keepalived.watched} has ended"))
             keepalived.watched = 0
+            keepalived.words.end()
         self._look(node)
 
     def _read(self, node: Machine, is_old: bool = False) -> None:
         keepalived = self.keepaliveds[node.name]
         if node.power is not Power.RUNNING or keepalived.is_fifo_away or not keepalived.fifo:
             return
-        lines = list(keepalived.fifo)
+        lines = [f'INSTANCE "{INSTANCE}" {word} 100'.encode() for word in keepalived.fifo]
         keepalived.fifo.clear()
         self._look(node)
-        for word in lines[-1:] if is_old else lines:
-            self._hear_word(node, word, is_old, self.now if is_old else None)
-
-    def _hear_word(self, node: Machine, word: Word, is_old: bool, at: float | None = None) -> None:
-        keepalived = self.keepaliveds[node.name]
-        if keepalived.watched:
-            keepalived.memory = keepalived.watched, word, self.now if at is None else at
-            self._deliver(node, KeepalivedSaid("INSTANCE", INSTANCE, word, is_old, at))
+        keepalived.words.hear(lines, is_old)

@@ -30,6 +30,7 @@ class Mutant:
 
 ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "core/decision.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
+SCRIPT, WORDS = "host/checks/script.py", "host/keepalived/words.py"
 FOLLOWER, TIMERS = "core/election/follower.py", "core/timers.py"
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (
@@ -88,6 +89,29 @@ MUTANTS = (
     Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),
     Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
     Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),
+    Mutant(
+        "a run whose predecessor still ends has failed",
+        SCRIPT,
+        "            self._next = run, self._loop.time() + timeout\n",
+        '            self._report(run, False, "the previous run has not ended yet")\n',
+    ),
+    Mutant("a run whose predecessor still ends is forgotten", SCRIPT, "if self._next:", "if False:"),
+    Mutant(
+        "the words of an earlier keepalived are recalled", WORDS, 'if state["process"] != self._process:', "if False:"
+    ),
+    Mutant(
+        "nothing is recalled", WORDS, "for one in self._memory.recall(self._said_by_this_one) or ():", "for one in ():"
+    ),
+    Mutant("what was said is not remembered", WORDS, "self._memory.remember(", "str("),
+    Mutant(
+        "words that waited are taken for new", WORDS, "if is_old else _parsed(lines)", "if False else _parsed(lines)"
+    ),
+    Mutant(
+        "of what waited the first counts",
+        WORDS,
+        "before = latest.pop((said.kind, said.name), said)",
+        "before = said\n        if (said.kind, said.name) in latest:\n            continue",
+    ),
     Mutant(
         "what a dead keepalived said lives on",
         FOLLOWER,

@@ -22,10 +22,11 @@ from multiprocessing import Pool
 from random import Random
 
 from floatip.core.bgp.rank import Rank
+from floatip.providers import GENERIC_MARKS, LINODE_MARKS
 from tests.sim.beside import Beside
 from tests.sim.judges import Judges
 from tests.sim.judges_beside import JudgesBeside
-from tests.sim.world import GENERIC, LINODE, Fault, World
+from tests.sim.world import Fault, World
 
 FAULTS, FAULTS_BESIDE = 4, 6
 FAULTS_UNTIL = 40.0
@@ -69,7 +70,7 @@ class Storm:
             server_hold_time=self.server_hold_time,
             advert_interval=random.choice((1.0,) * 19 + (0.2,)),
             last_resort=random.random() < 0.5,
-            marks=random.choice((LINODE, GENERIC)),
+            marks=random.choice((LINODE_MARKS, GENERIC_MARKS)),
             fall=fall,
             rise=random.choice((1, 2)),
             grace=GRACE,

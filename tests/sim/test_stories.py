@@ -3,12 +3,14 @@
 "Settled" is long after a cold start: the master has gone from takeover to active. All times are virtual.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from floatip.core.bgp.rank import Rank
-from tests.sim.world import GENERIC, LINODE, ROUTE_SERVERS, World
+from floatip.providers import GENERIC_MARKS, LINODE_MARKS
+from tests.sim.world import CHECK, ROUTE_SERVERS, World
 
 DETECTION = 3 + (256 - 50) / 256
 """The master-down interval of the backup, priority 50, at adverts of 1 s."""
@@ -67,7 +69,7 @@ def test_the_same_seed_gives_the_same_score() -> None:
     assert play() == play()
 
 
-@pytest.mark.parametrize("marks", [LINODE, GENERIC], ids=["linode", "generic"])
+@pytest.mark.parametrize("marks", [LINODE_MARKS, GENERIC_MARKS], ids=["linode", "generic"])
 def test_a_planned_stop_costs_nothing_and_is_taken_over_within_the_skew(marks: Any) -> None:
     world = settled(marks=marks)
     with world.measured() as lost:
@@ -113,6 +115,31 @@ def test_one_failure_moves_nothing_where_fall_asks_for_two() -> None:
     world.run(10)
     assert_whole(world, served_by="a")
     assert not world.updates
+
+
+def test_one_run_that_times_out_counts_once_where_fall_asks_for_two() -> None:
+    """The next run is due in the instant in which that one is killed."""
+    world = settled(fall=2)
+    world.sicken("a", hanging=True)
+    world.run(1)
+    world.heal("a")
+    world.run(10)
+    assert_whole(world, served_by="a")
+    assert not world.updates
+
+
+@pytest.mark.parametrize("pause", [World.hang, World.freeze])
+def test_a_run_that_a_pause_has_interrupted_is_no_failure(pause: Callable[[World, str], None]) -> None:
+    world = settled()
+    world.sicken("a", hanging=True)
+    world.run(1)  # one run has begun and has not timed out
+    world.heal("a")
+    pause(world, "a")
+    world.run(5)
+    world.wake("a")
+    world.run(30)
+    assert not [line for line in world.score() if f"check {CHECK} down" in line]
+    assert_whole(world, served_by="a")
 
 
 @pytest.mark.parametrize("age", [6, 40])

@@ -238,6 +238,40 @@ def test_a_master_without_words_is_believed_after_silence() -> None:
     assert_whole(world, served_by="b")
 
 
+def test_the_first_of_many_lines_that_nobody_read_is_not_believed_against_the_kernel() -> None:
+    """Only FAULT found a place in the FIFO of b; that its keepalived is well again, and master, did not."""
+    world = settled(fifo_size=1)
+    world.kill("b")
+    world.fail_check("b")
+    world.run(1)
+    world.pass_check("b")
+    world.crash("a")
+    world.run(10)
+    assert world.electors == ["b"]
+    world.start("b")
+    world.run(0.1)
+    assert world.nodes["b"].role == "backup", "it listens, and is not in fault"
+    world.run(DETECTION + SOON)
+    assert_whole(world, served_by="b")
+
+
+def test_what_an_earlier_keepalived_said_is_not_said_by_the_one_that_runs() -> None:
+    """b's keepalived said FAULT; its successor is well, and starts while no floatip runs that would hear it."""
+    world = settled(fifo_size=0)
+    world.fail_check("b")
+    world.run(2)
+    assert world.nodes["b"].role == "fault"
+    world.kill("b")
+    world.kill_keepalived("b")
+    world.pass_check("b")
+    world.run(1)
+    world.start_keepalived("b")
+    world.run(2)
+    world.start("b")
+    world.run(3)
+    assert world.nodes["b"].role == "backup"
+
+
 def test_a_restarted_floatip_knows_the_role_at_once_although_keepalived_says_nothing() -> None:
     world = settled()
     with world.measured() as lost:

@@ -6,7 +6,7 @@ The world judges nothing. It shows what a client would notice: where the network
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from floatip.core import settings
-from floatip.core.bgp.attributes import Attributes, Origin, Prefix
+from floatip.core.bgp.attributes import Attributes, Prefix
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import parse, split
@@ -26,7 +26,6 @@ from floatip.core.events import (
     AdvertReceived,
     Became,
     BytesReceived,
-    CheckDone,
     Close,
     Connected,
     Dial,
@@ -49,28 +48,16 @@ from floatip.core.events import (
     Writable,
 )
 from floatip.core.node import Node
+from floatip.host.checks import Probes
 from floatip.lab.route_server import BestChanged, Drop, LearntRoute, Output, RouteServer, Send, choose
+from floatip.providers import LINODE_MARKS
+from tests.sim import host
 
 INTERFACE, INSTANCE, CHECK = "eth0", "web", "service"
 FLOATING = IPv4Address("192.168.223.158")
 PLACED = Placed("lo", IPv4Interface(FLOATING))
 PREFIX: Prefix = IPv4Network(FLOATING)
 ROUTE_SERVERS = tuple(ip_address(f"2600:3c0f:6:34::{n}") for n in (1, 2, 3, 4))
-PRIMARY, SECONDARY = ((65000, 1),), ((65000, 2),)
-LINODE = {
-    Rank.LAST_RESORT: Marks(path_length=2, communities=SECONDARY),
-    Rank.STANDBY: Marks(communities=SECONDARY),
-    Rank.ACTIVE: Marks(communities=PRIMARY),
-    Rank.TAKEOVER: Marks(Origin.EGP, communities=PRIMARY),
-    Rank.TAKEOVER_AGAIN: Marks(Origin.IGP, communities=PRIMARY),
-}
-GENERIC = {
-    Rank.LAST_RESORT: Marks(path_length=3),
-    Rank.STANDBY: Marks(path_length=2),
-    Rank.ACTIVE: Marks(),
-    Rank.TAKEOVER: Marks(Origin.EGP),
-    Rank.TAKEOVER_AGAIN: Marks(Origin.IGP),
-}
 RETRANSMISSION = 1.0
 """TCP delivers what was sent into a cut within this time of the healing."""
 STEPS_PER_SECOND = 2000
@@ -141,7 +128,11 @@ class Machine:
     sockets: dict[Address, Connection] = field(default_factory=dict)
     dials: Counter[Address] = field(default_factory=Counter)
     told: dict[Address, Attributes] = field(default_factory=dict)
-    inbox: deque[Event] = field(default_factory=deque)
+    checks: Probes = field(init=False)
+    """The host's own, of this incarnation."""
+    inbox: deque[Event | Callable[[], None]] = field(default_factory=deque)
+    """What waits for a process that hangs: what its descriptors have to tell, then its timers."""
+    timers: deque[Callable[[], None]] = field(default_factory=deque)
     deadline: float = inf
     wake_at: float = inf
     stopping: bool = False
@@ -189,6 +180,33 @@ class Outage:
     needless: bool
 
 
+class Process:
+    """What the host parts of one incarnation of a node see of the world; see `host.Process`."""
+
+    def __init__(self, world: "World", node: Machine) -> None:
+        self._world = world
+        self._node = node
+        self._incarnation = node.incarnation
+
+    def now(self) -> float:
+        return self._world.now
+
+    def later(self, delay: float, happen: Callable[[], None], *, is_timer: bool) -> None:
+        self._world.at(self._world.now + delay, self._happen, happen, is_timer)
+
+    def report(self, event: Event) -> None:
+        self._world._deliver(self._node, event)
+
+    def _happen(self, happen: Callable[[], None], is_timer: bool) -> None:
+        node = self._node
+        if node.incarnation != self._incarnation:
+            return
+        if node.power is Power.RUNNING:
+            happen()
+        elif node.power in (Power.HUNG, Power.FROZEN):
+            (node.timers if is_timer else node.inbox).append(happen)
+
+
 class World:
     """`run(seconds)` lets time pass; the verbs make faults and mend them; `outage`, `serving` and `trace` observe."""
 
@@ -203,7 +221,7 @@ class World:
         server_hold_time: int = 90,
         advert_interval: float = 1.0,
         last_resort: bool = False,
-        marks: dict[Rank, Marks] = LINODE,
+        marks: Mapping[Rank, Marks] = LINODE_MARKS,
         fall: int = 1,
         rise: int = 1,
         kernel_delay: float = 0.001,
@@ -424,8 +442,10 @@ class World:
         node = self.nodes[name]
         node.power, node.deaf = Power.RUNNING, False
         while node.inbox:
-            self._handle(node, node.inbox.popleft())
+            self._happen(node, node.inbox.popleft())
         self._handle(node, Ticked())
+        while node.timers:
+            node.timers.popleft()()
         self._resume(node)
 
     def sicken(self, name: str, *, hanging: bool = False) -> None:
@@ -525,6 +545,7 @@ class World:
         node.incarnation += 1
         node.power, node.stopping = Power.RUNNING, False
         node.node = Node(replace(node.config, seed=self.random.getrandbits(32)), self.now)
+        node.checks = host.checks(Process(self, node), lambda: node.service, CHECK)
         self._handle(node, Held(frozenset(node.kernel)))
         self._handle(node, LinkChanged(INTERFACE, True, "has its address"))
         self._introduce(node)
@@ -539,6 +560,7 @@ class World:
         node.role, node.wake_at = "init", inf
         node.sockets, node.told = {}, {}
         node.inbox.clear()
+        node.timers.clear()
         self._changed()
 
     def _close_all(self, node: Machine) -> None:
@@ -551,6 +573,12 @@ class World:
             self._handle(node, event)
         elif node.power in (Power.HUNG, Power.FROZEN):
             node.inbox.append(event)
+
+    def _happen(self, node: Machine, what: Event | Callable[[], None]) -> None:
+        if callable(what):
+            what()
+        else:
+            self._handle(node, what)
 
     def _deliver_to(self, node: Machine, incarnation: int, event: Event) -> None:
         if node.incarnation == incarnation:
@@ -596,11 +624,8 @@ class World:
                 if self._hears(node, receiver):
                     advert = AdvertReceived(interface, source, destination, 254, data)
                     self.at(self.now + self.latency[source, receiver.source], self._advert, receiver, advert)
-            case Probe(check, run, _):
-                if node.service != "hanging":
-                    passed = node.service == "ok"
-                    event = CheckDone(check, run, passed, "exit 0" if passed else "exit 1")
-                    self.at(self.now + 0.003, self._deliver_to, node, node.incarnation, event)
+            case Probe():
+                node.checks.run(effect)
             case Dial(peer, timeout):
                 self._dial(node, peer, timeout)
             case Close(peer):

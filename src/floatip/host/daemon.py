@@ -49,6 +49,7 @@ from floatip.core.snapshot import describe
 from floatip.core.state import as_data
 from floatip.host import keepalived, privileges, starts, wiring
 from floatip.host.ask import ControlError, Record, socket_path
+from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
 from floatip.host.errors import in_words
@@ -59,7 +60,6 @@ from floatip.host.network.adverts import Adverts
 from floatip.host.network.kernel import Kernel
 from floatip.host.network.peers import Peers
 from floatip.host.news import Item, News
-from floatip.host.probes import Probes
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.reading import ConfigErrors, Loaded, load, render

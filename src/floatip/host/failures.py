@@ -7,6 +7,7 @@ is reported. What a reload has made meaningless goes by `keep`.
 from collections.abc import Callable, Iterable
 
 from floatip.core.events import Event, Failing, Failure
+from floatip.core.problems import Code
 
 MOST = 20
 """Of one part; what does not fit is counted in one more."""
@@ -22,7 +23,7 @@ class Failures:
     def __contains__(self, what: str) -> bool:
         return what in self._now
 
-    def set(self, what: str, reason: str, hint: str = "", code: str = "failure") -> None:
+    def set(self, what: str, reason: str, hint: str = "", code: Code = Code.FAILURE) -> None:
         failure = Failure(what, reason, hint, code)
         if self._now.get(what) != failure:
             self._now[what] = failure

@@ -2,6 +2,8 @@
 
 The arguments are those of keepalived's `notify`: `INSTANCE NAME MASTER|BACKUP|FAULT|STOP PRIORITY`, so that existing
 scripts go on working; the reason and the rank are in the environment.
+
+A command that failed is a failure until one succeeds, or for five minutes: without another change of role none runs.
 """
 
 import asyncio
@@ -9,11 +11,16 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from floatip.core.events import Event, Failed
-from floatip.host.process import Process
+from floatip.core.events import Event
+from floatip.host.child import Child, Running, Start
+from floatip.host.failures import Failures
+from floatip.host.workers import Handle, Loop, Workers
 
 LONGEST_QUEUE = 64
+SHOWN_FOR = 300.0
+COMMAND, QUEUE = "notify", "notify queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +33,26 @@ class RoleChange:
 
 
 class Hooks:
-    def __init__(self, report: Callable[[Event], None]) -> None:
-        self._report = report
+    def __init__(self, report: Callable[[Event], None], loop: Loop | None = None, start: Start | None = None) -> None:
+        self._loop = loop or asyncio.get_running_loop()
+        self._start = start or partial(Child, Workers())
+        self._failures = Failures("notify", report)
         self._argv: tuple[str, ...] = ()
         self._timeout = 0.0
         self._queue: deque[RoleChange] = deque()
-        self._current: Process | None = None
+        self._current: Running | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self._forgetting: dict[str, Handle] = {}
         self.dropped = 0
 
     def configure(self, argv: tuple[str, ...], timeout: float) -> None:
-        """An empty `argv`: nobody wants to know."""
+        """An empty `argv`: nobody wants to know. A command that runs is let run."""
         self._argv = argv
         self._timeout = timeout
+        if not argv:
+            self._queue.clear()
+            self._failures.keep(())
 
     def notify(self, change: RoleChange) -> None:
         if not self._argv:
@@ -48,9 +61,10 @@ class Hooks:
             # The last state is what counts.
             self._queue.popleft()
             self.dropped += 1
-            self._report(Failed("notify", f"too slow, {self.dropped} changes of role were not told"))
+            hint = "make the command faster; the last changes were reported"
+            self._fail(QUEUE, f"the command is too slow: {self.dropped} changes of role were not reported", hint)
         self._queue.append(change)
-        if self._idle.is_set():
+        if not self._current:
             self._idle.clear()
             self._next()
 
@@ -61,19 +75,28 @@ class Hooks:
         except TimeoutError:
             self._queue.clear()
             if self._current:
-                self._current.kill()
+                self._current.terminate()
 
     def _next(self) -> None:
+        self._current = None
         if not self._queue:
             self._idle.set()
             return
         change = self._queue.popleft()
-        arguments = ("INSTANCE", change.instance, change.role.upper(), str(change.priority))
+        argv = (*self._argv, "INSTANCE", change.instance, change.role.upper(), str(change.priority))
         environment = os.environ | {"FLOATIP_REASON": change.reason, "FLOATIP_RANK": change.rank}
-        self._current = Process((*self._argv, *arguments), self._timeout, self._ended, environment)
+        self._current = self._start(argv, self._timeout, partial(self._ended, self._argv), self._next, environment)
 
-    def _ended(self, succeeded: bool, reason: str) -> None:
-        if not succeeded:
-            self._report(Failed("notify", f"{self._argv[0]}: {reason}"))
-        # Not from here: a command that cannot be started ends before its constructor returns.
-        asyncio.get_running_loop().call_soon(self._next)
+    def _ended(self, argv: tuple[str, ...], succeeded: bool, reason: str) -> None:
+        if argv != self._argv:
+            return  # a reload has removed or replaced it
+        if succeeded:
+            self._failures.clear(COMMAND)
+        else:
+            self._fail(COMMAND, f"{argv[0]}: {reason}", "run the command by hand as the daemon's user")
+
+    def _fail(self, what: str, reason: str, hint: str) -> None:
+        self._failures.set(what, reason, hint)
+        if what in self._forgetting:
+            self._forgetting[what].cancel()
+        self._forgetting[what] = self._loop.call_later(SHOWN_FOR, self._failures.clear, what)

@@ -1,7 +1,8 @@
 """Tells when something may have changed at a path (inotify(7)), even while its directories do not exist yet.
 
 All existing directories above the path are watched, from the root down: whatever is created, removed or renamed on
-the way to the path is seen, and there is no moment between looking and watching in which it is missed.
+the way to the path is seen, and there is no moment between looking and watching in which it is missed. It is a hint
+and no truth: network file systems, FUSE, /proc and /sys say nothing, so whoever needs to be sure also looks by time.
 """
 
 import asyncio
@@ -12,47 +13,66 @@ import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from floatip.host.errors import in_words
-
 _CREATE, _DELETE, _MOVED_FROM, _MOVED_TO, _ONLYDIR = 0x100, 0x200, 0x40, 0x80, 0x01000000
 _CLOSE_WRITE = 0x8
 _MASK = _CREATE | _DELETE | _MOVED_FROM | _MOVED_TO | _CLOSE_WRITE | _ONLYDIR
 _EVENT = struct.Struct("iIII")
 """Watch descriptor, mask, cookie, length of the name that follows."""
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
 
 class Inotify:
-    def __init__(self, paths: Iterable[Path], changed: Callable[[], None]) -> None:
-        self._changed = changed
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._paths = [path.absolute() for path in paths]
-        self._names = {part.encode(errors="surrogateescape") for path in self._paths for part in path.parts}
-        self.blind: dict[Path, str] = {}
-        """Paths whose directory is there but cannot be watched, and why."""
-        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd = -1
+        self._changed: dict[Path, list[Callable[[], None]]] = {}
+        self._names: dict[Path, frozenset[bytes]] = {}
+
+    def subscribe(self, path: Path, changed: Callable[[], None]) -> None:
+        """Call `changed` when something may have changed at the path, as far as `watch` was called for it."""
+        self._changed.setdefault(path, []).append(changed)
+        self._names[path] = frozenset(part.encode(errors="surrogateescape") for part in path.absolute().parts)
+
+    def unsubscribe(self, path: Path, changed: Callable[[], None]) -> None:
+        self._changed[path].remove(changed)
+        if not self._changed[path]:
+            del self._changed[path], self._names[path]
+
+    def open(self) -> None:
+        """If it is not open yet; raises OSError (the machine has no instance left)."""
         if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
-        asyncio.get_running_loop().add_reader(self._fd, self._read)
-        self._watch()
+            fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            if fd < 0:
+                raise OSError(ctypes.get_errno(), "inotify_init1")
+            self._fd = fd
+            self._loop.add_reader(fd, self._read)
+
+    def watch(self, path: Path) -> int:
+        """Watch what exists above the path; again, it changes nothing. The errno, or 0. Any thread may call it.
+
+        A directory that is missing is noticed by its parent, so that is no error.
+        """
+        if self._fd < 0:
+            return 0  # `open` has failed, and said so
+        for directory in reversed(path.absolute().parents):
+            watch = _libc.inotify_add_watch(self._fd, os.fsencode(directory), _MASK)
+        code = ctypes.get_errno() if watch < 0 else 0
+        return 0 if code in (errno.ENOENT, errno.ENOTDIR) else code
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._fd)
-        os.close(self._fd)
-
-    def _watch(self) -> None:
-        """Adding a directory that is watched already changes nothing; one that is missing is noticed by its parent."""
-        self.blind.clear()
-        for path in self._paths:
-            for directory in reversed(path.parents):
-                watch = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), _MASK)
-            if watch < 0 and ctypes.get_errno() not in (errno.ENOENT, errno.ENOTDIR):
-                self.blind[path] = in_words(ctypes.get_errno())
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
 
     def _read(self) -> None:
         # An event without a name is about the watch or the queue itself: it may hide others.
-        if any(not name or name in self._names for name in _names(os.read(self._fd, 65536))):
-            self._watch()
-            self._changed()
+        names = set(_names(os.read(self._fd, 65536)))
+        for path, callbacks in list(self._changed.items()):
+            if b"" in names or not names.isdisjoint(self._names[path]):
+                for changed in list(callbacks):
+                    changed()
 
 
 def _names(events: bytes) -> Iterable[bytes]:

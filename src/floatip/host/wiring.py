@@ -1,21 +1,20 @@
 """From the model to what each part of the host is configured with. Nothing here decides."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from floatip.core.addresses import Placed
 from floatip.core.settings import Keepalived, Settings, Static
-from floatip.host import keepalived, probes
+from floatip.host import keepalived
+from floatip.host.checks import Probes
 from floatip.host.control import Control
 from floatip.host.hooks import Hooks
 from floatip.host.network.adverts import Adverts
 from floatip.host.network.kernel import Kernel
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
-from floatip.host.probes import Probes
 from floatip.host.state_log import StateLog
-from floatip.model import File, Model, Process, Script, Tcp
+from floatip.model import Model
 from floatip.reading.machine import look_around, user_id
 
 
@@ -49,7 +48,7 @@ def connect(parts: Parts, model: Model, settings: Settings) -> None:
     notify = model.notify
     parts.hooks.configure(notify.command if notify else (), notify.timeout if notify else 0)
     parts.state_log.configure(model.state_log, len(model.instances))
-    parts.probes.configure(_checks(model))
+    parts.probes.configure({check.name: check.kind for check in model.checks if check.kind})
     parts.kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()}, placed)
     _follow(parts, model, followed)
 
@@ -61,19 +60,6 @@ def _follow(parts: Parts, model: Model, followed: list[Keepalived]) -> None:
     parts.keepalived.configure(paths, tuple(election.instance for election in followed), groups)
     user = user_id(of_host.script_user) if followed and of_host.script_user else None
     parts.control.allow(frozenset() if user is None else frozenset({user}))
-
-
-def _checks(model: Model) -> Iterator[probes.Check]:
-    for check in model.checks:
-        match check.kind:
-            case Script(argv):
-                yield probes.ScriptCheck(check.name, argv)
-            case Tcp(host, port):
-                yield probes.TcpCheck(check.name, host, port)
-            case File(path, fail_when):
-                yield probes.FileCheck(check.name, path, fail_when)
-            case Process(process):
-                yield probes.ProcessCheck(check.name, process)
 
 
 def first_ipv4(model: Model) -> IPv4Address | None:

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from floatip.core.events import CheckDone
-from floatip.host import processes
-from floatip.host.probes import Check, Probes, ProcessCheck
+from floatip.host.checks import Probes
+from floatip.host.checks import process as process_check
+from floatip.model import Process
 from tests.host.reports import Reports, until
 
 NAME = f"fltp{os.getpid()}"
@@ -61,14 +62,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "LOOK_AGAIN_INTERVAL", 0.05)
+    monkeypatch.setattr(process_check, "LOOK_AGAIN_INTERVAL", 0.05)
 
 
-def play(reports: Reports, check: Check, story: Callable[[Probes], Coroutine[Any, Any, None]]) -> None:
+def play(reports: Reports, kind: Process, story: Callable[[Probes], Coroutine[Any, Any, None]]) -> None:
     async def whole() -> None:
         probes = Probes(reports)
-        probes.configure([check])
+        probes.configure({"haproxy": kind})
         try:
+            await reports.next(CheckDone)
             await story(probes)
         finally:
             probes.close()
@@ -98,7 +100,7 @@ def test_an_end_is_told_within_milliseconds_and_a_start_within_half_a_second(rep
             ends.append(reports.times[-1] - began)
             servant.end()
 
-    play(reports, ProcessCheck("haproxy", NAME), story)
+    play(reports, Process(NAME), story)
     print(f"SIGKILL to the verdict: median {statistics.median(ends) * 1e3:.1f} ms, worst {max(ends) * 1e3:.1f} ms")
     print(f"start to the verdict: median {statistics.median(starts) * 1e3:.0f} ms")
     assert statistics.median(ends) < 0.1
@@ -119,7 +121,7 @@ def test_it_is_up_while_one_of_them_lives_and_a_zombie_does_not_count(reports: R
         await asyncio.sleep(0.2)
         assert len(reports.events) == 2
 
-    play(reports, ProcessCheck("haproxy", NAME), story)
+    play(reports, Process(NAME), story)
 
 
 def test_a_successor_that_is_there_already_is_never_a_gap(reports: Reports, start: Start) -> None:
@@ -131,7 +133,7 @@ def test_a_successor_that_is_there_already_is_never_a_gap(reports: Reports, star
             servants[-2].end()
             await until(lambda: last(reports)[1] == f"{NAME} runs (pid {servants[-1].pid})")
 
-    play(reports, ProcessCheck("haproxy", NAME), story)
+    play(reports, Process(NAME), story)
     assert all(answer.passed for answer in reports.of(CheckDone))
 
 
@@ -167,7 +169,7 @@ def test_a_pid_file_is_followed_to_the_process_that_it_names(reports: Reports, s
         file.unlink()
         await until(lambda: last(reports) == (False, f"{file} does not exist"))
 
-    play(reports, ProcessCheck("haproxy", str(file)), story)
+    play(reports, Process(str(file)), story)
 
 
 @pytest.mark.usefixtures("looks_often")
@@ -184,13 +186,13 @@ def test_a_pid_that_is_another_processs_by_now_does_not_count(
         # The kernel gives the pid out again, sooner than it ever would.
         pidfd_open = os.pidfd_open
         monkeypatch.setattr(os, "pidfd_open", lambda pid: pidfd_open(another.pid if pid == servant.pid else pid))
-        probes.configure([ProcessCheck("haproxy", str(file))])
+        probes.configure({"haproxy": Process(str(file))})
         await asyncio.sleep(0.2)
         assert not last(reports)[0], "believed a stale file"
         file.write_text(f"{servant.pid}\n")
         await until(lambda: last(reports)[0])
 
-    play(reports, ProcessCheck("haproxy", str(file)), story)
+    play(reports, Process(str(file)), story)
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "directory", "loop"])
@@ -207,7 +209,7 @@ def test_what_is_no_pid_file_is_down_and_holds_up_nothing(kind: str, reports: Re
         assert not last(reports)[0]
         assert last(reports)[1].startswith(f"{path} names no" if kind == "FIFO" else f"cannot look at {path}: ")
 
-    play(reports, ProcessCheck("haproxy", str(path)), story)
+    play(reports, Process(str(path)), story)
 
 
 def test_five_hundred_processes_leave_no_descriptor_behind(reports: Reports, tmp_path: Path) -> None:
@@ -226,7 +228,7 @@ def test_five_hundred_processes_leave_no_descriptor_behind(reports: Reports, tmp
             child.wait()
             assert len(os.listdir("/proc/self/fd")) < before + 10
 
-    play(reports, ProcessCheck("haproxy", str(file)), story)
+    play(reports, Process(str(file)), story)
     print(f"500 ends: median {statistics.median(ends) * 1e3:.2f} ms, worst {max(ends) * 1e3:.1f} ms")
     assert [answer.passed for answer in reports.of(CheckDone)] == [False] + [True, False] * 500
     assert len(os.listdir("/proc/self/fd")) == before
@@ -254,14 +256,19 @@ def test_without_descriptors_it_is_down_with_the_reason_and_gets_well_again(
         file.write_text(f"{start().pid}\n")
         await until(lambda: last(reports)[0])
 
-    play(reports, ProcessCheck("haproxy", process), story)
+    play(reports, Process(process), story)
 
 
 WATCHER = """
 import asyncio, os, sys
-from floatip.host.processes import ProcessWatch
+from floatip.host.checks import Probes
+from floatip.model import Process
 os.setgroups([]), os.setgid(65534), os.setuid(65534)  # who may not read a checkout of root's
-async def look(): print(ProcessWatch(sys.argv[1], lambda: None).verdict)
+async def look():
+    told = asyncio.get_running_loop().create_future()
+    Probes(told.set_result).configure({"chk": Process(sys.argv[1])})
+    answer = await told
+    print((answer.passed, answer.reason))
 asyncio.run(look())
 """
 
@@ -374,4 +381,4 @@ def test_haproxy_is_up_through_reloads_and_down_when_it_dies(
         took = (reports.times[-1] - began) * 1e3
         print(f"by {by}, SIGKILL to the {victim}: {took:.1f} ms, {last(reports)[1]}")
 
-    play(reports, ProcessCheck("haproxy", haproxy.name if by == "name" else str(haproxy.pid_file)), story)
+    play(reports, Process(haproxy.name if by == "name" else str(haproxy.pid_file)), story)

@@ -12,32 +12,27 @@ from pathlib import Path
 import pytest
 
 from floatip.core.events import CheckDone, Probe
-from floatip.host import processes
-from floatip.host.probes import Check, FileCheck, Probes, ProcessCheck, ScriptCheck, TcpCheck
-from tests.host.reports import Reports, until
+from floatip.host.checks import Probes
+from floatip.host.checks import process as process_check
+from floatip.model import File, Kind, Process, Script, Tcp
+from tests.host.reports import Reports, close, until
 
 
-def probe(reports: Reports, check: Check, timeout: float = 10.0) -> CheckDone:
+def probe(reports: Reports, kind: Kind, timeout: float = 10.0, name: str = "chk") -> CheckDone:
     async def story() -> CheckDone:
         probes = Probes(reports)
-        probes.configure([check])
-        probes.run(Probe(check.name, 7, timeout))
+        probes.configure({name: kind})
+        probes.run(Probe(name, 7, timeout))
         try:
             return await reports.next(CheckDone)
         finally:
-            probes.close()
-            await nothing_runs(probes)
+            await close(probes)
 
     return asyncio.run(story())
 
 
-async def nothing_runs(probes: Probes) -> None:
-    """Else they would be left to nobody."""
-    await until(lambda: not any(process.running for process in probes._running.values()))
-
-
-def script(text: str) -> ScriptCheck:
-    return ScriptCheck("chk", ("/bin/sh", "-c", text))
+def script(text: str) -> Script:
+    return Script(("/bin/sh", "-c", text))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +57,7 @@ def test_a_script_that_cannot_be_run_has_failed(kind: str, tmp_path: Path, repor
     if kind != "missing":
         path.write_text("neither a script nor a program")
         path.chmod(0o755 if kind == "no format" else 0o644)
-    answer = probe(reports, ScriptCheck("chk", (str(tmp_path if kind == "a directory" else path),)))
+    answer = probe(reports, Script((str(tmp_path if kind == "a directory" else path),)))
     assert not answer.passed
     assert answer.reason.startswith("cannot run ")
 
@@ -75,7 +70,7 @@ def test_a_script_that_hangs_has_failed_at_its_timeout_and_is_killed_with_its_ch
 
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([hanging])
+        probes.configure({"chk": hanging})
         started = time.monotonic()
         probes.run(Probe("chk", 1, 0.5))
         while not (pids.exists() and pids.read_text().endswith("\n")):
@@ -87,7 +82,7 @@ def test_a_script_that_hangs_has_failed_at_its_timeout_and_is_killed_with_its_ch
             await until(lambda pid=pid: not is_running(int(pid)))  # type: ignore[misc]
         probes.run(Probe("chk", 2, 0.5))
         assert (await reports.next(CheckDone, 2)).run == 2
-        await nothing_runs(probes)
+        await close(probes)
 
     asyncio.run(story())
 
@@ -99,15 +94,76 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_a_run_is_refused_while_the_one_before_has_not_ended(reports: Reports) -> None:
+def test_a_run_waits_until_the_one_before_has_ended_and_is_no_failure(reports: Reports, tmp_path: Path) -> None:
+    lock, ready = tmp_path / "lock", tmp_path / "ready"
+    once = f"""
+        mkdir {lock} || exit 1
+        trap 'rmdir {lock}' EXIT
+        trap 'exit 9' TERM
+        [ -e {ready} ] && exit 0
+        sleep 60 & touch {ready}
+        wait
+    """
+
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([script("sleep 60")])
+        probes.configure({"chk": script(once)})
         probes.run(Probe("chk", 1, 60))
+        await until(ready.exists)
         probes.run(Probe("chk", 2, 60))
-        assert reports.of(CheckDone) == [CheckDone("chk", 2, False, "the previous run has not ended yet")]
-        probes.close()
-        assert await reports.next(CheckDone, 2) == CheckDone("chk", 1, False, "killed by signal 9")
+        assert await reports.next(CheckDone, 2) == CheckDone("chk", 2, True, "exit status 0"), reports.events
+        assert reports.of(CheckDone)[0].run == 1
+        await close(probes)
+
+    asyncio.run(story())
+
+
+def test_a_run_that_times_out_is_told_to_end_so_that_its_trap_runs(reports: Reports, tmp_path: Path) -> None:
+    lock, ready = tmp_path / "lock", tmp_path / "ready"
+    text = f"trap 'rmdir {lock}' EXIT; trap 'exit 1' TERM; mkdir {lock}; sleep 60 & touch {ready}; wait"
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure({"chk": script(text)})
+        probes.run(Probe("chk", 1, 2))
+        await until(ready.exists)
+        assert (await reports.next(CheckDone)).reason == "timed out after 2 s"
+        await until(lambda: not lock.exists())
+        await close(probes)
+
+    asyncio.run(story())
+
+
+def test_a_run_that_waited_past_its_timeout_is_not_begun(reports: Reports, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure({"chk": script(f"echo >> {ran}; trap '' TERM; sleep 60 & wait; sleep 60")})
+        probes.run(Probe("chk", 1, 60))
+        await until(ran.exists)
+        probes.run(Probe("chk", 2, 0.01))  # shorter than the first one takes to be killed
+        assert (await reports.next(CheckDone)).reason == "killed by signal 9"
+        await asyncio.sleep(0.1)
+        assert reports.of(CheckDone) == [CheckDone("chk", 1, False, "killed by signal 9")], "the core fails run 2"
+        assert ran.read_text() == "\n"
+        await close(probes)
+
+    asyncio.run(story())
+
+
+def test_a_script_that_a_reload_replaces_while_it_runs_has_no_say_any_more(reports: Reports) -> None:
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure({"chk": script("sleep 60"), "other": script("sleep 60")})
+        probes.run(Probe("chk", 1, 60))
+        probes.run(Probe("other", 1, 60))
+        probes.configure({"chk": script("exit 3")})
+        probes.run(Probe("chk", 2, 60))
+        assert await reports.next(CheckDone) == CheckDone("chk", 2, False, "exit status 3")
+        await asyncio.sleep(0.1)
+        assert len(reports.events) == 1
+        await close(probes)
 
     asyncio.run(story())
 
@@ -117,10 +173,22 @@ def test_a_script_has_no_terminal_no_input_and_a_session_of_its_own(reports: Rep
     assert probe(reports, script(text)).passed
 
 
+def test_a_script_gets_none_of_our_descriptors(reports: Reports) -> None:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    ours = f"pipe:[{os.fstat(writer).st_ino}]"
+    text = f'for fd in /proc/$$/fd/*; do [ "$(readlink $fd)" = "{ours}" ] && exit 9; done; exit 0'
+    try:
+        assert probe(reports, script(text)).passed
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def test_runs_leave_neither_zombies_nor_descriptors_behind(reports: Reports) -> None:
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([script("echo $$; exit 1"), TcpCheck("tcp", "127.0.0.1", 1)])
+        probes.configure({"chk": script("echo $$; exit 1"), "tcp": Tcp("127.0.0.1", 1)})
         for run in range(20):
             probes.run(Probe("chk", run, 10))
             probes.run(Probe("tcp", run, 10))
@@ -132,6 +200,11 @@ def test_runs_leave_neither_zombies_nor_descriptors_behind(reports: Reports) -> 
     pids = [event.reason.rpartition(": ")[2] for event in reports.of(CheckDone) if event.check == "chk"]
     assert len(pids) == 20
     assert not [pid for pid in pids if Path(f"/proc/{int(pid)}").exists()]
+
+
+def by_name(events: list[CheckDone]) -> list[CheckDone]:
+    """Each check looks in its own time."""
+    return sorted(events, key=lambda event: event.check)
 
 
 @contextlib.contextmanager
@@ -146,21 +219,21 @@ def listener(backlog: int = 5) -> Iterator[socket.socket]:
 def test_a_tcp_check_passes_when_somebody_listens(reports: Reports) -> None:
     with listener() as server:
         _, port = server.getsockname()
-        assert probe(reports, TcpCheck("web", "localhost", port)) == CheckDone("web", 7, True, "connected")
-    refused = probe(Reports(), TcpCheck("web", "127.0.0.1", port))
-    assert refused == CheckDone("web", 7, False, "connection refused")
+        assert probe(reports, Tcp("localhost", port)) == CheckDone("chk", 7, True, "connected")
+    refused = probe(Reports(), Tcp("127.0.0.1", port))
+    assert refused == CheckDone("chk", 7, False, "connection refused")
 
 
 def test_a_tcp_check_has_failed_at_its_timeout(reports: Reports) -> None:
     with listener(0) as server, socket.create_connection(server.getsockname()):
         assert select.select([server], [], [], 60)[0]
         # The queue of one is full: the kernel answers no further handshake.
-        silent = probe(reports, TcpCheck("web", *server.getsockname()), timeout=0.3)
-    assert silent == CheckDone("web", 7, False, "timed out after 0.3 s")
+        silent = probe(reports, Tcp(*server.getsockname()), timeout=0.3)
+    assert silent == CheckDone("chk", 7, False, "timed out after 0.3 s")
 
 
 def test_a_tcp_check_of_a_name_has_failed(reports: Reports) -> None:
-    assert probe(reports, TcpCheck("web", "example.com", 80)).reason == "example.com is not an address"
+    assert probe(reports, Tcp("example.com", 80)).reason == "example.com is not an address"
 
 
 def test_a_probe_of_an_unknown_check_has_failed(reports: Reports) -> None:
@@ -176,10 +249,11 @@ def test_a_file_is_told_at_the_start_and_within_milliseconds_of_each_change(tmp_
 
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([FileCheck("trigger", trigger), FileCheck("token", trigger, "absent")])
-        assert reports.of(CheckDone) == [
-            CheckDone("trigger", 0, True, f"{trigger} does not exist"),
+        probes.configure({"trigger": File(trigger), "token": File(trigger, "absent")})
+        await reports.next(CheckDone, 2)
+        assert by_name(reports.of(CheckDone)) == [
             CheckDone("token", 0, False, f"{trigger} does not exist"),
+            CheckDone("trigger", 0, True, f"{trigger} does not exist"),
         ]
         latencies = []
 
@@ -190,7 +264,7 @@ def test_a_file_is_told_at_the_start_and_within_milliseconds_of_each_change(tmp_
             change()
             await reports.next(CheckDone, number)
             latencies.append(reports.times[number - 1] - started)
-            assert [event.passed for event in reports.of(CheckDone)[-2:]] == [not present, present]
+            assert [event.passed for event in by_name(reports.of(CheckDone)[-2:])] == [present, not present]
 
         trigger.parent.mkdir(parents=True)
         await after(trigger.touch, True)
@@ -221,7 +295,8 @@ def test_a_file_whose_directory_appears_together_with_it_is_seen(tmp_path: Path,
 
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([FileCheck("trigger", trigger)])
+        probes.configure({"trigger": File(trigger)})
+        assert (await reports.next(CheckDone)).passed
         trigger.parent.mkdir()
         trigger.touch()
         assert not (await reports.next(CheckDone, 2)).passed
@@ -236,7 +311,8 @@ def test_a_file_in_a_place_that_cannot_be_looked_at_has_failed(tmp_path: Path, r
 
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([FileCheck("trigger", loop / "trigger")])
+        probes.configure({"trigger": File(loop / "trigger")})
+        await reports.next(CheckDone)
         probes.close()
 
     asyncio.run(story())
@@ -248,7 +324,7 @@ def test_a_process_that_was_killed_from_outside_says_so(reports: Reports, tmp_pa
 
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure([script(f"echo $$ > {pid}; exec sleep 60")])
+        probes.configure({"chk": script(f"echo $$ > {pid}; exec sleep 60")})
         probes.run(Probe("chk", 1, 60))
         await until(lambda: pid.exists() and pid.read_text().endswith("\n"))
         os.kill(int(pid.read_text()), signal.SIGTERM)
@@ -260,30 +336,32 @@ def test_a_process_that_was_killed_from_outside_says_so(reports: Reports, tmp_pa
 def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that_are_gone(
     reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "LOOK_AGAIN_INTERVAL", 0.05)
+    monkeypatch.setattr(process_check, "LOOK_AGAIN_INTERVAL", 0.05)
     pid, trigger = tmp_path / "pid", tmp_path / "trigger"
     pid.write_text(f"{os.getpid()}\n")
-    checks: list[Check] = [
-        ProcessCheck("web", str(pid)),
-        ProcessCheck("none", "no such"),
-        FileCheck("trigger", trigger),
-    ]
+    checks: dict[str, Kind] = {
+        "web": Process(str(pid)),
+        "none": Process("no such"),
+        "trigger": File(trigger),
+    }
     told = [
-        CheckDone("web", 0, True, f"pid {os.getpid()} of {pid} runs"),
         CheckDone("none", 0, False, "no process is named no such"),
         CheckDone("trigger", 0, True, f"{trigger} does not exist"),
+        CheckDone("web", 0, True, f"pid {os.getpid()} of {pid} runs"),
     ]
 
     async def story() -> None:
         probes = Probes(reports)
-        for _ in range(3):
+        for number in range(1, 4):
             probes.configure(checks)
+            await reports.next(CheckDone, 3 * number)
+            assert by_name(reports.of(CheckDone)[-3:]) == told
         probes.run(Probe("web", 7, 1))
-        probes.configure([])
+        probes.configure({})
         await asyncio.sleep(0.2)
         probes.close()
 
     before = len(os.listdir("/proc/self/fd"))
     asyncio.run(story())
-    assert reports.events == [*told, *told, *told, replace(told[0], run=7)]
+    assert reports.events[9:] == [replace(told[2], run=7)]
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,75 @@
+"""Runs the checks, each by the runner of its kind. Each run ends in a `CheckDone`; no answer is a failure.
+
+Scripts and connections answer a `Probe`; files and processes answer at the start and at each change. Rise, fall and
+timing belong to the core.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from floatip.core.events import CheckDone, Event, Probe
+from floatip.host.checks.file import FileRunner
+from floatip.host.checks.kind import Means, Report, Runner
+from floatip.host.checks.process import ProcessRunner
+from floatip.host.checks.script import ScriptRunner
+from floatip.host.checks.tcp import TcpRunner
+from floatip.host.child import Child, Orphans
+from floatip.host.failures import Failures
+from floatip.host.inotify import Inotify
+from floatip.host.workers import Workers
+from floatip.model import File, Kind, Process, Script, Tcp
+
+KINDS: dict[type[Any], Callable[[Any, Report, Means], Runner]] = {
+    Script: ScriptRunner,
+    Tcp: TcpRunner,
+    File: FileRunner,
+    Process: ProcessRunner,
+}
+
+
+class Probes:
+    def __init__(self, report: Callable[[Event], None], means: Means | None = None) -> None:
+        self._report = report
+        self._means = means or _means(report)
+        self._kinds: dict[str, Kind] = {}
+        self._runners: dict[str, Runner] = {}
+        self._orphans = Orphans() if means is None and os.getpid() == 1 else None
+
+    def configure(self, checks: Mapping[str, Kind]) -> None:
+        """By name. A check that stays as it is goes on, and tells its verdict again if it answers unasked."""
+        old, self._kinds = self._kinds, dict(checks)
+        for name in [name for name in self._runners if self._kinds.get(name) != old[name]]:
+            self._runners.pop(name).close()
+        for name, kind in self._kinds.items():
+            if name in self._runners:
+                self._runners[name].tell()
+            else:
+                self._runners[name] = KINDS[type(kind)](kind, partial(self._answer, name), self._means)
+
+    def run(self, probe: Probe) -> None:
+        if runner := self._runners.get(probe.check):
+            runner.run(probe.run, probe.timeout)
+        else:
+            self._report(CheckDone(probe.check, probe.run, False, "there is no such check"))
+
+    def close(self) -> None:
+        for runner in self._runners.values():
+            runner.close()
+        self._runners.clear()
+        self._kinds.clear()
+        self._means.inotify.close()
+        self._means.jobs.close()
+        if self._orphans:
+            self._orphans.close()
+
+    def _answer(self, name: str, run: int, passed: bool, reason: str) -> None:
+        self._report(CheckDone(name, run, passed, reason))
+
+
+def _means(report: Callable[[Event], None]) -> Means:
+    workers = Workers()
+    start = partial(Child, workers)
+    return Means(asyncio.get_running_loop(), workers, start, Inotify(), Failures("checks", report))

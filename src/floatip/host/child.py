@@ -1,0 +1,212 @@
+"""A child process: at its timeout its whole group gets SIGTERM, so that traps run, and a moment later SIGKILL.
+
+It is started in a thread, because exec may hang as long as a file system or a virus scanner does. There is no shell and
+no `preexec_fn`, and the child gets a session of its own. The verdict falls at the timeout even if the kernel cannot
+end the child yet; `running` tells when it really has gone.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from floatip.host.errors import in_words
+from floatip.host.spawn import spawn
+from floatip.host.workers import Handle, Workers
+
+TAIL = 4096
+LONGEST_LINE = 200
+GRACE = 0.5
+"""Seconds between SIGTERM and SIGKILL, but not more than half of the child's timeout."""
+REAP_INTERVAL = 1.0
+_LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+Ended = Callable[[bool, str], None]
+
+
+class Running(Protocol):
+    """What the user of a child needs; the simulation plays one."""
+
+    @property
+    def running(self) -> bool: ...
+    def terminate(self) -> None: ...
+
+
+class Start(Protocol):
+    """Starts a child. `ended(succeeded, reason)` is called exactly once, `gone()` when nothing is left of the child."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        timeout: float,
+        ended: Ended,
+        gone: Callable[[], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> Running: ...
+
+
+class Child:
+    """See `Start`. Neither callback comes before the constructor has returned."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        argv: Sequence[str],
+        timeout: float,
+        ended: Ended,
+        gone: Callable[[], None] = lambda: None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._name = argv[0]
+        self._timeout = timeout
+        self._ended = ended
+        self._gone = gone
+        self._tail = b""
+        self._is_told = False
+        self._is_unwanted = False
+        self._child: _Process | None = None
+        self._killing: asyncio.TimerHandle | None = None
+        self.running = True
+        self._timer: Handle = self._loop.call_later(timeout, self._timed_out)
+        workers.do(partial(_spawn, argv, environment), self._started)
+
+    def terminate(self) -> None:
+        """End the child and all that it started: SIGTERM now, SIGKILL a moment later."""
+        if not self.running or self._is_unwanted:
+            return
+        self._is_unwanted = True
+        if self._killing:
+            self._killing.cancel()
+        self._killing = self._loop.call_later(min(GRACE, self._timeout / 2), self._signal, signal.SIGKILL)
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.running and self._child:
+            # Not reaped yet, so its group cannot be anyone else's.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, number)
+
+    def _started(self, outcome: "_Process | OSError | str") -> None:
+        if not isinstance(outcome, _Process):
+            reason = in_words(outcome.errno) if isinstance(outcome, OSError) else outcome
+            self._end(False, f"cannot run {self._name}: {reason}")
+            return
+        self._child = outcome
+        self._loop.add_reader(outcome.output, self._read)
+        self._loop.add_reader(outcome.pidfd, self._exited)
+        if self._is_unwanted:
+            self._is_unwanted = False
+            self.terminate()
+
+    def _read(self) -> None:
+        assert self._child
+        try:
+            data = os.read(self._child.output, 65536)
+        except BlockingIOError:
+            return
+        if data:
+            self._tail = (self._tail + data)[-TAIL:]
+        else:
+            self._loop.remove_reader(self._child.output)
+
+    def _timed_out(self) -> None:
+        self.terminate()
+        self._conclude(False, f"timed out after {self._timeout:g} s")
+
+    def _exited(self) -> None:
+        assert self._child
+        # What is left in the pipe is ours to read; a grandchild that keeps it open is not waited for.
+        self._read()
+        if self._is_unwanted:
+            self._signal(signal.SIGKILL)  # to what it leaves behind
+        for descriptor in (self._child.output, self._child.pidfd):
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+        status = os.waitstatus_to_exitcode(os.waitpid(self._child.pid, 0)[1])
+        _ours.discard(self._child.pid)
+        outcome = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        line = last_line(self._tail)
+        self._end(status == 0, f"{outcome}: {line}" if line and status else outcome)
+
+    def _end(self, succeeded: bool, reason: str) -> None:
+        self.running = False
+        for timer in filter(None, (self._timer, self._killing)):
+            timer.cancel()
+        self._conclude(succeeded, reason)
+        self._gone()
+
+    def _conclude(self, succeeded: bool, reason: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._ended(succeeded, reason)
+
+
+_ours: set[int] = set()
+"""Pids of children that somebody waits for."""
+_starting: set[object] = set()
+"""One entry for each child that is being started, whose pid is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    pidfd: int
+    output: int
+
+
+def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> _Process | str:
+    """In a thread. The child, or why it cannot be run."""
+    output, its_output = os.pipe()
+    start = object()
+    _starting.add(start)
+    try:
+        pid = spawn(argv, environment, its_output)
+        _ours.add(pid)
+    except (OSError, ValueError) as error:
+        os.close(output)
+        return in_words(error.errno) if isinstance(error, OSError) else str(error)
+    finally:
+        _starting.discard(start)
+        os.close(its_output)
+    try:
+        os.set_blocking(output, False)
+        return _Process(pid, os.pidfd_open(pid), output)
+    except OSError:
+        os.close(output)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        _ours.discard(pid)
+        raise
+
+
+class Orphans:
+    """Process 1 of a container inherits every orphan: reaps those that have ended, before nothing can be forked."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reap()
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _reap(self) -> None:
+        self._timer = self._loop.call_later(REAP_INTERVAL, self._reap)
+        with contextlib.suppress(ChildProcessError):
+            # Our own children are only looked at: whoever started one waits for it.
+            while (ended := os.waitid(os.P_ALL, 0, _LOOK)) and not _is_ours(ended.si_pid):
+                os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _is_ours(pid: int) -> bool:
+    return pid in _ours or bool(_starting)
+
+
+def last_line(output: bytes) -> str:
+    """The last line with something in it, safe to print."""
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    return "".join(char if char.isprintable() else "?" for char in lines[-1][:LONGEST_LINE]) if lines else ""

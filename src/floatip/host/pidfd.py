@@ -1,0 +1,39 @@
+"""Processes that somebody else started, held by a pidfd: it tells of the end at once, and means no later process."""
+
+import asyncio
+import os
+import select
+from collections.abc import Callable
+from pathlib import Path
+
+
+def open_pidfd(pid: int) -> int:
+    """Raises `ProcessLookupError` where there is no such process, or only one that nobody has reaped."""
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if poll.poll(0):
+        os.close(pidfd)
+        raise ProcessLookupError
+    return pidfd
+
+
+def began(pid: int) -> int:
+    """Clock ticks since boot (proc(5), field 22 of stat); 0: it has ended, or is hidden from us."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+class Watch:
+    """Calls `ended` at the end of the process, and owns the pidfd."""
+
+    def __init__(self, pidfd: int, ended: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pidfd = pidfd
+        self._loop.add_reader(pidfd, ended)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
