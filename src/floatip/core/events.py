@@ -163,23 +163,6 @@ class Failing:
     failures: frozenset[Failure]
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The world refused an effect; `what` names it, for the log and the status. Nothing is retried by the host."""
-
-    what: str
-    reason: str
-    lasts: bool = False
-    """Until it is `Mended`; else nobody will say when it is over, and it is forgotten after a while."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """What `Failed` named works now."""
-
-    what: str
-
-
 Event = (
     Started
     | Ticked
@@ -197,8 +180,6 @@ Event = (
     | Writable
     | Measured
     | Failing
-    | Failed
-    | Mended
 )
 
 

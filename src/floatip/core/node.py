@@ -30,7 +30,6 @@ from floatip.core.events import (
     Effect,
     Event,
     Exit,
-    Failed,
     Failing,
     Failure,
     Held,
@@ -39,7 +38,6 @@ from floatip.core.events import (
     KeepalivedSaid,
     LinkChanged,
     Measured,
-    Mended,
     Reloaded,
     Started,
     StopRequested,
@@ -60,6 +58,7 @@ RELEASE_TIMEOUT = 0.5
 UNSTEADY = "restarted 3 times within a minute: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
+LOST = "lost", "removed by another program; floatip adds it again"
 
 K = TypeVar("K")
 
@@ -145,10 +144,6 @@ class Node:
                 return self._session(peer, self.sessions[peer].disconnected(reason, now, trouble), now)
             case Failing(part, failures):
                 return self._failing(part, failures, now)
-            case Failed(what, reason):
-                return self._failing(f"host: {what}", frozenset({Failure(what, reason)}), now)
-            case Mended(what):
-                return self._failing(f"host: {what}", frozenset(), now)
             case Reloaded(config):
                 return self._reload(config, now)
             case StopRequested(reason):
@@ -370,11 +365,7 @@ class Node:
 
     def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
         changed, found, lost = self.holding.take(addresses)
-        gone = (
-            ("released", self.stopping)
-            if self.stopping
-            else ("lost", "removed by another program; floatip adds it again")
-        )
+        gone = ("released", self.stopping) if self.stopping else LOST
         effects: list[Effect] = [*_told(lost, *gone), *_told(found, "held", "confirmed by the kernel")]
         if self.stopping:
             if self._is_releasing and lost:
