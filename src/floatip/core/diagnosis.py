@@ -59,8 +59,7 @@ def _why(session: Session) -> str:
 def _of_host(node: Node) -> Iterator[Problem]:
     for failures in node.failures.values():
         for since, failure in failures.values():
-            code = Code(failure.code)
-            yield Problem(code, failure.what, f"{failure.what}: {failure.reason}", failure.hint, since=since)
+            yield Problem(failure.code, failure.what, f"{failure.what}: {failure.reason}", failure.hint, since=since)
 
 
 def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from floatip.core.addresses import Address as Address  # noqa: PLC0414
 from floatip.core.addresses import InterfaceAddress as InterfaceAddress  # noqa: PLC0414
 from floatip.core.addresses import Placed as Placed  # noqa: PLC0414
 from floatip.core.bgp.trouble import Trouble
+from floatip.core.problems import Code
 from floatip.core.settings import Settings
 
 # Events
@@ -152,7 +153,7 @@ class Failure:
     what: str
     reason: str
     hint: str = ""
-    code: str = "failure"
+    code: Code = Code.FAILURE
 
 
 @dataclass(frozen=True, slots=True)
