@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floatip.core.timers import Timers
@@ -14,6 +14,7 @@ STEPS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(STEPS, max_size=60))
 def test_it_knows_the_earliest_deadline_and_who_is_due(steps: list[tuple[str, str, float]]) -> None:
     timers, plain = Timers(), dict[str, float]()

@@ -108,6 +108,12 @@ class Node:
         tails = (daemon.log.read_text().splitlines()[-12:] for daemon in (self.keepalived, self.floatip))
         return "\n".join(line for tail in tails for line in tail)
 
+    def remembers(self, state: str) -> bool:
+        """For a successor of this floatip: what keepalived said is in the file a moment after it is in the status."""
+        file = self.floatip.directory / "state" / "keepalived.json"
+        said = json.loads(file.read_bytes())["said"] if file.exists() else []
+        return ["INSTANCE", "VI_1", state] in [word[:3] for word in said]
+
     def unheard(self) -> bytes:
         """What waits in the FIFO; it goes on waiting (tee(2))."""
         fifo = os.open(self.keepalived.fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -329,6 +335,7 @@ def test_what_keepalived_said_is_known_again_after_our_restart(network: Network,
     keepalived_says(node, state)
     node.start()
     node.becomes(state.lower(), because=f"keepalived says {state}")
+    wait_for(partial(node.remembers, state), lambda: f"{state} to be remembered\n{node.logs()}")
     node.floatip.kill()
     node.floatip.start()
     took = node.becomes(state.lower(), because=f"keepalived says {state}")
