@@ -12,6 +12,8 @@ SCENE ?= check
 STORMS ?= 10000
 SEED ?=
 RUNS ?= 1
+# Processes that run tests. Their plays mostly wait, so there are more than cores.
+WORKERS ?= 5
 
 .DEFAULT_GOAL := help
 # Two apts at once would refuse each other.
@@ -25,7 +27,7 @@ lab: lab-needs .venv/ready ## the guide's failover test on real daemons; SCENE=a
 	$(PYTHON) -m floatip lab $(SCENE) $(LAB_OPTIONS)
 
 test: test-needs systemd-needs .venv/ready check ## everything that must hold: lint, types, unit tests, simulation, scenes on real daemons
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n $(WORKERS)
 
 test-systemd: systemd-needs .venv/ready ## the guide and its faults on hosts with a real systemd, as root; RUNS=5 plays each five times
 	RUNS=$(RUNS) $(PYTHON) -m pytest tests/systemd

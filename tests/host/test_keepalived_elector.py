@@ -811,9 +811,10 @@ async def test_a_mastership_goes_on_from_when_it_began_and_one_from_the_backlog_
 @on_a_loop
 async def test_a_process_of_another_user_is_no_keepalived(fake: Fake, reports: Reports, memory: Path) -> None:
     fake.kill()
-    for directory in Path(fake.program).parents[:3]:
-        directory.chmod(0o755)
-    fake.processes = [subprocess.Popen([fake.program, "600"], user=4711) for _ in fake.paths.pid_files]
+    with tempfile.TemporaryDirectory() as directory:  # pytest's are closed to other users
+        os.chmod(directory, 0o755)
+        program = shutil.copy(fake.program, directory)
+        fake.processes = [subprocess.Popen([program, "600"], user=4711) for _ in fake.paths.pid_files]
     fake.name_processes()
     follower = follow(fake, reports, memory)
     await asyncio.sleep(PATIENCE)
