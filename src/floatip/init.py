@@ -19,8 +19,8 @@ from floatip import reading
 from floatip.adopt import toml_writer as toml
 from floatip.adopt.setup import configuration
 from floatip.adopt.system import AdoptError, System
-from floatip.keepalived_conf import NotUnderstood
 from floatip.providers import LINODE_REGIONS
+from floatip.reading.keepalived import NotUnderstood
 
 PREFERRED, OTHER = 150, 100
 Answers = dict[str, Any]

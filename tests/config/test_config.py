@@ -403,7 +403,7 @@ def test_a_fifo_in_place_of_the_file_is_refused_and_not_waited_for(tmp_path: Pat
     os.mkfifo(tmp_path / "floatip.toml")
     command = [sys.executable, "-m", "floatip", "check", f"{tmp_path}/floatip.toml"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (2, f"{tmp_path}/floatip.toml: is not a regular file")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (2, f"{tmp_path}/floatip.toml: cannot be read: not a regular file")
 
 
 def test_an_interfaces_name_reaches_no_terminal_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floatip.keepalived_conf import Group, Instance, KeepalivedConf, NotUnderstood, read
+from floatip.reading.keepalived import Group, Instance, KeepalivedConf, NotUnderstood, read
 
 CASES = Path(__file__).parent / "keepalived"
 ACCEPTED = sorted(CASES.glob("*.conf"))

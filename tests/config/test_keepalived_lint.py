@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from floatip.core.addresses import Placed
-from floatip.keepalived_conf import KeepalivedConf, Place, read
-from floatip.keepalived_conf.lint import MachineFacts, lint
-from floatip.keepalived_conf.lint.facts import SeenFile, User, gather
+from floatip.reading.keepalived import KeepalivedConf, Place, read
+from floatip.reading.keepalived.lint import MachineFacts, lint
+from floatip.reading.keepalived.lint.facts import SeenFile, User, gather
 
 CONF = Path("/etc/keepalived/keepalived.conf")
 TEXT = """\

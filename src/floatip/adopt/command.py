@@ -15,10 +15,10 @@ from floatip.adopt.report import printable
 from floatip.adopt.setup import Setup, does_not_start, is_running, look_at
 from floatip.adopt.system import AdoptError, System
 from floatip.adopt.systemd_units import tested
-from floatip.keepalived_conf import NotUnderstood
-from floatip.keepalived_conf.lint import Finding
-from floatip.keepalived_conf.lint.instances import UNKNOWN_BLOCK
-from floatip.keepalived_conf.lint.takeover import SHARED, SUDO, WRITABLE
+from floatip.reading.keepalived import NotUnderstood
+from floatip.reading.keepalived.lint import Finding
+from floatip.reading.keepalived.lint.instances import UNKNOWN_BLOCK
+from floatip.reading.keepalived.lint.takeover import SHARED, SUDO, WRITABLE
 
 LEFT = (WRITABLE, SHARED, SUDO, report.UNWATCHED)
 """What a person has to do when the adoption is done."""

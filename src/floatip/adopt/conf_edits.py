@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from floatip.keepalived_conf import Statement
+from floatip.reading.keepalived import Statement
 
 CLOSING = re.compile(r"\s*\}\s*([!#].*)?")
 CONDITION = re.compile(r"\s*@\S*\s+")

@@ -8,8 +8,8 @@ from typing import Any
 from floatip.adopt import setup
 from floatip.adopt.system import AdoptError, System
 from floatip.core.settings import Keepalived
-from floatip.keepalived_conf import Instance, KeepalivedConf, NotUnderstood, Place
 from floatip.reading import ConfigWarning
+from floatip.reading.keepalived import Instance, KeepalivedConf, NotUnderstood, Place
 from floatip.reading.toml.document import Document, read
 from floatip.reading.toml.reader import accepted
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floatip.adopt.system import AdoptError, System
-from floatip.keepalived_conf import regular
+from floatip.reading import regular
 
 ACLS = {"system.posix_acl_access", "system.posix_acl_default"}
 SECRET = re.compile(r"(\b(?:auth_pass|md5)\b[\s=]+).*")

@@ -7,11 +7,11 @@ from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import AdoptError
 from floatip.core.addresses import Address
 from floatip.core.settings import Keepalived
-from floatip.keepalived_conf import Instance
-from floatip.keepalived_conf.lint.instances import may_be_source
 from floatip.lelastic import Flags
 from floatip.model import LocalKeepalived
 from floatip.reading import ConfigErrors
+from floatip.reading.keepalived import Instance
+from floatip.reading.keepalived.lint.instances import may_be_source
 from floatip.reading.toml.document import parse
 from floatip.reading.toml.reader import accepted
 

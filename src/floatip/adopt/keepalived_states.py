@@ -3,6 +3,7 @@
 On SIGUSR1 keepalived writes what it knows to a file. Without this an adopted node in FAULT would count as healthy.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from floatip.adopt.plan import Plan
 from floatip.adopt.setup import Setup
 from floatip.adopt.system import AdoptError, System
 from floatip.host.ask import ControlError
-from floatip.keepalived_conf import regular
+from floatip.reading import regular
 
 STATE = re.compile(r"^ VRRP Instance = (.*)\n(?:   .*\n)*?   FileState = (\w+)$", re.M)
 STATES = ("MASTER", "BACKUP", "FAULT")
@@ -79,7 +80,8 @@ def _read(file: Path) -> tuple[tuple[int, int], str]:
     """Which file it is, and its text. Anybody can put one there: only root's counts, and no link."""
     try:
         with regular.looked_at(file, follow=False) as descriptor:
-            owner, identity = regular.identity(descriptor)
-            return (identity, regular.read_from(descriptor).decode(errors="replace")) if owner == 0 else ((0, 0), "")
+            status = os.fstat(descriptor)
+            text = regular.read_from(descriptor).decode(errors="replace") if status.st_uid == 0 else ""
+            return (status.st_ino, status.st_mtime_ns), text
     except OSError:
         return (0, 0), ""

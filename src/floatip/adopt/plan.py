@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from floatip import keepalived_conf
 from floatip.adopt import conf_edits, differences, floatip_toml, toml_writer
 from floatip.adopt.conf_edits import Edit
 from floatip.adopt.files import Change, FileState, state
@@ -17,9 +16,9 @@ from floatip.adopt.notify_scripts import only_switches_lelastic
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import AdoptError, System
 from floatip.adopt.systemd_units import Announcer
-from floatip.keepalived_conf import Group, Instance, Notify, NotUnderstood, Place, Statement
 from floatip.lelastic import choose
-from floatip.reading import ConfigErrors
+from floatip.reading import ConfigErrors, keepalived
+from floatip.reading.keepalived import Group, Instance, Notify, NotUnderstood, Place, Statement
 from floatip.reading.toml.document import read
 
 FIFO = "/run/keepalived/floatip"
@@ -354,7 +353,7 @@ class _Edited:
         """The changed files, read again: what was added stands where it belongs, and all else says what it said."""
         call, old = self.setup.call, self.setup.conf
         try:
-            new = keepalived_conf.read(Path(call.config), self.system.root, call.config_id, texts)
+            new = keepalived.read(Path(call.config), self.system.root, call.config_id, texts)
         except NotUnderstood as error:
             (place, what, _), *_ = error.errors
             raise AdoptError(f"{place}: {what}, after the change", EDIT_IT) from None
@@ -372,7 +371,7 @@ class _Edited:
             places = ", ".join(f"{one.file}:{one.first}" for one in self.edits)
             raise AdoptError(f"{places}: a change there would change something else too", EDIT_IT)
 
-    def _is_told(self, new: keepalived_conf.KeepalivedConf) -> bool:
+    def _is_told(self, new: keepalived.KeepalivedConf) -> bool:
         if self.method == "fifo":
             fifo = new.option("vrrp_notify_fifo")
             return bool(fifo and fifo.words[1:2] == (FIFO,))

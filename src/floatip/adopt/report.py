@@ -7,10 +7,10 @@ from floatip.adopt.files import diff
 from floatip.adopt.plan import TOML, Plan
 from floatip.adopt.setup import Setup, does_not_start, floating, notifies, tracked
 from floatip.adopt.system import System
-from floatip.keepalived_conf import Instance
-from floatip.keepalived_conf.lint import Finding, lint
-from floatip.keepalived_conf.lint.finding import SEVERITIES
 from floatip.reading import words
+from floatip.reading.keepalived import Instance
+from floatip.reading.keepalived.lint import Finding, lint
+from floatip.reading.keepalived.lint.finding import SEVERITIES
 
 WIDTH = 80
 UNWATCHED = "service-unwatched"

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from floatip import keepalived_conf
 from floatip.adopt.system import AdoptError, System, UnitState
 from floatip.adopt.systemd_units import Announcer, KeepalivedCall, announcers, keepalived_call, settled
 from floatip.core.addresses import Placed
-from floatip.keepalived_conf import Group, Instance, KeepalivedConf, Notify, VirtualAddress
-from floatip.keepalived_conf.lint.commands import default_user, script_users
-from floatip.keepalived_conf.lint.facts import MachineFacts, gather
+from floatip.reading import keepalived
+from floatip.reading.keepalived import Group, Instance, KeepalivedConf, Notify, VirtualAddress
+from floatip.reading.keepalived.lint.commands import default_user, script_users
+from floatip.reading.keepalived.lint.facts import MachineFacts, gather
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Setup:
 def configuration(system: System) -> KeepalivedConf:
     """That of keepalived as it runs here, or would."""
     call = keepalived_call(system, _unit(system).pid)
-    return keepalived_conf.read(Path(call.config), system.root, call.config_id)
+    return keepalived.read(Path(call.config), system.root, call.config_id)
 
 
 def _unit(system: System) -> UnitState:
@@ -61,7 +61,7 @@ def look_at(system: System, config: str | None) -> Setup:
     call = keepalived_call(system, unit.pid)
     if config:
         call = replace(call, config=config)
-    conf = keepalived_conf.read(Path(call.config), system.root, call.config_id)
+    conf = keepalived.read(Path(call.config), system.root, call.config_id)
     call = settled(call, conf)
     _is_the_units(system, call, unit)
     facts = gather(conf, system.root, system.addresses())

@@ -16,7 +16,7 @@ from typing import Any
 
 from floatip.core.addresses import Placed
 from floatip.host.ask import ControlError, Record, ask, socket_path
-from floatip.keepalived_conf import regular
+from floatip.reading import regular
 
 FOR_EVER = 0xFFFFFFFF
 

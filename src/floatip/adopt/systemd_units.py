@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from floatip.adopt.system import AdoptError, System
-from floatip.keepalived_conf import KeepalivedConf
 from floatip.lelastic import BadFlag, Flags, parse
+from floatip.reading.keepalived import KeepalivedConf
 
 DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 SHORT = "f:PCBlDS:GgFu:XVIRndp:r:Tc:ab:xA:s:mM:ei:tvhOjk"

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from floatip.reading.machine import Machine, beginning
+from floatip.reading.machine import Machine
+from floatip.reading.regular import beginning
 from floatip.reading.words import as_list, shown
 
 BOM = b"\xef\xbb\xbf"

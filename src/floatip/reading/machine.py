@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import socket
-import stat
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -176,15 +175,6 @@ def _time_span(text: str, otherwise: float) -> float:
         return sum(float(number) * units[unit] for number, unit in parts) or float("inf") if parts else otherwise
     except (KeyError, ValueError):
         return otherwise
-
-
-def beginning(path: Path) -> bytes:
-    """The first octets of a regular file. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 256) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    finally:
-        os.close(descriptor)
 
 
 def _as_user(name: str, path: Path, mode: int) -> bool:

@@ -5,12 +5,12 @@ Nothing that a file holds may stop a daemon that reloads it: size and depth are 
 
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from floatip.reading import regular
 from floatip.reading.place import ConfigError, ConfigErrors, Thing
 from floatip.reading.toml import advice
 from floatip.reading.words import shown
@@ -58,18 +58,12 @@ def _dotted(keys: Iterable[str | int]) -> str:
 
 def read(file: str) -> Document:
     """Raises `ConfigErrors`."""
-
-    def refused(what: str, hint: str) -> ConfigErrors:
-        return ConfigErrors([ConfigError(file, 0, "", what, hint)])
-
     try:
-        data, mode = _octets(file)
+        with regular.looked_at(file) as descriptor:
+            data, mode = regular.read_from(descriptor, LARGEST), os.fstat(descriptor).st_mode
     except OSError as error:
-        raise refused(f"cannot be read: {error.strerror}", advice.unreadable(file, error.errno)) from None
-    if data is None:
-        raise refused("is not a regular file", "give the path of a TOML file")
-    if len(data) > LARGEST:
-        raise refused(f"is larger than {LARGEST} octets", "give the path of a TOML file")
+        what = f"cannot be read: {error.strerror}"
+        raise ConfigErrors([ConfigError(file, 0, "", what, advice.unreadable(file, error.errno))]) from None
     return parse(file, data, mode)
 
 
@@ -92,14 +86,6 @@ def parse(file: str, data: bytes, mode: int = 0o600) -> Document:
         raise refused(0, "not TOML: nested too deeply", "remove what is nested: no key needs it") from None
     except ValueError as error:  # not only TOMLDecodeError: a number of 5,000 digits
         raise refused(*advice.not_toml(text, str(error))) from None
-
-
-def _octets(file: str) -> tuple[bytes | None, int]:
-    """Not waiting for the writer of a FIFO: the daemon's loop would wait with it."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as opened:
-        status = os.fstat(descriptor)
-        return opened.read(LARGEST + 1) if stat.S_ISREG(status.st_mode) else None, status.st_mode
 
 
 def locate(text: str) -> dict[Thing, int]:

@@ -1,6 +1,6 @@
 """keepalived.conf, as keepalived 2.2 reads it: includes, definitions and conditions resolved, each word with its place.
 
-Only reading. `keepalived_conf.lint` says what in it is unsafe or does not work.
+Only reading. `keepalived.lint` says what in it is unsafe or does not work.
 """
 
 import os
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from floatip.keepalived_conf import vrrp
-from floatip.keepalived_conf.syntax import Errors, NotUnderstood, Place, Reader, Statement
-from floatip.keepalived_conf.vrrp import Group, Instance, Notify, Script, Tracking, VirtualAddress
+from floatip.reading.keepalived import vrrp
+from floatip.reading.keepalived.syntax import Errors, NotUnderstood, Place, Reader, Statement
+from floatip.reading.keepalived.vrrp import Group, Instance, Notify, Script, Tracking, VirtualAddress
 
 __all__ = [
     "Group",

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from floatip.keepalived_conf import Group, Instance, KeepalivedConf, Script
-from floatip.keepalived_conf.lint.facts import MachineFacts, paths_of
-from floatip.keepalived_conf.lint.finding import Finding, Severity
+from floatip.reading.keepalived import Group, Instance, KeepalivedConf, Script
+from floatip.reading.keepalived.lint.facts import MachineFacts, paths_of
+from floatip.reading.keepalived.lint.finding import Finding, Severity
 
 SLOW = 5.0
 """Seconds."""

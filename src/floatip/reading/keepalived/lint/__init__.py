@@ -5,10 +5,10 @@ Each file holds one family of rules. A finding says what is wrong, why it matter
 
 from collections.abc import Callable, Iterator
 
-from floatip.keepalived_conf import KeepalivedConf
-from floatip.keepalived_conf.lint import commands, instances, scripts, takeover, tracking
-from floatip.keepalived_conf.lint.facts import MachineFacts
-from floatip.keepalived_conf.lint.finding import SEVERITIES, Finding
+from floatip.reading.keepalived import KeepalivedConf
+from floatip.reading.keepalived.lint import commands, instances, scripts, takeover, tracking
+from floatip.reading.keepalived.lint.facts import MachineFacts
+from floatip.reading.keepalived.lint.finding import SEVERITIES, Finding
 
 __all__ = ["Finding", "MachineFacts", "lint"]
 

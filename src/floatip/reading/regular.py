@@ -1,6 +1,7 @@
 """Reading files that others may own: only regular files are opened, and only up to a size.
 
-Opening a device already does something (a watchdog, a tape), so a path is looked at before it is opened.
+Opening a device already does something (a watchdog, a tape), and a FIFO waits for its writer, so a path is looked at
+before it is opened.
 """
 
 import errno
@@ -9,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 LARGEST = 1 << 20
 """Bytes. No file that keepalived reads or runs as a script is larger."""
@@ -28,11 +30,15 @@ def looked_at(path: str | Path, *, directory: int | None = None, follow: bool = 
         os.close(descriptor)
 
 
-def read_from(descriptor: int, largest: int = LARGEST) -> bytes:
-    """Raises `OSError`, also for what is not a regular file or is larger."""
+def _opened(descriptor: int) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    with open(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
+    return open(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC), "rb")
+
+
+def read_from(descriptor: int, largest: int = LARGEST) -> bytes:
+    """Raises `OSError`, also for what is not a regular file or is larger."""
+    with _opened(descriptor) as file:
         data = file.read(largest + 1)
     if len(data) > largest:
         raise OSError(errno.EFBIG, f"larger than {largest >> 10} KiB")
@@ -45,7 +51,7 @@ def read(path: Path) -> bytes:
         return read_from(descriptor)
 
 
-def identity(descriptor: int) -> tuple[int, tuple[int, int]]:
-    """The owner, and what changes when the file is replaced or written."""
-    status = os.fstat(descriptor)
-    return status.st_uid, (status.st_ino, status.st_mtime_ns)
+def beginning(path: Path) -> bytes:
+    """The first bytes of a regular file. Raises `OSError`."""
+    with looked_at(path) as descriptor, _opened(descriptor) as file:
+        return file.read(256)

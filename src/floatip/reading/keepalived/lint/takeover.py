@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from floatip.keepalived_conf import KeepalivedConf, Place
-from floatip.keepalived_conf.lint.commands import commands, script_users
-from floatip.keepalived_conf.lint.facts import MachineFacts, SeenFile, User
-from floatip.keepalived_conf.lint.finding import Finding
+from floatip.reading.keepalived import KeepalivedConf, Place
+from floatip.reading.keepalived.lint.commands import commands, script_users
+from floatip.reading.keepalived.lint.facts import MachineFacts, SeenFile, User
+from floatip.reading.keepalived.lint.finding import Finding
 
 WRITABLE = "others-can-write"
 SHARED = "read-from-shared-directory"

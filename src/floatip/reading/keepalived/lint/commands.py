@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from floatip.keepalived_conf import KeepalivedConf, Statement
-from floatip.keepalived_conf.lint.facts import ROOT, MachineFacts, User, in_path, paths_of
-from floatip.keepalived_conf.lint.finding import Finding
+from floatip.reading.keepalived import KeepalivedConf, Statement
+from floatip.reading.keepalived.lint.facts import ROOT, MachineFacts, User, in_path, paths_of
+from floatip.reading.keepalived.lint.finding import Finding
 
 SCRIPT_USER = "keepalived_script"
 SHELL_SYNTAX = re.compile(r"\|\|?|&&?|;|[<>]{1,2}|\d?>(&\d)?\S*|\$\(.*|`.*")

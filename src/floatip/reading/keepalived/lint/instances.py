@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from floatip.keepalived_conf import Instance, KeepalivedConf, Place, VirtualAddress
-from floatip.keepalived_conf.lint.facts import MachineFacts
-from floatip.keepalived_conf.lint.finding import Finding
-from floatip.keepalived_conf.vrrp import BLOCKS
+from floatip.reading.keepalived import Instance, KeepalivedConf, Place, VirtualAddress
+from floatip.reading.keepalived.lint.facts import MachineFacts
+from floatip.reading.keepalived.lint.finding import Finding
+from floatip.reading.keepalived.vrrp import BLOCKS
 
 UNKNOWN_BLOCK = "unknown-block"
 KEYWORDS = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from floatip.keepalived_conf import regular
+from floatip.reading import regular
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from floatip.keepalived_conf import Place
+from floatip.reading.keepalived import Place
 
 Severity = Literal["danger", "wrong", "note"]
 """It loses traffic or gives away root; it does not do what is written; good to know."""

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Literal, get_args
 
 from floatip.core.addresses import Address, InterfaceAddress
-from floatip.keepalived_conf.syntax import Errors, Place, Statement, split
+from floatip.reading.keepalived.syntax import Errors, Place, Statement, split
 
 NEEDS_VALUE = {
     *("interface", "virtual_router_id", "priority", "state", "advert_int", "version", "preempt_delay"),

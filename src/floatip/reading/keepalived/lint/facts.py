@@ -13,7 +13,8 @@ from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISREG, S_ISVTX
 
 from floatip.core.addresses import Placed
-from floatip.keepalived_conf import KeepalivedConf, Place, regular
+from floatip.reading import regular
+from floatip.reading.keepalived import KeepalivedConf, Place
 
 LONGEST_SCRIPT = 1 << 18
 NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
