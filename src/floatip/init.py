@@ -52,13 +52,11 @@ def _no_default(system: System, answers: Answers) -> None:
 
 
 def _default_interface(system: System, answers: Answers) -> str | None:
-    routes = (line.split() for line in system.text("/proc/net/route").splitlines()[1:])
-    return next((name for name, destination, *_ in routes if destination == "00000000"), None)
+    return system.machine().default_interface or None
 
 
 def _own_addresses(system: System, interface: str) -> list[Any]:
-    placed = system.addresses(leased=True)
-    return [one.address.ip for one in placed if one.interface == interface and one.address.version == 4]
+    return [one.ip for one in system.machine().interfaces[interface] if one.version == 4]
 
 
 def _default_source(system: System, answers: Answers) -> str | None:
@@ -88,9 +86,9 @@ def _addresses(text: str, system: System, answers: Answers) -> list[str]:
 
 
 def _interface(text: str, system: System, answers: Answers) -> str:
-    names = sorted(path.name for path in system.at("/sys/class/net").glob("*"))
+    names = system.machine().interfaces
     if text not in names:
-        raise ValueError(f"{text} is not an interface of this machine; it has {', '.join(names)}")
+        raise ValueError(f"{text} is not an interface of this machine; it has {', '.join(sorted(names))}")
     if text == "lo":
         raise ValueError("lo leads to no other node")
     return text
@@ -288,7 +286,7 @@ def _file(answers: Answers, source: str, peer: str, priority: int) -> str:
 
 def _write(system: System, path: Path, text: str) -> None:
     """For root and the group floatip; for root alone where there is no such group."""
-    group = system.group("floatip")
+    group = system.daemons_group()
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:

@@ -1,14 +1,17 @@
 """The guide's haproxy1 as a tree of files; systemd, the kernel and the daemon around it are played."""
 
 import base64
-import json
 import os
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from floatip.adopt.system import CommandResult, System
+from floatip.core.addresses import Placed
+from floatip.reading.machine import Machine
+from floatip.reading.rights import User
 
 SCRIPT_USER = 64123
 FLOATIP = 64130
@@ -109,7 +112,6 @@ FILES = {
         f"root:x:0:0::/root:/bin/sh\nkeepalived_script:x:{SCRIPT_USER}:{SCRIPT_USER}::/:/bin/false\n",
         0o644,
     ),
-    "/etc/group": (f"root:x:0:\nfloatip:x:{FLOATIP}:\nkeepalived_script:x:{SCRIPT_USER}:\n", 0o644),
     "/etc/sudoers": ("Defaults use_pty\nroot ALL=(ALL:ALL) ALL\n", 0o440),
     "/etc/sudoers.d/keepalived": (f"# the guide's\n{SUDO_RULE}", 0o440),
     "/etc/systemd/system/lelastic.service": (LELASTIC_SERVICE, 0o644),
@@ -118,7 +120,7 @@ FILES = {
 
 
 class Haproxy1(System):
-    """Plays what would otherwise be systemd, `ip`, `keepalived -t` and the daemon."""
+    """Plays what would otherwise be systemd, the kernel, `keepalived -t` and the daemon."""
 
     def __init__(self, root: Path) -> None:
         if os.geteuid() != 0:
@@ -175,8 +177,6 @@ class Haproxy1(System):
         match command:
             case ("systemctl", "show", unit, *_):
                 return CommandResult(0, self._shown(unit))
-            case ("ip", *_):
-                return CommandResult(0, self._addresses())
             case ("sudo", "-n", "-l", "-U", _):
                 return CommandResult(0, self.sudo)
             case ("unshare", _, _, _, "keepalived", "-t", *_):
@@ -227,20 +227,19 @@ class Haproxy1(System):
         active = "active" if unit in self.active else "inactive"
         return f"LoadState=loaded\nUnitFileState={enabled}\nActiveState={active}\nMainPID={self.pids.get(unit, 0)}"
 
-    def _addresses(self) -> str:
-        return json.dumps(
-            [
-                {
-                    "ifname": name,
-                    "addr_info": [
-                        {"local": address.split("/")[0], "prefixlen": int(address.split("/")[1])}
-                        | ({"valid_life_time": 600} if address in self.leased else {})
-                        for address in addresses
-                    ],
-                }
-                for name, addresses in self.addresses_on.items()
-            ]
+    def machine(self) -> Machine:
+        interfaces = {name: tuple(map(ip_interface, addresses)) for name, addresses in self.addresses_on.items()}
+        leased = (
+            Placed(name, one) for name, addresses in interfaces.items() for one in addresses if str(one) in self.leased
         )
+        return Machine(interfaces, leased=frozenset(leased))
+
+    def users(self) -> dict[str, User]:
+        entries = [line.split(":") for line in self.text("/etc/passwd").splitlines()]
+        return {name: User(name, int(uid), frozenset({int(gid)}), name) for name, _, uid, gid, *_ in entries}
+
+    def daemons_group(self) -> int | None:
+        return FLOATIP
 
     def status(self) -> dict[str, Any] | None:
         if "floatip.service" not in self.active:

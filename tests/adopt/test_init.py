@@ -2,6 +2,7 @@
 
 import sys
 import tomllib
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import typer
 from floatip import init, reading
 from floatip.adopt import system
 from floatip.adopt.system import CommandResult
+from floatip.reading.machine import Machine
 from tests.adopt.haproxy1 import KEEPALIVED_CONF
 
 GUIDE = init.Given(
@@ -31,20 +33,18 @@ class Played(system.System):
         if command[0] == "systemctl":
             active = "active" if self.at("/etc/keepalived/keepalived.conf").exists() else "inactive"
             return CommandResult(0, f"LoadState=loaded\nUnitFileState=enabled\nActiveState={active}\nMainPID=0")
-        assert command[0] == "ip"
-        addresses = (
-            '[{"ifname": "eth0", "addr_info": ['
-            '{"local": "45.33.69.7", "prefixlen": 24}, {"local": "192.168.143.227", "prefixlen": 17}]}]'
-        )
-        return CommandResult(0, addresses)
+        raise AssertionError(command)
+
+    def machine(self) -> Machine:
+        eth0 = ip_interface("45.33.69.7/24"), ip_interface("192.168.143.227/17")
+        return Machine({"lo": (), "eth0": eth0}, default_interface="eth0")
+
+    def daemons_group(self) -> int | None:
+        return 64130
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Played:
-    (tmp_path / "proc/net").mkdir(parents=True)
-    (tmp_path / "proc/net/route").write_text("Iface Destination Gateway\neth0 00000000 0145212D 0003\n")
-    for name in ("eth0", "lo"):
-        (tmp_path / "sys/class/net" / name).mkdir(parents=True)
     return Played(tmp_path)
 
 
@@ -158,8 +158,6 @@ def test_a_file_of_this_node_that_cannot_be_written_leaves_nothing_behind(host: 
 
 
 def test_what_it_writes_is_for_its_owner_and_the_daemon_alone(host: Played, tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/group").write_text("root:x:0:\nfloatip:x:64130:\n")
     both(host, tmp_path, GUIDE)
     status = host.at(FILE).stat()
     assert (status.st_mode & 0o777, status.st_gid) == (0o640, 64130)

@@ -401,9 +401,11 @@ k = { a = 1, b = [
 
 def test_a_fifo_in_place_of_the_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "floatip.toml")
-    command = [sys.executable, "-m", "floatip", "check", f"{tmp_path}/floatip.toml"]
+    file = f"{tmp_path}/floatip.toml"
+    command = [sys.executable, "-m", "floatip", "check", file]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (2, f"{tmp_path}/floatip.toml: cannot be read: not a regular file")
+    first = done.stdout.splitlines()[0]
+    assert (done.returncode, first) == (2, f"{file}: cannot be read: not a regular file")
 
 
 def test_an_interfaces_name_reaches_no_terminal_raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

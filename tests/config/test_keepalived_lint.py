@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from floatip.core.addresses import Placed
-from floatip.reading.keepalived import KeepalivedConf, Place, read
+from floatip.reading.keepalived import KeepalivedConf, read
 from floatip.reading.keepalived.lint import MachineFacts, lint
-from floatip.reading.keepalived.lint.facts import SeenFile, User, gather
+from floatip.reading.keepalived.lint.facts import gather
+from floatip.reading.rights import SeenFile, User
 
 CONF = Path("/etc/keepalived/keepalived.conf")
 TEXT = """\
@@ -44,7 +45,7 @@ vrrp_instance VI_1 {
     notify "/etc/keepalived/notify.sh arg"
 }
 """
-SCRIPT_USER = User("keepalived_script", 998, frozenset({998}), frozenset({"keepalived_script"}), 998)
+SCRIPT_USER = User("keepalived_script", 998, frozenset({998}), "keepalived_script")
 SCRIPTS = {Path("/etc/keepalived/check.sh"): SeenFile(), Path("/etc/keepalived/notify.sh"): SeenFile()}
 DIRECTORIES = {directory: SeenFile(is_directory=True) for directory in CONF.parents}
 FACTS = MachineFacts(
@@ -287,30 +288,6 @@ def test_no_password_is_ever_in_a_finding(tmp_path: Path) -> None:
     assert "hunter2" not in "".join(map(str, lint(conf, FACTS)))
 
 
-@pytest.mark.parametrize(
-    ("weight", "peer", "expected"),
-    [
-        (-20, 90, "note: a failing master is overtaken after the master-down interval, not at once"),
-        (-20, 80, "wrong: a failure makes 80 of 100, and the other node has only 80"),
-        (-20, 79, "wrong: a failure makes 80 of 100, and the other node has only 79"),
-        (20, 70, "wrong: a failure makes 80 of 100, and the other node has only 70"),
-        (-253, 2, "note: a failing master is overtaken after the master-down interval, not at once"),
-    ],
-)
-def test_a_weight_that_cannot_flip_the_winner_is_found_where_the_peers_priority_is_known(
-    weight: int, peer: int, expected: str, tmp_path: Path
-) -> None:
-    conf = parsed(tmp_path, (TRACKED, f"        chk weight {weight}\n"))
-    level, _, why = expected.partition(": ")
-    assert found(conf, peer_priority=peer) == [f"{level}: 10: vrrp_instance VI_1: chk weighs {weight:+d}: {why}"]
-
-
-def test_equal_priorities_are_said(tmp_path: Path) -> None:
-    assert found(parsed(tmp_path), peer_priority=100) == [
-        "note: 10: vrrp_instance VI_1: both nodes have priority 100: the higher source address wins"
-    ]
-
-
 def test_an_address_that_network_helper_put_there_with_a_wide_prefix_is_found(tmp_path: Path) -> None:
     wide = Placed("eth0", ip_interface("192.168.223.158/24"))
     assert found(parsed(tmp_path), addresses=(*FACTS.addresses, wide)) == [
@@ -380,19 +357,12 @@ def test_without_a_script_user_script_security_asks_for_keepalived_script(is_sec
     assert len(no_user) == (2 if is_secure else 0)
 
 
-def test_a_sudo_rule_of_the_script_user_or_its_group_is_found(tmp_path: Path) -> None:
-    lines = [
-        "# keepalived_script ALL=NOPASSWD: ALL",
-        "keepalived_script ALL=(ALL) NOPASSWD: /usr/bin/systemctl restart lelastic",
-        "%keepalived_script ALL=(ALL) NOPASSWD: ALL",
-        "keepalived_script ALL=(ALL) /usr/bin/id",
-        "somebody ALL=(ALL) NOPASSWD: ALL",
-    ]
-    sudoers = tuple((Place(Path("/etc/sudoers"), number), line) for number, line in enumerate(lines, 1))
+def test_a_sudo_rule_of_the_script_user_is_found(tmp_path: Path) -> None:
+    sudo = {"keepalived_script": ("/usr/bin/systemctl restart lelastic", "ALL"), "somebody": ("ALL",)}
     end = "as root without a password, and so may whoever changes its script"
-    assert found(parsed(tmp_path), sudoers=sudoers) == [
-        f"danger: /etc/sudoers:2: keepalived_script may run /usr/bin/systemctl restart lelastic {end}",
-        f"danger: /etc/sudoers:3: keepalived_script may run ALL {end}",
+    assert found(parsed(tmp_path), sudo=sudo) == [
+        f"danger: /etc/sudoers: keepalived_script may run /usr/bin/systemctl restart lelastic {end}",
+        f"danger: /etc/sudoers: keepalived_script may run ALL {end}",
     ]
 
 
@@ -444,8 +414,6 @@ def make(root: Path, files: dict[str, tuple[str, int, int]]) -> None:
 def test_the_guides_host_is_looked_at_as_it_lies_on_the_disk(tmp_path: Path) -> None:
     assert os.geteuid() == 0, "files of other users are made: run as root"
     guide = Path(__file__).parents[1] / "config" / "keepalived" / "the_guide.conf"
-    lelastic = "/usr/bin/systemctl restart lelastic, /usr/bin/systemctl stop lelastic"
-    rule = f"keepalived_script ALL=(ALL) NOPASSWD: \\\n  {lelastic}\n"
     notify = "#!/bin/bash\nlog='/tmp/keepalived.state'\nsudo systemctl restart lelastic\necho $1 >> $log\n"
     make(
         tmp_path,
@@ -453,24 +421,19 @@ def test_the_guides_host_is_looked_at_as_it_lies_on_the_disk(tmp_path: Path) -> 
             "etc/keepalived/keepalived.conf": (guide.read_text(), 0o644, 998),
             "etc/keepalived/notify.sh": (notify, 0o755, 998),
             "etc/keepalived/failover.sh": ("#!/bin/bash\n[ ! -f /etc/keepalived/trigger.file ]\n", 0o644, 998),
-            "etc/passwd": ("root:x:0:0::/root:/bin/sh\nkeepalived_script:x:998:998::/:/bin/false\n", 0o644, 0),
-            "etc/group": ("root:x:0:\nkeepalived_script:x:998:\n", 0o644, 0),
-            "etc/sudoers": ("root ALL=(ALL:ALL) ALL\n", 0o440, 0),
-            "etc/sudoers.d/keepalived": (rule, 0o440, 0),
-            "etc/sudoers.d/keepalived.old": (rule, 0o440, 0),
         },
     )
     os.chown(tmp_path / "etc/keepalived", 998, 0)
     tmp_path.chmod(0o755)
     conf = read(CONF, tmp_path)
-    facts = gather(conf, tmp_path, FACTS.addresses)
+    facts = replace(gather(conf, FACTS.users, tmp_path, FACTS.addresses), sudo={"keepalived_script": ("ALL",)})
     said = [f"{one.severity} {one.place} {one.code}" for one in lint(conf, facts)]
     print("\n".join(map(str, lint(conf, facts))))
     assert said == [
         f"danger {CONF}:7 command-dropped",  # failover.sh is not executable
         f"danger {CONF} others-can-write",  # its directory
         f"danger {CONF} others-can-write",
-        "danger /etc/sudoers.d/keepalived:2 sudo-without-password",
+        "danger /etc/sudoers sudo-without-password",
         f"danger {CONF}:38 script-calls-sudo",
         f"danger {CONF}:38 file-in-tmp",
         f"danger {CONF}:14 no-notify-stop",
@@ -497,7 +460,7 @@ def test_a_program_without_a_path_is_dropped_for_all_but_root(tmp_path: Path) ->
 def test_where_a_program_without_a_path_stands_is_looked_up(tmp_path: Path) -> None:
     conf = parsed(tmp_path, ('"/etc/keepalived/check.sh"', '"pidof nginx"'))
     make(tmp_path, {"usr/sbin/pidof": ("", 0o755, 0)})
-    assert Path("/usr/sbin/pidof") in gather(conf, tmp_path).files
+    assert Path("/usr/sbin/pidof") in gather(conf, FACTS.users, tmp_path).files
 
 
 def test_sudo_gives_root_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What is asked about this machine: addresses and routes of a real kernel, files with another user's eyes, the unit."""
 
+import grp
 import os
+import pwd
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 
 from floatip import reading
 from floatip.reading.machine import Machine, look_around, stop_limit
+from floatip.reading.rights import users
 
 
 def ip(*commands: str) -> None:
@@ -24,14 +27,25 @@ def test_interfaces_addresses_and_the_default_route_are_those_of_the_kernel() ->
     ip("address add 192.168.143.227/17 dev eth9", "address add 192.168.143.228/32 dev eth9 label eth9:1")
     ip("address add 2001:db8::7/64 dev eth9 nodad", "address add 172.17.0.1/16 dev eth8")
     ip("route add default via 192.168.128.1 dev eth9 metric 5", "route add default via 172.17.0.9 dev eth8 metric 50")
+    ip("address add 192.168.143.9/17 dev eth9 valid_lft 600 preferred_lft 600")
     machine = look_around()
     assert set(machine.interfaces) == {"lo", "eth8", "eth9"}
+    assert [str(one.address) for one in machine.leased] == ["192.168.143.9/17"]
+    assert set(machine.placed(leased=True)) - set(machine.placed()) == machine.leased
     for address in ("192.168.143.227/17", "192.168.143.228/32", "2001:db8::7/64"):
         assert ip_interface(address) in machine.interfaces["eth9"]
     assert machine.default_interface == "eth9"
     assert ("eth8", ip_interface("172.17.0.1/16").network) in machine.answering
     assert machine.interface_of(ip_address("172.17.0.1")) == "eth8"
     assert machine.first_ipv4() == IPv4Address("192.168.143.227")
+
+
+def test_users_have_the_groups_that_they_belong_to() -> None:
+    root = users()["root"]
+    assert (root.uid, root.group) == (0, "root")
+    assert {name: user.uid for name, user in users().items()} == {one.pw_name: one.pw_uid for one in pwd.getpwall()}
+    for group in grp.getgrall():
+        assert all(group.gr_gid in users()[member].gids for member in group.gr_mem if member in users())
 
 
 @pytest.mark.usefixtures("namespace")

@@ -159,21 +159,17 @@ def undo(system: System, backup: Backup, say: Callable[[str], None]) -> None:
             continue
         if unit.enabled:
             steps.systemctl("enable", name)
-        if unit.active if is_master is None or not backup.by_role else is_master:
+        if is_master if backup.by_role else unit.active:
             steps.systemctl("start", name)
     if (keepalived := system.unit(KEEPALIVED)) and keepalived.active:
         steps.systemctl("reload-or-restart", KEEPALIVED)
     kept.mark_undone(system, backup)
 
 
-def _is_master(system: System, backup: Backup) -> bool | None:
-    """By the kernel, which knows it also while no daemon does; None: it does not say."""
-    try:
-        placed = system.addresses()
-    except AdoptError:  # there is no ip, or it does not work
-        return None
-    held = {str(one.address) for one in placed if one.interface != "lo"}
-    return bool(held.intersection(backup.addresses)) if placed else None
+def _is_master(system: System, backup: Backup) -> bool:
+    """By the kernel, which knows it also while no daemon does."""
+    held = {str(one.address) for one in system.machine().placed() if one.interface != "lo"}
+    return bool(held.intersection(backup.addresses))
 
 
 def changed_since(system: System, backup: Backup) -> list[Change]:

@@ -237,7 +237,7 @@ def _changes(system: System, texts: dict[Path, str]) -> list[Change]:
     for path, text in sorted(texts.items()):
         real = system.real(path)
         before = state(system, real)
-        group = system.group("floatip")
+        group = system.daemons_group()
         new = FileState(0o644, 0, 0, b"")
         if path == TOML:
             new = FileState(0o600, 0, 0, b"") if group is None else FileState(0o640, 0, group, b"")

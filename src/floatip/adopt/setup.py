@@ -64,12 +64,13 @@ def look_at(system: System, config: str | None) -> Setup:
     conf = keepalived.read(Path(call.config), system.root, call.config_id)
     call = settled(call, conf)
     _is_the_units(system, call, unit)
-    facts = gather(conf, system.root, system.addresses())
+    machine = system.machine()
+    facts = gather(conf, system.users(), system.root, machine.placed())
     sudo = {user.name: tuple(_allowed_by_sudo(system, user.name)) for user in script_users(conf, facts)}
     facts = replace(facts, sudo=sudo)
     user = default_user(conf, facts)
     moved = {virtual.address.ip for instance in conf.instances for virtual in floating(instance)}
-    own = tuple(placed for placed in system.addresses(leased=True) if placed.address.ip not in moved)
+    own = tuple(placed for placed in machine.placed(leased=True) if placed.address.ip not in moved)
     return Setup(call, unit, conf, tuple(announcers(system)), facts, user, own)
 
 

@@ -3,22 +3,19 @@
 All they read from the outside passes here, so that a test can give them another system.
 """
 
-import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
-from floatip.core.addresses import Placed
 from floatip.host.ask import ControlError, Record, ask, socket_path
-from floatip.reading import regular
-
-FOR_EVER = 0xFFFFFFFF
+from floatip.reading import regular, rights
+from floatip.reading.machine import Machine, look_around
+from floatip.reading.rights import User
 
 
 class AdoptError(Exception):
@@ -109,29 +106,15 @@ class System:
         """The daemon. Raises `ControlError`."""
         ask(socket_path(), request)
 
-    def addresses(self, *, leased: bool = False) -> tuple[Placed, ...]:
-        """The kernel's that somebody configured; with `leased` those of SLAAC and DHCP too. Raises `AdoptError`."""
-        shown = self.run("ip", "-json", "address", "show")
-        try:
-            links = json.loads(shown.stdout or "[]") if not shown.status else None
-        except ValueError:
-            links = None
-        if links is None:
-            what = f"the addresses of this machine are not known: ip -json address show: {shown.output or 'no JSON'}"
-            raise AdoptError(what, "apt install iproute2; then run ip -json address show")
-        return tuple(
-            Placed(link["ifname"], ip_interface(f"{info['local']}/{info['prefixlen']}"))
-            for link in links
-            for info in link.get("addr_info", ())
-            if "local" in info and (leased or info.get("valid_life_time", FOR_EVER) == FOR_EVER)
-        )
+    def machine(self) -> Machine:
+        return look_around()
 
-    def group(self, name: str) -> int | None:
+    def users(self) -> dict[str, User]:
+        return rights.users()
+
+    def daemons_group(self) -> int | None:
         """Its number; None: there is no such group."""
-        lines = (line.split(":") for line in self.text("/etc/group").splitlines())
-        return next(
-            (int(line[2]) for line in lines if line[0] == name and len(line) == 4 and line[2].isdecimal()), None
-        )
+        return rights.group_id("floatip")
 
     def has_open(self, pid: int, path: str) -> bool:
         with suppress(OSError):

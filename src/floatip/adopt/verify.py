@@ -37,7 +37,7 @@ def unfollowed(system: System, plan: Plan) -> str:
     status = system.status()
     if status is None:
         return SILENT
-    placed = {placed.address.ip for placed in system.addresses() if placed.interface != "lo"}
+    placed = {placed.address.ip for placed in system.machine().placed() if placed.interface != "lo"}
     told = {instance["name"]: instance for instance in status["instances"]}
     for instance in plan.instances:
         name = instance.name

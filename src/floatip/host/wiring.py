@@ -15,7 +15,8 @@ from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
 from floatip.host.state_log import StateLog
 from floatip.model import Model
-from floatip.reading.machine import look_around, user_id
+from floatip.reading.machine import look_around
+from floatip.reading.rights import user_id
 
 
 @dataclass(frozen=True, slots=True)

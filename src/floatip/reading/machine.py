@@ -4,7 +4,6 @@ For `check`, `init`, `adopt` and the daemon alike; its files are looked at in `f
 """
 
 import os
-import pwd
 import re
 import socket
 import struct
@@ -15,7 +14,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_interface
 from pathlib import Path
 
-from floatip.core.addresses import Address, InterfaceAddress
+from floatip.core.addresses import Address, InterfaceAddress, Placed
+from floatip.reading.rights import may_as, user_id
 
 DAEMON = "floatip"
 """The user of the unit."""
@@ -23,7 +23,7 @@ STOP_LIMIT = 15.0
 """TimeoutStopSec of the unit in the package, in seconds."""
 UNIT_FILES = ("/lib/systemd/system", "/usr/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
 RTM_GETADDR, NLM_DUMP, NLMSG_DONE, NLMSG_ERROR = 22, 0x301, 3, 2
-IFA_ADDRESS, IFA_LOCAL = 1, 2
+IFA_ADDRESS, IFA_LOCAL, IFA_F_PERMANENT = 1, 2, 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,14 @@ class Machine:
     """Seconds that systemd gives a stopping daemon."""
     user: str = ""
     """Who runs the daemon, where that is another than who asks; empty: who asks."""
+    leased: frozenset[Placed] = frozenset()
+    """Addresses of SLAAC and DHCP, that end with their lease."""
     _access: dict[tuple[str, int], bool] = field(default_factory=dict, compare=False)
+
+    def placed(self, *, leased: bool = False) -> tuple[Placed, ...]:
+        """The addresses that somebody configured; with `leased` all of them."""
+        all_ = (Placed(name, one) for name, addresses in self.interfaces.items() for one in addresses)
+        return tuple(one for one in all_ if leased or one not in self.leased)
 
     def has(self, address: Address) -> bool:
         return any(address == one.ip for addresses in self.interfaces.values() for one in addresses)
@@ -65,7 +72,7 @@ class Machine:
             return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
         key = (str(path), mode)
         if key not in self._access:
-            self._access[key] = _as_user(self.user, path, mode)
+            self._access[key] = may_as(self.user, path, mode)
         return self._access[key]
 
 
@@ -73,9 +80,12 @@ def look_around(user: str = "") -> Machine:
     """`user`: with whose eyes files are looked at; only root can."""
     names = sorted(name for _, name in socket.if_nameindex())
     interfaces: dict[str, list[InterfaceAddress]] = {name: [] for name in names}
+    leased = set()
     with suppress(OSError):
-        for name, address in addresses():
-            interfaces.setdefault(name, []).append(address)
+        for one, is_permanent in _addresses():
+            interfaces.setdefault(one.interface, []).append(one.address)
+            if not is_permanent:
+                leased.add(one)
     routes = list(_routes())
     ignores = {name: _arp_ignore(name) for name in ("all", *names)}
     answering = tuple(
@@ -92,6 +102,7 @@ def look_around(user: str = "") -> Machine:
         frozenset(name for name in names if Path(f"/sys/class/net/{name}/bridge").exists()),
         stop_limit(),
         user,
+        frozenset(leased),
     )
 
 
@@ -100,15 +111,8 @@ def daemons_user() -> str:
     return DAEMON if os.geteuid() == 0 and user_id(DAEMON) is not None else ""
 
 
-def user_id(name: str) -> int | None:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return None
-
-
-def addresses() -> Iterator[tuple[str, InterfaceAddress]]:
-    """All that the kernel has, each with its interface, by one dump (rtnetlink(7)). Raises OSError."""
+def _addresses() -> Iterator[tuple[Placed, bool]]:
+    """All that the kernel has, and whether each stays for ever, by one dump (rtnetlink(7)). Raises OSError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as netlink:
         netlink.settimeout(1)
         netlink.send(struct.pack("=IHHII8x", 24, RTM_GETADDR, NLM_DUMP, 1, 0))
@@ -119,11 +123,12 @@ def addresses() -> Iterator[tuple[str, InterfaceAddress]]:
                 length, kind = struct.unpack_from("=IH", data)
                 if kind in (NLMSG_DONE, NLMSG_ERROR) or length < 16:
                     return
-                prefix, index = struct.unpack_from("=xBxxI", data, 16)
+                prefix, flags, index = struct.unpack_from("=xBBxI", data, 16)
                 found = dict(_attributes(data[24:length]))
                 # The far end of a tunnel is in IFA_ADDRESS, ours in IFA_LOCAL.
                 if octets := found.get(IFA_LOCAL) or found.get(IFA_ADDRESS):
-                    yield names.get(index, str(index)), ip_interface((octets, prefix))
+                    placed = Placed(names.get(index, str(index)), ip_interface((octets, prefix)))
+                    yield placed, bool(flags & IFA_F_PERMANENT)
                 data = data[(length + 3) & ~3 :]
 
 
@@ -175,19 +180,3 @@ def _time_span(text: str, otherwise: float) -> float:
         return sum(float(number) * units[unit] for number, unit in parts) or float("inf") if parts else otherwise
     except (KeyError, ValueError):
         return otherwise
-
-
-def _as_user(name: str, path: Path, mode: int) -> bool:
-    """In a child: only the kernel knows of groups, ACLs and each directory on the way."""
-    user = pwd.getpwnam(name)
-    child = os.fork()
-    if not child:
-        try:
-            os.setgroups(os.getgrouplist(name, user.pw_gid))
-            os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
-            os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-            os._exit(0 if os.access(path, mode) else 1)
-        finally:
-            os._exit(2)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 0

@@ -6,8 +6,9 @@ from floatip.core.settings import Keepalived
 from floatip.model import Model, Script
 from floatip.reading import files
 from floatip.reading.files import Doubt
-from floatip.reading.machine import Machine, user_id
+from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
+from floatip.reading.rights import user_id
 from floatip.reading.rules.parts import elections
 from floatip.reading.words import shown
 

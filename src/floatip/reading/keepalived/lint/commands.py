@@ -1,13 +1,15 @@
 """What keepalived runs, as which user, and which of it keepalived drops."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from floatip.reading.keepalived import KeepalivedConf, Statement
-from floatip.reading.keepalived.lint.facts import ROOT, MachineFacts, User, in_path, paths_of
+from floatip.reading.keepalived.lint.facts import MachineFacts, in_path, paths_of
 from floatip.reading.keepalived.lint.finding import Finding
+from floatip.reading.rights import ROOT, User
 
 SCRIPT_USER = "keepalived_script"
 SHELL_SYNTAX = re.compile(r"\|\|?|&&?|;|[<>]{1,2}|\d?>(&\d)?\S*|\$\(.*|`.*")
@@ -121,7 +123,7 @@ def _unrunnable(path: Path, user: User, facts: MachineFacts, *, secure: bool) ->
     seen = facts.files.get(path)
     if not seen:
         return f"{path} is not there", "put it there, or remove the line"
-    if seen.is_directory or not seen.can_execute(user):
+    if seen.is_directory or not seen.may(user, os.X_OK):
         return f"{user.name} cannot execute {path}", f"chmod 755 {path}"
     if secure and user.uid == 0:
         for part in (path, *path.parents):

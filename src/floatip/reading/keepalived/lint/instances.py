@@ -30,7 +30,7 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
         for virtual in (*instance.addresses, *instance.excluded):
             yield from _address(instance, virtual, facts)
         yield from _sources(instance)
-        yield from _election(instance, facts)
+        yield from _election(instance)
         yield from _peers(instance)
         yield from _authentication(instance)
 
@@ -104,15 +104,11 @@ def _sources(instance: Instance) -> Iterator[Finding]:
         yield Finding("bgp-source", "wrong", virtual.statement.place, what, hint)
 
 
-def _election(instance: Instance, facts: MachineFacts) -> Iterator[Finding]:
+def _election(instance: Instance) -> Iterator[Finding]:
     statement = instance.statement.last("nopreempt")
     if statement and instance.state == "MASTER":
         what = f"{instance.statement}: nopreempt with state MASTER: keepalived clears it; a returning node takes over"
         yield Finding("nopreempt-master", "wrong", statement.place, what, "use state BACKUP on both nodes")
-    if instance.priority == facts.peer_priority:
-        what = f"{instance.statement}: both nodes have priority {instance.priority}: the higher source address wins"
-        hint = "use different priorities if one node is to be preferred"
-        yield Finding("equal-priorities", "note", instance.statement.place, what, hint)
 
 
 def _peers(instance: Instance) -> Iterator[Finding]:

@@ -1,12 +1,14 @@
 """How somebody becomes root, or another user, by way of keepalived."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from floatip.reading.keepalived import KeepalivedConf, Place
 from floatip.reading.keepalived.lint.commands import commands, script_users
-from floatip.reading.keepalived.lint.facts import MachineFacts, SeenFile, User
+from floatip.reading.keepalived.lint.facts import MachineFacts
 from floatip.reading.keepalived.lint.finding import Finding
+from floatip.reading.rights import SeenFile, User
 
 WRITABLE = "others-can-write"
 SHARED = "read-from-shared-directory"
@@ -15,7 +17,6 @@ SUDO = "sudo-without-password"
 
 def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
     yield from _what_others_can_change(conf, facts)
-    yield from _set_ids(conf, facts)
     yield from _shared_directories(conf, facts)
     yield from _sudo_rules(facts, script_users(conf, facts))
 
@@ -37,14 +38,11 @@ def _what_others_can_change(conf: KeepalivedConf, facts: MachineFacts) -> Iterat
 
 def _taken_back(path: Path, seen: SeenFile, users: list[User]) -> str:
     """The command. A script user who can read or run the file now can do so afterwards."""
-    remove = f"setfacl -b {path} && " if seen.writers else ""
     for user in users:
-        is_read, is_run = seen.can_read(user), seen.can_execute(user)
-        if user.gid >= 0 and ((is_read and not seen.mode & 0o004) or (is_run and not seen.mode & 0o001)):
-            group = next((name for name in user.groups if name == user.name), str(user.gid))
-            mode = (seen.mode | (0o040 if is_read else 0) | (0o010 if is_run else 0)) & 0o755
-            return f"{remove}chown root:{group} {path} && chmod {mode:o} {path}"
-    return f"{remove}chown root:root {path} && chmod go-w {path}"
+        needs = sum(bit for bit in (os.R_OK, os.X_OK) if seen.may(user, bit))
+        if user.group and needs & ~seen.mode:
+            return f"chown root:{user.group} {path} && chmod {(seen.mode | needs << 3) & 0o755:o} {path}"
+    return f"chown root:root {path} && chmod go-w {path}"
 
 
 def _others(facts: MachineFacts, first: list[User]) -> list[User]:
@@ -65,34 +63,18 @@ def _changeable(facts: MachineFacts, user: User, path: Path) -> list[Path]:
     return [part for part in parts if part in facts.files and facts.files[part].can_change(user)]
 
 
-def _set_ids(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
-    for command in commands(conf, facts):
-        for path in command.paths:
-            seen = facts.files.get(path)
-            if seen and not seen.is_directory and seen.uid and seen.mode & 0o6000:
-                what = f"{path} runs with the rights of its owner, user {seen.uid}, whoever calls it"
-                yield Finding("set-user-id", "danger", command.statement.place, what, f"chmod u-s,g-s {path}")
-
-
 def _shared_directories(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
     for directory, file in {facts.real.get(file, file).parent: file for file in reversed(conf.files)}.items():
-        if directory in facts.files and facts.files[directory].is_for_everybody:
+        seen = facts.files.get(directory)
+        if seen and seen.is_sticky and seen.mode & 0o002:  # as /tmp is
             what = f"keepalived's configuration is read from {directory}, where anybody can put files"
             yield Finding(SHARED, "danger", Place(file, 0), what, "include from a directory that only root can write")
 
 
 def _sudo_rules(facts: MachineFacts, users: list[User]) -> Iterator[Finding]:
     for user in users:
-        rules = {}
-        who = {user.name, *(f"%{group}" for group in user.groups)}
-        for place, line in facts.sudoers:
-            if line.partition(" ")[0] in who and "NOPASSWD" in line:
-                rules[line.partition("NOPASSWD:")[2].strip()] = place
         for allowed in facts.sudo.get(user.name, ()):
-            rules.setdefault(allowed, Place(Path("/etc/sudoers"), 0))
-        for allowed, place in rules.items():
             what = f"{user.name} may run {allowed} as root without a password, and so may whoever changes its script"
-            hint = (
-                f"once no script calls sudo, remove this line (visudo): floatip needs none; see: sudo -l -U {user.name}"
-            )
-            yield Finding(SUDO, "danger", place, what, hint)
+            hint = "once no script calls sudo, remove this line (visudo), which floatip does not need: "
+            hint += f"grep -r {user.name} /etc/sudoers /etc/sudoers.d"
+            yield Finding(SUDO, "danger", Place(Path("/etc/sudoers"), 0), what, hint)

@@ -19,7 +19,7 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
         yield from _untold_stop(owner)
         yield from _ignored_checks(conf, owner)
     for instance in conf.instances:
-        yield from _weights(conf, instance, facts.peer_priority)
+        yield from _weights(conf, instance)
     for script in conf.scripts:
         yield from _slowness(script)
     yield from _unwatched_services(conf, facts)
@@ -45,19 +45,18 @@ def _ignored_checks(conf: KeepalivedConf, owner: Instance | Group) -> Iterator[F
         yield Finding("check-ignored", severity, line.place, what, "remove one of the two" if is_twice else hint)
 
 
-def _weights(conf: KeepalivedConf, instance: Instance, peer_priority: int | None) -> Iterator[Finding]:
+def _weights(conf: KeepalivedConf, instance: Instance) -> Iterator[Finding]:
     groups = [group for group in conf.groups if instance.name in group.members]
     tracked = [(name, weight, bool(groups)) for name, weight in instance.tracking.scripts]
     tracked += [(name, weight, False) for group in groups for name, weight in group.tracking.scripts]
     for name, weight, is_ignored in tracked:
         if weight:
-            severity, why, hint = _weighed(instance, weight, peer_priority, is_ignored=is_ignored)
+            severity, why, hint = _weighed(instance, weight, is_ignored=is_ignored)
             what = f"{instance.statement}: {name} weighs {weight:+d}: {why}"
             yield Finding("weight", severity, instance.statement.place, what, hint)
 
 
-def _weighed(instance: Instance, weight: int, peer: int | None, *, is_ignored: bool) -> tuple[Severity, str, str]:
-    lowered = max(1, instance.priority - abs(weight))
+def _weighed(instance: Instance, weight: int, *, is_ignored: bool) -> tuple[Severity, str, str]:
     fault = "use no weight: then a failure is a fault, and the other node takes over"
     if is_ignored:
         return "wrong", "keepalived leaves out weighted checks of an instance in a sync group", "track it in the group"
@@ -65,13 +64,9 @@ def _weighed(instance: Instance, weight: int, peer: int | None, *, is_ignored: b
         return "wrong", "priority 255 never changes", fault
     if not instance.preempt:
         return "wrong", "with nopreempt the other node leaves the failing master alone", fault
-    if peer is None:
-        why = f"a failure moves the address only if the other node's priority is above {lowered}"
-        return "note", why, f"compare it there, or {fault}"
-    if lowered >= peer:
-        why = f"a failure makes {lowered} of {instance.priority}, and the other node has only {peer}"
-        return "wrong", why, f"use a weight of more than {instance.priority - peer}, or {fault}"
-    return "note", "a failing master is overtaken after the master-down interval, not at once", fault
+    lowered = max(1, instance.priority - abs(weight))
+    why = f"a failure moves the address only if the other node's priority is above {lowered}"
+    return "note", why, f"compare it there, or {fault}"
 
 
 def _slowness(script: Script) -> Iterator[Finding]:
