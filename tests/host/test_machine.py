@@ -27,10 +27,10 @@ def test_interfaces_addresses_and_the_default_route_are_those_of_the_kernel() ->
     ip("address add 192.168.143.227/17 dev eth9", "address add 192.168.143.228/32 dev eth9 label eth9:1")
     ip("address add 2001:db8::7/64 dev eth9 nodad", "address add 172.17.0.1/16 dev eth8")
     ip("route add default via 192.168.128.1 dev eth9 metric 5", "route add default via 172.17.0.9 dev eth8 metric 50")
-    ip("address add 192.168.143.9/17 dev eth9 valid_lft 600 preferred_lft 600")
+    ip("address add 192.168.143.250/17 dev eth9 valid_lft 600 preferred_lft 600")
     machine = look_around()
     assert set(machine.interfaces) == {"lo", "eth8", "eth9"}
-    assert [str(one.address) for one in machine.leased] == ["192.168.143.9/17"]
+    assert [str(one.address) for one in machine.leased] == ["192.168.143.250/17"]
     assert set(machine.placed(leased=True)) - set(machine.placed()) == machine.leased
     for address in ("192.168.143.227/17", "192.168.143.228/32", "2001:db8::7/64"):
         assert ip_interface(address) in machine.interfaces["eth9"]
