@@ -243,10 +243,10 @@ def test_a_rename_that_fails_half_way_is_put_back(
 ) -> None:
     commit = files._commit
 
-    def fails_at_the_second_file(directory: int, change: Change) -> None:
+    def fails_at_the_second_file(system: System, change: Change) -> None:
         if change.path.name == "keepalived.conf":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        commit(directory, change)
+        commit(system, change)
 
     monkeypatch.setattr(files, "_commit", fails_at_the_second_file)
     assert "Read-only file system" in refused(host, capsys)
@@ -323,10 +323,10 @@ def test_an_undo_that_failed_half_way_goes_on(host: Haproxy1, monkeypatch: pytes
     adopt(host)
     commit = files._commit
 
-    def fails_at_the_second_file(directory: int, change: Change) -> None:
+    def fails_at_the_second_file(system: System, change: Change) -> None:
         if change.path.name == "keepalived.conf":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        commit(directory, change)
+        commit(system, change)
 
     with monkeypatch.context() as broken:
         broken.setattr(files, "_commit", fails_at_the_second_file)

@@ -11,10 +11,10 @@ import json
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +52,14 @@ def locked(system: System) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            what = f"floatip adopt runs already{_holder(os.fstat(descriptor).st_ino)}"
-            raise AdoptError(what, "wait until it has ended") from None
+            raise AdoptError("floatip adopt runs already", "wait until it has ended: pgrep -af 'floatip adopt'") from None
         yield
     finally:
         os.close(descriptor)
 
 
-def _holder(inode: int) -> str:
-    locks = (line.split() for line in Path("/proc/locks").read_text().splitlines())
-    return next((f" as process {lock[4]}" for lock in locks if lock[5].endswith(f":{inode}")), "")
-
-
 def save(system: System, backup: Backup) -> Backup:
-    # The newest is the last by name: so one reading of the clock, and no time zone, where an hour may come twice.
-    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-    name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}.{nanoseconds:09d}"
+    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S.%f}"  # the newest is the last by name
     backup = replace(backup, directory=Path(DIRECTORY) / name)
     try:
         system.at(backup.directory).mkdir(mode=0o700)

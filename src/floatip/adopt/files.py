@@ -1,6 +1,6 @@
 """One file as it is and as it should be: read, written in one piece, compared, and shown as a diff.
 
-No link is followed on the way to a file, and a file is read again before it is replaced.
+A file that became a link is not followed, and a file is read again before it is replaced.
 """
 
 import difflib
@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,105 +44,68 @@ class Change:
 
 def state(system: System, path: Path) -> FileState | None:
     try:
-        with _directory(system, path.parent) as directory:
-            return _state(path, directory)
-    except FileNotFoundError:
-        return None
-
-
-def _state(path: Path, directory: int) -> FileState | None:
-    try:
-        with regular.looked_at(path.name, directory=directory, follow=False) as descriptor:
+        with regular.looked_at(system.at(path), follow=False) as descriptor:
             found = os.fstat(descriptor)
             content = regular.read_from(descriptor)
-            obstacle = ""
-            if ACLS & set(os.listxattr(f"/proc/self/fd/{descriptor}")):
-                obstacle = "has an ACL, which would be lost"
-            elif found.st_nlink > 1:
-                obstacle = f"is one of {found.st_nlink} hard links to the same file"
-            return FileState(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, content, obstacle)
+            has_acl = bool(ACLS & set(os.listxattr(f"/proc/self/fd/{descriptor}")))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise AdoptError(f"{path} cannot be read: {error.strerror}", f"look at it: ls -l {path}") from None
-
-
-@contextmanager
-def _directory(system: System, path: Path, *, make: bool = False) -> Iterator[int]:
-    descriptor = os.open(system.root, os.O_DIRECTORY)
-    try:
-        for name in path.parts[1:]:
-            if make:
-                with suppress(FileExistsError):
-                    os.mkdir(name, 0o755, dir_fd=descriptor)
-            inner = os.open(name, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    obstacle = "has an ACL, which would be lost" if has_acl else ""
+    if found.st_nlink > 1:
+        obstacle = f"is one of {found.st_nlink} hard links to the same file"
+    return FileState(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, content, obstacle)
 
 
 def write(system: System, changes: Sequence[Change]) -> Iterator[Path]:
     """Each file as it is written. All are written beside the old ones before the first takes its place: a full disk
     changes nothing, and whoever reads a file sees the old one or the new one."""
-    with ExitStack() as at_end:
-        directories = []
+    try:
         for change in changes:
-            at_end.callback(_remove_empty_drop_ins, system.at(change.path.parent))
-            directory = at_end.enter_context(_directory(system, change.path.parent, make=True))
-            directories.append(directory)
-            at_end.callback(_remove, _beside(change.path), directory)
-            _stage(directory, change)
-        for change, directory in zip(changes, directories, strict=True):
-            _commit(directory, change)
+            if change.after:
+                _stage(system.at(change.path), change.after)
+        for change in changes:
+            _commit(system, change)
             yield change.path
+    finally:
+        clear(system, changes)
 
 
 def clear(system: System, changes: Iterable[Change]) -> None:
-    """Removes what a `write` that was killed left beside the files."""
-    for change in changes:
-        with suppress(FileNotFoundError), _directory(system, change.path.parent) as directory:
-            _remove(_beside(change.path), directory)
-        if not change.before:
-            _remove_empty_drop_ins(system.at(change.path.parent))
+    """Removes what a `write` left beside the files, also one that was killed, and empty directories of drop-ins."""
+    for path in (system.at(change.path) for change in changes):
+        with suppress(OSError):
+            _beside(path).unlink()
+        with suppress(OSError):
+            if path.parent.suffix == ".d":
+                path.parent.rmdir()
 
 
-def _beside(path: Path) -> str:
-    return f".{path.name}.floatip-new"
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.floatip-new")
 
 
-def _stage(directory: int, change: Change) -> None:
-    if change.after is None:
-        return
-    descriptor = os.open(_beside(change.path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=directory)
+def _stage(path: Path, after: FileState) -> None:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    descriptor = os.open(_beside(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(change.after.content)
+        file.write(after.content)
         file.flush()
-        os.fchown(descriptor, change.after.uid, change.after.gid)
-        os.fchmod(descriptor, change.after.mode)
+        os.fchown(descriptor, after.uid, after.gid)
+        os.fchmod(descriptor, after.mode)
         os.fsync(descriptor)
 
 
-def _commit(directory: int, change: Change) -> None:
-    if _state(change.path, directory) != change.before:
+def _commit(system: System, change: Change) -> None:
+    if state(system, change.path) != change.before:
         what = f"{change.path} was changed by somebody else since it was shown"
         raise AdoptError(what, "run floatip adopt again to see it as it is now")
+    path = system.at(change.path)
     if change.after:
-        os.replace(_beside(change.path), change.path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.replace(_beside(path), path)
     else:
-        _remove(change.path.name, directory)
-
-
-def _remove(name: str, directory: int) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)
-
-
-def _remove_empty_drop_ins(directory: Path) -> None:
-    if directory.suffix == ".d":
-        with suppress(OSError):
-            directory.rmdir()
+        path.unlink()
 
 
 def diff(change: Change) -> Iterator[str]:
