@@ -401,10 +401,9 @@ def test_an_address_that_lelastic_announces_too_is_not_lost_by_accident(
     assert adopt(host, force=True) == 0
 
 
-def test_an_address_on_lo_moves_to_the_interface_of_its_instance(host: Haproxy1) -> None:
+def test_an_address_on_lo_is_for_a_person_to_move(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     edit(host, CONF, "192.168.223.158/32", "192.168.223.158/32 dev lo  # the floating IP")
-    adopt(host)
-    assert "        192.168.223.158/32 dev eth0  # the floating IP\n" in host.text(CONF)
+    assert f"{CONF}:33: write 192.168.223.158 dev eth0" in refused(host, capsys)
 
 
 def test_a_notify_script_that_does_more_stays_and_is_said(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:

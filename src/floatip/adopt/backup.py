@@ -52,7 +52,8 @@ def locked(system: System) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AdoptError("floatip adopt runs already", "wait until it has ended: pgrep -af 'floatip adopt'") from None
+            hint = "wait until it has ended: pgrep -af 'floatip adopt'"
+            raise AdoptError("floatip adopt runs already", hint) from None
         yield
     finally:
         os.close(descriptor)

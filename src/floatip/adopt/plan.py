@@ -5,12 +5,12 @@ lines of its own), and lelastic is kept from starting beside floatip: route serv
 """
 
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from floatip.adopt import conf_edits, differences, floatip_toml, toml_writer
-from floatip.adopt.conf_edits import Edit
+from floatip.adopt.conf_edits import ConfText
 from floatip.adopt.files import Change, FileState, state
 from floatip.adopt.notify_scripts import only_switches_lelastic
 from floatip.adopt.setup import Setup, floating
@@ -65,13 +65,12 @@ class DataCentreUnknown(AdoptError):
 
 
 def plan(system: System, setup: Setup, wishes: Wishes) -> Plan:
-    _has_readable_names(setup)
     running = [announcer for announcer in setup.announcers if _runs(system, announcer)]
     instances, notes = _instances(setup, wishes)
     notes += _what_nobody_announces_any_more(setup, instances, running, wishes)
     method = _method(system, setup, wishes)
     edited = _Edited(system, setup, instances, method, notes)
-    texts = edited.conf_files()
+    texts = edited.texts()
     toml = _floatip_toml(system, setup, instances, wishes, by_scripts=method == "notify", log=edited.by_role)
     if toml:
         texts[TOML] = toml
@@ -81,13 +80,6 @@ def plan(system: System, setup: Setup, wishes: Wishes) -> Plan:
     changes = tuple(_changes(system, texts))
     units = tuple(announcer.unit for announcer in running)
     return Plan(method, instances, changes, units, edited.by_role, tuple(notes))
-
-
-def _has_readable_names(setup: Setup) -> None:
-    for block in setup.conf.owners:
-        if not block.name.isprintable():
-            what = f"{block.statement.place}: the name {block.name!a} cannot be written to {TOML}"
-            raise AdoptError(what, "name it in UTF-8, without control characters")
 
 
 def _runs(system: System, announcer: Announcer) -> bool:
@@ -114,16 +106,18 @@ def _instances(setup: Setup, wishes: Wishes) -> tuple[tuple[Instance, ...], list
 
 def _unfit(instance: Instance) -> tuple[str, str] | None:
     """Why, and what helps."""
-    ipv4_only = "floatip adopt moves single IPv4 addresses; without keepalived: floatip init"
-    addresses = [virtual.address for virtual in floating(instance) if virtual.address.version == 4]
-    if not floating(instance):
-        return "it has no address", "add virtual_ipaddress; without keepalived: floatip init"
-    if not addresses:
-        return "its addresses are IPv6", ipv4_only
+    single = [virtual for virtual in floating(instance) if virtual.address.version == 4]
     if instance.is_ipv6:
-        return "it speaks VRRP over IPv6", ipv4_only
-    if subnet := [address for address in addresses if address.network.prefixlen != 32]:
-        return f"{subnet[0]} belongs to a subnet, which BGP does not move", f"write {subnet[0].ip}, without a mask"
+        return "it speaks VRRP over IPv6", "floatip adopt follows IPv4 only; without keepalived: floatip init"
+    if not single:
+        return "it has no address of IPv4", "add one to virtual_ipaddress; without keepalived: floatip init"
+    for virtual in single:
+        if virtual.address.network.prefixlen != 32:
+            hint = f"write {virtual.address.ip}, without a mask"
+            return f"{virtual.address} belongs to a subnet, which BGP does not move", hint
+        if virtual.interface == "lo":
+            what = f"keepalived would remove floatip's copy of {virtual.address} from lo"
+            return what, f"{virtual.statement.place}: write {virtual.address.ip} dev {instance.interface}"
     return None
 
 
@@ -141,9 +135,7 @@ def _what_nobody_announces_any_more(
         lost = sorted(set(found) - adopted, key=str)
         floats = ", ".join(str(address) for address in lost if address.version == 4 or address.ip in kept)
         if floats and not wishes.force:
-            hint = "adopt its instance too, or add it to keepalived.conf; --force stops announcing it"
-            if any(address.version == 6 for address in lost if address.ip in kept):
-                hint = f"beside keepalived floatip moves IPv4 only; --force stops announcing it\n{hint}"
+            hint = "adopt its instance too, or add it to keepalived.conf (IPv4 only); --force stops announcing it"
             raise AdoptError(f"{announcer.unit} announces {floats} too, and nobody would any more", hint)
         # With -allifs that may be an IPv6 address of the machine itself, which nobody meant to announce.
         if lost:
@@ -250,104 +242,73 @@ def _changes(system: System, texts: dict[Path, str]) -> list[Change]:
     return found
 
 
-@dataclass(slots=True)
 class _Edited:
     """keepalived.conf and what it includes, edited."""
 
-    system: System
-    setup: Setup
-    instances: tuple[Instance, ...]
-    method: Method
-    notes: list[str]
-    by_role: bool = False
-    edits: list[Edit] = field(default_factory=list)
-    gone: set[Place] = field(default_factory=set)
-    moved: dict[Place, str] = field(default_factory=dict)
-    """From `lo` to the interface."""
+    def __init__(
+        self, system: System, setup: Setup, instances: tuple[Instance, ...], method: Method, notes: list[str]
+    ) -> None:
+        self.system, self.setup, self.method, self.notes = system, setup, method, notes
+        names = {instance.name for instance in instances}
+        groups = [group for group in setup.conf.groups if names & set(group.members)]
+        self.blocks: tuple[Instance | Group, ...] = (*instances, *groups)
+        self.files = {file: ConfText(self._text(file)) for file in setup.conf.files}
+        self.gone: set[Place] = set()
+        self.by_role = False
 
-    def conf_files(self) -> dict[Path, str]:
-        files = self.setup.conf.files
-        before = {file: self._text(file) for file in files}
-        self._notifies()
-        self._addresses()
+    def texts(self) -> dict[Path, str]:
+        for block in self.blocks:
+            self._tell(block)
         if self.method == "fifo" and not self.setup.conf.option("vrrp_notify_fifo"):
-            self._fifo()
-        after = {
-            file: conf_edits.apply(before[file], [one for one in self.edits if one.file == file]) for file in files
-        }
-        self._means_the_same(after)
-        return after
+            self._add_fifo()
+        texts = {file: str(text) for file, text in self.files.items()}
+        self._means_the_same(texts)
+        return texts
 
     def _text(self, path: Path) -> str:
         before = state(self.system, self.system.real(path))
         return before.text if before else ""
 
-    def _notifies(self) -> None:
-        names = {instance.name for instance in self.instances}
-        groups = [group for group in self.setup.conf.groups if names & set(group.members)]
-        blocks: tuple[Instance | Group, ...] = (*self.instances, *groups)
-        for block in blocks:
-            kept = [notify for notify in block.notifies if not self._goes(notify)]
-            if self.method == "notify" and not any(_tells(self.system, notify) for notify in kept):
-                self._add_notify(block, kept)
-
-    def _goes(self, notify: Notify) -> bool:
-        statement = notify.statement
-        if _is_ours(notify):
-            superfluous = self.method == "fifo"
-        else:
-            superfluous = only_switches_lelastic(" ".join(notify.command), _script(self.system, notify))
-            self.by_role |= superfluous
-        text = self._text(statement.place.file)
-        every = conf_edits.every(self.setup.conf.statements)
-        cut = conf_edits.without(text, statement, every) if superfluous else None
-        if cut:
-            self.edits.append(cut)
-            self.gone.add(statement.place)
-        elif superfluous:
-            name = conf_edits.definition(text, statement)
-            why = f"comes from the definition {name}" if name else "does not stand alone on its line"
-            self.notes.append(f"{statement.place}: {statement.keyword} {why}: remove it by hand")
-        elif not _is_ours(notify):
-            what = (
-                f"{statement.place}: {statement.keyword} stays: '{' '.join(notify.command)}' does more than the guide's"
-            )
-            lelastic = "; lelastic does not start any more, whatever calls it" if self.setup.announcers else ""
-            self.notes.append(f"{what} script, or something else{lelastic}")
-        return cut is not None
-
-    def _add_notify(self, block: Instance | Group, kept: list[Notify]) -> None:
-        place = block.statement.place
+    def _tell(self, block: Instance | Group) -> None:
+        kept = [notify for notify in block.notifies if not self._goes(notify)]
+        if self.method == "fifo" or any(_tells(self.system, notify) for notify in kept):
+            return
         if clash := [notify for notify in kept if notify.event == "any"]:
             what = f"{clash[0].statement.place}: {block.name} has a notify already"
             otherwise = "" if _fifo_of_others(self.setup) else ", or use --fifo"
             raise AdoptError(what, f'call `floatip notify "$@"` in its script{otherwise}')
-        line = conf_edits.last_in(self._text(place.file), block.statement, f'notify "{NOTIFY}"')
-        self._edit(line, f"{place}: no line can be added to {block.name}", "put its closing brace on a line of its own")
+        place = block.statement.place
+        if not self.files[place.file].append_to(block.statement, f'notify "{NOTIFY}"'):
+            what = f"{place}: no line can be added to {block.name}"
+            raise AdoptError(what, "put its closing brace on a line of its own")
 
-    def _addresses(self) -> None:
-        for instance in self.instances:
-            for virtual in floating(instance):
-                if virtual.interface == "lo":
-                    place = virtual.statement.place
-                    moved = conf_edits.moved(self._text(place.file), virtual.statement, instance.interface)
-                    hint = f"write `dev {instance.interface}`: on lo keepalived would remove floatip's copy"
-                    self._edit(moved, f"{place}: {virtual.address} cannot be moved away from lo", hint)
-                    self.moved[place] = instance.interface
+    def _goes(self, notify: Notify) -> bool:
+        statement, command = notify.statement, " ".join(notify.command)
+        switches = not _is_ours(notify) and only_switches_lelastic(command, _script(self.system, notify))
+        self.by_role |= switches
+        where = f"{statement.place}: {statement.keyword}"
+        if _is_ours(notify) and self.method == "notify":
+            return False
+        if not switches and not _is_ours(notify):
+            lelastic = "; lelastic does not start any more, whatever calls it" if self.setup.announcers else ""
+            does = f"'{command}' does more than the guide's script, or something else"
+            self.notes.append(f"{where} stays: {does}{lelastic}")
+            return False
+        file = self.files[statement.place.file]
+        if not file.has_alone(statement, conf_edits.every(self.setup.conf.statements)):
+            self.notes.append(f"{where} does not stand alone on its line: remove it by hand")
+            return False
+        file.remove(statement.place.line)
+        self.gone.add(statement.place)
+        return True
 
-    def _fifo(self) -> None:
+    def _add_fifo(self) -> None:
         conf = self.setup.conf
         blocks = [one for one in conf.statements if one.keyword == "global_defs"]
-        if blocks and (inside := conf_edits.last_in(self._text(blocks[-1].place.file), blocks[-1], FIFO_LINE)):
-            self.edits.append(inside)
+        if blocks and self.files[blocks[-1].place.file].append_to(blocks[-1], FIFO_LINE):
             return
         file, end = (blocks[-1].place.file, blocks[-1].end_line) if blocks else (conf.files[0], 0)
-        self.edits.append(Edit(file, end + 1, end, ("global_defs {", f"    {FIFO_LINE}", "}")))
-
-    def _edit(self, made: Edit | None, what: str, hint: str) -> None:
-        if made is None:
-            raise AdoptError(what, hint)
-        self.edits.append(made)
+        self.files[file].insert(end + 1, "global_defs {", f"    {FIFO_LINE}", "}")
 
     def _means_the_same(self, texts: dict[Path, str]) -> None:
         """The changed files, read again: what was added stands where it belongs, and all else says what it said."""
@@ -357,24 +318,15 @@ class _Edited:
         except NotUnderstood as error:
             (place, what, _), *_ = error.errors
             raise AdoptError(f"{place}: {what}, after the change", EDIT_IT) from None
-
-        def words(statement: Statement, *, is_old: bool = False) -> tuple[str, ...] | None:
-            said = " ".join(statement.words)
-            if said in (FIFO_LINE, f"notify {NOTIFY}") or (is_old and statement.place in self.gone):
-                return None
-            if is_old and (interface := self.moved.get(statement.place)):
-                said = said.replace("dev lo", f"dev {interface}")
-            return tuple(said.split(" "))
-
-        before = conf_edits.tree(old.statements, lambda one: words(one, is_old=True))
-        if conf_edits.tree(new.statements, words) != before or not self._is_told(new):
-            places = ", ".join(f"{one.file}:{one.first}" for one in self.edits)
-            raise AdoptError(f"{places}: a change there would change something else too", EDIT_IT)
+        added = (FIFO_LINE, f"notify {NOTIFY}")
+        stayed = conf_edits.tree(old.statements, lambda one: one.place not in self.gone and str(one) not in added)
+        if conf_edits.tree(new.statements, lambda one: str(one) not in added) != stayed or not self._is_told(new):
+            raise AdoptError(f"{call.config}: a change there would change something else too", EDIT_IT)
 
     def _is_told(self, new: keepalived.KeepalivedConf) -> bool:
         if self.method == "fifo":
             fifo = new.option("vrrp_notify_fifo")
             return bool(fifo and fifo.words[1:2] == (FIFO,))
-        names = {instance.name for instance in self.instances}
-        told = [one for one in new.owners if one.name in names or (isinstance(one, Group) and names & set(one.members))]
+        names = {block.name for block in self.blocks}
+        told = (block for block in new.owners if block.name in names)
         return all(any(_tells(self.system, notify) for notify in block.notifies) for block in told)
