@@ -80,14 +80,14 @@ def notify(context: typer.Context) -> None:
 def check(file: ConfigFile = Path(DEFAULT_CONFIG)) -> None:
     """Say everything that is wrong with FILE. Exit status 0: usable, 2: not."""
     from floatip import reading  # noqa: PLC0415
-    from floatip.adopt import differences  # noqa: PLC0415
+    from floatip.adopt.floatip_toml import since_adoption  # noqa: PLC0415
     from floatip.adopt.system import System  # noqa: PLC0415
     from floatip.reading.machine import daemons_user  # noqa: PLC0415
 
     try:
         model, warnings = reading.load(file, daemons_user())
         if file == Path(DEFAULT_CONFIG):
-            warnings = (*warnings, *differences.since_adoption(file, System()))
+            warnings = (*warnings, *since_adoption(file, System()))
     except reading.ConfigErrors as refused:
         print(reading.render(refused.errors, refused.warnings))
         raise typer.Exit(2) from None

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from floatip import cli, reading
-from floatip.adopt import command, differences, keepalived_states
+from floatip.adopt import command, floatip_toml, keepalived_states
 from floatip.adopt.conf_edits import ConfText
-from floatip.adopt.differences import since_adoption
+from floatip.adopt.floatip_toml import since_adoption
 from floatip.adopt.plan import Wishes
 from floatip.model import Model
 from tests.adopt.haproxy1 import KEEPALIVED_CONF, Haproxy1
@@ -364,7 +364,7 @@ def test_only_the_file_of_this_node_is_compared_with_its_keepalived(
 ) -> None:
     differs = reading.ConfigWarning(TOML, 15, "", "50 here, and 40 there", "edit it")
     monkeypatch.setattr(reading, "load", lambda *_: reading.Loaded(Model()))
-    monkeypatch.setattr(differences, "since_adoption", lambda *_: [differs])
+    monkeypatch.setattr(floatip_toml, "since_adoption", lambda *_: [differs])
     said = CliRunner().invoke(cli.app, arguments)
     assert said.exit_code == 0
     assert ("50 here, and 40 there" in said.output) is is_compared

@@ -1,41 +1,57 @@
-"""The floatip.toml that an adoption writes, and what adopt would decide in one that exists."""
+"""The floatip.toml that an adoption writes, and where an existing one differs from keepalived.conf."""
 
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from floatip.adopt import toml_writer as toml
-from floatip.adopt.setup import Setup, floating
-from floatip.adopt.system import AdoptError
-from floatip.core.addresses import Address
+from floatip.adopt.setup import Setup, configuration, floating
+from floatip.adopt.system import AdoptError, System
+from floatip.core.addresses import InterfaceAddress
 from floatip.core.settings import Keepalived
 from floatip.lelastic import Flags
 from floatip.model import LocalKeepalived
-from floatip.reading import ConfigErrors
-from floatip.reading.keepalived import Instance
+from floatip.reading import ConfigErrors, ConfigWarning
+from floatip.reading.keepalived import Instance, KeepalivedConf, NotUnderstood
 from floatip.reading.keepalived.lint.instances import may_be_source
-from floatip.reading.toml.document import parse
+from floatip.reading.toml.document import Document, parse, read
 from floatip.reading.toml.reader import accepted
 
 STATE_LOG = "/var/log/floatip/state"
+HINT = "edit it, then: systemctl reload floatip; or: floatip adopt --force, which rewrites the file"
+KEYWORDS = {
+    "addresses": "virtual_ipaddress",
+    "vrid": "virtual_router_id",
+    "source": "unicast_src_ip",
+    "peers": "unicast_peer",
+    "advert_interval": "advert_int",
+}
+"""Keys of floatip.toml that have other names in keepalived.conf."""
 
 
 def text(setup: Setup, instances: tuple[Instance, ...], dcid: int, *, by_scripts: bool, log: bool) -> str:
     """`by_scripts`: keepalived tells by running floatip; `log`: a script wrote a state log so far."""
-    keepalived: dict[str, object] = {"pid_file": setup.call.pid_file, "vrrp_pid_file": setup.call.vrrp_pid_file}
+    local: dict[str, object] = {"pid_file": setup.call.pid_file, "vrrp_pid_file": setup.call.vrrp_pid_file}
     if by_scripts and setup.script_user != "root":
-        keepalived["script_user"] = setup.script_user
-    defaults = LocalKeepalived()
-    changed = {key: value for key, value in keepalived.items() if value != str(getattr(defaults, key))}
+        local["script_user"] = setup.script_user
+    local = _changed(local, LocalKeepalived)
     if others := {one.vrid for one in setup.conf.instances} - {one.vrid for one in instances}:
-        changed["other_vrids"] = sorted(others)
+        local["other_vrids"] = sorted(others)
     tables = [
         toml.table("[linode]", {"dcid": dcid}),
         toml.table("[bgp]", _route_servers(setup, dcid) | _source_of_sessions(setup)),
-        toml.table("[keepalived]", changed),
+        toml.table("[keepalived]", local),
     ]
     for instance in instances:
-        addresses = list(dict.fromkeys(str(one.address) for one in floating(instance) if one.address.version == 4))
-        values = {"name": instance.name, "addresses": addresses, "keepalived": _followed(setup, instance)}
-        tables.append(toml.table("[[instance]]", values))
+        source = instance.source if isinstance(instance.source, IPv4Address) else _first_address(setup, instance)
+        followed = _followed(instance, setup.conf, source)
+        election = {field.name: getattr(followed, field.name) for field in fields(followed) if field.name != "instance"}
+        election = _changed(election, Keepalived)
+        table = {"name": instance.name, "addresses": _addresses(instance), "keepalived": election}
+        tables.append(toml.table("[[instance]]", table))
     comment = (
         f"Written by `floatip adopt` from {setup.call.config}: keepalived elects, floatip announces.",
         "Edit it as you like; check it with `floatip check`, and apply it with `systemctl reload floatip`.",
@@ -43,39 +59,49 @@ def text(setup: Setup, instances: tuple[Instance, ...], dcid: int, *, by_scripts
     return toml.document(comment, {"state_log": STATE_LOG} if log else {}, tables)
 
 
-def dcid_of(written: str) -> int | None:
-    meaning = meaning_of(written)
-    return meaning[0] if meaning else None
+def _changed(values: dict[str, object], kind: type[Keepalived | LocalKeepalived]) -> dict[str, object]:
+    """Those that are not the defaults."""
+    defaults = {field.name: str(field.default) for field in fields(kind)}
+    return {key: value for key, value in values.items() if str(value) != defaults[key]}
 
 
 def meaning_of(written: str) -> tuple[int, list[object], Path, Path] | None:
-    """What adopt decides: the data centre, keepalived's pid files, and who follows what."""
+    """What adopt decides: the data centre, who follows what, and keepalived's pid files."""
     try:
         model, _ = accepted(parse("", written.encode()))
     except ConfigErrors:
         return None
     followed = [one for one in model.instances if isinstance(one.election, Keepalived)]
     instances = [(one.name, one.addresses, one.election) for one in sorted(followed, key=lambda one: one.name)]
-    pid_files = model.keepalived.pid_file, model.keepalived.vrrp_pid_file
     dcid = model.network.profile.dcid if model.network else 0
-    return (dcid, [*instances], *pid_files) if dcid else None
+    return (dcid, [*instances], model.keepalived.pid_file, model.keepalived.vrrp_pid_file) if dcid else None
 
 
-def _followed(setup: Setup, instance: Instance) -> dict[str, object]:
-    own = [p.address.ip for p in setup.own if p.interface == instance.interface and p.address.version == 4]
-    source: Address | None = instance.source or next(iter(own), None)
-    if source is None:
+def _followed(instance: Instance, conf: KeepalivedConf, source: IPv4Address) -> Keepalived:
+    """The election of an instance of keepalived as floatip takes part in it."""
+    return Keepalived(
+        instance=instance.name,
+        interface=instance.interface,
+        vrid=instance.vrid,
+        priority=instance.priority,
+        source=source,
+        peers=tuple(peer for peer in instance.peers if peer.version == 4),
+        sync_group=next((group.name for group in conf.groups if instance.name in group.members), ""),
+        version=instance.version,
+        advert_interval=instance.advert_interval,
+    )
+
+
+def _addresses(instance: Instance) -> tuple[InterfaceAddress, ...]:
+    return tuple(dict.fromkeys(one.address for one in floating(instance) if one.address.version == 4))
+
+
+def _first_address(setup: Setup, instance: Instance) -> IPv4Address:
+    own = [one.address.ip for one in setup.own if one.interface == instance.interface and one.address.version == 4]
+    if not own:
         what = f"{instance.name} has no source, and {instance.interface} no IPv4 address"
         raise AdoptError(what, "add unicast_src_ip to the instance")
-    followed: dict[str, object] = {"interface": instance.interface, "vrid": instance.vrid}
-    followed |= {"priority": instance.priority, "source": str(source), "peers": list(map(str, instance.peers))}
-    if group := next((group.name for group in setup.conf.groups if instance.name in group.members), ""):
-        followed["sync_group"] = group
-    if instance.version != 2:
-        followed["version"] = instance.version
-    if instance.advert_interval != 1:
-        followed["advert_interval"] = instance.advert_interval
-    return followed
+    return own[0]
 
 
 def _source_of_sessions(setup: Setup) -> dict[str, object]:
@@ -84,7 +110,7 @@ def _source_of_sessions(setup: Setup) -> dict[str, object]:
     own = (p.address.ip for p in setup.own if p.interface in taken and p.address.version == 6 and p.address.is_global)
     source = next(own, None)
     speaks_ipv6 = all(":" in announcer.flags.neighborpattern for announcer in setup.announcers)
-    return {"source": str(source)} if source and speaks_ipv6 else {}
+    return {"source": source} if source and speaks_ipv6 else {}
 
 
 def _route_servers(setup: Setup, dcid: int) -> dict[str, object]:
@@ -96,3 +122,45 @@ def _route_servers(setup: Setup, dcid: int) -> dict[str, object]:
     if flags.multihopttl != Flags().multihopttl:
         values["multihop_ttl"] = flags.multihopttl
     return values
+
+
+def since_adoption(file: Path, system: System) -> list[ConfigWarning]:
+    """Where the file differs from keepalived.conf; nothing for who cannot read that."""
+    document = read(str(system.at(file)))
+    model, places = accepted(document)
+    if os.geteuid() != 0 or not any(isinstance(one.election, Keepalived) for one in model.instances):
+        return []
+    try:
+        return list(differences(document, configuration(system)))
+    except AdoptError:
+        return []
+    except NotUnderstood as error:
+        (place, what, hint), *_ = error.errors
+        return [places.warning((), f"not compared with keepalived.conf: {place}: {what}", hint)]
+
+
+def differences(document: Document, conf: KeepalivedConf) -> Iterator[ConfigWarning]:
+    model, places = accepted(document)
+    named = {instance.name: instance for instance in conf.instances}
+    for here, instance in places.each(("instance",), model.instances):
+        ours = instance.election
+        if not isinstance(ours, Keepalived):
+            continue
+        if not (other := named.get(ours.instance)):
+            what = f"{conf.files[0]} has no vrrp_instance {ours.instance}; those there are {', '.join(named) or 'none'}"
+            yield places.warning((*here, "keepalived"), what, HINT)
+            continue
+        source = other.source if isinstance(other.source, IPv4Address) else ours.source
+        theirs = _followed(other, conf, source)
+        keys = [((*here, "keepalived", field.name), field.name) for field in fields(ours)]
+        pairs = [(thing, getattr(ours, key), getattr(theirs, key)) for thing, key in keys]
+        addresses = tuple(one for one in instance.addresses if one.version == 4)
+        for thing, was, now in [((*here, "addresses"), addresses, _addresses(other)), *pairs]:
+            if set(was) != set(now) if isinstance(was, tuple) else was != now:
+                key = str(thing[-1])
+                place = (other.statement.last(KEYWORDS.get(key, key)) or other.statement).place
+                yield places.warning(thing, f"{_shown(was)} here, and {_shown(now)} at {place}", HINT)
+
+
+def _shown(value: Any) -> str:
+    return (", ".join(map(str, value)) if isinstance(value, tuple) else str(value)) or "none"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from floatip.adopt import conf_edits, differences, floatip_toml, toml_writer
+from floatip.adopt import conf_edits, floatip_toml, toml_writer
 from floatip.adopt.conf_edits import ConfText
 from floatip.adopt.files import Change, FileState, state
 from floatip.adopt.notify_scripts import only_switches_lelastic
@@ -194,12 +194,13 @@ def _floatip_toml(
 ) -> str:
     """Empty: the one that is there says the same."""
     existing = system.text(TOML)
-    dcid = wishes.dcid or setup.dcid or floatip_toml.dcid_of(existing)
+    meant = floatip_toml.meaning_of(existing)
+    dcid = wishes.dcid or setup.dcid or (meant[0] if meant else None)
     if dcid is None:
         hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
         raise DataCentreUnknown("no unit of lelastic says in which data centre this is", hint)
     text = floatip_toml.text(setup, instances, dcid, by_scripts=by_scripts, log=log)
-    if existing and floatip_toml.meaning_of(existing) == floatip_toml.meaning_of(text):
+    if meant and meant == floatip_toml.meaning_of(text):
         return ""
     try:
         toml_writer.checked(text)
@@ -218,7 +219,7 @@ def _floatip_toml(
 def _differing(system: System, setup: Setup) -> list[str]:
     try:
         document = read(str(system.at(TOML)))
-        found = differences.differences(document, setup.conf)
+        found = floatip_toml.differences(document, setup.conf)
         return [f"{TOML}:{one.line}: {one.path}: {one.what}" for one in found]
     except (ConfigErrors, ValueError):
         return [f"it is no valid configuration: floatip check {TOML}"]

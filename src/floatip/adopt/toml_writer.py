@@ -24,7 +24,7 @@ def document(comment: Iterable[str], top: Values, tables: Iterable[list[str]]) -
 def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{key} = {_value(inner)}' for key, inner in value.items())} }}"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def checked(text: str) -> tuple[reading.ConfigWarning, ...]:
