@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,13 @@ class Haproxy1(System):
             return "LoadState=not-found\nUnitFileState=\nActiveState=inactive\nMainPID=0"
         enabled = "enabled" if unit in self.enabled else "disabled"
         active = "active" if unit in self.active else "inactive"
-        return f"LoadState=loaded\nUnitFileState={enabled}\nActiveState={active}\nMainPID={self.pids.get(unit, 0)}"
+        files = [self.text(f"{directory}/{unit}") for directory in ("/etc/systemd/system", "/lib/systemd/system")]
+        started = re.findall(r"^ExecStart=(.*)", "".join(files), re.M)
+        command = f"ExecStart={{ path=/x ; argv[]={started[-1]} ; ignore_errors=no ; pid=0 }}\n" if started else ""
+        environment = re.findall(r"^EnvironmentFile=-?(.*)", "".join(files), re.M)
+        command += "".join(f"EnvironmentFiles={file} (ignore_errors=yes)\n" for file in environment)
+        pid = self.pids.get(unit, 0)
+        return f"{command}LoadState=loaded\nUnitFileState={enabled}\nActiveState={active}\nMainPID={pid}"
 
     def machine(self) -> Machine:
         interfaces = {name: tuple(map(ip_interface, addresses)) for name, addresses in self.addresses_on.items()}

@@ -22,15 +22,16 @@ UNKNOWN = "floatip does not know keepalived's state until it changes: systemctl 
 
 def tell(system: System, setup: Setup, plan: Plan) -> str:
     """Tells the daemon, until keepalived says the same twice. Returns the states as text; empty: not known."""
-    told: dict[str, str] = {}
+    names = [instance.name for instance in plan.instances]
     seen: dict[str, str] = {}
+    told: dict[str, str] = {}
 
     def is_settled() -> bool:
         nonlocal seen, told
         seen = states(system, setup)
-        now = {one.name: seen.get(one.name, "") for one in plan.instances}
-        if now == told or not set(now.values()) <= set(STATES):
-            return now == told
+        now = {name: seen[name] for name in names if seen.get(name) in STATES}
+        if len(now) < len(names) or now == told:
+            return len(now) == len(names)
         for name, state in now.items():
             system.tell({"cmd": "notify", "kind": "INSTANCE", "name": name, "state": state})
         told = now
@@ -40,7 +41,7 @@ def tell(system: System, setup: Setup, plan: Plan) -> str:
         is_known = system.wait(is_settled, TIMEOUT)
     except ControlError as error:
         raise AdoptError(f"the floatip daemon refuses keepalived's state: {error.what}", error.hint) from None
-    if seen and (missing := [one.name for one in plan.instances if one.name not in seen]):
+    if seen and (missing := [name for name in names if name not in seen]):
         hint = "check its interface and its virtual_router_id: journalctl -u keepalived"
         raise AdoptError(f"keepalived runs without {missing[0]}, which its file defines", hint)
     return ", ".join(f"{name} is {state}" for name, state in told.items()) if is_known else ""
@@ -49,39 +50,26 @@ def tell(system: System, setup: Setup, plan: Plan) -> str:
 def states(system: System, setup: Setup) -> dict[str, str]:
     """By name of the instance; empty: keepalived writes no file."""
     pid = system.text(setup.call.pid_file).strip()
-    if not pid.isdecimal():
-        return {}
-    file = _file(system, setup, pid)
-    before, text = _read(file)[0], ""
-    if system.run("kill", "-s", "USR1", pid).status:
+    # Through keepalived's own root: its unit may have a private /tmp.
+    file = system.at(f"/proc/{pid}/root/tmp/keepalived.data")
+    seen = [_read(file)]
+    if not pid.isdecimal() or system.run("kill", "-s", "USR1", pid).status:
         return {}
 
     def is_written() -> bool:
-        nonlocal text
-        was = text
-        identity, now = _read(file)
-        text = "" if identity == before else now
-        return bool(text) and text == was
+        seen.append(_read(file))
+        return seen[0] != seen[-2] == seen[-1]
 
-    return dict(STATE.findall(text)) if system.wait(is_written, TIMEOUT) else {}
+    return dict(STATE.findall(seen[-1][-1])) if system.wait(is_written, TIMEOUT) else {}
 
 
-def _file(system: System, setup: Setup, pid: str) -> Path:
-    """Seen through keepalived's own root: its unit may have a private /tmp."""
-    variables = dict(one.split("=", 1) for one in system.text(f"/proc/{pid}/environ").split("\0") if "=" in one)
-    directory = variables.get("TMPDIR", "")
-    instances = [one.argument() for one in setup.conf.statements if one.keyword == "instance"]
-    name = f".{instances[0]}" if instances and setup.conf.option("data_use_instance") else ""
-    directory = directory if directory.startswith("/") else "/tmp"
-    return system.at(f"/proc/{pid}/root{directory}/keepalived{name}.data")
-
-
-def _read(file: Path) -> tuple[tuple[int, int], str]:
+def _read(file: Path) -> tuple[int, int, str]:
     """Which file it is, and its text. Anybody can put one there: only root's counts, and no link."""
     try:
         with regular.looked_at(file, follow=False) as descriptor:
             status = os.fstat(descriptor)
-            text = regular.read_from(descriptor).decode(errors="replace") if status.st_uid == 0 else ""
-            return (status.st_ino, status.st_mtime_ns), text
+            if status.st_uid == 0:
+                return status.st_ino, status.st_mtime_ns, regular.read_from(descriptor).decode(errors="replace")
     except OSError:
-        return (0, 0), ""
+        pass
+    return 0, 0, ""

@@ -1,4 +1,4 @@
-"""What the unit files of systemd say of keepalived and of lelastic: which program is started, and with which flags."""
+"""How systemd starts keepalived and lelastic: with which flags."""
 
 import getopt
 import re
@@ -43,28 +43,23 @@ class KeepalivedCall:
 
 
 def announcers(system: System) -> Iterator[Announcer]:
-    seen = set()
-    for directory in DIRECTORIES:
-        for file in system.files(directory, "*.service"):
-            if file.name in seen:  # the first directory that has it counts
-                continue
-            seen.add(file.name)
-            command = _command(system, file)
-            if command and Path(command[0]).name == "lelastic":
-                try:
-                    yield Announcer(file.name, parse(command[1:])[0])
-                except BadFlag as bad:
-                    yield Announcer(file.name, Flags(), str(bad))
+    units = {file.name for directory in DIRECTORIES for file in system.files(directory, "*.service")}
+    for unit in sorted(units):
+        if not any("lelastic" in system.text(f"{directory}/{unit}") for directory in DIRECTORIES):
+            continue
+        command = _command(system, unit)
+        if command and Path(command[0]).name == "lelastic":
+            try:
+                yield Announcer(unit, parse(command[1:])[0])
+            except BadFlag as bad:
+                yield Announcer(unit, Flags(), str(bad))
 
 
 def keepalived_call(system: System, pid: int) -> KeepalivedCall:
     """As it runs; as its unit would start it when it does not."""
-    if pid and (running := system.text(f"/proc/{pid}/cmdline")):
-        return _called(running.rstrip("\0").split("\0"))
-    for directory in DIRECTORIES:
-        if command := _command(system, Path(directory) / "keepalived.service"):
-            return _called(command)
-    return KeepalivedCall()
+    running = system.text(f"/proc/{pid}/cmdline") if pid else ""
+    command = running.rstrip("\0").split("\0") if running else _command(system, "keepalived.service")
+    return _called(command) if command else KeepalivedCall()
 
 
 def _called(command: list[str]) -> KeepalivedCall:
@@ -119,22 +114,15 @@ def without_line_numbers(said: list[str]) -> list[str]:
     return [re.sub(r"\(([^()]*: )?Line \d+\)\s*", "", line) for line in said]
 
 
-def _command(system: System, file: Path) -> list[str]:
-    """The last ExecStart of the unit and its drop-ins, with the variables of its environment files."""
-    texts = [system.text(file)]
-    texts += [
-        system.text(extra)
-        for directory in DIRECTORIES
-        for extra in system.files(f"{directory}/{file.name}.d", "*.conf")
-    ]
-    settings = [line.split("=", 1) for text in texts for line in text.replace("\\\n", " ").splitlines() if "=" in line]
-    commands = [value.strip() for key, value in settings if key.strip() == "ExecStart"]
+def _command(system: System, unit: str) -> list[str]:
+    """The program that systemd starts, and its arguments, with the variables of its environment files."""
+    shown = system.run("systemctl", "show", unit, "-p", "ExecStart,EnvironmentFiles").stdout
+    started = re.search(r"^ExecStart=\{.*? argv\[\]=(.*?) ; ignore_errors=", shown, re.M)
     variables: dict[str, str] = {}
-    for key, value in settings:
-        if key.strip() == "EnvironmentFile":
-            variables |= _variables(system.text(value.strip().removeprefix("-")))
+    for file in re.findall(r"^EnvironmentFiles=(\S+)", shown, re.M):
+        variables |= _variables(system.text(file))
     try:
-        words = shlex.split(commands[-1].lstrip("-@:+!")) if commands else []
+        words = shlex.split(started[1]) if started else []
         return [part for word in words for part in _expanded(word, variables)]
     except ValueError:
         return []
