@@ -72,7 +72,7 @@ def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool,
         if apply.is_done(system, setup, planned):
             _show("", f"Nothing to do: {setup.idle or 'floatip follows keepalived already; see: floatip status'}")
             return
-        _show("", *report.what_will_change(planned), "", report.summary(setup, planned, found))
+        _show("", *report.what_will_change(planned))
         if dry_run:
             _show("", *_commands_first(found, wishes), "Nothing was changed: --dry-run")
             return

@@ -1,7 +1,7 @@
 """What `floatip adopt` shows before it asks: what is here, what is unsafe, what will change. At most 80 columns."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from floatip.adopt.files import diff
 from floatip.adopt.plan import TOML, Plan
@@ -10,7 +10,6 @@ from floatip.adopt.system import System
 from floatip.reading import words
 from floatip.reading.keepalived import Instance
 from floatip.reading.keepalived.lint import Finding, lint
-from floatip.reading.keepalived.lint.finding import SEVERITIES
 
 WIDTH = 80
 UNWATCHED = "service-unwatched"
@@ -109,15 +108,3 @@ def what_will_change(plan: Plan) -> Iterator[str]:
         lines = note.split("\n")
         yield wrapped(f"note: {lines[0]}", "     ", "     ")
         yield from (wrapped(line, "       ", "       ") for line in lines[1:])
-
-
-def summary(setup: Setup, plan: Plan, found: Iterable[Finding]) -> str:
-    severities = [finding.severity for finding in found]
-    counts = [_count(severities.count(one), one) for one in SEVERITIES if severities.count(one)]
-    name = role(setup).partition(":")[0].rstrip(".")
-    changes = f"{_count(len(plan.changes), 'file')} and {_count(len(plan.announcers), 'unit')} will change"
-    return wrapped(f"{name}. {changes}. Found: {', '.join(counts) or 'nothing unsafe'}.")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 or what == "wrong" else "s")

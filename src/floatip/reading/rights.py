@@ -35,25 +35,20 @@ class SeenFile:
     """Of a script; empty for programs."""
 
     def may(self, user: User, bit: int) -> bool:
-        """`bit`: as for others in `mode`, so 4 to read, 2 to write, 1 to execute. Root can do all but execute."""
+        """`bit`: `os.R_OK` or `os.X_OK`."""
         shift = 6 if user.uid == self.uid else 3 if self.gid in user.gids else 0
         if user.uid == 0:
-            return bit != 1 or bool(self.mode & 0o111)
+            return bit == os.R_OK or bool(self.mode & 0o111)
         return bool(self.mode & bit << shift)
-
-    def can_change(self, user: User) -> bool:
-        """Write it, or let oneself; of a directory: replace what others own in it."""
-        return user.uid == self.uid or (not self.is_sticky and self.may(user, 2))
 
     @property
     def is_sticky(self) -> bool:
         return self.is_directory and bool(self.mode & S_ISVTX)
 
-    @property
-    def is_roots_alone(self) -> bool:
-        """What keepalived asks of each part of the path of a script that runs as root."""
+    def is_only_for(self, user: User) -> bool:
+        """Whether only root and the user can write it, as keepalived asks of a script that runs as root."""
         open_to = self.mode & (0o002 if self.gid == 0 else 0o022)
-        return self.uid == 0 and (not open_to or self.is_sticky)
+        return self.uid in (0, user.uid) and (not open_to or self.is_sticky)
 
 
 def seen(path: Path) -> SeenFile | None:

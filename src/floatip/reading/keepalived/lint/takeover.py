@@ -24,16 +24,22 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
 def _what_others_can_change(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
     uses = [(file, Place(file, 0), facts.users["root"]) for file in conf.files]
     uses += [(path, each.statement.place, each.user) for each in commands(conf, facts) for path in each.paths]
-    found: dict[Path, tuple[Place, User, list[str]]] = {}
-    for user in _others(facts, script_users(conf, facts)):
-        for path, place, runs in uses:
-            for part in _changeable(facts, user, path) if runs.uid != user.uid else ():
-                _, _, names = found.setdefault(part, (place, runs, []))
-                names += [user.name] if user.name not in names else []
-    users = script_users(conf, facts)
-    for part, (place, runs, names) in sorted(found.items()):
-        what = f"{_some(names)} can change {part}, and with it what {runs.name} reads or runs"
-        yield Finding(WRITABLE, "danger", place, what, _taken_back(part, facts.files[part], users))
+    found: dict[Path, Finding] = {}
+    for path, place, user in uses:
+        real = facts.real.get(path, path)
+        for part in (real, *real.parents, path, *path.parents):
+            seen = facts.files.get(part)
+            if seen and not seen.is_only_for(user):
+                what = f"{_who(seen, user, facts)} can change {part}, and with it what {user.name} reads or runs"
+                hint = _taken_back(part, seen, script_users(conf, facts))
+                found.setdefault(part, Finding(WRITABLE, "danger", place, what, hint))
+    yield from (found[part] for part in sorted(found))
+
+
+def _who(seen: SeenFile, user: User, facts: MachineFacts) -> str:
+    if seen.uid in (0, user.uid):
+        return "others" if seen.mode & 0o002 else f"group {seen.gid}"
+    return next((one.name for one in facts.users.values() if one.uid == seen.uid), f"user {seen.uid}")
 
 
 def _taken_back(path: Path, seen: SeenFile, users: list[User]) -> str:
@@ -43,24 +49,6 @@ def _taken_back(path: Path, seen: SeenFile, users: list[User]) -> str:
         if user.group and needs & ~seen.mode:
             return f"chown root:{user.group} {path} && chmod {(seen.mode | needs << 3) & 0o755:o} {path}"
     return f"chown root:root {path} && chmod go-w {path}"
-
-
-def _others(facts: MachineFacts, first: list[User]) -> list[User]:
-    """Everybody but root, also owners without a name."""
-    named = [*first, *(user for user in facts.users.values() if user.uid > 0 and user not in first)]
-    owners = {seen.uid for seen in facts.files.values()} - {0, *(user.uid for user in named)}
-    return [*named, *(User(f"user {uid}", uid) for uid in sorted(owners))]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _changeable(facts: MachineFacts, user: User, path: Path) -> list[Path]:
-    """The file, and the directories above it, that the user can change."""
-    real = facts.real.get(path, path)
-    parts = (real, *real.parents, path, *path.parents)
-    return [part for part in parts if part in facts.files and facts.files[part].can_change(user)]
 
 
 def _shared_directories(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
