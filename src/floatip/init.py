@@ -3,11 +3,9 @@
 Where keepalived runs already, use `floatip adopt`.
 """
 
-import os
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
@@ -17,6 +15,7 @@ import typer
 
 from floatip import reading
 from floatip.adopt import toml_writer as toml
+from floatip.adopt.files import Change, private, write
 from floatip.adopt.setup import configuration
 from floatip.adopt.system import AdoptError, System
 from floatip.providers import LINODE_REGIONS
@@ -47,6 +46,10 @@ class Question(NamedTuple):
     """The answer as a value, with those before it. Raises `ValueError` with what is wrong."""
 
 
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < 9
+
+
 def _no_default(system: System, answers: Answers) -> None:
     return None
 
@@ -67,10 +70,8 @@ def _default_source(system: System, answers: Answers) -> str | None:
 
 
 def _dcid(text: str, system: System, answers: Answers) -> int | str | None:
-    if text == "none":
-        return None
-    if text.isdecimal() and len(text) < 9:
-        return int(text)
+    if text == "none" or _is_number(text):
+        return None if text == "none" else int(text)
     named = {region.place.lower(): region.slug for region in LINODE_REGIONS}
     slug = named.get(text.lower(), text.lower())
     if slug not in named.values():
@@ -108,10 +109,6 @@ def _between_nodes(text: str, system: System, answers: Answers) -> str:
     return text
 
 
-def _vrid(text: str, system: System, answers: Answers) -> int | str:
-    return int(text) if text.isdecimal() and len(text) < 9 else text
-
-
 def _prefer(text: str, system: System, answers: Answers) -> str:
     if text not in ("this", "other", "neither"):
         raise ValueError(f"{text} is not this, other or neither")
@@ -134,7 +131,11 @@ QUESTIONS = {
     "interface": Question("Interface to the other node", _default_interface, _interface),
     "source": Question("This node's private address", _default_source, _source),
     "peer": Question("The other node's private address", _no_default, _between_nodes),
-    "vrid": Question("Virtual router id, the same on both nodes, different for each pair", lambda *_: "51", _vrid),
+    "vrid": Question(
+        "Virtual router id, the same on both nodes, different for each pair",
+        lambda *_: "51",
+        lambda text, *_: int(text) if _is_number(text) else text,
+    ),
     "prefer": Question(
         "Which node is master when both are healthy: this, other or neither", lambda *_: "neither", _prefer
     ),
@@ -167,22 +168,20 @@ def init(system: System, given: Given, file: Path, output: Path | None) -> int:
 
 
 def _init(system: System, given: Given, file: Path, output: Path | None) -> None:
-    if system.at(file).exists():
-        raise AdoptError(f"{file} exists", "edit it, or move it away")
+    _is_new(system, file)
     answers = _answers(system, given)
     _beside_keepalived(system, answers["vrid"])
     ours, others = pair(answers)
     toml.checked(others)
     warnings = toml.checked(ours)
-    # The other node's first: what is written last is what a second try must not find.
+    texts = {file: ours}
     if output:
-        _write(system, output / f"{answers['peer']}.toml", others)
+        _is_new(system, output / f"{answers['peer']}.toml")
+        texts = {output / f"{answers['peer']}.toml": others, **texts}
     try:
-        _write(system, system.at(file), ours)
-    except AdoptError:
-        if output:
-            (output / f"{answers['peer']}.toml").unlink()
-        raise
+        list(write(system, [Change(path, None, private(system, text)) for path, text in texts.items()]))
+    except OSError as error:
+        raise AdoptError(f"{error.filename or file} cannot be written: {error.strerror}", "run it as root") from None
     _say(f"{file}: written, for this node")
     for warning in warnings:
         _say(f"warning: {warning.path}: {warning.what}\n  hint: {warning.hint}")
@@ -192,6 +191,11 @@ def _init(system: System, given: Given, file: Path, output: Path | None) -> None
         _say(f"{file} of the other node:")
         print(others, flush=True)
     _say(_next(answers, file))
+
+
+def _is_new(system: System, file: Path) -> None:
+    if system.at(file).exists():
+        raise AdoptError(f"{file} exists", "edit it, or move it away")
 
 
 def _next(answers: Answers, file: Path) -> str:
@@ -282,19 +286,3 @@ def _file(answers: Answers, source: str, peer: str, priority: int) -> str:
     instances = toml.table("[[instance]]", instance | {"vrrp": vrrp}, "The floating addresses.", about)
     comment = f"Written by `floatip init` on {socket.gethostname()}, for the node with {source}; the other has {peer}."
     return toml.document([comment, "Every key: docs/reference/configuration.md."], {}, [linode, checks, instances])
-
-
-def _write(system: System, path: Path, text: str) -> None:
-    """For root and the group floatip; for root alone where there is no such group."""
-    group = system.daemons_group()
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            if group is not None:
-                with suppress(PermissionError):  # not root: it stays the caller's own
-                    os.fchown(file.fileno(), -1, group)
-                    os.fchmod(file.fileno(), 0o640)
-            file.write(text)
-    except OSError as error:
-        hint = "run it as root, and not over another file"
-        raise AdoptError(f"{path} cannot be written: {error.strerror}", hint) from None

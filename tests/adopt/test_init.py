@@ -53,7 +53,7 @@ def given(**changed: Any) -> init.Given:
 
 
 def both(host: Played, tmp_path: Path, answers: init.Given) -> tuple[dict[str, Any], dict[str, Any]]:
-    assert init.init(host, answers, FILE, tmp_path / "other") == 0
+    assert init.init(host, answers, FILE, Path("/other")) == 0
     (other,) = (tmp_path / "other").iterdir()
     return tomllib.loads(host.text(FILE)), tomllib.loads(other.read_text())
 
@@ -153,7 +153,7 @@ def test_a_relative_path_is_one_of_the_working_directory(
 def test_a_file_of_this_node_that_cannot_be_written_leaves_nothing_behind(host: Played, tmp_path: Path) -> None:
     host.at(FILE).parent.parent.mkdir()
     host.at(FILE).parent.write_text("no directory")
-    assert init.init(host, GUIDE, FILE, tmp_path / "other") == 1
+    assert init.init(host, GUIDE, FILE, Path("/other")) == 1
     assert list((tmp_path / "other").iterdir()) == []
 
 
@@ -167,7 +167,7 @@ def test_what_it_writes_is_for_its_owner_and_the_daemon_alone(host: Played, tmp_
 def test_it_never_overwrites(host: Played, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     host.at(FILE).parent.mkdir(parents=True)
     host.at(FILE).write_text("mine")
-    assert init.init(host, GUIDE, FILE, tmp_path / "other") == 1
+    assert init.init(host, GUIDE, FILE, Path("/other")) == 1
     assert host.at(FILE).read_text() == "mine"
     assert not (tmp_path / "other").exists()
     assert "exists" in capsys.readouterr().err

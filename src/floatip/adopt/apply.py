@@ -6,7 +6,8 @@ floatip starts first and holds the addresses; only then lelastic stops, and keep
 enough: keepalived 2.2.7 opens a new FIFO on it, and stays master.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from floatip import reading
 from floatip.adopt import backup as kept
@@ -148,7 +149,8 @@ def undo(system: System, backup: Backup, say: Callable[[str], None]) -> None:
     steps = Steps(system, say)
     is_master = _is_master(system, backup)
     clear(system, backup.changes)
-    steps.change(_back(system, backup.changes))
+    found = [(change, state(system, change.path)) for change in backup.changes]
+    steps.change(Change(one.path, now, one.before) for one, now in found if now != one.before)
     steps.systemctl("daemon-reload")
     floatip = backup.units[FLOATIP] or UnitState(enabled=False, active=False)
     if not floatip.enabled:
@@ -175,30 +177,21 @@ def _is_master(system: System, backup: Backup) -> bool:
 def changed_since(system: System, backup: Backup) -> list[Change]:
     """What somebody else has done to the files; nothing of one that an undo that failed has put back."""
     since = [Change(change.path, change.after, state(system, change.path)) for change in backup.changes]
-    pairs = zip(backup.changes, since, strict=True)
-    return [one for change, one in pairs if one.after not in (change.before, one.before)]
-
-
-def _back(system: System, changes: Iterable[Change]) -> Iterator[Change]:
-    for change in changes:
-        if (found := state(system, change.path)) != change.before:
-            yield Change(change.path, found, change.before)
+    before = {change.path: change.before for change in backup.changes}
+    return [one for one in since if one.after not in (before[one.path], one.before)]
 
 
 def _put_back(system: System, changes: Iterable[Change]) -> None:
     """What was written so far. What somebody else has changed meanwhile stays."""
+    written = []
+    for change in changes:
+        with suppress(AdoptError):  # by now it is a link, or a directory
+            if state(system, change.path) == change.after:
+                written.append(Change(change.path, change.after, change.before))
     try:
-        written = [change for change in changes if _is_as_written(system, change)]
-        list(write(system, list(_back(system, written))))
+        list(write(system, written))
     except (AdoptError, OSError) as error:
         raise AdoptError(f"the files cannot be put back: {error}", f"make room, then: {UNDO} --force") from None
-
-
-def _is_as_written(system: System, change: Change) -> bool:
-    try:
-        return state(system, change.path) == change.after
-    except (AdoptError, OSError):  # by now it is a link, or a directory
-        return False
 
 
 def _test(system: System, setup: Setup) -> list[str]:

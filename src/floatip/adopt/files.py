@@ -58,6 +58,14 @@ def state(system: System, path: Path) -> FileState | None:
     return FileState(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, content, obstacle)
 
 
+def private(system: System, text: str) -> FileState:
+    """A new file for root and the daemon; for its owner alone where it cannot be given to the daemon's group."""
+    group, content = system.daemons_group(), text.encode(errors="surrogateescape")
+    if group is None or os.geteuid() != 0:
+        return FileState(0o600, os.geteuid(), os.getegid(), content)
+    return FileState(0o640, 0, group, content)
+
+
 def write(system: System, changes: Sequence[Change]) -> Iterator[Path]:
     """Each file as it is written. All are written beside the old ones before the first takes its place: a full disk
     changes nothing, and whoever reads a file sees the old one or the new one."""

@@ -5,13 +5,14 @@ lines of its own), and lelastic is kept from starting beside floatip: route serv
 """
 
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from floatip.adopt import conf_edits, floatip_toml, toml_writer
 from floatip.adopt.conf_edits import ConfText
-from floatip.adopt.files import Change, FileState, state
+from floatip.adopt.files import Change, FileState, private, state
 from floatip.adopt.notify_scripts import only_switches_lelastic
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import AdoptError, System
@@ -225,22 +226,17 @@ def _differing(system: System, setup: Setup) -> list[str]:
         return [f"it is no valid configuration: floatip check {TOML}"]
 
 
-def _changes(system: System, texts: dict[Path, str]) -> list[Change]:
-    found = []
+def _changes(system: System, texts: dict[Path, str]) -> Iterator[Change]:
     for path, text in sorted(texts.items()):
         real = system.real(path)
         before = state(system, real)
-        group = system.daemons_group()
-        new = FileState(0o644, 0, 0, b"")
-        if path == TOML:
-            new = FileState(0o600, 0, 0, b"") if group is None else FileState(0o640, 0, group, b"")
+        new = private(system, text) if path == TOML else FileState(0o644, 0, 0, b"")
         after = replace(before or new, content=text.encode(errors="surrogateescape"))
+        if before and before.obstacle and after != before:
+            hint = f"setfacl -b {real}, or replace it by a file of its own"
+            raise AdoptError(f"{real} {before.obstacle}", hint)
         if after != before:
-            if before and before.obstacle:
-                hint = f"setfacl -b {real}, or replace it by a file of its own"
-                raise AdoptError(f"{real} {before.obstacle}", hint)
-            found.append(Change(real, before, after))
-    return found
+            yield Change(real, before, after)
 
 
 class _Edited:
