@@ -290,24 +290,6 @@ def test_a_fifo_is_not_recommended_where_it_is_taken(host: Haproxy1, capsys: pyt
 # What is shown
 
 
-def test_what_decides_about_an_instance_is_shown_whoever_tracks_it(
-    host: Haproxy1, capsys: pytest.CaptureFixture[str]
-) -> None:
-    group = (
-        'vrrp_script far {\n    script "/bin/true"\n}\n'
-        "vrrp_sync_group G {\n    group {\n        VI_1\n    }\n    track_script {\n        far\n    }\n"
-        '    notify_master "/bin/true G"\n}\n'
-    )
-    tracked = (
-        "    track_process {\n        hap weight 20\n    }\n    track_interface {\n        eth1 weight -20\n    }\n"
-    )
-    rewrite(host, ("vrrp_instance", f"{group}vrrp_instance"), ("    notify_backup", f"{tracked}    notify_backup"))
-    adopt(host, dry_run=True)
-    said = shown(capsys)
-    assert "checks chk_haproxy, far, hap (process weight 20), eth1 (interface weight -20)" in said
-    assert "/bin/true G" in said
-
-
 def test_what_keepalived_says_of_its_file_is_shown(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(host, ("! the guide's", "! floatip's guide's"))
     host.complaint = "(Line 3) Unknown keyword 'frobnicate'"

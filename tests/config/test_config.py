@@ -21,8 +21,9 @@ from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.settings import Check, Instance, Settings, Speaker, Static, Vrrp
 from floatip.reading import machine
+from floatip.reading.place import Thing
 from floatip.reading.toml.document import locate
-from floatip.reading.toml.tables import TABLES
+from floatip.reading.toml.tables import TOP, Items, Table
 
 CASES = Path(__file__).parent / "cases"
 GUIDE = (CASES / "the_guide_on_haproxy1.toml").read_text().partition("-" * 10)[0]
@@ -288,6 +289,17 @@ def test_a_mangled_file_gives_a_configuration_or_a_report_and_nothing_else(
     assert lines[-1] == "ok" or lines[0].startswith(f"{path}:")
 
 
+def tables(table: Table, at: Thing = ()) -> dict[Thing, Table]:
+    """By where they stand."""
+    found = {at: table}
+    for name, key in table.keys.items():
+        inner = key.kind.kind if isinstance(key.kind, Items) else key.kind
+        if isinstance(inner, Table):
+            found |= tables(inner, (*at, name))
+    return found
+
+
+TABLES = tables(TOP)
 KEYS = [(location, key) for location, table in TABLES.items() for key in table.keys]
 VALUES = ["1", "-1.5", "nan", "9" * 30, "9" * 5000, "true", '""', '"x"', r'"\u0000/"', "1979-05-27", "{}", "{ x = 1 }"]
 LISTS = ["[]", "[1]", '["x"]', "[[]]", "[{}]", "[" * 2000 + "]" * 2000]

@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import replace
 
 import typer
 
 from floatip.adopt import apply, backup, report
 from floatip.adopt.files import diff
-from floatip.adopt.plan import DataCentreUnknown, Plan, Wishes, plan
+from floatip.adopt.floatip_toml import meaning_of
+from floatip.adopt.plan import TOML, Plan, Wishes, plan
 from floatip.adopt.report import printable
 from floatip.adopt.setup import Setup, does_not_start, is_running, look_at
 from floatip.adopt.system import AdoptError, System
@@ -67,8 +67,7 @@ def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool,
         _show(report.wrapped(report.role(setup)), "", *report.what_is_here(setup))
         _show("", *report.what_is_unsafe(found, said))
         _keepalived_reads_it(said, found)
-        wishes = _with_data_centre(system, setup, wishes, yes=yes)
-        planned = plan(system, setup, wishes)
+        planned = plan(system, setup, wishes, _data_centre(system, setup, wishes, yes=yes))
         if apply.is_done(system, setup, planned):
             _show("", f"Nothing to do: {setup.idle or 'floatip follows keepalived already; see: floatip status'}")
             return
@@ -118,15 +117,14 @@ def _commands_first(found: Iterable[Finding], wishes: Wishes) -> list[str]:
     return [head, *(f"  {printable(command)}" for command in commands)]
 
 
-def _with_data_centre(system: System, setup: Setup, wishes: Wishes, *, yes: bool) -> Wishes:
-    try:
-        plan(system, setup, wishes)
-    except DataCentreUnknown:
-        if yes or not sys.stdin.isatty():
-            raise
-        asked = "Number of the data centre (`floatip providers` lists them)"
-        return replace(wishes, dcid=typer.prompt(asked, type=int))
-    return wishes
+def _data_centre(system: System, setup: Setup, wishes: Wishes, *, yes: bool) -> int:
+    meant = meaning_of(system.text(TOML))
+    if known := wishes.dcid or setup.dcid or (meant[0] if meant else None):
+        return known
+    if yes or not sys.stdin.isatty():
+        hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
+        raise AdoptError("no unit of lelastic says in which data centre this is", hint)
+    return int(typer.prompt("Number of the data centre (`floatip providers` lists them)", type=int))
 
 
 def _undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> None:

@@ -68,7 +68,7 @@ def _changed(values: dict[str, object], kind: type[Keepalived | LocalKeepalived]
 def meaning_of(written: str) -> tuple[int, list[object], Path, Path] | None:
     """What adopt decides: the data centre, who follows what, and keepalived's pid files."""
     try:
-        model, _ = accepted(parse("", written.encode()))
+        model, _ = accepted(parse("", written.encode(errors="surrogateescape")))
     except ConfigErrors:
         return None
     followed = [one for one in model.instances if isinstance(one.election, Keepalived)]

@@ -61,20 +61,18 @@ class Plan:
     notes: tuple[str, ...]
 
 
-class DataCentreUnknown(AdoptError):
-    """Nothing on this machine says it."""
-
-
-def plan(system: System, setup: Setup, wishes: Wishes) -> Plan:
+def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Plan:
     running = [announcer for announcer in setup.announcers if _runs(system, announcer)]
     instances, notes = _instances(setup, wishes)
     notes += _what_nobody_announces_any_more(setup, instances, running, wishes)
     method = _method(system, setup, wishes)
     edited = _Edited(system, setup, instances, method, notes)
     texts = edited.texts()
-    toml = _floatip_toml(system, setup, instances, wishes, by_scripts=method == "notify", log=edited.by_role)
-    if toml:
-        texts[TOML] = toml
+    wanted = floatip_toml.text(setup, instances, dcid, by_scripts=method == "notify", log=edited.by_role)
+    meant = floatip_toml.meaning_of(system.text(TOML))
+    if meant is None or meant != floatip_toml.meaning_of(wanted):
+        _may_be_written(system, setup, wanted, wishes)
+        texts[TOML] = wanted
     for announcer in setup.announcers:
         # A script that was forgotten may still start it, and so may a person.
         texts[Path(f"/etc/systemd/system/{announcer.unit}.d/floatip.conf")] = DROP_IN
@@ -190,31 +188,18 @@ def _is_ours(notify: Notify) -> bool:
     return " ".join(notify.command).startswith(NOTIFY)
 
 
-def _floatip_toml(
-    system: System, setup: Setup, instances: tuple[Instance, ...], wishes: Wishes, *, by_scripts: bool, log: bool
-) -> str:
-    """Empty: the one that is there says the same."""
-    existing = system.text(TOML)
-    meant = floatip_toml.meaning_of(existing)
-    dcid = wishes.dcid or setup.dcid or (meant[0] if meant else None)
-    if dcid is None:
-        hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
-        raise DataCentreUnknown("no unit of lelastic says in which data centre this is", hint)
-    text = floatip_toml.text(setup, instances, dcid, by_scripts=by_scripts, log=log)
-    if meant and meant == floatip_toml.meaning_of(text):
-        return ""
+def _may_be_written(system: System, setup: Setup, wanted: str, wishes: Wishes) -> None:
     try:
-        toml_writer.checked(text)
+        toml_writer.checked(wanted)
     except ConfigErrors as refused:
         what = "\n".join(f"{problem.path}: {problem.what}" for problem in refused.errors)
         hint = f"change {setup.call.config}: {refused.errors[0].hint}"
         raise AdoptError(f"floatip cannot run with what keepalived.conf says:\n{what}", hint) from None
-    if existing and not wishes.force:
+    if system.text(TOML) and not wishes.force:
         raise AdoptError(
             "\n".join([f"{TOML} exists and says something else", *_differing(system, setup)]),
-            f"edit it to agree; or --force writes this instead, and --undo brings the old one back:\n{text}",
+            f"edit it to agree; or --force writes this instead, and --undo brings the old one back:\n{wanted}",
         )
-    return text
 
 
 def _differing(system: System, setup: Setup) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from floatip.adopt.files import diff
 from floatip.adopt.plan import TOML, Plan
-from floatip.adopt.setup import Setup, does_not_start, floating, notifies, tracked
+from floatip.adopt.setup import Setup, does_not_start, floating
 from floatip.adopt.system import System
 from floatip.reading import words
 from floatip.reading.keepalived import Instance
@@ -58,7 +58,7 @@ def what_is_here(setup: Setup) -> Iterator[str]:
     yield wrapped(f"keepalived {state}, scripts run as {setup.script_user}", "   ", "   ")
     yield from (wrapped(str(file), "     ") for file in setup.conf.files)
     for instance in setup.conf.instances:
-        yield from _instance(instance, setup)
+        yield from _instance(instance)
     for announcer in setup.announcers:
         kind = "primary" if announcer.flags.primary else "secondary" if announcer.flags.secondary else "no role"
         problem = f"; its flags cannot be read: {announcer.problem}" if announcer.problem else ""
@@ -66,18 +66,12 @@ def what_is_here(setup: Setup) -> Iterator[str]:
         yield wrapped(text, "   ", "     ")
 
 
-def _instance(instance: Instance, setup: Setup) -> Iterator[str]:
-    addresses = ", ".join(f"{virtual.address} on {virtual.interface}" for virtual in floating(instance))
-    rows = [
-        ("addresses", addresses or "none"),
-        ("peers", ", ".join(map(str, instance.peers)) or "multicast"),
-        ("checks", ", ".join(tracked(setup.conf, instance)) or "none"),
-    ]
-    rows += [(one.statement.keyword, " ".join(one.command)) for one in notifies(setup.conf, instance)]
-    head = f"{instance.name}: vrid {instance.vrid} on {instance.interface}, priority {instance.priority}"
-    yield wrapped(head, "   ", "     ")
-    for name, value in rows:
-        yield wrapped(value, f"     {name:14} ", " " * 20)
+def _instance(instance: Instance) -> Iterator[str]:
+    yield wrapped(
+        f"{instance.name}: vrid {instance.vrid} on {instance.interface}, priority {instance.priority}", "   ", "     "
+    )
+    for virtual in floating(instance):
+        yield wrapped(f"{virtual.address} on {virtual.interface}", "     ")
 
 
 def what_is_unsafe(found: Sequence[Finding], said: list[str]) -> Iterator[str]:

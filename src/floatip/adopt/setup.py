@@ -9,7 +9,7 @@ from floatip.adopt.system import AdoptError, System, UnitState
 from floatip.adopt.systemd_units import Announcer, KeepalivedCall, announcers, keepalived_call, settled
 from floatip.core.addresses import Placed
 from floatip.reading import keepalived
-from floatip.reading.keepalived import Group, Instance, KeepalivedConf, Notify, VirtualAddress
+from floatip.reading.keepalived import Instance, KeepalivedConf, VirtualAddress
 from floatip.reading.keepalived.lint.commands import default_user, script_users
 from floatip.reading.keepalived.lint.facts import MachineFacts, gather
 
@@ -99,28 +99,6 @@ def _is_the_units(system: System, call: KeepalivedCall, unit: UnitState) -> None
 def floating(instance: Instance) -> tuple[VirtualAddress, ...]:
     """All addresses that keepalived moves, whether or not its adverts name them."""
     return (*instance.addresses, *instance.excluded)
-
-
-def owners(conf: KeepalivedConf, instance: Instance) -> tuple[Instance | Group, ...]:
-    """The instance, and the groups that share its fate."""
-    return (instance, *(group for group in conf.groups if instance.name in group.members))
-
-
-def tracked(conf: KeepalivedConf, instance: Instance) -> list[str]:
-    """All that decides about its priority or its health."""
-    scripts = [name for owner in owners(conf, instance) for name, _ in owner.tracking.scripts]
-    lines = [
-        f"{line.keyword} ({' '.join([kind, *line.words[1:]])})"
-        for owner in owners(conf, instance)
-        for kind in ("process", "file", "interface", "bfd")
-        for block in owner.statement.all(f"track_{kind}")
-        for line in block.block or ()
-    ]
-    return list(dict.fromkeys([*scripts, *lines]))
-
-
-def notifies(conf: KeepalivedConf, instance: Instance) -> list[Notify]:
-    return [notify for owner in owners(conf, instance) for notify in owner.notifies]
 
 
 NOT_STARTED = re.compile(

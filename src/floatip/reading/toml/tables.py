@@ -6,7 +6,6 @@ from typing import Any
 
 from floatip.core.bgp.rank import Rank
 from floatip.providers import PROVIDERS
-from floatip.reading.place import Thing
 from floatip.reading.toml import values as v
 from floatip.reading.toml.values import Parse
 
@@ -149,21 +148,6 @@ TOP = Table(
         "release_delay": DELAY,
     }
 )
-TABLES: dict[Thing, Table] = {
-    (): TOP,
-    ("linode",): LINODE,
-    ("bgp",): BGP,
-    ("bgp", "ranks"): RANKS,
-    **{("bgp", "ranks", rank): MARKS for rank in RANKS.keys},
-    ("check",): CHECK,
-    ("instance",): INSTANCE,
-    ("instance", "vrrp"): VRRP,
-    ("instance", "keepalived"): FOLLOWED,
-    ("keepalived",): KEEPALIVED,
-    ("notify",): NOTIFY,
-}
-"""By where they stand."""
-
 KEEPALIVEDS = {
     "virtual_router_id": ("vrid", ""),
     "unicast_src_ip": ("source", ""),
