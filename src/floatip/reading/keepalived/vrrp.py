@@ -231,9 +231,8 @@ def _instance(statement: Statement, weights: Mapping[str, int], defaults: Defaul
     family = _family(statement)
     addresses = _addresses(statement, "virtual_ipaddress", device, errors)
     for virtual in addresses:
-        if family and virtual.address.version != family:
-            what = f"{virtual.statement}: not of the family of the first address, keepalived leaves it out"
-            errors.append((virtual.statement.place, what, "put it in virtual_ipaddress_excluded"))
+        hint = "put it in virtual_ipaddress_excluded"
+        _is_of_family(family, virtual.address.version, virtual.statement, hint, errors)
     version = vrrp_version(statement.first("version"), 3 if family == 6 else defaults.version)
     if version == 3 and not addresses:
         what = f"{statement}: no virtual_ipaddress with version 3, and keepalived does not start"
@@ -303,29 +302,20 @@ def _integer(statement: Statement | None, low: int, high: int) -> int | None:
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,9}", text) and low <= int(text) <= high else None
 
 
-def _last_valid(block: Statement, keyword: str, low: int, high: int) -> int | None:
-    values = [_integer(statement, low, high) for statement in block.all(keyword)]
-    return next((value for value in reversed(values) if value is not None), None)
-
-
-def _vrid(statement: Statement, errors: Errors) -> int | None:
-    given = statement.last("virtual_router_id")
-    vrid = _last_valid(statement, "virtual_router_id", 1, 255)
-    if given and given.argument() and vrid is None:
-        what = f"{given}: not a number from 1 to 255"
-        errors.append((given.place, what, "the same number on all nodes of the instance"))
-    return vrid
+def _vrid(instance: Statement, errors: Errors) -> int | None:
+    """The last one that is valid."""
+    given = [*instance.all("virtual_router_id")]
+    valid = [vrid for vrid in (_integer(statement, 1, 255) for statement in given) if vrid]
+    if given and given[-1].argument() and not valid:
+        what = f"{given[-1]}: not a number from 1 to 255"
+        errors.append((given[-1].place, what, "the same number on all nodes of the instance"))
+    return valid[-1] if valid else None
 
 
 def vrrp_version(statement: Statement | None, default: Literal[2, 3]) -> Literal[2, 3]:
     """Of `version` or `vrrp_version`."""
-    match _integer(statement, 2, 3):
-        case 2:
-            return 2
-        case 3:
-            return 3
-        case _:
-            return default
+    number = _integer(statement, 2, 3)
+    return 2 if number == 2 else 3 if number == 3 else default
 
 
 def _advert_interval(instance: Statement, version: Literal[2, 3]) -> float:
@@ -351,10 +341,14 @@ def _address(statement: Statement, text: str, family: int | None, errors: Errors
     except ValueError:
         errors.append((statement.place, f"{statement}: not an address", "for example 192.0.2.1"))
         return None
-    if family and address.version != family:
-        what = f"{statement}: not of the family of the first address, keepalived leaves it out"
-        errors.append((statement.place, what, f"remove it, or give an IPv{family} address"))
+    _is_of_family(family, address.version, statement, f"remove it, or give an IPv{family} address", errors)
     return address
+
+
+def _is_of_family(family: int | None, version: int, statement: Statement, hint: str, errors: Errors) -> None:
+    if family and version != family:
+        what = f"{statement}: not of the family of the first address, keepalived leaves it out"
+        errors.append((statement.place, what, hint))
 
 
 def _source(instance: Statement, family: int | None, errors: Errors) -> Address | None:

@@ -9,6 +9,15 @@ KEEPALIVED = re.compile(
 SECRET = re.compile(r"md5|pass|secret", re.IGNORECASE)
 LONGEST = 100
 GENERAL = 'write a key and a value, as in name = "VI_1", or a [table]'
+HINTS = {
+    "unclosed array": "end the list with ], or add a comma",
+    "unclosed inline table": "end it with } on this line, or write it below a [header]",
+    "unterminated string": "end the string with a quote",
+    "cannot overwrite a value": "the same key is there twice: keep one of the two",
+    "cannot declare": "join the two tables; several checks or instances have two brackets each: [[check]]",
+}
+"""By the beginning of what `tomllib` says."""
+BOOLEANS = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
 
 
 def unreadable(file: str, number: int | None) -> str:
@@ -30,7 +39,7 @@ def not_toml(text: str, error: str) -> tuple[int, str, str]:
     if KEEPALIVED.search(text):
         hint = "this is a keepalived.conf: floatip adopt takes it over"
     else:
-        hint = _hint(what, line.rstrip(), column, number < len(lines))
+        hint = _hint(what, line.rstrip(), column, goes_on=number < len(lines))
     return number, f"not TOML: {what} at column {column}{_quoted(line.strip())}", hint
 
 
@@ -41,29 +50,16 @@ def _quoted(line: str) -> str:
     return f": {line if len(line) <= LONGEST else line[: LONGEST - 1] + '…'}"
 
 
-def _hint(what: str, line: str, column: int, goes_on: bool) -> str:
+def _hint(what: str, line: str, column: int, *, goes_on: bool) -> str:
     is_secret = bool(SECRET.search(line))
     rest = "" if is_secret else line[column - 1 :].partition("#")[0].strip()[:40]
-    match what:
-        case "unclosed array":
-            return f"a comma is missing before {rest}" if rest else "end the list with ], or add a comma"
-        case "unclosed inline table":
-            return (
-                f"a comma is missing before {rest}"
-                if rest
-                else "end it with } on this line, or write it below a [header]"
-            )
-        case "invalid initial character for a key part" if rest.startswith("}"):
-            return "remove the comma before }"
-        case "unterminated string":
-            return "end the string with a quote"
-        case "cannot overwrite a value":
-            return f"keep one of the two: {line.partition('=')[0].strip()} is there twice"
-        case "invalid value" | "expected newline or end of document after a statement":
-            return _for_value(line, column, goes_on=goes_on, is_secret=is_secret)
-        case _ if what.startswith("cannot declare"):
-            return "join the two tables; several checks or instances have two brackets each: [[check]]"
-    return GENERAL
+    if what in ("invalid value", "expected newline or end of document after a statement"):
+        return _for_value(line, column, goes_on=goes_on, is_secret=is_secret)
+    if what == "invalid initial character for a key part" and rest.startswith("}"):
+        return "remove the comma before }"
+    if what.startswith("unclosed") and rest:
+        return f"a comma is missing before {rest}"
+    return next((hint for begins, hint in HINTS.items() if what.startswith(begins)), GENERAL)
 
 
 def _for_value(line: str, column: int, *, goes_on: bool, is_secret: bool) -> str:
@@ -73,10 +69,8 @@ def _for_value(line: str, column: int, *, goes_on: bool, is_secret: bool) -> str
     value = (re.match(r"\s*([^\s,\]}#\"']*)", line[begins:]) or ("", ""))[1]
     if not value:
         return GENERAL if goes_on else "end what is open: a list ends with ], a table with }"
-    if value.lower() in ("yes", "on", "true"):
-        return f"write true or false, in lower case: {key}true"
-    if value.lower() in ("no", "off", "false"):
-        return f"write true or false, in lower case: {key}false"
+    if boolean := BOOLEANS.get(value.lower()):
+        return f"write true or false, in lower case: {key}{boolean}"
     if re.fullmatch(r"[\d.]+(ms|s|sec|m|min)", value):
         return "write seconds without a unit; half a second is 0.5"
     return "write strings in quotes" if is_secret else f'write strings in quotes: {key}"{value}"'

@@ -47,11 +47,7 @@ def default_user(conf: KeepalivedConf, facts: MachineFacts) -> str:
     return SCRIPT_USER if is_needed else ROOT
 
 
-def commands(conf: KeepalivedConf, facts: MachineFacts) -> list[ScriptCommand]:
-    return [*_commands(conf, facts)]
-
-
-def _commands(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[ScriptCommand]:
+def commands(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[ScriptCommand]:
     default = default_user(conf, facts)
 
     def user(name: str) -> User:
@@ -76,7 +72,7 @@ def script_users(conf: KeepalivedConf, facts: MachineFacts) -> list[User]:
 
 def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
     secure = conf.option("enable_script_security") is not None
-    found = commands(conf, facts)
+    found = [*commands(conf, facts)]
     for command in found:
         if trouble := _dropped(command, facts, secure=secure):
             why, hint = trouble
