@@ -174,7 +174,8 @@ def init(
     from floatip import init as pair  # noqa: PLC0415
     from floatip.adopt.system import System  # noqa: PLC0415
 
-    given = pair.Given(dcid, address, interface, source, peer, vrid, prefer, check)
+    given = {"dcid": dcid, "addresses": address, "interface": interface, "source": source, "peer": peer}
+    given |= {"vrid": vrid, "prefer": prefer, "check": check}
     raise typer.Exit(pair.init(System(), given, file, output))
 
 

@@ -5,8 +5,7 @@ Where keepalived runs already, use `floatip adopt`.
 
 import socket
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,18 +24,8 @@ PREFERRED, OTHER = 150, 100
 Answers = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What the flags say; None: it is asked."""
-
-    dcid: str | None = None
-    addresses: str | None = None
-    interface: str | None = None
-    source: str | None = None
-    peer: str | None = None
-    vrid: str | None = None
-    prefer: str | None = None
-    check: str | None = None
+Given = Mapping[str, str | None]
+"""What the flags say, by the names of `QUESTIONS`; None: it is asked."""
 
 
 class Question(NamedTuple):
@@ -44,6 +33,8 @@ class Question(NamedTuple):
     default: Callable[[System, Answers], str | None]
     read: Callable[[str, System, Answers], Any]
     """The answer as a value, with those before it. Raises `ValueError` with what is wrong."""
+    placeholder: Any
+    """Stands for the value while an earlier answer is tried."""
 
 
 def _is_number(text: str) -> bool:
@@ -109,6 +100,10 @@ def _between_nodes(text: str, system: System, answers: Answers) -> str:
     return text
 
 
+def _vrid(text: str, system: System, answers: Answers) -> int | str:
+    return int(text) if _is_number(text) else text
+
+
 def _prefer(text: str, system: System, answers: Answers) -> str:
     if text not in ("this", "other", "neither"):
         raise ValueError(f"{text} is not this, other or neither")
@@ -126,32 +121,23 @@ def _check(text: str, system: System, answers: Answers) -> dict[str, str]:
 
 
 QUESTIONS = {
-    "dcid": Question("Linode's data centre: a number, a region such as us-east, or none (no BGP)", _no_default, _dcid),
-    "addresses": Question("Floating address, or several separated by commas", _no_default, _addresses),
-    "interface": Question("Interface to the other node", _default_interface, _interface),
-    "source": Question("This node's private address", _default_source, _source),
-    "peer": Question("The other node's private address", _no_default, _between_nodes),
-    "vrid": Question(
-        "Virtual router id, the same on both nodes, different for each pair",
-        lambda *_: "51",
-        lambda text, *_: int(text) if _is_number(text) else text,
+    "dcid": Question(
+        "Linode's data centre: a number, a region such as us-east, or none (no BGP)", _no_default, _dcid, None
     ),
+    "addresses": Question(
+        "Floating address, or several separated by commas", _no_default, _addresses, ["192.0.2.10/32"]
+    ),
+    "interface": Question("Interface to the other node", _default_interface, _interface, "lo"),
+    "source": Question("This node's private address", _default_source, _source, "192.0.2.1"),
+    "peer": Question("The other node's private address", _no_default, _between_nodes, "192.0.2.2"),
+    "vrid": Question("Virtual router id, the same on both nodes, different for each pair", lambda *_: "51", _vrid, 51),
     "prefer": Question(
-        "Which node is master when both are healthy: this, other or neither", lambda *_: "neither", _prefer
+        "Which node is master when both are healthy: this, other or neither", lambda *_: "neither", _prefer, "neither"
     ),
-    "check": Question("What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", _no_default, _check),
+    "check": Question(
+        "What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", _no_default, _check, {}
+    ),
 }
-PLACEHOLDERS: Answers = {
-    "dcid": None,
-    "addresses": ["192.0.2.10/32"],
-    "interface": "lo",
-    "source": "192.0.2.1",
-    "peer": "192.0.2.2",
-    "vrid": 51,
-    "prefer": "neither",
-    "check": {},
-}
-"""For the questions not asked yet, while an answer is tried."""
 
 
 def init(system: System, given: Given, file: Path, output: Path | None) -> int:
@@ -228,15 +214,14 @@ def _say(what: str) -> None:
 
 
 def _answers(system: System, given: Given) -> Answers:
-    options = {field.name: getattr(given, field.name) for field in fields(given)}
-    missing = [name for name, value in options.items() if value is None]
+    missing = [name for name in QUESTIONS if given.get(name) is None]
     if missing and not sys.stdin.isatty():
         names = ", ".join(f"--{name.removesuffix('es')}" for name in missing)
         what = f"{names} {'is' if len(missing) == 1 else 'are'} missing, and stdin is not a terminal"
         raise AdoptError(what, "floatip init --help")
     answers: Answers = {}
     for name, question in QUESTIONS.items():
-        value = options[name]
+        value = given.get(name)
         while name not in answers:
             text = typer.prompt(question.text, default=question.default(system, answers)) if value is None else value
             try:
@@ -251,8 +236,9 @@ def _answers(system: System, given: Given) -> Answers:
 def _tried(name: str, text: str, system: System, answers: Answers) -> Any:
     """The value of an answer with which `floatip check` accepts the file. Raises `ValueError`."""
     value = QUESTIONS[name].read(text, system, answers)
+    placeholders = {other: question.placeholder for other, question in QUESTIONS.items()}
     try:
-        for file in pair(PLACEHOLDERS | answers | {name: value}):
+        for file in pair(placeholders | answers | {name: value}):
             toml.checked(file)
     except reading.ConfigErrors as refused:
         problem = refused.errors[0]

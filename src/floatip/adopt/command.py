@@ -84,14 +84,14 @@ def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool,
                 "there is no floatip.service", "install the package, which contains it: apt install floatip"
             )
         _ask(yes)
-        _do(system, setup, planned, config)
+        _do(system, setup, planned, found)
 
 
-def _do(system: System, setup: Setup, planned: Plan, config: str | None) -> None:
+def _do(system: System, setup: Setup, planned: Plan, found: Iterable[Finding]) -> None:
     if planned.announcers:
         _say("  the journal will show refused BGP sessions (Cease) and two changes of role: expected")
     apply.adopt(system, setup, planned, _say)
-    for finding in report.findings(system, look_at(system, config)):
+    for finding in found:
         if finding.code in LEFT:
             _say(f"warning: {finding.place}: {finding.what}\n  hint: {finding.hint}")
     done = setup.idle or "done: keepalived elects, floatip announces"
