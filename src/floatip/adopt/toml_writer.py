@@ -1,10 +1,10 @@
 """Writing floatip.toml, for `adopt` and `init`: in the order and the layout in which the documentation shows it."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 
 from floatip import reading
+from floatip.reading.toml.document import parse
 
 Values = Mapping[str, object]
 
@@ -29,7 +29,4 @@ def _value(value: object) -> str:
 
 def checked(text: str) -> tuple[reading.ConfigWarning, ...]:
     """What `floatip check` warns of. Raises `ConfigErrors`."""
-    with tempfile.NamedTemporaryFile("w", suffix=".toml", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        return reading.load(file.name).warnings
+    return reading.judged(parse("floatip.toml", text.encode(errors="surrogateescape"))).warnings

@@ -14,7 +14,8 @@ from floatip.model import Model
 from floatip.reading.machine import Machine, look_around
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigWarning, MachineError, Places, Problem
 from floatip.reading.rules import judge
-from floatip.reading.toml import reader
+from floatip.reading.toml import document, reader
+from floatip.reading.toml.document import Document
 from floatip.reading.will import will
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MachineError",
     "Places",
     "Problem",
+    "judged",
     "load",
     "render",
     "will",
@@ -41,9 +43,14 @@ def load(path: str | Path, user: str = "") -> Loaded:
 
     `user` runs the daemon, where root asks for it.
     """
-    model, places, problems = reader.read(str(path))
+    return judged(document.read(str(path)), user)
+
+
+def judged(text: Document, user: str = "") -> Loaded:
+    """Raises `ConfigErrors`."""
+    model, places, problems = reader.model_of(text)
     machine = look_around(user)
-    problems += [*judge(model, places, machine), *_closed(Path(path), places, machine)]
+    problems += [*judge(model, places, machine), *_closed(Path(text.file), places, machine)]
     problems.sort(key=lambda problem: problem.line)
     warnings = [problem for problem in problems if isinstance(problem, ConfigWarning)]
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:

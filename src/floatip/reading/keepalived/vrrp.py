@@ -104,10 +104,6 @@ class Instance:
     is_ipv6: bool = False
     """Whether it speaks VRRP over IPv6."""
 
-    @property
-    def address_list(self) -> tuple[InterfaceAddress, ...]:
-        return tuple(dict.fromkeys(virtual.address for virtual in self.addresses))
-
 
 @dataclass(frozen=True, slots=True)
 class Group:

@@ -24,17 +24,11 @@ from floatip.model import (
 from floatip.model.instances import PRIORITY
 from floatip.providers import PROVIDERS, linode
 from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem
-from floatip.reading.toml import document
 from floatip.reading.toml.document import Document
 from floatip.reading.toml.tables import TOP
 from floatip.reading.toml.walk import Walk
 
 TIMING = ("interval", "timeout", "rise", "fall")
-
-
-def read(file: str) -> tuple[Model, Places, list[Problem]]:
-    """Raises `ConfigErrors` where there is no document; else what is wrong with it is in the list."""
-    return model_of(document.read(file))
 
 
 def accepted(document: Document) -> tuple[Model, Places]:
@@ -46,6 +40,7 @@ def accepted(document: Document) -> tuple[Model, Places]:
 
 
 def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
+    """With what is wrong with each value."""
     walk = Walk(document)
     read = walk.table(TOP, document.data, ())
     places = walk.places
