@@ -15,10 +15,11 @@ import pytest
 
 from floatip.core.events import Address, Failing, Failure, Garp, Held, Hold, LinkChanged, Placed
 from floatip.host.disk import BOOT_ID, Disk, Memory
-from floatip.host.network.kernel import Kernel, neighbours, removals, rtnetlink
+from floatip.host.network import rtnetlink
+from floatip.host.network.kernel import Kernel, neighbours, removals
 from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, neighbour_advertisement
-from floatip.host.network.kernel.rtnetlink import AddressMessage, LinkMessage
 from floatip.host.network.kernel.tables import Tables
+from floatip.host.network.rtnetlink import AddressMessage, LinkMessage
 from tests.host.reports import Reports, until
 
 pytestmark = pytest.mark.usefixtures("namespace")

@@ -11,8 +11,8 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from floatip.core.events import InterfaceAddress
-from floatip.host.network.kernel import rtnetlink
-from floatip.host.network.kernel.rtnetlink import GETADDR, GETLINK, GROUPS, AddressMessage, LinkMessage, Netlink
+from floatip.host.network import rtnetlink
+from floatip.host.network.rtnetlink import GETADDR, GETLINK, GROUPS, AddressMessage, LinkMessage, Netlink
 
 pytestmark = pytest.mark.usefixtures("namespace")
 

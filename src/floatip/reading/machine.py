@@ -6,15 +6,15 @@ For `check`, `init`, `adopt` and the daemon alike; its files are looked at in `f
 import os
 import re
 import socket
-import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_interface
 from pathlib import Path
 
 from floatip.core.addresses import Address, InterfaceAddress, Placed
+from floatip.host.network.rtnetlink import GETADDR, AddressMessage, Interrupted, Netlink
 from floatip.reading.rights import may_as, user_id
 
 DAEMON = "floatip"
@@ -22,8 +22,7 @@ DAEMON = "floatip"
 STOP_LIMIT = 15.0
 """TimeoutStopSec of the unit in the package, in seconds."""
 UNIT_FILES = ("/lib/systemd/system", "/usr/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
-RTM_GETADDR, NLM_DUMP, NLMSG_DONE, NLMSG_ERROR = 22, 0x301, 3, 2
-IFA_ADDRESS, IFA_LOCAL, IFA_F_PERMANENT = 1, 2, 0x80
+IFA_F_PERMANENT = 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,32 +110,21 @@ def daemons_user() -> str:
     return DAEMON if os.geteuid() == 0 and user_id(DAEMON) is not None else ""
 
 
-def _addresses() -> Iterator[tuple[Placed, bool]]:
-    """All that the kernel has, and whether each stays for ever, by one dump (rtnetlink(7)). Raises OSError."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as netlink:
-        netlink.settimeout(1)
-        netlink.send(struct.pack("=IHHII8x", 24, RTM_GETADDR, NLM_DUMP, 1, 0))
-        names = dict(socket.if_nameindex())
+def _addresses() -> list[tuple[Placed, bool]]:
+    """All that the kernel has, and whether each stays for ever. Raises OSError."""
+    names = dict(socket.if_nameindex())
+    with closing(Netlink()) as netlink:
         while True:
-            data = netlink.recv(1 << 17)
-            while len(data) >= 16:
-                length, kind = struct.unpack_from("=IH", data)
-                if kind in (NLMSG_DONE, NLMSG_ERROR) or length < 16:
-                    return
-                prefix, flags, index = struct.unpack_from("=xBBxI", data, 16)
-                found = dict(_attributes(data[24:length]))
-                # The far end of a tunnel is in IFA_ADDRESS, ours in IFA_LOCAL.
-                if octets := found.get(IFA_LOCAL) or found.get(IFA_ADDRESS):
-                    placed = Placed(names.get(index, str(index)), ip_interface((octets, prefix)))
-                    yield placed, bool(flags & IFA_F_PERMANENT)
-                data = data[(length + 3) & ~3 :]
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("=HH", data)
-        yield kind, data[4:length]
-        data = data[max(4, (length + 3) & ~3) :]
+            with suppress(Interrupted):
+                found = [one for one in netlink.read(GETADDR) if isinstance(one, AddressMessage) and one.packed]
+                break
+    return [
+        (
+            Placed(names.get(one.index, str(one.index)), ip_interface((one.packed, one.prefixlen))),
+            bool(one.flags & IFA_F_PERMANENT),
+        )
+        for one in found
+    ]
 
 
 def _routes() -> Iterator[tuple[str, IPv4Network, bool, int]]:

@@ -13,8 +13,8 @@ from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network.kernel.holder import Holder
 from floatip.host.network.kernel.neighbours import Neighbours
-from floatip.host.network.kernel.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, Netlink
 from floatip.host.network.kernel.tables import Link, Tables
+from floatip.host.network.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, Netlink
 from floatip.host.network.slices import Slice
 
 READ_AGAIN_INTERVAL = 0.01

@@ -16,10 +16,10 @@ from floatip.core.events import Event, Failure, Placed
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
-from floatip.host.network.kernel import rtnetlink
+from floatip.host.network import rtnetlink
 from floatip.host.network.kernel.removals import Removals
-from floatip.host.network.kernel.rtnetlink import Netlink
 from floatip.host.network.kernel.tables import Tables
+from floatip.host.network.rtnetlink import Netlink
 from floatip.host.network.slices import Slice
 
 OURS = 0xF1

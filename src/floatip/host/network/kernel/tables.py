@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from floatip.core.events import Address, InterfaceAddress, Placed
-from floatip.host.network.kernel.rtnetlink import AddressMessage, LinkMessage, Message
+from floatip.host.network.rtnetlink import AddressMessage, LinkMessage, Message
 
 IFF_UP = 1
 IFA_F_PERMANENT = 0x80
