@@ -323,7 +323,8 @@ def test_what_the_script_user_can_change_of_roots_is_found_with_the_directory_ab
 def test_who_can_change_a_file_is_judged_by_owner_group_mode_and_sticky_bit(
     path: str, changes: dict[str, Any], is_open: bool, tmp_path: Path
 ) -> None:
-    said = found(parsed(tmp_path), files=seen(path, **changes))
+    alice = User("alice", 1000, frozenset({1000, 998}))
+    said = found(parsed(tmp_path), files=seen(path, **changes), users={**FACTS.users, "alice": alice})
     assert [f"can change {path}," in finding for finding in said if "can change" in finding] == [True] * is_open
 
 
@@ -341,7 +342,7 @@ def test_with_script_security_a_script_of_roots_that_others_can_change_is_droppe
         "danger: 5: vrrp_script chk: it runs as root, and not only root can change /etc/keepalived/check.sh, "
         "so keepalived drops it and its instances run without this check"
     )
-    open_to = "others can change /etc/keepalived/check.sh, and with it what root reads or runs"
+    open_to = "everybody can change /etc/keepalived/check.sh, and with it what root reads or runs"
     assert found(parsed(tmp_path, as_root), files=files) == [dropped, f"danger: 5: {open_to}"]
     insecure = parsed(tmp_path, as_root, ("    enable_script_security\n", ""))
     assert [finding.partition(":")[0] for finding in found(insecure, files=files)] == ["danger", "wrong"]

@@ -45,10 +45,11 @@ class SeenFile:
     def is_sticky(self) -> bool:
         return self.is_directory and bool(self.mode & S_ISVTX)
 
-    def is_only_for(self, user: User) -> bool:
-        """Whether only root and the user can write it, as keepalived asks of a script that runs as root."""
+    @property
+    def is_roots_alone(self) -> bool:
+        """What keepalived asks of each part of the path of a script that runs as root."""
         open_to = self.mode & (0o002 if self.gid == 0 else 0o022)
-        return self.uid in (0, user.uid) and (not open_to or self.is_sticky)
+        return self.uid == 0 and (not open_to or self.is_sticky)
 
 
 def seen(path: Path) -> SeenFile | None:

@@ -123,7 +123,7 @@ def _unrunnable(path: Path, user: User, facts: MachineFacts, *, secure: bool) ->
         return f"{user.name} cannot execute {path}", f"chmod 755 {path}"
     if secure and user.uid == 0:
         for part in (path, *path.parents):
-            if part in facts.files and not facts.files[part].is_only_for(user):
+            if part in facts.files and not facts.files[part].is_roots_alone:
                 why = f"it runs as root, and not only root can change {part}"
                 return why, f"chown root:root {part} && chmod go-w {part}"
     return None

@@ -29,17 +29,23 @@ def _what_others_can_change(conf: KeepalivedConf, facts: MachineFacts) -> Iterat
         real = facts.real.get(path, path)
         for part in (real, *real.parents, path, *path.parents):
             seen = facts.files.get(part)
-            if seen and not seen.is_only_for(user):
-                what = f"{_who(seen, user, facts)} can change {part}, and with it what {user.name} reads or runs"
+            if seen and (who := _who_else(seen, user, facts)):
+                what = f"{who} can change {part}, and with it what {user.name} reads or runs"
                 hint = _taken_back(part, seen, script_users(conf, facts))
                 found.setdefault(part, Finding(WRITABLE, "danger", place, what, hint))
     yield from (found[part] for part in sorted(found))
 
 
-def _who(seen: SeenFile, user: User, facts: MachineFacts) -> str:
-    if seen.uid in (0, user.uid):
-        return "others" if seen.mode & 0o002 else f"group {seen.gid}"
-    return next((one.name for one in facts.users.values() if one.uid == seen.uid), f"user {seen.uid}")
+def _who_else(seen: SeenFile, user: User, facts: MachineFacts) -> str:
+    """Who can change the file, or replace what lies in the directory; empty: only root and the user."""
+    others = [one for one in facts.users.values() if one.uid not in (0, user.uid)]
+    if seen.uid not in (0, user.uid):
+        return next((one.name for one in others if one.uid == seen.uid), f"user {seen.uid}")
+    if seen.is_sticky:
+        return ""
+    if seen.mode & 0o002:
+        return "everybody"
+    return ", ".join(one.name for one in others if seen.mode & 0o020 and seen.gid in one.gids)
 
 
 def _taken_back(path: Path, seen: SeenFile, users: list[User]) -> str:
