@@ -384,7 +384,7 @@ def test_an_instance_that_is_not_there(host: Haproxy1, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize(
     ("address", "why"),
-    [("", "no address"), ("192.168.223.158/24", "belongs to a subnet")],
+    [("", "no IPv4 address"), ("192.168.223.158/24", "belongs to a subnet")],
 )
 def test_an_instance_that_bgp_cannot_move(
     host: Haproxy1, capsys: pytest.CaptureFixture[str], address: str, why: str

@@ -99,6 +99,12 @@ def test_an_acl_is_found_and_what_has_one_is_not_replaced(host: Haproxy1, capsys
     assert f"{CONF} has an ACL" in refused(host, capsys)
 
 
+def test_a_script_that_an_acl_opens_to_others_is_refused(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
+    script = "/etc/keepalived/notify.sh"
+    os.setxattr(host.at(script), "system.posix_acl_access", acl(ALICE))
+    assert f"setfacl -b {script}" in refused(host, capsys)
+
+
 def test_a_file_with_another_name_elsewhere_is_not_replaced(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     host.at("/etc/elsewhere").hardlink_to(host.at(CONF))
     assert "is one of 2 hard links" in refused(host, capsys)
@@ -180,7 +186,7 @@ def test_only_one_adopts_at_a_time(host: Haproxy1, capsys: pytest.CaptureFixture
     adopt(host)
     with backup.locked(host):
         assert adopt(host) == undo(host) == 1
-    assert capsys.readouterr().err.count("floatip adopt runs already\n") == 2
+    assert capsys.readouterr().err.count("floatip adopt is already running\n") == 2
 
 
 def killed(host: Haproxy1, at: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,8 @@ def locked(system: System) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            hint = "wait until it has ended: pgrep -af 'floatip adopt'"
-            raise AdoptError("floatip adopt runs already", hint) from None
+            hint = "wait until it exits: pgrep -af 'floatip adopt'"
+            raise AdoptError("floatip adopt is already running", hint) from None
         yield
     finally:
         os.close(descriptor)

@@ -109,7 +109,7 @@ def _unfit(instance: Instance) -> tuple[str, str] | None:
     if instance.is_ipv6:
         return "it speaks VRRP over IPv6", "floatip adopt follows IPv4 only; without keepalived: floatip init"
     if not single:
-        return "it has no address of IPv4", "add one to virtual_ipaddress; without keepalived: floatip init"
+        return "it has no IPv4 address", "add one to virtual_ipaddress; without keepalived: floatip init"
     for virtual in single:
         if virtual.address.network.prefixlen != 32:
             hint = f"write {virtual.address.ip}, without a mask"

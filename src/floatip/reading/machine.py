@@ -111,7 +111,7 @@ def daemons_user() -> str:
 
 
 def _addresses() -> list[tuple[Placed, bool]]:
-    """All that the kernel has, and whether each stays for ever. Raises OSError."""
+    """All addresses of the kernel, and whether each stays until it is removed. Raises OSError."""
     names = dict(socket.if_nameindex())
     with closing(Netlink()) as netlink:
         while True:

@@ -11,6 +11,7 @@ from stat import S_IMODE, S_ISDIR, S_ISREG, S_ISVTX
 from floatip.reading import regular
 
 ROOT = "root"
+ACL = "system.posix_acl_access"
 LONGEST_SCRIPT = 1 << 18
 
 
@@ -25,7 +26,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class SeenFile:
-    """A file or a directory; links are followed. ACLs do not count: their mask shows in the mode of the group."""
+    """A file or a directory; links are followed."""
 
     uid: int = 0
     gid: int = 0
@@ -33,6 +34,8 @@ class SeenFile:
     is_directory: bool = False
     text: str = ""
     """Of a script; empty for programs."""
+    has_acl: bool = False
+    """Then the bits of the group in `mode` are the most that the ACL gives to anybody it names (acl(5))."""
 
     def may(self, user: User, bit: int) -> bool:
         """`bit`: `os.R_OK` or `os.X_OK`."""
@@ -57,13 +60,14 @@ def seen(path: Path) -> SeenFile | None:
     try:
         with regular.looked_at(path) as descriptor:
             status = os.fstat(descriptor)
+            has_acl = ACL in os.listxattr(f"/proc/self/fd/{descriptor}")
             data = b""
             if S_ISREG(status.st_mode) and status.st_size <= LONGEST_SCRIPT:
                 data = regular.read_from(descriptor, LONGEST_SCRIPT)
     except OSError:
         return None
     text = "" if b"\0" in data else data.decode(errors="replace")
-    return SeenFile(status.st_uid, status.st_gid, S_IMODE(status.st_mode), S_ISDIR(status.st_mode), text)
+    return SeenFile(status.st_uid, status.st_gid, S_IMODE(status.st_mode), S_ISDIR(status.st_mode), text, has_acl)
 
 
 def users() -> dict[str, User]:

@@ -27,7 +27,7 @@ class MachineFacts:
     sudo: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What sudo lets a user run as root without a password."""
     addresses: tuple[Placed, ...] = ()
-    """Those of the kernel."""
+    """Those of the kernel that somebody configured."""
     services: frozenset[str] = frozenset()
     """Programs that run here and may be what the floating address is for: haproxy, nginx..."""
 

@@ -45,11 +45,15 @@ def _who_else(seen: SeenFile, user: User, facts: MachineFacts) -> str:
         return ""
     if seen.mode & 0o002:
         return "everybody"
+    if seen.has_acl and seen.mode & 0o020:
+        return "somebody whom its ACL names"
     return ", ".join(one.name for one in others if seen.mode & 0o020 and seen.gid in one.gids)
 
 
 def _taken_back(path: Path, seen: SeenFile, users: list[User]) -> str:
     """The command. A script user who can read or run the file now can do so afterwards."""
+    if seen.has_acl:
+        return f"setfacl -b {path}"
     for user in users:
         needs = sum(bit for bit in (os.R_OK, os.X_OK) if seen.may(user, bit))
         if user.group and needs & ~seen.mode:
