@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 
-import typer
-
+from floatip import prompts
 from floatip.adopt import apply, backup, report
 from floatip.adopt.files import diff
 from floatip.adopt.plan import DataCentreUnknown, Plan, Wishes, plan
@@ -50,8 +49,6 @@ def _guarded(do: Callable[[], None]) -> int:
     except AdoptError as error:
         _say(f"error: {error.what}\nhint: {error.hint}")
         return 1
-    except typer.Abort:  # is a RuntimeError too
-        raise
     except (OSError, IndexError, RuntimeError, ValueError) as error:
         # Others may change what is read at any time: a loop of links, fewer lines.
         _say(f"error: a file cannot be read: {error}\nhint: run floatip adopt again")
@@ -125,7 +122,7 @@ def _with_data_centre(system: System, setup: Setup, wishes: Wishes, *, yes: bool
         if yes or not sys.stdin.isatty():
             raise
         asked = "Number of the data centre (`floatip providers` lists them)"
-        return replace(wishes, dcid=typer.prompt(asked, type=int))
+        return replace(wishes, dcid=prompts.ask_number(asked))
     return wishes
 
 
@@ -170,5 +167,5 @@ def _ask(yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise AdoptError("stdin is not a terminal, so nobody can say yes", "add --yes; --dry-run only shows it")
-    if not typer.confirm("\nDo this?", default=False):
+    if not prompts.confirm("\nDo this?"):
         raise Declined
