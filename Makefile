@@ -5,7 +5,7 @@ TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr 
 # The package is built by Debian's own Python, whichever comes first on the PATH.
 DEB_NEEDS := dh:debhelper /usr/bin/python3:python3-venv
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
-DEB := dist/floatip_$(DEB_VERSION)_$(shell dpkg --print-architecture).deb
+DEB := dist/floatip_$(DEB_VERSION)_all.deb
 DEB_SOURCES := src debian docs README.md LICENSE requirements-run.txt
 SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container
 SCENE ?= check

@@ -9,9 +9,8 @@ sys.path.insert(0, sys.argv[1])
 
 from dataclasses import fields
 
-from typer.main import get_command
-
-from floatip.cli import app
+import floatip.cli  # noqa: F401
+from floatip.commands import COMMANDS
 from floatip.lelastic import Flags
 
 SCRIPT = """\
@@ -26,12 +25,11 @@ _floatip()
 complete -o default -F _floatip floatip
 complete -W "%s" floatip-lelastic"""
 
-commands = get_command(app).commands
 options = {
-    name: ["--help", *(option for one in command.params if one.param_type_name == "option" for option in one.opts)]
-    for name, command in commands.items()
+    name: ["--help", *(form for option in command.options for form in option.names)]
+    for name, command in COMMANDS.items()
 }
 flags = options["lelastic"] = [f"-{flag.name}" for flag in fields(Flags)]
-words = {"1:*": [*commands, "--help", "--version"]} | {f"*:{name}": options[name] for name in commands}
+words = {"1:*": [*COMMANDS, "--help", "--version"]} | {f"*:{name}": options[name] for name in COMMANDS}
 cases = [f'\t{pattern}) words="{" ".join(offered)}" ;;' for pattern, offered in words.items()]
 print(SCRIPT % ("\n".join(cases), " ".join(flags)))

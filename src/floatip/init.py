@@ -10,9 +10,7 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import typer
-
-from floatip import reading
+from floatip import prompts, reading
 from floatip.adopt import toml_writer as toml
 from floatip.adopt.files import Change, private, write
 from floatip.adopt.setup import configuration
@@ -223,7 +221,7 @@ def _answers(system: System, given: Given) -> Answers:
     for name, question in QUESTIONS.items():
         value = given.get(name)
         while name not in answers:
-            text = typer.prompt(question.text, default=question.default(system, answers)) if value is None else value
+            text = prompts.ask(question.text, default=question.default(system, answers)) if value is None else value
             try:
                 answers[name] = _tried(name, text.strip(), system, answers)
             except ValueError as error:

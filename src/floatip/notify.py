@@ -20,8 +20,12 @@ ALSO = {"MASTER_RX_LOWER_PRI": "MASTER", "DELETED": "STOP"}
 USAGE = """\
 usage: floatip notify Master|Backup|Fault|Stop
        floatip notify INSTANCE|GROUP NAME MASTER|BACKUP|FAULT|STOP [PRIORITY]
-Tells the floatip daemon of this machine what keepalived said.
-Exit status 0: it heard it, 1: it did not, 2: wrong arguments."""
+Tell the floatip daemon on this machine the new state of keepalived.
+
+exit status:
+  0   the daemon has received it
+  1   the daemon has not received it
+  2   the arguments are wrong"""
 
 
 class Misused(Exception):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
+from floatip import prompts
 from floatip.adopt import backup, command, files
 from floatip.adopt.files import Change
 from floatip.adopt.notify_scripts import only_switches_lelastic
@@ -300,10 +300,10 @@ def test_without_lelastic_the_data_centre_must_be_given(host: Haproxy1, capsys: 
 def test_a_person_is_asked_for_the_data_centre(host: Haproxy1, monkeypatch: pytest.MonkeyPatch) -> None:
     host.at("/etc/systemd/system/lelastic.service").unlink()
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(typer, "prompt", lambda *_, **__: 7)
-    monkeypatch.setattr(typer, "confirm", lambda *_, **__: False)
+    monkeypatch.setattr(prompts, "ask_number", lambda _: 7)
+    monkeypatch.setattr(prompts, "confirm", lambda _: False)
     assert adopt(host, yes=False) == 1
-    monkeypatch.setattr(typer, "confirm", lambda *_, **__: True)
+    monkeypatch.setattr(prompts, "confirm", lambda _: True)
     host.active.discard("lelastic.service")
     assert adopt(host, yes=False) == 0
     assert "dcid = 7\n" in host.text(TOML)
@@ -632,7 +632,7 @@ def test_force_adopts_although_others_can_write(host: Haproxy1, capsys: pytest.C
 
 def test_no_is_no_error(host: Haproxy1, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(typer, "confirm", lambda *_, **__: False)
+    monkeypatch.setattr(prompts, "confirm", lambda _: False)
     before = host.tree()
     assert adopt(host, yes=False) == 1
     printed = capsys.readouterr()

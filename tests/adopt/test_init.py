@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from floatip import init, reading
+from floatip import init, prompts, reading
 from floatip.adopt import system
 from floatip.adopt.system import CommandResult
 from floatip.reading.machine import Machine
@@ -111,7 +110,7 @@ def test_each_answer_is_checked_at_its_question_and_asked_again(
         asked.append((text, default))
         return next(answers) or default
 
-    monkeypatch.setattr(typer, "prompt", prompt)
+    monkeypatch.setattr(prompts, "ask", prompt)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     ours, _ = both(host, tmp_path, {})
     print(asked)

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from floatip import cli, model, providers, reading
+from floatip import model, providers, reading
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
@@ -24,6 +23,7 @@ from floatip.reading import machine
 from floatip.reading.place import Thing
 from floatip.reading.toml.document import locate
 from floatip.reading.toml.tables import TOP, Items, Table
+from tests.command_line import floatip
 
 CASES = Path(__file__).parent / "cases"
 GUIDE = (CASES / "the_guide_on_haproxy1.toml").read_text().partition("-" * 10)[0]
@@ -319,12 +319,6 @@ def test_a_list_of_a_thousand_lines_is_read_in_a_moment(tmp_path: Path) -> None:
     assert f"{tmp_path}/floatip.toml:1006: " in report(write(tmp_path, text))
 
 
-def test_the_daemon_imports_no_pydantic_and_no_command_line() -> None:
-    code = "import sys, floatip.host.daemon; print(*sorted({'pydantic', 'typer', 'rich'} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == ""
-
-
 @pytest.mark.parametrize(
     ("package", "may_know"),
     [("model", ("core", "model", "providers")), ("reading/rules", ("core", "model", "providers", "reading"))],
@@ -465,8 +459,7 @@ def test_check_says_what_the_daemon_will_do(
     text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "look_around", lambda user: replace(MACHINE, answering=()))
-    done = CliRunner().invoke(cli.app, ["check", str(write(tmp_path, text))])
-    assert (done.exit_code, done.output) == (0, f"{expected}\n")
+    assert floatip("check", str(write(tmp_path, text))) == (0, f"{expected}\n")
 
 
 @pytest.mark.parametrize(

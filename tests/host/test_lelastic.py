@@ -100,11 +100,6 @@ def test_what_it_cannot_do_is_said_on_stderr(line: str, status: int, lines: list
     assert status != 1 or ended.stderr.splitlines()[1].startswith("hint: ")
 
 
-def test_the_daemon_does_not_load_the_command_lines_libraries() -> None:
-    program = "import sys, floatip.lelastic; sys.exit(bool({'typer', 'rich'} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
 class Announcer:
     """The daemon, in the namespace of the test, as long as the test wants it."""
 

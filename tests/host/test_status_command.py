@@ -7,15 +7,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from floatip import cli
+from tests.command_line import floatip
 from tests.host.users import as_user
 
 
 def shown() -> str:
-    result = CliRunner().invoke(cli.app, ["status"])
-    return f"{result.exit_code} {result.output}"
+    status, output = floatip("status")
+    return f"{status} {output}"
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def package() -> Path:
 def _build() -> Path:
     built = subprocess.run(["make", "--silent", "deb"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
-    (found,) = (CHECKOUT / "dist").glob(f"floatip_{__version__}_*.deb")
+    (found,) = (CHECKOUT / "dist").glob(f"floatip_{__version__}_all.deb")
     return found
 
 

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
-import typer
-
+from floatip import prompts
 from floatip.adopt import apply, backup, report
 from floatip.adopt.files import diff
 from floatip.adopt.floatip_toml import meaning_of
@@ -50,8 +49,6 @@ def _guarded(do: Callable[[], None]) -> int:
     except AdoptError as error:
         _say(f"error: {error.what}\nhint: {error.hint}")
         return 1
-    except typer.Abort:  # is a RuntimeError too
-        raise
     except (OSError, IndexError, RuntimeError, ValueError) as error:
         # Others may change what is read at any time: a loop of links, fewer lines.
         _say(f"error: a file cannot be read: {error}\nhint: run floatip adopt again")
@@ -124,7 +121,7 @@ def _data_centre(system: System, setup: Setup, wishes: Wishes, *, yes: bool) -> 
     if yes or not sys.stdin.isatty():
         hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
         raise AdoptError("no unit of lelastic says in which data centre this is", hint)
-    return int(typer.prompt("Number of the data centre (`floatip providers` lists them)", type=int))
+    return prompts.ask_number("Number of the data centre (`floatip providers` lists them)")
 
 
 def _undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> None:
@@ -168,5 +165,5 @@ def _ask(yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise AdoptError("stdin is not a terminal, so nobody can say yes", "add --yes; --dry-run only shows it")
-    if not typer.confirm("\nDo this?", default=False):
+    if not prompts.confirm("\nDo this?"):
         raise Declined

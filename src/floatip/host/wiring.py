@@ -42,7 +42,9 @@ def connect(parts: Parts, model: Model, settings: Settings) -> None:
     for election in elections:
         known[election.interface] = known.get(election.interface, Known()).plus(election.vrid, election.peers)
     parts.adverts.configure(sources, [election.interface for election in followed if not election.peers], known)
-    placed = frozenset(Placed(one.interface, address) for one in settings.instances for address in one.addresses)
+    # Addresses that are only found may be the machine's own.
+    held = (instance for instance in settings.instances if instance.placement != "found")
+    placed = frozenset(Placed(one.interface, address) for one in held for address in one.addresses)
     if s := settings.speaker:
         floating = frozenset(one.address.ip for one in placed)
         parts.peers.configure(Options(s.source, s.ttl, s.interface, s.min_ttl, s.md5, floating))

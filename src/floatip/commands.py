@@ -1,0 +1,70 @@
+"""What a command of the command line is. Imports little: the daemon and `floatip notify` load it."""
+
+from collections.abc import Callable, Sequence
+
+Run = Callable[..., int]
+ABOUT = "Keep a floating IP on a machine that can serve it, on clouds where addresses\nmove by BGP."
+
+
+class Option:
+    """What `ArgumentParser.add_argument` takes, from "-w --watch", "--port PORT", "--request http|tcp" or "FILE".
+
+    `read` is int, float, or a function that raises ValueError with what the text must be.
+    """
+
+    def __init__(
+        self, form: str, about: str, read: Callable[[str], object] = str, default: object = None, **settings: object
+    ) -> None:
+        words = form.split()
+        value = words[-1]
+        self.names = [word for word in words if word.startswith("-")]
+        self.read = read
+        self.settings = settings | {"help": f"{about} (default: {default})" if default else about}
+        if value in self.names:
+            self.settings["action"] = "store_true"
+            return
+        self.settings |= {"metavar": value, "default": default, "choices": value.split("|") if "|" in value else None}
+        if not self.names:
+            self.settings |= {"dest": value.lower(), "nargs": "?" if default else None}
+
+
+class Command:
+    """Decorates the function that takes the options by name and returns the exit status; its docstring is the help.
+
+    `takes`: whether the function gets these arguments as they are, so that argparse is not loaded.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        exits: dict[int, str],
+        *options: Option,
+        takes: Callable[[Sequence[str]], bool] = lambda arguments: False,
+    ) -> None:
+        self.group = group
+        self.exits = exits
+        self.options = options
+        self.takes = takes
+
+    def __call__(self, run: Run) -> Run:
+        self.run = run
+        self.name = run.__name__
+        self.about, _, self.details = (run.__doc__ or "").partition("\n")
+        COMMANDS[self.name] = self
+        return run
+
+
+COMMANDS: dict[str, Command] = {}
+"""By name, in the order of the help."""
+
+
+def overview() -> str:
+    lines = ["usage: floatip COMMAND [ARGUMENT...]", "", ABOUT]
+    group = ""
+    for command in COMMANDS.values():
+        if command.group != group:
+            lines += ["", f"{command.group}:"]
+        group = command.group
+        lines.append(f"  {command.name:12}{command.about.removesuffix('.')}")
+    lines += ["", "options:", "  -h, --help  Show this help", "  --version   Show the version"]
+    return "\n".join([*lines, "", "floatip COMMAND --help shows the options and exit statuses of a command."])

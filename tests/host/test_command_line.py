@@ -1,0 +1,206 @@
+"""The help, the options of each command, what is said of wrong ones, and what a command loads."""
+
+import builtins
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from floatip import init, prompts
+from floatip.adopt import command as adoption
+from floatip.adopt.plan import Wishes
+from floatip.arguments import parse
+from floatip.commands import COMMANDS
+from floatip.lab import runner
+from floatip.observing import prober
+from tests.command_line import floatip
+
+PARSED = [name for name in COMMANDS if name not in ("notify", "lelastic")]
+LIBRARIES = {"argparse", "rich"}
+
+
+def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
+    status, alone = floatip()
+    assert status == 2
+    assert floatip("--help") == floatip("-h") == (0, alone)
+    listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
+    assert listed == ["status", "check", "observe", "adopt", "init", "run", "lelastic", "notify", "lab", "providers"]
+    assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
+
+
+@pytest.mark.parametrize("name", PARSED)
+def test_the_help_of_a_command_fits_and_says_how_it_exits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    status, shown = floatip(name, "--help")
+    assert status == 0
+    assert all(len(line) <= 80 and line.isascii() for line in shown.splitlines()), shown
+    _, _, exits = shown.partition("\nexit status:\n")
+    assert exits.count("\n") == len(COMMANDS[name].exits)
+    assert name == "providers" or "  0   " in exits
+    for option in COMMANDS[name].options:
+        assert all(f" {form}" in shown for form in option.names), shown
+
+
+@pytest.mark.parametrize("name", PARSED)
+def test_a_command_takes_the_options_that_its_help_lists(name: str) -> None:
+    options = parse(COMMANDS[name], ["x"] if name == "observe" else [])
+    signature(COMMANDS[name].run).bind(**options)
+
+
+def called(monkeypatch: pytest.MonkeyPatch, module: object, name: str, *arguments: str) -> dict[str, Any]:
+    """What the function of the module is called with, by name."""
+    function: Callable[..., Any] = getattr(module, name)
+    got: list[dict[str, Any]] = []
+
+    def record(*given: Any, **named: Any) -> int:
+        bound = signature(function).bind(*given, **named)
+        bound.apply_defaults()
+        got.append(bound.arguments)
+        return 0
+
+    monkeypatch.setattr(module, name, record)
+    assert floatip(*arguments) == (0, "")
+    return got[0]
+
+
+def test_observe_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_default = {
+        "address": "192.0.2.1", "port": 80, "interval": 0.1, "timeout": 1.0, "duration": None, "count": None,
+        "as_json": False, "probes": False, "request": "http", "path": "/",
+    }  # fmt: skip
+    assert called(monkeypatch, prober, "observe", "observe", "192.0.2.1") == by_default
+    monkeypatch.undo()
+    line = "observe --port=81 --interval 1 --timeout -2 --duration 3 --count 4 --json x --probes --request tcp --path /"
+    assert list(called(monkeypatch, prober, "observe", *line.split()).values()) == [
+        "x", 81, 1.0, -2.0, 3.0, 4, True, True, "tcp", "/",
+    ]  # fmt: skip
+
+
+def test_adopt_hands_over_each_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = "adopt --instance a --dcid 9999 --instance b --notify --force --config k.conf --dry-run"
+    got = called(monkeypatch, adoption, "adopt", *line.split())
+    assert got.pop("system")
+    assert got == {
+        "wishes": Wishes(9999, ("a", "b"), "notify", True),
+        "config": f"{tmp_path}/k.conf",
+        "dry_run": True,
+        "yes": False,
+    }
+    monkeypatch.undo()
+    got = called(monkeypatch, adoption, "adopt", "adopt", "--yes")
+    assert (got["wishes"], got["config"], got["yes"]) == (Wishes(None, (), None, False), None, True)
+    monkeypatch.undo()
+    got = called(monkeypatch, adoption, "undo", "adopt", "--undo", "--yes", "--force")
+    assert (got["dry_run"], got["yes"], got["force"]) == (False, True, True)
+
+
+def test_init_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "init --dcid a --address b --interface c --source d --peer e --vrid f --prefer g --check h --file i"
+    got = called(monkeypatch, init, "init", *line.split())
+    assert got.pop("system")
+    names = ("dcid", "addresses", "interface", "source", "peer", "vrid", "prefer", "check")
+    assert got == {"given": dict(zip(names, "abcdefgh", strict=True)), "file": Path("i"), "output": None}
+
+
+def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("floatip.lab.namespaces.enter", lambda command: None)
+    line = "lab --route-server bird --hold-time 3 crash --advert-interval 0.5 --runs 2 --json --keep"
+    got = called(monkeypatch, runner, "play", *line.split())
+    assert got["names"] == ["crash"]
+    assert (got["runs"], got["as_json"], got["keep"]) == (2, True, True)
+    options = got["options"]
+    assert (options.bird, options.hold_time, options.advert_interval) == (True, 3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "hint"),
+    [
+        ("statu", "unknown command statu", "did you mean status? See: floatip --help"),
+        ("xyz", "unknown command xyz", "floatip --help"),
+        ("--versio", "unknown option --versio", "did you mean --version? See: floatip --help"),
+        ("status --wach", "unknown option --wach", "did you mean --watch? See: floatip status --help"),
+        ("observe --prot=80", "unknown option --prot", "did you mean --port? See: floatip observe --help"),
+        ("run --pid x", "unknown option --pid", "floatip run --help"),
+        ("run a b", "unrecognized arguments: b", "floatip run --help"),
+        ("status -q", "unrecognized arguments: -q", "floatip status --help"),
+        ("observe", "the following arguments are required: ADDRESS", "floatip observe --help"),
+        ("observe x --port y", "--port: 'y' is not a whole number", "floatip observe --help"),
+        ("observe x --interval y", "--interval: 'y' is not a number", "floatip observe --help"),
+        ("adopt --dcid 1", "--dcid: '1' is not a number from 2 to 9999", "floatip adopt --help"),
+        ("adopt --dcid 10000", "--dcid: '10000' is not a number from 2 to 9999", "floatip adopt --help"),
+        ("adopt --fifo --notify", "--fifo and --notify exclude each other", "give one of them, or none"),
+        ("lab nope", "there is no scene 'nope'", "floatip lab --list shows the scenes"),
+    ],
+)
+def test_wrong_arguments_are_named_and_exit_with_2(line: str, error: str, hint: str) -> None:
+    assert floatip(*line.split()) == (2, f"error: {error}\nhint: {hint}\n")
+
+
+@pytest.mark.parametrize(("raised", "status"), [(KeyboardInterrupt, 130), (EOFError, 1)])
+def test_ctrl_c_and_ctrl_d_end_a_command(
+    raised: type[BaseException], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> int:
+        raise raised
+
+    monkeypatch.setattr(COMMANDS["providers"], "run", interrupted)
+    assert floatip("providers")[0] == status
+
+
+@pytest.mark.parametrize("line", ["providers", "--help", "check --help"])
+def test_a_reader_that_has_gone_is_no_traceback(line: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "floatip", *line.split()]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writer)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("run /nowhere/floatip.toml", 2), ("lelastic -h", 0), ("notify Bogus", 2)]
+)
+def test_what_systemd_and_keepalived_start_loads_no_library_of_the_command_line(line: str, status: int) -> None:
+    program = f"import sys; from floatip import cli; code = cli.main({line.split()}); print(code, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    code, *loaded = done.stdout.split()
+    assert (int(code), LIBRARIES & set(loaded)) == (status, set())
+
+
+def test_status_loads_neither_rich_nor_the_daemon() -> None:
+    program = "import sys; from floatip import cli; cli.main(['status']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"rich", "asyncio", "difflib", "pyroute2", "subprocess"} & set(done.stdout.split())
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    rest = iter(lines)
+    monkeypatch.setattr(builtins, "input", lambda: next(rest))
+
+
+def test_questions_are_asked_again_until_they_are_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed(monkeypatch, "", "  ", " eth0 ", "", "6 6", "6", "perhaps", "Y", "")
+    assert prompts.ask("Interface") == "eth0"
+    assert prompts.ask("Interface", "eth1") == "eth1"
+    assert prompts.ask_number("Number") == 6
+    assert [prompts.confirm("Do this?"), prompts.confirm("Do this?")] == [True, False]
+    printed = capsys.readouterr()
+    assert printed.out == "", "stdout may be a file"
+    assert "Interface: Interface: Interface: Interface [eth1]: Number: error: 6 6 is not a whole number" in printed.err
+
+
+def test_ctrl_c_at_a_question_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(builtins, "input", interrupted)
+    with pytest.raises(EOFError):
+        prompts.ask("Interface")
