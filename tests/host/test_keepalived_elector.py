@@ -86,6 +86,12 @@ class Fake:
                 count += 1
         return count
 
+    def restart(self, *which: int) -> None:
+        self.open_fifo()
+        for number in which:
+            self.processes[number] = subprocess.Popen([self.program, "600"])
+        self.name_processes()
+
     def kill(self, *which: int) -> None:
         for process in [self.processes[number] for number in which or (0, 1)]:
             process.kill()
@@ -515,6 +521,30 @@ async def test_a_keepalived_that_is_replaced_while_we_sleep_is_told_anew(
     fake.start()  # and the loop has not run meanwhile
     await reports.next(KeepalivedFound, 3)
     assert runs(reports) == [True, False, True]
+    follower.close()
+
+
+@pytest.mark.parametrize("which", [(0, 1), (1,)], ids=["keepalived", "its process for VRRP"])
+@on_a_loop
+async def test_what_a_successor_said_while_we_slept_is_not_taken_for_the_last_words(
+    fake: Fake, reports: Reports, memory: Path, which: tuple[int, ...]
+) -> None:
+    follower = follow(fake, reports, memory)
+    fake.say(MASTER)
+    await reports.next(KeepalivedSaid)
+    keeps_it_open = os.open(fake.paths.fifo, os.O_WRONLY)
+    fake.kill(*which)
+    fake.restart(*which)
+    fake.say(BACKUP)  # and the loop has not run meanwhile
+    await reports.next(KeepalivedSaid, 2)
+    found = KeepalivedFound(True, f"process {fake.processes[1].pid}")
+    assert runs(reports) == [True, False, True]
+    assert [reports.events[-2], words(reports)[-1]] == [found, ("VI_1", "BACKUP", True)]
+    os.close(keeps_it_open)
+    follower.close()
+    again = Reports()
+    follower = follow(fake, again, memory)
+    await heard(again, ("VI_1", "BACKUP", True))
     follower.close()
 
 

@@ -10,12 +10,16 @@ from pathlib import Path
 def open_pidfd(pid: int) -> int:
     """Raises `ProcessLookupError` where there is no such process, or only one that nobody has reaped."""
     pidfd = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    if poll.poll(0):
+    if _has_ended(pidfd):
         os.close(pidfd)
         raise ProcessLookupError
     return pidfd
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def began(pid: int) -> int:
@@ -33,6 +37,11 @@ class Watch:
         self._loop = asyncio.get_running_loop()
         self._pidfd = pidfd
         self._loop.add_reader(pidfd, ended)
+
+    @property
+    def has_ended(self) -> bool:
+        """Perhaps before `ended` is called."""
+        return _has_ended(self._pidfd)
 
     def close(self) -> None:
         self._loop.remove_reader(self._pidfd)

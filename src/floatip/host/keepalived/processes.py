@@ -34,7 +34,8 @@ class Processes:
         self._on_found = found
         self._on_ending = ending
         self._on_ended = ended
-        self._watches: list[pidfd.Watch] = []
+        self._watches: dict[int, pidfd.Watch] = {}
+        """By pid."""
         self._told: KeepalivedFound | None = None
         self._looking: asyncio.TimerHandle | None = None
 
@@ -46,42 +47,64 @@ class Processes:
     def reason(self) -> str:
         return self._told.reason if self._told else ""
 
-    def look(self) -> None:
-        if self._looking:
-            self._looking.cancel()
-            self._looking = None
-        if self._watches:
-            return
+    def look(self) -> bool:
+        """Whether another keepalived is found, perhaps in the place of one whose end was not told yet."""
+        if self._watches and not self._ended_pid():
+            return False
+        opened: dict[int, int] = {}
         try:
             for path in self._pid_files:
-                descriptor, pid = _open_process(path)
-                self._watches.append(pidfd.Watch(descriptor, partial(self._died, pid)))
+                pid, descriptor = _open_process(path)
+                opened[pid] = descriptor
         except _NotThere as reason:
-            self._forget()
-            self._tell(KeepalivedFound(False, str(reason)))
-            self._looking = self._loop.call_later(LOOK_INTERVAL, self.look)
-            return
+            for descriptor in opened.values():
+                os.close(descriptor)
+            if not self._watches:  # of one that has just ended the last words come first
+                self._tell(KeepalivedFound(False, str(reason)))
+                self._look_later()
+            return False
+        self._end()
+        self._watches = {pid: pidfd.Watch(descriptor, self._died) for pid, descriptor in opened.items()}
         began = pidfd.began(pid)
         # Not the pid alone: that may be another process's later.
         self._on_found(f"{pid} {began}", began)
         self._tell(KeepalivedFound(True, f"process {pid}", _clock(began)))
+        return True
 
     def close(self) -> None:
-        if self._looking:
-            self._looking.cancel()
+        self._look_never()
         self._forget()
 
-    def _died(self, pid: int) -> None:
+    def _died(self) -> None:
         self._on_ending()
-        self._forget()
-        self._tell(KeepalivedFound(False, f"its process {pid} has ended"))
-        self._on_ended()
-        self.look()
+        if self._ended_pid():  # else what was read has led to a successor
+            self._end()
+            self.look()
+
+    def _end(self) -> None:
+        """Tell of the end of the one that is watched, if it has not been told."""
+        self._look_never()
+        if pid := self._ended_pid():
+            self._forget()
+            self._tell(KeepalivedFound(False, f"its process {pid} has ended"))
+            self._on_ended()
+
+    def _ended_pid(self) -> int:
+        return next((pid for pid, watch in self._watches.items() if watch.has_ended), 0)
 
     def _forget(self) -> None:
-        for watch in self._watches:
+        for watch in self._watches.values():
             watch.close()
-        self._watches.clear()
+        self._watches = {}
+
+    def _look_later(self) -> None:
+        self._look_never()
+        self._looking = self._loop.call_later(LOOK_INTERVAL, self.look)
+
+    def _look_never(self) -> None:
+        if self._looking:
+            self._looking.cancel()
+            self._looking = None
 
     def _tell(self, found: KeepalivedFound) -> None:
         # Why it is not there now says less than why it ended.
@@ -95,7 +118,7 @@ class _NotThere(Exception):
 
 
 def _open_process(pid_file: Path) -> tuple[int, int]:
-    """A pidfd and the pid, of a process that is keepalived's."""
+    """The pid and a pidfd, of a process that is keepalived's."""
     try:
         pid = int(pid_file.read_text(encoding="ascii"))
         descriptor = pidfd.open_pidfd(pid)
@@ -116,7 +139,7 @@ def _open_process(pid_file: Path) -> tuple[int, int]:
     if not name.startswith("keepalived"):
         os.close(descriptor)
         raise _NotThere(f"process {pid} of {pid_file} is {name} now")
-    return descriptor, pid
+    return pid, descriptor
 
 
 def _clock(ticks: int) -> float | None:
