@@ -13,7 +13,7 @@ from floatip.core.events import AdvertReceived, Failure, SendAdvert
 from floatip.core.vrrp.wire import PROTOCOL
 from floatip.host.network import adverts as adverts_module
 from floatip.host.network.adverts import RECEIVE_BUFFER, SO_RCVBUFFORCE, Adverts
-from floatip.host.network.packet_filter import LONGEST, Known, program
+from floatip.host.network.packet_filter import Known
 from tests.host.reports import Reports, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -272,9 +272,10 @@ def test_what_is_not_for_us_comes_by_a_way_of_its_own(reports: Reports) -> None:
             ("127.0.0.3", advert(52), True),
             ("127.0.0.9", advert(99), True),  # from anywhere
             ("127.0.0.9", advert(51), False),
-            ("127.0.0.2", advert(53), False),
-            ("127.0.0.2", b"", False),
-            ("127.0.0.2", b"!", False),
+            ("127.0.0.2", advert(53), True),
+            ("127.0.0.2", b"", True),
+            ("127.0.0.2", b"!", True),
+            ("127.0.0.9", advert(53), False),
         ]
         for source, data, _ in sent:
             play.send(source, data)
@@ -282,7 +283,7 @@ def test_what_is_not_for_us_comes_by_a_way_of_its_own(reports: Reports) -> None:
         heard = [(str(event.source), event.data, True) for event in reports.of(AdvertReceived)]
         assert heard == [one for one in sent if one[2]]
         await until(lambda: len(reports.events) == len(sent))
-        heard = [(str(event.source), event.data, False) for event in reports.of(AdvertReceived)[3:]]
+        heard = [(str(event.source), event.data, False) for event in reports.of(AdvertReceived)[6:]]
         assert heard == [one for one in sent if not one[2]]
         play.close()
 
@@ -321,16 +322,14 @@ def test_a_reload_changes_what_is_for_us_on_the_same_socket(reports: Reports) ->
             play.receiver.drain()
             assert len([e for e in reports.of(AdvertReceived) if e.data == advert(77)]) == expected
         assert play.receiver._links["lo"].adverts is kept
-        assert play.receiver._links["lo"].strangers is None
         play.close()
 
     asyncio.run(story())
 
 
-def test_a_filter_reaches_over_all_virtual_routers_and_many_nodes(reports: Reports) -> None:
+def test_a_filter_reaches_over_many_virtual_routers_and_nodes(reports: Reports) -> None:
     nodes = [IPv4Address(f"127.0.{number}.1") for number in range(1, 101)]
-    known = Known(frozenset(range(1, 255)), frozenset(nodes), frozenset({255}))
-    assert len(program(known)) < LONGEST
+    known = Known(frozenset(nodes), frozenset(range(200, 256)))
 
     async def story() -> None:
         play = Strangers(reports)
@@ -341,7 +340,6 @@ def test_a_filter_reaches_over_all_virtual_routers_and_many_nodes(reports: Repor
             assert reports.of(AdvertReceived)[-1].source == source
         number = len(reports.events)
         play.send("127.0.0.9", advert(1))
-        play.send(str(nodes[0]), advert(0))
         play.receiver.drain()
         assert len(reports.events) == number
         play.close()

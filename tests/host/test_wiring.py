@@ -93,7 +93,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
         ip_address("2001:db8::1"), options.ttl, "", 254, "k", frozenset(p.address.ip for p in placed)
     )
     known = {
-        "eth0": Known(frozenset({1, 2}), frozenset({IPv4Address("10.0.0.2")})),
+        "eth0": Known(frozenset({IPv4Address("10.0.0.2")})),
         "eth1": Known(open_vrids=frozenset({3})),
     }
     assert told == {

@@ -16,7 +16,7 @@ from functools import partial
 from floatip.core.events import Event
 from floatip.host.child import Child, Running, Start
 from floatip.host.failures import Failures
-from floatip.host.workers import Handle, Loop, Workers
+from floatip.host.workers import Loop, Workers
 
 LONGEST_QUEUE = 64
 SHOWN_FOR = 300.0
@@ -34,16 +34,14 @@ class RoleChange:
 
 class Hooks:
     def __init__(self, report: Callable[[Event], None], loop: Loop | None = None, start: Start | None = None) -> None:
-        self._loop = loop or asyncio.get_running_loop()
         self._start = start or partial(Child, Workers())
-        self._failures = Failures("notify", report)
+        self._failures = Failures("notify", report, loop)
         self._argv: tuple[str, ...] = ()
         self._timeout = 0.0
         self._queue: deque[RoleChange] = deque()
         self._current: Running | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._forgetting: dict[str, Handle] = {}
         self.dropped = 0
 
     def configure(self, argv: tuple[str, ...], timeout: float) -> None:
@@ -62,7 +60,8 @@ class Hooks:
             self._queue.popleft()
             self.dropped += 1
             hint = "make the command faster; the last changes were reported"
-            self._fail(QUEUE, f"the command is too slow: {self.dropped} changes of role were not reported", hint)
+            reason = f"the command is too slow: {self.dropped} changes of role were not reported"
+            self._failures.set(QUEUE, reason, hint, lasts=SHOWN_FOR)
         self._queue.append(change)
         if not self._current:
             self._idle.clear()
@@ -93,10 +92,5 @@ class Hooks:
         if succeeded:
             self._failures.clear(COMMAND)
         else:
-            self._fail(COMMAND, f"{argv[0]}: {reason}", "run the command by hand as the daemon's user")
-
-    def _fail(self, what: str, reason: str, hint: str) -> None:
-        self._failures.set(what, reason, hint)
-        if what in self._forgetting:
-            self._forgetting[what].cancel()
-        self._forgetting[what] = self._loop.call_later(SHOWN_FOR, self._failures.clear, what)
+            hint = "run the command by hand as the daemon's user"
+            self._failures.set(COMMAND, f"{argv[0]}: {reason}", hint, lasts=SHOWN_FOR)

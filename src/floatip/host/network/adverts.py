@@ -11,11 +11,11 @@ import errno
 import fcntl
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from floatip.core.events import Address, AdvertReceived, Event, Failure, SendAdvert
+from floatip.core.events import AdvertReceived, Event, SendAdvert
 from floatip.core.vrrp.wire import PROTOCOL
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
@@ -33,9 +33,9 @@ IP_PKTINFO = 8
 SIOCGIFINDEX = 0x8933
 LONGEST_PACKET = 65535
 OPEN_AGAIN_INTERVAL = 1.0
-PATIENCE = 5.0
-"""Seconds after which a destination to which nothing was sent any more fails no more, if it was seldom tried: three
-times the time between two tries."""
+PATIENCE, MOST_PATIENCE = 5.0, 800.0
+"""Seconds for which a destination fails, at least and at most; in between, three times the time between two tries. A
+backup sends no more, so nobody would know."""
 SOURCES_KEPT = 1024
 
 
@@ -43,12 +43,11 @@ SOURCES_KEPT = 1024
 class _Way:
     """From one source to one destination, made once and used for each advert."""
 
-    interface: str
-    destination: Address
+    what: str
     ancillary: list[tuple[int, int, bytes]]
     to: tuple[str, int]
     tried_at: float
-    patience: float
+    fails: bool = False
 
 
 @dataclass(slots=True)
@@ -57,7 +56,7 @@ class _Link:
 
     index: int
     adverts: socket.socket
-    strangers: socket.socket | None = None
+    strangers: socket.socket
     is_member: bool = False
 
 
@@ -72,9 +71,7 @@ class Adverts:
         self._ways: dict[tuple[str, int, int], _Way] = {}
         self._opening = Failures("VRRP sockets", report)
         self._sending = Failures("adverts", report)
-        self._failing: dict[tuple[str, int, int], Failure] = {}
         self._again: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
         self._buffer = bytearray(LONGEST_PACKET)
         self._view = memoryview(self._buffer)
         self._addresses: dict[bytes, IPv4Address] = {}
@@ -87,12 +84,9 @@ class Adverts:
         `known`: what is for us, by interface; on one that is not named, every packet is.
         """
         self._interfaces, self._multicast, self._known = frozenset(interfaces), frozenset(multicast), known or {}
-        self._ways = {}
-        self._fails_no_more(key for key in self._failing if key[0] not in self._interfaces)
+        self._ways = {key: way for key, way in self._ways.items() if way.fails and key[0] in self._interfaces}
+        self._sending.keep(way.what for way in self._ways.values())
         self.refresh()
-        for interface in list(self._links):
-            with self._opens(interface):
-                self._fit(interface)
 
     def refresh(self) -> None:
         """Open what can be opened now; the socket of an interface that was created anew is deaf, by its old index."""
@@ -102,130 +96,84 @@ class Adverts:
         for interface in self._links.keys() - self._interfaces:
             self._close(interface)
         for interface in self._interfaces:
-            self._open_again(interface)
+            self._open(interface)
         self._opening.keep(_vrrp_on(interface) for interface in self._interfaces)
 
     def drain(self) -> None:
-        for interface in list(self._links):
-            self._drain(interface)
+        for interface, link in list(self._links.items()):
+            for _ in range(MOST_AT_ONCE):
+                if not self._hear(interface, link.adverts):
+                    break
 
     def send(self, advert: SendAdvert) -> None:
         key = advert.interface, int(advert.source), int(advert.destination)
         now = self._loop.time()
-        way = self._ways.get(key)
-        if way is None:
-            way = self._ways[key] = _way(advert, now)
-        else:
-            way.patience = max(PATIENCE, 3 * (now - way.tried_at))
-            way.tried_at = now
+        way = self._ways.get(key) or self._ways.setdefault(key, _way(advert, now))
+        since, way.tried_at = now - way.tried_at, now
+        reason = self._try(advert, way)
+        if reason:
+            way.fails = True
+            self._sending.set(way.what, reason, lasts=max(PATIENCE, min(3 * since, MOST_PATIENCE)))
+        elif way.fails:
+            way.fails = False
+            self._sending.clear(way.what)
+
+    def close(self) -> None:
+        self.configure(())
+        if self._again:
+            self._again.cancel()
+
+    def _try(self, advert: SendAdvert, way: _Way) -> str:
+        """Why it failed, or nothing."""
         link = self._links.get(advert.interface)
         if link is None:
-            return self._failed(key, way, "the interface does not exist")
+            return "the interface does not exist"
         try:
             link.adverts.sendmsg([advert.data], way.ancillary, 0, way.to)
         except OSError as error:
             if error.errno in (errno.ENODEV, errno.ENXIO):
-                self._open_again(advert.interface)
-            self._failed(key, way, in_words(error.errno))
-        else:
-            if key in self._failing:
-                self._fails_no_more([key])
-
-    def close(self) -> None:
-        self.configure(())
-        for timer in (self._again, self._expiry):
-            if timer:
-                timer.cancel()
-
-    # What fails
-
-    def _failed(self, key: tuple[str, int, int], way: _Way, reason: str) -> None:
-        failure = Failure(f"advert to {way.destination} on {way.interface}", reason)
-        if self._failing.get(key) != failure:
-            self._failing[key] = failure
-            self._sending.replace(self._failing.values())
-        if not self._expiry:
-            self._expiry = self._loop.call_later(way.patience, self._expire)
-
-    def _expire(self) -> None:
-        """A backup sends no more: what failed before is not tried, so nobody knows."""
-        now = self._loop.time()
-        self._expiry = None
-        expires = {k: self._ways[k].tried_at + self._ways[k].patience for k in self._failing if k in self._ways}
-        self._fails_no_more([key for key in self._failing if expires.get(key, now) <= now])
-        if self._failing:
-            self._expiry = self._loop.call_at(min(expires[key] for key in self._failing), self._expire)
-
-    def _fails_no_more(self, keys: Iterable[tuple[str, int, int]]) -> None:
-        for key in list(keys):
-            del self._failing[key]
-        self._sending.replace(self._failing.values())
-
-    @contextlib.contextmanager
-    def _opens(self, interface: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._opening.set(_vrrp_on(interface), in_words(error.errno))
-            if not self._again:
-                self._again = self._loop.call_later(OPEN_AGAIN_INTERVAL, self.refresh)
-        else:
-            self._opening.clear(_vrrp_on(interface))
+                self._open(advert.interface)
+            return in_words(error.errno)
+        return ""
 
     # Sockets
 
-    def _open_again(self, interface: str) -> None:
-        """If it is another one than before."""
-        with self._opens(interface):
-            self._open_if_new(interface)
-
-    def _open_if_new(self, interface: str) -> None:
+    def _open(self, interface: str) -> None:
+        """Unless it is open, and the same interface as before; as it is configured now."""
         try:
             index = _index(interface)
+            link = self._links.get(interface)
+            if link is None or link.index != index:
+                self._close(interface)
+                link = self._links[interface] = _link(interface, index)
+                self._loop.add_reader(link.adverts, self._read, interface)
+                self._loop.add_reader(link.strangers, self._look, interface, link.strangers)
+            self._fit(interface, link)
         except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
-            return self._close(interface)  # the kernel's part tells that it is not there
-        if interface in self._links and self._links[interface].index == index:
-            return
-        self._close(interface)
-        self._links[interface] = _Link(index, _open(interface))
-        self._loop.add_reader(self._links[interface].adverts, self._read, interface)
-        try:
-            self._fit(interface)
-        except OSError:
-            self._close(interface)
-            raise
+            if error.errno == errno.ENODEV:
+                self._close(interface)  # the kernel's part tells that it is not there
+            else:
+                self._opening.set(_vrrp_on(interface), in_words(error.errno))
+                if not self._again:
+                    self._again = self._loop.call_later(OPEN_AGAIN_INTERVAL, self.refresh)
+                return
+        self._opening.clear(_vrrp_on(interface))
 
-    def _fit(self, interface: str) -> None:
-        """Membership and filters, as they are configured now."""
-        link = self._links[interface]
+    def _fit(self, interface: str, link: _Link) -> None:
         wants = interface in self._multicast
         if wants != link.is_member:
             option = socket.IP_ADD_MEMBERSHIP if wants else socket.IP_DROP_MEMBERSHIP
             link.adverts.setsockopt(socket.IPPROTO_IP, option, struct.pack("=4s4xi", GROUP.packed, link.index))
             link.is_member = wants
         known = self._known.get(interface)
-        if known is None or len(code := packet_filter.program(known)) > packet_filter.LONGEST:
-            packet_filter.detach(link.adverts)
-            return self._ignore_strangers(link)
-        packet_filter.attach(link.adverts, code)
-        if not link.strangers:
-            link.strangers = _open(interface, RECEIVE_BUFFER >> 6)
-            self._loop.add_reader(link.strangers, self._look, interface, link.strangers)
+        packet_filter.attach(link.adverts, packet_filter.program(known))
         packet_filter.attach(link.strangers, packet_filter.program(known, strangers=True))
 
     def _close(self, interface: str) -> None:
         if link := self._links.pop(interface, None):
-            self._ignore_strangers(link)
-            self._loop.remove_reader(link.adverts)
-            link.adverts.close()
-
-    def _ignore_strangers(self, link: _Link) -> None:
-        if link.strangers:
-            self._loop.remove_reader(link.strangers)
-            link.strangers.close()
-            link.strangers = None
+            for one in (link.adverts, link.strangers):
+                self._loop.remove_reader(one)
+                one.close()
 
     # What arrives
 
@@ -234,12 +182,6 @@ class Adverts:
         part, receiver = Slice(), self._links[interface].adverts
         while self._hear(interface, receiver) and not part.is_over:
             pass
-
-    def _drain(self, interface: str) -> None:
-        receiver = self._links[interface].adverts
-        for _ in range(MOST_AT_ONCE):
-            if not self._hear(interface, receiver):
-                return
 
     def _look(self, interface: str, strangers: socket.socket) -> None:
         for _ in range(STRANGERS_A_SECOND):
@@ -289,11 +231,20 @@ def _vrrp_on(interface: str) -> str:
 def _way(advert: SendAdvert, now: float) -> _Way:
     # struct in_pktinfo: the index is the socket's, the source is ours to choose.
     source = struct.pack("=i4s4x", 0, advert.source.packed)
-    to = str(advert.destination), 0
-    return _Way(advert.interface, advert.destination, [(socket.IPPROTO_IP, IP_PKTINFO, source)], to, now, PATIENCE)
+    what = f"advert to {advert.destination} on {advert.interface}"
+    return _Way(what, [(socket.IPPROTO_IP, IP_PKTINFO, source)], (str(advert.destination), 0), now)
 
 
-def _open(interface: str, buffer: int = RECEIVE_BUFFER) -> socket.socket:
+def _link(interface: str, index: int) -> _Link:
+    adverts = _open(interface, RECEIVE_BUFFER)
+    try:
+        return _Link(index, adverts, _open(interface, RECEIVE_BUFFER >> 6))
+    except OSError:
+        adverts.close()
+        raise
+
+
+def _open(interface: str, buffer: int) -> socket.socket:
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, PROTOCOL)
     try:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
