@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 from floatip.core.events import Event, Failing, Failure
 from floatip.host.checks import Probes
 from floatip.host.checks.script import ScriptRunner
-from floatip.host.disk import Disk, Job
+from floatip.host.disk import Disk
+from floatip.host.workers import Workers
 
 E = TypeVar("E")
+T = TypeVar("T")
 
 
 class Reports:
@@ -80,10 +82,19 @@ class _Timer:
 class PromptDisk(Disk):
     """Writes at once, in the caller's thread."""
 
-    def do(self, what: str, job: Job) -> asyncio.Future[None]:
-        over = self._loop.create_future()
-        self._done(what, self._try(job), over)
-        return over
+    def __init__(self, report: Callable[[Event], None]) -> None:
+        super().__init__(report)
+        self._workers = Prompt()
+
+
+class Prompt(Workers):
+    def do(self, job: Callable[[], T], done: Callable[[T | OSError], None]) -> None:
+        outcome: T | OSError
+        try:
+            outcome = job()
+        except OSError as error:
+            outcome = error
+        done(outcome)
 
 
 async def close(probes: Probes) -> None:

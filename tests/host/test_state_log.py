@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def write(reports: Reports, path: Path | None, *roles: str, instances: int = 1) 
             log.write("VI_2", role)
         await disk.finish(60)
         disk.close()
-        await until(lambda: not disk._thread or not disk._thread.is_alive())
+        await until(lambda: all(thread.name != "worker" for thread in threading.enumerate()))
 
     asyncio.run(story())
 

@@ -1,23 +1,22 @@
-"""Writes files in a thread of its own: a disk that hangs holds up no advert and no failover.
+"""Writes files in a thread, one after the other: a disk that hangs holds up no advert and no failover.
 
 What cannot be written, or takes longer than `PATIENCE`, is a failure until it is written at last.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import stat
-import threading
+from collections import deque
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from floatip.core.events import Event
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
+from floatip.host.workers import Workers
 
 PATIENCE = 5.0
 RETRY_INTERVAL = 10.0
@@ -32,31 +31,33 @@ Job = Callable[[], str]
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    what: str
+    job: Job
+    over: asyncio.Future[None]
+    impatience: asyncio.TimerHandle
+
+
 class Disk:
     def __init__(self, report: Callable[[Event], None]) -> None:
         self._failures = Failures("disk", report)
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[tuple[str, Job, asyncio.Future[None]] | None] = SimpleQueue()
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._thread: threading.Thread | None = None
+        self._workers = Workers()
+        self._tasks: deque[_Task] = deque()
+        """The first one is being done."""
 
     def do(self, what: str, job: Job) -> asyncio.Future[None]:
         """In the order of the calls. The future says only that it is over, not how it went."""
         over = self._loop.create_future()
-        if len(self._waiting) >= LIMIT:
+        if len(self._tasks) >= LIMIT:
             self.fail(what, f"not written: {LIMIT} entries wait already, the disk hangs")
             over.set_result(None)
             return over
-        if not self._start():
-            self.fail(what, "not written: the system can start no thread")
-            over.set_result(None)
-            return over
-        self._waiting.add(over)
         reason = f"not written after {PATIENCE:g} s: does the disk hang?"
-        impatience = self._loop.call_later(PATIENCE, self.fail, what, reason)
-        over.add_done_callback(lambda _: impatience.cancel())
-        over.add_done_callback(self._waiting.discard)
-        self._jobs.put((what, job, over))
+        self._tasks.append(_Task(what, job, over, self._loop.call_later(PATIENCE, self.fail, what, reason)))
+        if len(self._tasks) == 1:
+            self._workers.do(job, self._done)
         return over
 
     def fail(self, what: str, reason: str) -> None:
@@ -69,51 +70,22 @@ class Disk:
 
     async def finish(self, timeout: float) -> None:
         """Wait for what was begun, at most `timeout` seconds."""
-        if self._waiting:
-            await asyncio.wait(self._waiting, timeout=timeout)
+        if self._tasks:
+            await asyncio.wait([task.over for task in self._tasks], timeout=timeout)
 
     def close(self) -> None:
-        self._jobs.put(None)
+        self._workers.close()
 
-    def _start(self) -> bool:
-        if not self._thread:
-            # A daemon thread: the end of the process does not wait for a disk that hangs.
-            thread = threading.Thread(target=self._work, name="disk", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                return False
-            self._thread = thread
-        return True
-
-    def _work(self) -> None:
-        while entry := self._jobs.get():
-            what, job, over = entry
-            try:
-                done = partial(self._done, what, self._try(job), over)
-            except Exception as error:
-                done = partial(_raise, error)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(done)
-
-    @staticmethod
-    def _try(job: Job) -> str:
-        try:
-            return job()
-        except OSError as error:
-            return in_words(error.errno)
-
-    def _done(self, what: str, reason: str, over: asyncio.Future[None]) -> None:
-        over.set_result(None)
-        if reason:
-            self.fail(what, reason)
+    def _done(self, outcome: str | OSError) -> None:
+        task = self._tasks.popleft()
+        if self._tasks:
+            self._workers.do(self._tasks[0].job, self._done)
+        task.impatience.cancel()
+        task.over.set_result(None)
+        if reason := in_words(outcome.errno) if isinstance(outcome, OSError) else outcome:
+            self.fail(task.what, reason)
         else:
-            self._failures.clear(what)
-
-
-def _raise(error: Exception) -> None:
-    """In the loop, where a bug ends the process."""
-    raise error
+            self._failures.clear(task.what)
 
 
 class Memory:

@@ -5,6 +5,7 @@ a limit of its own, and asks for no second one while the first is out.
 """
 
 import asyncio
+import errno
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -36,17 +37,34 @@ class Jobs(Protocol):
     def close(self) -> None: ...
 
 
+Answer = Callable[[], None]
+"""What is left to do in the loop."""
+
+
 class Workers:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._idle: list[SimpleQueue[Callable[[], Callable[[], None]] | None]] = []
+        self._idle: list[SimpleQueue[Callable[[], Answer] | None]] = []
         self._threads = 0
-        self._waiting: deque[Callable[[], Callable[[], None]]] = deque()
+        self._waiting: deque[Callable[[], Answer]] = deque()
         self._closed = False
 
     def do(self, job: Callable[[], T], done: Callable[[T | OSError], None]) -> None:
         """`done` is called in the loop with what the job returned, or with its `OSError`. Any other error is a bug."""
-        self._give(partial(_work, job, done))
+        work = partial(_work, job, done)
+        if self._idle:
+            self._idle.pop().put(work)
+        elif self._threads == MOST:
+            self._waiting.append(work)
+        else:
+            queue: SimpleQueue[Callable[[], Answer] | None] = SimpleQueue()
+            queue.put(work)
+            try:
+                threading.Thread(target=self._serve, args=(queue,), name="worker", daemon=True).start()
+            except RuntimeError:  # the system has no thread left
+                self._loop.call_soon(done, OSError(errno.EAGAIN, ""))
+            else:
+                self._threads += 1
 
     def close(self) -> None:
         """The threads end after what they do now, and what waits is dropped."""
@@ -55,18 +73,7 @@ class Workers:
         while self._idle:
             self._idle.pop().put(None)
 
-    def _give(self, work: Callable[[], Callable[[], None]]) -> None:
-        if self._idle:
-            self._idle.pop().put(work)
-        elif self._threads < MOST:
-            self._threads += 1
-            queue: SimpleQueue[Callable[[], Callable[[], None]] | None] = SimpleQueue()
-            queue.put(work)
-            threading.Thread(target=self._serve, args=(queue,), name="worker", daemon=True).start()
-        else:
-            self._waiting.append(work)
-
-    def _serve(self, queue: "SimpleQueue[Callable[[], Callable[[], None]] | None]") -> None:
+    def _serve(self, queue: "SimpleQueue[Callable[[], Answer] | None]") -> None:
         while work := queue.get():
             answer = work()
             try:
@@ -74,9 +81,7 @@ class Workers:
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
 
-    def _finished(
-        self, queue: "SimpleQueue[Callable[[], Callable[[], None]] | None]", answer: Callable[[], None]
-    ) -> None:
+    def _finished(self, queue: "SimpleQueue[Callable[[], Answer] | None]", answer: Answer) -> None:
         if self._waiting:
             queue.put(self._waiting.popleft())
         elif self._closed:
@@ -86,7 +91,7 @@ class Workers:
         answer()
 
 
-def _work(job: Callable[[], T], done: Callable[[T | OSError], None]) -> Callable[[], None]:
+def _work(job: Callable[[], T], done: Callable[[T | OSError], None]) -> Answer:
     try:
         return partial(done, job())
     except OSError as error:
