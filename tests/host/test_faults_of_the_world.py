@@ -20,7 +20,7 @@ import pytest
 from floatip.core.events import CheckDone, Failing, Probe
 from floatip.core.problems import Code
 from floatip.host import child, inotify, spawn
-from floatip.host.checks import Probes, file, kind
+from floatip.host.checks import Probes, kind
 from floatip.host.checks import process as process_check
 from floatip.host.disk import Memory
 from floatip.host.hooks import Hooks, RoleChange
@@ -84,7 +84,7 @@ FAILS = {
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(kind, "LOOK_INTERVAL", 0.02)
     monkeypatch.setattr(process_check, "LOOK_AGAIN_INTERVAL", 0.02)
     monkeypatch.setattr(fifo, "OPEN_INTERVAL", 0.02)
 
@@ -218,7 +218,7 @@ def test_a_file_system_that_hangs_fails_its_checks_and_stops_nothing_else(
     hang: Hang, reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kind, "LOOK_TIMEOUT", 0.2)
-    monkeypatch.setattr(file, "LOOK_INTERVAL", 0.02)
+    monkeypatch.setattr(kind, "LOOK_INTERVAL", 0.02)
     hung, well = tmp_path / "hung", tmp_path / "well"
     hang.at(Path, "stat", lambda path, *_: path == hung)
     hang.at(process_check, "_read", lambda path, *_: path == hung)
@@ -230,7 +230,7 @@ def test_a_file_system_that_hangs_fails_its_checks_and_stops_nothing_else(
             assert await reports.next(CheckDone) == CheckDone("well", 0, True, f"{well} does not exist")
             await reports.next(CheckDone, 3)
             reasons = {done.check: (done.passed, done.reason) for done in reports.of(CheckDone)}
-            assert reasons["hung"] == reasons["pid"] == (False, f"cannot look at {hung}: no answer after 2 s")
+            assert reasons["hung"] == reasons["pid"] == (False, f"cannot look at {hung}: no answer after 0.2 s")
             well.touch()
             assert not (await reports.next(CheckDone, 4)).passed
             hang.release()

@@ -16,7 +16,7 @@ import pytest
 from floatip.core.events import Address, Failing, Failure, Garp, Held, Hold, LinkChanged, Placed
 from floatip.host.disk import BOOT_ID, Disk, Memory
 from floatip.host.network import rtnetlink
-from floatip.host.network.kernel import Kernel, neighbours, removals
+from floatip.host.network.kernel import Kernel, holder, neighbours
 from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, neighbour_advertisement
 from floatip.host.network.kernel.tables import Tables
 from floatip.host.network.rtnetlink import AddressMessage, LinkMessage
@@ -95,7 +95,7 @@ def test_addresses_are_held_reported_and_released(reports: Reports, tmp_path: Pa
 def test_an_address_that_someone_deletes_can_be_put_back_within_milliseconds(
     reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removals, "MOST_TOLD", 20)
+    monkeypatch.setattr(holder, "REMOVALS_TOLD", 20)
 
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:
@@ -120,7 +120,7 @@ def test_an_address_that_someone_deletes_can_be_put_back_within_milliseconds(
 def test_who_keeps_removing_an_address_is_one_failure_and_the_address_is_put_back(
     reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removals, "WINDOW", 2.0)
+    monkeypatch.setattr(holder, "REMOVALS_WINDOW", 2.0)
 
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:

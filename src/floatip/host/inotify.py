@@ -10,8 +10,12 @@ import ctypes
 import errno
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from floatip.host.errors import in_words
+from floatip.host.failures import Failures
 
 _CREATE, _DELETE, _MOVED_FROM, _MOVED_TO, _ONLYDIR = 0x100, 0x200, 0x40, 0x80, 0x01000000
 _CLOSE_WRITE = 0x8
@@ -20,11 +24,17 @@ _EVENT = struct.Struct("iIII")
 """Watch descriptor, mask, cookie, length of the name that follows."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_HINTS = {
+    errno.EMFILE: "raise the sysctl user.max_inotify_instances",
+    errno.ENOSPC: "raise the sysctl user.max_inotify_watches",
+}
 
 
 class Inotify:
-    def __init__(self) -> None:
+    def __init__(self, failures: Failures) -> None:
         self._loop = asyncio.get_running_loop()
+        self._failures = failures
+        self._opening = threading.Lock()
         self._fd = -1
         self._changed: dict[Path, list[Callable[[], None]]] = {}
         self._names: dict[Path, frozenset[bytes]] = {}
@@ -38,33 +48,42 @@ class Inotify:
         self._changed[path].remove(changed)
         if not self._changed[path]:
             del self._changed[path], self._names[path]
-
-    def open(self) -> None:
-        """If it is not open yet; raises OSError (the machine has no instance left)."""
-        if self._fd < 0:
-            fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-            if fd < 0:
-                raise OSError(ctypes.get_errno(), "inotify_init1")
-            self._fd = fd
-            self._loop.add_reader(fd, self._read)
+            self._failures.clear(_watch_of(path))
 
     def watch(self, path: Path) -> int:
         """Watch what exists above the path; again, it changes nothing. The errno, or 0. Any thread may call it.
 
         A directory that is missing is noticed by its parent, so that is no error.
         """
-        if self._fd < 0:
-            return 0  # `open` has failed, and said so
+        with self._opening:
+            if self._fd < 0:
+                fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+                if fd < 0:
+                    return ctypes.get_errno()
+                self._fd = fd
+                self._loop.call_soon_threadsafe(self._listen)
         for directory in reversed(path.absolute().parents):
             watch = _libc.inotify_add_watch(self._fd, os.fsencode(directory), _MASK)
         code = ctypes.get_errno() if watch < 0 else 0
         return 0 if code in (errno.ENOENT, errno.ENOTDIR) else code
+
+    def note(self, path: Path, code: int) -> None:
+        """What `watch` returned is a failure, or is none any more."""
+        if code:
+            reason = f"{in_words(code)}; looks once a second instead"
+            self._failures.set(_watch_of(path), reason, _HINTS.get(code, ""))
+        else:
+            self._failures.clear(_watch_of(path))
 
     def close(self) -> None:
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+    def _listen(self) -> None:
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._read)
 
     def _read(self) -> None:
         # An event without a name is about the watch or the queue itself: it may hide others.
@@ -73,6 +92,10 @@ class Inotify:
             if b"" in names or not names.isdisjoint(self._names[path]):
                 for changed in list(callbacks):
                     changed()
+
+
+def _watch_of(path: Path) -> str:
+    return f"watch {path.parent}"
 
 
 def _names(events: bytes) -> Iterable[bytes]:

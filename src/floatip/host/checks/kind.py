@@ -1,22 +1,23 @@
 """What every kind of check is given and gives."""
 
-import errno
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from floatip.host.child import Start
 from floatip.host.errors import in_words
-from floatip.host.failures import Failures
 from floatip.host.inotify import Inotify
 from floatip.host.workers import Handle, Jobs, Loop
 
 Report = Callable[[int, bool, str], None]
 """The number of the run (0: the check answers unasked), whether it passed, and why."""
+Verdict = tuple[bool, str]
+LOOK_INTERVAL = 1.0
 LOOK_TIMEOUT = 2.0
 """Seconds after which a look at a path, which nobody can interrupt, counts as failed."""
-INSTEAD = "looks once a second instead"
 
 T = TypeVar("T")
 
@@ -29,7 +30,6 @@ class Means:
     jobs: Jobs
     start: Start
     inotify: Inotify
-    failures: Failures
 
 
 class Runner(Protocol):
@@ -42,89 +42,96 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
-class Lookout(Generic[T]):
-    """Looks in a thread: when asked, at changes of the path if there is one, and when the time comes. One at a time."""
+class Unasked(ABC, Generic[T]):
+    """A check that answers at each change. It looks in a thread: at the start, at changes of its path, and by time."""
 
-    def __init__(
-        self,
-        means: Means,
-        path: Path | None,
-        look: Callable[[], T],
-        found: Callable[[T | OSError], None],
-        timed_out: Callable[[], None],
-    ) -> None:
-        """`look` runs in a thread, `found` and `timed_out` (the look is still out) in the loop."""
-        self._means = means
+    def __init__(self, path: Path | None, report: Report, means: Means) -> None:
         self._path = path
-        self._look = look
-        self._found = found
-        self._timed_out = timed_out
+        self._report = report
+        self._means = means
+        self._verdict: Verdict | None = None
+        self._told: Verdict | None = None
         self._timer: Handle | None = None
         self._is_out = False
         self._is_needed_again = False
         self._closed = False
         if path:
-            means.inotify.subscribe(path, self.look)
+            means.inotify.subscribe(path, self._look)
+        self._look()
 
-    def look(self) -> None:
+    def run(self, run: int, timeout: float) -> None:
+        if self._verdict:
+            self._report(run, *self._verdict)
+
+    def tell(self) -> None:
+        self._told = None
+        self._look()
+
+    def close(self) -> None:
+        self._closed = True
+        self._never()
+        if self._path:
+            self._means.inotify.unsubscribe(self._path, self._look)
+
+    @abstractmethod
+    def _see(self) -> T:
+        """In a thread; may raise OSError."""
+
+    @abstractmethod
+    def _found(self, found: T) -> None:
+        """Says what is to be said, and when to look again."""
+
+    def _discard(self, found: T) -> None:
+        """It was closed meanwhile."""
+
+    def _cannot_look(self, reason: str) -> None:
+        self._say((False, f"cannot look at {self._path or '/proc'}: {reason}"))
+
+    def _say(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+        if verdict != self._told:
+            self._told = verdict
+            self._report(0, *verdict)
+
+    def _look(self) -> None:
         if self._closed:
             return
         if self._is_out:
             self._is_needed_again = True
             return
         self._is_out = True
-        self.look_in(LOOK_TIMEOUT, self._timed_out)
-        if self._path:
-            self._open_inotify()
+        self._later(LOOK_TIMEOUT, partial(self._cannot_look, f"no answer after {LOOK_TIMEOUT:g} s"))
         self._means.jobs.do(self._job, self._done)
 
-    def look_in(self, seconds: float, action: Callable[[], None] | None = None) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = self._means.loop.call_later(seconds, action or self.look)
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._never()
+        self._timer = self._means.loop.call_later(seconds, action)
 
-    def close(self) -> None:
-        self._closed = True
+    def _never(self) -> None:
         if self._timer:
             self._timer.cancel()
-        if self._path:
-            self._means.inotify.unsubscribe(self._path, self.look)
-            self._means.failures.clear(f"watch {self._path.parent}")
 
     def _job(self) -> tuple[int, T | OSError]:
         # Watch first: nothing that happens after the look is missed.
         code = self._means.inotify.watch(self._path) if self._path else 0
         try:
-            return code, self._look()
+            return code, self._see()
         except OSError as error:
             return code, error
 
     def _done(self, outcome: tuple[int, T | OSError] | OSError) -> None:
         self._is_out = False
-        assert isinstance(outcome, tuple)
-        code, found = outcome
-        if self._timer:
-            self._timer.cancel()
-        if not self._closed and self._path:
-            self._note_watch(self._path, code)
-        self._found(found)
+        code, found = (0, outcome) if isinstance(outcome, OSError) else outcome
+        if self._closed:
+            return None if isinstance(found, OSError) else self._discard(found)
+        if self._path:
+            self._means.inotify.note(self._path, code)
+        self._later(LOOK_INTERVAL, self._look)
+        if isinstance(found, OSError):
+            self._cannot_look(in_words(found.errno))
+        else:
+            self._found(found)
         if self._is_needed_again:
             self._is_needed_again = False
-            self.look()
-
-    def _open_inotify(self) -> None:
-        try:
-            self._means.inotify.open()
-        except OSError as error:
-            hint = "raise the sysctl user.max_inotify_instances"
-            self._means.failures.set("inotify", f"{in_words(error.errno)}; {INSTEAD}", hint)
-        else:
-            self._means.failures.clear("inotify")
-
-    def _note_watch(self, path: Path, code: int) -> None:
-        what = f"watch {path.parent}"
-        if code:
-            hint = "raise the sysctl user.max_inotify_watches" if code == errno.ENOSPC else ""
-            self._means.failures.set(what, f"{in_words(code)}; {INSTEAD}", hint)
-        else:
-            self._means.failures.clear(what)
+            self._look()
+        return None

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floatip.host import pidfd
-from floatip.host.checks.kind import LOOK_TIMEOUT, Lookout, Means, Report
-from floatip.host.errors import in_words
+from floatip.host.checks.kind import Means, Report, Unasked
 from floatip.model import Process
 
 LOOK_AGAIN_INTERVAL = 0.5
-LOOK_INTERVAL = 1.0
 PID_MAX = 1 << 22
 
 Written = tuple[bytes, int, int]
@@ -36,37 +34,22 @@ class _Found:
     """The pid file that names it; without a pidfd: one that names a process that has ended."""
 
 
-class ProcessRunner:
+class ProcessRunner(Unasked[_Found]):
     def __init__(self, kind: Process, report: Report, means: Means) -> None:
-        self._pid_file = Path(kind.process) if kind.process.startswith("/") else None
         self._name = kind.process
-        self._report = report
-        self._verdict: tuple[bool, str] | None = None
-        self._told: tuple[bool, str] | None = None
         self._watch: pidfd.Watch | None = None
         self._named: Written | None = None
         """The pid file that named the process that is watched."""
         self._past: Written | None = None
         """The one that named a process that has ended."""
-        self._closed = False
-        look = self._look_into if self._pid_file else self._look_around
-        self._lookout = Lookout(means, self._pid_file, look, self._found, self._timed_out)
-        self._lookout.look()
-
-    def run(self, run: int, timeout: float) -> None:
-        if self._verdict:
-            self._report(run, *self._verdict)
-
-    def tell(self) -> None:
-        self._told = None
-        self._lookout.look()
+        super().__init__(Path(kind.process) if kind.process.startswith("/") else None, report, means)
 
     def close(self) -> None:
-        self._closed = True
-        self._lookout.close()
+        super().close()
         self._let_go()
 
-    # In a thread
+    def _see(self) -> _Found:
+        return self._look_into(self._path) if self._path else self._look_around()
 
     def _look_around(self) -> _Found:
         for pid in _oldest_first(self._name):
@@ -78,9 +61,8 @@ class ProcessRunner:
             )
         return _Found(False, f"no process is named {self._name}")
 
-    def _look_into(self) -> _Found:
-        path, named = self._pid_file, self._named
-        assert path
+    def _look_into(self, path: Path) -> _Found:
+        named = self._named
         try:
             content, status = _read(path)
         except FileNotFoundError:
@@ -99,49 +81,38 @@ class ProcessRunner:
         except ProcessLookupError:
             return _Found(False, f"pid {pid} of {path} has ended", written=written)
 
-    # In the loop
-
-    def _found(self, outcome: _Found | OSError) -> None:
-        if isinstance(outcome, OSError):
-            what = self._pid_file or "/proc"
-            outcome = _Found(False, f"cannot look at {what}: {in_words(outcome.errno)}")
-        if self._closed:
-            if outcome.pidfd >= 0:
-                os.close(outcome.pidfd)
-            return
-        if outcome.pidfd >= 0:
+    def _found(self, found: _Found) -> None:
+        if found.pidfd >= 0:
             self._let_go()
-            self._watch = pidfd.Watch(outcome.pidfd, self._ended)
-            self._named = outcome.written
-        elif not outcome.passed and outcome.written:
-            self._past = outcome.written
-        elif outcome.passed and not self._watch:
-            self._lookout.look()  # it has ended since
+            self._watch = pidfd.Watch(found.pidfd, self._ended)
+            self._named = found.written
+        elif not found.passed and found.written:
+            self._past = found.written
+        elif found.passed and not self._watch:
+            self._look()  # it has ended since
             return
         # A process that is watched and lives is given up only for another one that lives.
-        if not self._watch or outcome.passed:
-            self._tell((outcome.passed, outcome.reason))
-        elif self._told is None and self._verdict:
-            self._tell(self._verdict)
+        if not self._watch or found.passed:
+            self._say((found.passed, found.reason))
+        elif self._verdict:
+            self._say(self._verdict)
         if not self._watch:
-            self._lookout.look_in(LOOK_AGAIN_INTERVAL)
-        elif self._pid_file:
-            self._lookout.look_in(LOOK_INTERVAL)
+            self._later(LOOK_AGAIN_INTERVAL, self._look)
+        elif not self._path:
+            self._never()  # its pidfd tells
 
-    def _timed_out(self) -> None:
+    def _discard(self, found: _Found) -> None:
+        if found.pidfd >= 0:
+            os.close(found.pidfd)
+
+    def _cannot_look(self, reason: str) -> None:
         if not self._watch:
-            self._tell((False, f"cannot look at {self._pid_file or '/proc'}: no answer after {LOOK_TIMEOUT:g} s"))
-
-    def _tell(self, verdict: tuple[bool, str]) -> None:
-        self._verdict = verdict
-        if verdict != self._told:
-            self._told = verdict
-            self._report(0, *verdict)
+            super()._cannot_look(reason)
 
     def _ended(self) -> None:
         self._let_go()
         self._past, self._named = self._named, None
-        self._lookout.look()
+        self._look()
 
     def _let_go(self) -> None:
         if self._watch:

@@ -71,5 +71,5 @@ class Probes:
 
 def _means(report: Callable[[Event], None]) -> Means:
     workers = Workers()
-    start = partial(Child, workers)
-    return Means(asyncio.get_running_loop(), workers, start, Inotify(), Failures("checks", report))
+    inotify = Inotify(Failures("checks", report))
+    return Means(asyncio.get_running_loop(), workers, partial(Child, workers), inotify)

@@ -34,7 +34,7 @@ class Fifo:
         self._fd = -1
         self._rest = b""
         self._opening: asyncio.TimerHandle | None = None
-        self._inotify = Inotify()
+        self._inotify = Inotify(failures)
         self._inotify.subscribe(path, self.open)
 
     @property
@@ -53,7 +53,9 @@ class Fifo:
         if self._opening:
             self._opening.cancel()
             self._opening = None
-        if not self._watch():
+        code = self._inotify.watch(self._path)
+        self._inotify.note(self._path, code)
+        if code:
             self._opening = self._loop.call_later(OPEN_INTERVAL, self.open, True)
         if self.is_open and _is_same(self._fd, self._path):
             return
@@ -94,21 +96,6 @@ class Fifo:
             self._opening.cancel()
         self._inotify.close()
         self._close()
-
-    def _watch(self) -> bool:
-        """Whether inotify tells of changes."""
-        try:
-            self._inotify.open()
-            code = self._inotify.watch(self._path)
-        except OSError as error:
-            code = error.errno or 0
-        what = f"watch {self._path.parent}"
-        if code:
-            hint = "raise the sysctls user.max_inotify_instances and user.max_inotify_watches"
-            self._failures.set(what, f"{in_words(code)}; looks once a second instead", hint)
-        else:
-            self._failures.clear(what)
-        return not code
 
     def _read(self) -> None:
         if self.drain():

@@ -7,6 +7,7 @@ Work is done in slices, between which the loop runs; a newer desired set replace
 
 import asyncio
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterable
 from ipaddress import ip_interface
 from itertools import islice
@@ -17,7 +18,6 @@ from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network import rtnetlink
-from floatip.host.network.kernel.removals import Removals
 from floatip.host.network.kernel.tables import Tables
 from floatip.host.network.rtnetlink import Netlink
 from floatip.host.network.slices import Slice
@@ -28,6 +28,8 @@ WRITE_TIMEOUT = 0.5
 """Seconds that an address waits for the disk at most, before it is added."""
 BATCH = 8
 """Requests in one datagram. The loop stands still while the kernel works it off."""
+REMOVALS_TOLD, REMOVALS_WINDOW = 5, 10.0
+"""How often somebody may remove an address within so many seconds before it is put back without asking the core."""
 GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 
 
@@ -37,7 +39,8 @@ class Holder:
         self._memory = memory
         self._catch_up = catch_up
         self._failures = Failures("addresses", report)
-        self._removals = Removals(report)
+        self._removals: Counter[Placed] = Counter()
+        self._removers = Failures("removals", report)
         self.returning: set[Placed] = set()
         """Put back at once, so that nobody needs to hear that they were gone; the kernel has not told of them yet."""
         self._tables = Tables()
@@ -57,7 +60,6 @@ class Holder:
         self._left = (self._memory.recall(_held) if self._memory else None) or frozenset()
 
     def close(self) -> None:
-        self._removals.close()
         if self._requests:
             self._requests.close()
 
@@ -80,8 +82,21 @@ class Holder:
         self.returning.discard(placed)
         link = self._tables.link(placed.interface)
         missed = was_ours and link and link.up and placed in (self._desired or ())
-        if missed and self._removals.note(placed) and not self._add([placed]):
+        if missed and self._is_removed_again(placed) and not self._add([placed]):
             self.returning.add(placed)
+
+    def _is_removed_again(self, placed: Placed) -> bool:
+        """And again: told one by one, that would fill the log."""
+        name = f"{placed.address} on {placed.interface}"
+        if not self._removals:
+            asyncio.get_running_loop().call_later(REMOVALS_WINDOW, self._removals.clear)
+        self._removals[placed] += 1
+        if self._removals[placed] <= REMOVALS_TOLD and name not in self._removers:
+            return False
+        hint = "ip -timestamp monitor address shows when; look for another tool that manages this interface"
+        reason = "something keeps removing it; floatip puts it back"
+        self._removers.set(name, reason, hint, lasts=REMOVALS_WINDOW)
+        return True
 
     async def run(self) -> None:
         while True:
