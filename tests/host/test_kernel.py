@@ -667,7 +667,7 @@ class Sent(Neighbours):
 
 def tables_with(*addresses: Placed) -> Tables:
     tables = Tables()
-    tables.take(LinkMessage(False, 7, 0, 1, "eth9", 6, bytes(5) + b"\x09"))
+    tables.take(LinkMessage(False, 7, 0, "eth9", True, True, bytes(5) + b"\x09"))
     for one in addresses:
         tables.take(AddressMessage(False, 7, one.address.network.prefixlen, one.address.packed, 0x80, None))
     return tables

@@ -91,10 +91,9 @@ class Child:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, number)
 
-    def _started(self, outcome: "_Process | OSError | str") -> None:
-        if not isinstance(outcome, _Process):
-            reason = in_words(outcome.errno) if isinstance(outcome, OSError) else outcome
-            self._end(False, f"cannot run {self._name}: {reason}")
+    def _started(self, outcome: "_Process | OSError") -> None:
+        if isinstance(outcome, OSError):
+            self._end(False, f"cannot run {self._name}: {in_words(outcome.errno)}")
             return
         self._child = outcome
         self._loop.add_reader(outcome.output, self._read)
@@ -159,17 +158,17 @@ class _Process:
     output: int
 
 
-def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> _Process | str:
-    """In a thread. The child, or why it cannot be run."""
+def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> _Process:
+    """In a thread. Raises OSError."""
     output, its_output = os.pipe()
     start = object()
     _starting.add(start)
     try:
         pid = spawn(argv, environment, its_output)
         _ours.add(pid)
-    except (OSError, ValueError) as error:
+    except OSError:
         os.close(output)
-        return in_words(error.errno) if isinstance(error, OSError) else str(error)
+        raise
     finally:
         _starting.discard(start)
         os.close(its_output)

@@ -131,48 +131,41 @@ class Daemon:
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
         self._starts = memories["starts"]
-        self._keepalived = keepalived.Keepalived(self.report, memories["keepalived"])
+        follower = keepalived.Keepalived(self.report, memories["keepalived"])
         commands = {
             "status": Command(self._status, "ask for the status"),
-            "notify": Command(self._keepalived.notified, "notify", is_for_notifiers=True),
+            "notify": Command(follower.notified, "notify", is_for_notifiers=True),
         }
-        self._control = Control(socket_path(), commands, lambda: [item.record for item in self._news.history])
-        self._kernel = Kernel(self.report, None if follow else memories["held"])
-        self._adverts = Adverts(self.report)
-        self._peers = Peers(self.report)
-        self._probes = Probes(self.report)
-        self._hooks = Hooks(self.report)
-        self._state_log = StateLog(self._disk)
         self._news = News((self._log_item, self._publish, self._log_state, self._notify, self._tell_systemd))
         self._parts = wiring.Parts(
-            self._adverts,
-            self._peers,
-            self._hooks,
-            self._state_log,
-            self._probes,
-            self._kernel,
-            self._keepalived,
-            self._control,
+            Adverts(self.report),
+            Peers(self.report),
+            Hooks(self.report),
+            StateLog(self._disk),
+            Probes(self.report),
+            Kernel(self.report, None if follow else memories["held"]),
+            follower,
+            Control(socket_path(), commands, lambda: [item.record for item in self._news.history]),
         )
 
     async def serve(self) -> int:
-        await self._kernel.start()
+        await self._parts.kernel.start()
         # Once: a session does not survive another router id, and addresses come and go.
         self._router_id = wiring.first_ipv4(self._loaded.model)
         settings = self._settings()
         self._node = Node(settings, self._loop.time())
         # Where another daemon runs, this refuses, before anything is touched.
         try:
-            await self._control.start()
+            await self._parts.control.start()
         except OSError as error:
-            what = f"no control socket at {self._control.path}: {in_words(error.errno)}"
+            what = f"no control socket at {self._parts.control.path}: {in_words(error.errno)}"
             self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
         self._configure(settings)
         barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._listen_to_signals()
         self._queue.append(Started(barred_for))
         self._pump()
-        watching = asyncio.create_task(self._kernel.run())
+        watching = asyncio.create_task(self._parts.kernel.run())
         watching.add_done_callback(_raise)
         self._systemd.ready()
         self._systemd.feed_watchdog()
@@ -181,7 +174,7 @@ class Daemon:
         gc.freeze()
         status = await self._ended
         self._news.flush()
-        await asyncio.gather(self._hooks.finish(HOOKS_TIMEOUT), self._disk.finish(DISK_TIMEOUT))
+        await asyncio.gather(self._parts.hooks.finish(HOOKS_TIMEOUT), self._disk.finish(DISK_TIMEOUT))
         watching.cancel()
         self._close()
         return status
@@ -198,7 +191,7 @@ class Daemon:
         while self._queue:
             event = self._queue.popleft()
             if isinstance(event, LinkChanged):
-                self._adverts.refresh()
+                self._parts.adverts.refresh()
             now = self._loop.time()
             self._perform(self._node.handle(event, now), now)
             if self._follow and isinstance(event, Held):
@@ -218,7 +211,7 @@ class Daemon:
     def _tick(self) -> None:
         self._timer = None
         self._busy = True
-        self._adverts.drain()
+        self._parts.adverts.drain()
         self._queue.append(Ticked())
         self._pump()
 
@@ -227,21 +220,21 @@ class Daemon:
         for effect in effects:
             match effect:
                 case SendAdvert():
-                    self._adverts.send(effect)
+                    self._parts.adverts.send(effect)
                 case SendBytes():
-                    self._peers.send(effect)
+                    self._parts.peers.send(effect)
                 case Probe():
-                    self._probes.run(effect)
+                    self._parts.probes.run(effect)
                 case Hold():
-                    self._kernel.hold(effect)
+                    self._parts.kernel.hold(effect)
                 case Garp():
-                    self._kernel.garp(effect)
+                    self._parts.kernel.garp(effect)
                 case Dial():
-                    self._peers.dial(effect)
+                    self._parts.peers.dial(effect)
                 case Close():
-                    self._peers.close(effect)
+                    self._parts.peers.close(effect)
                 case Measure():
-                    self._peers.measure(effect)
+                    self._parts.peers.measure(effect)
                 case Became():
                     news.append(effect)
                 case Exit() if not self._ended.done():
@@ -256,15 +249,15 @@ class Daemon:
         self._log.write(level, f"{item.what} {item.name} {item.value}: {item.reason}")
 
     def _publish(self, item: Item) -> None:
-        self._control.publish(item.record)
+        self._parts.control.publish(item.record)
 
     def _log_state(self, item: Item) -> None:
         if item.what == "role" and item.is_new:
-            self._state_log.write(item.name, HOOK_ROLES[item.value])
+            self._parts.state_log.write(item.name, HOOK_ROLES[item.value])
 
     def _notify(self, item: Item) -> None:
         if item.what == "role" and item.is_new:
-            self._hooks.notify(self._role_change(item))
+            self._parts.hooks.notify(self._role_change(item))
 
     def _tell_systemd(self, item: Item) -> None:
         if item.what in ("role", "rank"):
@@ -285,8 +278,8 @@ class Daemon:
             pid=os.getpid(),
             version=floatip.__version__,
             log_lines_dropped=self._log.dropped,
-            hooks_dropped=self._hooks.dropped,
-            control_requests_rejected=self._control.rejected,
+            hooks_dropped=self._parts.hooks.dropped,
+            control_requests_rejected=self._parts.control.rejected,
         )
         answer: Record = as_data(status)
         return answer
@@ -295,7 +288,7 @@ class Daemon:
 
     def _settings(self) -> Settings:
         settings = self._loaded.model.settings(self._seed, self._router_id)
-        return self._follow(settings, self._kernel.permanent) if self._follow else settings
+        return self._follow(settings, self._parts.kernel.permanent) if self._follow else settings
 
     def _configure(self, settings: Settings) -> None:
         for warning in self._loaded.warnings:
@@ -344,12 +337,12 @@ class Daemon:
     def _close(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._probes.close()
-        self._peers.close_all()
-        self._adverts.close()
-        self._keepalived.close()
-        self._control.close()
-        self._kernel.close()
+        self._parts.probes.close()
+        self._parts.peers.close_all()
+        self._parts.adverts.close()
+        self._parts.keepalived.close()
+        self._parts.control.close()
+        self._parts.kernel.close()
         self._disk.close()
         self._systemd.close()
 

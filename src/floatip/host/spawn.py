@@ -5,6 +5,7 @@ times as much in a process of our size.
 """
 
 import ctypes
+import errno
 import functools
 import os
 import signal
@@ -23,11 +24,10 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 def spawn(argv: Sequence[str], environment: Mapping[str, str] | None, output: int) -> int:
     """The pid of a child in a session of its own, that reads nothing and writes to `output`.
 
-    It gets no other descriptor. Without an environment it gets ours, as it was at the first call. Raises OSError, and
-    ValueError for a NUL byte.
+    It gets no other descriptor. Without an environment it gets ours. Raises OSError: EINVAL for a NUL byte.
     """
     arguments = _strings(argv)
-    variables = _our_environment() if environment is None else _strings(map("=".join, environment.items()))
+    variables = _strings(map("=".join, (os.environ if environment is None else environment).items()))
     actions = ctypes.create_string_buffer(_OPAQUE)
     pid = ctypes.c_int()
     _check(_quick.posix_spawn_file_actions_init(actions))
@@ -56,15 +56,10 @@ def _attributes() -> Any:
     return attributes
 
 
-@functools.cache
-def _our_environment() -> Any:
-    return _strings(map("=".join, os.environ.items()))
-
-
 def _strings(texts: Iterable[str]) -> Any:
     encoded = [os.fsencode(text) for text in texts]
     if any(b"\0" in text for text in encoded):
-        raise ValueError("a NUL byte in an argument or in the environment")
+        raise OSError(errno.EINVAL, "")
     return (ctypes.c_char_p * (len(encoded) + 1))(*encoded, None)
 
 

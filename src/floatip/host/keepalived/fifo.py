@@ -63,9 +63,9 @@ class Fifo:
         self._close()
         try:
             self._fd = _open(self._path)
-        except _Refused as refused:
-            if is_old or not refused.is_missing:  # a reload makes it anew in a moment
-                self.fail(refused.reason, refused.hint)
+        except OSError as error:
+            if is_old or error.errno != errno.ENOENT:  # a reload makes it anew in a moment
+                self.fail(*_refusal(self._path, error.errno))
             if not self._opening:
                 self._opening = self._loop.call_later(OPEN_INTERVAL, self.open, True)
             return
@@ -109,41 +109,33 @@ class Fifo:
         self._fd, self._rest = -1, b""
 
 
-class _Refused(Exception):
-    def __init__(self, reason: str, hint: str = "", is_missing: bool = False) -> None:
-        self.reason = reason
-        self.hint = hint
-        self.is_missing = is_missing
-
-
 def _open(path: Path) -> int:
-    # keepalived removes one that it made itself when it ends.
-    remake = f"systemctl stop keepalived; rm -f {path}; systemd-tmpfiles --create; systemctl start keepalived"
-    try:
-        fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        hints = {
-            errno.EACCES: f"let floatip read it: {remake}",
-            errno.ENOENT: f"let floatip read it: {remake}",
-            errno.ELOOP: f"replace the symbolic link, which is not followed: {remake}",
-        }
-        hint = hints.get(error.errno or 0, "")
-        raise _Refused(in_words(error.errno), hint, is_missing=error.errno == errno.ENOENT) from None
+    """Raises OSError: ENOSTR if it is no FIFO, EWOULDBLOCK if another process reads it and would take our lines."""
+    fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
-            raise _Refused("not a FIFO", remake)
-        # Two readers would take each other's lines.
+            raise OSError(errno.ENOSTR, "")
         fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fifo)
-        raise _Refused("another process reads it", "stop the other daemon: only one can follow keepalived") from None
-    except OSError as error:
-        os.close(fifo)
-        raise _Refused(in_words(error.errno)) from None
-    except _Refused:
+    except OSError:
         os.close(fifo)
         raise
     return fifo
+
+
+def _refusal(path: Path, code: int | None) -> tuple[str, str]:
+    """Reason and hint."""
+    # keepalived removes one that it made itself when it ends.
+    remake = f"systemctl stop keepalived; rm -f {path}; systemd-tmpfiles --create; systemctl start keepalived"
+    match code:
+        case errno.EACCES | errno.ENOENT:
+            return in_words(code), f"let floatip read it: {remake}"
+        case errno.ELOOP:
+            return in_words(code), f"replace the symbolic link, which is not followed: {remake}"
+        case errno.ENOSTR:
+            return "not a FIFO", remake
+        case errno.EWOULDBLOCK:
+            return "another process reads it", "stop the other daemon: only one can follow keepalived"
+    return in_words(code), ""
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

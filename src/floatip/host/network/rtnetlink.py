@@ -31,6 +31,9 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_OPERSTATE, IFLA_AF_SPEC, IFLA_EXT_MASK = 1, 3, 1
 IFLA_INET_CONF, PROMOTE_SECONDARIES = 1, 20
 IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = 1, 2, 6, 8, 11
 IFA_F_NODAD = 0x02
+IFF_UP = 1
+NO_CARRIER = frozenset({1, 2, 3})
+"""IF_OPER_NOTPRESENT, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN (RFC 2863)."""
 SKIP_STATISTICS = U32.pack(8)
 FOR_EVER = 0xFFFFFFFF
 LONGEST = 1 << 16
@@ -42,14 +45,14 @@ class Interrupted(Exception):
     """The tables changed while they were read: read them again."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LinkMessage:
     gone: bool
     index: int
     family: int
-    flags: int
     name: str
-    operstate: int
+    up: bool
+    carrier: bool
     mac: bytes
 
 
@@ -200,8 +203,8 @@ def _parsed(kind: int, body: memoryview) -> Message | None:
         if IFLA_OPERSTATE not in found or IFLA_IFNAME not in found:
             return None  # of a wireless driver, which tells of other things by the same kind
         name = bytes(found[IFLA_IFNAME]).rstrip(b"\0").decode(errors="replace")
-        mac = bytes(found.get(IFLA_ADDRESS, b""))
-        return LinkMessage(kind == DELLINK, index, family, flags, name, found[IFLA_OPERSTATE][0], mac)
+        up, carrier = bool(flags & IFF_UP), found[IFLA_OPERSTATE][0] not in NO_CARRIER
+        return LinkMessage(kind == DELLINK, index, family, name, up, carrier, bytes(found.get(IFLA_ADDRESS, b"")))
     return None
 
 

@@ -13,8 +13,8 @@ from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network.kernel.holder import Holder
 from floatip.host.network.kernel.neighbours import Neighbours
-from floatip.host.network.kernel.tables import Link, Tables
-from floatip.host.network.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, Netlink
+from floatip.host.network.kernel.tables import Tables
+from floatip.host.network.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, LinkMessage, Netlink
 from floatip.host.network.slices import Slice
 
 READ_AGAIN_INTERVAL = 0.01
@@ -182,9 +182,9 @@ class Kernel:
         match self._tables.link(interface):
             case None:
                 reason = "the interface does not exist"
-            case Link(up=False):
+            case LinkMessage(up=False):
                 reason = "the interface is down"
-            case Link(carrier=False):
+            case LinkMessage(carrier=False):
                 reason = "the interface has no carrier"
             case _:
                 missing = sorted(str(s) for s in self._sources[interface] if not self._tables.has(interface, s))

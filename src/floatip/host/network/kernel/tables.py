@@ -8,21 +8,10 @@ from ipaddress import ip_interface
 from floatip.core.events import Address, InterfaceAddress, Placed
 from floatip.host.network.rtnetlink import AddressMessage, LinkMessage, Message
 
-IFF_UP = 1
 IFA_F_PERMANENT = 0x80
 """Not so: an address with a lifetime, from a router's advertisement (SLAAC) or from DHCP."""
 IFA_F_UNUSABLE = 0x08 | 0x40
 """Duplicate address detection failed or is still going on."""
-NO_CARRIER = frozenset({1, 2, 3})
-"""IF_OPER_NOTPRESENT, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN (RFC 2863)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    name: str
-    up: bool
-    carrier: bool
-    mac: bytes
 
 
 @dataclass(slots=True)
@@ -37,7 +26,7 @@ class Entry:
 
 class Tables:
     def __init__(self) -> None:
-        self.links: dict[int, Link] = {}
+        self.links: dict[int, LinkMessage] = {}
         self.usable: set[Placed] = set()
         """A link that is down answers for nothing, even while it keeps its addresses."""
         self.changes = 0
@@ -62,8 +51,7 @@ class Tables:
 
     def _link(self, message: LinkMessage) -> None:
         index, before = message.index, self.links.get(message.index)
-        up, carrier = bool(message.flags & IFF_UP), message.operstate not in NO_CARRIER
-        link = None if message.gone else Link(message.name, up, carrier, message.mac)
+        link = None if message.gone else message
         if link == before:
             return
         self.changes += 1
@@ -120,7 +108,7 @@ class Tables:
     def index(self, interface: str) -> int | None:
         return self._indices.get(interface)
 
-    def link(self, interface: str) -> Link | None:
+    def link(self, interface: str) -> LinkMessage | None:
         index = self._indices.get(interface)
         return None if index is None else self.links[index]
 
