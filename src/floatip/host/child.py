@@ -73,6 +73,7 @@ class Child:
         self._killing: asyncio.TimerHandle | None = None
         self.running = True
         self._timer: Handle = self._loop.call_later(timeout, self._timed_out)
+        _starting.add(self)
         workers.do(partial(_spawn, argv, environment), self._started)
 
     def terminate(self) -> None:
@@ -92,10 +93,12 @@ class Child:
                 os.killpg(self._child.pid, number)
 
     def _started(self, outcome: "_Process | OSError") -> None:
+        _starting.discard(self)
         if isinstance(outcome, OSError):
             self._end(False, f"cannot run {self._name}: {in_words(outcome.errno)}")
             return
         self._child = outcome
+        _ours.add(outcome.pid)
         self._loop.add_reader(outcome.output, self._read)
         self._loop.add_reader(outcome.pidfd, self._exited)
         if self._is_unwanted:
@@ -145,10 +148,10 @@ class Child:
             self._ended(succeeded, reason)
 
 
+_starting: set[Child] = set()
+"""Their pids are not known yet."""
 _ours: set[int] = set()
 """Pids of children that somebody waits for."""
-_starting: set[object] = set()
-"""One entry for each child that is being started, whose pid is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,26 +164,19 @@ class _Process:
 def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> _Process:
     """In a thread. Raises OSError."""
     output, its_output = os.pipe()
-    start = object()
-    _starting.add(start)
+    pid = 0
     try:
         pid = spawn(argv, environment, its_output)
-        _ours.add(pid)
-    except OSError:
-        os.close(output)
-        raise
-    finally:
-        _starting.discard(start)
-        os.close(its_output)
-    try:
         os.set_blocking(output, False)
         return _Process(pid, os.pidfd_open(pid), output)
     except OSError:
         os.close(output)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        _ours.discard(pid)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         raise
+    finally:
+        os.close(its_output)
 
 
 class Orphans:
@@ -197,12 +193,8 @@ class Orphans:
         self._timer = self._loop.call_later(REAP_INTERVAL, self._reap)
         with contextlib.suppress(ChildProcessError):
             # Our own children are only looked at: whoever started one waits for it.
-            while (ended := os.waitid(os.P_ALL, 0, _LOOK)) and not _is_ours(ended.si_pid):
+            while not _starting and (ended := os.waitid(os.P_ALL, 0, _LOOK)) and ended.si_pid not in _ours:
                 os.waitpid(ended.si_pid, os.WNOHANG)
-
-
-def _is_ours(pid: int) -> bool:
-    return pid in _ours or bool(_starting)
 
 
 def last_line(output: bytes) -> str:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 class _Task:
     what: str
     job: Job
-    over: asyncio.Future[None]
+    over: asyncio.Future[bool]
     impatience: asyncio.TimerHandle
 
 
@@ -47,12 +47,12 @@ class Disk:
         self._tasks: deque[_Task] = deque()
         """The first one is being done."""
 
-    def do(self, what: str, job: Job) -> asyncio.Future[None]:
-        """In the order of the calls. The future says only that it is over, not how it went."""
+    def do(self, what: str, job: Job) -> asyncio.Future[bool]:
+        """In the order of the calls. The future says whether it succeeded."""
         over = self._loop.create_future()
         if len(self._tasks) >= LIMIT:
             self.fail(what, f"not written: {LIMIT} entries wait already, the disk hangs")
-            over.set_result(None)
+            over.set_result(False)
             return over
         reason = f"not written after {PATIENCE:g} s: does the disk hang?"
         self._tasks.append(_Task(what, job, over, self._loop.call_later(PATIENCE, self.fail, what, reason)))
@@ -81,8 +81,9 @@ class Disk:
         if self._tasks:
             self._workers.do(self._tasks[0].job, self._done)
         task.impatience.cancel()
-        task.over.set_result(None)
-        if reason := in_words(outcome.errno) if isinstance(outcome, OSError) else outcome:
+        reason = in_words(outcome.errno) if isinstance(outcome, OSError) else outcome
+        task.over.set_result(not reason)
+        if reason:
             self.fail(task.what, reason)
         else:
             self._failures.clear(task.what)
@@ -97,10 +98,9 @@ class Memory:
         self._name = f"state file {path}"
         self._boot = _boot()
         self._state: dict[str, Any] | None = None
-        self._over: asyncio.Future[None]
+        self._over: asyncio.Future[bool]
         self._waits = False
         """Whether a write is asked for and has not begun."""
-        self._is_written = False
 
     def recall(self, read: Callable[[dict[str, Any]], T]) -> T | None:
         """What `read` makes of the state; None, if nothing is remembered of this boot, or only nonsense."""
@@ -116,31 +116,29 @@ class Memory:
         self._disk.fail(self._name, reason)
         return None
 
-    def remember(self, state: dict[str, Any]) -> asyncio.Future[None]:
-        """The future says only that the attempt is over. What failed is tried again."""
+    def remember(self, state: dict[str, Any]) -> asyncio.Future[bool]:
+        """The future says whether the attempt succeeded. What failed is tried again."""
         self._state = {"boot": self._boot} | state
         return self._write()
 
-    def _write(self) -> asyncio.Future[None]:
+    def _write(self) -> asyncio.Future[bool]:
         # One that waits will write the state as it is then: a disk that hangs makes no queue.
         if not self._waits:
-            self._waits = True  # before the thread can say that it does no more
+            self._waits = True
             self._over = self._disk.do(self._name, self._replace)
             self._over.add_done_callback(self._check)
         return self._over
 
     def _replace(self) -> str:
         self._waits = False  # before the state is read: whoever changes it from now on asks for another write
-        self._is_written = False
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps(self._state))
         new.replace(self._path)
-        self._is_written = True
         return ""
 
-    def _check(self, over: asyncio.Future[None]) -> None:
-        if over is self._over and (self._waits or not self._is_written):
+    def _check(self, over: asyncio.Future[bool]) -> None:
+        if over is self._over and not over.result():
             self._waits = False
             over.get_loop().call_later(RETRY_INTERVAL, self._write)
 

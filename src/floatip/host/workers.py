@@ -7,10 +7,10 @@ a limit of its own, and asks for no second one while the first is out.
 import asyncio
 import errno
 import threading
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 MOST = 64
@@ -44,50 +44,43 @@ Answer = Callable[[], None]
 class Workers:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._idle: list[SimpleQueue[Callable[[], Answer] | None]] = []
+        self._jobs: SimpleQueue[Callable[[], Answer] | None] = SimpleQueue()
         self._threads = 0
-        self._waiting: deque[Callable[[], Answer]] = deque()
-        self._closed = False
+        self._unfinished = 0
 
     def do(self, job: Callable[[], T], done: Callable[[T | OSError], None]) -> None:
         """`done` is called in the loop with what the job returned, or with its `OSError`. Any other error is a bug."""
-        work = partial(_work, job, done)
-        if self._idle:
-            self._idle.pop().put(work)
-        elif self._threads == MOST:
-            self._waiting.append(work)
-        else:
-            queue: SimpleQueue[Callable[[], Answer] | None] = SimpleQueue()
-            queue.put(work)
-            try:
-                threading.Thread(target=self._serve, args=(queue,), name="worker", daemon=True).start()
-            except RuntimeError:  # the system has no thread left
-                self._loop.call_soon(done, OSError(errno.EAGAIN, ""))
-            else:
-                self._threads += 1
+        if self._threads <= min(self._unfinished, MOST - 1):
+            self._start()
+        if not self._threads:
+            self._loop.call_soon(done, OSError(errno.EAGAIN, ""))
+            return
+        self._unfinished += 1
+        self._jobs.put(partial(_work, job, done))
 
     def close(self) -> None:
         """The threads end after what they do now, and what waits is dropped."""
-        self._closed = True
-        self._waiting.clear()
-        while self._idle:
-            self._idle.pop().put(None)
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+        for _ in range(self._threads):
+            self._jobs.put(None)
 
-    def _serve(self, queue: "SimpleQueue[Callable[[], Answer] | None]") -> None:
-        while work := queue.get():
+    def _start(self) -> None:
+        with suppress(RuntimeError):  # the system has no thread left
+            threading.Thread(target=self._serve, name="worker", daemon=True).start()
+            self._threads += 1
+
+    def _serve(self) -> None:
+        while work := self._jobs.get():
             answer = work()
             try:
-                self._loop.call_soon_threadsafe(self._finished, queue, answer)
+                self._loop.call_soon_threadsafe(self._finished, answer)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
 
-    def _finished(self, queue: "SimpleQueue[Callable[[], Answer] | None]", answer: Answer) -> None:
-        if self._waiting:
-            queue.put(self._waiting.popleft())
-        elif self._closed:
-            queue.put(None)
-        else:
-            self._idle.append(queue)
+    def _finished(self, answer: Answer) -> None:
+        self._unfinished -= 1
         answer()
 
 

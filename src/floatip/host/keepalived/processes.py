@@ -60,7 +60,8 @@ class Processes:
                 os.close(descriptor)
             if not self._watches:  # of one that has just ended the last words come first
                 self._tell(KeepalivedFound(False, str(reason)))
-                self._look_later()
+                self._look_never()
+                self._looking = self._loop.call_later(LOOK_INTERVAL, self.look)
             return False
         self._end()
         self._watches = {pid: pidfd.Watch(descriptor, self._died) for pid, descriptor in opened.items()}
@@ -95,10 +96,6 @@ class Processes:
         for watch in self._watches.values():
             watch.close()
         self._watches = {}
-
-    def _look_later(self) -> None:
-        self._look_never()
-        self._looking = self._loop.call_later(LOOK_INTERVAL, self.look)
 
     def _look_never(self) -> None:
         if self._looking:

@@ -198,7 +198,7 @@ class Holder:
         known = left | self._named if self._tables.knows_marks else left & self._named
         return {placed for placed in known if self._tables.entry(placed) and not self._is_anothers(placed)}
 
-    def _remember(self, rows: list[list[str]]) -> asyncio.Future[None] | None:
+    def _remember(self, rows: list[list[str]]) -> asyncio.Future[bool] | None:
         """None: it is remembered already."""
         if not self._memory or rows == self._remembered:
             return None
