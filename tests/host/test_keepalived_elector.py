@@ -539,7 +539,7 @@ async def test_what_a_successor_said_while_we_slept_is_not_taken_for_the_last_wo
     await reports.next(KeepalivedSaid, 2)
     found = KeepalivedFound(True, f"process {fake.processes[1].pid}")
     assert runs(reports) == [True, False, True]
-    assert [reports.events[-2], words(reports)[-1]] == [found, ("VI_1", "BACKUP", True)]
+    assert [reports.events[-2], words(reports)[-1]] == [found, ("VI_1", "BACKUP", False)]
     os.close(keeps_it_open)
     follower.close()
     again = Reports()

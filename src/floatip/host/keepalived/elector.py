@@ -98,8 +98,9 @@ class Keepalived:
 
     def _hear(self, lines: list[bytes], is_old: bool) -> None:
         # Of two writers nobody can tell the lines apart: where a successor runs already, they count as its own.
-        is_new = self._processes is not None and self._processes.look()
-        self._words.hear(lines, is_old or is_new)
+        if self._processes:
+            self._processes.look()
+        self._words.hear(lines, is_old)
 
     def _doubt(self) -> None:
         """Soon look whether it is open for writing at all: a FAULT that is not heard is as good as none."""

@@ -46,10 +46,10 @@ class Processes:
     def reason(self) -> str:
         return self._told.reason if self._told else ""
 
-    def look(self) -> bool:
-        """Whether another keepalived is found, perhaps in the place of one whose end was not told yet."""
+    def look(self) -> None:
+        """Find a keepalived that runs, also in the place of one whose end has not been noticed."""
         if self._watches and not self._ended_pid():
-            return False
+            return
         opened: dict[int, int] = {}
         try:
             for path in self._pid_files:
@@ -62,14 +62,13 @@ class Processes:
                 self._tell(KeepalivedFound(False, str(reason)))
                 self._look_never()
                 self._looking = self._loop.call_later(LOOK_INTERVAL, self.look)
-            return False
+            return
         self._end()
         self._watches = {pid: pidfd.Watch(descriptor, self._died) for pid, descriptor in opened.items()}
         began = pidfd.began(pid)
         # Not the pid alone: that may be another process's later.
         self._on_found(f"{pid} {began}", began)
         self._tell(KeepalivedFound(True, f"process {pid}", _clock(began)))
-        return True
 
     def close(self) -> None:
         self._look_never()
