@@ -400,6 +400,17 @@ def test_a_killed_keepalived_is_noticed_at_once_and_believed_again_when_it_is_ba
     assert back.value == "backup" or back.reason == "keepalived says MASTER", since()
 
 
+def test_a_fault_that_a_successor_tells_before_we_know_of_the_death_is_heard(node: Node) -> None:
+    node.start()
+    node.becomes("master", because="keepalived says MASTER")
+    node.floatip.pause()
+    node.trigger.touch()
+    os.kill(node.keepalived.pids[1], signal.SIGKILL)
+    wait_for(lambda: b" FAULT " in node.unheard(), lambda: f"FAULT, not {node.unheard()!r}")
+    node.floatip.resume()
+    node.becomes("fault", because="keepalived says FAULT")
+
+
 @pytest.mark.parametrize("fifo", ["made beforehand", "keepalived's own"])
 def test_a_reload_of_keepalived_changes_nothing_and_what_follows_is_heard(node: Node, fifo: str) -> None:
     if fifo == "keepalived's own":
