@@ -19,6 +19,8 @@ ENTRY = r"={35}\nDate:  \d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\n\[INFO\] Now %s
 def write(reports: Reports, path: Path | None, *roles: str, instances: int = 1) -> None:
     """Waits for the disk."""
 
+    before = set(threading.enumerate())
+
     async def story() -> None:
         disk = Disk(reports)
         log = StateLog(disk)
@@ -27,7 +29,7 @@ def write(reports: Reports, path: Path | None, *roles: str, instances: int = 1) 
             log.write("VI_2", role)
         await disk.finish(60)
         disk.close()
-        await until(lambda: all(thread.name != "worker" for thread in threading.enumerate()))
+        await until(lambda: before.issuperset(threading.enumerate()))
 
     asyncio.run(story())
 
