@@ -33,8 +33,8 @@ class Processes:
         self._on_found = found
         self._on_ending = ending
         self._on_ended = ended
-        self._watches: dict[int, pidfd.Watch] = {}
-        """By pid."""
+        self._watches: list[tuple[int, pidfd.Watch]] = []
+        """Each with its pid."""
         self._told: KeepalivedFound | None = None
         self._looking: asyncio.TimerHandle | None = None
 
@@ -50,13 +50,12 @@ class Processes:
         """Find a keepalived that runs, also in the place of one whose end has not been noticed."""
         if self._watches and not self._ended_pid():
             return
-        opened: dict[int, int] = {}
+        opened: list[tuple[int, int]] = []
         try:
             for path in self._pid_files:
-                pid, descriptor = _open_process(path)
-                opened[pid] = descriptor
+                opened.append(_open_process(path))
         except _NotThere as reason:
-            for descriptor in opened.values():
+            for _, descriptor in opened:
                 os.close(descriptor)
             if not self._watches:  # of one that has just ended the last words come first
                 self._tell(KeepalivedFound(False, str(reason)))
@@ -64,7 +63,8 @@ class Processes:
                 self._looking = self._loop.call_later(LOOK_INTERVAL, self.look)
             return
         self._end()
-        self._watches = {pid: pidfd.Watch(descriptor, self._died) for pid, descriptor in opened.items()}
+        self._watches = [(pid, pidfd.Watch(descriptor, self._died)) for pid, descriptor in opened]
+        pid = opened[-1][0]
         began = pidfd.began(pid)
         # Not the pid alone: that may be another process's later.
         self._on_found(f"{pid} {began}", began)
@@ -89,12 +89,12 @@ class Processes:
             self._on_ended()
 
     def _ended_pid(self) -> int:
-        return next((pid for pid, watch in self._watches.items() if watch.has_ended), 0)
+        return next((pid for pid, watch in self._watches if watch.has_ended), 0)
 
     def _forget(self) -> None:
-        for watch in self._watches.values():
+        for _, watch in self._watches:
             watch.close()
-        self._watches = {}
+        self._watches = []
 
     def _look_never(self) -> None:
         if self._looking:
