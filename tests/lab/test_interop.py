@@ -27,14 +27,13 @@ from floatip.core.events import Address, Close, Dial, Effect, SendBytes
 from floatip.core.settings import Speaker as SpeakerSettings
 from floatip.host.ask import ControlError
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, NODES, LabHost, Network
-from floatip.lab.programs.bird import Rules
 from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.providers import GENERIC_MARKS, LINODE_MARKS
 from tests.lab.interop.bird import Bird
 from tests.lab.interop.exabgp import ExaBgp
 from tests.lab.interop.frr import Frr
 from tests.lab.interop.gobgp import GoBgp
-from tests.lab.interop.route_server import OtherRouteServer, Winners
+from tests.lab.interop.route_server import OtherRouteServer, Rules, Winners
 from tests.lab.interop.table import Table
 from tests.tables import TABLES
 

@@ -1,210 +1,117 @@
-"""One process of the lab's network: `python -m floatip.lab.route_server_process ROLE ROUTER-ID HOLD-TIME FABRIC`.
+"""`python -m floatip.lab.route_server_process ROUTER-ID HOLD-TIME`: sockets, clock and kernel around `RouteServer`.
 
-ROLE is route-server or fabric, FABRIC the address where the fabric listens.
-
-It puts sockets, the clock and the kernel's main table around `RouteServer`, and decides nothing. A route server tells
-its best routes to the fabric, attributes untouched; the fabric is a `RouteServer` with the route servers as its
-clients, and what it installs in the router moves the traffic.
+It decides nothing. Its best routes go into the main table of its namespace; `floatip.lab.fabric` reads them there.
 """
 
-import asyncio
-import os
+import selectors
 import signal
+import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from itertools import count
-from typing import Any
+import time
+from ipaddress import IPv4Address, ip_address
 
-from pyroute2 import AsyncIPRoute
+from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from floatip.core.bgp.attributes import Attributes, Prefix
-from floatip.core.bgp.wire import pack_routes
-from floatip.core.events import Address
 from floatip.lab.route_server import BestChanged, Drop, Output, RouteServer, Send
-from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
 
 PORT = 179
 ASN = 65000
 CLIENT_ASN = 65001
 RTPROT_BGP = 186
-FABRIC_HOLD_TIME = 9
-RETRY_INTERVAL = 1.0
+LONGEST_WAIT = 3600.0
 
 
-class Listener:
-    """The machine, its connections and its one timer."""
+class Server:
+    """Connections are numbered by their descriptors."""
 
-    def __init__(self, machine: RouteServer, best_changed: Callable[[BestChanged], None]) -> None:
-        self.machine = machine
-        self._best_changed = best_changed
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self.transports: dict[int, asyncio.Transport] = {}
-        self.numbers = count()
+    def __init__(self, machine: RouteServer, ip: IPRoute) -> None:
+        self._machine = machine
+        self._ip = ip
+        (self._eth0,) = ip.link_lookup(ifname="eth0")
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.create_server(("::", PORT), family=socket.AF_INET6)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._clients: dict[int, socket.socket] = {}
 
-    def perform(self, outputs: list[Output]) -> None:
+    def serve(self) -> None:
+        while True:
+            wait = min(self._machine.deadline - time.monotonic(), LONGEST_WAIT)
+            for key, _ in self._selector.select(max(0.0, wait)):
+                if key.fileobj is self._listener:
+                    self._accept()
+                else:
+                    self._receive(key.fd)
+            self._perform(self._machine.tick(time.monotonic()))
+
+    def _accept(self) -> None:
+        client, peer = self._listener.accept()
+        client.setblocking(False)
+        self._selector.register(client, selectors.EVENT_READ)
+        self._clients[client.fileno()] = client
+        self._perform(self._machine.accepted(client.fileno(), ip_address(peer[0]), time.monotonic()))
+
+    def _receive(self, connection: int) -> None:
+        if connection not in self._clients:  # dropped in this turn
+            return
+        try:
+            data = self._clients[connection].recv(1 << 16)
+        except OSError:
+            data = b""
+        if data:
+            self._perform(self._machine.received(connection, data, time.monotonic()))
+        else:
+            self._close(connection)
+            self._perform(self._machine.closed(connection, time.monotonic()))
+
+    def _perform(self, outputs: list[Output]) -> None:
         for output in outputs:
             match output:
                 case Send(connection, data):
-                    self.transports[connection].write(data)
+                    self._send(connection, data)
                 case Drop(connection, reason):
-                    self._log(f"connection {connection} dropped: {reason}")
-                    self.transports[connection].close()
+                    _log(f"connection {connection} dropped: {reason}")
+                    self._close(connection)
                 case BestChanged(prefix, route):
-                    self._log(f"{prefix} " + (f"by {route.peer}: {route.attributes}" if route else "has no route"))
-                    self._best_changed(output)
-        if self._timer:
-            self._timer.cancel()
-        self._timer = None
-        if self.machine.deadline < float("inf"):
-            self._timer = self._loop.call_at(self.machine.deadline, self._tick)
+                    _log(f"{prefix} " + (f"by {route.peer}: {route.attributes}" if route else "has no route"))
+                    self._install(output)
 
-    def now(self) -> float:
-        return self._loop.time()
+    def _send(self, connection: int, data: bytes) -> None:
+        try:
+            self._clients[connection].sendall(data)
+        except OSError as error:  # reading, or the hold timer, ends it
+            _log(f"connection {connection}: {error}")
 
-    def _tick(self) -> None:
-        self.perform(self.machine.tick(self.now()))
+    def _close(self, connection: int) -> None:
+        client = self._clients.pop(connection)
+        self._selector.unregister(client)
+        client.close()
 
-    def _log(self, line: str) -> None:
-        print(f"{self.now():.3f} {line}", flush=True)
-
-
-class ClientConnection(asyncio.Protocol):
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._number = next(listener.numbers)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._listener.transports[self._number] = transport
-        peer = ip_address(transport.get_extra_info("peername")[0])
-        self._listener.perform(self._listener.machine.accepted(self._number, peer, self._listener.now()))
-
-    def data_received(self, data: bytes) -> None:
-        self._listener.perform(self._listener.machine.received(self._number, data, self._listener.now()))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._listener.perform(self._listener.machine.closed(self._number, self._listener.now()))
-        del self._listener.transports[self._number]
-
-
-class Uplink:
-    """The session with the fabric, which is told what is best here."""
-
-    def __init__(self, fabric: Address, router_id: IPv4Address) -> None:
-        self._fabric = fabric
-        self._speaker = Speaker(ASN, router_id, FABRIC_HOLD_TIME)
-        self._best: dict[Prefix, Attributes] = {}
-        self._established: asyncio.StreamWriter | None = None
-
-    def best_changed(self, change: BestChanged) -> None:
-        self._best.pop(change.prefix, None)
-        if change.route:
-            self._best[change.prefix] = change.route.attributes
-        if self._established:
-            announced = [(change.prefix, change.route.attributes)] if change.route else []
-            withdrawn = [] if change.route else [change.prefix]
-            self._established.writelines(pack_routes(announced, withdrawn))
-
-    async def keep(self) -> None:
-        while True:
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(2 * RETRY_INTERVAL):
-                    reader, writer = await asyncio.open_connection(str(self._fabric), PORT)
-                try:
-                    await self._converse(reader, writer)
-                except PeeringEnded as end:
-                    writer.write(end.last_words)
-                finally:
-                    self._established = None
-                    writer.close()
-            await asyncio.sleep(RETRY_INTERVAL)
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        now = asyncio.get_running_loop().time
-        peering = Peering(self._speaker, hold_at=now() + FABRIC_HOLD_TIME)
-        writer.write(self._speaker.open())
-        while True:
-            try:
-                async with asyncio.timeout_at(peering.deadline):
-                    data = await reader.read(65536)
-            except TimeoutError:
-                writer.write(peering.tick(now()))
-                continue
-            if not data:
+    def _install(self, change: BestChanged) -> None:
+        try:
+            if change.route is None:
+                self._ip.route("del", dst=str(change.prefix), proto=RTPROT_BGP)
                 return
-            answers, _ = peering.received(data, now())
-            writer.write(answers)
-            if peering.state is PeeringState.ESTABLISHED and not self._established:
-                self._established = writer
-                writer.writelines(pack_routes(self._best.items(), ()))
+            next_hop = change.route.attributes.next_hop
+            way = {"family": socket.AF_INET6, "addr": str(next_hop)}
+            by_ipv6 = change.prefix.version == 4 and next_hop.version == 6
+            gateway = {"via": way} if by_ipv6 else {"gateway": str(next_hop)}
+            self._ip.route("replace", dst=str(change.prefix), proto=RTPROT_BGP, oif=self._eth0, **gateway)
+        except NetlinkError as error:
+            _log(f"{change.prefix} not installed: {error}")
 
 
-class RoutingTable:
-    """The main table of this namespace, changed in order and each prefix at once."""
-
-    def __init__(self) -> None:
-        self._changes: asyncio.Queue[BestChanged] = asyncio.Queue()
-
-    def best_changed(self, change: BestChanged) -> None:
-        self._changes.put_nowait(change)
-
-    async def follow(self) -> None:
-        async with AsyncIPRoute() as ip:
-            try:
-                await ip.flush_routes(proto=RTPROT_BGP)  # a predecessor that was killed left its routes
-                while True:
-                    change = await self._changes.get()
-                    try:
-                        await self._install(ip, change)
-                    except NetlinkError as error:
-                        print(f"{change.prefix} not installed: {error}", file=sys.stderr, flush=True)
-            finally:
-                await ip.flush_routes(proto=RTPROT_BGP)
-
-    async def _install(self, ip: Any, change: BestChanged) -> None:
-        if change.route is None:
-            await ip.route("del", dst=str(change.prefix), proto=RTPROT_BGP)
-            return
-        next_hop = change.route.attributes.next_hop
-        (way,) = await ip.route("get", dst=str(next_hop))
-        gateway: dict[str, Any] = {"gateway": str(next_hop)}
-        if change.prefix.version == 4 and next_hop.version == 6:
-            gateway = {"via": {"family": 10, "addr": str(next_hop)}}
-        await ip.route("replace", dst=str(change.prefix), proto=RTPROT_BGP, oif=way.get_attr("RTA_OIF"), **gateway)
-
-
-async def serve(role: str, router_id: IPv4Address, hold_time: int, fabric: Address) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_end_on_bug)
-    serving = asyncio.current_task()
-    assert serving is not None
-    loop.add_signal_handler(signal.SIGTERM, serving.cancel)
-    is_fabric = role == "fabric"
-    table, uplink = RoutingTable(), Uplink(fabric, router_id)
-
-    def best_changed(change: BestChanged) -> None:
-        if not is_fabric:
-            uplink.best_changed(change)
-        table.best_changed(change)
-
-    clients = frozenset({ASN if is_fabric else CLIENT_ASN})
-    listener = Listener(RouteServer(ASN, router_id, hold_time, clients), best_changed)
-    async with await loop.create_server(lambda: ClientConnection(listener), "::", PORT), asyncio.TaskGroup() as tasks:
-        tasks.create_task(table.follow())
-        if not is_fabric:
-            tasks.create_task(uplink.keep())
-
-
-def _end_on_bug(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    loop.default_exception_handler(context)
-    os._exit(1)
+def _log(line: str) -> None:
+    print(f"{time.monotonic():.3f} {line}", flush=True)
 
 
 if __name__ == "__main__":
-    role, router_id, hold_time, fabric = sys.argv[1:]
-    with suppress(asyncio.CancelledError):
-        asyncio.run(serve(role, IPv4Address(router_id), int(hold_time), IPv6Address(fabric)))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    with IPRoute() as kernel:
+        kernel.flush_routes(proto=RTPROT_BGP)  # a predecessor that was killed left its routes
+        try:
+            Server(
+                RouteServer(ASN, IPv4Address(sys.argv[1]), int(sys.argv[2]), frozenset({CLIENT_ASN})), kernel
+            ).serve()
+        finally:
+            kernel.flush_routes(proto=RTPROT_BGP)

@@ -8,12 +8,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from pyroute2 import IPRoute
-
 from floatip.lab.network import Network
-
-RTPROT_BIRD = 12
-RTPROT_BGP = 186
 
 
 class Program:
@@ -76,12 +71,3 @@ class Program:
         path = self.directory / name
         path.write_text(text)
         return str(path)
-
-
-class RoutingProgram(Program):
-    def kill(self) -> None:
-        super().kill()
-        # The kernel keeps the routes of a program that is killed, and a new BIRD stumbles over them.
-        with self.network.inside(self.host), IPRoute() as ip:
-            for protocol in (RTPROT_BIRD, RTPROT_BGP):
-                ip.flush_routes(proto=protocol)
