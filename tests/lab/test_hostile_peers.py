@@ -17,7 +17,7 @@ from floatip.host.ask import NobodyAnswers
 from floatip.lab.network import FLOATING, HAPROXY1, ROUTE_SERVERS, LabHost, Network
 from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.programs.route_servers import BuiltInRouteServer
-from floatip.lab.speaker import KEEPALIVE, Speaker
+from tests.speaker import KEEPALIVE, Speaker
 
 SECONDS = 4.0
 MOST_CPU = 0.05

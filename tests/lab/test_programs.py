@@ -19,7 +19,7 @@ from floatip.lab.programs.program import Program
 from floatip.lab.programs.route_servers import BirdRouteServer, BuiltInRouteServer
 from floatip.lab.programs.services import Service
 from floatip.lab.routes import RouteWatch
-from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
+from tests.speaker import Peering, PeeringEnded, PeeringState, Speaker
 
 PRIMARY = (65000, 1)
 SECONDARY = (65000, 2)

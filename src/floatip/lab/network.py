@@ -9,8 +9,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -111,11 +111,9 @@ class Network(Closes):
         self._processes.clear()
         self._namespaces.clear()
 
-    @contextmanager
-    def inside(self, host: str) -> Iterator[None]:
+    def inside(self, host: str) -> AbstractContextManager[None]:
         """This thread is in the host: what it starts and the sockets that it opens stay there."""
-        with self._namespaces[host].inside():
-            yield
+        return self._namespaces[host].inside()
 
     def path_of(self, host: str) -> str:
         """The host's network namespace as a file, for programs that enter it themselves."""
@@ -139,6 +137,11 @@ class Network(Closes):
         self._processes.append(process)
         return process
 
+    def output(self, host: str, *argv: str, text: str = "") -> str:
+        """What a command in the host says, once it has ended well; `text`: its input."""
+        with self.inside(host):
+            return subprocess.run(argv, input=text, stdout=subprocess.PIPE, text=True, check=True).stdout
+
     def _build(self) -> None:
         for name in self._namespaces:
             self._write(name, SYSCTLS | (ROUTER_SYSCTLS if name == ROUTER else HOST_SYSCTLS))
@@ -150,9 +153,8 @@ class Network(Closes):
             self._wait_until_usable(name)
 
     def _ip(self, host: str, *lines: str) -> None:
-        """As `ip` takes them, one command a line."""
-        with self.inside(host):
-            subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+        """One command a line."""
+        self.output(host, "ip", "-batch", "-", text="\n".join(lines))
 
     def _link(self, host: LabHost, number: int) -> str:
         """The host's link, seen from the router: routes to its addresses, and neighbours that never fail."""

@@ -1,9 +1,8 @@
 """One run of the lab: the guide's network with its programs, and the record of everything that happens there."""
 
-import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -59,8 +58,14 @@ class Run(Closes):
         hold_time = self.options.hold_time
         self.servers = {host.name: route_server(self.network, host.name, hold_time) for host in ROUTE_SERVERS}
         self.services = {node.name: Service(self.network, node.name) for node in NODES}
-        self.keepaliveds = {node.name: self._keepalived(node.name) for node in NODES if self.options.keepalived}
-        self.nodes = {node.name: self._node(node.name) for node in NODES}
+        self.keepaliveds: dict[str, KeepalivedProgram] = {}
+        self.nodes: dict[str, FloatipDaemon] = {}
+        for name, trigger in self.triggers.items():
+            if self.options.keepalived:
+                conf = keepalived_conf(self.options, name, trigger)
+                self.keepaliveds[name] = KeepalivedProgram(self.network, name, conf)
+            toml = floatip_toml(self.options, name, trigger, self.keepaliveds.get(name))
+            self.nodes[name] = FloatipDaemon(self.network, name, toml)
         self.electors: dict[str, Program] = {**self.nodes, **self.keepaliveds}
         """By node, the program that elects: keepalived, or floatip itself."""
         self.observer = ObserverProgram(
@@ -72,21 +77,10 @@ class Run(Closes):
         self.record.routes = {host: watch.changes for host, watch in {**fabric.watches, ROUTER: router}.items()}
         self._exits.callback(DelayWatch(self._pids, self.record.delays).close)
 
-    def _keepalived(self, host: str) -> KeepalivedProgram:
-        return KeepalivedProgram(self.network, host, keepalived_conf(self.options, host, self.triggers[host]))
-
-    def _node(self, host: str) -> FloatipDaemon:
-        elector = self.keepaliveds.get(host)
-        return FloatipDaemon(self.network, host, floatip_toml(self.options, host, self.triggers[host], elector))
-
     def _pids(self) -> list[int]:
         """Of the programs that decide how fast the traffic moves."""
         programs = [*self.nodes.values(), *self.servers.values(), *self.keepaliveds.values()]
-        pids = [program.pid for program in programs if program.was_started]
-        for keepalived in self.keepaliveds.values():
-            with suppress(OSError, ValueError):  # not written yet
-                pids += keepalived.pids
-        return list(dict.fromkeys(pids))
+        return [pid for program in programs for pid in program.pids]
 
     def start(self, *, observed: bool = True) -> None:
         """Start everything, haproxy1 before haproxy2, so that it is master. Returns when traffic flows."""
@@ -162,16 +156,7 @@ class Run(Closes):
 
     def listens(self, host: str) -> bool:
         """Whether the route server accepts BGP connections now."""
-        with self.network.inside(host), open("/proc/thread-self/net/tcp6") as table:
-            return any(line.split()[1].endswith(":00B3") and line.split()[3] == "0A" for line in list(table)[1:])
-
-    def delete_address(self, host: str) -> None:
-        with self.network.inside(host):
-            subprocess.run(["ip", "address", "del", str(FLOATING), "dev", "lo"], check=True)
-
-    def holds_address(self, host: str) -> bool:
-        with self.network.inside(host), open("/proc/thread-self/net/fib_trie") as table:
-            return str(FLOATING.ip) in table.read()
+        return bool(self.network.output(host, "ss", "-Htln", "sport = :179"))
 
     def finish(self) -> Record:
         """Stop the observer when the fate of its last probes is known; nothing that follows is recorded."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from floatip.lab.network import ROUTER
+from floatip.lab.network import FLOATING, ROUTER
 from floatip.lab.run import Run
 from floatip.lab.verdicts import (
     FOREVER,
@@ -65,7 +65,7 @@ def stop(run: Run) -> list[Verdict]:
     elector.stop()
     status = elector.wait()
     ended = run.mark(f"{elector.name} on {MASTER} exited with status {status}")
-    released = not run.holds_address(MASTER)
+    released = not run.network.output(MASTER, "ip", "address", "show", "to", str(FLOATING))
     run.wait_for_role(STANDBY, "master")
     time.sleep(2)
     if run.options.keepalived:
@@ -283,7 +283,7 @@ def back(run: Run) -> list[Verdict]:
 
 def delete(run: Run) -> list[Verdict]:
     at = run.fault(f"delete the floating IP on {MASTER}")
-    run.delete_address(MASTER)
+    run.network.output(MASTER, "ip", "address", "del", str(FLOATING), "dev", "lo")
     time.sleep(3)
     record = run.finish()
     lost = {kind: record.seen.lost(kind) for kind in KINDS}
