@@ -4,25 +4,27 @@ A provider's routers weigh what all route servers say. Here the first one that h
 servers agree, and the verdicts say so if they do not.
 """
 
-import socket
+import subprocess
 from threading import Lock
-
-from pyroute2 import IPRoute
 
 from floatip.core.events import Address
 from floatip.lab.namespaces import Closes
 from floatip.lab.network import NODES, ROUTE_SERVERS, ROUTER, Network
 from floatip.lab.routes import RouteWatch
 
+WAYS: dict[Address, str] = {node.ipv6: f"via inet6 {node.ipv6} dev {node.name}" for node in NODES}
+
 
 class Fabric(Closes):
     """The router's route of one prefix follows the kernels of the route servers, whichever program fills them."""
 
     def __init__(self, network: Network, prefix: str) -> None:
-        self._network = network
         self._prefix = prefix
         self._next_hop: Address | None = None
         self._lock = Lock()
+        with network.inside(ROUTER):
+            # It reads one command a line: to start a program for each change would take as long as the change.
+            self._ip = subprocess.Popen(["ip", "-force", "-batch", "-"], stdin=subprocess.PIPE, text=True)
         self.watches: dict[str, RouteWatch] = {}
         for server in ROUTE_SERVERS:
             self.watches[server.name] = RouteWatch(network, server.name, prefix, self._follow)
@@ -31,6 +33,7 @@ class Fabric(Closes):
     def close(self) -> None:
         for watch in self.watches.values():
             watch.close()
+        self._ip.communicate()
 
     def _follow(self) -> None:
         with self._lock:
@@ -38,17 +41,8 @@ class Fabric(Closes):
             next_hop = next((hop for hop in hops if hop), None)
             if next_hop == self._next_hop:
                 return
-            with self._network.inside(ROUTER), IPRoute() as ip:
-                if next_hop is None:
-                    ip.route("del", dst=self._prefix)
-                else:
-                    (interface,) = (node.name for node in NODES if node.ipv6 == next_hop)
-                    (index,) = ip.link_lookup(ifname=interface)
-                    ip.route("replace", dst=self._prefix, oif=index, **_via(self._prefix, next_hop))
             self._next_hop = next_hop
-
-
-def _via(prefix: str, next_hop: Address) -> dict[str, object]:
-    if ":" in prefix:
-        return {"gateway": str(next_hop)}
-    return {"via": {"family": socket.AF_INET6, "addr": str(next_hop)}}
+            assert self._ip.stdin
+            change = f"replace {self._prefix} {WAYS[next_hop]}" if next_hop else f"del {self._prefix}"
+            self._ip.stdin.write(f"route {change}\n")
+            self._ip.stdin.flush()
