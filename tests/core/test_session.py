@@ -19,7 +19,7 @@ from floatip.core.bgp.update import EndOfRib, Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Message, Open, RouteRefresh, pack, parse, split
 from floatip.core.events import Address, Became, Close, Dial, Effect, Measure, SendBytes
 from floatip.core.settings import Speaker
-from floatip.lab.route_server import RouteServer, Send
+from tests.route_server import RouteServer, Send
 
 PEER, LOCAL = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::227")
 ROUTER_ID = IPv4Address("10.0.0.1")

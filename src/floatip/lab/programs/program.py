@@ -8,12 +8,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from pyroute2 import IPRoute
-
 from floatip.lab.network import Network
-
-RTPROT_BIRD = 12
-RTPROT_BGP = 186
 
 
 class Program:
@@ -45,8 +40,9 @@ class Program:
         return self._process.pid
 
     @property
-    def was_started(self) -> bool:
-        return self._process is not None
+    def pids(self) -> list[int]:
+        """Of its processes that share its fate, the main one first; empty: it was never started."""
+        return [self._process.pid] if self._process else []
 
     @property
     def running(self) -> bool:
@@ -62,26 +58,21 @@ class Program:
         return self._process.wait(timeout)
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.wait()
 
     def pause(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.pids:
+            os.kill(pid, number)
 
     def write(self, name: str, text: str) -> str:
         """A file in its directory; the path."""
         path = self.directory / name
         path.write_text(text)
         return str(path)
-
-
-class RoutingProgram(Program):
-    def kill(self) -> None:
-        super().kill()
-        # The kernel keeps the routes of a program that is killed, and a new BIRD stumbles over them.
-        with self.network.inside(self.host), IPRoute() as ip:
-            for protocol in (RTPROT_BIRD, RTPROT_BGP):
-                ip.flush_routes(proto=protocol)
