@@ -800,6 +800,19 @@ async def test_who_is_told_by_notify_needs_no_fifo(fake: Fake, reports: Reports,
     follower.close()
 
 
+@pytest.mark.usefixtures("hasty")
+@on_a_loop
+async def test_a_word_by_notify_ends_the_doubt_about_the_fifo_at_once(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    fake.close_fifo()
+    follower = follow(fake, reports, memory)
+    assert (await failure(reports)).reason.startswith("keepalived does not have it open")
+    assert "heard" in follower.notified({"state": "MASTER"}, 0)
+    assert failing(reports)[-1] == []
+    follower.close()
+
+
 @on_a_loop
 async def test_a_change_of_priority_is_no_change_of_state(fake: Fake, reports: Reports, memory: Path) -> None:
     follower = follow(fake, reports, memory)

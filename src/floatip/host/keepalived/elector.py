@@ -90,6 +90,8 @@ class Keepalived:
         if reason := self._words.notify(said, Sender(pid, pidfd.began(pid))):
             hint = "if keepalived did say so last, start floatip notify again, from a new process"
             return _refusal(f"{kind} {name} {state} is out of date: {reason}", hint)
+        if self._fifo:
+            self._failures.clear(self._fifo.name)  # it is not the way by which keepalived tells us
         return {"heard": f"{kind} {name} {state}"}
 
     def _begin(self, process: str, began: int) -> None:
