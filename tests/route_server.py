@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from math import inf
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.wire import pack
-from floatip.core.events import Address
 from floatip.lab.best_path import BestChanged, LearntRoute, Routes
 from tests.speaker import OPEN_TIMEOUT, Peering, PeeringEnded, PeeringState, Speaker
 

@@ -17,7 +17,7 @@ from functools import partial
 from ipaddress import IPv6Interface, ip_address
 from typing import Any
 
-from floatip.core.events import InterfaceAddress, Placed
+from floatip.core.addresses import InterfaceAddress, Placed
 from floatip.core.settings import Instance, Settings, Static
 from floatip.host import daemon
 from floatip.host.log import ERROR, NOTICE, WARNING, Log

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from typing import Any
 
 from floatip.core import settings
+from floatip.core.addresses import Address, InterfaceAddress, Placed
 from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST
 from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.rank import Marks, Rank
@@ -19,7 +20,6 @@ from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, parse, split
 from floatip.core.election.elector import Role
 from floatip.core.events import (
-    Address,
     AdvertReceived,
     Became,
     BytesReceived,
@@ -34,11 +34,9 @@ from floatip.core.events import (
     Garp,
     Held,
     Hold,
-    InterfaceAddress,
     LinkChanged,
     Measure,
     Measured,
-    Placed,
     Probe,
     Reloaded,
     SendAdvert,

@@ -5,7 +5,8 @@ from ipaddress import ip_interface
 
 import pytest
 
-from floatip.core.events import Held, InterfaceAddress, Placed, Started, StopRequested
+from floatip.core.addresses import InterfaceAddress, Placed
+from floatip.core.events import Held, Started, StopRequested
 from floatip.core.settings import Instance, Settings, Static
 from floatip.core.snapshot import describe
 from floatip.core.state import as_data

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from floatip.core.addresses import Address
 from floatip.core.election.elector import Role
 from floatip.core.election.router import Router
-from floatip.core.events import Address, Became, Effect, SendAdvert
+from floatip.core.events import Became, Effect, SendAdvert
 from floatip.core.settings import Vrrp
 from floatip.core.vrrp.wire import Advert, parse
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from floatip.core.addresses import Address
 from floatip.core.bgp import session as bgp
 from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, Origin, Prefix
 from floatip.core.bgp.notification import Notification
@@ -17,7 +18,7 @@ from floatip.core.bgp.session import Route, Session, State
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.bgp.update import EndOfRib, Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Message, Open, RouteRefresh, pack, parse, split
-from floatip.core.events import Address, Became, Close, Dial, Effect, Measure, SendBytes
+from floatip.core.events import Became, Close, Dial, Effect, Measure, SendBytes
 from floatip.core.settings import Speaker
 from tests.route_server import RouteServer, Send
 

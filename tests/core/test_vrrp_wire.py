@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floatip.core.events import Address
+from floatip.core.addresses import Address
 from floatip.core.malformed import Malformed
 from floatip.core.vrrp.wire import Advert, pack, parse
 

@@ -13,13 +13,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from floatip.core.events import Address, Failing, Failure, Garp, Held, Hold, LinkChanged, Placed
+from floatip import rtnetlink
+from floatip.core.addresses import Address, Placed
+from floatip.core.events import Failing, Failure, Garp, Held, Hold, LinkChanged
 from floatip.host.disk import BOOT_ID, Disk, Memory
-from floatip.host.network import rtnetlink
 from floatip.host.network.kernel import Kernel, holder, neighbours
 from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, neighbour_advertisement
 from floatip.host.network.kernel.tables import Tables
-from floatip.host.network.rtnetlink import AddressMessage, LinkMessage
+from floatip.rtnetlink import AddressMessage, LinkMessage
 from tests.host.reports import Reports, until
 
 pytestmark = pytest.mark.usefixtures("namespace")

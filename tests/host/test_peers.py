@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.events import (
-    Address,
     BytesReceived,
     Close,
     Connected,

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from floatip.core.events import Dial, Disconnected, Failing, Garp, Hold, Measure, Placed, SendAdvert
+from floatip.core.addresses import Placed
+from floatip.core.events import Dial, Disconnected, Failing, Garp, Hold, Measure, SendAdvert
 from floatip.host.disk import Disk, Memory
 from floatip.host.network import kernel as kernel_module
 from floatip.host.network.adverts import Adverts

@@ -10,9 +10,9 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from floatip.core.events import InterfaceAddress
-from floatip.host.network import rtnetlink
-from floatip.host.network.rtnetlink import GETADDR, GETLINK, GROUPS, AddressMessage, LinkMessage, Netlink
+from floatip import rtnetlink
+from floatip.core.addresses import InterfaceAddress
+from floatip.rtnetlink import GETADDR, GETLINK, GROUPS, AddressMessage, LinkMessage, Netlink
 
 pytestmark = pytest.mark.usefixtures("namespace")
 

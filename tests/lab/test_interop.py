@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 
 import pytest
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Prefix
 from floatip.core.bgp.rank import Marks, Rank, med
 from floatip.core.bgp.session import Route, Session
-from floatip.core.events import Address, Close, Dial, Effect, SendBytes
+from floatip.core.events import Close, Dial, Effect, SendBytes
 from floatip.core.settings import Speaker as SpeakerSettings
 from floatip.host.ask import ControlError
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, NODES, LabHost, Network

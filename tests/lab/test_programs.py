@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Origin
 from floatip.core.bgp.wire import pack_routes
-from floatip.core.events import Address
 from floatip.lab.fabric import Fabric
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, LabHost, Network
 from floatip.lab.programs.program import Program

@@ -14,18 +14,10 @@ from math import inf
 from typing import Any, Literal
 
 from floatip.core import settings
+from floatip.core.addresses import Placed
 from floatip.core.election.elector import Role
 from floatip.core.election.router import Router
-from floatip.core.events import (
-    AdvertReceived,
-    Became,
-    Effect,
-    Event,
-    KeepalivedFound,
-    Placed,
-    Reloaded,
-    SendAdvert,
-)
+from floatip.core.events import AdvertReceived, Became, Effect, Event, KeepalivedFound, Reloaded, SendAdvert
 from floatip.core.vrrp.wire import parse
 from floatip.host.keepalived.words import Words
 from tests.sim import host

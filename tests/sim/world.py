@@ -17,12 +17,12 @@ from random import Random
 from typing import Any
 
 from floatip.core import settings
+from floatip.core.addresses import Address, Placed
 from floatip.core.bgp.attributes import Attributes, Prefix
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import parse, split
 from floatip.core.events import (
-    Address,
     AdvertReceived,
     Became,
     BytesReceived,
@@ -38,7 +38,6 @@ from floatip.core.events import (
     LinkChanged,
     Measure,
     Measured,
-    Placed,
     Probe,
     SendAdvert,
     SendBytes,

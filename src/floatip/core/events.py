@@ -9,9 +9,7 @@ restart are the same code.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from floatip.core.addresses import Address as Address  # noqa: PLC0414
-from floatip.core.addresses import InterfaceAddress as InterfaceAddress  # noqa: PLC0414
-from floatip.core.addresses import Placed as Placed  # noqa: PLC0414
+from floatip.core.addresses import Address, Placed
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.problems import Code
 from floatip.core.settings import Settings

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import floatip
+from floatip.core.addresses import Placed
 from floatip.core.events import (
     Became,
     Close,
@@ -33,7 +34,6 @@ from floatip.core.events import (
     Hold,
     LinkChanged,
     Measure,
-    Placed,
     Probe,
     Reloaded,
     SendAdvert,

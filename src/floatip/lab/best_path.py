@@ -6,9 +6,9 @@ It stands in for one of the data centre's four route servers, which weigh Linode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Prefix
 from floatip.core.bgp.update import Update
-from floatip.core.events import Address
 
 PREFERENCE = {(65000, 1): 200, (65000, 2): 100}
 """Local preference by community, as Linode does it for primary and secondary."""

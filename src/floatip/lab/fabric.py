@@ -7,7 +7,7 @@ servers agree, and the verdicts say so if they do not.
 import subprocess
 from threading import Lock
 
-from floatip.core.events import Address
+from floatip.core.addresses import Address
 from floatip.lab.namespaces import Closes
 from floatip.lab.network import NODES, ROUTE_SERVERS, ROUTER, Network
 from floatip.lab.routes import RouteWatch

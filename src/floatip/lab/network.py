@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
-from floatip.core.events import Address
+from floatip.core.addresses import Address
 from floatip.lab.faults import Faults
 from floatip.lab.namespaces import Closes, LabError, Namespace
 

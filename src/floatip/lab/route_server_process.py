@@ -17,11 +17,11 @@ from math import inf
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST
 from floatip.core.bgp.notification import Notification, explain
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, parse, split
-from floatip.core.events import Address
 from floatip.core.malformed import Malformed
 from floatip.lab.best_path import BestChanged, Routes
 

@@ -12,7 +12,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl import RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE
 from pyroute2.netlink.rtnl.iprsocket import MarshalRtnl
 
-from floatip.core.events import Address
+from floatip.core.addresses import Address
 from floatip.lab.namespaces import Closes
 from floatip.lab.network import Network
 

@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv4Network, ip_interface
 from pathlib import Path
 
 from floatip.core.addresses import Address, InterfaceAddress, Placed
-from floatip.host.network.rtnetlink import GETADDR, AddressMessage, Interrupted, Netlink
 from floatip.reading.rights import may_as, user_id
+from floatip.rtnetlink import GETADDR, AddressMessage, Interrupted, Netlink
 
 DAEMON = "floatip"
 """The user of the unit."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Origin, Prefix
-from floatip.core.events import Address
 from floatip.lab.namespaces import LabError, find_program
 from floatip.lab.network import NODES, LabHost, Network
 from floatip.lab.programs.route_servers import RouteServerProgram

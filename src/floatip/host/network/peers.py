@@ -13,9 +13,9 @@ import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.events import (
-    Address,
     BytesReceived,
     Close,
     Connected,

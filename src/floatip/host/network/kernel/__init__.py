@@ -7,15 +7,16 @@ import asyncio
 import errno
 from collections.abc import Callable, Mapping
 
-from floatip.core.events import Address, Event, Garp, Held, Hold, LinkChanged, Placed
+from floatip.core.addresses import Address, Placed
+from floatip.core.events import Event, Garp, Held, Hold, LinkChanged
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network.kernel.holder import Holder
 from floatip.host.network.kernel.neighbours import Neighbours
 from floatip.host.network.kernel.tables import Tables
-from floatip.host.network.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, LinkMessage, Netlink
 from floatip.host.network.slices import Slice
+from floatip.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, LinkMessage, Netlink
 
 READ_AGAIN_INTERVAL = 0.01
 """Between two readings of everything, while more is lost."""

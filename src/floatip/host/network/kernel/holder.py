@@ -13,14 +13,15 @@ from ipaddress import ip_interface
 from itertools import islice
 from typing import Any
 
-from floatip.core.events import Event, Failure, Placed
+from floatip import rtnetlink
+from floatip.core.addresses import Placed
+from floatip.core.events import Event, Failure
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
-from floatip.host.network import rtnetlink
 from floatip.host.network.kernel.tables import Tables
-from floatip.host.network.rtnetlink import Netlink
 from floatip.host.network.slices import Slice
+from floatip.rtnetlink import Netlink
 
 OURS = 0xF1
 """IFA_PROTO of the addresses that we add."""

@@ -12,7 +12,8 @@ import struct
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 
-from floatip.core.events import Event, Failure, Placed
+from floatip.core.addresses import Placed
+from floatip.core.events import Event, Failure
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network.kernel.tables import Tables

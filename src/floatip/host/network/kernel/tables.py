@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
-from floatip.core.events import Address, InterfaceAddress, Placed
-from floatip.host.network.rtnetlink import AddressMessage, LinkMessage, Message
+from floatip.core.addresses import Address, InterfaceAddress, Placed
+from floatip.rtnetlink import AddressMessage, LinkMessage, Message
 
 IFA_F_PERMANENT = 0x80
 """Not so: an address with a lifetime, from a router's advertisement (SLAAC) or from DHCP."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
-from floatip.core.events import InterfaceAddress
+from floatip.core.addresses import InterfaceAddress
 
 ERROR, DONE = 2, 3
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
