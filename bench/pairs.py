@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, ip_interface
 from pathlib import Path
@@ -151,11 +151,15 @@ class Pair:
             raise LabError(f"{self.program} ended on {node.host}", f"its log: {node.log.read_text()[-2000:]}")
         if isinstance(node, FloatipDaemon):
             return node.socket.exists()
-        return len(node.pids) == 2
+        assert isinstance(node, KeepalivedProgram)
+        with suppress(OSError, ValueError):
+            return bool(node.pids)
+        return False
 
     def sender(self, host: str) -> int:
         """The process that sends the adverts."""
-        return self.nodes[host].pids[-1]
+        node = self.nodes[host]
+        return node.pids[1] if isinstance(node, KeepalivedProgram) else node.pid
 
     def senders(self) -> dict[str, int]:
         return {host: self.sender(host) for host, node in self.nodes.items() if node.running}
@@ -163,17 +167,21 @@ class Pair:
     def kill(self, host: str) -> None:
         """All its processes at once, so that no last word is said."""
         node = self.nodes[host]
-        for pid in reversed(node.pids):
+        pids = node.pids if isinstance(node, KeepalivedProgram) else [node.pid]
+        for pid in reversed(pids):
             os.kill(pid, 9)
         node.wait()
 
     def cpu(self) -> Mapping[str, float]:
         """Seconds on a CPU so far, by host."""
-        return {host: sum(map(_cpu, node.pids)) for host, node in self.nodes.items() if node.running}
+        return {host: sum(map(_cpu, self._pids(node))) for host, node in self.nodes.items() if node.running}
 
     def rss(self) -> float:
         """MB, of all processes of the first node."""
-        return sum(map(rss, self.nodes[ONE].pids))
+        return sum(map(rss, self._pids(self.nodes[ONE])))
+
+    def _pids(self, node: Program) -> list[int]:
+        return node.pids if isinstance(node, KeepalivedProgram) else [node.pid]
 
 
 def _cpu(pid: int) -> float:

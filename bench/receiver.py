@@ -17,7 +17,7 @@ from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Message, parse, split
 from floatip.lab.namespaces import Closes, LabError
 from floatip.lab.network import LabHost, Network, router_id
-from tests.speaker import KEEPALIVE, Peering, PeeringState, Speaker
+from floatip.lab.speaker import KEEPALIVE, Peering, PeeringState, Speaker
 
 ASN = 65000
 HOLD_TIME = 300

@@ -43,7 +43,7 @@ from floatip.core.node import Node
 from floatip.core.vrrp.wire import PROTOCOL, Advert, pack
 from floatip.lab.namespaces import LabError, enter
 from floatip.lab.network import ROUTE_SERVERS, Network
-from floatip.lab.programs.route_servers import BirdRouteServer
+from floatip.lab.programs.bird import BirdRouteServer
 from floatip.lab.record import RunOptions
 from floatip.lab.run import Run
 

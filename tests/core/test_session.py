@@ -20,7 +20,7 @@ from floatip.core.bgp.update import EndOfRib, Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Message, Open, RouteRefresh, pack, parse, split
 from floatip.core.events import Became, Close, Dial, Effect, Measure, SendBytes
 from floatip.core.settings import Speaker
-from tests.route_server import RouteServer, Send
+from floatip.lab.route_server import RouteServer, Send
 
 PEER, LOCAL = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::227")
 ROUTER_ID = IPv4Address("10.0.0.1")

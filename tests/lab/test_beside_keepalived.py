@@ -23,9 +23,9 @@ import pytest
 from floatip.host.ask import NobodyAnswers, ask
 from floatip.host.keepalived import WRITER_PATIENCE
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, LabHost, Network
+from floatip.lab.programs.builtin import BuiltInRouteServer
 from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.programs.keepalived import KeepalivedProgram
-from floatip.lab.programs.route_servers import BuiltInRouteServer
 
 TIMEOUT = 60.0
 ADVERT_INTERVAL = 0.2

@@ -15,9 +15,9 @@ import pytest
 
 from floatip.host.ask import NobodyAnswers
 from floatip.lab.network import FLOATING, HAPROXY1, ROUTE_SERVERS, LabHost, Network
+from floatip.lab.programs.builtin import BuiltInRouteServer
 from floatip.lab.programs.floatip import FloatipDaemon
-from floatip.lab.programs.route_servers import BuiltInRouteServer
-from tests.speaker import KEEPALIVE, Speaker
+from floatip.lab.speaker import KEEPALIVE, Speaker
 
 SECONDS = 4.0
 MOST_CPU = 0.05

@@ -23,10 +23,10 @@ from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Keepalive, Open, pack, parse, split
 from floatip.host.ask import ask
-from floatip.lab.fabric import Fabric
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, LabHost, Network
+from floatip.lab.programs.bird import BirdFabric, BirdRouteServer
+from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.program import Program
-from floatip.lab.programs.route_servers import BirdRouteServer, BuiltInRouteServer
 from floatip.lab.routes import RouteWatch
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "lelastic.hex"
@@ -249,10 +249,20 @@ def test_hup_changes_nothing_and_sigterm_withdraws_ceases_and_leaves_the_address
     address(network, HAPROXY2.name, f"del {FLOATING} dev lo")
 
 
+def provider(network: Network, kind: str) -> list[Program]:
+    names = [each.name for each in ROUTE_SERVERS]
+    if kind == "built-in":
+        return [BuiltInFabric(network), *(BuiltInRouteServer(network, name) for name in names)]
+    return [
+        BirdFabric(network),
+        *(BirdRouteServer(network, name) for name in names),
+    ]
+
+
 @pytest.mark.parametrize("kind", ["built-in", "bird"])
 def test_the_traffic_goes_where_the_address_is_and_the_primary_first(network: Network, kind: str) -> None:
-    for server in ROUTE_SERVERS:
-        (BirdRouteServer if kind == "bird" else BuiltInRouteServer)(network, server.name).start()
+    for daemon in provider(network, kind):
+        daemon.start()
     primary = Lelastic(network, HAPROXY1.name, "-dcid", "6", "-primary", "-allifs")
     secondary = Lelastic(network, HAPROXY2.name, "-dcid", "6", "-secondary")
     address(network, HAPROXY2.name, f"add {FLOATING} dev lo")
@@ -260,7 +270,7 @@ def test_the_traffic_goes_where_the_address_is_and_the_primary_first(network: Ne
     primary.start()
     secondary.start()
     ipv4, ipv6 = (RouteWatch(network, ROUTER, str(prefix)) for prefix in (FLOATING.network, RANGE))
-    with Fabric(network, str(FLOATING.network)), Fabric(network, str(RANGE)), ipv4, ipv6:
+    with ipv4, ipv6:
         assert ipv4.wait_for(HAPROXY2.ipv6, FEW_SECONDS)
         assert ipv6.wait_for(HAPROXY2.ipv6, FEW_SECONDS)
         address(network, HAPROXY1.name, f"add {FLOATING} dev eth0")

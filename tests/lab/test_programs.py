@@ -2,7 +2,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 from math import inf
@@ -13,13 +13,13 @@ import pytest
 from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Origin
 from floatip.core.bgp.wire import pack_routes
-from floatip.lab.fabric import Fabric
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, LabHost, Network
+from floatip.lab.programs.bird import BirdFabric, BirdRouteServer
+from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.program import Program
-from floatip.lab.programs.route_servers import BirdRouteServer, BuiltInRouteServer
-from floatip.lab.programs.services import Service
+from floatip.lab.programs.services import HAProxy, PlainService
 from floatip.lab.routes import RouteWatch
-from tests.speaker import Peering, PeeringEnded, PeeringState, Speaker
+from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
 
 PRIMARY = (65000, 1)
 SECONDARY = (65000, 2)
@@ -80,12 +80,12 @@ class Announcer:
 
 
 class Provider:
-    """Four route servers and the fabric, watched."""
+    """Four route servers and the fabric, watched; `built_in` or BIRD."""
 
     def __init__(self, network: Network, *, bird: bool) -> None:
         self.network = network
-        route_server = BirdRouteServer if bird else BuiltInRouteServer
-        self.fabric = Fabric(network, str(FLOATING.network))
+        fabric, route_server = (BirdFabric, BirdRouteServer) if bird else (BuiltInFabric, BuiltInRouteServer)
+        self.fabric: Program = fabric(network)
         self.servers: dict[str, Program] = {name: route_server(network, name) for name in SERVER_NAMES}
         self.watches = {name: RouteWatch(network, name, str(FLOATING)) for name in (*SERVER_NAMES, ROUTER)}
         self.announcers: list[Announcer] = []
@@ -102,7 +102,7 @@ class Provider:
     def close(self) -> None:
         for announcer in self.announcers:
             announcer.close()
-        for watch in (self.fabric, *self.watches.values()):
+        for watch in self.watches.values():
             watch.close()
 
 
@@ -116,7 +116,7 @@ def network() -> Iterator[Network]:
 @pytest.fixture(params=["built-in", "bird"])
 def provider(network: Network, request: pytest.FixtureRequest) -> Iterator[Provider]:
     provider = Provider(network, bird=request.param == "bird")
-    for daemon in provider.servers.values():
+    for daemon in (provider.fabric, *provider.servers.values()):
         daemon.start()
     yield provider
     provider.close()
@@ -161,17 +161,17 @@ def test_the_lower_med_wins_between_equal_ranks(provider: Provider) -> None:
     assert provider.points_at(HAPROXY1.ipv6)
 
 
-def test_the_traffic_goes_where_the_first_route_server_that_has_a_route_says(provider: Provider) -> None:
-    one = provider.announcer(HAPROXY1, SERVER_NAMES[:3])
-    one.announce(SECONDARY)
+def test_the_fabric_weighs_what_all_route_servers_say(provider: Provider) -> None:
+    secondary = provider.announcer(HAPROXY1, SERVER_NAMES[:3])
+    secondary.announce(SECONDARY)
     assert provider.points_at(HAPROXY1.ipv6, "rs1", "rs2", "rs3", ROUTER)
-    two = provider.announcer(HAPROXY2, ["rs4"])
-    two.announce(PRIMARY)
-    assert provider.points_at(HAPROXY2.ipv6, "rs4")
-    assert provider.points_at(HAPROXY1.ipv6, "rs1", "rs2", "rs3", ROUTER)
-    one.close()
-    assert provider.points_at(None, "rs1", "rs2", "rs3")
+    primary = provider.announcer(HAPROXY2, ["rs4"])
+    primary.announce(PRIMARY)
     assert provider.points_at(HAPROXY2.ipv6, "rs4", ROUTER)
+    assert provider.points_at(HAPROXY1.ipv6, "rs1", "rs2", "rs3")
+    primary.close()
+    assert provider.points_at(None, "rs4", within=5)
+    assert provider.points_at(HAPROXY1.ipv6, ROUTER, within=5)
 
 
 def test_a_route_server_that_dies_takes_its_routes_from_the_fabric_at_once_and_brings_them_back(
@@ -186,6 +186,21 @@ def test_a_route_server_that_dies_takes_its_routes_from_the_fabric_at_once_and_b
     provider.servers["rs1"].start()
     provider.announcer(HAPROXY1, ["rs1"]).announce(PRIMARY)
     assert provider.points_at(HAPROXY1.ipv6, ROUTER)
+
+
+def test_a_route_server_that_is_cut_stays_in_the_fabric_until_the_hold_time_ends(provider: Provider) -> None:
+    provider.announcer(HAPROXY1, ["rs1"]).announce(PRIMARY)
+    provider.announcer(HAPROXY2, ["rs2"]).announce(SECONDARY)
+    assert provider.points_at(HAPROXY1.ipv6, ROUTER)
+    cut_at = time.monotonic()
+    provider.network.faults.cut("rs1")
+    moved_at = provider.watches[ROUTER].wait_for(HAPROXY2.ipv6, timeout=30)
+    assert moved_at
+    # What ended it, and by its last KEEPALIVE when: the fabric's hold time is 9 s, the route servers' pace up to 3 s.
+    assert "old timer expired" in provider.fabric.log.read_text()
+    assert 3 < moved_at - cut_at < 15
+    provider.network.faults.heal("rs1")
+    assert provider.points_at(HAPROXY1.ipv6, ROUTER, within=30)
 
 
 def test_a_stopped_route_server_leaves_no_route_in_its_kernel(provider: Provider) -> None:
@@ -206,9 +221,10 @@ def answer(network: Network, node: LabHost) -> str:
         return stream.read().decode()
 
 
-def test_a_service_names_its_node_in_every_answer(network: Network) -> None:
+@pytest.mark.parametrize("service", [HAProxy, PlainService])
+def test_a_service_names_its_node_in_every_answer(network: Network, service: Callable[[Network, str], Program]) -> None:
     for node in (HAPROXY1, HAPROXY2):
-        Service(network, node.name).start()
+        service(network, node.name).start()
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -223,7 +239,7 @@ def test_a_service_names_its_node_in_every_answer(network: Network) -> None:
 
 
 def test_a_daemon_is_paused_resumed_stopped_and_started_again(network: Network) -> None:
-    service = Service(network, "haproxy1")
+    service = PlainService(network, "haproxy1")
     service.start()
     first = service.pid
     service.pause()

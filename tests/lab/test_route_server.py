@@ -10,8 +10,7 @@ from floatip.core.bgp.attributes import Attributes, Origin, Prefix
 from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Message, Open, pack, parse
-from floatip.lab.best_path import BestChanged
-from tests.route_server import Drop, Output, RouteServer, Send
+from floatip.lab.route_server import BestChanged, Drop, Output, RouteServer, Send
 
 PREFIX: Prefix = ip_network("192.0.2.10/32")
 ONE, TWO = ip_address("2001:db8::1"), ip_address("2001:db8::2")

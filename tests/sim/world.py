@@ -48,9 +48,8 @@ from floatip.core.events import (
 )
 from floatip.core.node import Node
 from floatip.host.checks import Probes
-from floatip.lab.best_path import BestChanged, LearntRoute, choose
+from floatip.lab.route_server import BestChanged, Drop, LearntRoute, Output, RouteServer, Send, choose
 from floatip.providers import LINODE_MARKS
-from tests.route_server import Drop, Output, RouteServer, Send
 from tests.sim import host
 
 INTERFACE, INSTANCE, CHECK = "eth0", "web", "service"

@@ -9,6 +9,7 @@ minute long.
 import json
 
 from floatip.lab.network import FLOATING, NODES, ROUTE_SERVERS, LabHost
+from floatip.lab.programs.services import haproxy_config
 from tests.systemd.machines import Machine
 
 CHECK = "interval 1\n  timeout 15\n  fall 2\n  rise 2"
@@ -147,19 +148,9 @@ def gobgpd_json(me: LabHost) -> str:
     return json.dumps({"global": own, "neighbors": [neighbor(server) for server in ROUTE_SERVERS]}, indent=1)
 
 
-HAPROXY_CFG = """
-defaults
-  mode http
-  timeout client 5s
-frontend web
-  bind :::80 v4v6
-  http-request return status 200 content-type text/plain string "{answer}"
-"""
-
-
 def install_service(node: Machine) -> None:
     """HAProxy with a page that names its host."""
-    node.write("/etc/haproxy/haproxy.cfg", HAPROXY_CFG.format(answer=node.name))
+    node.write("/etc/haproxy/haproxy.cfg", haproxy_config(node.name))
     node.write("/etc/systemd/system/haproxy.service.d/stays-dead.conf", "[Service]\nRestart=no\n")
     node.run("systemctl daemon-reload && systemctl enable --now haproxy")
 

@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from floatip.lab.fabric import Fabric
 from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, Network
+from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.floatip import ObserverProgram
-from floatip.lab.programs.route_servers import BuiltInRouteServer
 from floatip.lab.record import NEXT_HOPS, Record
 from floatip.lab.routes import RouteWatch
 from floatip.lab.scheduling import DelayWatch
@@ -28,11 +27,11 @@ class Pair:
         self._rack = rack
         self.directory = rack.directory
         self.network = exits.enter_context(Network(rack.directory))
+        self._fabric = BuiltInFabric(self.network)
         self._servers = [BuiltInRouteServer(self.network, host.name) for host in ROUTE_SERVERS]
-        for daemon in self._servers:
+        for daemon in (self._fabric, *self._servers):
             daemon.start()
             rack.adopt(daemon.pid)
-        exits.enter_context(Fabric(self.network, str(FLOATING.network)))
         self._watch = exits.enter_context(RouteWatch(self.network, ROUTER, str(FLOATING.network)))
         self.haproxy1, self.haproxy2, self.haproxy3 = (
             Machine(rack, self.network, host.name) for host in (*NODES, OBSERVER)
@@ -54,7 +53,7 @@ class Pair:
 
     def _pids(self) -> list[int]:
         """Of those on whom it depends how fast the traffic moves."""
-        daemons = [daemon.pid for daemon in self._servers]
+        daemons = [daemon.pid for daemon in (self._fabric, *self._servers)]
         return daemons + [pid for node in self.nodes for unit in UNITS for pid in node.pids_of(unit)]
 
     @property

@@ -1,4 +1,4 @@
-"""What can go wrong in the network: the router drops packets, by rules of nftables.
+"""What can go wrong in the network: packets vanish, by rules of nftables.
 
 A fault never touches a link: a host that crashes on a cloud goes silent, and nobody sees its carrier go. A fault is in
 force when its method returns, and so is its end.
@@ -8,46 +8,75 @@ import subprocess
 
 from floatip.lab.namespaces import Namespace, find_program
 
-VRRP = "ip protocol 112"
-
 
 class Faults:
-    def __init__(self, router: Namespace) -> None:
+    def __init__(self, router: Namespace, hosts: dict[str, Namespace]) -> None:
         self._router = router
+        self._hosts = hosts
+        self._cut: set[str] = set()
         self._dropped: set[str] = set()
-        """What matches the packets that the router drops. Its end of a link has the name of the host."""
 
     def cut(self, host: str) -> None:
-        """All IP packets of the host vanish, both ways, and its link stays up: a crash as its neighbours see it."""
-        self._apply(self._dropped | _packets_of(host))
+        """All packets of the host vanish, both ways, and its link stays up: a crash as its neighbours see it."""
+        self._cut.add(host)
+        self._apply(host)
 
     def heal(self, host: str) -> None:
-        self._apply(self._dropped - _packets_of(host))
+        self._cut.discard(host)
+        self._apply(host)
 
     def cut_pair(self, one: str, other: str) -> None:
         """The two hosts lose each other; the rest of the network reaches both."""
-        self._apply(self._dropped | {f'iifname "{a}" oifname "{b}"' for a, b in ((one, other), (other, one))})
+        self._dropped |= _between(one, other)
+        self._apply()
+
+    def heal_pair(self, one: str, other: str) -> None:
+        self._dropped -= _between(one, other)
+        self._apply()
 
     def cut_vrrp(self) -> None:
         """Adverts no longer get through between the nodes."""
-        self._apply(self._dropped | {VRRP})
+        self._dropped.add("ip protocol 112")
+        self._apply()
 
     def heal_vrrp(self) -> None:
-        self._apply(self._dropped - {VRRP})
+        self._dropped.discard("ip protocol 112")
+        self._apply()
 
     def heal_all(self) -> None:
-        self._apply(set())
+        hosts = list(self._cut)
+        self._cut.clear()
+        self._dropped.clear()
+        self._apply(*hosts)
 
-    def _apply(self, dropped: set[str]) -> None:
-        self._dropped = dropped
-        rules = "\n".join(f"{match} drop" for match in sorted(dropped))
-        hooks = ("input", "forward", "output")
-        chains = "".join(f"chain {hook} {{\ntype filter hook {hook} priority 0\n{rules}\n}}\n" for hook in hooks)
-        # nft takes its input as one transaction: the table is replaced at once, whatever it held.
-        ruleset = f"table inet lab\ndelete table inet lab\ntable inet lab {{\n{chains}}}\n"
-        with self._router.inside():
-            subprocess.run([find_program("nft", "nftables"), "-f", "-"], input=ruleset, text=True, check=True)
+    def _apply(self, *hosts: str) -> None:
+        # Ingress alone, at both ends of the link: the egress hook is younger than some kernels in use.
+        dropped = [f"{match} drop" for match in sorted(self._dropped)]
+        forward = _table("inet", [_chain("forward", "filter hook forward", dropped)])
+        _load(self._router, forward + _table("netdev", [_drop_all(host) for host in sorted(self._cut)]))
+        for host in hosts:
+            _load(self._hosts[host], _table("netdev", [_drop_all("eth0")] if host in self._cut else []))
 
 
-def _packets_of(host: str) -> set[str]:
-    return {f'iifname "{host}"', f'oifname "{host}"'}
+def _load(namespace: Namespace, ruleset: str) -> None:
+    with namespace.inside():
+        subprocess.run([find_program("nft", "nftables"), "-f", "-"], input=ruleset, text=True, check=True)
+
+
+def _table(family: str, chains: list[str]) -> str:
+    # nft takes its input as one transaction: the table is replaced at once, whatever it held.
+    table = f"table {family} lab"
+    return "\n".join([table, f"delete {table}", f"{table} {{", *chains, "}", ""])
+
+
+def _drop_all(interface: str) -> str:
+    return _chain(interface, f'filter hook ingress device "{interface}"', ["drop"])
+
+
+def _chain(name: str, hook: str, rules: list[str]) -> str:
+    return "\n".join([f"chain {name} {{", f"type {hook} priority 0", *rules, "}"])
+
+
+def _between(one: str, other: str) -> set[str]:
+    # The router's end of a link has the name of the host.
+    return {f'iifname "{a}" oifname "{b}"' for a, b in ((one, other), (other, one))}

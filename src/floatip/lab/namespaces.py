@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Self
 
 CLONE_NEWNET = 0x40000000
-OURS = "/proc/thread-self/ns/net"
-"""The network namespace of this thread."""
 ENTERED = "FLOATIP_LAB_PID"
 """Set in the lab: the pid of its `unshare`, as the machine outside counts."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -96,16 +94,25 @@ class Namespace:
     """A new network namespace."""
 
     def __init__(self) -> None:
-        with _coming_back():
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
             _check(_libc.unshare(CLONE_NEWNET), "make a network namespace")
-            self.fd = os.open(OURS, os.O_RDONLY)
+            try:
+                self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+            finally:
+                _check(_libc.setns(self._home, CLONE_NEWNET), "leave a namespace")
+        except BaseException:
+            os.close(self._home)
+            raise
 
     @contextmanager
     def inside(self) -> Iterator[None]:
         """This thread is in the namespace: what it starts and the sockets that it opens stay there."""
-        with _coming_back():
-            _check(_libc.setns(self.fd, CLONE_NEWNET), "enter a namespace")
+        _check(_libc.setns(self.fd, CLONE_NEWNET), "enter a namespace")
+        try:
             yield
+        finally:
+            _check(_libc.setns(self._home, CLONE_NEWNET), "leave a namespace")
 
     @property
     def path(self) -> str:
@@ -123,14 +130,5 @@ class Namespace:
                 continue
 
     def close(self) -> None:
-        os.close(self.fd)
-
-
-@contextmanager
-def _coming_back() -> Iterator[None]:
-    home = os.open(OURS, os.O_RDONLY)
-    try:
-        yield
-    finally:
-        _check(_libc.setns(home, CLONE_NEWNET), "leave a namespace")
-        os.close(home)
+        for fd in (self.fd, self._home):
+            os.close(fd)

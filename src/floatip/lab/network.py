@@ -7,13 +7,16 @@ Nothing here is asynchronous.
 
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
+
+from pyroute2 import IPRoute
 
 from floatip.core.addresses import Address
 from floatip.lab.faults import Faults
@@ -40,41 +43,14 @@ HOSTS = (*NODES, OBSERVER, *ROUTE_SERVERS)
 FLOATING = IPv4Interface("192.168.223.158/32")
 
 ROUTER = "router"
+FABRIC = IPv6Address("2600:3c0f:6:34::f")
+"""The router's own address: where the route servers reach the fabric."""
 GATEWAY = IPv4Address("192.168.128.1")
 LINK_LOCAL = "fe80::1"
 ROUTER_MAC = "02:00:00:00:00:01"
 SUBNET = IPv4Network("192.168.128.0/17")
 NODE_SUBNET = IPv6Network("2600:3c03:0:1::/64")
 
-ROUTER_LINES = f"""\
-link set lo up
-address add {GATEWAY}/32 dev lo
-link add sink type veth peer name drain
-link set sink arp off up
-link set drain up
-route add {SUBNET} dev sink
-"""
-"""Proxy ARP answers for what has a route. Addresses that no host has right now lead into a sink, so that the observer
-resolves the floating IP once, whether it is announced or not. Without ARP the sink resolves nothing, and its other end
-drops frames that are not addressed to it.
-"""
-
-SYSCTLS = {
-    f"{name}/conf/{which}/{key}": 0
-    for name, key in (("ipv6", "accept_dad"), ("ipv4", "rp_filter"))
-    for which in ("all", "default")
-}
-ROUTER_SYSCTLS = {
-    "ipv4/ip_forward": 1,
-    "ipv6/conf/all/forwarding": 1,
-    "ipv4/conf/all/proxy_arp": 1,
-}
-HOST_SYSCTLS = {
-    "ipv4/conf/all/arp_ignore": 1,  # as `floatip check` advises
-    # A connection that the move tears must be reset, to be told apart from a loss. A node that remembers one of a
-    # minute ago from the same port answers with an acknowledgement instead, and it times out.
-    "ipv4/tcp_max_tw_buckets": 0,
-}
 IFA_F_TENTATIVE = 0x40
 USABLE_WITHIN = 30.0
 
@@ -90,7 +66,7 @@ class Network(Closes):
         try:
             for name in (ROUTER, *(host.name for host in HOSTS)):
                 self._namespaces[name] = Namespace()
-            self.faults = Faults(self._namespaces[ROUTER])
+            self.faults = Faults(self._namespaces[ROUTER], self._namespaces)
             self._build()
         except BaseException:
             self.close()
@@ -111,9 +87,11 @@ class Network(Closes):
         self._processes.clear()
         self._namespaces.clear()
 
-    def inside(self, host: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def inside(self, host: str) -> Iterator[None]:
         """This thread is in the host: what it starts and the sockets that it opens stay there."""
-        return self._namespaces[host].inside()
+        with self._namespaces[host].inside():
+            yield
 
     def path_of(self, host: str) -> str:
         """The host's network namespace as a file, for programs that enter it themselves."""
@@ -137,71 +115,103 @@ class Network(Closes):
         self._processes.append(process)
         return process
 
-    def output(self, host: str, *argv: str, text: str = "") -> str:
-        """What a command in the host says, once it has ended well; `text`: its input."""
-        with self.inside(host):
-            return subprocess.run(argv, input=text, stdout=subprocess.PIPE, text=True, check=True).stdout
-
     def _build(self) -> None:
         for name in self._namespaces:
-            self._write(name, SYSCTLS | (ROUTER_SYSCTLS if name == ROUTER else HOST_SYSCTLS))
-        self._ip(ROUTER, ROUTER_LINES, *(self._link(host, number) for number, host in enumerate(HOSTS, 1)))
+            with self.inside(name):
+                _write_sysctls(router=name == ROUTER)
+        with self.inside(ROUTER), IPRoute() as ip:
+            _build_router(ip)
+            macs = {host.name: self._link(ip, host, number) for number, host in enumerate(HOSTS, 1)}
         for host in HOSTS:
-            self._write(ROUTER, {f"ipv4/neigh/{host.name}/proxy_delay": 0})
-            self._ip(host.name, _host_lines(host))
+            with self.inside(host.name), IPRoute() as ip:
+                _build_host(ip, host, macs[host.name])
         for name in self._namespaces:
-            self._wait_until_usable(name)
+            with self.inside(name), IPRoute() as ip:
+                _wait_until_usable(ip, name)
 
-    def _ip(self, host: str, *lines: str) -> None:
-        """One command a line."""
-        self.output(host, "ip", "-batch", "-", text="\n".join(lines))
-
-    def _link(self, host: LabHost, number: int) -> str:
+    def _link(self, ip: IPRoute, host: LabHost, number: int) -> str:
         """The host's link, seen from the router: routes to its addresses, and neighbours that never fail."""
         mac = f"02:00:00:00:01:{number:02x}"
-        peer = f"peer name eth0 address {mac} netns {self.path_of(host.name)}"
-        lines = [
-            f"link add {host.name} address {ROUTER_MAC} type veth {peer}",
-            f"link set {host.name} up",
-            f"address add {LINK_LOCAL}/64 dev {host.name}",
-        ]
+        peer = {"ifname": "eth0", "address": mac, "net_ns_fd": self._namespaces[host.name].fd}
+        ip.link("add", kind="veth", ifname=host.name, address=ROUTER_MAC, peer=peer)
+        index = _index(ip, host.name)
+        _write_sysctl(f"ipv4/neigh/{host.name}/proxy_delay", 0)
+        ip.link("set", index=index, state="up")
+        _add_address(ip, index, f"{LINK_LOCAL}/64")
         for address in host.addresses:
-            lines.append(f"route add {address} dev {host.name}")
-            lines.append(f"neighbour add {address} lladdr {mac} dev {host.name} nud permanent")
-        return "\n".join(lines)
-
-    def _write(self, host: str, sysctls: Mapping[str, int]) -> None:
-        with self.inside(host):
-            for name, value in sysctls.items():
-                Path("/proc/sys/net", name).write_text(str(value))
-
-    def _wait_until_usable(self, host: str) -> None:
-        """Nothing can bind to a tentative IPv6 address: all are until a worker of the kernel has seen the carrier."""
-        deadline = time.monotonic() + USABLE_WITHIN
-        with self.inside(host):
-            while _has_tentative_address():
-                if time.monotonic() > deadline:
-                    raise LabError(f"addresses of {host} stay tentative", "try again when the machine is less busy")
-                time.sleep(0.002)
+            ip.route("add", dst=f"{address}/{address.max_prefixlen}", oif=index)
+            ip.neigh("add", dst=str(address), lladdr=mac, ifindex=index, state="permanent")
+        return mac
 
 
-def _has_tentative_address() -> bool:
-    # Columns: address, interface index, prefix length, scope, flags, name.
-    addresses = Path("/proc/thread-self/net/if_inet6").read_text().splitlines()
-    return any(int(line.split()[4], 16) & IFA_F_TENTATIVE for line in addresses)
+def _build_router(ip: IPRoute) -> None:
+    lo = _index(ip, "lo")
+    ip.link("set", index=lo, state="up")
+    for address in (f"{GATEWAY}/32", f"{FABRIC}/128"):
+        _add_address(ip, lo, address)
+    # Proxy ARP answers for what has a route. Addresses that no host has right now lead into a sink, so that the
+    # observer resolves the floating IP once, whether it is announced or not. NOARP: the sink resolves nothing, and its
+    # other end drops frames that are not addressed to it.
+    ip.link("add", kind="veth", ifname="sink", peer={"ifname": "drain"})
+    sink = _index(ip, "sink")
+    ip.link("set", index=sink, arp=False, state="up")
+    ip.link("set", index=_index(ip, "drain"), state="up")
+    ip.route("add", dst=str(SUBNET), oif=sink)
 
 
-def _host_lines(host: LabHost) -> str:
-    lines = ["link set lo up", f"address add {host.ipv6}/128 dev eth0"]
-    lines += [f"address add {host.ipv4} dev eth0"] if host.ipv4 else []
-    lines += ["link set eth0 up", f"route add ::/0 via {LINK_LOCAL} dev eth0"]
+def _build_host(ip: IPRoute, host: LabHost, mac: str) -> None:
+    eth0 = _index(ip, "eth0")
+    ip.link("set", index=_index(ip, "lo"), state="up")
+    _add_address(ip, eth0, f"{host.ipv6}/128")
     if host.ipv4:
-        lines.append(f"route add 0.0.0.0/0 via {GATEWAY}")
+        _add_address(ip, eth0, str(host.ipv4))
+    ip.link("set", index=eth0, state="up")
+    ip.route("add", dst="::/0", gateway=LINK_LOCAL, oif=eth0)
+    if host.ipv4:
+        ip.route("add", dst="0.0.0.0/0", gateway=str(GATEWAY))
+        return
+    # A route server's kernel routes name the node, not the way to it: for that the nodes must look like neighbours.
+    ip.route("add", dst=str(NODE_SUBNET), oif=eth0)
+    for node in NODES:
+        ip.neigh("add", dst=str(node.ipv6), lladdr=ROUTER_MAC, ifindex=eth0, state="permanent")
+
+
+def _wait_until_usable(ip: IPRoute, host: str) -> None:
+    """An IPv6 address is tentative, and nothing can bind to it, until a worker of the kernel has seen the carrier."""
+    deadline = time.monotonic() + USABLE_WITHIN
+    while any(address["flags"] & IFA_F_TENTATIVE for address in ip.get_addr(family=socket.AF_INET6)):
+        if time.monotonic() > deadline:
+            raise LabError(f"addresses of {host} stay tentative", "try again when the machine is less busy")
+        time.sleep(0.002)
+
+
+def _index(ip: IPRoute, interface: str) -> int:
+    (index,) = ip.link_lookup(ifname=interface)
+    return int(index)
+
+
+def _add_address(ip: IPRoute, index: int, address: str) -> None:
+    address, _, length = address.partition("/")
+    ip.addr("add", index=index, address=address, prefixlen=int(length))
+
+
+def _write_sysctls(*, router: bool) -> None:
+    values = {"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0}
+    values |= {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/default/rp_filter": 0}
+    if router:
+        values |= {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1}
+        values["ipv4/conf/all/proxy_arp"] = 1
     else:
-        # A route server's kernel routes name the node, not the way to it: for that the nodes must look like neighbours.
-        lines.append(f"route add {NODE_SUBNET} dev eth0")
-        lines += [f"neighbour add {node.ipv6} lladdr {ROUTER_MAC} dev eth0 nud permanent" for node in NODES]
-    return "\n".join(lines)
+        values["ipv4/conf/all/arp_ignore"] = 1  # as `floatip check` advises
+        # A connection that the move tears must be reset, to be told apart from a loss. A node that remembers one of a
+        # minute ago from the same port answers with an acknowledgement instead, and it times out.
+        values["ipv4/tcp_max_tw_buckets"] = 0
+    for name, value in values.items():
+        _write_sysctl(name, value)
+
+
+def _write_sysctl(name: str, value: int) -> None:
+    Path("/proc/sys/net", name).write_text(str(value))
 
 
 def router_id(host: str) -> str:

@@ -1,212 +1,210 @@
-"""The lab's own route server: `python -m floatip.lab.route_server_process ROUTER-ID HOLD-TIME`.
+"""One process of the lab's network: `python -m floatip.lab.route_server_process ROLE ROUTER-ID HOLD-TIME FABRIC`.
 
-It learns routes from its clients and announces none. The best go into the main table of its namespace, where
-`floatip.lab.fabric` reads them. The routes of a silent client stay until the hold time ends.
+ROLE is route-server or fabric, FABRIC the address where the fabric listens.
+
+It puts sockets, the clock and the kernel's main table around `RouteServer`, and decides nothing. A route server tells
+its best routes to the fabric, attributes untouched; the fabric is a `RouteServer` with the route servers as its
+clients, and what it installs in the router moves the traffic.
 """
 
-import selectors
+import asyncio
+import os
 import signal
-import socket
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import IPv4Address, ip_address
-from math import inf
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import count
+from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from floatip.core.addresses import Address
-from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST
-from floatip.core.bgp.notification import Notification, explain
-from floatip.core.bgp.update import Update
-from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, parse, split
-from floatip.core.malformed import Malformed
-from floatip.lab.best_path import BestChanged, Routes
+from floatip.core.bgp.attributes import Attributes, Prefix
+from floatip.core.bgp.wire import pack_routes
+from floatip.lab.route_server import BestChanged, Drop, Output, RouteServer, Send
+from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
 
 PORT = 179
 ASN = 65000
 CLIENT_ASN = 65001
 RTPROT_BGP = 186
-OPEN_TIMEOUT = 240.0  # RFC 4271 section 8.2.2
-LONGEST_WAIT = 3600.0
-CAPABILITIES = Capabilities(
-    families=frozenset({IPV4_UNICAST, IPV6_UNICAST}),
-    extended_next_hop=frozenset({(1, 1, 2)}),
-    route_refresh=True,
-    four_octet_asn=True,
-)
+FABRIC_HOLD_TIME = 9
+RETRY_INTERVAL = 1.0
 
 
-class SessionEnded(Exception):
-    """`notification`: what to tell the client; None if it ended the session itself."""
+class Listener:
+    """The machine, its connections and its one timer."""
 
-    def __init__(self, reason: str, notification: Notification | None = None) -> None:
-        super().__init__(reason)
-        self.notification = notification
+    def __init__(self, machine: RouteServer, best_changed: Callable[[BestChanged], None]) -> None:
+        self.machine = machine
+        self._best_changed = best_changed
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self.transports: dict[int, asyncio.Transport] = {}
+        self.numbers = count()
 
+    def perform(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Send(connection, data):
+                    self.transports[connection].write(data)
+                case Drop(connection, reason):
+                    self._log(f"connection {connection} dropped: {reason}")
+                    self.transports[connection].close()
+                case BestChanged(prefix, route):
+                    self._log(f"{prefix} " + (f"by {route.peer}: {route.attributes}" if route else "has no route"))
+                    self._best_changed(output)
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+        if self.machine.deadline < float("inf"):
+            self._timer = self._loop.call_at(self.machine.deadline, self._tick)
 
-class Client:
-    """A session (RFC 4271) from the client's connection on. `open`, `read` and `tick` raise SessionEnded."""
+    def now(self) -> float:
+        return self._loop.time()
 
-    def __init__(self, connection: socket.socket, peer: Address, ours: Open) -> None:
-        self.connection = connection
-        self.peer = peer
-        self._ours = ours
-        self._theirs: Open | None = None
-        self._buffer = bytearray()
-        self._hold_time = 0
-        self._hold_at = time.monotonic() + OPEN_TIMEOUT
-        self._keepalive_at = inf
+    def _tick(self) -> None:
+        self.perform(self.machine.tick(self.now()))
 
-    @property
-    def deadline(self) -> float:
-        return min(self._hold_at, self._keepalive_at)
-
-    def open(self) -> list[Update]:
-        self.send(pack(self._ours))
-        return []
-
-    def read(self) -> list[Update]:
-        try:
-            data = self.connection.recv(1 << 16)
-        except OSError as error:
-            raise SessionEnded(str(error)) from error
-        if not data:
-            raise SessionEnded("closed by the client")
-        self._buffer += data
-        try:
-            return [update for each in split(self._buffer) for update in self._take(each)]
-        except Malformed as error:
-            raise SessionEnded(error.what, Notification(error.code, error.subcode, error.data)) from error
-
-    def tick(self) -> list[Update]:
-        now = time.monotonic()
-        if now >= self._hold_at:
-            raise SessionEnded("hold timer expired", Notification(4, 0))
-        if now >= self._keepalive_at:
-            self._send_keepalive()
-        return []
-
-    def _take(self, data: bytes) -> list[Update]:
-        four_octet_asn = self._theirs is None or self._theirs.capabilities.four_octet_asn
-        message = parse(data, four_octet_asn=four_octet_asn)
-        if self._hold_time:
-            self._hold_at = time.monotonic() + self._hold_time
-        match message:
-            case Notification():
-                raise SessionEnded(explain(message))
-            case Open() if self._theirs is None:
-                self._opened(message)
-            case Update() if self._theirs is not None:
-                return [message]
-            case _ if self._theirs is None or isinstance(message, Open):
-                raise SessionEnded(f"unexpected {type(message).__name__}", Notification(5, 0))
-        return []
-
-    def _opened(self, theirs: Open) -> None:
-        if theirs.asn != CLIENT_ASN:
-            raise SessionEnded(f"AS {theirs.asn} is not a client", Notification(2, 2))
-        self._theirs = theirs
-        self._hold_time = min(self._ours.hold_time, theirs.hold_time)
-        self._hold_at = time.monotonic() + (self._hold_time or inf)
-        self._send_keepalive()
-
-    def _send_keepalive(self) -> None:
-        self._keepalive_at = time.monotonic() + (self._hold_time / 3 or inf)
-        self.send(pack(Keepalive()))
-
-    def send(self, data: bytes) -> None:
-        try:
-            self.connection.sendall(data)
-        except OSError as error:
-            raise SessionEnded(str(error)) from error
+    def _log(self, line: str) -> None:
+        print(f"{self.now():.3f} {line}", flush=True)
 
 
-class Server:
-    def __init__(self, router_id: IPv4Address, hold_time: int, ip: IPRoute) -> None:
-        self._open = Open(ASN, hold_time, router_id, CAPABILITIES)
-        self._ip = ip
-        (self._eth0,) = ip.link_lookup(ifname="eth0")
-        self._routes = Routes()
-        self._clients: dict[Address, Client] = {}
-        self._selector = selectors.DefaultSelector()
-        self._listener = socket.create_server(("::", PORT), family=socket.AF_INET6)
-        self._selector.register(self._listener, selectors.EVENT_READ)
+class ClientConnection(asyncio.Protocol):
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._number = next(listener.numbers)
 
-    def serve(self) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._listener.transports[self._number] = transport
+        peer = ip_address(transport.get_extra_info("peername")[0])
+        self._listener.perform(self._listener.machine.accepted(self._number, peer, self._listener.now()))
+
+    def data_received(self, data: bytes) -> None:
+        self._listener.perform(self._listener.machine.received(self._number, data, self._listener.now()))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener.perform(self._listener.machine.closed(self._number, self._listener.now()))
+        del self._listener.transports[self._number]
+
+
+class Uplink:
+    """The session with the fabric, which is told what is best here."""
+
+    def __init__(self, fabric: Address, router_id: IPv4Address) -> None:
+        self._fabric = fabric
+        self._speaker = Speaker(ASN, router_id, FABRIC_HOLD_TIME)
+        self._best: dict[Prefix, Attributes] = {}
+        self._established: asyncio.StreamWriter | None = None
+
+    def best_changed(self, change: BestChanged) -> None:
+        self._best.pop(change.prefix, None)
+        if change.route:
+            self._best[change.prefix] = change.route.attributes
+        if self._established:
+            announced = [(change.prefix, change.route.attributes)] if change.route else []
+            withdrawn = [] if change.route else [change.prefix]
+            self._established.writelines(pack_routes(announced, withdrawn))
+
+    async def keep(self) -> None:
         while True:
-            deadline = min((client.deadline for client in self._clients.values()), default=inf)
-            wait = min(deadline - time.monotonic(), LONGEST_WAIT)
-            for key, _ in self._selector.select(max(0.0, wait)):
-                if key.data is None:
-                    self._accept()
-                else:
-                    self._attend(key.data, key.data.read)
-            for client in list(self._clients.values()):
-                self._attend(client, client.tick)
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(2 * RETRY_INTERVAL):
+                    reader, writer = await asyncio.open_connection(str(self._fabric), PORT)
+                try:
+                    await self._converse(reader, writer)
+                except PeeringEnded as end:
+                    writer.write(end.last_words)
+                finally:
+                    self._established = None
+                    writer.close()
+            await asyncio.sleep(RETRY_INTERVAL)
 
-    def _accept(self) -> None:
-        connection, (host, *_) = self._listener.accept()
-        connection.setblocking(False)
-        client = Client(connection, ip_address(host), self._open)
-        if client.peer in self._clients:
-            # A client that crashed and is back must wait for the end of its old session: BIRD does not look whether
-            # the old one is dead, and refuses (RFC 4486 subcode 7).
-            self._close(client, SessionEnded(f"{host} has a session already", Notification(6, 7)))
-            return
-        self._clients[client.peer] = client
-        self._selector.register(connection, selectors.EVENT_READ, client)
-        self._attend(client, client.open)
-
-    def _attend(self, client: Client, act: Callable[[], list[Update]]) -> None:
-        try:
-            updates = act()
-        except SessionEnded as end:
-            del self._clients[client.peer]
-            self._selector.unregister(client.connection)
-            self._close(client, end)
-            self._install(self._routes.forget(client.peer))
-            return
-        for update in updates:
-            self._install(self._routes.update(client.peer, update, time.monotonic()))
-
-    def _close(self, client: Client, end: SessionEnded) -> None:
-        _log(f"session with {client.peer} ended: {end}")
-        with client.connection, suppress(SessionEnded):
-            if end.notification:
-                client.send(pack(end.notification))
-
-    def _install(self, changes: list[BestChanged]) -> None:
-        for change in changes:
-            route = change.route
-            _log(f"{change.prefix} " + (f"by {route.peer}: {route.attributes}" if route else "has no route"))
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        now = asyncio.get_running_loop().time
+        peering = Peering(self._speaker, hold_at=now() + FABRIC_HOLD_TIME)
+        writer.write(self._speaker.open())
+        while True:
             try:
-                self._install_one(change)
-            except NetlinkError as error:
-                _log(f"{change.prefix} not installed: {error}")
+                async with asyncio.timeout_at(peering.deadline):
+                    data = await reader.read(65536)
+            except TimeoutError:
+                writer.write(peering.tick(now()))
+                continue
+            if not data:
+                return
+            answers, _ = peering.received(data, now())
+            writer.write(answers)
+            if peering.state is PeeringState.ESTABLISHED and not self._established:
+                self._established = writer
+                writer.writelines(pack_routes(self._best.items(), ()))
 
-    def _install_one(self, change: BestChanged) -> None:
+
+class RoutingTable:
+    """The main table of this namespace, changed in order and each prefix at once."""
+
+    def __init__(self) -> None:
+        self._changes: asyncio.Queue[BestChanged] = asyncio.Queue()
+
+    def best_changed(self, change: BestChanged) -> None:
+        self._changes.put_nowait(change)
+
+    async def follow(self) -> None:
+        async with AsyncIPRoute() as ip:
+            try:
+                await ip.flush_routes(proto=RTPROT_BGP)  # a predecessor that was killed left its routes
+                while True:
+                    change = await self._changes.get()
+                    try:
+                        await self._install(ip, change)
+                    except NetlinkError as error:
+                        print(f"{change.prefix} not installed: {error}", file=sys.stderr, flush=True)
+            finally:
+                await ip.flush_routes(proto=RTPROT_BGP)
+
+    async def _install(self, ip: Any, change: BestChanged) -> None:
         if change.route is None:
-            self._ip.route("del", dst=str(change.prefix), proto=RTPROT_BGP)
+            await ip.route("del", dst=str(change.prefix), proto=RTPROT_BGP)
             return
         next_hop = change.route.attributes.next_hop
-        way = {"family": socket.AF_INET6, "addr": str(next_hop)}
-        by_ipv6 = change.prefix.version == 4 and next_hop.version == 6
-        gateway = {"via": way} if by_ipv6 else {"gateway": str(next_hop)}
-        self._ip.route("replace", dst=str(change.prefix), proto=RTPROT_BGP, oif=self._eth0, **gateway)
+        (way,) = await ip.route("get", dst=str(next_hop))
+        gateway: dict[str, Any] = {"gateway": str(next_hop)}
+        if change.prefix.version == 4 and next_hop.version == 6:
+            gateway = {"via": {"family": 10, "addr": str(next_hop)}}
+        await ip.route("replace", dst=str(change.prefix), proto=RTPROT_BGP, oif=way.get_attr("RTA_OIF"), **gateway)
 
 
-def _log(line: str) -> None:
-    print(f"{time.monotonic():.3f} {line}", flush=True)
+async def serve(role: str, router_id: IPv4Address, hold_time: int, fabric: Address) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_end_on_bug)
+    serving = asyncio.current_task()
+    assert serving is not None
+    loop.add_signal_handler(signal.SIGTERM, serving.cancel)
+    is_fabric = role == "fabric"
+    table, uplink = RoutingTable(), Uplink(fabric, router_id)
+
+    def best_changed(change: BestChanged) -> None:
+        if not is_fabric:
+            uplink.best_changed(change)
+        table.best_changed(change)
+
+    clients = frozenset({ASN if is_fabric else CLIENT_ASN})
+    listener = Listener(RouteServer(ASN, router_id, hold_time, clients), best_changed)
+    async with await loop.create_server(lambda: ClientConnection(listener), "::", PORT), asyncio.TaskGroup() as tasks:
+        tasks.create_task(table.follow())
+        if not is_fabric:
+            tasks.create_task(uplink.keep())
+
+
+def _end_on_bug(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    loop.default_exception_handler(context)
+    os._exit(1)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    with IPRoute() as kernel:
-        kernel.flush_routes(proto=RTPROT_BGP)  # a predecessor that was killed left its routes
-        try:
-            Server(IPv4Address(sys.argv[1]), int(sys.argv[2]), kernel).serve()
-        finally:
-            kernel.flush_routes(proto=RTPROT_BGP)
+    role, router_id, hold_time, fabric = sys.argv[1:]
+    with suppress(asyncio.CancelledError):
+        asyncio.run(serve(role, IPv4Address(router_id), int(hold_time), IPv6Address(fabric)))

@@ -2,7 +2,6 @@
 
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from threading import Condition, Event, Thread
@@ -28,15 +27,11 @@ class RouteChange:
 
 
 class RouteWatch(Closes):
-    """The next hop of a prefix in a host's main table, and all its changes; a thread listens to the kernel.
+    """The next hop of a prefix in a host's main table, and all its changes; a thread listens to the kernel."""
 
-    The thread calls `changed` after each change.
-    """
-
-    def __init__(self, network: Network, host: str, prefix: str, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, network: Network, host: str, prefix: str) -> None:
         self._prefix, length = prefix.split("/")
         self._length = int(length)
-        self._changed = changed
         self._condition = Condition()
         self._closing = Event()
         with network.inside(host):
@@ -74,15 +69,13 @@ class RouteWatch(Closes):
             now = time.monotonic()
             for message in marshal.parse(data):
                 if self._concerns(message):
-                    self._note(RouteChange(now, _next_hop(message) if message["event"] == "RTM_NEWROUTE" else None))
+                    self._changed(RouteChange(now, _next_hop(message) if message["event"] == "RTM_NEWROUTE" else None))
 
-    def _note(self, change: RouteChange) -> None:
+    def _changed(self, change: RouteChange) -> None:
         with self._condition:
-            if change.next_hop == self.next_hop:
-                return
-            self.changes.append(change)
-            self._condition.notify_all()
-        self._changed()
+            if change.next_hop != self.next_hop:
+                self.changes.append(change)
+                self._condition.notify_all()
 
     def _concerns(self, route: Any) -> bool:
         found = route.get_attr("RTA_DST"), route["dst_len"], route.get_attr("RTA_TABLE")

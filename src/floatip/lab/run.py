@@ -1,22 +1,23 @@
 """One run of the lab: the guide's network with its programs, and the record of everything that happens there."""
 
+import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from shutil import rmtree
+from shutil import rmtree, which
 from tempfile import TemporaryDirectory
 from threading import Thread
 
 from floatip.lab.configuration import floatip_toml, keepalived_conf
-from floatip.lab.fabric import Fabric
 from floatip.lab.namespaces import Closes, LabError, is_entered
 from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, Network
+from floatip.lab.programs.bird import BirdFabric, BirdRouteServer, Rules
+from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
-from floatip.lab.programs.route_servers import BirdRouteServer, BuiltInRouteServer
-from floatip.lab.programs.services import Service
+from floatip.lab.programs.services import HAProxy, PlainService
 from floatip.lab.record import SCENE, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteWatch
 from floatip.lab.scheduling import DelayWatch, run_delay
@@ -54,37 +55,46 @@ class Run(Closes):
             directory = Path(self._exits.enter_context(TemporaryDirectory(prefix="floatip-lab-")))
         self.network = self._exits.enter_context(Network(directory))
         self.triggers = {node.name: directory / f"{node.name}.trigger" for node in NODES}
-        route_server = BirdRouteServer if self.options.bird else BuiltInRouteServer
-        hold_time = self.options.hold_time
-        self.servers = {host.name: route_server(self.network, host.name, hold_time) for host in ROUTE_SERVERS}
-        self.services = {node.name: Service(self.network, node.name) for node in NODES}
-        self.keepaliveds: dict[str, KeepalivedProgram] = {}
-        self.nodes: dict[str, FloatipDaemon] = {}
-        for name, trigger in self.triggers.items():
-            if self.options.keepalived:
-                conf = keepalived_conf(self.options, name, trigger)
-                self.keepaliveds[name] = KeepalivedProgram(self.network, name, conf)
-            toml = floatip_toml(self.options, name, trigger, self.keepaliveds.get(name))
-            self.nodes[name] = FloatipDaemon(self.network, name, toml)
+        self.servers = {host.name: self._route_server(host.name) for host in ROUTE_SERVERS}
+        self.fabric: Program = BirdFabric(self.network) if self.options.bird else BuiltInFabric(self.network)
+        service = HAProxy if which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin") else PlainService
+        self.services = {node.name: service(self.network, node.name) for node in NODES}
+        self.keepaliveds = {node.name: self._keepalived(node.name) for node in NODES if self.options.keepalived}
+        self.nodes = {node.name: self._node(node.name) for node in NODES}
         self.electors: dict[str, Program] = {**self.nodes, **self.keepaliveds}
         """By node, the program that elects: keepalived, or floatip itself."""
         self.observer = ObserverProgram(
             self.network, OBSERVER.name, str(FLOATING.ip), interval=self.options.probe_interval
         )
-        prefix = str(FLOATING.network)
-        fabric = self._exits.enter_context(Fabric(self.network, prefix))
-        router = self._exits.enter_context(RouteWatch(self.network, ROUTER, prefix))
-        self.record.routes = {host: watch.changes for host, watch in {**fabric.watches, ROUTER: router}.items()}
+        for host in (*self.servers, ROUTER):
+            watch = self._exits.enter_context(RouteWatch(self.network, host, str(FLOATING.network)))
+            self.record.routes[host] = watch.changes
         self._exits.callback(DelayWatch(self._pids, self.record.delays).close)
+
+    def _route_server(self, host: str) -> Program:
+        if self.options.bird:
+            return BirdRouteServer(self.network, host, Rules(hold_time=self.options.hold_time))
+        return BuiltInRouteServer(self.network, host, hold_time=self.options.hold_time)
+
+    def _keepalived(self, host: str) -> KeepalivedProgram:
+        return KeepalivedProgram(self.network, host, keepalived_conf(self.options, host, self.triggers[host]))
+
+    def _node(self, host: str) -> FloatipDaemon:
+        elector = self.keepaliveds.get(host)
+        return FloatipDaemon(self.network, host, floatip_toml(self.options, host, self.triggers[host], elector))
 
     def _pids(self) -> list[int]:
         """Of the programs that decide how fast the traffic moves."""
-        programs = [*self.nodes.values(), *self.servers.values(), *self.keepaliveds.values()]
-        return [pid for program in programs for pid in program.pids]
+        programs = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.keepaliveds.values()]
+        pids = [program.pid for program in programs if program.was_started]
+        for keepalived in self.keepaliveds.values():
+            with suppress(OSError, ValueError):  # not written yet
+                pids += keepalived.pids
+        return list(dict.fromkeys(pids))
 
     def start(self, *, observed: bool = True) -> None:
         """Start everything, haproxy1 before haproxy2, so that it is master. Returns when traffic flows."""
-        for program in (*self.servers.values(), *self.services.values()):
+        for program in (self.fabric, *self.servers.values(), *self.services.values()):
             program.start()
         for name in self.servers:
             self.wait_for(lambda name=name: self.listens(name), f"{name} to listen", READY_TIMEOUT)  # type: ignore[misc]
@@ -156,7 +166,16 @@ class Run(Closes):
 
     def listens(self, host: str) -> bool:
         """Whether the route server accepts BGP connections now."""
-        return bool(self.network.output(host, "ss", "-Htln", "sport = :179"))
+        with self.network.inside(host), open("/proc/thread-self/net/tcp6") as table:
+            return any(line.split()[1].endswith(":00B3") and line.split()[3] == "0A" for line in list(table)[1:])
+
+    def delete_address(self, host: str) -> None:
+        with self.network.inside(host):
+            subprocess.run(["ip", "address", "del", str(FLOATING), "dev", "lo"], check=True)
+
+    def holds_address(self, host: str) -> bool:
+        with self.network.inside(host), open("/proc/thread-self/net/fib_trie") as table:
+            return str(FLOATING.ip) in table.read()
 
     def finish(self) -> Record:
         """Stop the observer when the fate of its last probes is known; nothing that follows is recorded."""
@@ -186,6 +205,6 @@ class Run(Closes):
             time.sleep(0.02)
 
     def _logs(self) -> str:
-        programs = [*self.nodes.values(), *self.servers.values(), *self.services.values()]
+        programs = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.services.values()]
         tails = {f"{p.host} {p.name}": p.log.read_text().splitlines()[-6:] for p in programs if p.log.exists()}
         return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)

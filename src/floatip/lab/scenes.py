@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from floatip.lab.network import FLOATING, ROUTER
+from floatip.lab.network import ROUTER
 from floatip.lab.run import Run
 from floatip.lab.verdicts import (
-    FOREVER,
     Verdict,
     agreement,
     answered_only_by,
+    becomes_standby,
     ends_as,
     happened_within,
     lost_less_than,
@@ -30,7 +30,6 @@ from floatip.lab.verdicts import (
 from floatip.observing.summary import KINDS
 
 MASTER, STANDBY = "haproxy1", "haproxy2"
-SWAPPED = {MASTER: "backup", STANDBY: "master"}
 TAKEOVER_MARGIN = 0.1
 """Seconds that a takeover may take beyond the detection of a silent master."""
 
@@ -56,7 +55,7 @@ def check(run: Run) -> list[Verdict]:
     record = run.finish()
     failed = record.first(MASTER, "role", "fault", at)
     moved = moved_to(record, STANDBY, failed.at if failed else at, "the check failed")
-    return [*nothing_lost(record.seen), moved, *ends_as(record, **SWAPPED)]
+    return [*nothing_lost(record.seen), moved, ends_as(record, MASTER, "backup"), ends_as(record, STANDBY, "master")]
 
 
 def stop(run: Run) -> list[Verdict]:
@@ -65,28 +64,30 @@ def stop(run: Run) -> list[Verdict]:
     elector.stop()
     status = elector.wait()
     ended = run.mark(f"{elector.name} on {MASTER} exited with status {status}")
-    released = not run.network.output(MASTER, "ip", "address", "show", "to", str(FLOATING))
+    released = not run.holds_address(MASTER)
     run.wait_for_role(STANDBY, "master")
     time.sleep(2)
     if run.options.keepalived:
-        start_again(run)
+        run.mark(f"start {elector.name} on {MASTER} again")
+        elector.start()
         time.sleep(6)
     record = run.finish()
+    lost, ends = nothing_lost(record.seen), [ends_as(record, STANDBY, "master")]
     if run.options.keepalived:
         taken = record.first(STANDBY, "role", "master", at)
         moved = moved_to(record, STANDBY, taken.at if taken else at, "the takeover")
-        return [*nothing_lost(record.seen), moved, *ends_as(record, **SWAPPED)]
+        return [*lost, moved, ends_as(record, MASTER, "backup"), *ends]
     return [
-        *nothing_lost(record.seen),
+        *lost,
         moved_to(record, STANDBY, at, "SIGTERM"),
-        *ends_as(record, haproxy2="master"),
+        *ends,
         Verdict(status == 0, f"{elector.name} exited with status {status} after {ended - at:.1f} s"),
         Verdict(released, f"the address was {'removed from' if released else 'left on'} {MASTER}"),
     ]
 
 
 def kill(run: Run) -> list[Verdict]:
-    elector = run.electors[MASTER]
+    elector, floatip = run.electors[MASTER], run.nodes[MASTER]
     at = run.fault(f"kill {elector.name} on {MASTER} (SIGKILL)")
     elector.kill()
     run.wait_for_role(STANDBY, "master")
@@ -94,28 +95,21 @@ def kill(run: Run) -> list[Verdict]:
         time.sleep(1)
         record = run.finish()
         moved = moved_to(record, STANDBY, at, "SIGKILL")
-        return [*nothing_lost(record.seen), moved, *ends_as(record, haproxy2="master")]
-    start_again(run)
-    run.wait_for(lambda: follows_keepalived(run), "floatip to follow keepalived again")
+        return [*nothing_lost(record.seen), moved, ends_as(record, STANDBY, "master")]
+    run.mark(f"start {elector.name} on {MASTER} again")
+    elector.start()
+    run.wait_for(lambda: floatip.status()["keepalived"]["runs"], "floatip to follow keepalived again")
     time.sleep(5)
-    follows = follows_keepalived(run)
+    follows = floatip.status()["keepalived"]["runs"]
     record = run.finish()
     noticed = record.first(MASTER, "role", "backup", at)
     return [
         *nothing_lost(record.seen),
         happened_within(record, "floatip noticed it", noticed.at if noticed else None, 0.1, at, "SIGKILL"),
         Verdict(follows, f"floatip {'follows' if follows else 'does not follow'} keepalived again"),
-        *ends_as(record, **SWAPPED),
+        ends_as(record, MASTER, "backup"),
+        ends_as(record, STANDBY, "master"),
     ]
-
-
-def start_again(run: Run) -> None:
-    run.mark(f"start {run.electors[MASTER].name} on {MASTER} again")
-    run.electors[MASTER].start()
-
-
-def follows_keepalived(run: Run) -> bool:
-    return bool(run.nodes[MASTER].status()["keepalived"]["runs"])
 
 
 def hang(run: Run) -> list[Verdict]:
@@ -126,14 +120,19 @@ def hang(run: Run) -> list[Verdict]:
     taken = run.mark(f"{STANDBY} is master")
     if run.options.keepalived:
         run.wait_for_role(MASTER, "backup")
-    sleep_until(at + 12)
+    time.sleep(max(0.0, at + 12 - time.monotonic()))
     woken = run.mark("resume it (SIGCONT)")
     elector.resume()
     run.wait_for_role(MASTER, "backup")
     time.sleep(8)
     record = run.finish()
-    moved = moved_to(record, STANDBY, taken, "the takeover")
-    return [*nothing_lost(record.seen), moved, never_moves(record, woken, "SIGCONT"), *ends_as(record, **SWAPPED)]
+    return [
+        *nothing_lost(record.seen),
+        moved_to(record, STANDBY, taken, "the takeover"),
+        never_moves(record, woken, "SIGCONT"),
+        ends_as(record, MASTER, "backup"),
+        ends_as(record, STANDBY, "master"),
+    ]
 
 
 def restart(run: Run) -> list[Verdict]:
@@ -148,12 +147,12 @@ def restart(run: Run) -> list[Verdict]:
     time.sleep(2)
     record = run.finish()
     returned = moved_to(record, MASTER, back, "the traffic returned")
-    return [*nothing_lost(record.seen), returned, *ends_as(record, haproxy1="master", haproxy2="backup")]
+    return [*nothing_lost(record.seen), returned, ends_as(record, MASTER, "master"), ends_as(record, STANDBY, "backup")]
 
 
 def crash(run: Run, age: float) -> list[Verdict]:
     """`age`: seconds since the start of haproxy1's daemon, so that its rank is takeover, or has settled."""
-    sleep_until(run.record.started_first_at + age)
+    time.sleep(max(0.0, run.record.started_first_at + age - time.monotonic()))
     run.fault(f"{MASTER} crashes {age:g} s after its start: its packets vanish")
     silent = cut(run, MASTER)
     run.wait_for_role(STANDBY, "master")
@@ -162,7 +161,7 @@ def crash(run: Run, age: float) -> list[Verdict]:
     return [
         *lost_less_than(record, run.options.master_down_interval + TAKEOVER_MARGIN),
         moved_to(record, STANDBY, silent, "the crash"),
-        *ends_as(record, haproxy2="master"),
+        ends_as(record, STANDBY, "master"),
     ]
 
 
@@ -175,7 +174,7 @@ def crash_again(run: Run) -> list[Verdict]:
     run.mark(f"{MASTER} is back")
     run.network.faults.heal(MASTER)
     run.wait_for_role(MASTER, "backup")
-    sleep_until(taken + 5)
+    time.sleep(max(0.0, taken + 5 - time.monotonic()))
     again = run.mark(f"{STANDBY} crashes, 5 s after it took over")
     silent_again = cut(run, STANDBY)
     run.wait_for_event(MASTER, "role", "master", again)
@@ -185,22 +184,22 @@ def crash_again(run: Run) -> list[Verdict]:
         *lost_less_than(record, run.options.master_down_interval + TAKEOVER_MARGIN, 2),
         moved_to(record, STANDBY, silent, "the first crash", until=again),
         moved_to(record, MASTER, silent_again, "the second crash"),
-        *ends_as(record, haproxy1="master"),
+        ends_as(record, MASTER, "master"),
     ]
 
 
 def rs_cut(run: Run) -> list[Verdict]:
-    faults, beyond_hold_time = run.network.faults, run.options.hold_time + 3
+    beyond_hold_time = run.options.hold_time + 3
     at = run.fault("rs1 is cut off silently, for longer than the hold time")
-    faults.cut("rs1")
+    run.network.faults.cut("rs1")
     time.sleep(beyond_hold_time)
     run.mark("rs1 is back")
-    faults.heal("rs1")
+    run.network.faults.heal("rs1")
     run.wait_for(lambda: all(map(run.connected, run.nodes)), "both nodes to have all four sessions")
     time.sleep(1)
     run.mark(f"{STANDBY} loses rs2, rs3 and rs4: only rs1 has its route")
     for server in ("rs2", "rs3", "rs4"):
-        faults.cut_pair(STANDBY, server)
+        run.network.faults.cut_pair(STANDBY, server)
     time.sleep(beyond_hold_time)
     stopped = run.mark(f"stop floatip on {MASTER} (SIGTERM)")
     run.nodes[MASTER].stop()
@@ -211,7 +210,7 @@ def rs_cut(run: Run) -> list[Verdict]:
         *nothing_lost(record.seen),
         answered_only_by(record.seen, MASTER, at, "the cut", until=stopped),
         moved_to(record, STANDBY, stopped, "SIGTERM"),
-        *ends_as(record, haproxy2="master"),
+        ends_as(record, STANDBY, "master"),
     ]
 
 
@@ -232,14 +231,14 @@ def rs_restart(run: Run) -> list[Verdict]:
     run.mark("the first of them listens")
     time.sleep(10)
     record = run.finish()
-    before, after = record.seen.between(0, all_at), record.seen.between(listening_at)
-    back = next((probe.at for probe in after.probes if probe.ok and probe.who), FOREVER)
-    lost = sum(not probe.ok for probe in after.between(back).probes)
+    before = record.seen.between(0, all_at)
+    back = next((probe.at for probe in record.seen.probes if probe.ok and probe.who and probe.at > listening_at), None)
+    lost = [probe for probe in record.seen.probes if not probe.ok and back and probe.at > back]
     return [
         *nothing_lost(before, "while one restarts"),
         answered_only_by(before, MASTER, at, "rs1 was stopped"),
         happened_within(record, "the first answer came", back, 2.5, listening_at, "a route server listened again"),
-        Verdict(not lost, f"{lost} probes lost from then on"),
+        Verdict(not lost, f"{len(lost)} probes lost from then on"),
         one_master(record),
     ]
 
@@ -271,19 +270,19 @@ def back(run: Run) -> list[Verdict]:
     run.wait_for_event(MASTER, "rank", "standby", killed)
     time.sleep(7)
     record = run.finish()
-    standby = record.first(MASTER, "rank", "standby", killed) is not None
     return [
         *nothing_lost(record.seen.between(healed), f"since {MASTER} was back"),
         answered_only_by(record.seen, STANDBY, healed, f"{MASTER} was back"),
         never_moves(record, healed, f"{MASTER} was back"),
-        *ends_as(record, **SWAPPED),
-        Verdict(standby, f"{MASTER} is {'announced as standby' if standby else 'not announced'}"),
+        ends_as(record, MASTER, "backup"),
+        ends_as(record, STANDBY, "master"),
+        becomes_standby(record, MASTER, killed),
     ]
 
 
 def delete(run: Run) -> list[Verdict]:
     at = run.fault(f"delete the floating IP on {MASTER}")
-    run.network.output(MASTER, "ip", "address", "del", str(FLOATING), "dev", "lo")
+    run.delete_address(MASTER)
     time.sleep(3)
     record = run.finish()
     lost = {kind: record.seen.lost(kind) for kind in KINDS}
@@ -291,22 +290,21 @@ def delete(run: Run) -> list[Verdict]:
     held = record.first(MASTER, "address", "held", at)
     delayed = record.delayed(at, held.at) if held else 0.0
     # A late observer sends several probes at once, so beyond one it is the time from the first to the last that counts.
-    most = 0.9 * run.options.probe_interval + delayed
+    most = 0.9 * run.options.probe_interval
     more = f", and those in {delayed:.2f} s without a CPU" if delayed >= 0.01 else ""
     windows = [window for kind in KINDS for window in record.seen.windows(kind)]
-    short = len(windows) <= len(KINDS) and all(each.last_lost_at - each.first_lost_at < most for each in windows)
-    counts = f"{lost['echo']} echoes and {lost['request']} requests lost (at most one of each{more})"
-    put_back = f"floatip put it back after {(held.at - at) * 1000:.1f} ms" if held else "not put back"
+    short = all(window.last_lost_at - window.first_lost_at < most + delayed for window in windows)
     return [
-        Verdict(max(lost.values()) <= 1 or short, counts),
-        Verdict(held is not None, put_back),
+        Verdict(
+            max(lost.values()) <= 1 or (short and len(windows) <= len(KINDS)),
+            f"{lost['echo']} echoes and {lost['request']} requests lost (at most one of each{more})",
+        ),
+        Verdict(
+            held is not None, f"floatip put it back after {(held.at - at) * 1000:.1f} ms" if held else "not put back"
+        ),
         Verdict(not roles, f"{len(roles)} changes of role"),
         answered_only_by(record.seen, MASTER, at, "the deletion"),
     ]
-
-
-def sleep_until(at: float) -> None:
-    time.sleep(max(0.0, at - time.monotonic()))
 
 
 def cut(run: Run, node: str) -> float:

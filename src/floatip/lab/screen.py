@@ -21,8 +21,8 @@ WIDTH = 80
 STRIP_WIDTH = 50
 MARKS = {"haproxy1": "1", "haproxy2": "2"}
 LEGEND = (
-    f"{'':18}a line is a second, a character 20 ms: 1 haproxy1 answers,\n"
-    f"{'':18}2 haproxy2 answers, x a probe is lost; repeats are left out"
+    "a line is a second, a character 20 ms: 1 haproxy1 answers,",
+    "2 haproxy2 answers, x a probe is lost; repeats are left out",
 )
 UNTOLD = ("session", "link", "address")
 LAG = 1.3
@@ -56,16 +56,19 @@ class Screen:
 
 
 class Feed:
-    """Prints a record while it grows, second by second."""
+    """Prints a record while it grows."""
 
     def __init__(self, screen: Screen, record: Record, directory: str) -> None:
         self._screen = screen
         self._record = record
-        self._short = {f"{directory}/": "", **{str(node.ipv4.ip): node.name for node in NODES if node.ipv4}}
-        self._begin = record.started_at
-        """Of the first second that is not printed."""
-        self._strip = ""
-        self._strip_at = 0.0
+        names = {str(node.ipv4.ip): node.name for node in NODES if node.ipv4}
+        self._short = {f"{directory}/": "", **names}
+        self._told = 0.0
+        """All events up to this instant are printed."""
+        self._strip_at: float | None = None
+        """The first second that is not printed."""
+        self._last_strip = ""
+        self._last_strip_at = 0.0
         self._closing = Event()
         self._thread = Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -74,34 +77,44 @@ class Feed:
         """Print the rest."""
         self._closing.set()
         self._thread.join()
-        last = (each[-1].at for each in (self._record.events, self._record.probes) if each)
-        self._print(max(last, default=0.0) + 1)
+        self._print(float("inf"))
 
     def _follow(self) -> None:
         while not self._closing.wait(0.2):
             self._print(time.monotonic() - LAG)
 
     def _print(self, until: float) -> None:
-        while self._begin + 1 <= until:
-            for at, text, style in sorted([*self._strips(), *self._events()], key=lambda line: line[0]):
-                self._screen.say(f"{at - self._record.started_at:6.2f}  {text}", style, indent=18)
-            self._begin += 1
+        for _, text, style in sorted(self._lines(until), key=lambda line: line[0]):
+            self._screen.say(text, style, indent=18)
 
-    def _strips(self) -> Iterator[tuple[float, str, str]]:
-        strip = draw_strip(self._record, self._begin)
-        if strip and (strip != self._strip or self._begin - self._strip_at >= REPEAT_AFTER):
-            if not self._strip:
-                self._screen.say(LEGEND, "dim")
-            self._strip, self._strip_at = strip, self._begin
-            yield self._begin, f"{'':10}{strip}", "red" if "x" in strip else "dim"
-
-    def _events(self) -> Iterator[tuple[float, str, str]]:
-        now = [event for event in list(self._record.events) if self._begin <= event.at < self._begin + 1]
-        for group in group_by_cause(now):
+    def _lines(self, until: float) -> Iterator[tuple[float, str, str]]:
+        probes = self._record.probes
+        if self._strip_at is None and probes and probes[0].at < until:
+            self._strip_at = probes[0].at
+            for line in LEGEND:
+                yield self._strip_at, f"{'':18}{line}", "dim"
+        if self._strip_at is not None:
+            end = min(until, probes[-1].at + 1)
+            while self._strip_at + 1 <= end:
+                yield from self._strip(self._strip_at)
+                self._strip_at += 1
+            until = until if self._closing.is_set() else self._strip_at  # a second comes before its events
+        events = [event for event in list(self._record.events) if self._told < event.at <= until]
+        self._told = max(self._told, until)
+        for group in group_by_cause(events):
             text = describe(group)
             for long, short in self._short.items():
                 text = text.replace(long, short)
-            yield group[0].at, text, "bold" if group[0].host == SCENE else ""
+            yield group[0].at, f"{self._clock(group[0].at)}  {text}", "bold" if group[0].host == SCENE else ""
+
+    def _strip(self, begin: float) -> Iterator[tuple[float, str, str]]:
+        strip = draw_strip(self._record, begin)
+        if strip != self._last_strip or begin - self._last_strip_at >= REPEAT_AFTER:
+            self._last_strip, self._last_strip_at = strip, begin
+            yield begin, f"{self._clock(begin)}  {'':10}{strip}", "red" if "x" in strip else "dim"
+
+    def _clock(self, at: float) -> str:
+        return f"{at - self._record.started_at:6.2f}"
 
 
 def draw_strip(record: Record, begin: float) -> str:

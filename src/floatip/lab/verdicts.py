@@ -3,19 +3,17 @@
 Lost echoes alone prove nothing, because both nodes hold the address: who answered the requests counts as well.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from floatip.lab.network import ROUTER
 from floatip.lab.record import Record
-from floatip.observing.summary import KINDS, PLURAL, Kind, Summary
+from floatip.observing.summary import KINDS, PLURAL, Kind, ProbeResult, Summary
 
 STILL_ON_THE_WAY = 0.05
 """Seconds in which packets that are on their way may still reach the node that has just handed over."""
 AGREEMENT = 0.1
 """Seconds within which all route servers must have followed a change."""
 FOREVER = float("inf")
-Delayed = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +29,9 @@ def limit(seconds: float, delayed: float) -> str:
     return f"limit {seconds + delayed:.3g} s: {seconds:.3g} s and {delayed:.2f} s without a CPU"
 
 
-def ends_as(record: Record, **roles: str) -> list[Verdict]:
-    """The role of each node."""
-    found = [(node, role, record.latest(node, "role")) for node, role in roles.items()]
-    return [
-        Verdict(now == role, f"{node} is {now} at the end" + ("" if now == role else f", not {role}"))
-        for node, role, now in found
-    ]
+def ends_as(record: Record, node: str, role: str) -> Verdict:
+    now = record.latest(node, "role")
+    return Verdict(now == role, f"{node} is {now} at the end" + ("" if now == role else f", not {role}"))
 
 
 def one_master(record: Record) -> Verdict:
@@ -72,36 +66,49 @@ def lost_less_than(record: Record, bound: float, times: int = 1) -> list[Verdict
     return found
 
 
-def answered_only_by(
-    seen: Summary, node: str, after: float, event: str, until: float = FOREVER, delayed: Delayed = lambda at: 0.0
-) -> Verdict:
-    """`delayed`: the seconds by which an answer at that instant may be late."""
-    answers = [probe for probe in seen.between(after, until).probes if probe.ok and probe.who]
-    wrong = [probe.at for probe in answers if probe.who != node]
-    if not answers:
-        return Verdict(False, f"no node answered after {event}")
-    if too_late := [at for at in wrong if at >= after + delayed(at)]:
-        text = f"{len(too_late)} of {len(answers)} answers after {event} not from {node}"
-        return Verdict(False, f"{text}, the last {(max(too_late) - after) * 1000:.0f} ms too late")
-    excuse = f", except {len(wrong)} while the lab had no CPU" if wrong else ""
-    return Verdict(True, f"{node} gave all {len(answers)} answers after {event}{excuse}")
+def answered_only_by(seen: Summary, node: str, after: float, event: str, until: float = FOREVER) -> Verdict:
+    answers = _answers(seen, after, until)
+    return _answered(answers, [probe for probe in answers if probe.who != node], node, after, event)
 
 
 def moved_to(
     record: Record, node: str, at: float, event: str, until: float = FOREVER, within: float = STILL_ON_THE_WAY
 ) -> Verdict:
     """Only that node answers later than `within` seconds after `at`, and what the host delays may be later."""
-    return answered_only_by(record.seen, node, at + within, event, until, lambda late: record.delayed(at, late))
+    after = at + within
+    answers = _answers(record.seen, after, until)
+    wrong = [probe for probe in answers if probe.who != node]
+    others = [probe for probe in wrong if probe.at >= after + record.delayed(at, probe.at)]
+    found = _answered(answers, others, node, after, event)
+    if not wrong or not found.holds:
+        return found
+    return Verdict(True, f"{found.text}, except {len(wrong)} while the lab had no CPU")
+
+
+def _answers(seen: Summary, after: float, until: float) -> list[ProbeResult]:
+    return [probe for probe in seen.between(after, until).probes if probe.ok and probe.who]
+
+
+def _answered(answers: list[ProbeResult], others: list[ProbeResult], node: str, after: float, event: str) -> Verdict:
+    if not answers:
+        return Verdict(False, f"no node answered after {event}")
+    if others:
+        last = (max(probe.at for probe in others) - after) * 1000
+        wrong = f"{len(others)} of {len(answers)} answers after {event} not from {node}"
+        return Verdict(False, f"{wrong}, the last {last:.0f} ms too late")
+    return Verdict(True, f"{node} gave all {len(answers)} answers after {event}")
 
 
 def never_moves(record: Record, after: float, event: str) -> Verdict:
-    moves = sum(change.at > after for change in record.routes[ROUTER])
-    return Verdict(not moves, f"the traffic moved {moves} times after {event}" if moves else f"no move after {event}")
+    moves = [change for change in record.routes[ROUTER] if change.at > after]
+    return Verdict(
+        not moves, f"the traffic moved {len(moves)} times after {event}" if moves else f"no move after {event}"
+    )
 
 
 def happened_within(record: Record, what: str, then: float | None, seconds: float, at: float, event: str) -> Verdict:
-    """`what` happened at `then` (None or FOREVER: never), at most so many seconds after the event at `at`."""
-    if then is None or then == FOREVER:
+    """`what` happened at `then` (None: never), at most so many seconds after the event at `at`."""
+    if then is None:
         return Verdict(False, f"not seen: {what} after {event}")
     delayed = record.delayed(at, then)
     return Verdict(then - at < seconds + delayed, f"{what} {then - at:.3f} s after {event} ({limit(seconds, delayed)})")
@@ -128,6 +135,11 @@ def agreement(record: Record, after: float) -> list[Verdict]:
             len(changes) <= len(servers), f"the best path changed {len(changes)} times at {len(servers)} route servers"
         ),
     ]
+
+
+def becomes_standby(record: Record, node: str, after: float) -> Verdict:
+    rank = record.first(node, "rank", "standby", after)
+    return Verdict(rank is not None, f"{node} is announced as standby" if rank else f"{node} is not announced")
 
 
 def starts_in_time(record: Record) -> Verdict:

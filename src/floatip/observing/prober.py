@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Report, TextReport
+from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Output, Report, TextReport
 from floatip.observing.summary import (
     KINDS,
     RESET,
@@ -291,8 +291,9 @@ class Prober:
         outstanding.done = True
         if outstanding.kind == "echo":
             del self.by_sequence[outstanding.sequence]
-        ok, sent = answer.error is None, outstanding
-        rtt = time.monotonic() - sent.at if ok else None
+        ok = answer.error is None
+        rtt = time.monotonic() - outstanding.at if ok else None
+        sent = outstanding
         probe = ProbeResult(sent.kind, sent.at, ok, rtt, answer.who, answer.error, sent.late, answer.named_by)
         self.probes.append(probe)
         self.report.probe(probe)
@@ -343,7 +344,8 @@ def observe(
     if duration is not None:
         slots = min(slots, math.ceil(duration / interval - 1e-9))
     started_at = time.monotonic()
-    report = JsonReport(probes=probes) if as_json else TextReport(started_at, interval)
+    output = Output()
+    report = JsonReport(output, probes=probes) if as_json else TextReport(output, started_at, interval)
     report.start(
         at=started_at,
         wall=time.time(),

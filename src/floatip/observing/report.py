@@ -12,56 +12,57 @@ FLUSH_INTERVAL = 0.025
 STRIP_WIDTH = 50
 
 
-class _Lines:
+class Output:
     """Lines to stdout in batches: a write for each of a thousand probes a second would cost slots."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._flushed_at = 0.0
+        self.lines: list[str] = []
+        self.flushed_at = 0.0
 
     def write(self, line: str) -> None:
-        self._lines.append(line)
+        self.lines.append(line)
 
     def flush(self, *, force: bool = False) -> None:
         now = time.monotonic()
-        if self._lines and (force or now - self._flushed_at >= FLUSH_INTERVAL):
-            print("\n".join(self._lines), flush=True)
-            self._lines.clear()
-            self._flushed_at = now
+        if self.lines and (force or now - self.flushed_at >= FLUSH_INTERVAL):
+            sys.stdout.write("\n".join(self.lines) + "\n")
+            sys.stdout.flush()
+            self.lines.clear()
+            self.flushed_at = now
 
 
-class JsonReport(_Lines):
-    def __init__(self, *, probes: bool) -> None:
-        super().__init__()
+class JsonReport:
+    def __init__(self, output: Output, *, probes: bool) -> None:
+        self.output = output
         self.probes = probes
-
-    def start(self, **what: Any) -> None:
-        self._write({"event": "start", **what})
-        self.flush(force=True)
 
     def probe(self, probe: ProbeResult) -> None:
         if self.probes:
             self._write(probe.to_json())
 
-    def settled(self, until: float) -> None:
-        self.flush()
-
     def move(self, move: Move) -> None:
         self._write({"event": "move", **move.to_json()})
 
+    def settled(self, until: float) -> None:
+        self.output.flush()
+
+    def start(self, **what: object) -> None:
+        self._write({"event": "start", **what})
+        self.output.flush(force=True)
+
     def summary(self, summary: Summary) -> None:
         self._write(summary.to_json())
-        self.flush(force=True)
+        self.output.flush(force=True)
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.write(json.dumps(line, ensure_ascii=False))
+        self.output.write(json.dumps(line, ensure_ascii=False))
 
 
-class TextReport(_Lines):
+class TextReport:
     """A line a second, once the fate of every probe of that second is known, then the moves in that second."""
 
-    def __init__(self, started_at: float, interval: float) -> None:
-        super().__init__()
+    def __init__(self, output: Output, started_at: float, interval: float) -> None:
+        self.output = output
         self.started_at = started_at
         self.wall_offset = time.time() - time.monotonic()
         self.width = max(1, min(STRIP_WIDTH, round(1 / interval)))
@@ -70,11 +71,12 @@ class TextReport(_Lines):
         self.seconds: dict[int, list[ProbeResult]] = {}
         self.moves: list[Move] = []
 
-    def start(self, *, name: str, address: str, port: int, interval: float, **_: Any) -> None:
-        target = address if name == address else f"{name} ({address})"
-        self.write(f"probing {target} port {port} every {interval} s until Ctrl-C or the limit given")
-        self.write("each line is one second: time, node that answered, its probes (x: lost)")
-        self.flush(force=True)
+    def start(self, **what: object) -> None:
+        named, address, port, interval = (what[key] for key in ("name", "address", "port", "interval"))
+        target = address if named == address else f"{named} ({address})"
+        self.output.write(f"probing {target} port {port} every {interval} s until Ctrl-C or the limit given")
+        self.output.write("each line is one second: time, node that answered, its probes (x: lost)")
+        self.output.flush(force=True)
 
     def probe(self, probe: ProbeResult) -> None:
         self.seconds.setdefault(int(probe.at - self.started_at), []).append(probe)
@@ -89,12 +91,12 @@ class TextReport(_Lines):
                 break
             self._write_second(second)
             self._write_moves(self.started_at + second + 1)
-        self.flush()
+        self.output.flush()
 
     def _write_moves(self, until: float) -> None:
         for move in [move for move in self.moves if move.at < until]:
             self.moves.remove(move)
-            self.write(f"{self.clock(move.at)} moved {move.source} -> {move.destination}")
+            self.output.write(f"{self.clock(move.at)} moved {move.source} -> {move.destination}")
 
     def _write_second(self, second: int) -> None:
         """`16:58:24 haproxy1 |..xx......| lost 2 echoes, 2 requests (refused)`"""
@@ -110,7 +112,7 @@ class TextReport(_Lines):
         errors = ", ".join({**summary.errors("echo"), **summary.errors("request")})
         because = f" ({errors})" if errors else ""
         clock = self.clock(start).partition(".")[0]
-        self.write(f"{clock} {who} {self.edge}{''.join(strip)}{self.edge} lost {lost}{because}")
+        self.output.write(f"{clock} {who} {self.edge}{''.join(strip)}{self.edge} lost {lost}{because}")
 
     def summary(self, summary: Summary) -> None:
         self.settled(math.inf)
@@ -118,14 +120,14 @@ class TextReport(_Lines):
             if summary.sent(kind):
                 self._write_kind(summary, kind)
         for move in summary.moves():
-            self.write(f"moved      {move.source} -> {move.destination} at {self.clock(move.at)}")
+            self.output.write(f"moved      {move.source} -> {move.destination} at {self.clock(move.at)}")
         if answers := summary.answers():
-            self.write("answered   " + ", ".join(f"{who} {count}" for who, count in answers.items()))
+            self.output.write("answered   " + ", ".join(f"{who} {count}" for who, count in answers.items()))
         if alike := summary.answered_alike:
-            self.write(f"note       all answers carry one name: {alike[0]!r} ({alike[1]})")
-            self.write("           If both nodes answer alike, moves are not seen: send X-Node")
-        self.write(f"observer   sent each probe at most {summary.late_max * 1000:.1f} ms late")
-        self.flush(force=True)
+            self.output.write(f"note       all answers carry one name: {alike[0]!r} ({alike[1]})")
+            self.output.write("           If both nodes answer alike, moves are not seen: send X-Node")
+        self.output.write(f"observer   sent each probe at most {summary.late_max * 1000:.1f} ms late")
+        self.output.flush(force=True)
 
     def _write_kind(self, summary: Summary, kind: Kind) -> None:
         errors = ", ".join(f"{count} {error}" for error, count in summary.errors(kind).items())
@@ -134,10 +136,12 @@ class TextReport(_Lines):
         p50, p99 = summary.rtt(kind, 50), summary.rtt(kind, 99)
         if p50 is not None and p99 is not None:
             line += f", rtt p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms"
-        self.write(line)
+        self.output.write(line)
         for window in summary.windows(kind):
             until = "the end" if window.next_good_at is None else self.clock(window.next_good_at)
-            self.write(f"  {window.lost} lost from {self.clock(window.first_lost_at)} to {until}, {window.ms:.0f} ms")
+            self.output.write(
+                f"  {window.lost} lost from {self.clock(window.first_lost_at)} to {until}, {window.ms:.0f} ms"
+            )
 
     def clock(self, at: float) -> str:
         wall = at + self.wall_offset

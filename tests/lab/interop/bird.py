@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from floatip.core.bgp.attributes import Attributes, Prefix
 from floatip.lab.network import LabHost
-from floatip.lab.programs.route_servers import BirdRouteServer
-from floatip.lab.route_server_process import CLIENT_ASN
+from floatip.lab.programs.bird import BirdRouteServer
 from tests.lab.interop.route_server import Heard, OtherRouteServer, Winners, attributes_of
 
 
@@ -16,14 +15,7 @@ class Bird(OtherRouteServer):
     protocol = "bird"
 
     def command(self) -> Sequence[str]:
-        rules = self.rules
-        server = BirdRouteServer(self.network, self.host, rules.hold_time)
-        server.merge_paths = "merge paths on;" if rules.multipath else ""
-        server.filters = server.filters if rules.weighs_communities else ""
-        server.filters += f" if bgp_path !~ [= {CLIENT_ASN} =] then reject;" if rules.only_bare_path else ""
-        server.security = f"ttl security on; multihop {rules.max_hops};" if rules.max_hops else "multihop;"
-        server.security += f' password "{rules.password}";' if rules.password else ""
-        return server.command()
+        return BirdRouteServer(self.network, self.host, self.rules, feeds_fabric=False).command()
 
     def _birdc(self, *command: str) -> str:
         return self.ask("birdc", "-s", str(self.directory / "ctl"), *command)

@@ -8,8 +8,9 @@ from typing import Any
 from floatip.core.bgp.attributes import Attributes, Prefix
 from floatip.lab.namespaces import find_program
 from floatip.lab.network import NODES, LabHost, Network, router_id
+from floatip.lab.programs.bird import Rules
 from floatip.lab.route_server_process import ASN, CLIENT_ASN
-from tests.lab.interop.route_server import NODE_NAMES, Heard, OtherRouteServer, Rules, attributes_of
+from tests.lab.interop.route_server import NODE_NAMES, Heard, OtherRouteServer, attributes_of
 
 ADMINISTRATIVE_RESET = 4  # RFC 4486
 

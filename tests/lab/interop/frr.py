@@ -8,9 +8,10 @@ from typing import Any
 from floatip.core.bgp.attributes import Attributes, Prefix
 from floatip.lab.namespaces import find_program
 from floatip.lab.network import NODES, LabHost, Network, router_id
+from floatip.lab.programs.bird import Rules
 from floatip.lab.programs.program import Program
 from floatip.lab.route_server_process import ASN, CLIENT_ASN
-from tests.lab.interop.route_server import NODE_NAMES, Heard, OtherRouteServer, Rules, Winners, attributes_of, wait_for
+from tests.lab.interop.route_server import NODE_NAMES, Heard, OtherRouteServer, Winners, attributes_of, wait_for
 
 FRR_DIRECTORY = "/usr/lib/frr"
 

@@ -16,27 +16,12 @@ from typing import Any
 from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Origin, Prefix
 from floatip.lab.namespaces import LabError, find_program
-from floatip.lab.network import NODES, LabHost, Network
-from floatip.lab.programs.route_servers import RouteServerProgram
+from floatip.lab.network import NODES, ROUTE_SERVERS, LabHost, Network
+from floatip.lab.programs.bird import Rules
+from floatip.lab.programs.program import RoutingProgram
 
 NODE_NAMES = {str(node.ipv6): node.name for node in NODES}
 CONTROL_TIMEOUT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How a route server treats its peers."""
-
-    hold_time: int = 30
-    weighs_communities: bool = True
-    """Local preference 200 for `65000:1`, as Linode's do; otherwise communities mean nothing."""
-    only_bare_path: bool = False
-    """Takes no AS path but the one AS of the peer."""
-    multipath: bool = False
-    password: str = ""
-    """MD5 (RFC 2385)."""
-    max_hops: int = 0
-    """GTSM (RFC 5082): packets must have a TTL of at least 256 minus this; 0: any TTL. Not in ExaBGP over IPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +36,7 @@ Winners = dict[str, set[str]]
 """Prefix to the names of the nodes that its traffic goes to."""
 
 
-class OtherRouteServer(RouteServerProgram):
+class OtherRouteServer(RoutingProgram):
     package: str
     """Debian's."""
     protocol = ""
@@ -60,8 +45,9 @@ class OtherRouteServer(RouteServerProgram):
     """Whether it chooses best paths."""
 
     def __init__(self, network: Network, host: str, rules: Rules) -> None:
-        super().__init__(network, host, rules.hold_time)
+        super().__init__(network, host)
         self.rules = rules
+        (self.address,) = (each.ipv6 for each in ROUTE_SERVERS if each.name == host)
 
     def session_up(self, node: LabHost) -> bool:
         raise NotImplementedError

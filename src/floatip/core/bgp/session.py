@@ -174,7 +174,7 @@ class Session:
             effects.append(SendBytes(self.peer, withdrawal + wire.pack(Notification(CEASE, subcode, data))))
         if self.state is not State.IDLE:
             effects.append(Close(self.peer))
-        effects += self._enter(State.IDLE, text, now)
+        effects += self._enter(State.IDLE, text, now, Trouble.OTHER)
         self._dial_at = math.inf
         return effects
 
@@ -319,7 +319,7 @@ class Session:
         self._told = {}
         self._pending = dict.fromkeys(self._desired)
         self._owes_end_of_rib = True
-        return self._enter(State.ESTABLISHED, f"hold time {self.hold_time} s", now) + self._update()
+        return self._enter(State.ESTABLISHED, f"hold time {self.hold_time} s", now, Trouble.OTHER) + self._update()
 
     def _update(self) -> list[Effect]:
         """The difference between what the peer should have and what it was told, as far as it can leave now."""

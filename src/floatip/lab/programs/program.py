@@ -8,7 +8,12 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from pyroute2 import IPRoute
+
 from floatip.lab.network import Network
+
+RTPROT_BIRD = 12
+RTPROT_BGP = 186
 
 
 class Program:
@@ -40,9 +45,8 @@ class Program:
         return self._process.pid
 
     @property
-    def pids(self) -> list[int]:
-        """Of its processes that share its fate, the main one first; empty: it was never started."""
-        return [self._process.pid] if self._process else []
+    def was_started(self) -> bool:
+        return self._process is not None
 
     @property
     def running(self) -> bool:
@@ -58,21 +62,26 @@ class Program:
         return self._process.wait(timeout)
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
         self.wait()
 
     def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self.pids:
-            os.kill(pid, number)
+        os.kill(self.pid, signal.SIGCONT)
 
     def write(self, name: str, text: str) -> str:
         """A file in its directory; the path."""
         path = self.directory / name
         path.write_text(text)
         return str(path)
+
+
+class RoutingProgram(Program):
+    def kill(self) -> None:
+        super().kill()
+        # The kernel keeps the routes of a program that is killed, and a new BIRD stumbles over them.
+        with self.network.inside(self.host), IPRoute() as ip:
+            for protocol in (RTPROT_BIRD, RTPROT_BGP):
+                ip.flush_routes(proto=protocol)

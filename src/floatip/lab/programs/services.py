@@ -1,12 +1,36 @@
-"""What the nodes serve on port 80: every answer is the node's name."""
+"""What the nodes serve on port 80."""
 
 import sys
 from collections.abc import Sequence
 
+from floatip.lab.namespaces import find_program
 from floatip.lab.programs.program import Program
 
 
-class Service(Program):
+class HAProxy(Program):
+    """The service of a node: every answer is the node's name."""
+
+    name = "haproxy"
+
+    def command(self) -> Sequence[str]:
+        config = self.write("haproxy.cfg", haproxy_config(self.host))
+        return [find_program("haproxy", "haproxy"), "-db", "-f", config]
+
+
+def haproxy_config(answer: str) -> str:
+    return f"""
+defaults
+  mode http
+  timeout client 5s
+frontend web
+  bind :::80 v4v6
+  http-request return status 200 content-type text/plain string "{answer}"
+"""
+
+
+class PlainService(Program):
+    """The same where HAProxy is not installed."""
+
     name = "service"
     _SCRIPT = """
 import asyncio, sys

@@ -1,4 +1,4 @@
-"""The tests' one BGP speaker: one session, from the OPEN to its end (RFC 4271). Pure; its users own sockets and clock.
+"""The lab's one BGP speaker: one session, from the OPEN to its end (RFC 4271). Pure; its users own sockets and clock.
 
 It has no timer for dialling and no collisions, as each user opens exactly one connection a peer. Nothing of it is
 shared with the daemon's session (`floatip.core.bgp.session`) but the parsing of messages: one finds the faults of the
