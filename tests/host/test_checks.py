@@ -139,7 +139,7 @@ def test_a_run_that_waited_past_its_timeout_is_not_begun(reports: Reports, tmp_p
 
     async def story() -> None:
         probes = Probes(reports)
-        probes.configure({"chk": script(f"echo >> {ran}; trap '' TERM; sleep 60 & wait; sleep 60")})
+        probes.configure({"chk": script(f"trap '' TERM; echo >> {ran}; sleep 60 & wait; sleep 60")})
         probes.run(Probe("chk", 1, 60))
         await until(ran.exists)
         probes.run(Probe("chk", 2, 0.01))  # shorter than the first one takes to be killed
