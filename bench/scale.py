@@ -151,8 +151,8 @@ def _run_half_each(program: str, plan: Plan, seconds: float, start_to_judge: boo
         pair = Pair(network, program, plan)
         pair.start(ONE)
         pair.start(OTHER)
-        wait(lambda: any(host == OTHER for host, _ in capture.adverts), "adverts of both nodes", 60)
-        begin = min(times[0] for (host, _), times in list(capture.adverts.items()) if host == OTHER)
+        wait(lambda: any(host == OTHER for host, _ in capture.adverts.copy()), "adverts of both nodes", 60)
+        begin = min(times[0] for (host, _), times in capture.adverts.copy().items() if host == OTHER)
         delay = 1.0 if start_to_judge else SETTLE
         time.sleep(max(0.0, begin + delay - time.monotonic()))
         log(f"{program}: {GROUPS} groups, adverts of {1000 * plan.interval:g} ms, measured for {seconds:g} s")
@@ -241,7 +241,7 @@ def _run_silence(program: str, plan: Plan) -> Gap:
 
 def _masters(capture: Capture, host: str, since: float = 0.0) -> int:
     """How many groups the host has advertised."""
-    return sum(at[-1] >= since for (sender, _), at in list(capture.adverts.items()) if sender == host)
+    return sum(at[-1] >= since for (sender, _), at in capture.adverts.copy().items() if sender == host)
 
 
 class FakePeer:
