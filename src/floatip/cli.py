@@ -193,6 +193,10 @@ def init(file: Path, output: Path | None, **answers: str | None) -> int:
 )
 def run(file: Path | str = DEFAULT_CONFIG) -> int:
     """Run the daemon until SIGTERM. SIGHUP reloads the configuration."""
+    import signal  # noqa: PLC0415
+
+    # Until it listens to them they wait: an early stop must release what a predecessor left.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     from floatip.host import daemon  # noqa: PLC0415
 
     return daemon.run(file)

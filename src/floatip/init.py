@@ -235,6 +235,8 @@ def _tried(name: str, text: str, system: System, answers: Answers) -> Any:
     """The value of an answer with which `floatip check` accepts the file. Raises `ValueError`."""
     value = QUESTIONS[name].read(text, system, answers)
     placeholders = {other: question.placeholder for other, question in QUESTIONS.items()}
+    if "192.0.2.2" in map(str, {**answers, name: value}.values()):
+        placeholders["peer"] = "192.0.2.3"
     try:
         for file in pair(placeholders | answers | {name: value}):
             toml.checked(file)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from floatip.core.problems import Severity
-from floatip.core.state import FRESH_SESSION, InstanceView, KeepalivedView, ProblemView, SessionView, Status
+from floatip.core.problems import Code, Severity
+from floatip.core.state import FRESH_SESSION, CheckView, InstanceView, KeepalivedView, ProblemView, SessionView, Status
 from floatip.text import age, aligned, folded
 
 Row = tuple[str, str, str, str]
@@ -12,9 +12,10 @@ Row = tuple[str, str, str, str]
 
 def draw_status(status: Status, width: int = 80) -> str:
     """`width`: columns of the terminal; longer lines are folded."""
-    rows = [row for instance in status.instances for row in _instance(instance)]
+    not_held = {problem.subject for problem in status.problems if problem.code == Code.NOT_HELD}
+    rows = [row for instance in status.instances for row in _instance(instance, instance.name in not_held)]
     rows += _keepalived(status.keepalived)
-    rows += [(f"check {check.name}", check.value, age(check.for_), check.reason) for check in status.checks]
+    rows += [(f"check {check.name}", check.value, age(check.for_), _why(check)) for check in status.checks]
     rows += _sessions(status.sessions)
     problems = [line for problem in status.problems for line in _problem(problem, width)]
     return "\n".join([*aligned(rows, width), "", *(problems or ["no problems"])])
@@ -23,10 +24,16 @@ def draw_status(status: Status, width: int = 80) -> str:
 def _problem(problem: ProblemView, width: int) -> list[str]:
     mark = "! " if problem.severity == Severity.PROBLEM else "warning: "
     hint = folded("  hint: " + problem.hint, width, 8) if problem.hint else []
-    return [*folded(mark + problem.what, width, 2), *hint]
+    return [*folded(f"{mark}{problem.what} [{problem.code}]", width, 2), *hint]
 
 
-def _instance(instance: InstanceView) -> list[Row]:
+def _why(check: CheckView) -> str:
+    """The verdict of a check that is down may rest on older results than the last."""
+    is_older = check.value == "down" and check.last_result and check.last_result not in check.reason
+    return f"{check.last_result}; down because: {check.reason}" if is_older else check.reason
+
+
+def _instance(instance: InstanceView, is_missed: bool) -> list[Row]:
     role, rank, health = instance.role, instance.rank, instance.health
     who = f"; {instance.master} is master" if instance.master and role.value != "master" else ""
     rows = [
@@ -35,7 +42,7 @@ def _instance(instance: InstanceView) -> list[Row]:
         ("  health", health.value, age(health.for_), health.reason),
     ]
     for address in instance.addresses:
-        held = "held" if address.held else "NOT HELD"
+        held = "held" if address.held else "NOT HELD" if is_missed else "not held"
         where = f"{address.address} on {address.interface}"
         if instance.route_servers:
             where += f", announced to {address.announced_to} of {instance.route_servers} route servers"
@@ -56,11 +63,11 @@ def _sessions(sessions: Sequence[SessionView]) -> list[Row]:
     if not sessions:
         return []
     up = [session for session in sessions if session.state == "established"]
-    youngest = min(session.for_ for session in up) if up else 0.0
+    age_of_it = min(session.for_ for session in up or sessions)
     young = f"; they may ignore us for the first {FRESH_SESSION:g} s" if any(session.young for session in up) else ""
     hold_times = ", ".join(sorted({f"{session.hold_time} s" for session in up}))
     told = f"{len(up)} of {len(sessions)} connected" + (f", hold time {hold_times}{young}" if up else "")
-    rows = [("route servers", "up" if len(up) == len(sessions) else "PART" if up else "DOWN", age(youngest), told)]
+    rows = [("route servers", "up" if len(up) == len(sessions) else "PART" if up else "DOWN", age(age_of_it), told)]
     return rows + [
         ("  " + session.state, "", age(session.for_), f"{session.peer}: {session.reason}")
         for session in sessions

@@ -484,7 +484,7 @@ def test_a_stranger_is_a_problem_for_a_while() -> None:
     host.tell(says("BACKUP"), advert(100, vrid=52))
     (problem,) = status(host)["problems"]
     assert problem["hint"]
-    assert problem["what"].startswith("1 VRRP packets dropped: vrid 52 from 10.0.0.2 belongs to no instance on eth0")
+    assert problem["what"].startswith("1 VRRP packet dropped: vrid 52 from 10.0.0.2 belongs to no instance on eth0")
     host.run(400)
     assert status(host)["problems"] == []
 

@@ -24,6 +24,7 @@ from floatip.core.events import (
     Failure,
     LinkChanged,
     Measured,
+    Reloaded,
     Started,
     StopRequested,
     Ticked,
@@ -219,6 +220,16 @@ def test_a_stop_before_the_start_releases_and_exits() -> None:
     host = Host(start=False)
     host.tell(StopRequested())
     assert host.tick(1) == ["hold", "exit"]
+
+
+def test_a_start_or_a_reload_during_the_stop_does_not_hold_it_up() -> None:
+    for event in (Started(), Reloaded(config())):
+        host = master()
+        host.tell(StopRequested(), at=30)
+        assert host.tell(event, at=30.5) == []
+        assert host.tick(31) == ["hold"]
+        host.run(32)
+        assert host.when("exit") == [31]
 
 
 # Somebody deletes the address

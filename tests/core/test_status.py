@@ -143,7 +143,7 @@ def test_dropped_adverts_are_named_with_the_reason() -> None:
     host.tell(advert(100), advert(100), AdvertReceived("eth0", PEER, US, 255, b"x"))
     assert problems(host) == [
         ("adverts-dropped", "VI_1: 2 adverts dropped, another password from 10.0.0.2"),
-        ("adverts-dropped", "1 VRRP packets dropped: 1 octets are too short for a VRRP header"),
+        ("adverts-dropped", "1 VRRP packet dropped: 1 octets are too short for a VRRP header"),
     ]
 
 
@@ -151,7 +151,7 @@ def test_what_a_route_server_sent_in_vain_is_named() -> None:
     host = master()
     host.dialling_works = False
     host.tell(BytesReceived(RS, b"HTTP/1.1 400 Bad Request\r\n"))
-    what = f"{RS} sent 1 malformed messages, the last: the marker is not all ones"
+    what = f"{RS} sent 1 malformed message, the last: the marker is not all ones"
     assert ("malformed-messages", what) in problems(host)
     host.run(400)
     assert ("malformed-messages", what) not in problems(host)

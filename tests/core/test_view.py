@@ -40,7 +40,7 @@ def test_problems_stand_at_the_end_and_none_is_said() -> None:
     host = master(TWO)
     assert drawn(host)[-1] == "no problems"
     host.tell(SICK)
-    assert drawn(host)[-1] == "! VI_1 is not healthy: check web: exit status 1"
+    assert drawn(host)[-1] == "! VI_1 is not healthy: check web: exit status 1 [unhealthy]"
 
 
 def test_a_long_line_is_folded_under_its_column() -> None:

@@ -241,6 +241,33 @@ def test_a_reload_takes_over_what_changed_and_refuses_what_is_wrong(floatip: Flo
     assert held() == set()
 
 
+def test_a_stop_that_comes_before_it_listens_waits_and_releases_what_a_predecessor_left(floatip: Floatip) -> None:
+    floatip.start()
+    wait(lambda: held() == {"192.0.2.10"})
+    floatip.signal(signal.SIGKILL)
+    floatip.exit_status()
+    directories = {"RUNTIME_DIRECTORY": floatip.socket.parent, "STATE_DIRECTORY": floatip.directory / "state"}
+    with floatip.log.open("ab") as log:
+        floatip.process = subprocess.Popen(
+            [sys.executable, "-m", "floatip", "run", str(floatip.file)],
+            env=os.environ | {name: str(path) for name, path in directories.items()},
+            stderr=log,
+        )
+    floatip.all.append(floatip.process)
+    status = Path(f"/proc/{floatip.process.pid}/status")
+    blocked = re.compile(r"^SigBlk:\t(\w+)$", re.MULTILINE)
+
+    def blocks_sigterm() -> bool:
+        found = blocked.search(status.read_text())
+        return bool(found) and bool(int(found[1], 16) & 1 << (signal.SIGTERM - 1))  # type: ignore[index]
+
+    wait(blocks_sigterm)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        floatip.signal(number)
+    assert floatip.exit_status() == 0
+    assert held() == set()
+
+
 BUGS = {
     "in the core": """from floatip.core.node import Node
 def handle(self, event, now): raise ZeroDivisionError("planted")

@@ -353,6 +353,23 @@ def test_addresses_follow_a_link_that_gets_another_name(reports: Reports, tmp_pa
     asyncio.run(story())
 
 
+def test_an_address_is_released_from_a_link_that_got_another_name_meanwhile(reports: Reports, tmp_path: Path) -> None:
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set eth9 up")
+        before, now = (Placed(name, VIP.address) for name in ("eth9", "eth8"))
+        async with kernel(reports, tmp_path) as it:
+            it.hold(Hold(frozenset({before})))
+            await held(reports, before)
+            ip("link set eth9 name eth8")
+            await held(reports, now)
+            it.hold(Hold(frozenset()))
+            await released(reports, now)
+            assert on("eth8") == set()
+
+    asyncio.run(story())
+
+
 def test_an_address_that_is_still_tentative_is_not_held(reports: Reports, tmp_path: Path) -> None:
     async def story() -> None:
         async with kernel(reports, tmp_path):

@@ -75,10 +75,14 @@ def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem
         yield from _unannounced(instance, node.sessions.values())
     yield from elector.problems(_surroundings(node, instance), now)
     for what, count in elector.dropped.since(now - MATTERS).items():
-        yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {count} adverts {what}", _hint_of_drops(instance))
+        yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", _hint_of_drops(instance))
     if (left := decision.damped_until - now) > 0:
         what = f"{name}: {DAMPED}, {left:.0f} s more"
         yield Problem(Code.DAMPED, name, what, severity=Severity.WARNING, since=decision.since)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _some(things: list[str], most: int = 3) -> str:
@@ -112,16 +116,17 @@ def _surroundings(node: Node, instance: Instance) -> Surroundings:
 
 def _of_packets(node: Node, now: float) -> Iterator[Problem]:
     for what, count in node.dropped.since(now - MATTERS).items():
-        yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"{count} VRRP packets dropped: {what}")
+        yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"{_count(count, 'VRRP packet')} dropped: {what}")
     for (interface, vrid), (at, source) in node.strangers_at.items():
         if at >= now - MATTERS:
             count = node.strangers[interface, vrid]
-            what = f"{count} VRRP packets dropped: vrid {vrid} from {source} belongs to no instance on {interface}"
+            packets = _count(count, "VRRP packet")
+            what = f"{packets} dropped: vrid {vrid} from {source} belongs to no instance on {interface}"
             hint = "compare vrid on both nodes"
             if node.follows_keepalived:
                 hint += ", or, if keepalived has that instance for itself, add it to [keepalived] other_vrids"
             yield Problem(Code.VRRP_UNKNOWN, interface, what, f"{hint}; then: systemctl reload floatip")
     for session in node.sessions.values():
         if count := session.malformed_since(now - MATTERS):
-            what = f"{session.peer} sent {count} malformed messages, the last: {session.last_malformed}"
+            what = f"{session.peer} sent {_count(count, 'malformed message')}, the last: {session.last_malformed}"
             yield Problem(Code.MALFORMED_MESSAGES, str(session.peer), what)

@@ -145,11 +145,11 @@ class Node:
             case Failing(part, failures):
                 return self._failing(part, failures, now)
             case Reloaded(config):
-                return self._reload(config, now)
+                return [] if self.stopping else self._reload(config, now)
             case StopRequested(reason):
                 return self._drain(reason, now) or self._stop(reason, now)
             case Started(barred_for):
-                return self._start(barred_for, now)
+                return [] if self.stopping else self._start(barred_for, now)
             case _:
                 return []  # about a peer or a check that a reload removed
 
@@ -411,11 +411,12 @@ class Node:
     def _failing(self, part: str, failures: frozenset[Failure], now: float) -> list[Effect]:
         """A level: what is not named any more works again."""
         before = self.failures.get(part, {})
-        after = {one.what: before.get(one.what, (now, one)) for one in failures}
+        in_order = sorted(failures, key=lambda one: one.what)
+        after = {one.what: before.get(one.what, (now, one)) for one in in_order}
         effects: list[Effect] = [
             Became("failure", what, "mended", "it works now") for what in sorted(before.keys() - after.keys())
         ]
-        for one in sorted(failures, key=lambda one: one.what):
+        for one in in_order:
             since, known = after[one.what]
             if one.what not in before or known != one:
                 after[one.what] = since, one

@@ -28,6 +28,7 @@ MOST_UNREAD = 1 << 20
 """A watcher that does not read is left behind when so many bytes wait for it."""
 MOST_CLIENTS = 64
 """Of one user at a time: descriptors are few, and without one for the next client the daemon could not go on."""
+MOST_IN_ALL = 256
 MOST_AT_ONCE = 4
 """Requests of one client that are answered before the loop has its turn."""
 SO_PEERGROUPS = 59
@@ -119,8 +120,8 @@ class _Client(asyncio.Protocol):
             self._forbid("use this socket")
             transport.close()
         self._control.clients[self._who.uid] += 1
-        if self._control.clients[self._who.uid] > MOST_CLIENTS:
-            self._reject(f"user {self._who.uid} has {MOST_CLIENTS} connections already", "close some of them")
+        if self._control.clients[self._who.uid] > MOST_CLIENTS or self._control.clients.total() > MOST_IN_ALL:
+            self._reject(f"user {self._who.uid}, or all together, have too many connections", "close some of them")
 
     def _wait(self) -> None:
         self._idle = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._transport.abort)

@@ -6,6 +6,7 @@ Whatever goes wrong in our own code ends the process (exit status 70): asyncio a
 """
 
 import asyncio
+import errno
 import gc
 import math
 import os
@@ -70,6 +71,7 @@ DISK_TIMEOUT = 1.0
 """How long it waits for the last files."""
 MEMORIES = ("held", "keepalived", "starts")
 OUR_BUG = 70
+OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
 """The file may be accepted later; 2: it will not."""
 NOT_NOW_DELAY = 5.0
@@ -161,8 +163,8 @@ class Daemon:
             what = f"no control socket at {self._parts.control.path}: {in_words(error.errno)}"
             self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
         self._configure(settings)
-        barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._listen_to_signals()
+        barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._queue.append(Started(barred_for))
         self._pump()
         watching = asyncio.create_task(self._parts.kernel.run())
@@ -320,6 +322,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
     def _stop(self, number: signal.Signals) -> None:
         if self._stopping:
@@ -335,6 +338,7 @@ class Daemon:
         return settings.release_delay + (settings.speaker.graceful_shutdown if settings.speaker else 0.0)
 
     def _close(self) -> None:
+        self._busy = True  # nobody hears what the parts say now
         if self._timer:
             self._timer.cancel()
         self._parts.probes.close()
@@ -348,6 +352,11 @@ class Daemon:
 
     def _die(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES and "socket" in context:
+            # asyncio accepts no client for a second, and tries again.
+            hint = "find out who holds so many connections: ss -xp | grep floatip"
+            self._failures.set("control socket", f"no client accepted: {in_words(error.errno)}", hint, lasts=60.0)
+            return
         trace = "".join(traceback.format_exception(error)) if error else ""
         self._log.write(ERROR, f"a bug in floatip: {context['message']}\n{trace}")
         os._exit(OUR_BUG)

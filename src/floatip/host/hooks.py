@@ -10,11 +10,12 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from floatip.core.events import Event
-from floatip.host.child import Child, Running, Start
+from floatip.host.child import GRACE, Child, Running, Start
 from floatip.host.failures import Failures
 from floatip.host.workers import Loop, Workers
 
@@ -75,6 +76,8 @@ class Hooks:
             self._queue.clear()
             if self._current:
                 self._current.terminate()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._idle.wait(), 2 * GRACE)  # until SIGKILL has come
 
     def _next(self) -> None:
         self._current = None

@@ -21,7 +21,7 @@ class Log:
     def __init__(self, least: int = NOTICE, as_json: bool = False) -> None:
         self._least = least
         self._as_json = as_json
-        self._descriptor = sys.stderr.fileno()
+        self._descriptor = sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY)
         stream = os.fstat(self._descriptor)
         self._to_journal = os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
         self._writable = select.poll()

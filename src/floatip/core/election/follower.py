@@ -306,7 +306,7 @@ class Follower:
         """What keeps keepalived's word from being believed, or from being heard."""
         name, config = self.name, self.config
         if not self.runs:
-            hint = "start it, for this node is no master until it runs: systemctl status keepalived"
+            hint = "start keepalived, because this node is not master until it runs: systemctl start keepalived"
             return [Problem(Code.KEEPALIVED_DOWN, name, f"{name}: {self.reason}", hint, since=self.since)]
         found: list[Problem] = []
         if around.link_fault:

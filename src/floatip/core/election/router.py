@@ -102,6 +102,8 @@ class Router:
     def reconfigure(self, config: Election, addresses: Iterable[Address], now: float) -> list[Effect]:
         assert isinstance(config, Vrrp)
         interval = self.config.advert_interval
+        if config != self.config:
+            self.dropped = Drops()  # it may be what this mends
         self._configure(config, addresses)
         if config.advert_interval != interval:
             self._master_interval = config.advert_interval

@@ -93,6 +93,8 @@ class Kernel:
                 for message in self._monitor.receive():
                     if gone := self._tables.take(message):
                         self._forget(gone)
+                    while self._tables.renamed:
+                        self._holder.renamed(*self._tables.renamed.pop(0))
         except BlockingIOError:
             return False
         except OSError:

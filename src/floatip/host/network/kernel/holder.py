@@ -86,6 +86,12 @@ class Holder:
         if missed and self._is_removed_again(placed) and not self._add([placed]):
             self.returning.add(placed)
 
+    def renamed(self, before: Placed, now: Placed) -> None:
+        """Its interface has another name: what is ours stays ours, and is released there if nobody wants it."""
+        if self._ours.pop(before, None) is not None:
+            self._ours[now] = _row(now)
+            self._asked.set()
+
     def _is_removed_again(self, placed: Placed) -> bool:
         """And again: told one by one, that would fill the log."""
         name = f"{placed.address} on {placed.interface}"

@@ -33,6 +33,8 @@ class Tables:
         """How often something came, went or became another; a message may say what is known already."""
         self.knows_marks = False
         """Whether the kernel says who added an address: of ::1 every kernel that can does."""
+        self.renamed: list[tuple[Placed, Placed]] = []
+        """Addresses whose interface has another name now, until somebody takes them off this list."""
         self._indices: dict[str, int] = {}
         self._entries: dict[int, dict[bytes, dict[int, Entry]]] = {}
         """By interface, address and prefix length."""
@@ -66,7 +68,8 @@ class Tables:
             self.usable.discard(entry.placed)
             if link:
                 if link.name != entry.placed.interface:
-                    entry.placed = Placed(link.name, entry.placed.address)
+                    before_it, entry.placed = entry.placed, Placed(link.name, entry.placed.address)
+                    self.renamed.append((before_it, entry.placed))
                 if link.up and entry.usable:
                     self.usable.add(entry.placed)
 
