@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import floatip
+from floatip import cli  # noqa: F401 (it fills the table)
 from floatip.commands import COMMANDS
 from tests.systemd import stacks
 
