@@ -14,6 +14,7 @@ import pytest
 from floatip.core.events import CheckDone, Probe
 from floatip.host.checks import Probes
 from floatip.host.checks import process as process_check
+from floatip.host.spawn import spawn
 from floatip.model import File, Kind, Process, Script, Tcp
 from tests.host.reports import Reports, close, until
 
@@ -365,3 +366,15 @@ def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that
     asyncio.run(story())
     assert reports.events[9:] == [replace(told[2], run=7)]
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_child_can_be_told_to_end_whatever_the_thread_that_starts_it_blocks() -> None:
+    read, write = os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        os.waitpid(spawn(["/bin/grep", "SigBlk", "/proc/self/status"], None, write), 0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert os.read(read, 100) == b"SigBlk:\t0000000000000000\n"
+    os.close(read)
+    os.close(write)

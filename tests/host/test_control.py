@@ -219,6 +219,9 @@ def test_garbage_is_counted_and_answered_and_ends_only_its_own_connection(tmp_pa
                 assert json.loads(answer).keys() == {"error", "hint"}
                 writer.close()
             assert server.rejected == len(GARBAGE)
+            now = asyncio.get_running_loop().time()
+            assert [problem.code for problem in server.problems(now)] == ["control-misuse"]
+            assert server.problems(now + 301) == []
             assert await lines(path, b'{"cmd": "status"}\n', answers=1) == [STATUS]
 
 

@@ -100,7 +100,6 @@ class Node:
         self._wants: dict[str, frozenset[Placed]] = {}
         self._withdraw_at = math.inf
         self._is_releasing = False
-        self._has_exited = False
         self._index()
 
     @property
@@ -157,7 +156,6 @@ class Node:
 
     def _start(self, barred_for: float, now: float) -> list[Effect]:
         self.started_at = self.network.began_at = now
-        self._index()
         effects = self._tick(now)
         if barred_for:
             self.barred_until = now + barred_for
@@ -231,15 +229,14 @@ class Node:
         gone = [name for name in self._routes if name not in self.instances]
         self._mark(gone)
         self._timers = Timers()
-        if not self.stopping:
-            for name, check in self.checks.items():
-                self._timers.set(("check", name), check.deadline)
-            for name, instance in self.instances.items():
-                self._timers.set(("instance", name), instance.deadline)
-            self._await_sessions()
-            self._timers.set(HOLD, self.holding.again_at)
-            self._timers.set(BARRED, self.barred_until)
-            self._timers.set(WITHDRAW, self._withdraw_at)
+        for name, check in self.checks.items():
+            self._timers.set(("check", name), check.deadline)
+        for name, instance in self.instances.items():
+            self._timers.set(("instance", name), instance.deadline)
+        self._await_sessions()
+        self._timers.set(HOLD, self.holding.again_at)
+        self._timers.set(BARRED, self.barred_until)
+        self._timers.set(WITHDRAW, self._withdraw_at)
 
     @property
     def follows_keepalived(self) -> bool:

@@ -11,6 +11,7 @@ and none while the client does not read its answers.
 
 import asyncio
 import json
+import math
 import os
 import pwd
 import socket
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from floatip.core.diagnosis import MATTERS
+from floatip.core.problems import Code, Problem
 from floatip.host.ask import ControlError, Record, encode
 
 LONGEST_LINE = 65536
@@ -63,6 +66,7 @@ class Control:
         self.clients: Counter[int] = Counter()
         """By user."""
         self.rejected = 0
+        self.rejected_at = -math.inf
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -85,6 +89,14 @@ class Control:
 
     def may_ask(self, who: Credentials) -> bool:
         return who.uid in {0, os.geteuid()} or os.getegid() in who.groups
+
+    def problems(self, now: float) -> list[Problem]:
+        """Requests that were not understood lately."""
+        if now >= self.rejected_at + MATTERS:
+            return []
+        what = f"requests on the control socket that were not understood: {self.rejected}"
+        hint = "find out who writes to it: ss -xp | grep floatip"
+        return [Problem(Code.CONTROL_MISUSE, "control socket", what, hint, since=self.rejected_at)]
 
     def publish(self, record: Record) -> None:
         if not self.watchers:
@@ -198,6 +210,7 @@ class _Client(asyncio.Protocol):
 
     def _reject(self, what: str, hint: str = 'send {"cmd": "status"} or {"cmd": "watch"}, one a line') -> None:
         self._control.rejected += 1
+        self._control.rejected_at = asyncio.get_running_loop().time()
         self._transport.write(encode({"error": what, "hint": hint}))
         self._transport.close()
 

@@ -46,7 +46,7 @@ from floatip.core.events import (
 from floatip.core.node import Node
 from floatip.core.problems import Code
 from floatip.core.settings import Settings
-from floatip.core.snapshot import describe
+from floatip.core.snapshot import describe, view
 from floatip.core.state import as_data
 from floatip.host import keepalived, privileges, starts, wiring
 from floatip.host.ask import ControlError, Record, socket_path
@@ -129,7 +129,7 @@ class Daemon:
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._stopping = False
         self._seed = int.from_bytes(os.urandom(4))
-        self._failures = Failures("reload", self.report)
+        self._failures = Failures("daemon", self.report)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
         self._starts = memories["starts"]
@@ -162,8 +162,8 @@ class Daemon:
         except OSError as error:
             what = f"no control socket at {self._parts.control.path}: {in_words(error.errno)}"
             self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
-        self._configure(settings)
         self._listen_to_signals()
+        self._configure(settings)
         barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._queue.append(Started(barred_for))
         self._pump()
@@ -275,8 +275,11 @@ class Daemon:
         return " ".join(filter(None, (name, role, f"at rank {self._news.latest['rank', name]}")))
 
     def _status(self, request: Record, pid: int) -> Record:
+        now = self._loop.time()
+        known = describe(self._node, now)
         status = replace(
-            describe(self._node, self._loop.time()),
+            known,
+            problems=(*known.problems, *(view(problem, now) for problem in self._parts.control.problems(now))),
             pid=os.getpid(),
             version=floatip.__version__,
             log_lines_dropped=self._log.dropped,
@@ -370,6 +373,7 @@ def _raise(task: asyncio.Task[None]) -> None:
 
 def _not_now() -> int:
     """This machine may become what the file needs. systemd starts us again at once, so wait a little before that."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     if "INVOCATION_ID" in os.environ:
         time.sleep(NOT_NOW_DELAY)
     return NOT_NOW

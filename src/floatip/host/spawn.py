@@ -17,7 +17,7 @@ _libc = ctypes.CDLL(None)
 _quick = ctypes.PyDLL(None)
 _OPAQUE = 1024
 """More than posix_spawnattr_t and posix_spawn_file_actions_t have anywhere."""
-_SETSIGDEF, _SETSID = 0x04, 0x80
+_SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -52,7 +52,11 @@ def _attributes() -> Any:
     for number in _IGNORED_BY_PYTHON:
         _quick.sigaddset(defaults, number)
     _check(_quick.posix_spawnattr_setsigdefault(attributes, defaults))
-    _check(_quick.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETSIGDEF | _SETSID)))
+    # Nothing is blocked in the child, whatever the thread that starts it blocks: SIGTERM must reach a check.
+    none = ctypes.create_string_buffer(_OPAQUE)
+    _quick.sigemptyset(none)
+    _check(_quick.posix_spawnattr_setsigmask(attributes, none))
+    _check(_quick.posix_spawnattr_setflags(attributes, ctypes.c_short(_SETSIGDEF | _SETSIGMASK | _SETSID)))
     return attributes
 
 

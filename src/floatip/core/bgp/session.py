@@ -4,7 +4,7 @@
         ^                │                    │                    │                           │
         └── 1 to 2 s ────┴────────────────────┴────────────────────┴───────────────────────────┘
 
-The first dial comes at once; after that a new one each 1 to 2 s with jitter, for ever. There is no listening
+The first dial comes at once; after that a new one each 1 to 2 s with jitter, without end. There is no listening
 socket, so there are no collisions, no Active state and no damping of oscillation but that pause.
 
 Desired routes in, difference out: `announce` takes all routes, `change` what is different. The session remembers what
@@ -17,7 +17,7 @@ whether everything so far was acknowledged: that is how a node notices that it i
 All routes are said again half a minute after the session came up, and then every few minutes: a route server may lose
 in silence what so young a session announces. An update that changes nothing disturbs nothing.
 
-Refused on purpose: a hold time of 0 (a silent host would be announced for ever), graceful restart (stale routes are
+Refused on purpose: a hold time of 0 (a silent host would never lose its routes), graceful restart (stale routes are
 black holes for a floating address). Received routes are counted and dropped; of their UPDATEs only the framing matters.
 """
 
