@@ -106,6 +106,17 @@ def test_a_second_outage_is_one_too_many() -> None:
     assert [each.holds for each in lost_less_than(record_of(*lost), 3, times=2)] == [True, True]
 
 
+def test_a_request_that_was_open_at_the_fault_belongs_to_the_outage_that_follows() -> None:
+    probes = [request(9.98, None, "reset"), request(10.0, "haproxy1"), request(10.02, None, "timed out")]
+    both = lost_less_than(record_of(*probes, request(12.0, "haproxy2")), 3)
+    assert [(each.holds, each.text) for each in both] == [
+        (True, "no echo lost"),
+        (True, "requests lost for 2.020 s (limit 3 s)"),
+    ]
+    apart = [*probes[:2], request(10.06, None, "timed out"), request(12.0, "haproxy2")]
+    assert [each.holds for each in lost_less_than(record_of(*apart), 3)] == [True, False]
+
+
 def test_a_reset_request_was_torn_if_it_was_open_when_the_traffic_moved() -> None:
     early, open_then, late = (request(at, None, "reset") for at in (9.9, 10.04, 10.07))
     probes = early, open_then, late, request(10.05, None, "timed out")

@@ -3,11 +3,11 @@
 Lost echoes alone prove nothing, because both nodes hold the address: who answered the requests counts as well.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from floatip.lab.network import ROUTER
-from floatip.lab.record import Record
-from floatip.observing.summary import KINDS, PLURAL, Kind, ProbeResult, Summary
+from floatip.lab.record import OPEN_FOR_AT_MOST, Record
+from floatip.observing.summary import KINDS, PLURAL, Kind, ProbeResult, Summary, Window
 
 STILL_ON_THE_WAY = 0.05
 """Seconds in which packets that are on their way may still reach the node that has just handed over."""
@@ -56,13 +56,27 @@ def lost_less_than(record: Record, bound: float, times: int = 1) -> list[Verdict
     """At most `times` outages, each shorter than `bound` seconds."""
     found: list[Verdict] = []
     for kind in KINDS:
-        windows = record.seen.windows(kind)
+        windows = _joined(record, record.seen.windows(kind))
         outages = " and ".join(f"{window.ms / 1000:.3f} s" for window in windows)
         delays = [record.delayed(w.first_lost_at, w.next_good_at or w.last_lost_at) for w in windows]
         short = all(window.ms / 1000 < bound + delay for window, delay in zip(windows, delays, strict=True))
         holds = len(windows) <= times and short and all(window.next_good_at for window in windows)
         lost = f"{PLURAL[kind]} lost for {outages} ({limit(bound, max(delays))})" if windows else f"no {kind} lost"
         found.append(Verdict(holds, lost if holds else lost + _errors(record.seen, kind)))
+    return found
+
+
+def _joined(record: Record, windows: list[Window]) -> list[Window]:
+    """A request that was open when the fault came is lost although some that were sent after it were not."""
+    found: list[Window] = []
+    for window in windows:
+        if found and (good_at := found[-1].next_good_at):
+            open_for = OPEN_FOR_AT_MOST + record.delayed(good_at, window.first_lost_at)
+            if window.first_lost_at - good_at <= open_for:
+                before = found.pop()
+                found.append(replace(window, first_lost_at=before.first_lost_at, lost=before.lost + window.lost))
+                continue
+        found.append(window)
     return found
 
 
