@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from floatip.lab.network import FLOATING
+from floatip.lab.network import FLOATING, ROUTER
 from tests.systemd import guide
 from tests.systemd.conftest import Figures
 from tests.systemd.machines import Machine, wait_for
@@ -81,6 +81,8 @@ def nothing_is_lost(observation: Observation) -> None:
     record = observation.record
     lost = [probe for probe in record.seen.probes if not probe.ok]
     print(f"{len(lost)} of {len(record.seen.probes)} probes lost, {len(record.torn)} torn by the move")
+    print("the fabric's moves:", [(change.at, str(change.next_hop)) for change in record.routes[ROUTER]])
+    print("without a CPU:", [(delay.since, delay.until) for delay in record.delays])
     assert not lost, lost
 
 
