@@ -9,14 +9,36 @@ KEEPALIVED = re.compile(
 SECRET = re.compile(r"md5|pass|secret", re.IGNORECASE)
 LONGEST = 100
 GENERAL = 'write a key and a value, as in name = "VI_1", or a [table]'
+ONE_LINE = "end it with } on this line, or write its keys below a [header]"
+CLOSE_STRING = "end the string with a quote"
+TWICE = "the same key is there twice: keep one of the two"
+BACKSLASH = "double the backslash, or write the string in single quotes"
 HINTS = {
     "unclosed array": "end the list with ], or add a comma",
-    "unclosed inline table": "end it with } on this line, or write it below a [header]",
-    "unterminated string": "end the string with a quote",
-    "cannot overwrite a value": "the same key is there twice: keep one of the two",
+    "unclosed inline table": ONE_LINE,
+    "unterminated string": CLOSE_STRING,
+    "illegal character '\\n'": CLOSE_STRING,
+    "found invalid character '\\n'": CLOSE_STRING,
+    "expected \"'": CLOSE_STRING,
+    "illegal character": "remove the character, which is not printable",
+    "found invalid character": "remove the character, which is not printable",
+    "unescaped '\\'": BACKSLASH,
+    "invalid hex value": BACKSLASH,
+    "escaped character": BACKSLASH,
+    "cannot overwrite a value": TWICE,
+    "duplicate inline table key": TWICE,
     "cannot declare": "join the two tables; several checks or instances have two brackets each: [[check]]",
+    "cannot mutate": "add these keys where the table is written out above",
+    "cannot redefine": "write all keys of the table in one place",
+    "expected ']": "write one name between the brackets, as in [linode] or [[instance]]",
+    "invalid date": "write strings in quotes",
+    "exceeds the limit": "write a number of fewer digits",
 }
-"""By the beginning of what `tomllib` says."""
+"""By the beginning of what `tomllib` says; the first that fits."""
+KEY = re.compile(r"""("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
+HEADER = re.compile(r"\s*(\[{1,2}[\w.\s-]+\]{1,2})\s*(#.*)?")
+UNIT = re.compile(r"(ms|s|secs?|seconds?|m|mins?|minutes?)\b")
+WITHOUT_UNIT = "write seconds without a unit; half a second is 0.5"
 BOOLEANS = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
 
 
@@ -53,24 +75,73 @@ def _quoted(line: str) -> str:
 def _hint(what: str, line: str, column: int, *, goes_on: bool) -> str:
     is_secret = bool(SECRET.search(line))
     rest = "" if is_secret else line[column - 1 :].partition("#")[0].strip()[:40]
-    if what in ("invalid value", "expected newline or end of document after a statement"):
-        return _for_value(line, column, goes_on=goes_on, is_secret=is_secret)
-    if what == "invalid initial character for a key part" and rest.startswith("}"):
-        return "remove the comma before }"
+    key, begun, value = _value(line, column)
+    if what.startswith("unclosed") and begun:
+        return _for_value(key, value, is_secret=is_secret)
+    if what == "invalid value" and not value:
+        return GENERAL if goes_on else "end what is open: a list ends with ], a table with }"
+    if what == "invalid value":
+        return _in_list(line, rest) or _for_value(key, value, is_secret=is_secret)
+    if what == "expected newline or end of document after a statement":
+        return _behind_value(key, begun, value, rest, is_secret=is_secret)
+    if what == "invalid statement" and rest[:1] in ("]", "}"):
+        return f"remove {rest[0]}: nothing is open here"
+    if what == "invalid initial character for a key part" and rest[:1] in ("", "}"):
+        return "remove the comma before }" if rest else ONE_LINE
+    if what.startswith("expected '='") and rest.startswith(":"):
+        return "write = instead of the colon"
     if what.startswith("unclosed") and rest:
-        return f"a comma is missing before {rest}"
+        return _in_list(line, rest) or f"a comma is missing before {rest}"
     return next((hint for begins, hint in HINTS.items() if what.startswith(begins)), GENERAL)
 
 
-def _for_value(line: str, column: int, *, goes_on: bool, is_secret: bool) -> str:
-    found = re.search(r"([\w.-]+)\s*=\s*[^=,{[\s]*$", line[: column - 1])
-    key = f"{found[1]} = " if found else ""
-    begins = line.rindex("=", 0, column) + 1 if found else column - 1
-    value = (re.match(r"\s*([^\s,\]}#\"']*)", line[begins:]) or ("", ""))[1]
-    if not value:
-        return GENERAL if goes_on else "end what is open: a list ends with ], a table with }"
+def _value(line: str, column: int) -> tuple[str, str, str]:
+    """Of the value without quotes at the column: its key and an equals sign, what stands before the column, all of it.
+
+    All are empty where it is in quotes or brackets, or where a space follows.
+    """
+    before = re.search(r"(?:([\w.-]+)\s*=|[\[,]|^)\s*([^=,{[\s\"'\]}#]*)$", line[: column - 1][-LONGEST:])
+    if not before:
+        return "", "", ""
+    after = re.match(r"[^\s,\]}#\"']*", line[column - 1 :])
+    return f"{before[1]} = " if before[1] else "", before[2], f"{before[2]}{after[0] if after else ''}"
+
+
+def _in_list(line: str, rest: str) -> str:
+    """Where a list is still open, and the next key or header comes; empty: it does not come."""
+    if (key := KEY.match(rest)) and line.lstrip().startswith(rest):
+        return f"end the list with ] before {key[1]}"
+    header = HEADER.fullmatch(line)
+    return f"end the list with ] before {header[1]}" if header else ""
+
+
+def _behind_value(key: str, begun: str, value: str, rest: str, *, is_secret: bool) -> str:
+    """A value is complete, and the line goes on."""
+    if is_secret:
+        return "write one value in quotes, and nothing behind it"
+    if next_key := KEY.match(rest):
+        return f"start a new line before {next_key[1]}"
+    if rest.startswith("["):
+        return f"start a new line before {rest}"
+    if begun and (decimals := re.match(r",(\d+)", rest)):
+        return f"write a point: {key}{begun}.{decimals[1]}"
+    if rest[:1] in (",", ";", "]", "}"):
+        return f"remove {rest[0]} behind the value"
+    if begun:
+        return _for_value(key, value, is_secret=False)
+    return WITHOUT_UNIT if UNIT.match(rest) else f"remove {rest or 'what follows'}, or write it between the quotes"
+
+
+def _for_value(key: str, value: str, *, is_secret: bool) -> str:
     if boolean := BOOLEANS.get(value.lower()):
         return f"write true or false, in lower case: {key}{boolean}"
-    if re.fullmatch(r"[\d.]+(ms|s|sec|m|min)", value):
-        return "write seconds without a unit; half a second is 0.5"
-    return "write strings in quotes" if is_secret else f'write strings in quotes: {key}"{value}"'
+    if value.lower() in ("null", "none", "nil"):
+        return "remove the key: without it, the default counts"
+    if re.fullmatch(r"0[0-9]{1,9}", value):
+        return f"write the number without a zero in front: {key}{int(value)}"
+    if re.fullmatch(r"\.[0-9]{1,9}|[0-9]{1,9}\.", value):
+        return f"write digits on both sides of the point: {key}{float(value)}"
+    if re.fullmatch(r"[\d.]+" + UNIT.pattern, value):
+        return WITHOUT_UNIT
+    is_shown = not is_secret and len(value) <= LONGEST
+    return f'write strings in quotes: {key}"{value}"' if is_shown else "write strings in quotes"

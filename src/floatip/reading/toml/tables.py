@@ -43,8 +43,8 @@ PERIOD = Key(v.seconds(0.01, 86400, "write seconds; 0.5 is half a second"))
 DELAY = Key(v.seconds(0, 3600, "write seconds; 0 is no delay"))
 TIMES = Key(v.whole(1, 1000, "write how many results in a row count; 1 acts on the first"))
 COMMUNITIES = Key(Items(v.community, most=32, why_most="an UPDATE must have room for prefixes"))
-ASN = Key(v.whole(1, 2**32 - 1, "an AS number has 16 or 32 bits; 65001 is ours on Linode"))
-VRID = v.whole(1, 255, "give the same number on all nodes of the instance")
+LARGEST_ASN = 2**32 - 1
+VRID = v.whole(1, 255, "choose another number, the same on all nodes of the instance")
 NOBODY = IPv4Address(0)
 
 LINODE = Table({"dcid": Key(v.dcid, example=6, absent=0)})
@@ -60,8 +60,8 @@ BGP = Table(
     {
         "provider": Key(v.one_of(*PROVIDERS)),
         "peers": Key(Items(v.address, least=1)),
-        "asn": ASN,
-        "peer_asn": ASN,
+        "asn": Key(v.whole(1, LARGEST_ASN, "give this node's AS number: 65001 on Linode")),
+        "peer_asn": Key(v.whole(1, LARGEST_ASN, "give the route servers' AS number: 65000 on Linode")),
         "router_id": Key(v.ipv4_address),
         "hold_time": Key(v.whole(3, 65535, "write seconds (RFC 4271 section 4.2)")),
         "retry_interval": Key(v.seconds(0.1, 3600, "write seconds; half a second is 0.5")),

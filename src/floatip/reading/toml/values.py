@@ -65,7 +65,7 @@ def whole(low: int, high: int, hint: str) -> Parse:
 def seconds(low: float, high: float, hint: str) -> Parse:
     def parse(value: object) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise Wrong(f"{shown(value)} is not a number", "write the number without quotes")
+            raise Wrong(f"{shown(value)} is not a number", "write the number without quotes and without a unit")
         return float(_between(value, low, high, hint))
 
     return parse
@@ -83,7 +83,8 @@ def one_of(*words: str | int) -> Parse:
 
     def parse(value: object) -> object:
         if not any(value == word and type(value) is type(word) for word in words):
-            raise Wrong(f"{shown(value)} is not {expected}", f"write {KEY} = {names[0]}")
+            meant = (shown(word) for word in words if str(value).lower() == str(word))
+            raise Wrong(f"{shown(value)} is not {expected}", f"write {KEY} = {next(meant, names[0])}")
         return value
 
     return parse

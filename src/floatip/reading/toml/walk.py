@@ -57,7 +57,7 @@ class Walk:
         if not isinstance(value, list) and isinstance(items.kind, Table):
             return self._refuse(at, "not a list of tables", f"write the header with two brackets: [[{at[-1]}]]")
         if not isinstance(value, list):
-            return self._refuse(at, f"{shown(value)} is not a list", 'write a list: ["one", "two"]')
+            return self._refuse(at, f"{shown(value)} is not a list", f"write a list: [{shown(value)}]")
         if len(value) < items.least:
             return self._refuse(at, "the list is empty", "name at least one")
         if len(value) > items.most:
