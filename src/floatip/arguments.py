@@ -1,6 +1,5 @@
 """Runs a command with what argparse reads from its arguments. The daemon does not import this."""
 
-import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
@@ -11,8 +10,6 @@ from typing import Any, NoReturn
 
 import floatip
 from floatip.commands import COMMANDS, Command, overview
-
-NUMBERS: dict[object, str] = {int: "a whole number", float: "a number"}
 
 
 class Parser(ArgumentParser):
@@ -40,6 +37,10 @@ class Parser(ArgumentParser):
         exits = "".join(f"  {status:<4}{meaning}\n" for status, meaning in self.exits.items())
         return super().format_help() + (f"\nexit status:\n{exits}" if exits else "")
 
+    def print_help(self, file: object = None) -> None:
+        """argparse passes over what cannot be written."""
+        print(self.format_help(), end="")
+
     def error(self, message: str) -> NoReturn:
         _refuse(message.removeprefix("argument "), f"{self.prog} --help")
 
@@ -47,20 +48,12 @@ class Parser(ArgumentParser):
 def run(arguments: Sequence[str]) -> int:
     """The exit status. Wrong arguments raise SystemExit with 2, and a command's `--help` with 0."""
     try:
-        try:
-            return _run(*arguments)
-        finally:
-            if sys.stdout:
-                sys.stdout.flush()
+        return _run(*arguments)
     except EOFError:
         print("\nAborted.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Python flushes stdout again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _run(name: str = "", *arguments: str) -> int:
@@ -103,4 +96,4 @@ def _read(read: Callable[[str], object], text: str) -> object:
     try:
         return read(text)
     except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is not {NUMBERS.get(read) or error}") from None
+        raise ArgumentTypeError(f"{text!r} is not {error}") from None

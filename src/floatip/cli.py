@@ -3,16 +3,16 @@
 This module imports little: the daemon and `floatip notify` begin here.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from floatip import DEFAULT_CONFIG
-from floatip.commands import COMMANDS, Command, Option
+from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Number, Option
 
-CONFIGURED_BY = (DEFAULT_CONFIG, "/etc/floatip/lelastic")
-"""What the units of the package wait for."""
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
 JSON = Option("--json", "Print JSON", dest="as_json")
@@ -20,18 +20,30 @@ JSON = Option("--json", "Print JSON", dest="as_json")
 
 def main(arguments: Sequence[str]) -> int:
     """The exit status. Wrong arguments raise SystemExit."""
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in WRITING:
+            raise
+        # Python flushes stdout again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            with suppress(OSError):
+                print(f"error: cannot write: {str(error.strerror).lower()}", file=sys.stderr)
+        return CANNOT_WRITE
+
+
+def _main(arguments: Sequence[str]) -> int:
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command and command.takes(arguments[1:]):
         return command.run(*arguments[1:])
     from floatip.arguments import run  # noqa: PLC0415
 
     return run(arguments)
-
-
-def _data_centre(text: str) -> int:
-    if text.isdecimal() and len(text) < 5 and int(text) >= 2:
-        return int(text)
-    raise ValueError("a number from 2 to 9999")
 
 
 def _error(what: str, hint: str, status: int) -> int:
@@ -43,34 +55,17 @@ def _error(what: str, hint: str, status: int) -> int:
     DAILY,
     {0: "all is well", 1: "the daemon names problems", 3: "no daemon answers", 4: "this user may not ask the daemon"},
     JSON,
-    Option("-w --watch", "Repeat every second, until Ctrl-C"),
+    Option("-w --watch", "Repeat every second, also while no daemon answers, until Ctrl-C"),
 )
 def status(as_json: bool, watch: bool) -> int:
     """Show what the daemon on this machine does, since when and why."""
-    import json  # noqa: PLC0415
-    import shutil  # noqa: PLC0415
-    import time  # noqa: PLC0415
+    from floatip import status as shown  # noqa: PLC0415
+    from floatip.host.ask import ControlError, NotAllowed  # noqa: PLC0415
 
-    from floatip.core.state import Status, read  # noqa: PLC0415
-    from floatip.host import ask  # noqa: PLC0415
-    from floatip.view import draw_status  # noqa: PLC0415
-
-    while True:
-        try:
-            answer = ask.ask(ask.socket_path(), {"cmd": "status"})
-            known = read(Status, answer)
-        except ask.ControlError as error:
-            unconfigured = isinstance(error, ask.NobodyAnswers) and not any(map(os.path.exists, CONFIGURED_BY))
-            begin = f"there is no {DEFAULT_CONFIG} yet: floatip adopt, or floatip init"
-            code = 4 if isinstance(error, ask.NotAllowed) else 3
-            return _error(error.what, begin if unconfigured else error.hint, code)
-        if watch and sys.stdout.isatty():
-            print("\033[H\033[2J", end="")
-        width = shutil.get_terminal_size().columns
-        print(json.dumps(answer, indent=2) if as_json else draw_status(known, width), flush=True)
-        if not watch:
-            return 1 if known.needs_a_person else 0
-        time.sleep(1)
+    try:
+        return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
+    except ControlError as error:
+        return _error(error.what, error.hint, 4 if isinstance(error, NotAllowed) else 3)
 
 
 @Command(DAILY, {0: "the configuration can be used", 2: "it cannot be used"}, FILE)
@@ -99,11 +94,12 @@ def check(file: Path) -> int:
     DAILY,
     {0: "nothing was lost", 1: "something was lost", 2: "floatip cannot observe"},
     Option("ADDRESS", "The floating IP, or a name, which is resolved once"),
-    Option("--port PORT", "Port of the service", int, 80),
-    Option("--interval SECONDS", "Time between two probes, at least 0.002", float, 0.1),
-    Option("--timeout SECONDS", "Time after which a probe without an answer is lost", float, 1.0),
-    Option("--duration SECONDS", "Stop after this time (default: at Ctrl-C)", float),
-    Option("--count N", "Stop after N probes (default: at Ctrl-C)", int),
+    Option("--port PORT", "Port of the service", Number(int, 1, 65535), 80),
+    Option("--interval SECONDS", "Time between two probes", Number(float, 0.002, 3600), 0.1),
+    # Below the 131 s in which the sequence numbers of echoes come round at the shortest interval.
+    Option("--timeout SECONDS", "Time after which a probe without an answer is lost", Number(float, 0.001, 60), 1.0),
+    Option("--duration SECONDS", "Stop after this time, not at Ctrl-C", Number(float, 0.002, 604800)),
+    Option("--count N", "Stop after N probes, not at Ctrl-C", Number(int, 1, 1000000000)),
     Option("--request http|tcp|none", "Request sent with each echo, to learn which node answers", str, "http"),
     Option("--path PATH", "Path of the HTTP request", str, "/"),
     JSON,
@@ -129,7 +125,7 @@ def observe(**options: object) -> int:
     SET_UP,
     {0: "done, or nothing to do", 1: "not done", 2: "keepalived.conf cannot be read, or the options are wrong"},
     Option("--config FILE", "Path to keepalived.conf (default: the one that keepalived uses)"),
-    Option("--dcid N", "Number of the data centre, 2 to 9999 (default: from lelastic's unit)", _data_centre),
+    Option("--dcid N", "Number of the data centre, if not as in lelastic's unit", Number(int, 2, 9999)),
     Option("--instance NAME", "Adopt only this vrrp_instance; may be repeated", action="append"),
     Option("--fifo", "Have keepalived tell floatip through a FIFO (default)"),
     Option("--notify", "Have keepalived run floatip notify instead"),
@@ -224,9 +220,14 @@ def notify(*arguments: str) -> int:
     Option("SCENE", "A scene, all, or shell", str, "check"),
     Option("HOST", "With shell: the host", str, "haproxy1"),
     Option("--route-server built-in|bird", "Program that runs as the provider's route servers", str, "built-in"),
-    Option("--hold-time SECONDS", "Hold time of the BGP sessions", int, 9),
-    Option("--advert-interval SECONDS", "Time between two adverts; below 1: VRRP version 3", float, 1.0),
-    Option("--runs N", "Play each scene N times, each time in a new lab", int, 1),
+    Option("--hold-time SECONDS", "Hold time of the BGP sessions", Number(int, 3, 65535), 9),
+    Option(
+        "--advert-interval SECONDS",
+        "Time between two adverts; whole ones: VRRP version 2",
+        Number(float, 0.01, 40),
+        1.0,
+    ),
+    Option("--runs N", "Play each scene N times, each time in a new lab", Number(int, 1, 1000), 1),
     JSON,
     Option("--keep", "Keep the lab running after the scene, for shells in it"),
     Option("--list", "List the scenes", dest="show_scenes"),

@@ -1,16 +1,33 @@
 """What a command of the command line is. Imports little: the daemon and `floatip notify` load it."""
 
+import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 Run = Callable[..., int]
+CANNOT_WRITE = 74
+"""The exit status of every command whose output is lost; EX_IOERR in sysexits.h."""
+WRITING = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What only writing fails with."""
 ABOUT = "Keep a floating IP on a machine that can serve it, on clouds where addresses\nmove by BGP."
 
 
-class Option:
-    """What `ArgumentParser.add_argument` takes, from "-w --watch", "--port PORT", "--request http|tcp" or "FILE".
+class Number:
+    """Reads a number in a range. Raises ValueError with what the text must be."""
 
-    `read` is int, float, or a function that raises ValueError with what the text must be.
-    """
+    def __init__(self, kind: type[int] | type[float], least: float, most: float) -> None:
+        self.kind, self.least, self.most = kind, least, most
+        self.range = f"{least} to {most}"
+
+    def __call__(self, text: str) -> float:
+        with suppress(ValueError):
+            if self.least <= (number := self.kind(text)) <= self.most:
+                return number
+        raise ValueError(f"a {'whole number' if self.kind is int else 'number'} from {self.range}")
+
+
+class Option:
+    """What `ArgumentParser.add_argument` takes, from "-w --watch", "--port PORT", "--request http|tcp" or "FILE"."""
 
     def __init__(
         self, form: str, about: str, read: Callable[[str], object] = str, default: object = None, **settings: object
@@ -19,7 +36,9 @@ class Option:
         value = words[-1]
         self.names = [word for word in words if word.startswith("-")]
         self.read = read
-        self.settings = settings | {"help": f"{about} (default: {default})" if default else about}
+        notes = [read.range] if isinstance(read, Number) else []
+        notes += [f"default: {default}"] if default else []
+        self.settings = settings | {"help": f"{about} ({'; '.join(notes)})" if notes else about}
         if value in self.names:
             self.settings["action"] = "store_true"
             return

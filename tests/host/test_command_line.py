@@ -15,7 +15,7 @@ from floatip import init, prompts
 from floatip.adopt import command as adoption
 from floatip.adopt.plan import Wishes
 from floatip.arguments import parse
-from floatip.commands import COMMANDS
+from floatip.commands import COMMANDS, Number, Option
 from floatip.lab import runner
 from floatip.observing import prober
 from tests.command_line import floatip
@@ -75,9 +75,9 @@ def test_observe_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None
     }  # fmt: skip
     assert called(monkeypatch, prober, "observe", "observe", "192.0.2.1") == by_default
     monkeypatch.undo()
-    line = "observe --port=81 --interval 1 --timeout -2 --duration 3 --count 4 --json x --probes --request tcp --path /"
+    line = "observe --port=81 --interval 1 --timeout 2 --duration 3 --count 4 --json x --probes --request tcp --path /"
     assert list(called(monkeypatch, prober, "observe", *line.split()).values()) == [
-        "x", 81, 1.0, -2.0, 3.0, 4, True, True, "tcp", "/",
+        "x", 81, 1.0, 2.0, 3.0, 4, True, True, "tcp", "/",
     ]  # fmt: skip
 
 
@@ -130,16 +130,48 @@ def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
         ("run a b", "unrecognized arguments: b", "floatip run --help"),
         ("status -q", "unrecognized arguments: -q", "floatip status --help"),
         ("observe", "the following arguments are required: ADDRESS", "floatip observe --help"),
-        ("observe x --port y", "--port: 'y' is not a whole number", "floatip observe --help"),
-        ("observe x --interval y", "--interval: 'y' is not a number", "floatip observe --help"),
-        ("adopt --dcid 1", "--dcid: '1' is not a number from 2 to 9999", "floatip adopt --help"),
-        ("adopt --dcid 10000", "--dcid: '10000' is not a number from 2 to 9999", "floatip adopt --help"),
+        ("observe x --port y", "--port: 'y' is not a whole number from 1 to 65535", "floatip observe --help"),
+        ("observe x --interval y", "--interval: 'y' is not a number from 0.002 to 3600", "floatip observe --help"),
+        ("adopt --dcid 1", "--dcid: '1' is not a whole number from 2 to 9999", "floatip adopt --help"),
+        ("adopt --dcid 10000", "--dcid: '10000' is not a whole number from 2 to 9999", "floatip adopt --help"),
         ("adopt --fifo --notify", "--fifo and --notify exclude each other", "give one of them, or none"),
         ("lab nope", "there is no scene 'nope'", "floatip lab --list shows the scenes"),
     ],
 )
 def test_wrong_arguments_are_named_and_exit_with_2(line: str, error: str, hint: str) -> None:
     assert floatip(*line.split()) == (2, f"error: {error}\nhint: {hint}\n")
+
+
+NUMBERS = [
+    (name, option, option.read)
+    for name, command in COMMANDS.items()
+    for option in command.options
+    if isinstance(option.read, Number)
+]
+
+
+def test_each_option_that_takes_a_number_has_a_range() -> None:
+    named = {(name, option.names[0]) for name, option, _ in NUMBERS}
+    assert named == {
+        ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
+        ("observe", "--count"), ("adopt", "--dcid"), ("lab", "--hold-time"), ("lab", "--advert-interval"),
+        ("lab", "--runs"),
+    }  # fmt: skip
+    reads = {option.read for command in COMMANDS.values() for option in command.options}
+    assert not reads & {int, float}
+
+
+@pytest.mark.parametrize(("name", "option", "number"), NUMBERS, ids=lambda value: getattr(value, "names", [""])[0])
+def test_a_number_outside_of_its_range_is_refused_before_anything_happens(
+    name: str, option: Option, number: Number
+) -> None:
+    positional = ["x"] if name == "observe" else []
+    for text in (str(number.least - 1), str(number.most + 1), "nan", "inf", "-inf", "", "1e400", "9" * 5000):
+        status, said = floatip(name, *positional, f"{option.names[0]}={text}")
+        assert (status, said.splitlines()[0].endswith(f"from {number.least} to {number.most}")) == (2, True), said
+        assert said.startswith(f"error: {option.names[0]}: {text!r} is not a "), said
+    for edge in (number.least, number.most):
+        assert parse(COMMANDS[name], [*positional, f"{option.names[0]}={edge}"])
 
 
 @pytest.mark.parametrize(("raised", "status"), [(KeyboardInterrupt, 130), (EOFError, 1)])
@@ -153,14 +185,46 @@ def test_ctrl_c_and_ctrl_d_end_a_command(
     assert floatip("providers")[0] == status
 
 
-@pytest.mark.parametrize("line", ["providers", "--help", "check --help"])
-def test_a_reader_that_has_gone_is_no_traceback(line: str) -> None:
+WRITERS = ["providers", "--help", "check --help", "check /nowhere", "notify --help", "lab --list"]
+
+
+def with_stdout(line: str, stdout: int, stderr: int = subprocess.PIPE) -> tuple[int, str]:
+    command = [sys.executable, "-m", "floatip", *line.split()]
+    done = subprocess.run(command, stdout=stdout, stderr=stderr, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("line", WRITERS)
+def test_a_reader_that_has_gone_is_silent(line: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "floatip", *line.split()]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
-    os.close(writer)
-    assert done.stderr == b""
+    try:
+        assert with_stdout(line, writer) == (74, "")
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("line", WRITERS)
+def test_a_full_disk_is_named(line: str) -> None:
+    with open("/dev/full", "w") as full:
+        assert with_stdout(line, full.fileno()) == (74, "error: cannot write: no space left on device\n")
+        assert with_stdout(line, full.fileno(), full.fileno())[0] == 74
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_adopt_tells_a_full_disk_from_a_file_that_it_cannot_read(length: int) -> None:
+    """Also where the output is larger than the buffers, which then do not keep it."""
+    program = f"""\
+import os, sys
+from floatip import cli
+from floatip.adopt import command
+os.geteuid = lambda: 0
+command._adopt = lambda *given, **named: command._show("x" * {length})
+sys.exit(cli.main(["adopt", "--dry-run"]))"""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (74, "error: cannot write: no space left on device\n")
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,32 @@
-"""How `floatip status` ends when it has no status to show."""
+"""`floatip status` where it has no status to show, and `--watch` while the daemon is restarted."""
 
 import asyncio
+import json
 import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from floatip import cli
+from floatip import status
+from floatip.core.snapshot import describe
+from floatip.core.state import as_data
 from tests.command_line import floatip
+from tests.core.host import master
 from tests.host.users import as_user
 
 
 def shown() -> str:
-    status, output = floatip("status")
-    return f"{status} {output}"
+    code, output = floatip("status")
+    return f"{code} {output}"
 
 
 @pytest.mark.parametrize(
@@ -27,7 +38,7 @@ def test_without_a_daemon_the_hint_says_what_comes_next(
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     (tmp_path / "lelastic").touch()
-    monkeypatch.setattr(cli, "CONFIGURED_BY", ("/nowhere", str(tmp_path / ("lelastic" if configured else "none"))))
+    monkeypatch.setattr(status, "CONFIGURED_BY", ("/nowhere", str(tmp_path / ("lelastic" if configured else "none"))))
     told = shown()
     assert told.startswith("3 error: no floatip daemon answers")
     assert f"hint: {hint}" in told
@@ -42,3 +53,73 @@ def test_who_may_not_ask_gets_an_exit_status_of_its_own(monkeypatch: pytest.Monk
         daemon.listen()
         told = asyncio.run(as_user(shown))
     assert told.startswith(f"4 error: not allowed to use {directory}/floatip.sock\nhint: permission denied: sudo"), told
+
+
+ANSWER = json.dumps(as_data(describe(master().node, 100.0))).encode() + b"\n"
+
+
+@contextmanager
+def daemon(directory: Path) -> Iterator[None]:
+    """Answers each request with the same status."""
+    path = directory / "floatip.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    if client.recv(100) == b"end\n":
+                        return
+                    client.sendall(ANSWER)
+
+        thread = Thread(target=serve)
+        thread.start()
+        yield
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(str(path))
+            last.sendall(b"end\n")
+            thread.join()
+    path.unlink()
+
+
+@contextmanager
+def watching(directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "floatip", "status", "--watch", *options]
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(directory)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        try:
+            yield process
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+
+
+def until(lines: Iterator[str], begins: str) -> str:
+    return next(line for line in lines if line.startswith(begins))
+
+
+def test_watch_goes_on_while_the_daemon_is_restarted(tmp_path: Path) -> None:
+    with watching(tmp_path) as process:
+        assert process.stdout
+        silent = until(process.stdout, "no daemon answers")
+        assert re.fullmatch(r"no daemon answers since \d\d:\d\d:\d\d\n", silent)
+        assert until(process.stdout, "no daemon answers") == silent, "since the first time"
+        assert until(process.stdout, "hint: ")
+        with daemon(tmp_path):
+            assert until(process.stdout, "VI_1") == until(process.stdout, "VI_1")
+        assert until(process.stdout, "no daemon answers") != silent
+        with daemon(tmp_path):
+            assert until(process.stdout, "VI_1")
+
+
+def test_watch_with_json_leaves_stdout_to_json(tmp_path: Path) -> None:
+    with watching(tmp_path, "--json") as process:
+        assert process.stderr
+        assert process.stdout
+        assert until(process.stderr, "no daemon answers")
+        with daemon(tmp_path):
+            assert next(process.stdout) == "{\n"

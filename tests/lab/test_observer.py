@@ -462,9 +462,6 @@ def test_a_host_name_is_resolved_once_at_the_start() -> None:
     [
         ("haproxy1.invalid", {}, "cannot resolve haproxy1.invalid: "),
         ("192.0.2.1/32", {}, "cannot resolve 192.0.2.1/32: "),
-        ("192.0.2.1", {"interval": 0.001}, "interval 0.001 s is too short"),
-        ("192.0.2.1", {"timeout": 0}, "timeout 0 s is out of range"),
-        ("192.0.2.1", {"port": 65536}, "port 65536 does not exist"),
         ("192.0.2.1", {"path": "/ HTTP/1.1\r\nX: y"}, "is not a path"),
     ],
 )

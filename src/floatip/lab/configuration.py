@@ -53,7 +53,7 @@ checks = [{'"trigger"' if check else ""}]
 {election}interface = "eth0"
 vrid = 51
 priority = {PRIORITY}
-version = {3 if options.advert_interval < 1 else 2}
+version = {options.vrrp_version}
 advert_interval = {options.advert_interval:g}
 source = "{me}"
 peers = ["{other}"]
@@ -65,7 +65,7 @@ def keepalived_conf(options: RunOptions, host: str, trigger: Path) -> str:
     return f"""\
 global_defs {{
   vrrp_notify_fifo FIFO root
-  vrrp_version {3 if options.advert_interval < 1 else 2}
+  vrrp_version {options.vrrp_version}
   script_user root
   enable_script_security
 }}

@@ -33,9 +33,14 @@ class RunOptions:
     """keepalived elects and floatip follows it; otherwise floatip elects."""
 
     @property
+    def vrrp_version(self) -> int:
+        """Version 2 knows whole seconds only."""
+        return 2 if self.advert_interval % 1 == 0 else 3
+
+    @property
     def master_down_interval(self) -> float:
         """Seconds; RFC 9568 section 6.1, version 2 below it: RFC 3768."""
-        unit = self.advert_interval if self.advert_interval < 1 else 1.0
+        unit = self.advert_interval if self.vrrp_version == 3 else 1.0
         return 3 * self.advert_interval + (256 - PRIORITY) / 256 * unit
 
 

@@ -1,0 +1,57 @@
+"""`floatip status`: what the daemon answers, once or every second. Raises `ControlError` where it shows nothing."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from typing import NoReturn
+
+from floatip import DEFAULT_CONFIG
+from floatip.core.state import Status, read
+from floatip.host.ask import ControlError, NobodyAnswers, NotAllowed, Record, ask, socket_path
+from floatip.view import draw_status
+
+CONFIGURED_BY = (DEFAULT_CONFIG, "/etc/floatip/lelastic")
+"""What the units of the package wait for."""
+BEGIN = f"there is no {DEFAULT_CONFIG} yet: floatip adopt, or floatip init"
+INTERVAL = 1.0
+
+
+def show(*, as_json: bool) -> int:
+    answer = _answer()
+    print(_drawn(answer, as_json=as_json))
+    return 1 if read(Status, answer).needs_a_person else 0
+
+
+def watch(*, as_json: bool) -> NoReturn:
+    """Until Ctrl-C, also while the daemon is restarted."""
+    silent_since = ""
+    while True:
+        try:
+            text, silent_since = _drawn(_answer(), as_json=as_json), ""
+        except NotAllowed:
+            raise
+        except ControlError as error:
+            silent_since = silent_since or time.strftime("%H:%M:%S")
+            text = f"no daemon answers since {silent_since}\nhint: {error.hint}"
+        if sys.stdout.isatty():
+            print("\033[H\033[2J", end="")
+        # With --json, stdout has nothing but JSON.
+        print(text, file=sys.stderr if silent_since and as_json else sys.stdout, flush=True)
+        time.sleep(INTERVAL)
+
+
+def _answer() -> Record:
+    try:
+        return ask(socket_path(), {"cmd": "status"})
+    except NobodyAnswers as error:
+        if any(map(os.path.exists, CONFIGURED_BY)):
+            raise
+        raise NobodyAnswers(error.what, BEGIN) from None
+
+
+def _drawn(answer: Record, *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(answer, indent=2)
+    return draw_status(read(Status, answer), shutil.get_terminal_size().columns)
