@@ -146,7 +146,7 @@ def init(system: System, given: Given, file: Path, output: Path | None) -> int:
         return 1
     except reading.ConfigErrors as refused:
         for problem in refused.errors:
-            _say(f"error: {problem.path}: {problem.what}\nhint: {problem.hint}")
+            _say(f"error: {problem.text}\nhint: {problem.hint}")
         return 2
     return 0
 
@@ -162,13 +162,16 @@ def _init(system: System, given: Given, file: Path, output: Path | None) -> None
     if output:
         _is_new(system, output / f"{answers['peer']}.toml")
         texts = {output / f"{answers['peer']}.toml": others, **texts}
+    missing = [path.parent for path in texts if not system.at(path.parent).exists()]
     try:
         list(write(system, [Change(path, None, private(system, text)) for path, text in texts.items()]))
     except OSError as error:
         raise AdoptError(f"{error.filename or file} cannot be written: {error.strerror}", "run it as root") from None
+    for directory in missing:
+        _say(f"{directory}: did not exist, and was made")
     _say(f"{file}: written, for this node")
     for warning in warnings:
-        _say(f"warning: {warning.path}: {warning.what}\n  hint: {warning.hint}")
+        _say(f"warning: {warning.text}\n  hint: {warning.hint}")
     if output:
         _say(f"{output / answers['peer']}.toml: written, for the other node; copy it there to {file}")
     else:

@@ -121,6 +121,12 @@ def test_undo_restores_byte_for_byte(host: Haproxy1, options: dict[str, Any]) ->
     assert undo(host) == 1, "a second undo has nothing to undo"
 
 
+def test_an_undo_with_nothing_to_undo_changes_nothing(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
+    assert undo(host) == 1
+    assert "there is nothing to undo in /var/lib/floatip/adopt" in capsys.readouterr().err
+    assert not host.at("/var/lib/floatip").exists()
+
+
 def test_undo_on_a_node_that_is_backup_by_now_leaves_lelastic_stopped(host: Haproxy1) -> None:
     adopt(host)
     host.addresses_on["eth0"].remove("192.168.223.158/32")

@@ -84,6 +84,18 @@ def test_without_bgp_the_master_holds_the_address(host: Played, tmp_path: Path) 
     assert settings.instances[0].checks == ()
 
 
+def test_a_warning_of_the_file_as_a_whole_has_no_empty_place(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init.init(host, given(dcid="none", addresses="10.0.0.9/24"), FILE, None) == 0
+    assert "warning: there is no [linode] and no [bgp]: " in capsys.readouterr().err
+
+
+def test_a_directory_that_it_makes_is_named(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    host.at(FILE.parent).mkdir(parents=True)
+    assert init.init(host, GUIDE, FILE, Path("/some/where")) == 0
+    made = [line for line in capsys.readouterr().err.splitlines() if "was made" in line]
+    assert made == ["/some/where: did not exist, and was made"]
+
+
 def test_the_other_nodes_file_alone_goes_to_standard_output(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
     assert init.init(host, GUIDE, FILE, None) == 0
     other = tomllib.loads(capsys.readouterr().out)

@@ -133,7 +133,7 @@ def _switch(steps: Steps, setup: Setup, plan: Plan, units: Mapping[str, UnitStat
         if not known:
             steps.say(f"warning: {keepalived_states.UNKNOWN}")
     for warning in reading.load(system.at(TOML)).warnings:
-        steps.say(f"warning: {warning.path}: {warning.what}\n  hint: {warning.hint}")
+        steps.say(f"warning: {warning.text}\n  hint: {warning.hint}")
 
 
 def is_done(system: System, setup: Setup, plan: Plan) -> bool:

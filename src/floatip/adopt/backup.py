@@ -72,12 +72,15 @@ def save(system: System, backup: Backup) -> Backup:
 
 
 def finish(system: System, backup: Backup) -> None:
-    _write(system, replace(backup, is_finished=True))
+    try:
+        _write(system, replace(backup, is_finished=True))
+    except OSError as error:
+        raise _unwritable(error) from None
 
 
 def is_nothing_left_of_a_killed_adoption(system: System) -> None:
-    if (last := newest(system)) and not last.is_finished:
-        what = f"an earlier floatip adopt was killed while it wrote files; they are in {last.directory}"
+    if (found := newest(system)) and not found.is_finished:
+        what = f"an earlier floatip adopt was killed while it wrote files; they are in {found.directory}"
         raise AdoptError(what, "floatip adopt --undo first: it puts everything back")
 
 
@@ -94,6 +97,13 @@ def _write(system: System, backup: Backup) -> None:
 def _unwritable(error: OSError) -> AdoptError:
     hint = "nothing was changed; make room there, or mount it for writing"
     return AdoptError(f"the backup cannot be written to {DIRECTORY}: {error.strerror}", hint)
+
+
+def last(system: System) -> Backup:
+    """What there is to undo."""
+    if (found := newest(system)) is None:
+        raise AdoptError(f"there is nothing to undo in {DIRECTORY}", "floatip adopt writes a backup there")
+    return found
 
 
 def newest(system: System) -> Backup | None:

@@ -14,6 +14,7 @@ from floatip.adopt.report import printable
 from floatip.adopt.setup import Setup, does_not_start, is_running, look_at
 from floatip.adopt.system import AdoptError, System
 from floatip.adopt.systemd_units import tested
+from floatip.commands import WRITING
 from floatip.reading.keepalived import NotUnderstood
 from floatip.reading.keepalived.lint import Finding
 from floatip.reading.keepalived.lint.instances import UNKNOWN_BLOCK
@@ -50,7 +51,9 @@ def _guarded(do: Callable[[], None]) -> int:
         _say(f"error: {error.what}\nhint: {error.hint}")
         return 1
     except (OSError, IndexError, RuntimeError, ValueError) as error:
-        # Others may change what is read at any time: a loop of links, fewer lines.
+        # Others may change what is read at any time: a loop of links, fewer lines. Stdout is the caller's.
+        if isinstance(error, OSError) and error.errno in WRITING:
+            raise
         _say(f"error: a file cannot be read: {error}\nhint: run floatip adopt again")
         return 1
     return 0
@@ -125,10 +128,9 @@ def _data_centre(system: System, setup: Setup, wishes: Wishes, *, yes: bool) -> 
 
 
 def _undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> None:
+    backup.last(system)  # without one, not even the directory of the lock is made
     with nullcontext() if dry_run else backup.locked(system):
-        last = backup.newest(system)
-        if last is None:
-            raise AdoptError(f"there is nothing to undo in {backup.DIRECTORY}", "floatip adopt writes a backup there")
+        last = backup.last(system)
         changed = apply.changed_since(system, last)
         for change in changed:
             _show(*(printable(line) for line in diff(change)))

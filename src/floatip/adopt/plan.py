@@ -192,7 +192,7 @@ def _may_be_written(system: System, setup: Setup, wanted: str, wishes: Wishes) -
     try:
         toml_writer.checked(wanted)
     except ConfigErrors as refused:
-        what = "\n".join(f"{problem.path}: {problem.what}" for problem in refused.errors)
+        what = "\n".join(problem.text for problem in refused.errors)
         hint = f"change {setup.call.config}: {refused.errors[0].hint}"
         raise AdoptError(f"floatip cannot run with what keepalived.conf says:\n{what}", hint) from None
     if system.text(TOML) and not wishes.force:
@@ -206,7 +206,7 @@ def _differing(system: System, setup: Setup) -> list[str]:
     try:
         document = read(str(system.at(TOML)))
         found = floatip_toml.differences(document, setup.conf)
-        return [f"{TOML}:{one.line}: {one.path}: {one.what}" for one in found]
+        return [f"{TOML}:{one.line}: {one.text}" for one in found]
     except (ConfigErrors, ValueError):
         return [f"it is no valid configuration: floatip check {TOML}"]
 

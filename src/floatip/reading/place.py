@@ -27,9 +27,14 @@ class Problem:
     hint: str
     label: ClassVar[str] = ""
 
+    @property
+    def text(self) -> str:
+        """Without the line of the file."""
+        return f"{self.path}: {self.what}" if self.path else self.what
+
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
-        lines = (f"{where}: {self.label}{f'{self.path}: ' if self.path else ''}{self.what}", f"  hint: {self.hint}")
+        lines = (f"{where}: {self.label}{self.text}", f"  hint: {self.hint}")
         return "\n".join(map(printable, lines))
 
 
