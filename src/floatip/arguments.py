@@ -9,7 +9,7 @@ from textwrap import dedent
 from typing import Any, NoReturn
 
 import floatip
-from floatip.commands import COMMANDS, Command, overview
+from floatip.commands import COMMANDS, Command, Misused, overview
 
 
 class Parser(ArgumentParser):
@@ -42,11 +42,11 @@ class Parser(ArgumentParser):
         print(self.format_help(), end="")
 
     def error(self, message: str) -> NoReturn:
-        _refuse(message.removeprefix("argument "), f"{self.prog} --help")
+        raise Misused(message.removeprefix("argument "), f"{self.prog} --help")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit status. Wrong arguments raise SystemExit with 2, and a command's `--help` with 0."""
+    """The exit status. Raises `Refusal`, and SystemExit after a command's `--help`."""
     try:
         return _run(*arguments)
     except EOFError:
@@ -84,12 +84,7 @@ def _unknown(kind: str, word: str, known: Iterable[str], hint: str) -> NoReturn:
     from difflib import get_close_matches  # noqa: PLC0415
 
     close = get_close_matches(word, list(known), 1)
-    _refuse(f"unknown {kind} {word}", f"did you mean {close[0]}? See: {hint}" if close else hint)
-
-
-def _refuse(what: str, hint: str) -> NoReturn:
-    print(f"error: {what}\nhint: {hint}", file=sys.stderr)
-    raise SystemExit(2)
+    raise Misused(f"unknown {kind} {word}", f"did you mean {close[0]}? See: {hint}" if close else hint)
 
 
 def _read(read: Callable[[str], object], text: str) -> object:

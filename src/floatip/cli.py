@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from floatip import DEFAULT_CONFIG
-from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Number, Option
+from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, Number, Option, Refusal
 
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
@@ -19,10 +19,20 @@ JSON = Option("--json", "Print JSON", dest="as_json")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status. Wrong arguments raise SystemExit."""
+    """The exit status. A command's `--help` raises SystemExit."""
+    return ended(lambda: _main(arguments))
+
+
+def ended(command: Callable[[], int]) -> int:
+    """Its exit status, once it is said what it refuses and what cannot be written."""
     try:
         try:
-            return _main(arguments)
+            return command()
+        except Refusal as refusal:
+            from floatip.text import say  # noqa: PLC0415
+
+            say(f"error: {refusal}")
+            return refusal.status
         finally:
             if sys.stdout:
                 sys.stdout.flush()
@@ -46,11 +56,6 @@ def _main(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
-def _error(what: str, hint: str, status: int) -> int:
-    print(f"error: {what}\nhint: {hint}", file=sys.stderr)
-    return status
-
-
 @Command(
     DAILY,
     {0: "all is well", 1: "the daemon names problems", 3: "no daemon answers", 4: "this user may not ask the daemon"},
@@ -60,12 +65,8 @@ def _error(what: str, hint: str, status: int) -> int:
 def status(as_json: bool, watch: bool) -> int:
     """Show what the daemon on this machine does, since when and why."""
     from floatip import status as shown  # noqa: PLC0415
-    from floatip.host.ask import ControlError, NotAllowed  # noqa: PLC0415
 
-    try:
-        return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
-    except ControlError as error:
-        return _error(error.what, error.hint, 4 if isinstance(error, NotAllowed) else 3)
+    return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
 
 
 @Command(DAILY, {0: "the configuration can be used", 2: "it cannot be used"}, FILE)
@@ -151,7 +152,7 @@ def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo
     if undo:
         return command.undo(System(), force=force, **options)
     if fifo and notify:
-        return _error("--fifo and --notify exclude each other", "give one of them, or none", 2)
+        raise Misused("--fifo and --notify exclude each other", "give one of them, or none")
     wishes = Wishes(dcid, tuple(instance or ()), "fifo" if fifo else "notify" if notify else None, force)
     return command.adopt(System(), wishes, config=str(Path(config).absolute()) if config else None, **options)
 
@@ -249,7 +250,7 @@ def lab(
     of a lab that was started with --keep.
     """
     from floatip.lab import runner, shell  # noqa: PLC0415
-    from floatip.lab.namespaces import LabError, enter  # noqa: PLC0415
+    from floatip.lab.namespaces import enter  # noqa: PLC0415
     from floatip.lab.record import RunOptions  # noqa: PLC0415
     from floatip.lab.scenes import SCENES  # noqa: PLC0415
 
@@ -257,16 +258,13 @@ def lab(
         print("\n".join(f"{name:13} {one.about}" for name, one in SCENES.items()))
         return 0
     names = list(SCENES) if scene == "all" else [scene]
-    try:
-        if scene == "shell":
-            shell.open_shell(host)
-        if missing := [name for name in names if name not in SCENES]:
-            return _error(f"there is no scene {missing[0]!r}", "floatip lab --list shows the scenes", 2)
-        enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
-        options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
-        return runner.play(names, options, runs=runs, as_json=as_json, keep=keep)
-    except LabError as error:
-        return _error(error.what, error.hint, 2)
+    if scene == "shell":
+        shell.open_shell(host)
+    if missing := [name for name in names if name not in SCENES]:
+        raise Misused(f"there is no scene {missing[0]!r}", "floatip lab --list shows the scenes")
+    enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
+    options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
+    return runner.play(names, options, runs=runs, as_json=as_json, keep=keep)
 
 
 @Command(LEARN, {})

@@ -12,6 +12,27 @@ WRITING = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABOUT = "Keep a floating IP on a machine that can serve it, on clouds where addresses\nmove by BGP."
 
 
+class Refusal(Exception):
+    """Why a command does nothing more, and what to do next; empty hint: `what` says that too."""
+
+    status = 1
+    """The exit status of the command."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what}\nhint: {self.hint}" if self.hint else self.what
+
+
+class Misused(Refusal):
+    """The arguments are wrong."""
+
+    status = 2
+
+
 class Number:
     """Reads a number in a range. Raises ValueError with what the text must be."""
 

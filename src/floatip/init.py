@@ -15,8 +15,10 @@ from floatip.adopt import toml_writer as toml
 from floatip.adopt.files import Change, private, write
 from floatip.adopt.setup import configuration
 from floatip.adopt.system import AdoptError, System
+from floatip.commands import Misused
 from floatip.providers import LINODE_REGIONS
 from floatip.reading.keepalived import NotUnderstood
+from floatip.text import say
 
 PREFERRED, OTHER = 150, 100
 Answers = dict[str, Any]
@@ -139,24 +141,11 @@ QUESTIONS = {
 
 
 def init(system: System, given: Given, file: Path, output: Path | None) -> int:
-    try:
-        _init(system, given, file, output)
-    except AdoptError as error:
-        _say(f"error: {error.what}\nhint: {error.hint}")
-        return 1
-    except reading.ConfigErrors as refused:
-        for problem in refused.errors:
-            _say(f"error: {problem.text}\nhint: {problem.hint}")
-        return 2
-    return 0
-
-
-def _init(system: System, given: Given, file: Path, output: Path | None) -> None:
+    """Raises `Refusal`."""
     _is_new(system, file)
     answers = _answers(system, given)
     _beside_keepalived(system, answers["vrid"])
     ours, others = pair(answers)
-    toml.checked(others)
     warnings = toml.checked(ours)
     texts = {file: ours}
     if output:
@@ -168,16 +157,17 @@ def _init(system: System, given: Given, file: Path, output: Path | None) -> None
     except OSError as error:
         raise AdoptError(f"{error.filename or file} cannot be written: {error.strerror}", "run it as root") from None
     for directory in missing:
-        _say(f"{directory}: did not exist, and was made")
-    _say(f"{file}: written, for this node")
+        say(f"{directory}: did not exist, and was made")
+    say(f"{file}: written, for this node")
     for warning in warnings:
-        _say(f"warning: {warning.text}\n  hint: {warning.hint}")
+        say(f"warning: {warning.text}\n  hint: {warning.hint}")
     if output:
-        _say(f"{output / answers['peer']}.toml: written, for the other node; copy it there to {file}")
+        say(f"{output / answers['peer']}.toml: written, for the other node; copy it there to {file}")
     else:
-        _say(f"{file} of the other node:")
+        say(f"{file} of the other node:")
         print(others, flush=True)
-    _say(_next(answers, file))
+    say(_next(answers, file))
+    return 0
 
 
 def _is_new(system: System, file: Path) -> None:
@@ -205,13 +195,8 @@ def _beside_keepalived(system: System, vrid: int) -> None:
     except (AdoptError, NotUnderstood):
         return
     for instance in (one for one in instances if one.vrid == vrid):
-        _say(f"warning: keepalived runs here, and elects for virtual router {vrid} too: {instance.statement.place}")
-        _say("  hint: keep it with floatip adopt, choose another --vrid, or systemctl disable --now keepalived")
-
-
-def _say(what: str) -> None:
-    sys.stdout.flush()
-    print(what, file=sys.stderr, flush=True)
+        say(f"warning: keepalived runs here, and elects for virtual router {vrid} too: {instance.statement.place}")
+        say("  hint: keep it with floatip adopt, choose another --vrid, or systemctl disable --now keepalived")
 
 
 def _answers(system: System, given: Given) -> Answers:
@@ -219,7 +204,7 @@ def _answers(system: System, given: Given) -> Answers:
     if missing and not sys.stdin.isatty():
         names = ", ".join(f"--{name.removesuffix('es')}" for name in missing)
         what = f"{names} {'is' if len(missing) == 1 else 'are'} missing, and stdin is not a terminal"
-        raise AdoptError(what, "floatip init --help")
+        raise Misused(what, "floatip init --help")
     answers: Answers = {}
     for name, question in QUESTIONS.items():
         value = given.get(name)
@@ -229,8 +214,8 @@ def _answers(system: System, given: Given) -> Answers:
                 answers[name] = _tried(name, text.strip(), system, answers)
             except ValueError as error:
                 if value is not None:
-                    raise AdoptError(f"--{name.removesuffix('es')}: {error}", "floatip init --help") from None
-                _say(f"  {error}")
+                    raise Misused(f"--{name.removesuffix('es')}: {error}", "floatip init --help") from None
+                say(f"  {error}")
     return answers
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from ipaddress import IPv6Interface, ip_address
 from typing import Any
 
+from floatip.commands import Refusal
 from floatip.core.addresses import InterfaceAddress, Placed
 from floatip.core.settings import Instance, Settings, Static
 from floatip.host import daemon
@@ -62,14 +63,6 @@ class BadFlag(Exception):
     """Not one of the flags, or not a value for it; in Go's words. Empty: help was asked for."""
 
 
-class Refused(Exception):
-    """Flags that are right one by one, and cannot be used."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.hint = hint
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
         flags, ignored = parse(sys.argv[1:] if arguments is None else arguments)
@@ -77,9 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadFlag as error:
         print(f"{error}\n{_usage()}".lstrip(), file=sys.stderr)
         return 2 if str(error) else 0
-    except Refused as error:
-        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
-        return 1
     log = Log(LOG_LEVELS.get(flags.loglevel, NOTICE), flags.logjson)
     for warning in _warnings(flags, ignored):
         log.write(WARNING, warning)
@@ -139,17 +129,17 @@ def configure(flags: Flags) -> Model:
     """The ordinary configuration but for the instance, which `follow` adds."""
     if flags.dcid <= 1:
         what = f"there is no data centre {flags.dcid}" if flags.dcid else "no data centre is given"
-        raise Refused(what, "add its number, -dcid 6 for Newark; the provider's guide lists them")
+        raise Refusal(what, "add its number, -dcid 6 for Newark; the provider's guide lists them")
     if flags.primary == flags.secondary:
         both = "both roles are given, and none wins" if flags.primary else "no role is given"
-        raise Refused(both, "give either -primary or -secondary")
+        raise Refusal(both, "give either -primary or -secondary")
     if not 1 <= flags.multihopttl <= 255:
-        raise Refused(f"multihopttl {flags.multihopttl} is not between 1 and 255", "leave it out: Linode needs 16")
+        raise Refusal(f"multihopttl {flags.multihopttl} is not between 1 and 255", "leave it out: Linode needs 16")
     try:
         before, between, after = flags.neighborpattern.split("%d")
         peers = [ip_address(f"{before}{flags.dcid}{between}{number}{after}") for number in range(1, 5)]
     except ValueError:
-        raise Refused(
+        raise Refusal(
             f'neighborpattern "{flags.neighborpattern}" makes no addresses with dcid {flags.dcid}',
             'the first "%d" becomes the dcid, the second 1 to 4: "2600:3c0f:%d:34::%d"',
         ) from None

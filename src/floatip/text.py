@@ -1,10 +1,24 @@
 """Text for a terminal: columns and ages."""
 
+import sys
 import textwrap
 from collections.abc import Sequence
 
 MIN_COLUMN = 20
 MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def printable(text: str) -> str:
+    """A line. Others chose names and contents of files: nothing in them reaches a terminal as a command to it."""
+    keep = (char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode() for char in text)
+    return "".join(keep)
+
+
+def say(text: str) -> None:
+    """On stderr. What explains it stands above it, also in a pipe."""
+    if sys.stdout:
+        sys.stdout.flush()
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def aligned(rows: Sequence[tuple[str, ...]], width: int | None = None) -> list[str]:

@@ -17,6 +17,7 @@ from floatip.adopt.files import Change
 from floatip.adopt.notify_scripts import only_switches_lelastic
 from floatip.adopt.plan import Wishes
 from floatip.adopt.system import CommandResult, System
+from floatip.cli import ended
 from floatip.reading.keepalived.lint.finding import SEVERITIES
 from tests.adopt.haproxy1 import FLOATIP, KEEPALIVED_CONF, LELASTIC_SERVICE, NOTIFY_SH, SCRIPT_USER, SUDO_RULE, Haproxy1
 
@@ -31,11 +32,11 @@ def host(tmp_path: Path) -> Haproxy1:
 
 
 def adopt(host: Haproxy1, *, dry_run: bool = False, yes: bool = True, **options: Any) -> int:
-    return command.adopt(host, Wishes(**options), dry_run=dry_run, yes=yes)
+    return ended(lambda: command.adopt(host, Wishes(**options), dry_run=dry_run, yes=yes))
 
 
 def undo(host: Haproxy1, *, force: bool = False) -> int:
-    return command.undo(host, dry_run=False, yes=True, force=force)
+    return ended(lambda: command.undo(host, dry_run=False, yes=True, force=force))
 
 
 def refused(host: Haproxy1, capsys: pytest.CaptureFixture[str], **options: Any) -> str:

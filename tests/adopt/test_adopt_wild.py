@@ -11,6 +11,7 @@ from floatip.adopt import command, floatip_toml, keepalived_states
 from floatip.adopt.conf_edits import ConfText
 from floatip.adopt.floatip_toml import since_adoption
 from floatip.adopt.plan import Wishes
+from floatip.cli import ended
 from floatip.model import Model
 from tests.adopt.haproxy1 import KEEPALIVED_CONF, Haproxy1
 from tests.command_line import floatip
@@ -27,7 +28,7 @@ def host(tmp_path: Path) -> Haproxy1:
 
 
 def adopt(host: Haproxy1, *, dry_run: bool = False, **options: Any) -> int:
-    return command.adopt(host, Wishes(**options), dry_run=dry_run, yes=True)
+    return ended(lambda: command.adopt(host, Wishes(**options), dry_run=dry_run, yes=True))
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> str:
@@ -322,7 +323,7 @@ def test_a_floatip_toml_that_differs_is_shown_with_what_is_wanted_and_replaced_b
     assert adopt(host, force=True) == 0
     assert "priority = 40" in host.text(TOML)
     assert "mine" not in host.text(TOML)
-    assert command.undo(host, dry_run=False, yes=True, force=False) == 0
+    assert ended(lambda: command.undo(host, dry_run=False, yes=True, force=False)) == 0
     assert host.text(TOML) == written, "the backup keeps it"
 
 

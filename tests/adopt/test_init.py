@@ -11,6 +11,7 @@ import pytest
 from floatip import init, prompts, reading
 from floatip.adopt import system
 from floatip.adopt.system import CommandResult
+from floatip.cli import ended
 from floatip.reading.machine import Machine
 from tests.adopt.haproxy1 import KEEPALIVED_CONF
 
@@ -52,7 +53,7 @@ def given(**changed: Any) -> init.Given:
 
 
 def both(host: Played, tmp_path: Path, answers: init.Given) -> tuple[dict[str, Any], dict[str, Any]]:
-    assert init.init(host, answers, FILE, Path("/other")) == 0
+    assert ended(lambda: init.init(host, answers, FILE, Path("/other"))) == 0
     (other,) = (tmp_path / "other").iterdir()
     return tomllib.loads(host.text(FILE)), tomllib.loads(other.read_text())
 
@@ -85,19 +86,19 @@ def test_without_bgp_the_master_holds_the_address(host: Played, tmp_path: Path) 
 
 
 def test_a_warning_of_the_file_as_a_whole_has_no_empty_place(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
-    assert init.init(host, given(dcid="none", addresses="10.0.0.9/24"), FILE, None) == 0
+    assert ended(lambda: init.init(host, given(dcid="none", addresses="10.0.0.9/24"), FILE, None)) == 0
     assert "warning: there is no [linode] and no [bgp]: " in capsys.readouterr().err
 
 
 def test_a_directory_that_it_makes_is_named(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
     host.at(FILE.parent).mkdir(parents=True)
-    assert init.init(host, GUIDE, FILE, Path("/some/where")) == 0
+    assert ended(lambda: init.init(host, GUIDE, FILE, Path("/some/where"))) == 0
     made = [line for line in capsys.readouterr().err.splitlines() if "was made" in line]
     assert made == ["/some/where: did not exist, and was made"]
 
 
 def test_the_other_nodes_file_alone_goes_to_standard_output(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
-    assert init.init(host, GUIDE, FILE, None) == 0
+    assert ended(lambda: init.init(host, GUIDE, FILE, None)) == 0
     other = tomllib.loads(capsys.readouterr().out)
     assert other["instance"][0]["vrrp"]["source"] == "192.168.143.241"
 
@@ -147,7 +148,7 @@ def test_each_answer_is_checked_at_its_question_and_asked_again(
 def test_it_says_what_the_firewall_must_let_through_and_what_comes_next(
     host: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert init.init(host, GUIDE, FILE, None) == 0
+    assert ended(lambda: init.init(host, GUIDE, FILE, None)) == 0
     said = capsys.readouterr().err
     assert "IP protocol 112 (VRRP) between 192.168.143.227 and 192.168.143.241" in said
     assert "TCP port 179 (BGP)" in said
@@ -164,7 +165,7 @@ def test_a_relative_path_is_one_of_the_working_directory(
 def test_a_file_of_this_node_that_cannot_be_written_leaves_nothing_behind(host: Played, tmp_path: Path) -> None:
     host.at(FILE).parent.parent.mkdir()
     host.at(FILE).parent.write_text("no directory")
-    assert init.init(host, GUIDE, FILE, Path("/other")) == 1
+    assert ended(lambda: init.init(host, GUIDE, FILE, Path("/other"))) == 1
     assert list((tmp_path / "other").iterdir()) == []
 
 
@@ -178,7 +179,7 @@ def test_what_it_writes_is_for_its_owner_and_the_daemon_alone(host: Played, tmp_
 def test_it_never_overwrites(host: Played, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     host.at(FILE).parent.mkdir(parents=True)
     host.at(FILE).write_text("mine")
-    assert init.init(host, GUIDE, FILE, Path("/other")) == 1
+    assert ended(lambda: init.init(host, GUIDE, FILE, Path("/other"))) == 1
     assert host.at(FILE).read_text() == "mine"
     assert not (tmp_path / "other").exists()
     assert "exists" in capsys.readouterr().err
@@ -201,7 +202,7 @@ def test_it_never_overwrites(host: Played, capsys: pytest.CaptureFixture[str], t
 def test_a_wrong_answer_writes_nothing(
     host: Played, capsys: pytest.CaptureFixture[str], wrong: dict[str, Any], said: str
 ) -> None:
-    assert init.init(host, given(**wrong), FILE, None) in (1, 2)
+    assert ended(lambda: init.init(host, given(**wrong), FILE, None)) == 2
     error = capsys.readouterr().err
     assert said in error
     assert "hint: " in error
@@ -214,7 +215,7 @@ def test_a_keepalived_that_elects_for_the_same_virtual_router_is_named(
 ) -> None:
     (tmp_path / "etc/keepalived").mkdir(parents=True)
     (tmp_path / "etc/keepalived/keepalived.conf").write_text(KEEPALIVED_CONF)
-    assert init.init(host, given(vrid=vrid), FILE, None) == 0
+    assert ended(lambda: init.init(host, given(vrid=vrid), FILE, None)) == 0
     said = capsys.readouterr().err
     assert ("elects for virtual router 51 too: /etc/keepalived/keepalived.conf:14" in said) is is_said
     assert ("keep it with floatip adopt" in said) is is_said

@@ -12,6 +12,7 @@ from floatip.adopt import backup, command, files
 from floatip.adopt.files import Change
 from floatip.adopt.plan import Wishes
 from floatip.adopt.system import AdoptError, System
+from floatip.cli import ended
 from tests.adopt.haproxy1 import KEEPALIVED_CONF, SCRIPT_USER, Haproxy1
 
 CONF = "/etc/keepalived/keepalived.conf"
@@ -28,11 +29,11 @@ def host(tmp_path: Path) -> Haproxy1:
 
 
 def adopt(host: Haproxy1, *, dry_run: bool = False, **options: Any) -> int:
-    return command.adopt(host, Wishes(**options), dry_run=dry_run, yes=True)
+    return ended(lambda: command.adopt(host, Wishes(**options), dry_run=dry_run, yes=True))
 
 
 def undo(host: Haproxy1, *, force: bool = False) -> int:
-    return command.undo(host, dry_run=False, yes=True, force=force)
+    return ended(lambda: command.undo(host, dry_run=False, yes=True, force=force))
 
 
 def included(host: Haproxy1, pattern: str = "conf.d/*.conf") -> None:

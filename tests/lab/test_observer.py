@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from floatip.cli import ended
 from floatip.observing.prober import Echoes, Prober, observe
 from floatip.observing.report import JsonReport, Output, TextReport
 from floatip.observing.summary import ProbeResult, Summary
@@ -468,7 +469,7 @@ def test_a_host_name_is_resolved_once_at_the_start() -> None:
 def test_what_cannot_be_observed_is_refused_with_a_hint(
     address: str, arguments: dict[str, Any], what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert observe(address, **arguments) == 2
+    assert ended(lambda: observe(address, **arguments)) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert what in err
@@ -477,8 +478,8 @@ def test_what_cannot_be_observed_is_refused_with_a_hint(
 
 def test_without_permission_for_icmp_the_way_out_is_named() -> None:
     """As nobody, in a network namespace whose ping_group_range still is the kernel's: empty."""
-    call = 'import sys; from floatip.observing.prober import observe; sys.exit(observe("127.0.0.1", count=1))'
-    command = ["unshare", "--user", "--net", sys.executable, "-c", call]
+    floatip = [sys.executable, "-m", "floatip"]
+    command = ["unshare", "--user", "--net", *floatip, "observe", "127.0.0.1", "--count", "1"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert process.returncode == 2
     assert "no permission to send ICMP echoes" in process.stderr

@@ -10,15 +10,15 @@ from floatip.adopt import apply, backup, report
 from floatip.adopt.files import diff
 from floatip.adopt.floatip_toml import meaning_of
 from floatip.adopt.plan import TOML, Plan, Wishes, plan
-from floatip.adopt.report import printable
 from floatip.adopt.setup import Setup, does_not_start, is_running, look_at
 from floatip.adopt.system import AdoptError, System
 from floatip.adopt.systemd_units import tested
-from floatip.commands import WRITING
+from floatip.commands import WRITING, Misused
 from floatip.reading.keepalived import NotUnderstood
 from floatip.reading.keepalived.lint import Finding
 from floatip.reading.keepalived.lint.instances import UNKNOWN_BLOCK
 from floatip.reading.keepalived.lint.takeover import SHARED, SUDO, WRITABLE
+from floatip.text import printable, say
 
 LEFT = (WRITABLE, SHARED, SUDO, report.UNWATCHED)
 """What a person has to do when the adoption is done."""
@@ -37,6 +37,7 @@ def undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> int:
 
 
 def _guarded(do: Callable[[], None]) -> int:
+    """Raises `Refusal`."""
     try:
         if os.geteuid() != 0:
             raise AdoptError("only root can read and change all of this", "sudo floatip adopt")
@@ -45,17 +46,12 @@ def _guarded(do: Callable[[], None]) -> int:
         print("Nothing was changed.")
         return 1
     except NotUnderstood as error:
-        _say(f"error: nothing was changed: keepalived.conf cannot be used as it is\n{error}")
-        return 2
-    except AdoptError as error:
-        _say(f"error: {error.what}\nhint: {error.hint}")
-        return 1
+        raise Misused(f"nothing was changed: keepalived.conf cannot be used as it is\n{error}", "") from None
     except (OSError, IndexError, RuntimeError, ValueError) as error:
         # Others may change what is read at any time: a loop of links, fewer lines. Stdout is the caller's.
         if isinstance(error, OSError) and error.errno in WRITING:
             raise
-        _say(f"error: a file cannot be read: {error}\nhint: run floatip adopt again")
-        return 1
+        raise AdoptError(f"a file cannot be read: {error}", "run floatip adopt again") from None
     return 0
 
 
@@ -89,14 +85,14 @@ def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool,
 
 def _do(system: System, setup: Setup, planned: Plan, found: Iterable[Finding]) -> None:
     if planned.announcers:
-        _say("  the journal will show refused BGP sessions (Cease) and two changes of role: expected")
-    apply.adopt(system, setup, planned, _say)
+        say("  the journal will show refused BGP sessions (Cease) and two changes of role: expected")
+    apply.adopt(system, setup, planned, say)
     for finding in found:
         if finding.code in LEFT:
-            _say(f"warning: {finding.place}: {finding.what}\n  hint: {finding.hint}")
+            say(f"warning: {finding.place}: {finding.what}\n  hint: {finding.hint}")
     done = setup.idle or "done: keepalived elects, floatip announces"
-    _say(f"{done}. Now adopt the other node, if it is not adopted yet")
-    _say(f"state: floatip status    to go back: {apply.UNDO}")
+    say(f"{done}. Now adopt the other node, if it is not adopted yet")
+    say(f"state: floatip status    to go back: {apply.UNDO}")
 
 
 def _keepalived_reads_it(said: list[str], found: Iterable[Finding]) -> None:
@@ -148,18 +144,12 @@ def _undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> None:
             _show("Nothing was changed: --dry-run")
             return
         _ask(yes)
-        apply.undo(system, last, _say)
-        _say("done: keepalived and the announcer are as they were")
+        apply.undo(system, last, say)
+        say("done: keepalived and the announcer are as they were")
 
 
 def _show(*lines: str) -> None:
     print("\n".join(lines), flush=True)
-
-
-def _say(what: str) -> None:
-    # What explains an error stands above it, also in a pipe.
-    sys.stdout.flush()
-    print("\n".join(map(printable, what.split("\n"))), file=sys.stderr, flush=True)
 
 
 def _ask(yes: bool) -> None:

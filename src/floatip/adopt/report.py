@@ -7,17 +7,12 @@ from floatip.adopt.files import diff
 from floatip.adopt.plan import TOML, Plan
 from floatip.adopt.setup import Setup, does_not_start, floating
 from floatip.adopt.system import System
-from floatip.reading import words
 from floatip.reading.keepalived import Instance
 from floatip.reading.keepalived.lint import Finding, lint
+from floatip.text import printable
 
 WIDTH = 80
 UNWATCHED = "service-unwatched"
-
-
-def printable(text: str) -> str:
-    """Others chose names and contents of files: nothing in them reaches a terminal as a command to it."""
-    return "\t".join(map(words.printable, text.split("\t")))
 
 
 def wrapped(text: str, first: str = "", rest: str = "") -> str:

@@ -12,19 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from floatip.commands import Refusal
 from floatip.host.ask import ControlError, Record, ask, socket_path
 from floatip.reading import regular, rights
 from floatip.reading.machine import Machine, look_around
 from floatip.reading.rights import User
 
 
-class AdoptError(Exception):
-    """Why nothing more is done, and what to do about it."""
-
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+class AdoptError(Refusal):
+    """Of `floatip adopt` or `floatip init`."""
 
 
 @dataclass(frozen=True, slots=True)

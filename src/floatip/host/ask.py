@@ -9,14 +9,13 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from floatip.commands import Refusal
+
 Record = dict[str, object]
 
 
-class ControlError(Exception):
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.hint = hint
+class ControlError(Refusal):
+    status = 3
 
 
 class NobodyAnswers(ControlError):
@@ -25,6 +24,8 @@ class NobodyAnswers(ControlError):
 
 class NotAllowed(ControlError):
     """One may be there, and this user may not ask it."""
+
+    status = 4
 
 
 def socket_path() -> Path:

@@ -14,19 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from floatip.commands import Refusal
+
 CLONE_NEWNET = 0x40000000
 ENTERED = "FLOATIP_LAB_PID"
 """Set in the lab: the pid of its `unshare`, as the machine outside counts."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class LabError(Exception):
-    """The lab cannot go on; `hint` is the next step."""
+class LabError(Refusal):
+    """The lab cannot go on."""
 
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(f"{what}\n  hint: {hint}")
-        self.what = what
-        self.hint = hint
+    status = 2
 
 
 def enter(argv: Sequence[str]) -> None:

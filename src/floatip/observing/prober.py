@@ -18,7 +18,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from floatip.commands import Refusal
 from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Output, Report, TextReport
 from floatip.observing.summary import (
     KINDS,
@@ -53,10 +53,8 @@ ERROR_WORDS = {
 }
 
 
-class CannotObserve(Exception):
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what)
-        self.hint = hint
+class CannotObserve(Refusal):
+    status = 2
 
 
 class Echoes:
@@ -329,14 +327,10 @@ def observe(
     request: RequestKind = "http",
     path: str = "/",
 ) -> int:
-    """0: nothing lost, 1: something lost, 2: could not observe. `count` and `duration` limit what is sent."""
-    try:
-        _check(interval, timeout, path)
-        family, target = _resolve(address, port)
-        echoes = Echoes(family)
-    except CannotObserve as problem:
-        print(f"error: {problem}\nhint: {problem.hint}", file=sys.stderr)
-        return 2
+    """0: nothing lost, 1: something lost. `count` and `duration` limit what is sent. Raises `CannotObserve`."""
+    _check(interval, timeout, path)
+    family, target = _resolve(address, port)
+    echoes = Echoes(family)
     slots = math.inf if count is None else count
     if duration is not None:
         slots = min(slots, math.ceil(duration / interval - 1e-9))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, TypeVar
 
-from floatip.reading.words import printable
+from floatip.text import printable
 
 Thing = tuple[str | int, ...]
 """A thing of the model, by keys and indices from its top, as in ("instance", 0, "vrrp", "peers", 1)."""

@@ -7,11 +7,6 @@ import shutil
 from collections.abc import Iterable
 
 
-def printable(text: str) -> str:
-    """Control characters, of a terminal's for one, are written as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def shown(value: object) -> str:
     try:
         text = "a table" if isinstance(value, dict) else json.dumps(value, default=str, ensure_ascii=False)

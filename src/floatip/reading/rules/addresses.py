@@ -7,7 +7,7 @@ from floatip.model import Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances
-from floatip.reading.words import printable, shown
+from floatip.reading.words import shown
 
 
 def counts(model: Model, places: Places) -> Iterator[Problem]:
@@ -35,7 +35,7 @@ def interfaces(model: Model, places: Places, machine: Machine) -> Iterator[Probl
         named.append((("bgp", "interface"), model.network.speaker.interface))
     for thing, name in named:
         if name and name not in machine.interfaces:
-            hint = f"it is used once it appears; there are {printable(', '.join(machine.interfaces))}"
+            hint = f"it is used once it appears; there are {', '.join(machine.interfaces)}"
             yield places.warning(thing, f"{shown(name)} does not exist now", hint)
 
 
