@@ -128,8 +128,7 @@ def observe(**options: object) -> int:
     Option("--config FILE", "Path to keepalived.conf (default: the one that keepalived uses)"),
     Option("--dcid N", "Number of the data centre, if not as in lelastic's unit", Number(int, 2, 9999)),
     Option("--instance NAME", "Adopt only this vrrp_instance; may be repeated", action="append"),
-    Option("--fifo", "Have keepalived tell floatip through a FIFO (default)"),
-    Option("--notify", "Have keepalived run floatip notify instead"),
+    Option("--notify", "Have keepalived run floatip notify instead of writing to a FIFO"),
     Option("--dry-run", "Show everything and change nothing"),
     Option("--yes", "Do not ask for confirmation"),
     Option("--undo", "Restore what the last adoption changed"),
@@ -148,12 +147,10 @@ def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo
     from floatip.adopt.plan import Wishes  # noqa: PLC0415
     from floatip.adopt.system import System  # noqa: PLC0415
 
-    fifo, notify, force = options.pop("fifo"), options.pop("notify"), options.pop("force")
+    notify, force = options.pop("notify"), options.pop("force")
     if undo:
         return command.undo(System(), force=force, **options)
-    if fifo and notify:
-        raise Misused("--fifo and --notify exclude each other", "give one of them, or none")
-    wishes = Wishes(dcid, tuple(instance or ()), "fifo" if fifo else "notify" if notify else None, force)
+    wishes = Wishes(dcid, tuple(instance or ()), notify, force)
     return command.adopt(System(), wishes, config=str(Path(config).absolute()) if config else None, **options)
 
 

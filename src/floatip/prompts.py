@@ -18,15 +18,6 @@ def ask(question: str, default: str | None = None) -> str:
     return answer
 
 
-def ask_number(question: str) -> int:
-    while True:
-        answer = ask(question)
-        try:
-            return int(answer)
-        except ValueError:
-            print(f"error: {answer} is not a whole number", file=sys.stderr)
-
-
 def confirm(question: str) -> bool:
     """Enter alone is a no."""
     while (answer := ask(f"{question} [y/N]", "n").lower()) not in ("y", "yes", "n", "no"):

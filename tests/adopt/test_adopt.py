@@ -110,7 +110,7 @@ def test_what_was_interrupted_is_finished_by_the_next_adoption(host: Haproxy1) -
     assert host.has_open(812, "/run/keepalived/floatip")
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "notify"}])
+@pytest.mark.parametrize("options", [{}, {"notify": True}])
 def test_undo_restores_byte_for_byte(host: Haproxy1, options: dict[str, Any]) -> None:
     before = host.tree()
     adopt(host, **options)
@@ -216,9 +216,9 @@ def test_the_real_keepalived_accepts_what_is_written(tmp_path: Path) -> None:
 
 def test_a_script_user_that_does_not_exist(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
     edit(host, "/etc/passwd", "keepalived_script", "somebody")
-    assert "there is no user keepalived_script" in refused(host, capsys, method="notify")
+    assert "there is no user keepalived_script" in refused(host, capsys, notify=True)
     edit(host, CONF, "    enable_script_security\n", "    script_user another\n")
-    assert "there is no user another" in refused(host, capsys, method="notify")
+    assert "there is no user another" in refused(host, capsys, notify=True)
     assert adopt(host) == 0, "the FIFO needs none"
 
 
@@ -304,16 +304,14 @@ def test_without_lelastic_the_data_centre_must_be_given(host: Haproxy1, capsys: 
     assert "dcid = 7\n" in host.text(TOML)
 
 
-def test_a_person_is_asked_for_the_data_centre(host: Haproxy1, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.at("/etc/systemd/system/lelastic.service").unlink()
+def test_it_adopts_once_a_person_says_yes(host: Haproxy1, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(prompts, "ask_number", lambda _: 7)
     monkeypatch.setattr(prompts, "confirm", lambda _: False)
     assert adopt(host, yes=False) == 1
+    assert not host.text(TOML)
     monkeypatch.setattr(prompts, "confirm", lambda _: True)
-    host.active.discard("lelastic.service")
     assert adopt(host, yes=False) == 0
-    assert "dcid = 7\n" in host.text(TOML)
+    assert host.text(TOML)
 
 
 def test_a_keepalived_that_systemd_did_not_start_is_not_touched(
@@ -421,7 +419,7 @@ def test_a_notify_script_that_does_more_stays_and_is_said(host: Haproxy1, capsys
 
 
 def test_with_notify_lines_keepalived_calls_floatip(host: Haproxy1) -> None:
-    adopt(host, method="notify")
+    adopt(host, notify=True)
     assert '    notify "/usr/bin/floatip notify"\n}\n' in host.text(CONF)
     assert "vrrp_notify_fifo" not in host.text(CONF)
     assert 'script_user = "keepalived_script"' in host.text(TOML)
@@ -430,9 +428,8 @@ def test_with_notify_lines_keepalived_calls_floatip(host: Haproxy1) -> None:
     assert host.commands == commands, "nothing to do"
 
 
-def test_a_fifo_of_somebody_else_is_left_alone(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fifo_of_somebody_else_is_left_alone(host: Haproxy1) -> None:
     edit(host, CONF, "    enable_script", "    vrrp_notify_fifo /run/exporter\n    enable_script")
-    assert "somebody else" in refused(host, capsys, method="fifo")
     assert adopt(host) == 0
     assert 'notify "/usr/bin/floatip notify"' in host.text(CONF)
     assert "vrrp_notify_fifo /run/exporter" in host.text(CONF)

@@ -198,7 +198,7 @@ def test_a_block_that_closes_on_the_line_of_another_gets_no_line(
     block = f"    virtual_ipaddress {{\n{ADDRESS}    }}\n"
     fault = '    notify_fault "/etc/keepalived/notify.sh Fault"\n}\n'
     rewrite(host, (block, ""), (fault, block.rstrip() + " }\n"))
-    assert "closing brace on a line of its own" in refused(host, capsys, method="notify")
+    assert "closing brace on a line of its own" in refused(host, capsys, notify=True)
 
 
 def test_global_defs_that_close_on_the_line_of_another_are_followed_by_new_ones(host: Haproxy1) -> None:
@@ -285,7 +285,7 @@ def test_a_fifo_is_not_recommended_where_it_is_taken(host: Haproxy1, capsys: pyt
     rewrite(host, THEIRS, ("    notify_master", '    notify "/etc/keepalived/all.sh"\n    notify_master'))
     said = refused(host, capsys)
     assert "call `floatip notify" in said
-    assert "--fifo" not in said
+    assert "--notify" not in said
 
 
 # What is shown

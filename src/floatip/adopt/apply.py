@@ -96,7 +96,7 @@ def _write(steps: Steps, setup: Setup, plan: Plan, units: Mapping[str, UnitState
         steps.change(plan.changes)
         steps("keepalived -t", lambda: _accepted(before, _test(system, setup)))
         steps("floatip check", lambda: _checked(system))
-        if plan.method == "fifo":
+        if not plan.by_scripts:
             steps(f"FIFO {FIFO}", lambda: _made(system))
         kept.finish(system, backup)
     except BaseException:
@@ -125,7 +125,7 @@ def _switch(steps: Steps, setup: Setup, plan: Plan, units: Mapping[str, UnitStat
     steps.until("floatip is connected", lambda: verify.unconnected(system))
     if setup.keepalived.active:
         steps.systemctl("reload-or-restart", KEEPALIVED)
-        if plan.method == "fifo":
+        if not plan.by_scripts:
             steps.until("keepalived opens the FIFO", lambda: verify.unopened(system, setup))
         known = keepalived_states.tell(system, setup, plan)
         steps.say(f"  keepalived's own state: {known or 'not known'}")
@@ -140,7 +140,7 @@ def is_done(system: System, setup: Setup, plan: Plan) -> bool:
     """Nothing is left to write, and all of it runs."""
     floatip = system.unit(FLOATIP)
     runs = floatip is not None and floatip.enabled and floatip.active
-    listens = plan.method == "notify" or not setup.keepalived.active or not verify.unopened(system, setup)
+    listens = plan.by_scripts or not setup.keepalived.active or not verify.unopened(system, setup)
     return not plan.changes and not plan.announcers and runs and listens
 
 
@@ -202,7 +202,7 @@ def _test(system: System, setup: Setup) -> list[str]:
 def _accepted(before: list[str], after: list[str]) -> str:
     if new := [line for line in after if line not in before]:
         what = "\n".join(["keepalived says of the changed file:", *new])
-        raise AdoptError(what, "try the other of --fifo and --notify")
+        raise AdoptError(what, "look at the lines that adopt adds, or try floatip adopt --notify, which adds others")
     return "the same complaints as before" if before else "ok"
 
 

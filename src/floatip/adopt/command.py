@@ -63,7 +63,7 @@ def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool,
         _show(report.wrapped(report.role(setup)), "", *report.what_is_here(setup))
         _show("", *report.what_is_unsafe(found, said))
         _keepalived_reads_it(said, found)
-        planned = plan(system, setup, wishes, _data_centre(system, setup, wishes, yes=yes))
+        planned = plan(system, setup, wishes, _data_centre(system, setup, wishes))
         if apply.is_done(system, setup, planned):
             _show("", f"Nothing to do: {setup.idle or 'floatip follows keepalived already; see: floatip status'}")
             return
@@ -113,14 +113,12 @@ def _commands_first(found: Iterable[Finding], wishes: Wishes) -> list[str]:
     return [head, *(f"  {printable(command)}" for command in commands)]
 
 
-def _data_centre(system: System, setup: Setup, wishes: Wishes, *, yes: bool) -> int:
+def _data_centre(system: System, setup: Setup, wishes: Wishes) -> int:
     meant = meaning_of(system.text(TOML))
     if known := wishes.dcid or setup.dcid or (meant[0] if meant else None):
         return known
-    if yes or not sys.stdin.isatty():
-        hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
-        raise AdoptError("no unit of lelastic says in which data centre this is", hint)
-    return prompts.ask_number("Number of the data centre (`floatip providers` lists them)")
+    hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
+    raise AdoptError("no unit of lelastic says in which data centre this is", hint)
 
 
 def _undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> None:

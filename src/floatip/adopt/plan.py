@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from floatip.adopt import conf_edits, floatip_toml, toml_writer
 from floatip.adopt.conf_edits import ConfText
@@ -19,7 +18,7 @@ from floatip.adopt.system import AdoptError, System
 from floatip.adopt.systemd_units import Announcer
 from floatip.lelastic import choose
 from floatip.reading import ConfigErrors, keepalived
-from floatip.reading.keepalived import Group, Instance, Notify, NotUnderstood, Place, Statement
+from floatip.reading.keepalived import Group, Instance, Notify, NotUnderstood, Place
 from floatip.reading.toml.document import read
 
 FIFO = "/run/keepalived/floatip"
@@ -35,8 +34,6 @@ ConditionPathExists=|!/etc/floatip/floatip.toml
 ConditionPathExists=|!/usr/bin/floatip
 """
 
-Method = Literal["fifo", "notify"]
-
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
@@ -45,13 +42,15 @@ class Wishes:
     dcid: int | None = None
     instances: tuple[str, ...] = ()
     """Empty: all that BGP can move."""
-    method: Method | None = None
+    notify: bool = False
+    """Even where keepalived could write to a FIFO."""
     force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    method: Method
+    by_scripts: bool
+    """keepalived tells by running floatip, and not by a FIFO."""
     instances: tuple[Instance, ...]
     changes: tuple[Change, ...]
     announcers: tuple[str, ...]
@@ -65,10 +64,10 @@ def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Plan:
     running = [announcer for announcer in setup.announcers if _runs(system, announcer)]
     instances, notes = _instances(setup, wishes)
     notes += _what_nobody_announces_any_more(setup, instances, running, wishes)
-    method = _method(system, setup, wishes)
-    edited = _Edited(system, setup, instances, method, notes)
+    by_scripts = _by_scripts(system, setup, wishes)
+    edited = _Edited(system, setup, instances, notes, by_scripts=by_scripts)
     texts = edited.texts()
-    wanted = floatip_toml.text(setup, instances, dcid, by_scripts=method == "notify", log=edited.by_role)
+    wanted = floatip_toml.text(setup, instances, dcid, by_scripts=by_scripts, log=edited.by_role)
     meant = floatip_toml.meaning_of(system.text(TOML))
     if meant is None or meant != floatip_toml.meaning_of(wanted):
         _may_be_written(system, setup, wanted, wishes)
@@ -78,7 +77,7 @@ def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Plan:
         texts[Path(f"/etc/systemd/system/{announcer.unit}.d/floatip.conf")] = DROP_IN
     changes = tuple(_changes(system, texts))
     units = tuple(announcer.unit for announcer in running)
-    return Plan(method, instances, changes, units, edited.by_role, tuple(notes))
+    return Plan(by_scripts, instances, changes, units, edited.by_role, tuple(notes))
 
 
 def _runs(system: System, announcer: Announcer) -> bool:
@@ -144,26 +143,21 @@ def _what_nobody_announces_any_more(
     return notes
 
 
-def _method(system: System, setup: Setup, wishes: Wishes) -> Method:
-    taken = _fifo_of_others(setup)
-    if taken and wishes.method == "fifo":
-        what = f"{taken.place}: {' '.join(taken.words)}: this FIFO is somebody else's"
-        raise AdoptError(what, "keepalived has only one; use --notify, which needs none")
+def _by_scripts(system: System, setup: Setup, wishes: Wishes) -> bool:
     notifies = [notify for instance in setup.conf.instances for notify in instance.notifies]
-    ours = any(_tells(system, notify) for notify in notifies)
-    method: Method = "notify" if taken else wishes.method or ("notify" if ours else "fifo")
-    if method == "notify":
+    if wishes.notify or _has_other_fifo(setup) or any(_tells(system, notify) for notify in notifies):
         _has_script_user(setup)
+        return True
     path = system.at(FIFO)
-    if method == "fifo" and path.exists() and not stat.S_ISFIFO(path.stat().st_mode):
+    if path.exists() and not stat.S_ISFIFO(path.stat().st_mode):
         raise AdoptError(f"{FIFO} is not a FIFO", f"rm {FIFO}; systemd-tmpfiles --create floatip.conf")
-    return method
+    return False
 
 
-def _fifo_of_others(setup: Setup) -> Statement | None:
+def _has_other_fifo(setup: Setup) -> bool:
     """keepalived has only one FIFO."""
     given = setup.conf.option("vrrp_notify_fifo")
-    return given if given and given.words[1:2] != (FIFO,) else None
+    return given is not None and given.words[1:2] != (FIFO,)
 
 
 def _has_script_user(setup: Setup) -> None:
@@ -228,9 +222,9 @@ class _Edited:
     """keepalived.conf and what it includes, edited."""
 
     def __init__(
-        self, system: System, setup: Setup, instances: tuple[Instance, ...], method: Method, notes: list[str]
+        self, system: System, setup: Setup, instances: tuple[Instance, ...], notes: list[str], *, by_scripts: bool
     ) -> None:
-        self.system, self.setup, self.method, self.notes = system, setup, method, notes
+        self.system, self.setup, self.notes, self.by_scripts = system, setup, notes, by_scripts
         names = {instance.name for instance in instances}
         groups = [group for group in setup.conf.groups if names & set(group.members)]
         self.blocks: tuple[Instance | Group, ...] = (*instances, *groups)
@@ -241,7 +235,7 @@ class _Edited:
     def texts(self) -> dict[Path, str]:
         for block in self.blocks:
             self._tell(block)
-        if self.method == "fifo" and not self.setup.conf.option("vrrp_notify_fifo"):
+        if not self.by_scripts and not self.setup.conf.option("vrrp_notify_fifo"):
             self._add_fifo()
         texts = {file: str(text) for file, text in self.files.items()}
         self._means_the_same(texts)
@@ -253,11 +247,11 @@ class _Edited:
 
     def _tell(self, block: Instance | Group) -> None:
         kept = [notify for notify in block.notifies if not self._goes(notify)]
-        if self.method == "fifo" or any(_tells(self.system, notify) for notify in kept):
+        if not self.by_scripts or any(_tells(self.system, notify) for notify in kept):
             return
         if clash := [notify for notify in kept if notify.event == "any"]:
             what = f"{clash[0].statement.place}: {block.name} has a notify already"
-            otherwise = "" if _fifo_of_others(self.setup) else ", or use --fifo"
+            otherwise = "" if _has_other_fifo(self.setup) else ", or leave --notify out"
             raise AdoptError(what, f'call `floatip notify "$@"` in its script{otherwise}')
         place = block.statement.place
         if not self.files[place.file].append_to(block.statement, f'notify "{NOTIFY}"'):
@@ -265,13 +259,13 @@ class _Edited:
             raise AdoptError(what, "put its closing brace on a line of its own")
 
     def _goes(self, notify: Notify) -> bool:
+        if _is_ours(notify):
+            return False
         statement, command = notify.statement, " ".join(notify.command)
-        switches = not _is_ours(notify) and only_switches_lelastic(command, _script(self.system, notify))
+        switches = only_switches_lelastic(command, _script(self.system, notify))
         self.by_role |= switches
         where = f"{statement.place}: {statement.keyword}"
-        if _is_ours(notify) and self.method == "notify":
-            return False
-        if not switches and not _is_ours(notify):
+        if not switches:
             lelastic = "; lelastic does not start any more, whatever calls it" if self.setup.announcers else ""
             does = f"'{command}' does more than the guide's script, or something else"
             self.notes.append(f"{where} stays: {does}{lelastic}")
@@ -306,7 +300,7 @@ class _Edited:
             raise AdoptError(f"{call.config}: a change there would change something else too", EDIT_IT)
 
     def _is_told(self, new: keepalived.KeepalivedConf) -> bool:
-        if self.method == "fifo":
+        if not self.by_scripts:
             fifo = new.option("vrrp_notify_fifo")
             return bool(fifo and fifo.words[1:2] == (FIFO,))
         names = {block.name for block in self.blocks}
