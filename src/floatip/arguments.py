@@ -1,6 +1,5 @@
 """Runs a command with what argparse reads from its arguments. The daemon does not import this."""
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -45,18 +44,8 @@ class Parser(ArgumentParser):
         raise Misused(message.removeprefix("argument "), f"{self.prog} --help")
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(name: str = "", *arguments: str) -> int:
     """The exit status. Raises `Refusal`, and SystemExit after a command's `--help`."""
-    try:
-        return _run(*arguments)
-    except EOFError:
-        print("\nAborted.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
-def _run(name: str = "", *arguments: str) -> int:
     if name in ("", "-h", "--help"):
         print(overview())
         return 0 if name else 2

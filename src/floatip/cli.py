@@ -33,6 +33,11 @@ def ended(command: Callable[[], int]) -> int:
 
             say(f"error: {refusal}")
             return refusal.status
+        except EOFError:
+            print("\nAborted.", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
         finally:
             if sys.stdout:
                 sys.stdout.flush()
@@ -53,7 +58,7 @@ def _main(arguments: Sequence[str]) -> int:
         return command.run(*arguments[1:])
     from floatip.arguments import run  # noqa: PLC0415
 
-    return run(arguments)
+    return run(*arguments)
 
 
 @Command(

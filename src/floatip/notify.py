@@ -9,6 +9,7 @@ import syslog
 import time
 from collections.abc import Sequence
 
+from floatip.commands import Misused
 from floatip.host.ask import ControlError, NobodyAnswers, Record, ask, socket_path
 
 WAIT = 5.0
@@ -26,10 +27,6 @@ exit status:
   0   the daemon has received it
   1   the daemon has not received it
   2   the arguments are wrong"""
-
-
-class Misused(Exception):
-    """What is wrong with the arguments."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,15 +55,15 @@ def parse(arguments: Sequence[str]) -> Record:
         case [kind, name, state] | [kind, name, state, _] if kind.upper() in ("INSTANCE", "GROUP"):
             return {"cmd": "notify", "kind": kind.upper(), "name": name, "state": _state(state)}
         case []:
-            raise Misused("no state is given")
+            raise Misused("no state is given", "")
         case _:
-            raise Misused(f"not understood: {' '.join(arguments)}")
+            raise Misused(f"not understood: {' '.join(arguments)}", "")
 
 
 def _state(word: str) -> str:
     state = ALSO.get(word.upper(), word.upper())
     if state not in STATES:
-        raise Misused(f"{word} is not a state")
+        raise Misused(f"{word} is not a state", "")
     return state
 
 

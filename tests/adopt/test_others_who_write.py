@@ -155,13 +155,15 @@ def test_a_file_that_changes_while_root_reads_the_question_is_neither_read_nor_o
     assert not list(host.at(backup.DIRECTORY).iterdir())
 
 
-def test_control_c_at_the_question_is_no_error_of_a_file(host: Haproxy1, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_c_at_the_question_is_no_error_of_a_file(
+    host: Haproxy1, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupted(_: bool) -> None:
         raise EOFError
 
     monkeypatch.setattr(command, "_ask", interrupted)
-    with pytest.raises(EOFError):
-        adopt(host)
+    assert adopt(host) == 1
+    assert capsys.readouterr().err == "\nAborted.\n"
     assert host.commands == []
 
 

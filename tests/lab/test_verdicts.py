@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from floatip.lab.network import HAPROXY1, HAPROXY2, ROUTER
-from floatip.lab.record import SCENE, Record, RunEvent
+from floatip.lab.record import SCENE, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteChange
 from floatip.lab.scheduling import Delay, DelayWatch, delayed, run_delay
 from floatip.lab.screen import Feed, Screen, describe, group_by_cause
@@ -202,3 +202,12 @@ def test_colour_and_bold_are_for_terminals_that_want_them(
     assert ("\x1b[" in printed) == coloured
     plain = re.sub("\x1b[^m]*m", "", printed).split("\r\n")
     assert plain[:3] == ["  ok      good", "  FAILED  bad", "  note    noted"]
+
+
+@pytest.mark.parametrize(("interval", "version", "down"), [(1.0, 2, 3.805), (2.0, 2, 6.805), (1.5, 3, 5.707)])
+def test_adverts_of_whole_seconds_are_version_2_and_others_version_3(
+    interval: float, version: int, down: float
+) -> None:
+    options = RunOptions(advert_interval=interval)
+    assert options.vrrp_version == version
+    assert options.master_down_interval == pytest.approx(down, abs=0.001)

@@ -16,7 +16,7 @@ SUDO_RULE = f"/etc/sudoers.d/{guide.SCRIPT_USER}"
 STATE_LOG = "/var/log/floatip/state"
 
 
-@pytest.mark.parametrize("way", ["--notify", ""])
+@pytest.mark.parametrize("way", ["--notify", ""], ids=["notify", "fifo"])
 def test_the_setup_of_the_guide_is_adopted_fails_over_and_is_given_back(
     guide_figures: Figures, pair: Pair, way: str
 ) -> None:
