@@ -70,10 +70,10 @@ def parse(command: Command, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _unknown(kind: str, word: str, known: Iterable[str], hint: str) -> NoReturn:
-    from difflib import get_close_matches  # noqa: PLC0415
+    from floatip.reading.words import closest  # noqa: PLC0415
 
-    close = get_close_matches(word, list(known), 1)
-    raise Misused(f"unknown {kind} {word}", f"did you mean {close[0]}? See: {hint}" if close else hint)
+    close = closest(word, known)
+    raise Misused(f"unknown {kind} {word}", f"did you mean {close}? See: {hint}" if close else hint)
 
 
 def _read(read: Callable[[str], object], text: str) -> object:

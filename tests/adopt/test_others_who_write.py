@@ -140,11 +140,12 @@ def test_a_file_that_changes_while_root_reads_the_question_is_neither_read_nor_o
         "other text": lambda: target.write_text("! of a colleague\n"),
     }
 
-    def swap(_: bool) -> None:
+    def swap(_: bool) -> bool:
         target.unlink(missing_ok=True)
         make[to]()
+        return True
 
-    monkeypatch.setattr(command, "_ask", swap)
+    monkeypatch.setattr(command, "_confirmed", swap)
     assert adopt(host) == 1
     printed = capsys.readouterr()
     assert "SECRET" not in printed.out + printed.err
@@ -161,7 +162,7 @@ def test_control_c_at_the_question_is_no_error_of_a_file(
     def interrupted(_: bool) -> None:
         raise EOFError
 
-    monkeypatch.setattr(command, "_ask", interrupted)
+    monkeypatch.setattr(command, "_confirmed", interrupted)
     assert adopt(host) == 1
     assert capsys.readouterr().err == "\nAborted.\n"
     assert host.commands == []

@@ -218,7 +218,7 @@ import os, sys
 from floatip import cli
 from floatip.adopt import command
 os.geteuid = lambda: 0
-command._adopt = lambda *given, **named: command._show("x" * {length})
+command.look_at = lambda *given: command._show("x" * {length})
 sys.exit(cli.main(["adopt", "--dry-run"]))"""
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-c", program]

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
 from floatip import prompts
 from floatip.adopt import apply, backup, report
@@ -24,27 +24,13 @@ LEFT = (WRITABLE, SHARED, SUDO, report.UNWATCHED)
 """What a person has to do when the adoption is done."""
 
 
-class Declined(Exception):
-    """The answer was no."""
-
-
-def adopt(system: System, wishes: Wishes, *, config: str | None = None, dry_run: bool, yes: bool) -> int:
-    return _guarded(lambda: _adopt(system, wishes, config, dry_run=dry_run, yes=yes))
-
-
-def undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> int:
-    return _guarded(lambda: _undo(system, dry_run=dry_run, yes=yes, force=force))
-
-
-def _guarded(do: Callable[[], None]) -> int:
-    """Raises `Refusal`."""
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Whatever is found on the machine, `Refusal` is raised and nothing else."""
+    if os.geteuid() != 0:
+        raise AdoptError("only root can read and change all of this", "sudo floatip adopt")
     try:
-        if os.geteuid() != 0:
-            raise AdoptError("only root can read and change all of this", "sudo floatip adopt")
-        do()
-    except Declined:
-        print("Nothing was changed.")
-        return 1
+        yield
     except NotUnderstood as error:
         raise Misused(f"nothing was changed: keepalived.conf cannot be used as it is\n{error}", "") from None
     except (OSError, IndexError, RuntimeError, ValueError) as error:
@@ -52,10 +38,10 @@ def _guarded(do: Callable[[], None]) -> int:
         if isinstance(error, OSError) and error.errno in WRITING:
             raise
         raise AdoptError(f"a file cannot be read: {error}", "run floatip adopt again") from None
-    return 0
 
 
-def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool, yes: bool) -> None:
+@_guarded()
+def adopt(system: System, wishes: Wishes, *, config: str | None = None, dry_run: bool, yes: bool) -> int:
     with nullcontext() if dry_run else backup.locked(system):
         backup.is_nothing_left_of_a_killed_adoption(system)
         setup = look_at(system, config)
@@ -66,11 +52,11 @@ def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool,
         planned = plan(system, setup, wishes, _data_centre(system, setup, wishes))
         if apply.is_done(system, setup, planned):
             _show("", f"Nothing to do: {setup.idle or 'floatip follows keepalived already; see: floatip status'}")
-            return
+            return 0
         _show("", *report.what_will_change(planned))
         if dry_run:
             _show("", *_commands_first(found, wishes), "Nothing was changed: --dry-run")
-            return
+            return 0
         if (commands := _commands_first(found, wishes)) and not wishes.force:
             what = "nothing was changed: other users can change what root reads or runs"
             raise AdoptError(what, "\n".join(commands))
@@ -79,8 +65,10 @@ def _adopt(system: System, wishes: Wishes, config: str | None, *, dry_run: bool,
             raise AdoptError(
                 "there is no floatip.service", "install the package, which contains it: apt install floatip"
             )
-        _ask(yes)
+        if not _confirmed(yes):
+            return 1
         _do(system, setup, planned, found)
+        return 0
 
 
 def _do(system: System, setup: Setup, planned: Plan, found: Iterable[Finding]) -> None:
@@ -121,7 +109,8 @@ def _data_centre(system: System, setup: Setup, wishes: Wishes) -> int:
     raise AdoptError("no unit of lelastic says in which data centre this is", hint)
 
 
-def _undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> None:
+@_guarded()
+def undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> int:
     backup.last(system)  # without one, not even the directory of the lock is made
     with nullcontext() if dry_run else backup.locked(system):
         last = backup.last(system)
@@ -140,20 +129,24 @@ def _undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> None:
             _show(report.wrapped(f"note: {wait}"))
         if dry_run:
             _show("Nothing was changed: --dry-run")
-            return
-        _ask(yes)
+            return 0
+        if not _confirmed(yes):
+            return 1
         apply.undo(system, last, say)
         say("done: keepalived and the announcer are as they were")
+        return 0
 
 
 def _show(*lines: str) -> None:
     print("\n".join(lines), flush=True)
 
 
-def _ask(yes: bool) -> None:
+def _confirmed(yes: bool) -> bool:
     if yes:
-        return
+        return True
     if not sys.stdin.isatty():
         raise AdoptError("stdin is not a terminal, so nobody can say yes", "add --yes; --dry-run only shows it")
-    if not prompts.confirm("\nDo this?"):
-        raise Declined
+    if prompts.confirm("\nDo this?"):
+        return True
+    _show("Nothing was changed.")
+    return False

@@ -56,8 +56,7 @@ def what_is_here(setup: Setup) -> Iterator[str]:
         yield from _instance(instance)
     for announcer in setup.announcers:
         kind = "primary" if announcer.flags.primary else "secondary" if announcer.flags.secondary else "no role"
-        problem = f"; its flags cannot be read: {announcer.problem}" if announcer.problem else ""
-        text = f"{announcer.unit} starts lelastic: dcid {announcer.flags.dcid or 'unknown'}, {kind}{problem}"
+        text = f"{announcer.unit} starts lelastic: dcid {announcer.flags.dcid or 'unknown'}, {kind}"
         yield wrapped(text, "   ", "     ")
 
 

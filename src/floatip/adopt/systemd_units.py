@@ -26,8 +26,7 @@ class Announcer:
 
     unit: str
     flags: Flags
-    problem: str = ""
-    """Why the flags are not those that are written there."""
+    """The defaults, where those of the unit cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,8 @@ def announcers(system: System) -> Iterator[Announcer]:
         if command and Path(command[0]).name == "lelastic":
             try:
                 yield Announcer(unit, parse(command[1:])[0])
-            except BadFlag as bad:
-                yield Announcer(unit, Flags(), str(bad))
+            except BadFlag:
+                yield Announcer(unit, Flags())
 
 
 def keepalived_call(system: System, pid: int) -> KeepalivedCall:
