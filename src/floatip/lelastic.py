@@ -28,16 +28,9 @@ from floatip.reading import Loaded
 
 LINGER = 0.2
 """Seconds for the peers to read our last messages; nothing is released after them."""
-LOG_LEVELS = {
-    "trace": NOTICE,
-    "debug": NOTICE,
-    "info": NOTICE,
-    "warn": WARNING,
-    "warning": WARNING,
-    "error": ERROR,
-    "fatal": ERROR,
-    "panic": ERROR,
-}
+LOG_LEVELS = dict.fromkeys(("trace", "debug", "info"), NOTICE)
+LOG_LEVELS |= dict.fromkeys(("warn", "warning"), WARNING)
+LOG_LEVELS |= dict.fromkeys(("error", "fatal", "panic"), ERROR)
 
 
 def _flag(default: Any, about: str) -> Any:

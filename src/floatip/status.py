@@ -19,9 +19,9 @@ INTERVAL = 1.0
 
 
 def show(*, as_json: bool) -> int:
-    answer = _answer()
-    print(_drawn(answer, as_json=as_json))
-    return 1 if read(Status, answer).needs_a_person else 0
+    answer, status = _answer()
+    print(_drawn(answer, status, as_json=as_json))
+    return 1 if status.needs_a_person else 0
 
 
 def watch(*, as_json: bool) -> NoReturn:
@@ -29,12 +29,13 @@ def watch(*, as_json: bool) -> NoReturn:
     silent_since = ""
     while True:
         try:
-            text, silent_since = _drawn(_answer(), as_json=as_json), ""
+            text, silent_since = _drawn(*_answer(), as_json=as_json), ""
         except NotAllowed:
             raise
         except ControlError as error:
             silent_since = silent_since or time.strftime("%H:%M:%S")
-            text = f"no daemon answers since {silent_since}\nhint: {error.hint}"
+            what = "no daemon answers" if isinstance(error, NobodyAnswers) else error.what
+            text = f"{what} since {silent_since}\nhint: {error.hint}"
         if sys.stdout.isatty():
             print("\033[H\033[2J", end="")
         # With --json, stdout has nothing but JSON.
@@ -42,16 +43,18 @@ def watch(*, as_json: bool) -> NoReturn:
         time.sleep(INTERVAL)
 
 
-def _answer() -> Record:
+def _answer() -> tuple[Record, Status]:
     try:
-        return ask(socket_path(), {"cmd": "status"})
+        answer = ask(socket_path(), {"cmd": "status"})
+        return answer, read(Status, answer)
+    except (KeyError, TypeError, ValueError):
+        what = "the daemon is of another version, and its answer cannot be read"
+        raise ControlError(what, "systemctl restart floatip") from None
     except NobodyAnswers as error:
         if any(map(os.path.exists, CONFIGURED_BY)):
             raise
         raise NobodyAnswers(error.what, BEGIN) from None
 
 
-def _drawn(answer: Record, *, as_json: bool) -> str:
-    if as_json:
-        return json.dumps(answer, indent=2)
-    return draw_status(read(Status, answer), shutil.get_terminal_size().columns)
+def _drawn(answer: Record, status: Status, *, as_json: bool) -> str:
+    return json.dumps(answer, indent=2) if as_json else draw_status(status, shutil.get_terminal_size().columns)

@@ -59,7 +59,7 @@ ANSWER = json.dumps(as_data(describe(master().node, 100.0))).encode() + b"\n"
 
 
 @contextmanager
-def daemon(directory: Path) -> Iterator[None]:
+def daemon(directory: Path, answer: bytes = ANSWER) -> Iterator[None]:
     """Answers each request with the same status."""
     path = directory / "floatip.sock"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -72,7 +72,7 @@ def daemon(directory: Path) -> Iterator[None]:
                 with client:
                     if client.recv(100) == b"end\n":
                         return
-                    client.sendall(ANSWER)
+                    client.sendall(answer)
 
         thread = Thread(target=serve)
         thread.start()
@@ -82,6 +82,15 @@ def daemon(directory: Path) -> Iterator[None]:
             last.sendall(b"end\n")
             thread.join()
     path.unlink()
+
+
+@pytest.mark.parametrize("answer", [b'{"version": "9"}\n', b'{"instances": 1}\n'])
+def test_an_answer_of_another_version_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with daemon(tmp_path, answer):
+        assert shown().startswith("3 error: the daemon is of another version")
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def findings(system: System, setup: Setup) -> list[Finding]:
 def role(setup: Setup) -> str:
     if setup.idle:
         return f"This node has no role: {setup.idle}."
-    if not setup.is_master(setup.conf.instances):
+    if not setup.is_master:
         return "This node is BACKUP."
     if not setup.announcers:
         return "This node is MASTER."

@@ -38,8 +38,9 @@ class Setup:
         """Why nobody elects; empty: keepalived runs."""
         return "" if self.keepalived.active else "keepalived does not run: nobody elects until it does"
 
-    def is_master(self, instances: tuple[Instance, ...]) -> bool:
-        addresses = {virtual.address for instance in instances for virtual in floating(instance)}
+    @property
+    def is_master(self) -> bool:
+        addresses = {virtual.address for instance in self.conf.instances for virtual in floating(instance)}
         return any(placed.address in addresses for placed in self.placed if placed.interface != "lo")
 
 
