@@ -26,8 +26,10 @@ class Wrong(Exception):
 def string(value: object) -> str:
     if not isinstance(value, str):
         raise Wrong(f"{shown(value)} is not a string", "strings stand in quotes")
-    if not value or not value.isprintable():
-        raise Wrong(f"{shown(value)} is not printable", "give one or more printable characters")
+    if not value:
+        raise Wrong(f"{shown(value)} is empty", "write something between the quotes")
+    if not value.isprintable():
+        raise Wrong(f"{shown(value)} is not printable", "remove tabs, line ends and control characters")
     return value
 
 
@@ -36,7 +38,8 @@ def secret(value: object) -> str:
     try:
         return string(value)
     except Wrong as wrong:
-        what = "is not a string" if not isinstance(value, str) else "is empty, or has characters that are not printable"
+        of_a_string = "has characters that are not printable" if value else "is empty"
+        what = of_a_string if isinstance(value, str) else "is not a string"
         raise Wrong(what, wrong.hint) from None
 
 
@@ -100,9 +103,9 @@ def path(value: object) -> Path:
 
 
 def _path(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+    if not isinstance(value, str) or not value.startswith("/"):
         raise Wrong(f"{shown(value)} is not an absolute path", 'write a path that begins with a slash: "/etc/..."')
-    return value
+    return string(value)
 
 
 def command(value: object) -> tuple[str, ...]:
@@ -193,8 +196,8 @@ def med(value: object) -> object:
         return None
     if value == "election" or (type(value) is int and 0 <= value < 1 << 32):
         return value
-    hint = "write false to send none; a number has 32 bits"
-    raise Wrong(f'{shown(value)} is not false, a number or "election"', hint)
+    what = f'{shown(value)} is not false, a number from 0 to {2**32 - 1} or "election"'
+    raise Wrong(what, "write false to send none")
 
 
 def next_hop(value: Any) -> NextHop:
