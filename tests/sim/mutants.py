@@ -32,6 +32,7 @@ ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "c
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
 SCRIPT, WORDS = "host/checks/script.py", "host/keepalived/words.py"
 FOLLOWER, TIMERS = "core/election/follower.py", "core/timers.py"
+ELECTOR = "core/election/elector.py"
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (
     Mutant(
@@ -40,10 +41,8 @@ MUTANTS = (
         "return effects + self._receive_as_backup(",
         "return effects + [] and self._receive_as_backup(",
     ),
-    Mutant("the skew time is forgotten", ROUTER, "return (256 - config.priority) / 256 *", "return 0 *"),
-    Mutant(
-        "master-down is twice as long", ROUTER, "return 3 * self._master_interval", "return 6 * self._master_interval"
-    ),
+    Mutant("the skew time is forgotten", ELECTOR, "return (256 - self.config.priority) / 256 *", "return 0 *"),
+    Mutant("master-down is twice as long", ELECTOR, "return 3 * advert_interval", "return 6 * advert_interval"),
     Mutant("a planned stop says nothing", ROUTER, "self._advertise(0) if self.role is Role.MASTER", "[] if self.role"),
     Mutant("a master never yields", ROUTER, "if advert.priority and (advert.priority, int(source)) >", "if () >"),
     Mutant(
@@ -139,7 +138,7 @@ MUTANTS = (
     ),
     Mutant("no contest", FOLLOWER, "if self._contested(now):", "if False:"),
     Mutant("two rivals are none", FOLLOWER, "if was_silent or self._rival", "if source != self.master or self._rival"),
-    Mutant("one advert is a contest", FOLLOWER, "<= CONTESTED_AFTER * self._interval", "< 0"),
+    Mutant("one advert is a contest", FOLLOWER, "<= CONTESTED_AFTER * self._master_interval", "< 0"),
     Mutant("a contest never ends", FOLLOWER, "quiet_at = self._heard_at + ", "quiet_at = math.inf + "),
     Mutant("an address is enough to be master at once", FOLLOWER, 'if claims and self.word != "MASTER":', "if False:"),
     Mutant("no listening after being cut off", FOLLOWER, "if self._barred and not barred:", "if False:"),

@@ -15,7 +15,7 @@ from floatip.core.addresses import Address
 from floatip.core.drops import Drops
 from floatip.core.events import Effect, KeepalivedFound, KeepalivedSaid
 from floatip.core.problems import Problem
-from floatip.core.settings import Election
+from floatip.core.settings import Election, Keepalived, Vrrp
 from floatip.core.vrrp.wire import Advert
 
 REIGNS_KEPT = 64
@@ -132,3 +132,42 @@ class Elector(Protocol):
     def stop(self, reason: str, now: float) -> list[Effect]: ...
 
     def problems(self, around: Surroundings, now: float) -> list[Problem]: ...
+
+
+class VirtualRouter:
+    """What the electors of a virtual router have in common, whoever elects: the times and the order of RFC 9568."""
+
+    config: Vrrp | Keepalived
+    reigns: list[float]
+    _master_interval: float
+    """Seconds between two adverts of the master, as far as we know."""
+
+    @property
+    def interface(self) -> str:
+        return self.config.interface
+
+    @property
+    def preference(self) -> tuple[int, IPv4Address]:
+        return self.config.priority, self.config.source
+
+    @property
+    def detection_time(self) -> float:
+        return self._down_after(self.config.advert_interval)
+
+    @property
+    def master_down_interval(self) -> float:
+        return self._down_after(self._master_interval)
+
+    @property
+    def skew(self) -> float:
+        return self._skew(self._master_interval)
+
+    def _down_after(self, advert_interval: float) -> float:
+        return 3 * advert_interval + self._skew(advert_interval)
+
+    def _skew(self, advert_interval: float) -> float:
+        """In seconds (RFC 9568 section 6.1; version 2: RFC 3768, which knows only whole seconds)."""
+        return (256 - self.config.priority) / 256 * (1.0 if self.config.version == 2 else advert_interval)
+
+    def _record_reign(self, began_at: float) -> None:
+        self.reigns = [*self.reigns, began_at][-REIGNS_KEPT:]

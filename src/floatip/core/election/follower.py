@@ -17,24 +17,22 @@ notify FIFO, or a notify command), whether its addresses are on its interface, a
 
 import math
 from collections.abc import Iterable
-from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address
 from floatip.core.drops import Drops
 from floatip.core.election.elector import (
     ADDRESSES,
     KEEPALIVED,
-    REIGNS_KEPT,
     Fact,
     Heard,
     Role,
     Seen,
     Subject,
     Surroundings,
+    VirtualRouter,
     adverts,
     keepalived,
 )
-from floatip.core.election.router import skew
 from floatip.core.events import Became, Effect, KeepalivedFound, KeepalivedSaid
 from floatip.core.problems import Code, Problem
 from floatip.core.settings import Election, Keepalived
@@ -47,8 +45,10 @@ CONTESTED_AFTER = 2
 """Advert intervals."""
 
 
-class Follower:
+class Follower(VirtualRouter):
     """Time is an argument (monotonic seconds); every method returns the effects that it causes."""
+
+    config: Keepalived
 
     def __init__(self, name: str, config: Keepalived, now: float) -> None:
         self.name = name
@@ -80,7 +80,7 @@ class Follower:
         self._heard_at = -math.inf
         """-inf: of nobody who is still master."""
         self._advert_at = -math.inf
-        self._interval = config.advert_interval
+        self._master_interval = config.advert_interval
         self._listen_until = -math.inf
         self._barred = ""
         self._began_at: float | None = None
@@ -93,22 +93,6 @@ class Follower:
         group = [keepalived("GROUP", config.sync_group)] if config.sync_group else []
         own = adverts(config.interface, config.vrid), keepalived("INSTANCE", config.instance)
         return frozenset({KEEPALIVED, ADDRESSES, *own, *group})
-
-    @property
-    def interface(self) -> str:
-        return self.config.interface
-
-    @property
-    def preference(self) -> tuple[int, IPv4Address]:
-        return self.config.priority, self.config.source
-
-    @property
-    def master_down_interval(self) -> float:
-        return 3 * self._interval + skew(self.config, self._interval)
-
-    @property
-    def detection_time(self) -> float:
-        return 3 * self.config.advert_interval + skew(self.config, self.config.advert_interval)
 
     @property
     def sick(self) -> str:
@@ -132,7 +116,7 @@ class Follower:
         """What was heard under another name, or of another virtual router, does not count."""
         assert isinstance(config, Keepalived)
         old, self.config = self.config, config
-        self._interval = config.advert_interval
+        self._master_interval = config.advert_interval
         if (config.instance, config.sync_group) != (old.instance, old.sync_group):
             self.word, self._ended_in_fault = "", False
         if (config.interface, config.vrid) != (old.interface, old.vrid):
@@ -209,7 +193,7 @@ class Follower:
             self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf
             return self._conclude(now)
         if self.config.version == 3:
-            self._interval = advert.interval
+            self._master_interval = advert.interval
         was_silent = now > self._heard_at + self.master_down_interval
         if (was_silent or source != self.master) and self.role is not Role.MASTER:
             self._record_reign(now)
@@ -293,7 +277,7 @@ class Follower:
             self._listen_until = now + self.master_down_interval
 
     def _contested(self, now: float) -> bool:
-        if self._heard_at - self._rival_since <= CONTESTED_AFTER * self._interval:
+        if self._heard_at - self._rival_since <= CONTESTED_AFTER * self._master_interval:
             return False
         quiet_at = self._heard_at + self.master_down_interval
         if now >= quiet_at:
@@ -331,6 +315,3 @@ class Follower:
             hint = "compare virtual_router_id, and check that keepalived responds: systemctl status keepalived"
             found.append(Problem(Code.KEEPALIVED_BACKUP_UNLED, name, what, hint, since=self._advert_at))
         return found
-
-    def _record_reign(self, at: float) -> None:
-        self.reigns = [*self.reigns, at][-REIGNS_KEPT:]

@@ -27,14 +27,13 @@ Where this differs from the RFC, and why:
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address
 from floatip.core.drops import Drops
-from floatip.core.election.elector import REIGNS_KEPT, Fact, Heard, Role, Subject, Surroundings, adverts
+from floatip.core.election.elector import Fact, Heard, Role, Subject, Surroundings, VirtualRouter, adverts
 from floatip.core.events import Became, Effect, SendAdvert
 from floatip.core.problems import Code, Problem
-from floatip.core.settings import Election, Keepalived, Vrrp
+from floatip.core.settings import Election, Vrrp
 from floatip.core.vrrp import wire
 from floatip.core.vrrp.wire import Advert
 
@@ -42,9 +41,10 @@ SECOND_MASTER_AFTER = 2
 """Advert intervals for which another master must be heard: a well one yields to our answer at once."""
 
 
-class Router:
+class Router(VirtualRouter):
     """Time is an argument (monotonic seconds); every method returns the effects that it causes."""
 
+    config: Vrrp
     sick = well = ""
 
     def __init__(self, name: str, config: Vrrp, addresses: Iterable[Address], now: float) -> None:
@@ -74,26 +74,6 @@ class Router:
         self.hears = frozenset[Subject]({adverts(config.interface, config.vrid)})
         # The adverts name the addresses of their own family, as keepalived's do.
         self.addresses = tuple(a for a in addresses if a.version == config.source.version)
-
-    @property
-    def interface(self) -> str:
-        return self.config.interface
-
-    @property
-    def preference(self) -> tuple[int, IPv4Address]:
-        return self.config.priority, self.config.source
-
-    @property
-    def skew(self) -> float:
-        return skew(self.config, self._master_interval)
-
-    @property
-    def master_down_interval(self) -> float:
-        return 3 * self._master_interval + self.skew
-
-    @property
-    def detection_time(self) -> float:
-        return 3 * self.config.advert_interval + skew(self.config, self.config.advert_interval)
 
     def goes_on_as(self, config: Election) -> bool:
         """Only another virtual router needs another election (RFC 9568 section 1.7)."""
@@ -295,9 +275,6 @@ class Router:
         self.deadline = now + self.config.advert_interval
         return effects
 
-    def _record_reign(self, now: float) -> None:
-        self.reigns = [*self.reigns, now][-REIGNS_KEPT:]
-
     def _from(self, silence: str) -> str:
         return silence if self._heard is None else f"{silence} from {self._heard}"
 
@@ -324,11 +301,6 @@ class Router:
             SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, peer))
             for peer in config.peers
         ]
-
-
-def skew(config: Vrrp | Keepalived, interval: float) -> float:
-    """Skew_Time in seconds (RFC 9568 section 6.1; version 2: RFC 3768, which knows only whole seconds)."""
-    return (256 - config.priority) / 256 * (1.0 if config.version == 2 else interval)
 
 
 def _identity(config: Vrrp) -> tuple[str, int, int]:
