@@ -1,6 +1,7 @@
 """From role and health to a rank: the ladder with its reasons, settling and damping."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -143,6 +144,17 @@ def test_a_sick_node_is_withdrawn_also_while_damped() -> None:
     decision = withdrawn([10, 20, 30])
     decision.decide(facts(BACKUP, DOWN), 40)
     assert decision.rank is Rank.NONE
+
+
+def test_a_master_that_announces_nothing_outranks_no_stale_route_and_is_never_damped() -> None:
+    decision = Decision(False, now=0)
+    decision.became_master([90, 95, 100], 0, BLIND)
+    for at in (100, 110, 120, 130):
+        decision.decide(replace(facts(MASTER), announces=False), at)
+        assert (decision.rank, decision.reason) == (Rank.ACTIVE, "master, settled")
+        decision.decide(replace(facts(MASTER, DOWN), announces=False), at + 1)
+    decision.decide(facts(MASTER), 140)
+    assert decision.rank is Rank.ACTIVE, "what was not announced was not withdrawn"
 
 
 def test_neither_a_last_resort_nor_a_stop_is_a_withdrawal_that_counts() -> None:

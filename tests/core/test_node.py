@@ -55,6 +55,7 @@ from tests.core.host import (
     elected,
     held,
     master,
+    problems,
 )
 
 # From the start to master
@@ -323,6 +324,15 @@ def test_without_route_servers_nobody_is_cut_off() -> None:
     assert (host.role, host.node.network.cut_off) == (Role.MASTER, False)
 
 
+def test_without_route_servers_no_reason_speaks_of_routes_and_nothing_is_damped() -> None:
+    host = Host(replace(CONFIG, speaker=None)).run(DOWN)
+    decision = host.node.instances["VI_1"].decision
+    assert (decision.rank, decision.reason) == (Rank.ACTIVE, "master, settled")
+    for _ in range(5):
+        host.tell(SICK, WELL)
+    assert problems(host) == []
+
+
 # Garbage
 
 
@@ -562,6 +572,26 @@ def test_a_stopping_master_keeps_the_address_as_long_as_everywhere() -> None:
     assert host.tick(31) == ["hold"]
 
 
+def test_a_reload_that_begins_another_election_tells_of_the_release_before_it_tells_of_the_next_hold() -> None:
+    host = master(VLAN)
+    host.reload(config(placement="master", interface="eth0", election=elected(vrid=52)))
+    host.run(60)
+    assert [word for _, word in host.log if word.startswith("address")] == [
+        "address held",
+        "address released",
+        "address held",
+    ]
+
+
+def test_an_address_that_is_wanted_again_before_it_was_gone_was_not_released() -> None:
+    host = master(VLAN)
+    host.kernel_answers = False
+    host.reload(config(placement="master", interface="eth0", election=elected(vrid=52)))
+    host.run(60)
+    assert host.role is Role.MASTER
+    assert host.tell(held(interface="eth0"))[0] == "address lost"
+
+
 def test_neighbours_are_told_of_an_address_that_a_reload_adds_to_a_master() -> None:
     host = master(VLAN)
     host.reload(config(placement="master", interface="eth0", addresses=(A, B)))
@@ -588,9 +618,9 @@ def test_a_change_of_one_instance_looks_at_no_other(monkeypatch: pytest.MonkeyPa
     looked_at = []
     decide = Instance.decide
 
-    def noted(self: Instance, stopping: str, now: float) -> list[Effect]:
+    def noted(self: Instance, stopping: str, announces: bool, now: float) -> list[Effect]:
         looked_at.append(self.config.name)
-        return decide(self, stopping, now)
+        return decide(self, stopping, announces, now)
 
     monkeypatch.setattr(Instance, "decide", noted)
     host.tell(advert(100, vrid=7))

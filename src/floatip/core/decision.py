@@ -38,6 +38,8 @@ class Facts:
     health_reason: str
     stopping: str = ""
     """Why the node stops; empty: it does not."""
+    announces: bool = True
+    """Whether there are route servers. Without them no route can be stale, and none is withdrawn."""
 
 
 class Decision:
@@ -70,11 +72,13 @@ class Decision:
         """Whether the rank changed."""
         before = self.rank
         self.deadline = math.inf
+        if not facts.announces:
+            self._settled_at = self.damped_until = -math.inf
         self.rank, self.reason = self._choose(facts, now)
         if self.rank is before:
             return False
         self.since = now
-        if self.rank is Rank.NONE and not facts.stopping:
+        if self.rank is Rank.NONE and facts.announces and not facts.stopping:
             self._remember_withdrawal(now)
         return True
 

@@ -31,19 +31,24 @@ class Holding:
         self._where: dict[InterfaceAddress, set[str]] = {}
         self._wanted: dict[Key, Placed] = {}
         self._missing: set[Key] = set()
+        self._leaving: set[Key] = set()
+        """No longer wanted, and still there."""
 
-    def take(self, addresses: frozenset[Placed]) -> tuple[frozenset[Placed], list[Key], list[Key]]:
-        """All that the kernel has. Returns what is different, and which of our own are new and were lost."""
+    def take(self, addresses: frozenset[Placed]) -> tuple[frozenset[Placed], list[Key], list[Key], list[Key]]:
+        """All that the kernel has. Returns what is different, and which of our own are new, lost and released."""
         changed = addresses ^ self._found
         before = {key(placed): key(placed) in self.placed for placed in changed}
         for placed in changed:
             self._count(placed, 1 if placed in addresses else -1)
         self._found = addresses
         found = [one for one, was in before.items() if not was and one in self.placed and one in self._wanted]
-        lost = [one for one, was in before.items() if was and one not in self.placed and one in self._wanted]
+        gone = [one for one, was in before.items() if was and one not in self.placed]
+        lost = [one for one in gone if one in self._wanted]
+        released = [one for one in gone if one in self._leaving]
+        self._leaving.difference_update(released)
         self._missing.difference_update(found)
         self._missing.update(lost)
-        return changed, found, lost
+        return changed, found, lost, released
 
     def _count(self, placed: Placed, step: int) -> None:
         one = key(placed)
@@ -66,7 +71,9 @@ class Holding:
         is_new = wanted != self.wanted
         if is_new:
             self.wanted = wanted
-            self._wanted = {key(placed): placed for placed in wanted}
+            before, self._wanted = self._wanted, {key(placed): placed for placed in wanted}
+            self._leaving |= {one for one in before if one in self.placed}
+            self._leaving -= self._wanted.keys()
             self._missing = {one for one in self._wanted if one not in self.placed}
         again = bool(self._missing) and now >= self.again_at
         if again or is_new or not self._missing:

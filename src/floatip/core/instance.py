@@ -164,15 +164,16 @@ class Instance:
             self._keep_until = now + KEEP_TIME
         self._was_master = is_master
 
-    def decide(self, stopping: str, now: float) -> list[Effect]:
-        """The rank, from all that is known by now."""
+    def decide(self, stopping: str, announces: bool, now: float) -> list[Effect]:
+        """The rank, from all that is known by now. `announces`: whether there are route servers."""
         effects = self._tell_found() if self.config.placement == "found" else []
         self.lost_at = {a: at for a, at in self.lost_at.items() if now < at + PUT_BACK_TIME}
         role = Role.MASTER if now < self._keep_until else self.role
         if now >= self._keep_until:
             self._keep_until = -math.inf
         # Without an address it withdraws as one that stops does: that is no flap to be damped.
-        facts = Facts(role, self.elector.reason, self.health, self.health_reason, stopping or self.waiting)
+        health, why_not = self.health_reason, stopping or self.waiting
+        facts = Facts(role, self.elector.reason, self.health, health, why_not, announces)
         if self.decision.decide(facts, now):
             effects.append(Became("rank", self.config.name, self.decision.rank.label, self.decision.reason))
         return effects

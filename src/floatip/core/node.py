@@ -59,6 +59,7 @@ UNSTEADY = "restarted 3 times within a minute: stays backup until it has run for
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
 LOST = "lost", "removed by another program; floatip adds it again"
+RELEASED = "released", "no instance holds it on this node any more"
 
 K = TypeVar("K")
 
@@ -361,9 +362,13 @@ class Node:
         return self._tell(self._hearers.get(keepalived(*subject), ()), event, now)
 
     def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
-        changed, found, lost = self.holding.take(addresses)
+        changed, found, lost, released = self.holding.take(addresses)
         gone = ("released", self.stopping) if self.stopping else LOST
-        effects: list[Effect] = [*_told(lost, *gone), *_told(found, "held", "confirmed by the kernel")]
+        effects: list[Effect] = [
+            *_told(lost, *gone),
+            *_told(released, *RELEASED),
+            *_told(found, "held", "confirmed by the kernel"),
+        ]
         if self.stopping:
             if self._is_releasing and lost:
                 self._timers.set(EXIT, now + RELEASE_TIMEOUT)
@@ -446,7 +451,7 @@ class Node:
                 fault = self.links.get(instance.elector.interface, "")
                 effects += instance.elect(fault, self._bar(instance), hold_time, now)
         for instance in instances:
-            effects += instance.decide(self.stopping, now)
+            effects += instance.decide(self.stopping, self.config.speaker is not None, now)
         effects += self._announce(marked, now)
         effects += self._hold(marked, now)
         for instance in instances:
