@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from floatip.core.events import AdvertReceived, Failure, SendAdvert
+from floatip.core.events import AdvertReceived, Failure, LinkChanged, SendAdvert
 from floatip.core.vrrp.wire import PROTOCOL
 from floatip.host.network import adverts as adverts_module
 from floatip.host.network.adverts import RECEIVE_BUFFER, SO_RCVBUFFORCE, Adverts
@@ -158,6 +158,30 @@ def test_a_destination_fails_until_a_send_works(reports: Reports) -> None:
         adverts.send(advert)
         assert reports.failing("adverts") == set()
         assert len(reports.events) == 3, "only a change is told"
+        adverts.close()
+
+    asyncio.run(story())
+
+
+def test_that_nothing_leaves_by_an_interface_that_is_down_is_no_failure_of_its_own(reports: Reports) -> None:
+    advert = SendAdvert("eth9", OURS, THEIRS, b"")
+
+    async def story() -> None:
+        make_link()
+        adverts = Adverts(reports)
+        adverts.configure(["eth9"])
+        ip("link set eth9 down")
+        adverts.send(advert)
+        assert reports.failing("adverts"), "nobody has said that it is down"
+        adverts.link(LinkChanged("eth9", False, "the interface is down"))
+        assert not reports.failing("adverts")
+        adverts.send(advert)
+        ip("link del eth9")
+        adverts.send(advert)
+        assert not reports.failing("adverts")
+        adverts.link(LinkChanged("eth9", True, "the interface is up"))
+        adverts.send(advert)
+        assert reports.failing("adverts"), "now it should work"
         adverts.close()
 
     asyncio.run(story())

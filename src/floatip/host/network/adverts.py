@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from floatip.core.events import AdvertReceived, Event, SendAdvert
+from floatip.core.events import AdvertReceived, Event, LinkChanged, SendAdvert
 from floatip.core.vrrp.wire import PROTOCOL
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
@@ -68,6 +68,8 @@ class Adverts:
         self._interfaces: frozenset[str] = frozenset()
         self._multicast: frozenset[str] = frozenset()
         self._known: Mapping[str, Known] = {}
+        self._down: set[str] = set()
+        """Interfaces on which VRRP cannot work now: that no advert leaves there is no failure of its own."""
         self._ways: dict[tuple[str, int, int], _Way] = {}
         self._opening = Failures("VRRP sockets", report)
         self._sending = Failures("adverts", report)
@@ -84,8 +86,18 @@ class Adverts:
         `known`: what is for us, by interface; on one that is not named, every packet is.
         """
         self._interfaces, self._multicast, self._known = frozenset(interfaces), frozenset(multicast), known or {}
+        self._down &= self._interfaces
         self._ways = {key: way for key, way in self._ways.items() if way.fails and key[0] in self._interfaces}
         self._sending.keep(way.what for way in self._ways.values())
+        self.refresh()
+
+    def link(self, change: LinkChanged) -> None:
+        if change.up:
+            self._down.discard(change.interface)
+        else:
+            self._down.add(change.interface)
+            for way in [way for (interface, *_), way in self._ways.items() if interface == change.interface]:
+                self._works(way)
         self.refresh()
 
     def refresh(self) -> None:
@@ -111,10 +123,14 @@ class Adverts:
         way = self._ways.get(key) or self._ways.setdefault(key, _way(advert, now))
         since, way.tried_at = now - way.tried_at, now
         reason = self._try(advert, way)
-        if reason:
+        if reason and advert.interface not in self._down:
             way.fails = True
             self._sending.set(way.what, reason, lasts=max(PATIENCE, min(3 * since, MOST_PATIENCE)))
-        elif way.fails:
+        else:
+            self._works(way)
+
+    def _works(self, way: _Way) -> None:
+        if way.fails:
             way.fails = False
             self._sending.clear(way.what)
 
