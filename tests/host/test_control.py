@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +259,26 @@ def test_a_client_that_asks_and_never_reads_costs_neither_time_nor_memory(
                 assert asked < 200
 
     asyncio.run(story())
+
+    asyncio.run(story())
+
+
+def test_a_request_that_must_be_prepared_is_answered_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "floatip.sock"
+    prepared: list[Callable[[], None]] = []
+    monkeypatch.setitem(COMMANDS, "slow", Command(lambda *_: {"slow": len(prepared)}, "", prepare=prepared.append))
+
+    async def story() -> None:
+        async with serving(path):
+            requests = [b'{"cmd": "slow"}\n', b'{"cmd": "status"}\n'] * 5
+            asking = asyncio.create_task(lines(path, *requests, answers=10))
+            for number in range(1, 6):
+                await until(lambda number=number: len(prepared) == number)  # type: ignore[misc]
+                await asyncio.sleep(0.01)
+                prepared[-1]()
+            assert await asking == [answer for number in range(1, 6) for answer in ({"slow": number}, STATUS)]
 
     asyncio.run(story())
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from floatip.core.events import CheckDone, Failing, Probe
+from floatip.core.events import CheckDone, Failing, KeepalivedFound, Probe
 from floatip.core.problems import Code
 from floatip.host import child, inotify, spawn
 from floatip.host.checks import Probes, kind
 from floatip.host.checks import process as process_check
 from floatip.host.disk import Memory
 from floatip.host.hooks import Hooks, RoleChange
-from floatip.host.keepalived import Keepalived, Paths, fifo
+from floatip.host.keepalived import Keepalived, Paths, fifo, processes
 from floatip.model import File, Kind, Process, Script, Tcp
 from tests.host.reports import PromptDisk, Reports, close, until
 
@@ -240,6 +240,37 @@ def test_a_file_system_that_hangs_fails_its_checks_and_stops_nothing_else(
 
     asyncio.run(story())
     assert threading.get_ident() not in hang.callers
+
+
+def test_a_keepalived_whose_paths_hang_stops_nothing_else(
+    hang: Hang, reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LOOK_TIMEOUT", 0.2)
+    monkeypatch.setattr(fifo, "OPEN_TIMEOUT", 0.2)
+    paths = Paths(tmp_path / "fifo", (tmp_path / "pid", tmp_path / "vrrp_pid"))
+    os.mkfifo(paths.fifo)
+    hang.at(Path, "read_text", lambda path, *_: path == paths.pid_files[0])
+    hang.at(fifo, "_open")
+
+    async def story() -> None:
+        with survived():
+            keepalived = Keepalived(reports, Memory(PromptDisk(reports), tmp_path / "keepalived.json"))
+            keepalived.configure(paths, ("VI_1",))
+            found = await reports.next(KeepalivedFound)
+            assert found.reason == f"no answer after 0.2 s from {paths.pid_files[0]} or {paths.pid_files[1]}"
+            await until(lambda: bool(failures_now(reports, "keepalived")))
+            (failure,) = failures_now(reports, "keepalived")
+            assert failure.reason == "no answer after 0.2 s: does a disk hang?"
+            answered: list[str] = []
+            keepalived.look(lambda: answered.append("at once"))
+            assert answered, "who notifies must not wait for a disk that hangs"
+            hang.release()
+            await until(lambda: not failures_now(reports, "keepalived"))
+            keepalived.close()
+
+    asyncio.run(story())
+    assert threading.get_ident() not in hang.callers
+    assert len(hang.callers) == 2
 
 
 def test_what_inotify_does_not_tell_is_seen_by_looking(reports: Reports, tmp_path: Path) -> None:

@@ -139,10 +139,24 @@ def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
-def follow(fake: Fake, reports: Reports, memory: Path, *instances: str) -> Keepalived:
+async def follow(fake: Fake, reports: Reports, memory: Path, *instances: str) -> Keepalived:
     follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
     follower.configure(fake.paths, instances or ("VI_1",))
+    await has_looked(follower)
     return follower
+
+
+async def has_looked(follower: Keepalived) -> None:
+    """What is said from now on is no older than its FIFO."""
+    await until(lambda: not any(part and part._is_out for part in (follower._fifo, follower._processes)))
+
+
+async def notified(follower: Keepalived, request: Record, pid: int) -> Record:
+    """As the control socket does it."""
+    prepared = asyncio.Event()
+    follower.look(prepared.set)
+    await prepared.wait()
+    return follower.notified(request, pid)
 
 
 def words(reports: Reports) -> list[tuple[str, str, bool]]:
@@ -171,7 +185,7 @@ def runs(reports: Reports) -> list[bool]:
 
 @on_a_loop
 async def test_a_keepalived_that_runs_is_found_and_heard(fake: Fake, reports: Reports, memory: Path) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(MASTER, 'GROUP "VG1" BACKUP 0', 'INSTANCE "VI_1" MASTER_RX_LOWER_PRI 150', 'INSTANCE "VI_1" DELETED 0')
     await heard(
         reports, ("VI_1", "MASTER", False), ("VG1", "BACKUP", False), ("VI_1", "MASTER", False), ("VI_1", "STOP", False)
@@ -187,7 +201,7 @@ async def test_of_what_waited_only_the_last_line_of_each_subject_counts_and_is_o
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
     fake.say(BACKUP, MASTER, 'INSTANCE "VI_2" MASTER 1', 'GROUP "VI_1" FAULT 0', 'INSTANCE "VI_2" BACKUP 1')
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await heard(reports, ("VI_1", "MASTER", True), ("VI_1", "FAULT", True), ("VI_2", "BACKUP", True))
     assert [said.kind for said in reports.of(KeepalivedSaid)] == ["INSTANCE", "GROUP", "INSTANCE"]
     follower.close()
@@ -196,7 +210,7 @@ async def test_of_what_waited_only_the_last_line_of_each_subject_counts_and_is_o
 @on_a_loop
 async def test_a_full_fifo_is_emptied_and_what_follows_is_heard(fake: Fake, reports: Reports, memory: Path) -> None:
     count = fake.fill(BACKUP)
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await heard(reports, ("VI_1", "BACKUP", True))
     fake.say(MASTER)
     await heard(reports, ("VI_1", "BACKUP", True), ("VI_1", "MASTER", False))
@@ -207,7 +221,7 @@ async def test_a_full_fifo_is_emptied_and_what_follows_is_heard(fake: Fake, repo
 @on_a_loop
 async def test_a_fifo_that_appears_later_is_opened(fake: Fake, reports: Reports, memory: Path) -> None:
     fake.paths.fifo.unlink()
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     failed = await failure(reports)
     assert (failed.what, failed.reason) == (f"notify FIFO {fake.paths.fifo}", "no such file or directory")
     assert failed.hint.startswith("let floatip read it: systemctl stop")
@@ -223,7 +237,7 @@ async def test_a_fifo_that_appears_later_is_opened(fake: Fake, reports: Reports,
 async def test_a_fifo_made_anew_is_opened_anew_and_nothing_is_forgotten(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(BACKUP)
     await heard(reports, ("VI_1", "BACKUP", False))
     fake.make_fifo()
@@ -243,7 +257,7 @@ async def test_a_fifo_made_anew_is_opened_anew_and_nothing_is_forgotten(
 async def test_a_fifo_that_goes_for_a_moment_is_no_failure_and_one_that_stays_away_is(
     fake: Fake, reports: Reports, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     for _ in range(5):
         fake.paths.fifo.unlink()
         await asyncio.sleep(0.02)
@@ -264,7 +278,7 @@ async def test_a_fifo_that_goes_for_a_moment_is_no_failure_and_one_that_stays_aw
 async def test_the_end_of_the_fifo_is_nothing_while_the_process_lives(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     fake.close_fifo()
     gc.collect()  # not while we count
@@ -309,7 +323,7 @@ async def test_what_is_no_fifo_is_refused_until_there_is_one(
     make, reason, hint = NO_FIFOS[kind]
     fake.paths.fifo.unlink()
     make(fake.paths.fifo)
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     failed = await failure(reports)
     assert (failed.reason, failed.hint.startswith(hint)) == (reason, True)
     fake.paths.fifo.rmdir() if fake.paths.fifo.is_dir() else fake.paths.fifo.unlink()
@@ -331,7 +345,7 @@ def test_a_fifo_that_only_root_may_read_is_named_with_a_hint(reports: Reports) -
 
         def story() -> str:
             async def play() -> str:
-                follower = follow(fake, reports, Path(directory) / "state" / "keepalived.json")
+                follower = await follow(fake, reports, Path(directory) / "state" / "keepalived.json")
                 (await reports.next(KeepalivedFound),)
                 failed = await failure(reports)
                 follower.close()
@@ -349,9 +363,9 @@ def test_a_fifo_that_only_root_may_read_is_named_with_a_hint(reports: Reports) -
 async def test_two_readers_would_share_the_lines_so_the_second_waits(
     fake: Fake, reports: Reports, memory: Path, tmp_path: Path
 ) -> None:
-    first = follow(fake, reports, memory)
+    first = await follow(fake, reports, memory)
     others = Reports()
-    second = follow(fake, others, tmp_path / "other.json")
+    second = await follow(fake, others, tmp_path / "other.json")
     assert (await failure(others)).reason == "another process reads it"
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
@@ -377,7 +391,7 @@ GARBAGE = {
 @pytest.mark.parametrize("kind", GARBAGE)
 @on_a_loop
 async def test_garbage_is_passed_over(fake: Fake, reports: Reports, memory: Path, kind: str) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     fake.write(GARBAGE[kind])
     await fake.is_read()
@@ -391,7 +405,7 @@ NAMES = ["a name", 'with "quotes"', '" MASTER 1', "back\\slash", "ünïcode", "x
 
 @on_a_loop
 async def test_names_are_whatever_stands_in_the_quotes(fake: Fake, reports: Reports, memory: Path) -> None:
-    follower = follow(fake, reports, memory, *NAMES)
+    follower = await follow(fake, reports, memory, *NAMES)
     fake.say(*(f'INSTANCE "{name}" BACKUP 150' for name in NAMES))
     await heard(reports, *((name, "BACKUP", False) for name in NAMES))
     follower.close()
@@ -399,7 +413,7 @@ async def test_names_are_whatever_stands_in_the_quotes(fake: Fake, reports: Repo
 
 @on_a_loop
 async def test_half_a_line_waits_for_its_other_half(fake: Fake, reports: Reports, memory: Path) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     for part in (b"INST", b'ANCE "VI_1" MAS', b"TER 15", b"0"):
         fake.write(part)
@@ -442,7 +456,7 @@ async def test_a_pid_file_that_names_no_keepalived_means_that_it_does_not_run(
     fake.start()
     right, path = path.read_text(), path.rename(path.with_suffix(".kept")) and path
     make(path, dead)
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     name = Path("/proc/self/comm").read_text().strip()
     expected = reason.format(path=path, dead=dead, ourselves=os.getpid(), name=name)
     assert reports.events[0] == KeepalivedFound(False, expected)
@@ -462,7 +476,7 @@ async def test_a_pid_file_that_names_no_keepalived_means_that_it_does_not_run(
 async def test_an_end_is_told_at_once_and_after_the_last_words(
     fake: Fake, reports: Reports, memory: Path, which: int
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     pid = fake.processes[which].pid
     began = time.monotonic()
@@ -482,7 +496,7 @@ async def test_an_end_is_told_at_once_and_after_the_last_words(
 @pytest.mark.usefixtures("hasty")
 @on_a_loop
 async def test_a_process_that_nobody_reaps_is_no_living_one(fake: Fake, reports: Reports, memory: Path) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     fake.processes[1].kill()
     await reports.next(KeepalivedFound, 2)
@@ -495,7 +509,7 @@ async def test_a_process_that_nobody_reaps_is_no_living_one(fake: Fake, reports:
 async def test_one_that_returns_is_found_and_what_the_last_one_said_is_forgotten(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
     fake.kill()
@@ -515,7 +529,7 @@ async def test_one_that_returns_is_found_and_what_the_last_one_said_is_forgotten
 async def test_a_keepalived_that_is_replaced_while_we_sleep_is_told_anew(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await reports.next(KeepalivedFound)
     fake.kill()
     fake.start()  # and the loop has not run meanwhile
@@ -529,7 +543,7 @@ async def test_a_keepalived_that_is_replaced_while_we_sleep_is_told_anew(
 async def test_what_a_successor_said_while_we_slept_is_not_taken_for_the_last_words(
     fake: Fake, reports: Reports, memory: Path, which: tuple[int, ...]
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
     keeps_it_open = os.open(fake.paths.fifo, os.O_WRONLY)
@@ -543,19 +557,19 @@ async def test_what_a_successor_said_while_we_slept_is_not_taken_for_the_last_wo
     os.close(keeps_it_open)
     follower.close()
     again = Reports()
-    follower = follow(fake, again, memory)
+    follower = await follow(fake, again, memory)
     await heard(again, ("VI_1", "BACKUP", True))
     follower.close()
 
 
 @on_a_loop
 async def test_what_was_said_outlives_us_as_something_old(fake: Fake, reports: Reports, memory: Path) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(BACKUP, 'GROUP "VG1" FAULT 0', MASTER)
     await reports.next(KeepalivedSaid, 3)
     follower.close()
     again = Reports()
-    follower = follow(fake, again, memory)
+    follower = await follow(fake, again, memory)
     assert isinstance(again.events[-1], KeepalivedFound), "when it is found, what it said is known"
     fake.say(BACKUP)
     await heard(again, ("VG1", "FAULT", True), ("VI_1", "MASTER", True), ("VI_1", "BACKUP", False))
@@ -566,14 +580,14 @@ async def test_what_was_said_outlives_us_as_something_old(fake: Fake, reports: R
 async def test_what_was_said_does_not_outlive_the_process_that_said_it(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
     follower.close()
     fake.kill()
     fake.start()
     again = Reports()
-    follower = follow(fake, again, memory)
+    follower = await follow(fake, again, memory)
     await asyncio.sleep(PATIENCE)
     assert again.events == [KeepalivedFound(True, f"process {fake.processes[1].pid}")]
     follower.close()
@@ -598,7 +612,7 @@ async def test_a_state_file_that_makes_no_sense_is_a_failure_and_nothing_else(
 ) -> None:
     memory.parent.mkdir()
     memory.write_bytes(state)
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     assert (await failure(reports)).what == f"state file {memory}"
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
@@ -624,7 +638,7 @@ async def test_a_state_that_cannot_be_written_is_a_failure_and_nothing_else(
     fake: Fake, reports: Reports, memory: Path, reason: str
 ) -> None:
     NO_MEMORY[reason](memory)
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(MASTER)
     await heard(reports, ("VI_1", "MASTER", False))
     assert any(reason in failed.reason.lower() for failures in failing(reports) for failed in failures)
@@ -640,7 +654,7 @@ async def test_a_hundred_starts_and_ten_deaths_leave_no_descriptor_open(
 
     gc.collect()  # what others left open goes now
     before = descriptors()
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     while_following = descriptors()
     for number in range(100):  # the kernel takes its time over the end of an inotify
         follower.configure(None)
@@ -650,9 +664,9 @@ async def test_a_hundred_starts_and_ten_deaths_leave_no_descriptor_open(
             fake.make_fifo()
             fake.start()
             await until(lambda: runs(reports)[-2:] == [False, True])
-    assert descriptors() <= while_following
+    await until(lambda: descriptors() <= while_following)
     follower.close()
-    assert descriptors() == before
+    await until(lambda: descriptors() == before)
     print(f"{before} descriptors before and after, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss} KiB at most")
 
 
@@ -677,10 +691,11 @@ REFUSALS: list[tuple[Record, str]] = [
 @on_a_loop
 async def test_a_notify_that_cannot_be_meant_is_refused(fake: Fake, reports: Reports, memory: Path) -> None:
     follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
-    assert follower.notified(notify("MASTER"), os.getpid())["error"] == "no instance follows keepalived"
+    assert (await notified(follower, notify("MASTER"), os.getpid()))["error"] == "no instance follows keepalived"
     follower.configure(fake.paths, ("VI_1", "VI_2"), ("VG1",))
+    await has_looked(follower)
     for request, error in REFUSALS:
-        answer = follower.notified(request, os.getpid())
+        answer = await notified(follower, request, os.getpid())
         assert (answer["error"], bool(answer["hint"])) == (error, True)
     assert not words(reports)
     follower.close()
@@ -690,9 +705,10 @@ async def test_a_notify_that_cannot_be_meant_is_refused(fake: Fake, reports: Rep
 async def test_a_notify_is_the_same_as_a_line(fake: Fake, reports: Reports, memory: Path) -> None:
     follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
     follower.configure(fake.paths, ("VI_1",), ("VG1",))
+    await has_looked(follower)
     pid = fake.processes[1].pid  # any that is no older than keepalived
-    assert follower.notified(notify("MASTER"), pid) == {"heard": "INSTANCE VI_1 MASTER"}
-    assert follower.notified(notify("FAULT", kind="GROUP", name="VG1"), pid) == {"heard": "GROUP VG1 FAULT"}
+    assert await notified(follower, notify("MASTER"), pid) == {"heard": "INSTANCE VI_1 MASTER"}
+    assert await notified(follower, notify("FAULT", kind="GROUP", name="VG1"), pid) == {"heard": "GROUP VG1 FAULT"}
     assert words(reports) == [("VI_1", "MASTER", False), ("VG1", "FAULT", False)]
     follower.close()
 
@@ -701,13 +717,13 @@ async def test_a_notify_is_the_same_as_a_line(fake: Fake, reports: Reports, memo
 async def test_of_two_notifies_at_once_the_one_that_began_last_counts(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     earlier, later = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
-    follower.notified(notify("BACKUP"), later.pid)
-    answer = follower.notified(notify("MASTER"), earlier.pid)
+    await notified(follower, notify("BACKUP"), later.pid)
+    answer = await notified(follower, notify("MASTER"), earlier.pid)
     why = f"a notify that was started later (pid {later.pid}) said BACKUP"
     assert answer["error"] == f"INSTANCE VI_1 MASTER is out of date: {why}"
-    follower.notified(notify("FAULT"), later.pid)
+    await notified(follower, notify("FAULT"), later.pid)
     assert words(reports) == [("VI_1", "BACKUP", False), ("VI_1", "FAULT", False)]
     for process in (earlier, later):
         process.kill()
@@ -720,15 +736,15 @@ async def test_a_notify_from_before_keepalived_began_is_no_news_of_it(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
     late = subprocess.Popen(["sleep", "60"])
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.kill()
     await reports.next(KeepalivedFound, 2)
-    answer = follower.notified(notify("MASTER"), late.pid)
+    answer = await notified(follower, notify("MASTER"), late.pid)
     assert str(answer["error"]).startswith("keepalived does not run: ")
-    assert "heard" in follower.notified(notify("STOP"), late.pid), "it is stopped, and that is what is said"
+    assert "heard" in await notified(follower, notify("STOP"), late.pid), "it is stopped, and that is what is said"
     await asyncio.sleep(0.02)  # the kernel counts in hundredths
     fake.start()
-    answer = follower.notified(notify("MASTER"), late.pid)
+    answer = await notified(follower, notify("MASTER"), late.pid)
     why = f"its sender (pid {late.pid}) was started before the keepalived that runs now"
     assert answer["error"] == f"INSTANCE VI_1 MASTER is out of date: {why}"
     assert answer["hint"]
@@ -743,11 +759,11 @@ async def test_a_notify_from_before_keepalived_began_is_no_news_of_it(
 async def test_whoever_notifies_may_be_called_anything(
     fake: Fake, reports: Reports, memory: Path, tmp_path: Path, name: bytes
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     program = tmp_path / os.fsdecode(name)
     shutil.copy(shutil.which("sleep") or "sleep", program)
     process = subprocess.Popen([program, "60"])
-    follower.notified(notify("MASTER"), process.pid)
+    await notified(follower, notify("MASTER"), process.pid)
     assert words(reports) == [("VI_1", "MASTER", False)]
     process.kill()
     process.wait()
@@ -760,7 +776,7 @@ async def test_a_keepalived_that_does_not_have_the_fifo_open_is_a_failure_until_
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
     fake.close_fifo()
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     failed = await failure(reports)
     assert failed.reason == "keepalived does not have it open, so what it says is not heard"
     assert failed.hint.startswith("keepalived.conf: vrrp_notify_fifo ")
@@ -776,7 +792,7 @@ async def test_a_keepalived_that_does_not_have_the_fifo_open_is_a_failure_until_
 async def test_a_fifo_made_anew_that_keepalived_does_not_open_is_a_failure(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
     fake.make_fifo()  # keepalived writes to the one before
@@ -788,13 +804,13 @@ async def test_a_fifo_made_anew_that_keepalived_does_not_open_is_a_failure(
 @on_a_loop
 async def test_who_is_told_by_notify_needs_no_fifo(fake: Fake, reports: Reports, memory: Path) -> None:
     fake.close_fifo()
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await failure(reports)
-    assert "heard" in follower.notified({"state": "MASTER"}, 0)
+    assert "heard" in await notified(follower, {"state": "MASTER"}, 0)
     await until(lambda: failing(reports)[-1] == [])
     follower.close()
     again = Reports()
-    follower = follow(fake, again, memory)
+    follower = await follow(fake, again, memory)
     await asyncio.sleep(PATIENCE)
     assert failing(again) == []
     follower.close()
@@ -806,16 +822,16 @@ async def test_a_word_by_notify_ends_the_doubt_about_the_fifo_at_once(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
     fake.close_fifo()
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     assert (await failure(reports)).reason.startswith("keepalived does not have it open")
-    assert "heard" in follower.notified({"state": "MASTER"}, 0)
+    assert "heard" in await notified(follower, {"state": "MASTER"}, 0)
     assert failing(reports)[-1] == []
     follower.close()
 
 
 @on_a_loop
 async def test_a_change_of_priority_is_no_change_of_state(fake: Fake, reports: Reports, memory: Path) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say('INSTANCE "VI_1" FAULT 100', 'INSTANCE "VI_1" BACKUP_PRIORITY 80', 'INSTANCE "VI_1" MASTER_PRIORITY 80')
     fake.say(STOP)
     await heard(reports, ("VI_1", "FAULT", False), ("VI_1", "STOP", False))
@@ -826,7 +842,7 @@ async def test_a_change_of_priority_is_no_change_of_state(fake: Fake, reports: R
 async def test_a_mastership_goes_on_from_when_it_began_and_one_from_the_backlog_begins_now(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     began = asyncio.get_running_loop().time()
     fake.say(MASTER)
     await reports.next(KeepalivedSaid)
@@ -835,7 +851,7 @@ async def test_a_mastership_goes_on_from_when_it_began_and_one_from_the_backlog_
     await reports.next(KeepalivedSaid, 2)
     follower.close()
     again = Reports()
-    follower = follow(fake, again, memory)
+    follower = await follow(fake, again, memory)
     recalled = (await again.next(KeepalivedSaid)).at
     assert recalled is not None
     assert began <= recalled <= heard_by
@@ -843,7 +859,7 @@ async def test_a_mastership_goes_on_from_when_it_began_and_one_from_the_backlog_
     fake.say(BACKUP, MASTER)
     last = Reports()
     stopped = asyncio.get_running_loop().time()
-    follower = follow(fake, last, memory)
+    follower = await follow(fake, last, memory)
     at = (await last.next(KeepalivedSaid, 2)).at
     assert at is not None
     assert at >= stopped
@@ -859,7 +875,7 @@ async def test_a_process_of_another_user_is_no_keepalived(fake: Fake, reports: R
         program = shutil.copy(fake.program, directory)
         fake.processes = [subprocess.Popen([program, "600"], user=4711) for _ in fake.paths.pid_files]
     fake.name_processes()
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     await asyncio.sleep(PATIENCE)
     process, pid_file = fake.processes[0], fake.paths.pid_files[0]
     assert reports.events == [KeepalivedFound(False, f"process {process.pid} of {pid_file} is somebody else's now")]
@@ -871,7 +887,7 @@ async def test_when_keepalived_began_is_told(fake: Fake, reports: Reports, memor
     fake.kill()
     before = asyncio.get_running_loop().time()
     fake.start()
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     since = (await reports.next(KeepalivedFound)).since
     assert since is not None
     assert before - 0.02 <= since <= asyncio.get_running_loop().time(), "the kernel counts in hundredths"
@@ -882,7 +898,7 @@ async def test_when_keepalived_began_is_told(fake: Fake, reports: Reports, memor
 async def test_of_more_names_than_can_be_meant_only_some_are_remembered(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = follow(fake, reports, memory)
+    follower = await follow(fake, reports, memory)
     fake.say(MASTER)
     count = 4 * keepalived_words.MOST_SUBJECTS
     for number in range(count):
@@ -891,7 +907,7 @@ async def test_of_more_names_than_can_be_meant_only_some_are_remembered(
     await reports.next(KeepalivedSaid, count + 1)
     follower.close()
     again = Reports()
-    follower = follow(fake, again, memory)
+    follower = await follow(fake, again, memory)
     remembered = words(again)
     assert len(remembered) == keepalived_words.MOST_SUBJECTS
     assert remembered[0] == ("VI_1", "MASTER", True), "the one that is followed is forgotten last"

@@ -19,6 +19,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from floatip.core.diagnosis import MATTERS
@@ -52,6 +53,8 @@ class Command:
     """What a user may not who is refused."""
     is_for_notifiers: bool = False
     """Else it is for those who may ask for the status."""
+    prepare: Callable[[Callable[[], None]], None] = lambda answer: answer()
+    """Calls back as soon as the request can be answered."""
 
 
 class Control:
@@ -122,6 +125,8 @@ class _Client(asyncio.Protocol):
         self._is_full = False
         """Whether answers wait that the client does not read."""
         self._is_working = False
+        self._is_waiting = False
+        """Whether a request is being prepared; those that follow wait for its answer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -163,10 +168,10 @@ class _Client(asyncio.Protocol):
         self._is_working = False
         answered = 0
         while not self._transport.is_closing() and (end := self._buffer.find(b"\n")) >= 0:
-            if self._is_full or answered == MOST_AT_ONCE:
+            if self._is_full or self._is_waiting or answered == MOST_AT_ONCE:
                 self._transport.pause_reading()
                 self._is_working = True
-                if not self._is_full:
+                if not self._is_full and not self._is_waiting:
                     asyncio.get_running_loop().call_soon(self._work)
                 return
             line = bytes(self._buffer[:end])
@@ -192,7 +197,14 @@ class _Client(asyncio.Protocol):
         may = self._control.may_notify if command.is_for_notifiers else self._control.may_ask
         if not may(self._who):
             return self._forbid(command.verb)
+        self._is_waiting = True
+        command.prepare(partial(self._tell, command, request))
+
+    def _tell(self, command: Command, request: Record) -> None:
+        self._is_waiting = False
         self._transport.write(encode(command.answer(request, self._who.pid)))
+        if self._is_working and not self._is_full:
+            self._work()
 
     def _watch(self) -> None:
         if not self._control.may_ask(self._who):

@@ -36,6 +36,7 @@ class Inotify:
         self._failures = failures
         self._opening = threading.Lock()
         self._fd = -1
+        self._closed = False
         self._changed: dict[Path, list[Callable[[], None]]] = {}
         self._names: dict[Path, frozenset[bytes]] = {}
 
@@ -56,6 +57,8 @@ class Inotify:
         A directory that is missing is noticed by its parent, so that is no error.
         """
         with self._opening:
+            if self._closed:
+                return 0
             if self._fd < 0:
                 fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
                 if fd < 0:
@@ -76,10 +79,12 @@ class Inotify:
             self._failures.clear(_watch_of(path))
 
     def close(self) -> None:
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+        with self._opening:  # never held for long
+            self._closed = True
+            if self._fd >= 0:
+                self._loop.remove_reader(self._fd)
+                os.close(self._fd)
+                self._fd = -1
 
     def _listen(self) -> None:
         if self._fd >= 0:

@@ -31,17 +31,22 @@ def began(pid: int) -> int:
 
 
 class Watch:
-    """Calls `ended` at the end of the process, and owns the pidfd."""
+    """Calls `ended` once, at the end of the process, and owns the pidfd."""
 
     def __init__(self, pidfd: int, ended: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._pidfd = pidfd
-        self._loop.add_reader(pidfd, ended)
+        self._ended = ended
+        self._loop.add_reader(pidfd, self._end)
 
     @property
     def has_ended(self) -> bool:
         """Perhaps before `ended` is called."""
         return _has_ended(self._pidfd)
+
+    def _end(self) -> None:
+        self._loop.remove_reader(self._pidfd)  # it stays readable
+        self._ended()
 
     def close(self) -> None:
         self._loop.remove_reader(self._pidfd)

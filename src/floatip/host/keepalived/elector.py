@@ -1,4 +1,4 @@
-"""The user's keepalived, as the core is told of it: nothing is decided here.
+"""The user's keepalived, as the core is told of it: nothing is decided here, and no path is looked at in the loop.
 
 Before the end of a process is reported, whatever it still had to say is read.
 """
@@ -6,6 +6,7 @@ Before the end of a process is reported, whatever it still had to say is read.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from floatip.core.events import Event, KeepalivedSaid
@@ -16,6 +17,7 @@ from floatip.host.failures import Failures
 from floatip.host.keepalived.fifo import Fifo
 from floatip.host.keepalived.processes import Processes
 from floatip.host.keepalived.words import Sender, Words
+from floatip.host.workers import Jobs, Workers
 
 WRITER_PATIENCE = 2.0
 """Seconds after its start, or after a reload, within which keepalived opens the FIFO."""
@@ -30,12 +32,14 @@ class Paths:
 
 
 class Keepalived:
-    def __init__(self, report: Callable[[Event], None], memory: Memory) -> None:
+    def __init__(self, report: Callable[[Event], None], memory: Memory, workers: Callable[[], Jobs] = Workers) -> None:
+        self._workers = workers
         self._loop = asyncio.get_running_loop()
         self._report = report
         self._failures = Failures("keepalived", report)
         self._words = Words(report, memory, self._loop.time)
         self._paths: Paths | None = None
+        self._jobs: Jobs | None = None
         self._processes: Processes | None = None
         self._fifo: Fifo | None = None
         self._instances: tuple[str, ...] = ()
@@ -51,20 +55,30 @@ class Keepalived:
         self.close()
         self._paths = paths
         if paths:
-            self._fifo = Fifo(paths.fifo, self._hear, self._doubt, self._failures)
-            self._processes = Processes(paths.pid_files, self._report, self._begin, self._fifo.drain, self._words.end)
+            jobs = self._jobs = self._workers()
+            fifo = self._fifo = Fifo(paths.fifo, jobs, self._hear, self._doubt, self._failures)
+            told = self._report, self._begin, fifo.drain, self._words.end
+            self._processes = Processes(paths.pid_files, jobs, *told)
             self._processes.look()
             self._fifo.open(is_old=True)
 
     def close(self) -> None:
         if self._doubting:
             self._doubting.cancel()
-        if self._fifo and self._processes:
+        if self._fifo and self._processes and self._jobs:
             self._fifo.close()
             self._processes.close()
+            self._jobs.close()
         self._words.end()
         self._failures.keep(())
-        self._paths = self._fifo = self._processes = None
+        self._paths = self._fifo = self._processes = self._jobs = None
+
+    def look(self, then: Callable[[], None]) -> None:
+        """Before `notified`: it is about the keepalived that runs now."""
+        if self._processes:
+            self._processes.look(then)
+        else:
+            then()
 
     def notified(self, request: Record, pid: int) -> Record:
         """`floatip notify` in place of the FIFO; the answer to it."""
@@ -80,7 +94,6 @@ class Keepalived:
         name = self._instances[0] if name is None else name
         if not isinstance(name, str) or name not in known:
             return _refusal(f"no instance follows {kind} {name}", f"those that do: {', '.join(known) or 'none'}")
-        self._processes.look()
         if not self._processes.running:
             if state == "STOP":
                 return {"heard": f"{kind} {name} {state}"}  # that is known already
@@ -101,8 +114,7 @@ class Keepalived:
     def _hear(self, lines: list[bytes], is_old: bool) -> None:
         # Of two writers nobody can tell the lines apart: where a successor runs already, they count as its own.
         if self._processes:
-            self._processes.look()
-        self._words.hear(lines, is_old)
+            self._processes.look(partial(self._words.hear, lines, is_old))
 
     def _doubt(self) -> None:
         """Soon look whether it is open for writing at all: a FAULT that is not heard is as good as none."""

@@ -1,23 +1,41 @@
-"""Whether the user's keepalived runs: its pid files are read until it does, then pidfds tell of its end."""
+"""Whether the user's keepalived runs: its pid files are read until it does, then pidfds tell of its end.
+
+The pid files are looked at in a thread. What must know the outcome waits for it: see `look`.
+"""
 
 import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from floatip.core.events import KeepalivedFound
 from floatip.host import pidfd
 from floatip.host.errors import in_words
+from floatip.host.workers import Jobs
 
 LOOK_INTERVAL = 0.1
 """Seconds between two looks for a keepalived that does not run."""
+LOOK_TIMEOUT = 2.0
+"""Seconds after which a pid file that does not answer counts as missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The processes that the pid files name, each with a pidfd."""
+
+    descriptors: list[tuple[int, int]]
+    began: int
+    """Of the last one: clock ticks since boot; 0: hidden from us."""
 
 
 class Processes:
     def __init__(
         self,
         pid_files: tuple[Path, ...],
+        jobs: Jobs,
         report: Callable[[KeepalivedFound], None],
         found: Callable[[str, int], None],
         ending: Callable[[], object],
@@ -29,6 +47,7 @@ class Processes:
         """
         self._loop = asyncio.get_running_loop()
         self._pid_files = pid_files
+        self._jobs = jobs
         self._report = report
         self._on_found = found
         self._on_ending = ending
@@ -37,6 +56,11 @@ class Processes:
         """Each with its pid."""
         self._told: KeepalivedFound | None = None
         self._looking: asyncio.TimerHandle | None = None
+        self._is_out = False
+        self._is_slow = False
+        """Whether the look that is out has been given up."""
+        self._then: list[Callable[[], None]] = []
+        self._closed = False
 
     @property
     def running(self) -> bool:
@@ -46,43 +70,72 @@ class Processes:
     def reason(self) -> str:
         return self._told.reason if self._told else ""
 
-    def look(self) -> None:
-        """Find a keepalived that runs, also in the place of one whose end has not been noticed."""
-        if self._watches and not self._ended_pid():
+    def look(self, then: Callable[[], None] = lambda: None) -> None:
+        """Find a keepalived that runs, also in the place of one whose end has not been noticed. Calls `then` after."""
+        if self._is_slow or (self._watches and not self._ended_pid()):
+            then()
             return
-        opened: list[tuple[int, int]] = []
-        try:
-            for path in self._pid_files:
-                opened.append(_open_process(path))
-        except _NotThere as reason:
-            for _, descriptor in opened:
-                os.close(descriptor)
-            if not self._watches:  # of one that has just ended the last words come first
-                self._tell(KeepalivedFound(False, str(reason)))
-                self._look_never()
-                self._looking = self._loop.call_later(LOOK_INTERVAL, self.look)
-            return
+        self._then.append(then)
+        if not self._is_out:
+            self._is_out = True
+            self._look_later(LOOK_TIMEOUT, self._give_up)
+            self._jobs.do(partial(_open_all, self._pid_files), self._looked)
+
+    def close(self) -> None:
+        self._closed = True
+        self._then.clear()
+        self._look_never()
+        self._forget()
+
+    def _looked(self, outcome: "_Opened | _NotThere | OSError") -> None:
+        self._is_out = self._is_slow = False
+        match outcome:
+            case _Opened(descriptors) if self._closed:
+                _close_all(descriptors)
+            case _Opened():
+                self._watch(outcome)
+            case OSError() if not self._closed:
+                self._miss(f"cannot look for it: {in_words(outcome.errno)}")
+            case _NotThere() if not self._closed:
+                self._miss(str(outcome))
+        self._go_on()
+
+    def _give_up(self) -> None:
+        self._is_slow = True
+        self._miss(f"no answer after {LOOK_TIMEOUT:g} s from {' or '.join(map(str, self._pid_files))}")
+        self._go_on()
+
+    def _go_on(self) -> None:
+        then, self._then = self._then, []
+        for each in then:
+            each()
+
+    def _watch(self, opened: _Opened) -> None:
         self._end()
-        self._watches = [(pid, pidfd.Watch(descriptor, self._died)) for pid, descriptor in opened]
-        pid = opened[-1][0]
-        began = pidfd.began(pid)
+        self._look_never()
+        self._watches = [(pid, pidfd.Watch(descriptor, self._died)) for pid, descriptor in opened.descriptors]
+        pid, began = opened.descriptors[-1][0], opened.began
         # Not the pid alone: that may be another process's later.
         self._on_found(f"{pid} {began}", began)
         self._tell(KeepalivedFound(True, f"process {pid}", _clock(began)))
 
-    def close(self) -> None:
-        self._look_never()
-        self._forget()
+    def _miss(self, reason: str) -> None:
+        self._look_later(LOOK_INTERVAL, self.look)
+        if not self._watches:  # of one that has just ended the last words come first
+            self._tell(KeepalivedFound(False, reason))
 
     def _died(self) -> None:
         self._on_ending()
-        if self._ended_pid():  # else what was read has led to a successor
+        self.look(self._bury)
+
+    def _bury(self) -> None:
+        """What it said last is told; unless that has led to a successor, so is its end."""
+        if self._ended_pid():
             self._end()
             self.look()
 
     def _end(self) -> None:
         """Tell of the end of the one that is watched, if it has not been told."""
-        self._look_never()
         if pid := self._ended_pid():
             self._forget()
             self._tell(KeepalivedFound(False, f"its process {pid} has ended"))
@@ -95,6 +148,10 @@ class Processes:
         for _, watch in self._watches:
             watch.close()
         self._watches = []
+
+    def _look_later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._look_never()
+        self._looking = self._loop.call_later(seconds, action)
 
     def _look_never(self) -> None:
         if self._looking:
@@ -110,6 +167,23 @@ class Processes:
 
 class _NotThere(Exception):
     """Why a process cannot be watched, in words."""
+
+
+def _open_all(pid_files: tuple[Path, ...]) -> _Opened | _NotThere:
+    """In a thread."""
+    opened: list[tuple[int, int]] = []
+    try:
+        for path in pid_files:
+            opened.append(_open_process(path))
+    except _NotThere as reason:
+        _close_all(opened)
+        return reason
+    return _Opened(opened, pidfd.began(opened[-1][0]))
+
+
+def _close_all(opened: list[tuple[int, int]]) -> None:
+    for _, descriptor in opened:
+        os.close(descriptor)
 
 
 def _open_process(pid_file: Path) -> tuple[int, int]:
