@@ -86,7 +86,7 @@ def check(file: Path) -> int:
     from floatip.reading.machine import daemons_user  # noqa: PLC0415
 
     try:
-        model, warnings = reading.load(file, daemons_user())
+        model, warnings, _ = reading.load(file, daemons_user())
         if file == Path(DEFAULT_CONFIG):
             warnings = (*warnings, *since_adoption(file, System()))
     except reading.ConfigErrors as refused:

@@ -1,10 +1,12 @@
 """The whole daemon as a process, in a network namespace, with nobody else on its link."""
 
 import contextlib
+import errno
 import inspect
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import struct
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -438,3 +441,190 @@ def test_it_is_small_and_idle(floatip: Floatip) -> None:
     print(f"RSS {memory:.1f} MB, CPU {share:.2%} with an advert every 100 ms")
     assert memory < 60
     assert share < 0.2
+
+
+REFUSE = """
+import builtins, ctypes, errno, io, os, signal, socket
+from floatip.host import disk, inotify, spawn
+disk.RETRY_INTERVAL = 0.1
+order = {"call": "", "code": 0}
+really = {name: getattr(os, name) for name in ("open", "read", "close")}
+
+def obey(*_):
+    file = really["open"](DIRECTORY + "/order", os.O_RDONLY)
+    order["call"], code = really["read"](file, 100).decode().split()
+    order["code"] = int(code)
+    really["close"](file)
+    os.rename(DIRECTORY + "/order", DIRECTORY + "/obeyed")
+
+def refuse(call):
+    if order["call"] == call:
+        raise OSError(order["code"], os.strerror(order["code"]))
+
+def guarded(call, function):
+    def guard(*arguments, **options):
+        refuse(call)
+        return function(*arguments, **options)
+    return guard
+
+class Socket(socket.socket):
+    def __init__(self, family=-1, type=-1, proto=-1, fileno=None):
+        if fileno is None:
+            refuse("socket")
+        super().__init__(family, type, proto, fileno)
+    def send(self, *arguments):
+        if self.family == socket.AF_NETLINK:
+            refuse("netlink")
+        return super().send(*arguments)
+
+class Libc:
+    def __init__(self):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+    def __getattr__(self, name):
+        if name != order["call"]:
+            return getattr(self.libc, name)
+        def fail(*_):
+            ctypes.set_errno(order["code"])
+            return order["code"] if name == "posix_spawn" else -1
+        return fail
+
+socket.socket = Socket
+for module in (os, io, builtins):
+    module.open = guarded("open", module.open)
+os.pidfd_open = guarded("pidfd_open", os.pidfd_open)
+spawn._libc = inotify._libc = Libc()
+signal.signal(signal.SIGUSR1, obey)
+"""
+"""The daemon reads from a file which call fails, and how, whenever it gets SIGUSR1."""
+CODES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EACCES, errno.EIO)
+NO_PATHS = """
+state_log = "{directory}/state.log"
+[[check]]
+name = "script"
+script = "/bin/true"
+interval = 0.1
+timeout = 10
+fall = 1
+rise = 1
+[[check]]
+name = "tcp"
+tcp = "127.0.0.1:8080"
+interval = 0.1
+timeout = 10
+fall = 1
+rise = 1
+[[instance]]
+name = "VI_1"
+addresses = ["192.0.2.10/32", "192.0.2.12/32"]
+vrrp = {{ interface = "eth9", vrid = 51, priority = 255, source = "10.0.0.1", peers = ["10.0.0.2"] }}
+[[instance]]
+name = "VI_2"
+addresses = ["192.0.2.11/32"]
+checks = ["script", "tcp"]
+vrrp = {{ interface = "eth9", vrid = 52, priority = 255, source = "10.0.0.1", peers = ["10.0.0.2"] }}
+[notify]
+command = ["{directory}/notify"]
+"""
+BUSY = NO_PATHS.replace('"tcp"]', '"tcp", "process"]') + '[[check]]\nname = "process"\nprocess = "{directory}/pid"\n'
+BUSIER = BUSY.replace('"process"]', '"process", "file"]') + '[[check]]\nname = "file"\nfile = "{directory}/trigger"\n'
+
+
+@pytest.mark.parametrize("call", ["socket", "open", "pidfd_open", "posix_spawn", "inotify_init1", "netlink"])
+def test_what_the_kernel_refuses_is_a_problem_and_never_the_end(call: str, floatip: Floatip) -> None:
+    """Everything that the daemon does goes on meanwhile: checks, a reload, adding the address again, clients."""
+    order, obeyed = floatip.directory / "order", floatip.directory / "obeyed"
+    (floatip.directory / "pid").write_text(f"{os.getpid()}\n")
+    floatip.directory.chmod(0o755)
+
+    def refuse(what: str, code: int) -> None:
+        order.with_suffix(".new").write_text(f"{what} {code}")
+        order.with_suffix(".new").rename(order)
+        floatip.signal(signal.SIGUSR1)
+        wait(lambda: obeyed.exists() or floatip.process.poll() is not None)  # type: ignore[union-attr]
+        obeyed.unlink()
+
+    def problems() -> list[str]:
+        assert floatip.process
+        assert floatip.process.poll() is None, floatip.log.read_text()
+        return [problem["what"].lower() for problem in floatip.status()["problems"]]
+
+    def recover() -> None:
+        refuse("nothing", 0)
+        floatip.write(BUSY)
+        floatip.signal(signal.SIGHUP)
+        wait(lambda: held() == {"192.0.2.10", "192.0.2.11", "192.0.2.12"} and not problems())
+
+    def is_told(reason: str, since: int) -> bool:
+        told = [*problems(), floatip.log.read_text()[since:].lower()]
+        return len(told) > 1 and any(reason in text for text in told)
+
+    with socket.create_server(("127.0.0.1", 8080), backlog=1000):
+        floatip.write(NO_PATHS if call == "inotify_init1" else BUSY)  # it is opened with the first path
+        floatip.start(before=f"DIRECTORY = {str(floatip.directory)!r}\nexec({REFUSE!r})")
+        wait(lambda: held() == {"192.0.2.10", "192.0.2.11", "192.0.2.12"})
+        # In turns: who loses one more than five times in ten seconds has another problem.
+        for code, address in zip(CODES, cycle(("192.0.2.10", "192.0.2.12"))):
+            since, reason = len(floatip.log.read_text()), os.strerror(code).lower()
+            refuse(call, code)
+            floatip.write(BUSIER)
+            floatip.signal(signal.SIGHUP)
+            ip(f"address del {address}/32 dev eth9")
+            wait(lambda since=since, reason=reason: is_told(reason, since))  # type: ignore[misc]
+            if call != "inotify_init1":  # it is opened once
+                recover()
+        recover()
+        floatip.signal(signal.SIGTERM)
+        assert floatip.exit_status() == 0
+        assert held() == set()
+
+
+def test_a_client_for_whom_there_is_no_descriptor_is_a_problem_until_there_is_one(floatip: Floatip) -> None:
+    floatip.start()
+    wait(lambda: floatip.role() == "master")
+    assert floatip.process
+    pid = floatip.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+
+    def ask_again(client: socket.socket) -> list[str]:
+        client.sendall(b'{"cmd": "status"}\n')
+        answer = b""
+        while not answer.endswith(b"\n"):
+            answer += client.recv(65536)
+        return [problem["what"] for problem in json.loads(answer)["problems"]]
+
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for client in (first, second):
+            client.settimeout(60)
+        first.connect(str(floatip.socket))
+        wait(lambda: ask_again(first) == [])
+        taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        first_free = next(number for number in count() if number not in taken)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, limits[1]))
+        second.connect(str(floatip.socket))
+        wait(lambda: "control socket: no client accepted: too many open files" in ask_again(first))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert ask_again(second)
+    assert floatip.process.poll() is None
+
+
+def test_a_stop_waits_for_no_file_that_is_being_read(floatip: Floatip) -> None:
+    hang = """
+import pathlib, threading
+from floatip.host import daemon
+load, loads = daemon.load, []
+def hang(path):
+    loads.append(path)
+    if len(loads) > 1:
+        pathlib.Path(path).with_name("reads").touch()
+        threading.Event().wait()
+    return load(path)
+daemon.load = hang
+"""
+    floatip.start(before=f"exec({hang!r})")
+    wait(lambda: held() == {"192.0.2.10"})
+    floatip.signal(signal.SIGHUP)
+    wait((floatip.directory / "reads").exists)
+    assert floatip.role() == "master"
+    floatip.signal(signal.SIGTERM)
+    assert floatip.exit_status() == 0
+    assert held() == set()

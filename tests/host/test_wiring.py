@@ -71,10 +71,10 @@ class Recorder:
 def connected(text: str, directory: Path) -> dict[str, Any]:
     file = directory / "floatip.toml"
     file.write_text(text.replace("{dir}", str(directory)))
-    model = reading.load(file).model
+    loaded = reading.load(file)
     told: dict[str, Any] = {}
     parts = wiring.Parts(*(cast(Any, Recorder(told, name)) for name in wiring.Parts.__dataclass_fields__))
-    wiring.connect(parts, model, model.settings())
+    wiring.connect(parts, loaded, loaded.model.settings())
     return told
 
 

@@ -44,7 +44,6 @@ from floatip.core.events import (
     Ticked,
 )
 from floatip.core.node import Node
-from floatip.core.problems import Code
 from floatip.core.settings import Settings
 from floatip.core.snapshot import describe, view
 from floatip.core.state import as_data
@@ -61,6 +60,7 @@ from floatip.host.network.adverts import Adverts
 from floatip.host.network.kernel import Kernel
 from floatip.host.network.peers import Peers
 from floatip.host.news import Item, News
+from floatip.host.reload import Read, Reload
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.reading import ConfigErrors, Loaded, load, render
@@ -78,8 +78,6 @@ NOT_NOW_DELAY = 5.0
 HOOK_ROLES = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
 """In the words of keepalived's notify."""
 
-Read = Callable[[], Loaded]
-"""Reads the configuration, at start and at each reload; may raise `ConfigErrors`."""
 Follow = Callable[[Settings, frozenset[Placed]], Settings]
 """Fits the settings to the permanent addresses that the kernel has, whenever those change."""
 
@@ -117,7 +115,6 @@ async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None) ->
 class Daemon:
     def __init__(self, loaded: Loaded, read: Read, log: Log, follow: Follow | None) -> None:
         self._loaded = loaded
-        self._read = read
         self._follow = follow
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -130,13 +127,14 @@ class Daemon:
         self._stopping = False
         self._seed = int.from_bytes(os.urandom(4))
         self._failures = Failures("daemon", self.report)
+        self._reload = Reload(read, self._apply, self._failures, log, self._systemd)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
         self._starts = memories["starts"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         commands = {
             "status": Command(self._status, "ask for the status"),
-            "notify": Command(follower.notified, "notify", is_for_notifiers=True),
+            "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
         self._news = News((self._log_item, self._publish, self._log_state, self._notify, self._tell_systemd))
         self._parts = wiring.Parts(
@@ -193,7 +191,7 @@ class Daemon:
         while self._queue:
             event = self._queue.popleft()
             if isinstance(event, LinkChanged):
-                self._parts.adverts.refresh()
+                self._parts.adverts.link(event)
             now = self._loop.time()
             self._perform(self._node.handle(event, now), now)
             if self._follow and isinstance(event, Held):
@@ -298,39 +296,31 @@ class Daemon:
     def _configure(self, settings: Settings) -> None:
         for warning in self._loaded.warnings:
             self._log.write(WARNING, str(warning))
-        wiring.connect(self._parts, self._loaded.model, settings)
+        wiring.connect(self._parts, self._loaded, settings)
 
-    def _reload(self) -> None:
-        self._systemd.reloading()
-        try:
-            self._loaded = self._read()
-        except ConfigErrors as error:
-            self._log.write(ERROR, f"{render(error.errors, error.warnings)}\nnot reloaded: the old configuration stays")
-            what = "the file was refused, so the configuration before it stays in force, and a restart would fail"
-            self._failures.set("reload", what, "see what is wrong with it: floatip check", Code.RELOAD_REFUSED)
-        else:
-            self._failures.clear("reload")
-            self._busy = True
-            settings = self._settings()
-            self._configure(settings)
-            now = self._loop.time()
-            self._perform(self._node.handle(Reloaded(settings), now), now)
-            self._pump()
-            self._news.forget(lambda what, name: what in ("role", "rank") and name not in self._node.instances)
-        self._systemd.ready()
+    def _apply(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._busy = True
+        settings = self._settings()
+        self._configure(settings)
+        now = self._loop.time()
+        self._perform(self._node.handle(Reloaded(settings), now), now)
+        self._pump()
+        self._news.forget(lambda what, name: what in ("role", "rank") and name not in self._node.instances)
 
     # The end
 
     def _listen_to_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop, number)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload.begin)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
     def _stop(self, number: signal.Signals) -> None:
         if self._stopping:
             os._exit(128 + number)
         self._stopping = True
+        self._reload.close()
         if not self._follow:
             starts.forget(self._starts)
         self._systemd.stopping(self._time_to_stop())

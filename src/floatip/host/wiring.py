@@ -15,8 +15,8 @@ from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
 from floatip.host.state_log import StateLog
 from floatip.model import Model
+from floatip.reading import Loaded
 from floatip.reading.machine import look_around
-from floatip.reading.rights import user_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,9 @@ class Parts:
     control: Control
 
 
-def connect(parts: Parts, model: Model, settings: Settings) -> None:
+def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     """`settings` are those of the model, as the core has them."""
+    model = loaded.model
     elections = [instance.election for instance in settings.instances if not isinstance(instance.election, Static)]
     sources: dict[str, set[IPv4Address]] = {}
     for election in elections:
@@ -53,15 +54,15 @@ def connect(parts: Parts, model: Model, settings: Settings) -> None:
     parts.state_log.configure(model.state_log, len(model.instances))
     parts.probes.configure({check.name: check.kind for check in model.checks if check.kind})
     parts.kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()}, placed)
-    _follow(parts, model, followed)
+    _follow(parts, loaded, followed)
 
 
-def _follow(parts: Parts, model: Model, followed: list[Keepalived]) -> None:
-    of_host = model.keepalived
+def _follow(parts: Parts, loaded: Loaded, followed: list[Keepalived]) -> None:
+    of_host = loaded.model.keepalived
     paths = keepalived.Paths(of_host.fifo, (of_host.pid_file, of_host.vrrp_pid_file)) if followed else None
     groups = tuple(dict.fromkeys(election.sync_group for election in followed if election.sync_group))
     parts.keepalived.configure(paths, tuple(election.instance for election in followed), groups)
-    user = user_id(of_host.script_user) if followed and of_host.script_user else None
+    user = loaded.script_user if followed else None
     parts.control.allow(frozenset() if user is None else frozenset({user}))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from floatip.model import Model
 from floatip.reading.machine import Machine, look_around
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigWarning, MachineError, Places, Problem
+from floatip.reading.rights import user_id
 from floatip.reading.rules import judge
 from floatip.reading.toml import document, reader
 from floatip.reading.toml.document import Document
@@ -36,6 +37,8 @@ __all__ = [
 class Loaded(NamedTuple):
     model: Model
     warnings: tuple[ConfigWarning, ...] = ()
+    script_user: int | None = None
+    """The number of keepalived's `script_user`; None: none is named, or there is no such user."""
 
 
 def load(path: str | Path, user: str = "") -> Loaded:
@@ -55,7 +58,8 @@ def judged(text: Document, user: str = "") -> Loaded:
     warnings = [problem for problem in problems if isinstance(problem, ConfigWarning)]
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
         raise ConfigErrors(errors, warnings)
-    return Loaded(model, tuple(warnings))
+    user_name = model.keepalived.script_user
+    return Loaded(model, tuple(warnings), user_id(user_name) if user_name else None)
 
 
 def _closed(path: Path, places: Places, machine: Machine) -> Iterable[Problem]:

@@ -76,15 +76,14 @@ class Machine:
 
 
 def look_around(user: str = "") -> Machine:
-    """`user`: with whose eyes files are looked at; only root can."""
+    """`user`: with whose eyes files are looked at; only root can. Raises OSError: what was not seen is not missing."""
     names = sorted(name for _, name in socket.if_nameindex())
     interfaces: dict[str, list[InterfaceAddress]] = {name: [] for name in names}
     leased = set()
-    with suppress(OSError):
-        for one, is_permanent in _addresses():
-            interfaces.setdefault(one.interface, []).append(one.address)
-            if not is_permanent:
-                leased.add(one)
+    for one, is_permanent in _addresses():
+        interfaces.setdefault(one.interface, []).append(one.address)
+        if not is_permanent:
+            leased.add(one)
     routes = list(_routes())
     ignores = {name: _arp_ignore(name) for name in ("all", *names)}
     answering = tuple(

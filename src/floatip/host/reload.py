@@ -1,0 +1,106 @@
+"""SIGHUP: reads the configuration again, in a thread, because a path that the file names may hang.
+
+A SIGHUP during a reading leads to one more reading after it: the file may have changed since it was read. A reading
+that hangs is given up, and what it returns in the end is ignored. systemd is told at each SIGHUP that we reload, and
+that we are ready when nothing is left to read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from floatip.core.problems import Code
+from floatip.host.errors import in_words
+from floatip.host.failures import Failures
+from floatip.host.log import ERROR, Log
+from floatip.host.systemd import Systemd
+from floatip.host.workers import Workers
+from floatip.reading import ConfigErrors, Loaded, render
+
+PATIENCE = 5.0
+WHAT = "reload"
+STAYS = "so the configuration before it stays in force"
+
+Read = Callable[[], Loaded]
+"""Reads the configuration, at start and at each reload; may raise `ConfigErrors`."""
+
+
+class Reload:
+    def __init__(
+        self, read: Read, apply: Callable[[Loaded], None], failures: Failures, log: Log, systemd: Systemd
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._read = read
+        self._apply = apply
+        self._failures = failures
+        self._log = log
+        self._systemd = systemd
+        self._workers = Workers()
+        self._reading = 0
+        """The number of the one that counts."""
+        self._impatience: asyncio.TimerHandle | None = None
+        """While a reading is out."""
+        self._is_asked_again = False
+        self._is_closed = False
+
+    def begin(self) -> None:
+        if self._is_closed:
+            return
+        self._systemd.reloading()
+        if self._impatience:
+            self._is_asked_again = True
+        else:
+            self._begin()
+
+    def close(self) -> None:
+        """What is being read does not count any more."""
+        self._is_closed = True
+        self._is_out_no_more()
+        self._workers.close()
+
+    def _begin(self) -> None:
+        self._is_asked_again = False
+        self._reading += 1
+        self._impatience = self._loop.call_later(PATIENCE, self._give_up)
+        self._workers.do(partial(_outcome, self._read), partial(self._has_read, self._reading))
+
+    def _is_out_no_more(self) -> None:
+        self._reading += 1
+        if self._impatience:
+            self._impatience.cancel()
+            self._impatience = None
+
+    def _give_up(self) -> None:
+        what = f"no answer after {PATIENCE:g} s (does a disk hang?), {STAYS}"
+        self._failures.set(WHAT, what, "find the path that hangs: floatip check; then: systemctl reload floatip")
+        self._end()
+
+    def _has_read(self, reading: int, outcome: Loaded | ConfigErrors | OSError) -> None:
+        if reading != self._reading:
+            return
+        match outcome:
+            case Loaded():
+                self._failures.clear(WHAT)
+                self._apply(outcome)
+            case ConfigErrors(errors=errors, warnings=warnings):
+                self._log.write(ERROR, f"{render(errors, warnings)}\nnot reloaded: the old configuration stays")
+                what = f"the file was refused, {STAYS}, and a restart would fail"
+                self._failures.set(WHAT, what, "see what is wrong with it: floatip check", Code.RELOAD_REFUSED)
+            case OSError():
+                what = f"the file could not be read and checked ({in_words(outcome.errno)}), {STAYS}"
+                self._failures.set(WHAT, what, "when this is mended: systemctl reload floatip")
+        self._end()
+
+    def _end(self) -> None:
+        self._is_out_no_more()
+        if self._is_asked_again:
+            self._begin()
+        else:
+            self._systemd.ready()
+
+
+def _outcome(read: Read) -> Loaded | ConfigErrors:
+    try:
+        return read()
+    except ConfigErrors as error:
+        return error
