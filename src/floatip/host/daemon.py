@@ -69,6 +69,8 @@ HOOKS_TIMEOUT = 1.0
 """How long an end waits for the last notify command."""
 DISK_TIMEOUT = 1.0
 """How long it waits for the last files."""
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which a thread that computes, as one that reads the configuration, keeps the loop waiting."""
 MEMORIES = ("held", "keepalived", "starts")
 OUR_BUG = 70
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -149,6 +151,7 @@ class Daemon:
         )
 
     async def serve(self) -> int:
+        sys.setswitchinterval(SWITCH_INTERVAL)
         await self._parts.kernel.start()
         # Once: a session does not survive another router id, and addresses come and go.
         self._router_id = wiring.first_ipv4(self._loaded.model)
