@@ -522,8 +522,6 @@ name = "VI_2"
 addresses = ["192.0.2.11/32"]
 checks = ["script", "tcp"]
 vrrp = {{ interface = "eth9", vrid = 52, priority = 255, source = "10.0.0.1", peers = ["10.0.0.2"] }}
-[notify]
-command = ["{directory}/notify"]
 """
 BUSY = NO_PATHS.replace('"tcp"]', '"tcp", "process"]') + '[[check]]\nname = "process"\nprocess = "{directory}/pid"\n'
 BUSIER = BUSY.replace('"process"]', '"process", "file"]') + '[[check]]\nname = "file"\nfile = "{directory}/trigger"\n'
