@@ -1,5 +1,6 @@
 """What is asked about this machine: addresses and routes of a real kernel, files with another user's eyes, the unit."""
 
+import errno
 import grp
 import os
 import pwd
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from floatip import reading
+from floatip.reading import machine as machine_module
 from floatip.reading.machine import Machine, look_around, stop_limit
 from floatip.reading.rights import users
+from floatip.rtnetlink import Netlink
 
 
 def ip(*commands: str) -> None:
@@ -154,3 +157,12 @@ def test_files_are_looked_at_with_the_eyes_of_the_daemons_user(
     assert refused.value.may_mend
     (error,) = refused.value.errors
     assert said in error.what
+
+
+def test_a_kernel_that_does_not_answer_is_no_machine_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Netlink:
+        raise OSError(errno.EMFILE, "")
+
+    monkeypatch.setattr(machine_module, "Netlink", refuse)
+    with pytest.raises(OSError, match=str(errno.EMFILE)):
+        look_around()
