@@ -40,7 +40,7 @@ check: .venv/ready ## ruff and mypy
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
 	$(if $(SEED),SEED=$(SEED) )$(PYTHON) -m tests.sim.storm --storms $(STORMS)
 
-mutants: .venv/ready ## plant bugs in the core and see each one found
+mutants: .venv/ready ## plant bugs in the core and the host and see each one found
 	$(PYTHON) -m tests.sim.mutants
 
 bench: test-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, idle cost; PART=announce one

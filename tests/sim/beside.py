@@ -17,11 +17,11 @@ from floatip.core import settings
 from floatip.core.addresses import Placed
 from floatip.core.election.elector import Role
 from floatip.core.election.router import Router
-from floatip.core.events import AdvertReceived, Became, Effect, Event, KeepalivedFound, Reloaded, SendAdvert
+from floatip.core.events import AdvertReceived, Became, Effect, KeepalivedFound, Reloaded, SendAdvert
 from floatip.core.vrrp.wire import parse
 from floatip.host.keepalived.words import Words
 from tests.sim import host
-from tests.sim.world import FLOATING, INSTANCE, INTERFACE, Machine, Power, Process, World
+from tests.sim.world import FLOATING, INSTANCE, INTERFACE, Machine, Power, World
 
 Word = Literal["MASTER", "BACKUP", "FAULT", "STOP"]
 WORDS: dict[str, Word] = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
@@ -189,12 +189,7 @@ class Beside(World):
         assert isinstance(instance.election, settings.Keepalived)
         election = replace(instance.election, sync_group="" if instance.election.sync_group else "VG")
         changed = replace(config, instances=(replace(instance, election=election),))
-        answers: deque[Event] = deque()
-        for effect in node.node.handle(Reloaded(changed), self.now):
-            self._perform(node, effect, answers)
-        for answer in answers:
-            self._handle(node, answer)
-        self._set_alarm(node)
+        self._handle(node, Reloaded(changed))
 
     def crash(self, name: str) -> None:
         keepalived = self.keepaliveds[name]
@@ -336,8 +331,7 @@ class Beside(World):
     def _introduce(self, node: Machine) -> None:
         keepalived = self.keepaliveds[node.name]
         keepalived.watched = 0
-        process = Process(self, node)
-        keepalived.words = Words(process.report, keepalived.memory, process.now)
+        keepalived.words = Words(node.process.report, keepalived.memory, node.process.now)
         keepalived.words.follow([("INSTANCE", INSTANCE)])
         if keepalived.is_alive:
             self._look(node)

@@ -1,14 +1,19 @@
 """The parts of the host that decide something, run as they are, in the world's time: only children are played."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from floatip.core.events import Event
+from floatip.core.node import Node
 from floatip.host.checks import Probes
 from floatip.host.checks.kind import Means
 from floatip.host.child import Ended
+from floatip.host.hooks import HOOKS_TIMEOUT, ROLES, Hooks, role_change
+from floatip.host.news import Item, News
 from floatip.model import Script
 
 T = TypeVar("T")
@@ -16,6 +21,19 @@ T = TypeVar("T")
 RUN_TIME = 0.003
 REAP_TIME = 0.02
 """From SIGTERM until nothing is left of a child that hangs."""
+NOTIFY_TIMEOUT = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one run of a child: how it exits, and after how many seconds, if it is let run."""
+
+    passed: bool
+    after: float = RUN_TIME
+
+
+PASSES, FAILS, HANGS = Outcome(True), Outcome(False), Outcome(False, inf)
+OF_SERVICE = {"ok": PASSES, "sick": FAILS, "hanging": HANGS}
 
 
 class Process(Protocol):
@@ -55,17 +73,17 @@ class Loop:
 
 
 class Child:
-    """Ends by itself with the service's verdict, or, while the service hangs, only when it is told to."""
-
-    def __init__(self, process: Process, service: str, timeout: float, ended: Ended, gone: Callable[[], None]) -> None:
+    def __init__(
+        self, process: Process, outcome: Outcome, timeout: float, ended: Ended, gone: Callable[[], None]
+    ) -> None:
         self._process = process
         self._ended = ended
         self._gone = gone
         self.running = True
         self._is_told_to_end = False
         self._timer = Loop(process).call_later(timeout, self._timed_out, timeout)
-        if service != "hanging":
-            process.later(RUN_TIME, partial(self._exit, service == "ok"), is_timer=False)
+        if outcome.after < inf:
+            process.later(outcome.after, partial(self._exit, outcome.passed), is_timer=False)
 
     def terminate(self) -> None:
         if self.running and not self._is_told_to_end:
@@ -102,12 +120,83 @@ def checks(process: Process, service: Callable[[], str], name: str) -> Probes:
         gone: Callable[[], None],
         environment: Mapping[str, str] | None = None,
     ) -> Child:
-        return Child(process, service(), timeout, ended, gone)
+        return Child(process, OF_SERVICE[service()], timeout, ended, gone)
 
     nothing: Any = None
     probes = Probes(process.report, Means(Loop(process), nothing, start, nothing))
     probes.configure({name: Script(("/check",))})
     return probes
+
+
+@dataclass(slots=True)
+class Call:
+    """One run of the notify command."""
+
+    said: tuple[str, str]
+    """Role and reason."""
+    at: float
+    gone_at: float = inf
+
+
+class Notified:
+    """The news and the hooks of one incarnation; `changes` is what the command is to be told, `calls` what it was."""
+
+    def __init__(self, process: Process, node: Node, outcome: Callable[[], Outcome]) -> None:
+        self._process = process
+        self._node = node
+        self._outcome = outcome
+        self.changes: list[tuple[str, str]] = []
+        self.calls: list[Call] = []
+        self.ended_at = inf
+        """When nothing more was begun."""
+        self.hooks = Hooks(process.report, Loop(process), self._start)
+        self.hooks.configure(("/notify",), NOTIFY_TIMEOUT)
+        self.news = News((self._tell,), partial(process.later, 0.0, is_timer=False))
+
+    def expect(self, role: str, reason: str) -> None:
+        if not self.changes or self.changes[-1][0] != ROLES[role]:
+            self.changes.append((ROLES[role], reason))
+
+    def finish(self) -> None:
+        """As the daemon ends."""
+        self.news.flush()
+        self.hooks.finish_within(HOOKS_TIMEOUT)
+        self.ended_at = self._process.now() + HOOKS_TIMEOUT
+
+    def complaints(self, now: float) -> Iterator[str]:
+        """What is wrong with the calls until now, or until the end."""
+        if any(later.at < earlier.gone_at for earlier, later in pairwise(self.calls)):
+            yield "two notify commands run at a time"
+        told, changes = [call.said for call in self.calls], iter(self.changes)
+        if not all(said in changes for said in told):
+            yield f"the notify command is told {told}, and the changes are {self.changes}"
+        until = min(self.ended_at, now)
+        is_busy = any(call.at <= until <= call.gone_at for call in self.calls)
+        lost = len(self.changes) - len(told)
+        if not is_busy and (lost != self.hooks.dropped or told[-1:] != self.changes[-1:]):
+            yield f"the notify command is told {told} of {self.changes}, and {self.hooks.dropped} count as dropped"
+
+    def _tell(self, item: Item) -> None:
+        if change := role_change(item, self._node.instances):
+            self.hooks.notify(change)
+
+    def _start(
+        self,
+        argv: Sequence[str],
+        timeout: float,
+        ended: Ended,
+        gone: Callable[[], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> Child:
+        assert environment is not None
+        call = Call((argv[3], environment["FLOATIP_REASON"]), self._process.now())
+        self.calls.append(call)
+
+        def is_gone() -> None:
+            call.gone_at = self._process.now()
+            gone()
+
+        return Child(self._process, self._outcome(), timeout, ended, is_gone)
 
 
 class Memory:

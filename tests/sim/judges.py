@@ -164,6 +164,10 @@ class Judges:
             if count > UPDATES + len(others):
                 self.violations.append(f"{at:.3f}: UPDATE number {count} of {node} to one route server after one fault")
 
+    def judge_hooks(self) -> None:
+        for name, notified in self.world.notified:
+            self.violations += [f"{name}: {complaint}" for complaint in notified.complaints(self.world.now)]
+
     def judge_end(self, incumbent: str, *, preempt: bool) -> None:
         """All is mended and time has passed."""
         world = self.world

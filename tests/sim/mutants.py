@@ -1,4 +1,4 @@
-"""Plants bugs in the core, one at a time, and shows that the stories or some hundred storms find each.
+"""Plants bugs in the core and in the host, one at a time, and shows that the stories or some hundred storms find each.
 
     python -m tests.sim.mutants [--storms 300]
 
@@ -30,7 +30,7 @@ class Mutant:
 
 ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "core/decision.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
-SCRIPT, WORDS = "host/checks/script.py", "host/keepalived/words.py"
+SCRIPT, WORDS, HOOKS = "host/checks/script.py", "host/keepalived/words.py", "host/hooks.py"
 FOLLOWER, TIMERS = "core/election/follower.py", "core/timers.py"
 ELECTOR = "core/election/elector.py"
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
@@ -95,6 +95,17 @@ MUTANTS = (
         '            self._report(run, False, "the previous run has not ended yet")\n',
     ),
     Mutant("a run whose predecessor still ends is forgotten", SCRIPT, "if self._next:", "if False:"),
+    Mutant("two notify commands at a time", HOOKS, "if not self._current:", "if True:"),
+    Mutant("the latest change of role is told first", HOOKS, "= self._queue.popleft()", "= self._queue.pop()"),
+    Mutant(
+        "of too many changes the last is dropped",
+        HOOKS,
+        "            self._queue.popleft()\n",
+        "            self._queue.pop()\n",
+    ),
+    Mutant("dropped changes are not counted", HOOKS, "self.dropped += 1", "self.dropped += 0"),
+    Mutant("the same role with another reason is a change", HOOKS, "or not item.is_new", ""),
+    Mutant("the end waits for no notify command", HOOKS, "call_later(timeout, self._end)", "call_later(0, self._end)"),
     Mutant(
         "the words of an earlier keepalived are recalled", WORDS, 'if state["process"] != self._process:', "if False:"
     ),

@@ -18,12 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
+from math import inf
 from multiprocessing import Pool
 from random import Random
 
 from floatip.core.bgp.rank import Rank
 from floatip.providers import GENERIC_MARKS, LINODE_MARKS
 from tests.sim.beside import Beside
+from tests.sim.host import NOTIFY_TIMEOUT, PASSES, RUN_TIME, Outcome
 from tests.sim.judges import Judges
 from tests.sim.judges_beside import JudgesBeside
 from tests.sim.world import Fault, World
@@ -76,6 +78,9 @@ class Storm:
             grace=GRACE,
         )
         world = self.world
+        world.command = self._command
+        self._commands = Random(seed)
+        """Of their own, so that what else happens does not depend on them."""
         self.judges = JudgesBeside(world, fall=fall) if isinstance(world, Beside) else Judges(world, fall=fall)
         self.kinds = ALL_KINDS if isinstance(self.world, Beside) else KINDS
         self.weights = [random.random() ** 2 if random.random() < 0.7 else 0.0 for _ in self.kinds]
@@ -99,6 +104,13 @@ class Storm:
         world.run(max(11.0, 7.0 + self.server_hold_time / 3))
         self.judges.judge_end(incumbent, preempt=self.preempt)
         self.judges.judge_churn()
+        self.judges.judge_hooks()
+
+    def _command(self) -> Outcome:
+        """The notify command works, fails, is slow or hangs, until all is mended."""
+        random = self._commands
+        after = random.choice((RUN_TIME, RUN_TIME, random.uniform(0.0, 2 * NOTIFY_TIMEOUT), inf))
+        return Outcome(random.random() < 0.5, after) if self.world.now < MENDED_AT else PASSES
 
     def _pass(self, until: float) -> None:
         while self._mends and self._mends[0][0] <= until:

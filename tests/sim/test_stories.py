@@ -10,6 +10,7 @@ import pytest
 
 from floatip.core.bgp.rank import Rank
 from floatip.providers import GENERIC_MARKS, LINODE_MARKS
+from tests.sim.host import HANGS, PASSES, Outcome
 from tests.sim.world import CHECK, ROUTE_SERVERS, World
 
 DETECTION = 3 + (256 - 50) / 256
@@ -504,3 +505,50 @@ def test_a_late_master_steps_down_although_no_route_server_tells_it_that_it_was_
     world.wake("a")
     world.run(10)
     assert world.masters == ["b"]
+
+
+def assert_told(world: World, name: str, *roles: str) -> None:
+    """By its notify command, and as it should be."""
+    notified = world.nodes[name].notified
+    assert [role for role, _ in (call.said for call in notified.calls)] == list(roles)
+    assert not list(notified.complaints(world.now))
+
+
+def test_a_notify_command_that_hangs_is_told_of_each_role_in_order_and_one_at_a_time() -> None:
+    world = settled()
+    world.command = lambda: HANGS
+    for _ in range(3):
+        world.sicken("a")
+        world.run(2)
+        world.heal("a")
+        world.run(2)
+    world.run(60)
+    assert_told(world, "a", "BACKUP", "MASTER", *("FAULT", "BACKUP") * 3, "MASTER")
+
+
+def test_of_too_many_changes_of_role_the_notify_command_is_told_the_last() -> None:
+    world = settled()
+    world.command = lambda: HANGS
+    for _ in range(70):
+        world.sicken("a")
+        world.run(1)
+        world.heal("a")
+        world.run(1)
+    world.command = lambda: PASSES
+    world.run(10)
+    notified = world.nodes["a"].notified
+    assert notified.hooks.dropped
+    assert notified.calls[-1].said[0] == "MASTER"
+    assert not list(notified.complaints(world.now))
+
+
+def test_a_node_that_stops_waits_a_moment_for_a_notify_command_and_tells_it_of_the_stop() -> None:
+    world = settled()
+    world.command = lambda: Outcome(True, after=2.0)
+    world.sicken("a")
+    world.run(1.1)
+    world.stop("a")
+    world.run(1.5)
+    assert_told(world, "a", "BACKUP", "MASTER", "FAULT")
+    world.run(10)
+    assert_told(world, "a", "BACKUP", "MASTER", "FAULT", "STOP")

@@ -129,6 +129,8 @@ class Machine:
     told: dict[Address, Attributes] = field(default_factory=dict)
     checks: Probes = field(init=False)
     """The host's own, of this incarnation."""
+    process: "Process" = field(init=False)
+    notified: host.Notified = field(init=False)
     inbox: deque[Event | Callable[[], None]] = field(default_factory=deque)
     """What waits for a process that hangs: what its descriptors have to tell, then its timers."""
     timers: deque[Callable[[], None]] = field(default_factory=deque)
@@ -186,6 +188,8 @@ class Process:
         self._world = world
         self._node = node
         self._incarnation = node.incarnation
+        self.is_ending = False
+        """The core is done, and the process waits for its children."""
 
     def now(self) -> float:
         return self._world.now
@@ -194,13 +198,15 @@ class Process:
         self._world.at(self._world.now + delay, self._happen, happen, is_timer)
 
     def report(self, event: Event) -> None:
-        self._world._deliver(self._node, event)
+        self._world._deliver_to(self._node, self._incarnation, event)
 
     def _happen(self, happen: Callable[[], None], is_timer: bool) -> None:
         node = self._node
-        if node.incarnation != self._incarnation:
+        if self.is_ending:
+            happen()
+        elif node.incarnation != self._incarnation:
             return
-        if node.power is Power.RUNNING:
+        elif node.power is Power.RUNNING:
             happen()
         elif node.power in (Power.HUNG, Power.FROZEN):
             (node.timers if is_timer else node.inbox).append(happen)
@@ -241,6 +247,10 @@ class World:
         self.churn: list[tuple[float, str, int]] = []
         """Each UPDATE, with that count."""
         self.watchers: list[Callable[[], None]] = []
+        self.notified: list[tuple[str, host.Notified]] = []
+        """Of each incarnation of each node."""
+        self.command: Callable[[], host.Outcome] = lambda: host.PASSES
+        """What each run of a notify command does."""
         self.latency: dict[tuple[Address, Address], float] = {}
         self.steps = 0
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -544,7 +554,10 @@ class World:
         node.incarnation += 1
         node.power, node.stopping = Power.RUNNING, False
         node.node = Node(replace(node.config, seed=self.random.getrandbits(32)), self.now)
-        node.checks = host.checks(Process(self, node), lambda: node.service, CHECK)
+        node.process = Process(self, node)
+        node.checks = host.checks(node.process, lambda: node.service, CHECK)
+        node.notified = host.Notified(node.process, node.node, self._run_command)
+        self.notified.append((node.name, node.notified))
         self._handle(node, Held(frozenset(node.kernel)))
         self._handle(node, LinkChanged(INTERFACE, True, "has its address"))
         self._introduce(node)
@@ -554,8 +567,12 @@ class World:
     def _introduce(self, node: Machine) -> None:
         """What else its host knows before it starts."""
 
+    def _run_command(self) -> host.Outcome:
+        return self.command()
+
     def _forget_process(self, node: Machine) -> None:
         node.incarnation += 1
+        node.notified.ended_at = self.now
         node.role, node.wake_at = "init", inf
         node.sockets, node.told = {}, {}
         node.inbox.clear()
@@ -586,8 +603,11 @@ class World:
     def _handle(self, node: Machine, event: Event) -> None:
         answers: deque[Event] = deque((event,))
         while answers and node.power is Power.RUNNING:
-            for effect in node.node.handle(answers.popleft(), self.now):
+            effects = node.node.handle(answers.popleft(), self.now)
+            for effect in effects:
                 self._perform(node, effect, answers)
+            if news := [each for each in effects if isinstance(each, Became)]:
+                node.notified.news.add(news, self.now)
         if node.power is Power.RUNNING:
             node.deadline = max(node.node.deadline, self.now)
             self._set_alarm(node)
@@ -638,12 +658,15 @@ class World:
             case Became(what, name, value, reason):
                 if what == "role":
                     node.role = value.lower()
+                    node.notified.expect(value, reason)
                 if what != "session":
                     self.note(node.name, f"{what} {name} {value}", reason)
                 self._changed()
             case Exit():
                 node.power = Power.DEAD
                 self._close_all(node)
+                node.process.is_ending = True
+                node.process.later(0.0, node.notified.finish, is_timer=False)
                 self._forget_process(node)
 
     def _hold(self, node: Machine, incarnation: int, wanted: set[Placed]) -> None:

@@ -54,7 +54,7 @@ from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
-from floatip.host.hooks import Hooks, RoleChange
+from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
 from floatip.host.log import ERROR, NOTICE, WARNING, Log
 from floatip.host.network.adverts import Adverts
 from floatip.host.network.kernel import Kernel
@@ -65,10 +65,8 @@ from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.reading import ConfigErrors, Loaded, load, render
 
-HOOKS_TIMEOUT = 1.0
-"""How long an end waits for the last notify command."""
 DISK_TIMEOUT = 1.0
-"""How long it waits for the last files."""
+"""How long an end waits for the last files."""
 SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread that computes, as one that reads the configuration, keeps the loop waiting."""
 MEMORIES = ("held", "keepalived", "starts")
@@ -77,8 +75,6 @@ OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
 """The file may be accepted later; 2: it will not."""
 NOT_NOW_DELAY = 5.0
-HOOK_ROLES = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
-"""In the words of keepalived's notify."""
 
 Follow = Callable[[Settings, frozenset[Placed]], Settings]
 """Fits the settings to the permanent addresses that the kernel has, whenever those change."""
@@ -138,7 +134,8 @@ class Daemon:
             "status": Command(self._status, "ask for the status"),
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
-        self._news = News((self._log_item, self._publish, self._log_state, self._notify, self._tell_systemd))
+        subscribers = self._log_item, self._publish, self._tell_role, self._tell_systemd
+        self._news = News(subscribers, self._loop.call_soon)
         self._parts = wiring.Parts(
             Adverts(self.report),
             Peers(self.report),
@@ -254,22 +251,14 @@ class Daemon:
     def _publish(self, item: Item) -> None:
         self._parts.control.publish(item.record)
 
-    def _log_state(self, item: Item) -> None:
-        if item.what == "role" and item.is_new:
-            self._parts.state_log.write(item.name, HOOK_ROLES[item.value])
-
-    def _notify(self, item: Item) -> None:
-        if item.what == "role" and item.is_new:
-            self._parts.hooks.notify(self._role_change(item))
+    def _tell_role(self, item: Item) -> None:
+        if change := role_change(item, self._node.instances):
+            self._parts.state_log.write(change.instance, change.role)
+            self._parts.hooks.notify(change)
 
     def _tell_systemd(self, item: Item) -> None:
         if item.what in ("role", "rank"):
             self._systemd.status(", ".join(self._in_a_word(name) for what, name in self._news.latest if what == "rank"))
-
-    def _role_change(self, item: Item) -> RoleChange:
-        instance = self._node.instances.get(item.name)
-        preference = instance.elector.preference if instance else None
-        return RoleChange(item.name, HOOK_ROLES[item.value], preference[0] if preference else 0, item.reason, item.rank)
 
     def _in_a_word(self, name: str) -> str:
         role = self._news.latest.get(("role", name), "")

@@ -9,17 +9,22 @@ A command that failed is a failure until one succeeds, or for five minutes: with
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from floatip.core.events import Event
+from floatip.core.instance import Instance
 from floatip.host.child import GRACE, Child, Running, Start
 from floatip.host.failures import Failures
+from floatip.host.news import Item
 from floatip.host.workers import Loop, Workers
 
+ROLES = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
+"""In the words of keepalived's notify."""
 LONGEST_QUEUE = 64
+HOOKS_TIMEOUT = 1.0
+"""How long the end of the daemon waits for the last commands."""
 SHOWN_FOR = 300.0
 COMMAND, QUEUE = "notify", "notify queue"
 
@@ -33,10 +38,20 @@ class RoleChange:
     rank: str
 
 
+def role_change(item: Item, instances: Mapping[str, Instance]) -> RoleChange | None:
+    """None: the news is of something else, or the role is as it was."""
+    if item.what != "role" or not item.is_new:
+        return None
+    instance = instances.get(item.name)
+    preference = instance.elector.preference if instance else None
+    return RoleChange(item.name, ROLES[item.value], preference[0] if preference else 0, item.reason, item.rank)
+
+
 class Hooks:
     def __init__(self, report: Callable[[Event], None], loop: Loop | None = None, start: Start | None = None) -> None:
+        self._loop = loop or asyncio.get_running_loop()
         self._start = start or partial(Child, Workers())
-        self._failures = Failures("notify", report, loop)
+        self._failures = Failures("notify", report, self._loop)
         self._argv: tuple[str, ...] = ()
         self._timeout = 0.0
         self._queue: deque[RoleChange] = deque()
@@ -69,15 +84,18 @@ class Hooks:
             self._next()
 
     async def finish(self, timeout: float) -> None:
+        self.finish_within(timeout)
+        await self._idle.wait()
+
+    def finish_within(self, timeout: float) -> None:
         """Let what is queued run, within reason, and end the rest."""
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
-        except TimeoutError:
-            self._queue.clear()
-            if self._current:
-                self._current.terminate()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._idle.wait(), 2 * GRACE)  # until SIGKILL has come
+        self._loop.call_later(timeout, self._end)
+        self._loop.call_later(timeout + 2 * GRACE, self._idle.set)  # SIGKILL has come by then
+
+    def _end(self) -> None:
+        self._queue.clear()
+        if self._current:
+            self._current.terminate()
 
     def _next(self) -> None:
         self._current = None

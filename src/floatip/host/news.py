@@ -4,7 +4,6 @@ The daemon hands in what the core said. Subscribers (log, watchers, hooks, state
 order, a few at a time with the loop between them, so that a failover of 255 instances is not held up by its own log.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -44,11 +43,15 @@ class Item:
 
 
 class News:
-    def __init__(self, subscribers: Iterable[Callable[[Item], None]]) -> None:
+    def __init__(
+        self, subscribers: Iterable[Callable[[Item], None]], soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        """`soon`: calls back when the loop has had its turn."""
         self.history: deque[Item] = deque(maxlen=HISTORY_LENGTH)
         self.latest: dict[tuple[str, str], str] = {}
         """The last value of each thing, by what and name; of what a reload removed, see `forget`."""
         self._subscribers = tuple(subscribers)
+        self._soon = soon
         self._waiting: deque[Item] = deque()
         self._is_telling = False
 
@@ -65,7 +68,7 @@ class News:
             self._waiting.append(Item(at, time, one.what, one.name, one.value, one.reason, is_new, rank))
         if not self._is_telling:
             self._is_telling = True
-            asyncio.get_running_loop().call_soon(self._tell)
+            self._soon(self._tell)
 
     def flush(self) -> None:
         """Tell all that waits."""
@@ -80,7 +83,7 @@ class News:
             self._tell_one()
         self._is_telling = bool(self._waiting)
         if self._is_telling:
-            asyncio.get_running_loop().call_soon(self._tell)
+            self._soon(self._tell)
 
     def _tell_one(self) -> None:
         item = self._waiting.popleft()
