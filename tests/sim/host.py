@@ -12,7 +12,7 @@ from floatip.core.node import Node
 from floatip.host.checks import Probes
 from floatip.host.checks.kind import Means
 from floatip.host.child import Ended
-from floatip.host.hooks import HOOKS_TIMEOUT, ROLES, Hooks, role_change
+from floatip.host.hooks import HOOKS_TIMEOUT, LONGEST_QUEUE, ROLES, Hooks, role_change
 from floatip.host.news import Item, News
 from floatip.model import Script
 
@@ -173,7 +173,7 @@ class Notified:
         until = min(self.ended_at, now)
         is_busy = any(call.at <= until <= call.gone_at for call in self.calls)
         lost = len(self.changes) - len(told)
-        if not is_busy and (lost != self.hooks.dropped or told[-1:] != self.changes[-1:]):
+        if not is_busy and (lost != self.hooks.dropped or told[-LONGEST_QUEUE:] != self.changes[-LONGEST_QUEUE:]):
             yield f"the notify command is told {told} of {self.changes}, and {self.hooks.dropped} count as dropped"
 
     def _tell(self, item: Item) -> None:

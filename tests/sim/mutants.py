@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant("two notify commands at a time", HOOKS, "if not self._current:", "if True:"),
     Mutant("the latest change of role is told first", HOOKS, "= self._queue.popleft()", "= self._queue.pop()"),
     Mutant(
-        "of too many changes the last is dropped",
+        "of too many changes of role a late one is dropped",
         HOOKS,
         "            self._queue.popleft()\n",
         "            self._queue.pop()\n",
