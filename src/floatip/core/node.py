@@ -11,7 +11,7 @@ addresses that are held, and the sessions' effects stand before `Hold` in every 
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
 from floatip.core import settings
@@ -72,6 +72,7 @@ class Node:
         self.checks = {check.name: CheckState(check, now) for check in config.checks}
         self.instances = {instance.name: Instance(instance, now) for instance in config.instances}
         self.network = Network(config.speaker, config.seed, now)
+        self.sessions = self.network.sessions
         self.holding = Holding()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
@@ -104,10 +105,6 @@ class Node:
         self._index()
 
     @property
-    def sessions(self) -> dict[Address, Session]:
-        return self.network.sessions
-
-    @property
     def running(self) -> bool:
         return self.started_at < math.inf
 
@@ -122,14 +119,14 @@ class Node:
                 return self._advert(event, now)
             case Ticked():
                 return self._tick(now)
-            case BytesReceived(peer, data) if peer in self.sessions:
-                return self._session(peer, self.sessions[peer].received(data, now), now)
-            case Writable(peer) if peer in self.sessions:
-                return self.sessions[peer].writable()
-            case Measured(peer, acknowledged) if peer in self.sessions:
-                return self._measured(peer, acknowledged, now)
-            case CheckDone(name, run, passed, reason) if name in self.checks:
-                return self._check(name, lambda check: check.done(run, passed, reason, now), now)
+            case BytesReceived(peer, data) if session := self.sessions.get(peer):
+                return self._session(session, session.received(data, now), now)
+            case Writable(peer) if session := self.sessions.get(peer):
+                return session.writable()
+            case Measured(peer, acknowledged) if session := self.sessions.get(peer):
+                return self._measured(session, acknowledged, now)
+            case CheckDone(name, run, passed, reason) if check := self.checks.get(name):
+                return self._check(check, check.done(run, passed, reason, now), now)
             case Held(addresses):
                 return self._held(addresses, now)
             case KeepalivedFound():
@@ -138,10 +135,10 @@ class Node:
                 return self._keepalived_said(event, now)
             case LinkChanged(interface, up, reason):
                 return self._link(interface, "" if up else reason, now)
-            case Connected(peer, local) if peer in self.sessions:
-                return self._session(peer, self.sessions[peer].connected(local, now), now)
-            case Disconnected(peer, reason, trouble) if peer in self.sessions:
-                return self._session(peer, self.sessions[peer].disconnected(reason, now, trouble), now)
+            case Connected(peer, local) if session := self.sessions.get(peer):
+                return self._session(session, session.connected(local, now), now)
+            case Disconnected(peer, reason, trouble) if session := self.sessions.get(peer):
+                return self._session(session, session.disconnected(reason, now, trouble), now)
             case Failing(part, failures):
                 return self._failing(part, failures, now)
             case Reloaded(config):
@@ -157,6 +154,7 @@ class Node:
 
     def _start(self, barred_for: float, now: float) -> list[Effect]:
         self.started_at = self.network.began_at = now
+        self._await_cut_off()
         effects = self._tick(now)
         if barred_for:
             self.barred_until = now + barred_for
@@ -230,11 +228,11 @@ class Node:
         gone = [name for name in self._routes if name not in self.instances]
         self._mark(gone)
         self._timers = Timers()
-        for name, check in self.checks.items():
-            self._timers.set(("check", name), check.deadline)
-        for name, instance in self.instances.items():
-            self._timers.set(("instance", name), instance.deadline)
-        self._await_sessions()
+        all_of_them: list[CheckState | Instance | Session]
+        all_of_them = [*self.checks.values(), *self.instances.values(), *self.sessions.values()]
+        for one in all_of_them:
+            self._timers.set(one, one.deadline)
+        self._await_cut_off()
         self._timers.set(HOLD, self.holding.again_at)
         self._timers.set(BARRED, self.barred_until)
         self._timers.set(WITHDRAW, self._withdraw_at)
@@ -262,30 +260,30 @@ class Node:
             return effects + self._stop(self.draining, now)
         if CUT_OFF in due:
             effects += self._review(now)  # before an elector claims what it must not
+            self._await_cut_off()
         if BARRED in due:
             self.barred_until = math.inf
             effects.append(Became("start", "floatip", "steady", "it has run for a minute"))
             self._mark(self.instances)
-        for key in due:
-            match key:
-                case ("check", str(name)) if name in self.checks:
-                    check = self.checks[name]
-                    verdict = check.health
-                    effects += check.tick(now)
-                    self._timers.set(key, check.deadline)
-                    if check.health is not verdict:
-                        self._mark(self._by_check.get(name, ()))
-        for key in due:
-            match key:
-                case ("instance", str(name)) if name in self.instances:
-                    effects += self._tick_instance(self.instances[name], now)
-        for key in due:
-            match key:
-                case ("session", peer) if session := self.sessions.get(peer):  # type: ignore[call-overload]
-                    effects += session.tick(now)
-                    self._timers.set(key, session.deadline)
-        self._await_cut_off()
+        for one in due:
+            if isinstance(one, CheckState):
+                effects += self._tick_check(one, now)
+        for one in due:
+            if isinstance(one, Instance):
+                effects += self._tick_instance(one, now)
+        for one in due:
+            if isinstance(one, Session):
+                effects += one.tick(now)
+                self._timers.set(one, one.deadline)
         return effects + self._review(now) if self._marked or HOLD in due else effects
+
+    def _tick_check(self, check: CheckState, now: float) -> list[Effect]:
+        verdict = check.health
+        effects = check.tick(now)
+        self._timers.set(check, check.deadline)
+        if check.health is not verdict:
+            self._mark(self._by_check.get(check.config.name, ()))
+        return effects
 
     def _tick_instance(self, instance: Instance, now: float) -> list[Effect]:
         role, is_patient = instance.role, now < instance.patience
@@ -297,12 +295,7 @@ class Node:
 
     def _await(self, instance: Instance) -> None:
         if not self.stopping:
-            self._timers.set(("instance", instance.config.name), instance.deadline)
-
-    def _await_sessions(self) -> None:
-        for peer, session in self.sessions.items():
-            self._timers.set(("session", peer), session.deadline)
-        self._await_cut_off()
+            self._timers.set(instance, instance.deadline)
 
     def _await_cut_off(self) -> None:
         is_late = self.network.cut_off or self.stopping
@@ -310,12 +303,11 @@ class Node:
 
     # Events
 
-    def _check(self, name: str, done: Callable[[CheckState], list[Effect]], now: float) -> list[Effect]:
-        effects = done(self.checks[name])
-        self._timers.set(("check", name), self.checks[name].deadline if not self.stopping else math.inf)
+    def _check(self, check: CheckState, effects: list[Effect], now: float) -> list[Effect]:
+        self._timers.set(check, check.deadline if not self.stopping else math.inf)
         if not effects:
             return []
-        self._mark(self._by_check.get(name, ()))
+        self._mark(self._by_check.get(check.config.name, ()))
         return effects + self._review(now)
 
     def _advert(self, event: AdvertReceived, now: float) -> list[Effect]:
@@ -400,13 +392,15 @@ class Node:
         news = Became("link", interface, value, fault or "it is up, with its addresses")
         return [news, *self._review(now)]
 
-    def _session(self, peer: Address, effects: list[Effect], now: float) -> list[Effect]:
-        self._timers.set(("session", peer), self.sessions[peer].deadline if not self.stopping else math.inf)
+    def _session(self, session: Session, effects: list[Effect], now: float) -> list[Effect]:
+        self._timers.set(session, session.deadline if not self.stopping else math.inf)
+        if not any(isinstance(effect, Became) for effect in effects):
+            return effects
         self._await_cut_off()
-        return effects + self._review(now) if any(isinstance(effect, Became) for effect in effects) else effects
+        return effects + self._review(now)
 
-    def _measured(self, peer: Address, acknowledged: bool, now: float) -> list[Effect]:
-        self.sessions[peer].measured(acknowledged, now)
+    def _measured(self, session: Session, acknowledged: bool, now: float) -> list[Effect]:
+        session.measured(acknowledged, now)
         self._await_cut_off()
         return self._review(now) if self.network.cut_off and acknowledged else []
 
