@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import lru_cache
 from heapq import heappop, heappush
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
 from math import inf
@@ -87,6 +88,7 @@ class Connection:
     node: "Machine"
     server: "Server"
     incarnation: int
+    latency: float
     up: Pipe = field(default_factory=Pipe)
     down: Pipe = field(default_factory=Pipe)
     node_open: bool = True
@@ -126,7 +128,7 @@ class Machine:
     kernel: set[Placed] = field(default_factory=set)
     sockets: dict[Address, Connection] = field(default_factory=dict)
     dials: Counter[Address] = field(default_factory=Counter)
-    told: dict[Address, Attributes] = field(default_factory=dict)
+    told: dict[Address, Rank] = field(default_factory=dict)
     checks: Probes = field(init=False)
     """The host's own, of this incarnation."""
     process: "Process" = field(init=False)
@@ -152,15 +154,12 @@ class Machine:
     @property
     def rank(self) -> Rank:
         """The best rank that any route server was told."""
+        return max(self.told.values(), default=Rank.NONE)
+
+    def rank_of(self, told: Attributes) -> Rank:
         assert self.config.speaker is not None
-        ranks = [
-            rank
-            for rank, marks in self.config.speaker.marks.items()
-            for told in self.told.values()
-            if (told.origin, len(told.as_path), told.communities)
-            == (marks.origin, marks.path_length, marks.communities)
-        ]
-        return max(ranks, default=Rank.NONE)
+        marks = Marks(told.origin, len(told.as_path), told.communities)
+        return max(rank for rank, its_marks in self.config.speaker.marks.items() if its_marks == marks)
 
 
 @dataclass(slots=True, eq=False)
@@ -179,6 +178,13 @@ class Outage:
     at: float
     until: float
     needless: bool
+
+
+@lru_cache(1000)
+def _updates(data: bytes) -> list[Update]:
+    """All route servers are told the same."""
+    messages = map(parse, split(bytearray(data)))
+    return [each for each in messages if isinstance(each, Update) and (each.announced or each.withdrawn)]
 
 
 class Process:
@@ -256,8 +262,11 @@ class World:
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self._connections = 0
+        self._news: list[Became] = []
+        """Of the event that is handled."""
         self._dark: tuple[bool, bool] = (False, False)
         self._dark_since = 0.0
+        self._is_stale = False
         self.pointer: Machine | None = None
         peers = ROUTE_SERVERS[:route_servers]
         names = "abcdefgh"[: len(priorities)]
@@ -327,12 +336,16 @@ class World:
         limit = self.steps + STEPS_PER_SECOND * max(1.0, seconds)
         heap = self._heap
         while heap and heap[0][0] <= until:
+            if self._is_stale and heap[0][0] > self.now:
+                self._observe()
             self.now, _, action, arguments = heappop(heap)
             action(*arguments)
             self.steps += 1
             assert self.steps < limit, f"more than {STEPS_PER_SECOND} steps a second: this never falls quiet"
+        if self._is_stale:
+            self._observe()
         self.now = until
-        self._changed()
+        self._observe()
 
     # What a client notices
 
@@ -374,7 +387,11 @@ class World:
         self.trace.append((self.now, f"{marks} {pointer}", who, what, why))
 
     def _changed(self) -> None:
-        """Something that a client or a judge can see may have changed."""
+        """Something that a client or a judge can see may have changed: it is looked at when this instant is over."""
+        self._is_stale = True
+
+    def _observe(self) -> None:
+        self._is_stale = False
         for each in self.nodes.values():
             if not self._is_able(each):
                 each.able_since = inf
@@ -399,8 +416,10 @@ class World:
     @staticmethod
     def _is_refused(node: Machine, server: Server) -> bool:
         """The route server still has a session of the node's former life and lets no other in."""
-        sessions = [each for each in server.connections.values() if each.node is node]
-        return any(not each.node_open or each.incarnation != node.incarnation for each in sessions)
+        return any(
+            each.node is node and (not each.node_open or each.incarnation != node.incarnation)
+            for each in server.connections.values()
+        )
 
     # Faults and their mending
 
@@ -603,11 +622,11 @@ class World:
     def _handle(self, node: Machine, event: Event) -> None:
         answers: deque[Event] = deque((event,))
         while answers and node.power is Power.RUNNING:
-            effects = node.node.handle(answers.popleft(), self.now)
-            for effect in effects:
+            for effect in node.node.handle(answers.popleft(), self.now):
                 self._perform(node, effect, answers)
-            if news := [each for each in effects if isinstance(each, Became)]:
-                node.notified.news.add(news, self.now)
+            if self._news:
+                node.notified.news.add(self._news, self.now)
+                self._news = []
         if node.power is Power.RUNNING:
             node.deadline = max(node.node.deadline, self.now)
             self._set_alarm(node)
@@ -631,13 +650,13 @@ class World:
     def _perform(self, node: Machine, effect: Effect, answers: deque[Event]) -> None:
         match effect:
             case SendBytes(peer, data):
-                if peer in node.sockets:
+                if connection := node.sockets.get(peer):
                     self._learn_what_is_told(node, peer, data)
-                    self._send(node.sockets[peer], node.sockets[peer].up, data)
+                    self._send(connection, connection.up, data)
                     answers.append(Writable(peer))
             case Measure(peer):
-                if peer in node.sockets:
-                    answers.append(Measured(peer, acknowledged=not node.sockets[peer].up.queue))
+                if connection := node.sockets.get(peer):
+                    answers.append(Measured(peer, acknowledged=not connection.up.queue))
             case SendAdvert(interface, source, destination, data):
                 receiver = self._node_by_source[destination]
                 if self._hears(node, receiver):
@@ -656,6 +675,7 @@ class World:
             case Hold(addresses):
                 self.at(self.now + self.kernel_delay, self._hold, node, node.incarnation, set(addresses))
             case Became(what, name, value, reason):
+                self._news.append(effect)
                 if what == "role":
                     node.role = value.lower()
                     node.notified.expect(value, reason)
@@ -684,22 +704,20 @@ class World:
     def _learn_what_is_told(self, node: Machine, peer: Address, data: bytes) -> None:
         if len(data) == KEEPALIVE_LENGTH:
             return
-        for message in map(parse, split(bytearray(data))):
-            match message:
-                case Update(announced, attributes, withdrawn) if announced or withdrawn:
-                    self.updates[node.name, peer] += 1
-                    if not self.loss:  # each burst of lost adverts is a fault of its own
-                        self.churn.append((self.now, node.name, self.updates[node.name, peer]))
-                    if attributes is not None:
-                        node.told[peer] = attributes
-                    else:
-                        node.told.pop(peer, None)
-                    self._changed()
+        for update in _updates(data):
+            self.updates[node.name, peer] += 1
+            if not self.loss:  # each burst of lost adverts is a fault of its own
+                self.churn.append((self.now, node.name, self.updates[node.name, peer]))
+            if update.attributes is not None:
+                node.told[peer] = node.rank_of(update.attributes)
+            else:
+                node.told.pop(peer, None)
+            self._changed()
 
     # The network
 
     def _hears(self, sender: Machine, receiver: Machine) -> bool:
-        if sender.cut or receiver.cut or frozenset((sender.name, receiver.name)) in self.split:
+        if sender.cut or receiver.cut or (self.split and frozenset((sender.name, receiver.name)) in self.split):
             return False
         return not self.loss or self.random.random() >= self.loss
 
@@ -727,7 +745,7 @@ class World:
             self._deliver(node, Disconnected(server.address, "connection refused"))
             return
         self._connections += 1
-        connection = Connection(self._connections, node, server, incarnation)
+        connection = Connection(self._connections, node, server, incarnation, self.latency[server.address, node.source])
         node.sockets[server.address] = connection
         self.updates[node.name, server.address] = 0  # what a new session must be told is no churn
         server.connections[connection.number] = connection
@@ -738,8 +756,7 @@ class World:
         pipe.queue.append(data)
         if not pipe.scheduled:
             pipe.scheduled = True
-            delay = self.latency[connection.server.address, connection.node.source]
-            self.at(self.now + delay, self._arrive, connection, pipe)
+            self.at(self.now + connection.latency, self._arrive, connection, pipe)
 
     def _arrive(self, connection: Connection, pipe: Pipe) -> None:
         pipe.scheduled = False
