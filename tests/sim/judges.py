@@ -6,6 +6,7 @@ shows (kernel, bytes sent, roles, where the network points), not at what a node 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 from floatip.core.bgp.rank import Rank
@@ -51,12 +52,8 @@ class Judges:
         nodes = list(world.nodes.values())
         for index, one in enumerate(nodes):
             for other in nodes[index + 1 :]:
-                spell = Spell(
-                    f"{one.name} and {other.name} hear each other and both are master",
-                    lambda one=one, other=other: self._both_masters(one, other),  # type: ignore[misc]
-                    self._argument,
-                )
-                self._spells.append(spell)
+                what = f"{one.name} and {other.name} hear each other and both are master"
+                self._spells.append(Spell(what, partial(self._both_masters, one, other), self._argument))
         self._watch_election()
         world.watchers.append(self._watch)
 
@@ -70,7 +67,7 @@ class Judges:
         self._spells.append(Spell("the master has stopped and nobody has followed", self._is_orphaned, skew + MOMENT))
 
     def _never_for(self, limit: float, what: str, condition: Callable[[Machine], bool], node: Machine) -> None:
-        self._spells.append(Spell(what, lambda: condition(node), limit))
+        self._spells.append(Spell(what, partial(condition, node), limit))
 
     def _watch(self) -> None:
         now = self.world.now

@@ -42,6 +42,7 @@ DIAL_TIMEOUT = 2.0
 OPEN_TIMEOUT = 240.0  # RFC 4271 8.2.2: "a large value", four minutes suggested
 SEND_HOLD_TIME = 480.0  # RFC 9687 section 4
 KEEPALIVE_INTERVAL = 1.0
+KEEPALIVE = wire.pack(wire.Keepalive())
 BATCH = 250  # prefixes per write: a millisecond
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
 
@@ -252,17 +253,14 @@ class Session:
         if now >= self._keepalive_at:
             self._keepalive_at = self._beat(now, 1)
             if self._writable:
-                return [Measure(self.peer), self._send(wire.pack(wire.Keepalive()))]
+                return [Measure(self.peer), self._send(KEEPALIVE)]
             return [Measure(self.peer)]
         return []
 
-    @property
-    def _keepalive_interval(self) -> float:
-        return min(KEEPALIVE_INTERVAL, self.hold_time / 3)
-
     def _beat(self, now: float, beats: int) -> float:
         """On one beat for all sessions, so that an idle node wakes up once a second and not once a session."""
-        return (now // self._keepalive_interval + beats) * self._keepalive_interval
+        interval = min(KEEPALIVE_INTERVAL, self.hold_time / 3)
+        return (now // interval + beats) * interval
 
     @property
     def _send_hold_time(self) -> float:
@@ -308,7 +306,7 @@ class Session:
         self._hold_at = now + self.hold_time
         self._keepalive_at = self._beat(now, 2)
         self._enter(State.OPEN_CONFIRM, "waiting for the peer's first KEEPALIVE", now)
-        return [self._send(wire.pack(wire.Keepalive()))]
+        return [self._send(KEEPALIVE)]
 
     def _establish(self, now: float) -> list[Effect]:
         self.established_count += 1
