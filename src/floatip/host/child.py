@@ -37,7 +37,10 @@ class Running(Protocol):
 
 
 class Start(Protocol):
-    """Starts a child. `ended(succeeded, reason)` is called exactly once, `gone()` when nothing is left of the child."""
+    """Starts a child. `ended(succeeded, reason)` is called exactly once, `gone()` when nothing is left of the child.
+
+    `environment` is added to ours.
+    """
 
     def __call__(
         self,

@@ -7,7 +7,6 @@ A command that failed is a failure until one succeeds, or for five minutes: with
 """
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ class Hooks:
             return
         change = self._queue.popleft()
         argv = (*self._argv, "INSTANCE", change.instance, change.role.upper(), str(change.priority))
-        environment = os.environ | {"FLOATIP_REASON": change.reason, "FLOATIP_RANK": change.rank}
+        environment = {"FLOATIP_REASON": change.reason, "FLOATIP_RANK": change.rank}
         self._current = self._start(argv, self._timeout, partial(self._ended, self._argv), self._next, environment)
 
     def _ended(self, argv: tuple[str, ...], succeeded: bool, reason: str) -> None:

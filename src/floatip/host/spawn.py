@@ -24,10 +24,10 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 def spawn(argv: Sequence[str], environment: Mapping[str, str] | None, output: int) -> int:
     """The pid of a child in a session of its own, that reads nothing and writes to `output`.
 
-    It gets no other descriptor. Without an environment it gets ours. Raises OSError: EINVAL for a NUL byte.
+    It gets no other descriptor. `environment` is added to ours. Raises OSError: EINVAL for a NUL byte.
     """
     arguments = _strings(argv)
-    variables = _strings(map("=".join, (os.environ if environment is None else environment).items()))
+    variables = _strings(map("=".join, (os.environ | (environment or {})).items()))
     actions = ctypes.create_string_buffer(_OPAQUE)
     pid = ctypes.c_int()
     _check(_quick.posix_spawn_file_actions_init(actions))
