@@ -162,6 +162,7 @@ class Judges:
                 self.violations.append(f"{at:.3f}: UPDATE number {count} of {node} to one route server after one fault")
 
     def judge_hooks(self) -> None:
+        """What the notify command was told, in each incarnation."""
         for name, notified in self.world.notified:
             self.violations += [f"{name}: {complaint}" for complaint in notified.complaints(self.world.now)]
 

@@ -30,7 +30,8 @@ class Mutant:
 
 ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "core/decision.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
-SCRIPT, WORDS, HOOKS = "host/checks/script.py", "host/keepalived/words.py", "host/hooks.py"
+SCRIPT, WORDS = "host/checks/script.py", "host/keepalived/words.py"
+HOOKS, NEWS = "host/hooks.py", "host/news.py"
 FOLLOWER, TIMERS = "core/election/follower.py", "core/timers.py"
 ELECTOR = "core/election/elector.py"
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
@@ -105,6 +106,13 @@ MUTANTS = (
     ),
     Mutant("dropped changes are not counted", HOOKS, "self.dropped += 1", "self.dropped += 0"),
     Mutant("the same role with another reason is a change", HOOKS, "or not item.is_new", ""),
+    Mutant(
+        "a notify command that has ended is not followed by the next", HOOKS, "self._next, env", "lambda: None, env"
+    ),
+    Mutant("the latest news is told first", NEWS, "item = self._waiting.popleft()", "item = self._waiting.pop()"),
+    Mutant(
+        "a role that returns is no news", NEWS, "self.latest[key] = one.value", "self.latest.setdefault(key, one.value)"
+    ),
     Mutant("the end waits for no notify command", HOOKS, "call_later(timeout, self._end)", "call_later(0, self._end)"),
     Mutant(
         "the words of an earlier keepalived are recalled", WORDS, 'if state["process"] != self._process:', "if False:"

@@ -4,7 +4,8 @@
     SEED=42 python -m tests.sim.storm          # one storm again, with its score
 
 Every third is a storm among nodes that follow a keepalived, with two faults more and those of keepalived among them.
-Each seed also switches some kinds of fault off and weighs the rest wildly, so that rare mixtures happen.
+Each seed also switches some kinds of fault off and weighs the rest wildly, so that rare mixtures happen. Until all is
+mended a node's notify command works, fails, is slow or hangs.
 """
 
 import argparse
