@@ -143,8 +143,8 @@ class Machine:
 
     @property
     def has_address(self) -> bool:
-        """On whichever interface: the kernel answers for it."""
-        return PLACED in self.kernel or any(each.address.ip == FLOATING for each in self.kernel)
+        """On whichever interface: the kernel answers for it. There is one address in this world."""
+        return bool(self.kernel)
 
     @property
     def serves(self) -> bool:
@@ -764,7 +764,7 @@ class World:
         if node.cut or server.cut or node.power in (Power.CRASHED, Power.FROZEN):
             return  # it stays in the sender's kernel until `_resume`
         ended = bool(pipe.queue) and pipe.queue[-1] is None
-        data = b"".join(each for each in pipe.queue if each is not None)
+        data = b"".join(filter(None, pipe.queue))
         pipe.queue.clear()
         if pipe is connection.up:
             self._arrive_at_server(connection, data, ended)
