@@ -1,7 +1,7 @@
 """A small world in virtual time: floatip nodes, four route servers, the network between them, and things that go wrong.
 
 The nodes are the real core and the bytes are real; only time, kernel and network are played. Everything that happens
-is an entry on one heap of (time, order, action) and all chance comes from one generator, so a seed is a whole story.
+is an entry on one heap of (time, order, action) and all chance comes from the seed, so a seed is a whole story.
 The world judges nothing. It shows what a client would notice: where the network points, and whether that node serves.
 """
 
@@ -258,7 +258,6 @@ class World:
         self.command: Callable[[], host.Outcome] = lambda: host.PASSES
         """What each run of a notify command does."""
         self.latency: dict[tuple[Address, Address], float] = {}
-        self.steps = 0
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self._connections = 0
@@ -333,15 +332,14 @@ class World:
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
-        limit = self.steps + STEPS_PER_SECOND * max(1.0, seconds)
-        heap = self._heap
+        steps, limit, heap = 0, STEPS_PER_SECOND * max(1.0, seconds), self._heap
         while heap and heap[0][0] <= until:
             if self._is_stale and heap[0][0] > self.now:
                 self._observe()
             self.now, _, action, arguments = heappop(heap)
             action(*arguments)
-            self.steps += 1
-            assert self.steps < limit, f"more than {STEPS_PER_SECOND} steps a second: this never falls quiet"
+            steps += 1
+            assert steps < limit, f"more than {STEPS_PER_SECOND} steps a second: this never falls quiet"
         if self._is_stale:
             self._observe()
         self.now = until
