@@ -23,9 +23,12 @@ def change(role: str, reason: str = "because") -> RoleChange:
     return RoleChange("VI 1", role, 50, reason, "takeover")
 
 
-def test_the_command_is_called_as_keepalived_would(reports: Reports, tmp_path: Path) -> None:
+def test_the_command_is_called_as_keepalived_would(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_THE_DAEMON", "too")
     told = tmp_path / "told"
-    text = f'echo "$#|$1|$2|$3|$4|$FLOATIP_REASON|$FLOATIP_RANK" > {told}\n'
+    text = f'echo "$#|$1|$2|$3|$4|$FLOATIP_REASON|$FLOATIP_RANK|$OF_THE_DAEMON" > {told}\n'
 
     async def story() -> None:
         hooks = Hooks(reports)
@@ -34,7 +37,7 @@ def test_the_command_is_called_as_keepalived_would(reports: Reports, tmp_path: P
         await hooks.finish(10)
 
     asyncio.run(story())
-    assert told.read_text() == "4|INSTANCE|VI 1|MASTER|50|no advert for 3.61 s; $(reboot)|takeover\n"
+    assert told.read_text() == "4|INSTANCE|VI 1|MASTER|50|no advert for 3.61 s; $(reboot)|takeover|too\n"
     assert not reports.events
 
 
