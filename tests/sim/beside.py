@@ -302,7 +302,7 @@ class Beside(World):
                     self._soon(self._place_by_role, node, keepalived.process)
                     self._say(node, WORDS[role])
         if keepalived.router.deadline < keepalived.wake_at:
-            keepalived.wake_at = keepalived.router.deadline
+            keepalived.wake_at = max(keepalived.router.deadline, self.now)
             self.at(keepalived.wake_at, self._tick_keepalived, node, keepalived.process)
 
     def _place_by_role(self, node: Machine, process: int) -> None:

@@ -327,6 +327,7 @@ class World:
     # Time
 
     def at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
+        assert time >= self.now, "what is past cannot happen"
         self._order += 1
         heappush(self._heap, (time, self._order, action, arguments))
 
