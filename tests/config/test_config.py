@@ -34,6 +34,8 @@ MACHINE = machine.Machine(
         "lo": (),
     },
     answering=(("eth0", IPv4Network("192.168.128.0/17")),),
+    demoting=frozenset({"eth0"}),
+    mounts={Path("/"): "ext4", Path("/sys"): "sysfs", Path("/mnt/nfs"): "nfs4"},
 )
 
 
@@ -152,9 +154,9 @@ def test_without_bgp_the_address_goes_to_the_master_on_the_interface_of_vrrp(tmp
     assert (result.instances[0].placement, result.instances[0].interface) == ("master", "eth0")
 
 
+WEB = '[[check]]\nname = "w"\nprocess = "haproxy"\n'
 STATIC = '[linode]\ndcid = 6\n[[instance]]\nname = "a"\naddresses = ["192.0.2.10/32"]\nstatic = "primary"\n'
-
-
+WATCHED = f'{STATIC}checks = ["w"]\n{WEB}'
 SCRIPT = STATIC + 'checks = ["c"]\n[[check]]\nname = "c"\nscript = "/not/mounted/yet"\n'
 
 
@@ -240,7 +242,9 @@ def test_a_time_out_is_suspected_of_what_was_configured(option: str, words: str,
 
 def test_vultr_needs_no_more_than_an_as_and_its_password(tmp_path: Path) -> None:
     text = (CASES / "vultr.toml").read_text().partition("-" * 10)[0]
-    loaded = reading.load(write(tmp_path, text.replace('"vultr"', '"vultr"\nasn = 4200000001\nmd5 = "k"')))
+    loaded = reading.load(
+        write(tmp_path, text.replace('"vultr"', '"vultr"\nasn = 4200000001\nmd5 = "k"') + f'checks = ["w"]\n{WEB}')
+    )
     assert loaded.warnings == ()
     assert loaded.model.network
     assert loaded.model.network.profile == replace(providers.VULTR, asn=4200000001)
@@ -264,8 +268,8 @@ def test_a_file_that_is_not_there_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_file_of_windows_is_a_file(tmp_path: Path) -> None:
-    path = write(tmp_path, STATIC)
-    path.write_bytes(b"\xef\xbb\xbf" + STATIC.replace("\n", "\r\n").encode())
+    path = write(tmp_path, WATCHED)
+    path.write_bytes(b"\xef\xbb\xbf" + WATCHED.replace("\n", "\r\n").encode())
     assert report(path) == "ok"
 
 
@@ -356,9 +360,9 @@ def test_the_file_is_parsed_once_however_its_lists_are_written(monkeypatch: pyte
         return loads(text)
 
     monkeypatch.setattr(tomllib, "loads", count)
-    lines = [f'  "10.0.{n // 250}.{n % 250}/32",  # [web{n}]' for n in range(3000)]
-    path = write(tmp_path, STATIC.replace('["192.0.2.10/32"]', "\n".join(["[", *lines, '  "10.0.0.7/32"', "]"])))
-    assert report(path).startswith(f'{path}:3006: instance "a" addresses: 10.0.0.7 is taken by line 13\n')
+    lines = [f'  "10.7.{n // 250}.{n % 250}/32",  # [web{n}]' for n in range(3000)]
+    path = write(tmp_path, WATCHED.replace('["192.0.2.10/32"]', "\n".join(["[", *lines, '  "10.7.0.7/32"', "]"])))
+    assert report(path).startswith(f'{path}:3006: instance "a" addresses: 10.7.0.7 is taken by line 13\n')
     assert len(parsed) == 1
 
 
@@ -431,6 +435,20 @@ def test_a_password_that_everybody_can_read_is_warned_of(mode: int, is_open: boo
     assert (hint in report(path).splitlines()) == (is_open and bool(secret))
 
 
+def test_a_machine_without_ipv6_cannot_reach_what_has_no_other_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, WATCHED.replace('process = "haproxy"', 'tcp = "[::1]:80"'))
+    assert reading.load(path).warnings == ()
+    v4 = {name: tuple(one for one in all_ if one.version == 4) for name, all_ in MACHINE.interfaces.items()}
+    monkeypatch.setattr(reading, "look_around", lambda user: replace(MACHINE, interfaces=v4))
+    sessions, check = (warning.text for warning in reading.load(path).warnings)
+    assert sessions == (
+        "linode.dcid: there are route servers with IPv6 addresses, and this machine has no IPv6 address"
+    )
+    assert check == 'check "w" tcp: this machine has no IPv6, so the check fails'
+
+
 @pytest.mark.parametrize(
     ("text", "may_mend"),
     [(STATIC, None), (SCRIPT, True), (SCRIPT + "dcid = 6\n", False), (STATIC + "dcid = 6\n", False)],
@@ -450,7 +468,7 @@ def test_what_the_machine_lacks_is_told_from_what_the_file_has_wrong(
 
 WILL = {
     GUIDE: "ok: VI_1 192.168.223.158/32, vrid 51 on eth0 from .227 to .241, check haproxy, Newark (6): 4 route servers",
-    STATIC: "ok: a 192.0.2.10/32, always primary, no check, Newark (6): 4 route servers",
+    WATCHED: "ok: a 192.0.2.10/32, always primary, check w, Newark (6): 4 route servers",
 }
 
 

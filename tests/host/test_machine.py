@@ -4,16 +4,20 @@ import errno
 import grp
 import os
 import pwd
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
 
 import pytest
 
-from floatip import reading
-from floatip.reading import machine as machine_module
+from floatip import reading, rtnetlink
+from floatip.adopt import toml_writer
+from floatip.reading import machine
 from floatip.reading.machine import Machine, look_around, stop_limit
 from floatip.reading.rights import users
 from floatip.rtnetlink import Netlink
@@ -41,6 +45,38 @@ def test_interfaces_addresses_and_the_default_route_are_those_of_the_kernel() ->
     assert ("eth8", ip_interface("172.17.0.1/16").network) in machine.answering
     assert machine.interface_of(ip_address("172.17.0.1")) == "eth8"
     assert machine.first_ipv4() == IPv4Address("192.168.143.227")
+
+
+@pytest.mark.usefixtures("namespace")
+def test_it_is_known_where_the_first_address_takes_the_others_along() -> None:
+    """And which addresses a floatip added."""
+    ip("link add eth9 type veth peer name eth8", "address add 192.0.2.8/24 dev eth8")
+    addition = rtnetlink.addition(socket.if_nametoindex("eth9"), ip_interface("192.0.2.7/24"), rtnetlink.OURS)
+    with closing(Netlink()) as netlink:
+        assert netlink.request([addition]) == [0]
+    for name, value in (("all", 0), ("eth8", 0), ("eth9", 1)):
+        Path(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries").write_text(f"{value}\n")
+    machine = look_around()
+    assert {"eth8", "eth9"} & machine.demoting == {"eth8"}
+    assert {str(one.address) for one in machine.added} == {"192.0.2.7/24"}
+
+
+@pytest.mark.usefixtures("namespace")
+def test_a_path_is_on_the_file_system_that_was_mounted_there_last(tmp_path: Path) -> None:
+    below = tmp_path / "a b"
+    below.mkdir()
+    before = look_around().file_system(below / "file")
+    subprocess.run(["mount", "-t", "tmpfs", "none", below], check=True)
+    subprocess.run(["mount", "-t", "ramfs", "none", below], check=True)
+    try:
+        (tmp_path / "link").symlink_to(below)
+        machine = look_around()
+        assert machine.file_system(below / "not" / "there") == "ramfs" != before
+        assert machine.file_system(tmp_path / "link" / "file") == "ramfs"
+        assert machine.file_system(tmp_path / "file") == before
+        assert machine.file_system(Path("/sys/class/net")) == "sysfs"
+    finally:
+        subprocess.run(["umount", below, below], check=True)
 
 
 def test_users_have_the_groups_that_they_belong_to() -> None:
@@ -163,6 +199,72 @@ def test_a_kernel_that_does_not_answer_is_no_machine_without_addresses(monkeypat
     def refuse() -> Netlink:
         raise OSError(errno.EMFILE, "")
 
-    monkeypatch.setattr(machine_module, "Netlink", refuse)
+    monkeypatch.setattr(machine, "Netlink", refuse)
     with pytest.raises(OSError, match=str(errno.EMFILE)):
         look_around()
+
+
+FILES = """
+state_log = "{directory}/log/state"
+[linode]
+dcid = 6
+[[check]]
+name = "c"
+file = "{directory}/closed/trigger"
+[[check]]
+name = "p"
+process = "{directory}/closed/app.pid"
+[keepalived]
+fifo = "{directory}/fifo"
+[[instance]]
+name = "a"
+addresses = ["192.0.2.10/32"]
+checks = ["c", "p"]
+keepalived = {{ interface = "eth9", vrid = 51, source = "127.0.0.1" }}
+"""
+
+
+def test_what_the_daemon_watches_and_writes_is_looked_at_with_its_eyes(open_directory: Path) -> None:
+    (open_directory / "closed").mkdir(mode=0o700)
+    (open_directory / "log").mkdir()
+    os.mkfifo(open_directory / "fifo", 0o600)
+    file = open_directory / "floatip.toml"
+    file.write_text(FILES.format(directory=open_directory))
+    said = {
+        f"{open_directory}/{name} cannot be {what} by user nobody"
+        for name, what in (
+            ("closed/trigger", "looked at"),
+            ("closed/app.pid", "looked at"),
+            ("log/state", "written"),
+            ("fifo", "read"),
+        )
+    }
+    of_nobody = {warning.what.partition(":")[0] for warning in reading.load(file, "nobody").warnings}
+    assert said <= of_nobody
+    assert not {what for what in of_roots(file) if str(open_directory) in what}
+
+
+def of_roots(file: Path) -> set[str]:
+    return {warning.what for warning in reading.load(file).warnings}
+
+
+def test_adopt_and_init_look_with_the_daemons_eyes(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = open_directory / "check.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o700)
+    toml_writer.checked(CONFIG.format(script=script))
+    monkeypatch.setattr(machine, "DAEMON", "nobody")
+    with pytest.raises(reading.ConfigErrors, match="cannot be run by user nobody"):
+        toml_writer.checked(CONFIG.format(script=script))
+
+
+def test_a_script_on_a_disk_of_the_network_is_named(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, file = open_directory / "check.sh", open_directory / "floatip.toml"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    file.write_text(CONFIG.format(script=script))
+    seen = replace(look_around(), mounts={Path("/"): "ext4", open_directory: "fuse.sshfs"})
+    what = f"{script} is on fuse.sshfs: while that hangs, the check fails on every node that uses it"
+    assert what not in of_roots(file)
+    monkeypatch.setattr(reading, "look_around", lambda user: seen)
+    assert what in of_roots(file)

@@ -18,6 +18,7 @@ from floatip.adopt.plan import FIFO, TOML, Plan
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import AdoptError, System, UnitState
 from floatip.adopt.systemd_units import tested, without_line_numbers
+from floatip.reading.machine import daemons_user
 
 FLOATIP = "floatip.service"
 KEEPALIVED = "keepalived.service"
@@ -209,7 +210,7 @@ def _accepted(before: list[str], after: list[str]) -> str:
 def _checked(system: System) -> str:
     """Warnings come at the end: what they miss may be there once floatip has started."""
     try:
-        reading.load(system.at(TOML))
+        reading.load(system.at(TOML), daemons_user())
     except reading.ConfigErrors as refused:
         raise AdoptError(reading.render(refused.errors, []), f"floatip check {TOML}") from None
     return "ok"

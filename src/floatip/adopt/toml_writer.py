@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from floatip import reading
+from floatip.reading.machine import daemons_user
 from floatip.reading.toml.document import parse
 
 Values = Mapping[str, object]
@@ -29,4 +30,4 @@ def _value(value: object) -> str:
 
 def checked(text: str) -> tuple[reading.ConfigWarning, ...]:
     """What `floatip check` warns of. Raises `ConfigErrors`."""
-    return reading.judged(parse("floatip.toml", text.encode(errors="surrogateescape"))).warnings
+    return reading.judged(parse("floatip.toml", text.encode(errors="surrogateescape")), daemons_user()).warnings

@@ -46,14 +46,14 @@ def load(path: str | Path, user: str = "") -> Loaded:
 
     `user` runs the daemon, where root asks for it.
     """
-    return judged(document.read(str(path)), user)
+    return judged(document.read(str(path)), user, Path(path))
 
 
-def judged(text: Document, user: str = "") -> Loaded:
-    """Raises `ConfigErrors`."""
+def judged(text: Document, user: str = "", path: Path | None = None) -> Loaded:
+    """`path`: where it was read, unless it is not written yet. Raises `ConfigErrors`."""
     model, places, problems = reader.model_of(text)
     machine = look_around(user)
-    problems += [*judge(model, places, machine), *_closed(Path(text.file), places, machine)]
+    problems += [*judge(model, places, machine), *(_closed(path, places, machine) if path else ())]
     problems.sort(key=lambda problem: problem.line)
     warnings = [problem for problem in problems if isinstance(problem, ConfigWarning)]
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:

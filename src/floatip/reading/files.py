@@ -4,6 +4,7 @@ Who can change them can do what floatip may do. Whoever asks (rules, adopt, init
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +15,9 @@ from floatip.reading.machine import Machine
 from floatip.reading.regular import beginning
 from floatip.reading.words import as_list, shown
 
+REMOTE = re.compile(r"nfs4?|cifs|smb3?|ceph|9p|afs|glusterfs|fuse(\..+)?|autofs|virtiofs")
+"""File systems that may hang, and of whose changes elsewhere inotify says nothing."""
+UNTOLD = ("sysfs", "proc", "cgroup2")
 BOM = b"\xef\xbb\xbf"
 
 
@@ -29,6 +33,7 @@ def command(argv: tuple[str, ...], machine: Machine) -> Iterator[Doubt]:
         doubts = list(_program(path, machine))
         if not doubts and path.stat().st_uid != 0:
             doubts.append(Doubt(f"{path} does not belong to root", f"chown root {path}", is_error=False))
+        doubts += _remote(path, machine)
     except OSError as error:
         is_line = len(argv) == 1 and " " in argv[0]
         hint = as_list(argv[0]) if is_line else "give the path of a file that can be run"
@@ -52,11 +57,19 @@ def _program(path: Path, machine: Machine) -> Iterator[Doubt]:
             yield Doubt(what, f"chmod o-w {directory}")
 
 
+def _who(machine: Machine) -> str:
+    return f"user {machine.user}" if machine.user else "this user"
+
+
+def _closed_above(path: Path, machine: Machine) -> Path | None:
+    """The directory that the daemon's user may not pass; None also where one does not exist yet."""
+    return next((one for one in reversed(path.parents) if one.is_dir() and not machine.may(one, os.X_OK)), None)
+
+
 def _closed(path: Path, machine: Machine) -> Doubt | None:
     """Whether the daemon's user lacks a right. An interpreter must read its script."""
-    who = f"user {machine.user}" if machine.user else "this user"
-    closed = next((one for one in reversed(path.parents) if not machine.may(one, os.X_OK)), None)
-    if closed:
+    who = _who(machine)
+    if closed := _closed_above(path, machine):
         return Doubt(f"{path} cannot be run by {who}: {closed} is closed", f"move it, or chmod o+x {closed}")
     if not machine.may(path, os.X_OK):
         return Doubt(f"{path} cannot be run by {who}", f"chmod a+rx {path}")
@@ -87,7 +100,25 @@ def _first_line(path: Path) -> Doubt | None:
     return None
 
 
-def log_file(path: Path) -> Iterator[Doubt]:
+def watched(path: Path, machine: Machine) -> Iterator[Doubt]:
+    """A file whose being there is a check, or a pid file."""
+    if closed := _closed_above(path, machine):
+        what = f"{path} cannot be looked at by {_who(machine)}: {closed} is closed"
+        yield Doubt(what, f"move it, or chmod o+x {closed}", is_error=False)
+    if (kind := machine.file_system(path)) in UNTOLD:
+        what = f"{path} is on {kind}, of whose changes nobody is told: floatip looks once a second"
+        yield Doubt(what, "where that is too slow, use a file in /run, or a script", is_error=False)
+    yield from _remote(path, machine)
+
+
+def _remote(path: Path, machine: Machine) -> Iterator[Doubt]:
+    kind = machine.file_system(path)
+    if REMOTE.fullmatch(kind):
+        what = f"{path} is on {kind}: while that hangs, the check fails on every node that uses it"
+        yield Doubt(what, "use a file on a local disk, or in /run", is_error=False)
+
+
+def log_file(path: Path, machine: Machine) -> Iterator[Doubt]:
     hint = 'use a directory that only floatip can write to: "/var/log/floatip/state"'
     try:
         mode = path.parent.stat().st_mode
@@ -99,13 +130,17 @@ def log_file(path: Path) -> Iterator[Doubt]:
         yield Doubt(f"{path.parent} is writable by group or others", hint)
     elif os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
         yield Doubt(f"{path} is not a regular file", hint)
+    elif not machine.may(path if path.exists() else path.parent, os.W_OK):
+        yield Doubt(f"{path} cannot be written by {_who(machine)}", hint, is_error=False)
 
 
-def fifo(path: Path) -> Iterator[Doubt]:
+def fifo(path: Path, machine: Machine) -> Iterator[Doubt]:
+    hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
     try:
         if not stat.S_ISFIFO(path.lstat().st_mode):
-            hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
             yield Doubt(f"{path} is not a FIFO", hint)
+        elif not machine.may(path, os.R_OK):
+            yield Doubt(f"{path} cannot be read by {_who(machine)}", hint, is_error=False)
     except OSError as error:
         hint = "make it: systemd-tmpfiles --create; without it only `floatip notify` says what keepalived decides"
         yield Doubt(f"{path} cannot be read: {str(error.strerror).lower()}", hint, is_error=False)

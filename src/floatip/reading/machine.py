@@ -15,7 +15,7 @@ from pathlib import Path
 
 from floatip.core.addresses import Address, InterfaceAddress, Placed
 from floatip.reading.rights import may_as, user_id
-from floatip.rtnetlink import GETADDR, AddressMessage, Interrupted, Netlink
+from floatip.rtnetlink import GETADDR, OURS, AddressMessage, Interrupted, Netlink
 
 DAEMON = "floatip"
 """The user of the unit."""
@@ -40,6 +40,12 @@ class Machine:
     """Who runs the daemon, where that is another than who asks; empty: who asks."""
     leased: frozenset[Placed] = frozenset()
     """Addresses of SLAAC and DHCP, that end with their lease."""
+    demoting: frozenset[str] = frozenset()
+    """Interfaces on which the first IPv4 address of a network takes the others along when it goes."""
+    mounts: Mapping[Path, str] = field(default_factory=dict)
+    """The types of the file systems, by where they are mounted."""
+    added: frozenset[Placed] = frozenset()
+    """Addresses that a floatip added."""
     _access: dict[tuple[str, int], bool] = field(default_factory=dict, compare=False)
 
     def placed(self, *, leased: bool = False) -> tuple[Placed, ...]:
@@ -47,8 +53,10 @@ class Machine:
         all_ = (Placed(name, one) for name, addresses in self.interfaces.items() for one in addresses)
         return tuple(one for one in all_ if leased or one not in self.leased)
 
-    def has(self, address: Address) -> bool:
-        return any(address == one.ip for addresses in self.interfaces.values() for one in addresses)
+    def has(self, address: Address, interface: str = "") -> bool:
+        """On that interface, or, where none is named, on any."""
+        names = [interface] if interface else self.interfaces
+        return any(address == one.ip for name in names for one in self.interfaces.get(name, ()))
 
     def interface_of(self, address: Address) -> str:
         return next((name for name, all_ in self.interfaces.items() if any(address == one.ip for one in all_)), "")
@@ -65,6 +73,11 @@ class Machine:
                 return IPv4Address(found.ip)
         return None
 
+    def file_system(self, path: Path) -> str:
+        """The type of the one on which the path is, links resolved; empty: not known."""
+        real = Path(os.path.realpath(path))
+        return next((self.mounts[one] for one in (real, *real.parents) if one in self.mounts), "")
+
     def may(self, path: Path, mode: int) -> bool:
         """Whether the daemon's user has access (`os.R_OK`, `os.X_OK`)."""
         if not self.user:
@@ -79,13 +92,16 @@ def look_around(user: str = "") -> Machine:
     """`user`: with whose eyes files are looked at; only root can. Raises OSError: what was not seen is not missing."""
     names = sorted(name for _, name in socket.if_nameindex())
     interfaces: dict[str, list[InterfaceAddress]] = {name: [] for name in names}
-    leased = set()
-    for one, is_permanent in _addresses():
+    leased, added = set(), set()
+    for one, message in _addresses():
         interfaces.setdefault(one.interface, []).append(one.address)
-        if not is_permanent:
+        if not message.flags & IFA_F_PERMANENT:
             leased.add(one)
+        if message.proto == OURS:
+            added.add(one)
     routes = list(_routes())
-    ignores = {name: _arp_ignore(name) for name in ("all", *names)}
+    ignores = {name: _ipv4_setting(name, "arp_ignore") for name in ("all", *names)}
+    promotes = {name: _ipv4_setting(name, "promote_secondaries") for name in ("all", *names)}
     answering = tuple(
         (name, network)
         for name, network, is_connected, _ in routes
@@ -101,6 +117,9 @@ def look_around(user: str = "") -> Machine:
         stop_limit(),
         user,
         frozenset(leased),
+        frozenset(name for name in names if not promotes[name] and not promotes["all"]),
+        _mounts(),
+        frozenset(added),
     )
 
 
@@ -109,8 +128,8 @@ def daemons_user() -> str:
     return DAEMON if os.geteuid() == 0 and user_id(DAEMON) is not None else ""
 
 
-def _addresses() -> list[tuple[Placed, bool]]:
-    """All addresses of the kernel, and whether each stays until it is removed. Raises OSError."""
+def _addresses() -> list[tuple[Placed, AddressMessage]]:
+    """All addresses of the kernel. Raises OSError."""
     names = dict(socket.if_nameindex())
     with closing(Netlink()) as netlink:
         while True:
@@ -118,11 +137,7 @@ def _addresses() -> list[tuple[Placed, bool]]:
                 found = [one for one in netlink.read(GETADDR) if isinstance(one, AddressMessage) and one.packed]
                 break
     return [
-        (
-            Placed(names.get(one.index, str(one.index)), ip_interface((one.packed, one.prefixlen))),
-            bool(one.flags & IFA_F_PERMANENT),
-        )
-        for one in found
+        (Placed(names.get(one.index, str(one.index)), ip_interface((one.packed, one.prefixlen))), one) for one in found
     ]
 
 
@@ -137,11 +152,21 @@ def _host_order(digits: str) -> IPv4Address:
     return IPv4Address(int(digits, 16).to_bytes(4, sys.byteorder))
 
 
-def _arp_ignore(interface: str) -> int:
+def _ipv4_setting(interface: str, key: str) -> int:
     try:
-        return int(Path(f"/proc/sys/net/ipv4/conf/{interface}/arp_ignore").read_text())
+        return int(Path(f"/proc/sys/net/ipv4/conf/{interface}/{key}").read_text())
     except (OSError, ValueError):  # the interface has just gone
         return 0
+
+
+def _mounts() -> dict[Path, str]:
+    """From proc_pid_mountinfo(5): what is mounted last on a directory hides the others."""
+    found = {}
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        directory = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4])
+        found[Path(directory)] = after.split()[0]
+    return found
 
 
 def stop_limit(directories: Iterable[str] = UNIT_FILES) -> float:

@@ -12,7 +12,7 @@ from floatip.reading.place import Places, Problem
 from floatip.reading.rules import addresses, commands, election, names, network
 
 RULES = (*names.RULES, *election.RULES, *addresses.RULES, *network.RULES)
-ON_MACHINE = (*addresses.ON_MACHINE, *commands.ON_MACHINE, *election.ON_MACHINE)
+ON_MACHINE = (*addresses.ON_MACHINE, *commands.ON_MACHINE, *election.ON_MACHINE, *network.ON_MACHINE)
 
 
 def judge(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from floatip.core.settings import Vrrp
+from floatip.core.addresses import Address, Placed
+from floatip.core.settings import Keepalived, Vrrp
 from floatip.model import Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
@@ -53,5 +54,40 @@ def arp(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
                     yield places.warning(thing, what, f"if nodes share this layer 2: sysctl -w {key}=1")
 
 
+def elsewhere(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
+    """An address that floatip did not put there does not move, and IPv6 sessions may leave from it."""
+    standing: dict[Address, list[Placed]] = {}
+    for one in machine.placed(leased=True):
+        if one not in machine.added:
+            standing.setdefault(one.address.ip, []).append(one)
+    for at, instance in instances(model, places):
+        if isinstance(instance.election, Keepalived):
+            continue  # keepalived moves it, on whichever interface
+        for thing, address in places.each((*at, "addresses"), instance.addresses):
+            for one in standing.get(address.ip, ()):
+                if one != Placed(instance.interface, address):
+                    what = f"{one.address} is on {one.interface} already, and stays there: floatip holds {address} on "
+                    hint = "remove it from the network configuration, and: "
+                    hint += f"ip address del {one.address} dev {one.interface}"
+                    yield places.warning(thing, f"{what}{instance.interface}", hint)
+
+
+def neighbours(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
+    """The kernel removes with the first IPv4 address of a network all the others of that network.
+
+    floatip itself promotes the others before it releases the first.
+    """
+    moving = {one.ip for _, one in floating(model, places)}
+    for at, instance in instances(model, places):
+        name = instance.interface
+        own = {one.network: one for one in machine.interfaces.get(name, ()) if one.ip not in moving}
+        for thing, address in places.each((*at, "addresses"), instance.addresses):
+            other = own.get(address.network)
+            if other and address.version == 4 and name in machine.demoting:
+                key = f"net.ipv4.conf.{name.replace('.', '/')}.promote_secondaries"
+                what = f"{address} and {other} share a network on {name}: who removes the first by hand removes both"
+                yield places.warning(thing, what, f'write "{address.ip}/32", or: sysctl -w {key}=1')
+
+
 RULES = (counts, prefixes)
-ON_MACHINE = (interfaces, arp)
+ON_MACHINE = (interfaces, arp, elsewhere, neighbours)

@@ -1,9 +1,10 @@
 """Programs that the daemon runs, files that it reads and writes, and the time that its stop may take."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from floatip.core.settings import Keepalived
-from floatip.model import Model, Script
+from floatip.model import File, Model, Process, Script
 from floatip.reading import files
 from floatip.reading.files import Doubt
 from floatip.reading.machine import Machine
@@ -15,8 +16,13 @@ from floatip.reading.words import shown
 
 def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     for at, check in places.each(("check",), model.checks):
-        if isinstance(check.kind, Script):
-            yield from _at(places, (*at, "script"), files.command(check.kind.argv, machine))
+        match check.kind:
+            case Script(argv):
+                yield from _at(places, (*at, "script"), files.command(argv, machine))
+            case File(path):
+                yield from _at(places, (*at, "file"), files.watched(path, machine))
+            case Process(path) if path.startswith("/"):
+                yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
     if model.notify and model.notify.command:
         yield from _at(places, ("notify", "command"), files.command(model.notify.command, machine))
 
@@ -28,7 +34,7 @@ def _at(places: Places, thing: Thing, doubts: Iterable[Doubt]) -> Iterator[Probl
 
 def state_log(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     if model.state_log:
-        yield from _at(places, ("state_log",), files.log_file(model.state_log))
+        yield from _at(places, ("state_log",), files.log_file(model.state_log, machine))
 
 
 def keepalived(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
@@ -36,7 +42,7 @@ def keepalived(model: Model, places: Places, machine: Machine) -> Iterator[Probl
     if first is None:
         return
     thing: Thing = ("keepalived", "fifo")
-    yield from _at(places, thing if thing in places.given else first, files.fifo(model.keepalived.fifo))
+    yield from _at(places, thing if thing in places.given else first, files.fifo(model.keepalived.fifo, machine))
     user = model.keepalived.script_user
     if user and user_id(user) is None:
         hint = "name the user that keepalived runs its scripts as: useradd --system --no-create-home keepalived_script"

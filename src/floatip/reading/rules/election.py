@@ -47,6 +47,9 @@ def peers(model: Model, places: Places) -> Iterator[Problem]:
             if peer in moving:
                 hint = "name the other node's own address, which stays there"
                 yield places.error(thing, f"{peer} is a floating address", hint)
+        if one.source in moving:
+            hint = "name this node's own address, which stays here"
+            yield places.error((*at, "source"), f"{one.source} is a floating address", hint)
 
 
 def places_of_addresses(model: Model, places: Places) -> Iterator[Problem]:
@@ -63,16 +66,21 @@ def places_of_addresses(model: Model, places: Places) -> Iterator[Problem]:
 
 def sources(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     """Warnings: a start before the network is up must not end with them."""
+    moving = {one.ip for _, one in floating(model, places)}
     for at, one in elections(model, places):
-        if not one.source.is_unspecified and not machine.has(one.source):
-            yield _not_here(places, (*at, "source"), one, machine)
+        interface = one.interface if one.interface in machine.interfaces else ""
+        if not (one.source.is_unspecified or one.source in moving or machine.has(one.source, interface)):
+            yield _not_there(places, (*at, "source"), one, machine)
     ours = model.network.speaker.source if model.network else None
-    if ours and not machine.has(ours):
+    if ours and ours not in moving and not machine.has(ours):
         hint = "name an address that `ip address` shows: no session opens before it is there"
         yield places.warning(("bgp", "source"), f"this machine does not have {ours}", hint)
 
 
-def _not_here(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Machine) -> Problem:
+def _not_there(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Machine) -> Problem:
+    if elsewhere := machine.interface_of(one.source):
+        what = f"{one.source} is on {elsewhere}, not on {one.interface}, and the election waits until it is"
+        return places.warning(thing, what, f'name an address of {one.interface}, or write interface = "{elsewhere}"')
     peer = next((peer for peer in one.peers if machine.has(peer)), None)
     if peer:
         what = f"{one.source} is not here, but its peer {peer} is, on {machine.interface_of(peer)}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from floatip.core.settings import Keepalived, Static
-from floatip.model import Model, Process
+from floatip.model import File, Model, Process
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances
 from floatip.reading.words import closest, shown
@@ -54,6 +54,18 @@ def checks(model: Model, places: Places) -> Iterator[Problem]:
             yield from _process(places, (*at, "process"), check.kind.process)
 
 
+def unwatched(model: Model, places: Places) -> Iterator[Problem]:
+    """A trigger file tells of an administrator, not of a service. Where keepalived elects, its own checks count."""
+    triggers = {check.name for check in model.checks if isinstance(check.kind, File)}
+    for at, instance in instances(model, places):
+        is_known = places.is_whole((*at, "checks")) and places.is_whole(("check",))
+        if is_known and not isinstance(instance.election, Keepalived) and triggers.issuperset(instance.checks):
+            only = " but a file" if instance.checks else ""
+            what = f"nothing{only} is checked: this node keeps the traffic even while the service is down"
+            hint = 'add [[check]] name = "haproxy", process = "haproxy"; and to the instance: checks = ["haproxy"]'
+            yield places.warning((*at, "checks"), what, hint)
+
+
 def _process(places: Places, thing: Thing, process: str) -> Iterator[Problem]:
     if "/" in process and not process.startswith("/"):
         hint = 'write a name as pgrep -x finds it, or a pid file: "/run/haproxy.pid"'
@@ -91,4 +103,4 @@ def without_bgp(model: Model, places: Places) -> Iterator[Problem]:
         yield places.warning((), "there is no [linode] and no [bgp]: nothing is announced by BGP", hint)
 
 
-RULES = (repeated, checks, present, without_bgp)
+RULES = (repeated, checks, unwatched, present, without_bgp)

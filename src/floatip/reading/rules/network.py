@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from floatip.core.addresses import Address
-from floatip.model import Model, Network
+from floatip.model import Model, Network, Tcp
 from floatip.providers import LINODE_REGIONS
-from floatip.reading.place import Places, Problem
+from floatip.reading.machine import Machine
+from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import floating, own_peers
 
 EXAMPLES = {"peers": ["192.0.2.254"], "asn": 65001, "peer_asn": 65000}
@@ -44,6 +45,13 @@ def sessions(model: Model, places: Places) -> Iterator[Problem]:
     if not (net := model.network):
         return
     source, peers = net.speaker.source, net.profile.peers
+    moving = {address.ip for _, address in floating(model, places)}
+    if source in moving:
+        hint = "name an address of this machine that stays here: route servers answer to where it is"
+        yield places.error(("bgp", "source"), f"{source} is a floating address", hint)
+    for thing, peer in places.each(("bgp", "peers"), peers):
+        if peer in moving:
+            yield places.error(thing, f"{peer} is a floating address", "name the route server's own address")
     yield from own_peers(places, ("bgp",), source, peers)
     # A socket of one family cannot be bound to an address of the other.
     if source and peers and source.version not in {peer.version for peer in peers}:
@@ -64,6 +72,24 @@ def _next_hop(places: Places, net: Network, peers: tuple[Address, ...]) -> Itera
             yield places.error(("bgp", "next_hop"), f"{address} is a peer", "give an address of this machine")
 
 
+def families(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
+    """A session needs an address of its peer's family, and a check one of its service's."""
+    here = {one.ip for all_ in machine.interfaces.values() for one in all_}
+    own = here - {address.ip for _, address in floating(model, places)}
+    usable = {address.version for address in own if not address.is_loopback and not address.is_link_local}
+    peers = model.network.profile.peers if model.network else ()
+    distant = {peer.version for peer in peers if not peer.is_loopback and not peer.is_link_local}
+    for version in sorted(distant - usable):
+        thing: Thing = ("bgp", "peers") if ("bgp", "peers") in places.given else ("linode", "dcid")
+        what = f"there are route servers with IPv{version} addresses, and this machine has no IPv{version} address"
+        yield places.warning(thing, what, f"no session to them opens before `ip -{version} address` shows one")
+    for at, check in places.each(("check",), model.checks):
+        is_ipv6 = isinstance(check.kind, Tcp) and ":" in check.kind.host
+        if is_ipv6 and not any(address.version == 6 for address in here):
+            hint = "check an IPv4 address, or enable IPv6: sysctl net.ipv6.conf.lo.disable_ipv6"
+            yield places.warning((*at, "tcp"), "this machine has no IPv6, so the check fails", hint)
+
+
 def ranks(model: Model, places: Places) -> Iterator[Problem]:
     """Between equal communities path and ORIGIN decide (RFC 4271 section 9.1.2.2)."""
     marks = model.network.speaker.marks if model.network else {}
@@ -81,3 +107,4 @@ def ranks(model: Model, places: Places) -> Iterator[Problem]:
 
 
 RULES = (linode, numbers, sessions, ranks)
+ON_MACHINE = (families,)

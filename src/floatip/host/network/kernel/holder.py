@@ -21,10 +21,8 @@ from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network.kernel.tables import Tables
 from floatip.host.network.slices import Slice
-from floatip.rtnetlink import Netlink
+from floatip.rtnetlink import OURS, Netlink
 
-OURS = 0xF1
-"""IFA_PROTO of the addresses that we add."""
 WRITE_TIMEOUT = 0.5
 """Seconds that an address waits for the disk at most, before it is added."""
 BATCH = 8
