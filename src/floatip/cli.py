@@ -81,12 +81,14 @@ def check(file: Path) -> int:
     As root, also report where keepalived.conf has changed since the adoption.
     """
     from floatip import reading  # noqa: PLC0415
+    from floatip.adopt.beside import beside  # noqa: PLC0415
     from floatip.adopt.floatip_toml import since_adoption  # noqa: PLC0415
     from floatip.adopt.system import System  # noqa: PLC0415
     from floatip.reading.machine import daemons_user  # noqa: PLC0415
 
     try:
         model, warnings, _ = reading.load(file, daemons_user())
+        warnings = (*warnings, *beside(file, System()))
         if file == Path(DEFAULT_CONFIG):
             warnings = (*warnings, *since_adoption(file, System()))
     except reading.ConfigErrors as refused:

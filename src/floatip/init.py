@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 from floatip import prompts, reading
 from floatip.adopt import toml_writer as toml
+from floatip.adopt.beside import beside
 from floatip.adopt.files import Change, private, write
-from floatip.adopt.setup import configuration
 from floatip.adopt.system import AdoptError, System
 from floatip.commands import Misused
 from floatip.providers import LINODE_REGIONS
-from floatip.reading.keepalived import NotUnderstood
 from floatip.text import say
 
 PREFERRED, OTHER = 150, 100
@@ -144,7 +143,6 @@ def init(system: System, given: Given, file: Path, output: Path | None) -> int:
     """Raises `Refusal`."""
     _is_new(system, file)
     answers = _answers(system, given)
-    _beside_keepalived(system, answers["vrid"])
     ours, others = pair(answers)
     warnings = toml.checked(ours)
     texts = {file: ours}
@@ -159,7 +157,7 @@ def init(system: System, given: Given, file: Path, output: Path | None) -> int:
     for directory in missing:
         say(f"{directory}: did not exist, and was made")
     say(f"{file}: written, for this node")
-    for warning in warnings:
+    for warning in (*warnings, *beside(file, system)):
         say(f"warning: {warning.text}\n  hint: {warning.hint}")
     if output:
         say(f"{output / answers['peer']}.toml: written, for the other node; copy it there to {file}")
@@ -183,20 +181,6 @@ def _next(answers: Answers, file: Path) -> str:
     if answers["dcid"]:
         lines.append("  TCP port 179 (BGP) to the route servers (floatip providers), and the replies")
     return "\n".join([*lines, "Then on each node:", f"  floatip check {file}", "  systemctl enable --now floatip"])
-
-
-def _beside_keepalived(system: System, vrid: int) -> None:
-    """Two electors for one virtual router on one machine would both be master."""
-    unit = system.unit("keepalived.service")
-    if not (unit and unit.active):
-        return
-    try:
-        instances = configuration(system).instances
-    except (AdoptError, NotUnderstood):
-        return
-    for instance in (one for one in instances if one.vrid == vrid):
-        say(f"warning: keepalived runs here, and elects for virtual router {vrid} too: {instance.statement.place}")
-        say("  hint: keep it with floatip adopt, choose another --vrid, or systemctl disable --now keepalived")
 
 
 def _answers(system: System, given: Given) -> Answers:

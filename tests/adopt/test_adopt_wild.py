@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from floatip import reading
-from floatip.adopt import command, floatip_toml, keepalived_states
+from floatip.adopt import beside, command, floatip_toml, keepalived_states
 from floatip.adopt.conf_edits import ConfText
 from floatip.adopt.floatip_toml import since_adoption
 from floatip.adopt.plan import Wishes
@@ -348,6 +348,7 @@ def test_only_the_file_of_this_node_is_compared_with_its_keepalived(
     differs = reading.ConfigWarning(TOML, 15, "", "50 here, and 40 there", "edit it")
     monkeypatch.setattr(reading, "load", lambda *_: reading.Loaded(Model()))
     monkeypatch.setattr(floatip_toml, "since_adoption", lambda *_: [differs])
+    monkeypatch.setattr(beside, "beside", lambda *_: [])
     status, output = floatip(*arguments)
     assert status == 0
     assert ("50 here, and 40 there" in output) is is_compared

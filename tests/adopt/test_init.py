@@ -209,13 +209,22 @@ def test_a_wrong_answer_writes_nothing(
     assert not host.at(FILE).exists()
 
 
-@pytest.mark.parametrize(("vrid", "is_said"), [("51", True), ("52", False)])
-def test_a_keepalived_that_elects_for_the_same_virtual_router_is_named(
-    vrid: str, is_said: bool, host: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("vrid", "address", "common"),
+    [
+        ("51", "192.0.2.10", "vrid 51 on eth0"),
+        ("52", "192.168.223.158", "192.168.223.158"),
+        ("52", "192.0.2.10", ""),
+    ],
+    ids=["its virtual router", "its address", "another one"],
+)
+def test_a_keepalived_that_elects_for_the_same_is_named(
+    vrid: str, address: str, common: str, host: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "etc/keepalived").mkdir(parents=True)
     (tmp_path / "etc/keepalived/keepalived.conf").write_text(KEEPALIVED_CONF)
-    assert ended(lambda: init.init(host, given(vrid=vrid), FILE, None)) == 0
+    assert ended(lambda: init.init(host, given(vrid=vrid, addresses=address), FILE, None)) == 0
     said = capsys.readouterr().err
-    assert ("elects for virtual router 51 too: /etc/keepalived/keepalived.conf:14" in said) is is_said
-    assert ("keep it with floatip adopt" in said) is is_said
+    place = "/etc/keepalived/keepalived.conf:14"
+    assert (f"keepalived runs here, and elects for {common} too: {place}" in said) is bool(common)
+    assert ("keep keepalived and run floatip adopt" in said) is bool(common)

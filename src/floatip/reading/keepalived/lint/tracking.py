@@ -22,7 +22,7 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
         yield from _weights(conf, instance)
     for script in conf.scripts:
         yield from _slowness(script)
-    yield from _unwatched_services(conf, facts)
+    yield from unwatched_services(conf, facts)
 
 
 def _untold_stop(owner: Instance | Group) -> Iterator[Finding]:
@@ -78,7 +78,7 @@ def _slowness(script: Script) -> Iterator[Finding]:
         yield Finding("slow-check", "note", script.statement.place, what, hint)
 
 
-def _unwatched_services(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
+def unwatched_services(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
     """A check of a trigger file alone lets a node be master whose service is dead."""
     used = {name for owner in conf.owners for name, _ in owner.tracking.scripts}
     commands = [script.command for script in conf.scripts if script.name in used]
