@@ -74,28 +74,21 @@ def status(as_json: bool, watch: bool) -> int:
     return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
 
 
-@Command(DAILY, {0: "the configuration can be used", 2: "it cannot be used"}, FILE)
-def check(file: Path) -> int:
-    """Report every mistake in the configuration.
+@Command(
+    DAILY,
+    {0: "the configuration can be used", 1: "with --run: a check failed", 2: "it cannot be used"},
+    FILE,
+    Option("--run", "Then run each check once, as the daemon would: as user floatip, without capabilities"),
+)
+def check(file: Path, run: bool) -> int:
+    """Report every mistake in the configuration and on this machine.
 
-    As root, also report where keepalived.conf has changed since the adoption.
+    As root, look with the rights of user floatip, who runs the daemon, and report
+    where keepalived.conf has changed since the adoption.
     """
-    from floatip import reading  # noqa: PLC0415
-    from floatip.adopt.beside import beside  # noqa: PLC0415
-    from floatip.adopt.floatip_toml import since_adoption  # noqa: PLC0415
-    from floatip.adopt.system import System  # noqa: PLC0415
-    from floatip.reading.machine import daemons_user  # noqa: PLC0415
+    from floatip import check as checking  # noqa: PLC0415
 
-    try:
-        model, warnings, _ = reading.load(file, daemons_user())
-        warnings = (*warnings, *beside(file, System()))
-        if file == Path(DEFAULT_CONFIG):
-            warnings = (*warnings, *since_adoption(file, System()))
-    except reading.ConfigErrors as refused:
-        print(reading.render(refused.errors, refused.warnings))
-        return 2
-    print("\n".join(f"ok: {line}" for line in reading.will(model)) if not warnings else reading.render([], warnings))
-    return 0
+    return checking.check(file, run=run)
 
 
 @Command(

@@ -3,7 +3,9 @@
 import ctypes
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +32,13 @@ def namespace() -> Iterator[None]:
 @pytest.fixture
 def reports() -> Reports:
     return Reports()
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that others can enter, which pytest's own are not."""
+    if os.geteuid() != 0:
+        pytest.fail("this test looks with the eyes of other users and needs root: sudo make test")
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

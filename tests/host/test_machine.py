@@ -6,8 +6,6 @@ import os
 import pwd
 import socket
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_interface
@@ -138,16 +136,6 @@ def test_the_limit_of_a_stop_is_the_units(files: dict[str, str], expected: float
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert stop_limit([str(tmp_path / "lib"), str(tmp_path / "etc")]) == expected
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """One that others can enter, which pytest's own are not."""
-    if os.geteuid() != 0:
-        pytest.fail("this test looks with the eyes of other users and needs root: sudo make test")
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 CONFIG = """

@@ -133,7 +133,7 @@ def _switch(steps: Steps, setup: Setup, plan: Plan, units: Mapping[str, UnitStat
         steps.until("floatip follows keepalived", lambda: verify.unfollowed(system, plan))
         if not known:
             steps.say(f"warning: {keepalived_states.UNKNOWN}")
-    for warning in reading.load(system.at(TOML)).warnings:
+    for warning in reading.load(system.at(TOML), daemons_user()).warnings:
         steps.say(f"warning: {warning.text}\n  hint: {warning.hint}")
 
 

@@ -79,6 +79,11 @@ class Child:
         _starting.add(self)
         workers.do(partial(_spawn, argv, environment), self._started)
 
+    @property
+    def last_line(self) -> str:
+        """Of what it has written so far."""
+        return last_line(self._tail)
+
     def terminate(self) -> None:
         """End the child and all that it started: SIGTERM now, SIGKILL a moment later."""
         if not self.running or self._is_unwanted:
@@ -135,7 +140,7 @@ class Child:
         status = os.waitstatus_to_exitcode(os.waitpid(self._child.pid, 0)[1])
         _ours.discard(self._child.pid)
         outcome = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        line = last_line(self._tail)
+        line = self.last_line
         self._end(status == 0, f"{outcome}: {line}" if line and status else outcome)
 
     def _end(self, succeeded: bool, reason: str) -> None:

@@ -1,0 +1,99 @@
+"""`floatip check`: what is wrong with a configuration and with this machine for it; with --run, what the checks say."""
+
+import asyncio
+import os
+import pwd
+from collections.abc import Sequence
+from pathlib import Path
+
+from floatip import DEFAULT_CONFIG, reading
+from floatip.adopt import beside, floatip_toml
+from floatip.adopt.system import System
+from floatip.commands import Misused
+from floatip.host import privileges
+from floatip.host.checks.once import Result, run_each
+from floatip.model import Check, Model, Script
+from floatip.reading import machine
+from floatip.reading.keepalived.lint.facts import PATH
+from floatip.text import printable, say
+
+NOT_OURS = ("operation not permitted", "no process found")
+"""What kill -0 and killall -0 say of a process of another user."""
+
+
+def check(file: Path, *, run: bool) -> int:
+    """The exit status. Raises `Misused`."""
+    user = machine.daemons_user()
+    if run:
+        _may_run()
+    try:
+        model, warnings, _ = reading.load(file, user)
+        warnings = (*warnings, *beside.beside(file, System()))
+        if file == Path(DEFAULT_CONFIG):
+            warnings = (*warnings, *floatip_toml.since_adoption(file, System()))
+    except reading.ConfigErrors as refused:
+        print(reading.render(refused.errors, refused.warnings))
+        return 2
+    print("\n".join(f"ok: {line}" for line in reading.will(model)) if not warnings else reading.render([], warnings))
+    return _run(model, user) if run else 0
+
+
+def _may_run() -> None:
+    if os.geteuid() != 0 and (name := _own_name()) != machine.DAEMON:
+        what = f"--run runs the checks as user {machine.DAEMON}, and you are {name}"
+        raise Misused(what, "sudo floatip check --run")
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"number {os.geteuid()}"
+
+
+def _run(model: Model, user: str) -> int:
+    checks = [one for one in model.checks if one.kind]
+    if not checks:
+        print("there is no check to run")
+        return 0
+    if user:
+        _become(user)
+    privileges.keep_from_children()
+    print(f"each check once, as user {_own_name()}:", flush=True)
+    width = max(len(one.name) for one in checks)
+    failed = []
+
+    def done(check: Check, result: Result) -> None:
+        verdict = "passed" if result.passed else "failed"
+        print(printable(f"{verdict}  {check.name:{width}}  {result.seconds:6.2f} s  {result.reason}"), flush=True)
+        if not result.passed:
+            failed.append(check)
+            if hint := _hint(check, result.reason):
+                print(f"  hint: {hint}", flush=True)
+
+    asyncio.run(run_each(checks, done, _still_running))
+    print(f"{len(checks) - len(failed)} of {len(checks)} passed")
+    return 1 if failed else 0
+
+
+def _still_running(checks: Sequence[Check], seconds: float) -> None:
+    names = ", ".join(f"{one.name} (timeout {one.policy.timeout:g} s)" for one in checks)
+    say(f"after {seconds:.0f} s still running: {names}")
+
+
+def _hint(check: Check, reason: str) -> str:
+    if not isinstance(check.kind, Script) or not any(words in reason.lower() for words in NOT_OURS):
+        return ""
+    return 'kill -0 and killall -0 ask only about processes of the same user; write process = "NAME" instead'
+
+
+def _become(name: str) -> None:
+    """The user of the unit, for the rest of this process, with the environment that systemd gives."""
+    user = pwd.getpwnam(name)
+    os.setgroups(os.getgrouplist(name, user.pw_gid))
+    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    os.chdir("/")
+    os.umask(0o022)
+    os.environ.clear()
+    os.environ.update(PATH=PATH, USER=name, LOGNAME=name, HOME=user.pw_dir, SHELL=user.pw_shell, LANG="C.UTF-8")
