@@ -371,6 +371,28 @@ def test_what_this_machine_lacks_now_ends_with_another_status_than_a_mistake(flo
     wait(lambda: held() == {"192.0.2.10"})
 
 
+def test_a_script_that_would_stop_the_next_start_is_a_problem_while_the_daemon_runs(floatip: Floatip) -> None:
+    script = floatip.directory / "check.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    floatip.write(CONFIG.replace('file = "{directory}/trigger"', 'script = "{directory}/check.sh"'))
+    floatip.start("from floatip.host import restart; restart.INTERVAL = 0.1")
+    wait(lambda: held() == {"192.0.2.10"})
+
+    def refused() -> list[str]:
+        return [one["what"] for one in floatip.status()["problems"] if one["code"] == "restart-refused"]
+
+    assert refused() == []
+    script.chmod(0o775)
+    wait(lambda: refused() != [])
+    (what,) = refused()
+    assert what.startswith('restart: would fail: check "trigger" script: ')
+    assert what.endswith("check.sh is writable by group or others")
+    assert floatip.role() == "master"
+    script.chmod(0o755)
+    wait(lambda: refused() == [])
+
+
 def test_a_reload_of_a_file_that_no_parser_bears_changes_nothing(floatip: Floatip) -> None:
     floatip.start()
     wait(lambda: held() == {"192.0.2.10"})

@@ -35,6 +35,7 @@ class Code(StrEnum):
     START_LIMIT = "start-limit"
     STOPPING = "stopping"
     RELOAD_REFUSED = "reload-refused"
+    RESTART_REFUSED = "restart-refused"
     CONTROL_MISUSE = "control-misuse"
     FAILURE = "failure"
     """A part of the host cannot do something."""

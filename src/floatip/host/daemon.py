@@ -61,6 +61,7 @@ from floatip.host.network.kernel import Kernel
 from floatip.host.network.peers import Peers
 from floatip.host.news import Item, News
 from floatip.host.reload import Read, Reload
+from floatip.host.restart import Restart
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.reading import ConfigErrors, Loaded, load, render
@@ -126,6 +127,7 @@ class Daemon:
         self._seed = int.from_bytes(os.urandom(4))
         self._failures = Failures("daemon", self.report)
         self._reload = Reload(read, self._apply, self._failures, log, self._systemd)
+        self._restart = Restart(read, self._failures)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
         self._starts = memories["starts"]
@@ -313,6 +315,7 @@ class Daemon:
             os._exit(128 + number)
         self._stopping = True
         self._reload.close()
+        self._restart.close()
         if not self._follow:
             starts.forget(self._starts)
         self._systemd.stopping(self._time_to_stop())

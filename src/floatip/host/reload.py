@@ -18,7 +18,8 @@ from floatip.host.workers import Workers
 from floatip.reading import ConfigErrors, Loaded, render
 
 PATIENCE = 5.0
-WHAT = "reload"
+WHAT, RESTART = "reload", "restart"
+"""The failures: of the last reload, and of the next start."""
 STAYS = "so the configuration before it stays in force"
 
 Read = Callable[[], Loaded]
@@ -62,7 +63,7 @@ class Reload:
         self._is_asked_again = False
         self._reading += 1
         self._impatience = self._loop.call_later(PATIENCE, self._give_up)
-        self._workers.do(partial(_outcome, self._read), partial(self._has_read, self._reading))
+        self._workers.do(partial(outcome_of, self._read), partial(self._has_read, self._reading))
 
     def _is_out_no_more(self) -> None:
         self._reading += 1
@@ -78,6 +79,8 @@ class Reload:
     def _has_read(self, reading: int, outcome: Loaded | ConfigErrors | OSError) -> None:
         if reading != self._reading:
             return
+        if not isinstance(outcome, OSError):
+            self._failures.clear(RESTART)  # it was about another file, or this reading says it too
         match outcome:
             case Loaded():
                 self._failures.clear(WHAT)
@@ -99,7 +102,8 @@ class Reload:
             self._systemd.ready()
 
 
-def _outcome(read: Read) -> Loaded | ConfigErrors:
+def outcome_of(read: Read) -> Loaded | ConfigErrors:
+    """Workers hand over only an `OSError`."""
     try:
         return read()
     except ConfigErrors as error:

@@ -63,7 +63,7 @@ def _who(machine: Machine) -> str:
 
 def _closed_above(path: Path, machine: Machine) -> Path | None:
     """The directory that the daemon's user may not pass; None also where one does not exist yet."""
-    return next((one for one in reversed(path.parents) if one.is_dir() and not machine.may(one, os.X_OK)), None)
+    return next((one for one in reversed(path.parents) if os.path.isdir(one) and not machine.may(one, os.X_OK)), None)
 
 
 def _closed(path: Path, machine: Machine) -> Doubt | None:
@@ -130,7 +130,7 @@ def log_file(path: Path, machine: Machine) -> Iterator[Doubt]:
         yield Doubt(f"{path.parent} is writable by group or others", hint)
     elif os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
         yield Doubt(f"{path} is not a regular file", hint)
-    elif not machine.may(path if path.exists() else path.parent, os.W_OK):
+    elif not machine.may(path if os.path.exists(path) else path.parent, os.W_OK):
         yield Doubt(f"{path} cannot be written by {_who(machine)}", hint, is_error=False)
 
 

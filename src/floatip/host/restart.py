@@ -1,0 +1,52 @@
+"""Whether a restart would work: reads the configuration again every minute, in a thread, and changes nothing.
+
+A start is stricter than a run: a script that became writable by others stops only the next start, on a day on which
+nobody thinks of it. The daemon reads with its own rights, so it sees what its next start will see.
+"""
+
+import asyncio
+from functools import partial
+
+from floatip.core.problems import Code
+from floatip.host.failures import Failures
+from floatip.host.reload import RESTART, WHAT, Read, outcome_of
+from floatip.host.workers import Workers
+from floatip.reading import ConfigErrors, Loaded
+
+INTERVAL = 60.0
+HINT = "mend what `floatip check` names before the next restart, upgrade or reboot"
+
+
+class Restart:
+    def __init__(self, read: Read, failures: Failures) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._read = read
+        self._failures = failures
+        self._workers = Workers()
+        self._is_out = False
+        self._timer = self._loop.call_later(INTERVAL, self._look)
+
+    def close(self) -> None:
+        self._timer.cancel()
+        self._workers.close()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(INTERVAL, self._look)
+        if self._is_out:
+            what = f"would hang: a path that the configuration names has not answered for {INTERVAL:g} s"
+            self._failures.set(RESTART, what, HINT, Code.RESTART_REFUSED)
+            return
+        self._is_out = True
+        self._workers.do(partial(outcome_of, self._read), self._has_read)
+
+    def _has_read(self, outcome: Loaded | ConfigErrors | OSError) -> None:
+        self._is_out = False
+        if isinstance(outcome, OSError):
+            return  # this process lacks something, which says nothing of the next one
+        # What a refused reload says includes the restart.
+        if isinstance(outcome, ConfigErrors) and WHAT not in self._failures:
+            first, *others = outcome.errors
+            more = f", and {len(others)} more" if others else ""
+            self._failures.set(RESTART, f"would fail: {first.text}{more}", HINT, Code.RESTART_REFUSED)
+        else:
+            self._failures.clear(RESTART)
