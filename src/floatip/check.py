@@ -34,7 +34,9 @@ def check(file: Path, *, run: bool) -> int:
     except reading.ConfigErrors as refused:
         print(reading.render(refused.errors, refused.warnings))
         return 2
-    print("\n".join(f"ok: {line}" for line in reading.will(model)) if not warnings else reading.render([], warnings))
+    if warnings:
+        print(reading.render([], warnings))
+    print("\n".join(f"ok: {line}" for line in reading.will(model)))
     return _run(model, user) if run else 0
 
 

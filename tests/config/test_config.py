@@ -480,6 +480,13 @@ def test_check_says_what_the_daemon_will_do(
     assert floatip("check", str(write(tmp_path, text))) == (0, f"{expected}\n")
 
 
+def test_check_says_that_beside_warnings_too(tmp_path: Path) -> None:
+    status, said = floatip("check", str(write(tmp_path, STATIC)))
+    *_, count, ok = said.splitlines()
+    assert (status, count) == (0, "no errors, 1 warning")
+    assert ok == "ok: a 192.0.2.10/32, always primary, no check, Newark (6): 4 route servers"
+
+
 @pytest.mark.parametrize(
     ("case", "expected"),
     [

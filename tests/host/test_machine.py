@@ -192,6 +192,17 @@ def test_a_kernel_that_does_not_answer_is_no_machine_without_addresses(monkeypat
         look_around()
 
 
+def test_a_file_in_a_directory_that_is_closed_has_the_hint_to_open_that(open_directory: Path) -> None:
+    directory = open_directory / "floatip"
+    directory.mkdir(mode=0o700)
+    file = directory / "floatip.toml"
+    file.write_text(CONFIG.format(script="/bin/true"))
+    with pytest.raises(reading.ConfigErrors) as refused:
+        reading.load(file, "nobody")
+    (error,) = refused.value.errors
+    assert error.hint == f"chmod o+x {directory}"
+
+
 FILES = """
 state_log = "{directory}/log/state"
 [linode]

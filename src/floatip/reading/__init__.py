@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from floatip.model import Model
+from floatip.reading.files import closed_above
 from floatip.reading.machine import Machine, look_around
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigWarning, MachineError, Places, Problem
 from floatip.reading.rights import user_id
@@ -64,7 +65,8 @@ def judged(text: Document, user: str = "", path: Path | None = None) -> Loaded:
 
 def _closed(path: Path, places: Places, machine: Machine) -> Iterable[Problem]:
     if machine.user and not machine.may(path.absolute(), os.R_OK):
-        hint = f"chown root:{machine.user} {path} && chmod 640 {path}"
+        closed = closed_above(path.absolute(), machine)
+        hint = f"chmod o+x {closed}" if closed else f"chown root:{machine.user} {path} && chmod 640 {path}"
         yield places.on_machine((), f"user {machine.user}, who runs the daemon, cannot read it", hint)
 
 

@@ -61,7 +61,7 @@ def _who(machine: Machine) -> str:
     return f"user {machine.user}" if machine.user else "this user"
 
 
-def _closed_above(path: Path, machine: Machine) -> Path | None:
+def closed_above(path: Path, machine: Machine) -> Path | None:
     """The directory that the daemon's user may not pass; None also where one does not exist yet."""
     return next((one for one in reversed(path.parents) if os.path.isdir(one) and not machine.may(one, os.X_OK)), None)
 
@@ -69,7 +69,7 @@ def _closed_above(path: Path, machine: Machine) -> Path | None:
 def _closed(path: Path, machine: Machine) -> Doubt | None:
     """Whether the daemon's user lacks a right. An interpreter must read its script."""
     who = _who(machine)
-    if closed := _closed_above(path, machine):
+    if closed := closed_above(path, machine):
         return Doubt(f"{path} cannot be run by {who}: {closed} is closed", f"move it, or chmod o+x {closed}")
     if not machine.may(path, os.X_OK):
         return Doubt(f"{path} cannot be run by {who}", f"chmod a+rx {path}")
@@ -102,7 +102,7 @@ def _first_line(path: Path) -> Doubt | None:
 
 def watched(path: Path, machine: Machine) -> Iterator[Doubt]:
     """A file whose being there is a check, or a pid file."""
-    if closed := _closed_above(path, machine):
+    if closed := closed_above(path, machine):
         what = f"{path} cannot be looked at by {_who(machine)}: {closed} is closed"
         yield Doubt(what, f"move it, or chmod o+x {closed}", is_error=False)
     if (kind := machine.file_system(path)) in UNTOLD:
