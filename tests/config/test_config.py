@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from floatip import model, providers, reading
+from floatip.core.addresses import Placed
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
@@ -34,6 +35,7 @@ MACHINE = machine.Machine(
         "lo": (),
     },
     answering=(("eth0", IPv4Network("192.168.128.0/17")),),
+    temporary=frozenset({Placed("eth1", IPv6Interface("2001:db8::5/64"))}),
     demoting=frozenset({"eth0"}),
     mounts={Path("/"): "ext4", Path("/sys"): "sysfs", Path("/mnt/nfs"): "nfs4"},
 )

@@ -52,6 +52,15 @@ def test_a_script_is_judged_by_its_exit_status(text: str, passed: bool, reason: 
     assert probe(reports, script(text)) == CheckDone("chk", 7, passed, reason)
 
 
+@pytest.mark.parametrize("first", ["#!/usr/bin/perl-of-nowhere", "#!/bin/sh\r"], ids=["not installed", "CRLF"])
+def test_a_script_without_its_interpreter_is_not_called_missing(first: str, tmp_path: Path, reports: Reports) -> None:
+    path = tmp_path / "check.sh"
+    path.write_text(f"{first}\nexit 0\n", newline="")
+    path.chmod(0o755)
+    reason = f"cannot run {path}: the interpreter that its first line names is not there"
+    assert probe(reports, Script((str(path),))) == CheckDone("chk", 7, False, reason)
+
+
 @pytest.mark.parametrize("kind", ["missing", "not executable", "no format", "a directory"])
 def test_a_script_that_cannot_be_run_has_failed(kind: str, tmp_path: Path, reports: Reports) -> None:
     path = tmp_path / "check.sh"

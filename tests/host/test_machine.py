@@ -60,6 +60,17 @@ def test_it_is_known_where_the_first_address_takes_the_others_along() -> None:
 
 
 @pytest.mark.usefixtures("namespace")
+def test_the_kernels_temporary_addresses_are_known() -> None:
+    ip("link add eth9 type veth peer name eth8", "link set eth8 up")
+    Path("/proc/sys/net/ipv6/conf/eth9/use_tempaddr").write_text("2\n")
+    ip("link set eth9 up", "address add 192.0.2.7/24 dev eth9", "address add 192.0.2.8/24 dev eth9")
+    ip("address add 2001:db8::7/64 dev eth9 mngtmpaddr nodad")
+    (temporary,) = look_around().temporary
+    assert temporary.address.network == ip_interface("2001:db8::7/64").network
+    assert temporary.address.ip != ip_address("2001:db8::7")
+
+
+@pytest.mark.usefixtures("namespace")
 def test_a_path_is_on_the_file_system_that_was_mounted_there_last(tmp_path: Path) -> None:
     below = tmp_path / "a b"
     below.mkdir()

@@ -7,6 +7,7 @@ end the child yet; `running` tells when it really has gone.
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +24,14 @@ LONGEST_LINE = 200
 GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL, but not more than half of the child's timeout."""
 REAP_INTERVAL = 1.0
+NO_INTERPRETER = "the interpreter that its first line names is not there"
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 Ended = Callable[[bool, str], None]
+
+
+class NoInterpreter(OSError):
+    """The kernel says that there is no such file, of a script that is there (execve(2))."""
 
 
 class Running(Protocol):
@@ -103,7 +109,8 @@ class Child:
     def _started(self, outcome: "_Process | OSError") -> None:
         _starting.discard(self)
         if isinstance(outcome, OSError):
-            self._end(False, f"cannot run {self._name}: {in_words(outcome.errno)}")
+            why = NO_INTERPRETER if isinstance(outcome, NoInterpreter) else in_words(outcome.errno)
+            self._end(False, f"cannot run {self._name}: {why}")
             return
         self._child = outcome
         _ours.add(outcome.pid)
@@ -177,11 +184,13 @@ def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> _Proce
         pid = spawn(argv, environment, its_output)
         os.set_blocking(output, False)
         return _Process(pid, os.pidfd_open(pid), output)
-    except OSError:
+    except OSError as error:
         os.close(output)
         if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        if error.errno == errno.ENOENT and os.path.exists(argv[0]):
+            raise NoInterpreter(errno.ENOENT, "") from None
         raise
     finally:
         os.close(its_output)

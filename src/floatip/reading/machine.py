@@ -22,7 +22,7 @@ DAEMON = "floatip"
 STOP_LIMIT = 15.0
 """TimeoutStopSec of the unit in the package, in seconds."""
 UNIT_FILES = ("/lib/systemd/system", "/usr/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
-IFA_F_PERMANENT = 0x80
+IFA_F_TEMPORARY, IFA_F_PERMANENT = 0x01, 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Machine:
     """Who runs the daemon, where that is another than who asks; empty: who asks."""
     leased: frozenset[Placed] = frozenset()
     """Addresses of SLAAC and DHCP, that end with their lease."""
+    temporary: frozenset[Placed] = frozenset()
+    """IPv6 addresses that the kernel makes and replaces to hide this machine (RFC 8981)."""
     demoting: frozenset[str] = frozenset()
     """Interfaces on which the first IPv4 address of a network takes the others along when it goes."""
     mounts: Mapping[Path, str] = field(default_factory=dict)
@@ -92,11 +94,13 @@ def look_around(user: str = "") -> Machine:
     """`user`: with whose eyes files are looked at; only root can. Raises OSError: what was not seen is not missing."""
     names = sorted(name for _, name in socket.if_nameindex())
     interfaces: dict[str, list[InterfaceAddress]] = {name: [] for name in names}
-    leased, added = set(), set()
+    leased, temporary, added = set(), set(), set()
     for one, message in _addresses():
         interfaces.setdefault(one.interface, []).append(one.address)
         if not message.flags & IFA_F_PERMANENT:
             leased.add(one)
+        if message.flags & IFA_F_TEMPORARY and one.address.version == 6:
+            temporary.add(one)
         if message.proto == OURS:
             added.add(one)
     routes = list(_routes())
@@ -117,6 +121,7 @@ def look_around(user: str = "") -> Machine:
         stop_limit(),
         user,
         frozenset(leased),
+        frozenset(temporary),
         frozenset(name for name in names if not promotes[name] and not promotes["all"]),
         _mounts(),
         frozenset(added),

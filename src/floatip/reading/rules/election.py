@@ -75,6 +75,9 @@ def sources(model: Model, places: Places, machine: Machine) -> Iterator[Problem]
     if ours and ours not in moving and not machine.has(ours):
         hint = "name an address that `ip address` shows: no session opens before it is there"
         yield places.warning(("bgp", "source"), f"this machine does not have {ours}", hint)
+    if ours in {one.address.ip for one in machine.temporary}:
+        hint = "name one that `ip -6 address` does not show as temporary, or leave the choice to floatip"
+        yield places.warning(("bgp", "source"), f"{ours} is temporary: the kernel replaces it every day", hint)
 
 
 def _not_there(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Machine) -> Problem:
