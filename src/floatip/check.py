@@ -9,9 +9,10 @@ from pathlib import Path
 from floatip import DEFAULT_CONFIG, reading
 from floatip.adopt import beside, floatip_toml
 from floatip.adopt.system import System
-from floatip.commands import Misused
+from floatip.commands import Misused, Refusal
 from floatip.host import privileges
 from floatip.host.checks.once import Result, run_each
+from floatip.host.errors import in_words
 from floatip.model import Check, Model, Script
 from floatip.reading import machine
 from floatip.reading.keepalived.lint.facts import PATH
@@ -21,13 +22,19 @@ NOT_OURS = ("operation not permitted", "no process found")
 """What kill -0 and killall -0 say of a process of another user."""
 
 
+class Unseen(Refusal):
+    """The kernel does not say what this machine has."""
+
+    status = 2
+
+
 def check(file: Path, *, run: bool) -> int:
-    """The exit status. Raises `Misused`."""
+    """The exit status. Raises `Refusal`."""
     user = machine.daemons_user()
     if run:
         _may_run()
     try:
-        model, warnings, _ = reading.load(file, user)
+        model, warnings, _ = _loaded(file, user)
         warnings = (*warnings, *beside.beside(file, System()))
         if file == Path(DEFAULT_CONFIG):
             warnings = (*warnings, *floatip_toml.since_adoption(file, System()))
@@ -38,6 +45,15 @@ def check(file: Path, *, run: bool) -> int:
         print(reading.render([], warnings))
     print("\n".join(f"ok: {line}" for line in reading.will(model)))
     return _run(model, user) if run else 0
+
+
+def _loaded(file: Path, user: str) -> reading.Loaded:
+    """Raises `ConfigErrors` and `Unseen`."""
+    try:
+        return reading.load(file, user)
+    except OSError as error:
+        what = f"this machine's addresses and routes cannot be read: {in_words(error.errno)}"
+        raise Unseen(what, "ask the kernel yourself: ip address; ip route") from None
 
 
 def _may_run() -> None:

@@ -1,5 +1,6 @@
 """The folder `cases` holds configurations, each with the report that `check` gives below a line of dashes."""
 
+import errno
 import os
 import re
 import subprocess
@@ -480,6 +481,16 @@ def test_check_says_what_the_daemon_will_do(
 ) -> None:
     monkeypatch.setattr(reading, "look_around", lambda user: replace(MACHINE, answering=()))
     assert floatip("check", str(write(tmp_path, text))) == (0, f"{expected}\n")
+
+
+def test_a_machine_that_cannot_be_asked_is_an_error_of_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(user: str) -> machine.Machine:
+        raise OSError(errno.EMFILE, "")
+
+    monkeypatch.setattr(reading, "look_around", refuse)
+    status, said = floatip("check", str(write(tmp_path, WATCHED)))
+    what = "error: this machine's addresses and routes cannot be read: too many open files"
+    assert (status, said.splitlines()[0]) == (2, what)
 
 
 def test_check_says_that_beside_warnings_too(tmp_path: Path) -> None:
