@@ -111,7 +111,7 @@ def test_a_check_that_takes_too_long_has_failed_and_nothing_of_it_is_left(
 
 
 def test_ctrl_c_leaves_no_check_behind(run: Callable[..., tuple[int, str]], open_to_write: Path) -> None:
-    status, _ = run(slow=f"kill -INT $PPID; echo $$ > {open_to_write}/pid; sleep 600")
+    status, _ = run(slow=f"echo $$ > {open_to_write}/pid; kill -INT $PPID; sleep 600")
     assert status == 130
     assert not Path("/proc", (open_to_write / "pid").read_text().strip()).exists()
 
