@@ -208,13 +208,44 @@ FAULTS: dict[str, tuple[list[tuple[str, str]], str]] = {
         "danger: 5: vrrp_script chk: keepalived runs no shell, and 'cd' is no program, "
         "so keepalived drops it and its instances run without this check",
     ),
-    "a_block_that_keepalived_does_not_know": (
-        [(PRIORITY, f"{PRIORITY}    auth_hmac {{\n        x\n    }}\n")],
-        "danger: 15: vrrp_instance VI_1: keepalived 2.2 does not know 'auth_hmac {': the instance ends at its }",
+    "a_process_below_its_use": (
+        [
+            (PRIORITY, f"{PRIORITY}    track_process {{\n        web\n    }}\n"),
+            (NOTIFY + "}\n", NOTIFY + "}\nvrrp_track_process web {\n    process nginx\n}\n"),
+        ],
+        "danger: 16: vrrp_instance VI_1: keepalived ignores 'web' in track_process: "
+        "there is no vrrp_track_process web above it",
+    ),
+    "a_file_that_is_not_defined": (
+        [(PRIORITY, f"{PRIORITY}    track_file {{\n        load\n    }}\n")],
+        "danger: 16: vrrp_instance VI_1: keepalived ignores 'load' in track_file: "
+        "there is no vrrp_track_file load above it",
     ),
     "two_statements_on_a_line": (
         [("    state BACKUP\n", "    state BACKUP priority 200\n")],
         "danger: 11: state BACKUP priority 200: keepalived reads one statement a line, and ignores priority",
+    ),
+    "two_statements_on_a_line_of_a_script": (
+        [("    interval 1\n    fall 2\n", "    interval 1 fall 2\n\n")],
+        "danger: 7: interval 1 fall 2: keepalived reads one statement a line, and ignores fall",
+    ),
+    "two_statements_on_a_line_of_the_globals": (
+        [("    script_user", "    vrrp_strict max_auto_priority enable_script_security\n    script_user")],
+        "danger: 3: vrrp_strict max_auto_priority enable_script_security: "
+        "keepalived reads one statement a line, and ignores enable_script_security",
+    ),
+    "two_addresses_on_a_line": (
+        [("158/32\n", "158/32 dev eth0 192.168.223.159\n")],
+        "danger: 20: 192.168.223.158/32 dev eth0 192.168.223.159: "
+        "keepalived reads one statement a line, and ignores 192.168.223.159",
+    ),
+    "two_peers_on_a_line": (
+        [("143.241\n", "143.241 fd00::1\n")],
+        "danger: 17: 192.168.143.241 fd00::1: keepalived reads one statement a line, and ignores fd00::1",
+    ),
+    "script_security_false": (
+        [("enable_script_security", "enable_script_security no")],
+        "wrong: 2: enable_script_security no: it takes no value, and means enable_script_security",
     ),
     "nopreempt_false": (
         [(PRIORITY, f"{PRIORITY}    nopreempt false\n")],
@@ -248,6 +279,10 @@ HARMLESS = {
     "a_check_whether_a_file_can_be_opened": [('"/etc/keepalived/check.sh"', '"</etc/hostname"')],
     "a_link_local_address": [
         ("    track_script", "    virtual_ipaddress_excluded {\n  fe80::10/64\n }\n    track_script")
+    ],
+    "an_address_that_is_the_value_of_an_option": [("158/32\n", "158/32 brd 192.168.223.255\n")],
+    "a_value_that_looks_like_a_keyword": [
+        (PRIORITY, f"{PRIORITY}    authentication {{\n        auth_type PASS\n        auth_pass auth_type\n    }}\n")
     ],
     "data_behind_a_program": [('check.sh"', 'check.sh /var/lib/postgresql/data"')],
 }

@@ -16,7 +16,6 @@ from floatip.adopt.systemd_units import tested
 from floatip.commands import WRITING, Misused
 from floatip.reading.keepalived import NotUnderstood
 from floatip.reading.keepalived.lint import Finding
-from floatip.reading.keepalived.lint.instances import UNKNOWN_BLOCK
 from floatip.reading.keepalived.lint.takeover import SHARED, SUDO, WRITABLE
 from floatip.text import printable, say
 
@@ -48,7 +47,7 @@ def adopt(system: System, wishes: Wishes, *, config: str | None = None, dry_run:
         found, said = report.findings(system, setup), tested(system, setup.call)
         _show(report.wrapped(report.role(setup)), "", *report.what_is_here(setup))
         _show("", *report.what_is_unsafe(found, said))
-        _keepalived_reads_it(said, found)
+        _keepalived_reads_it(said)
         planned = plan(system, setup, wishes, _data_centre(system, setup, wishes))
         if apply.is_done(system, setup, planned):
             _show("", f"Nothing to do: {setup.idle or 'floatip follows keepalived already; see: floatip status'}")
@@ -83,13 +82,10 @@ def _do(system: System, setup: Setup, planned: Plan, found: Iterable[Finding]) -
     say(f"state: floatip status    to go back: {apply.UNDO}")
 
 
-def _keepalived_reads_it(said: list[str], found: Iterable[Finding]) -> None:
+def _keepalived_reads_it(said: list[str]) -> None:
     if line := does_not_start(said):
         what = f"keepalived does not start with its file, so there is nothing to adopt: {line}"
         raise AdoptError(what, "correct it until keepalived -t says nothing of that kind")
-    for finding in found:
-        if finding.code == UNKNOWN_BLOCK:
-            raise AdoptError(f"{finding.place}: {finding.what}", finding.hint)
 
 
 def _commands_first(found: Iterable[Finding], wishes: Wishes) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from floatip.reading.keepalived import vrrp
+from floatip.reading.keepalived import keywords, vrrp
 from floatip.reading.keepalived.syntax import Errors, NotUnderstood, Place, Reader, Statement
 from floatip.reading.keepalived.vrrp import Group, Instance, Notify, Script, Tracking, VirtualAddress
 
@@ -70,7 +70,7 @@ def read(
     )
     given = {option.keyword: option for option in global_defs}
     defaults = vrrp.Defaults(vrrp.vrrp_version(given.get("vrrp_version"), 2), strict="vrrp_strict" in given)
-    errors: Errors = []
+    errors: Errors = [*keywords.check(statements)]
     instances = vrrp.instances(statements, defaults, errors)
     if errors:
         raise NotUnderstood(sorted(errors, key=lambda error: (reader.files.index(error[0].file), error[0].line)))

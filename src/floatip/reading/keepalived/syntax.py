@@ -71,15 +71,19 @@ class NotUnderstood(Exception):
 
 Line = tuple[Place, str]
 
-# What keepalived runs is split as a shell would: both kinds of quotes, and escapes.
+# What keepalived runs is split as a shell would: both kinds of quotes, and the escapes of $'...'.
 COMMANDS = re.compile(r"(\w+_)?script|notify(_(master|backup|fault|stop|deleted|master_rx_lower_pri))?")
-PIECE = r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\.|[^\s"'\\]"""
+ESCAPE = r"\\(?:x[0-9A-Fa-f]+|[0-7]{1,3}|c.|.)"
+ESCAPED = dict(zip("abEfnrtv", "\a\b\x1b\f\n\r\t\v", strict=True))
+PIECE = rf""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|{ESCAPE}|[^\s"'\\]"""
 WORD = re.compile(f"(?:{PIECE})+")
 # In other statements only double quotes count, and a quote also ends a word.
 PLAIN_WORD = re.compile(r'"([^"]*)"|([^\s"]+)')
 # Single quotes protect neither comments nor braces, as in keepalived.
 DOUBLE_QUOTED = r'"(?:\\.|[^"\\])*"|".*$|\\.|\\$'
-UNCOMMENTED = re.compile(rf'(?:{DOUBLE_QUOTED}|[^"\\!#])*')
+# keepalived removes comments twice: the first time takes the backslash from \#, so the second cuts there.
+UNCOMMENTED = re.compile(rf'(?:(?!\\[!#])(?:{DOUBLE_QUOTED})|[^"\\!#])*')
+CONTINUED = re.compile(r".*(?<!\\)(?:\\\\)*\\\r?")
 BRACES = re.compile(rf'[{{}}]|(?:{DOUBLE_QUOTED}|[^"\\{{}}])+')
 CONDITION = re.compile(r"@(\^?)(\S*)\s*(.*)")
 DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=\s*(.*)", re.ASCII)
@@ -89,7 +93,8 @@ UNSUPPORTED = re.compile(r"\$\{_(RANDOM|ENV)\b[^}]*\}")
 DEEPEST = 50
 MOST_LINES = 100_000
 MOST_FILES = 1_000
-LONGEST_LINE = 1 << 16
+LONGEST_LINE = 1022
+"""Bytes: keepalived reads what follows as a line of its own."""
 OUTERMOST = ("global_defs", "vrrp_script", "vrrp_sync_group", "vrrp_instance", "virtual_server")
 
 
@@ -106,14 +111,22 @@ def _words(text: str) -> tuple[str, ...] | None:
     """The words of a statement; None: a quote is not closed."""
     keyword = text.split(None, 1)[0]
     if COMMANDS.fullmatch(keyword):
-        return None if WORD.sub("", text).strip() else split(text)
+        words = split(text)
+        # The command is split once more when it is run.
+        return None if any(WORD.sub("", part).strip() for part in (text, *words[1:2])) else words
     if text.count('"') % 2:
         return None
     return tuple(quoted or plain for quoted, plain in PLAIN_WORD.findall(text))
 
 
 def _unquoted(piece: str) -> str:
-    return re.sub(r"\\(.)", r"\1", piece[1:-1] if piece[0] in "\"'" else piece)
+    return re.sub(ESCAPE, lambda escape: _meaning(escape[0][1:]), piece[1:-1] if piece[0] in "\"'" else piece)
+
+
+def _meaning(escape: str) -> str:
+    if escape[0] in "xc" and len(escape) > 1:
+        return chr(int(escape[1:], 16) & 0xFF if escape[0] == "x" else ord(escape[1]) & 0x1F)
+    return chr(int(escape, 8) & 0xFF) if escape[0] in "01234567" else ESCAPED.get(escape, escape)
 
 
 @dataclass(slots=True)
@@ -187,9 +200,9 @@ class Reader:
             return self._error(included, f"{what}: {error.strerror}", hint)
         self._open.append(path)
         lines = (
-            (Place(path, number), _uncommented(line))
+            (place, _uncommented(line))
             for number, line in enumerate(text.split("\n"), 1)
-            if not line.lstrip().startswith(("#", "!"))  # also inside a definition such a line does not exist
+            if self._is_short(place := Place(path, number), line)
         )
         self._count(included, text.count("\n"))
         for line in lines:
@@ -199,8 +212,8 @@ class Reader:
     def _expanded(self, line: Line, following: Iterator[Line], depth: int = 0) -> Iterator[Line]:
         place, text = line
         self._count(place, 1 if depth else 0)
-        if len(text) > LONGEST_LINE:
-            return self._error(place, f"a line of {len(text)} characters", "use shorter definitions")
+        if not self._is_short(place, text):
+            return
         if condition := CONDITION.match(text):
             negated, name, text = condition.groups()
             if (name == self.config_id) == bool(negated):
@@ -234,6 +247,14 @@ class Reader:
                 return [_uncommented(text[: use.start()] + first + text[use.end() :]), *others]
         return None
 
+    def _is_short(self, place: Place, line: str) -> bool:
+        length = len(line.encode(errors="surrogateescape"))
+        if length > LONGEST_LINE:
+            self._error(
+                place, f"a line of {length} bytes", f"keepalived cuts lines at {LONGEST_LINE}: use shorter ones"
+            )
+        return length <= LONGEST_LINE
+
     def _count(self, place: Place, lines: int) -> None:
         """A file that includes or defines itself many times over must end. Raises `NotUnderstood`."""
         self._lines += lines
@@ -257,7 +278,9 @@ class Reader:
 
 def _uncommented(line: str) -> str:
     match = UNCOMMENTED.match(line)
-    return match[0].strip() if match else ""
+    kept, comment = (match[0].strip(), line[match.end() :]) if match else ("", line)
+    # At the end of a comment too a backslash continues a definition.
+    return kept + "\\" if CONTINUED.fullmatch(comment) else kept
 
 
 def _continued(first: str, following: Iterator[Line]) -> list[str]:

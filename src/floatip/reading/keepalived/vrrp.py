@@ -16,17 +16,6 @@ from typing import Literal, get_args
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.reading.keepalived.syntax import Errors, Place, Statement, split
 
-NEEDS_VALUE = {
-    *("interface", "virtual_router_id", "priority", "state", "advert_int", "version", "preempt_delay"),
-    *("unicast_src_ip", "mcast_src_ip", "auth_type", "auth_pass"),
-    *("interval", "timeout", "rise", "fall", "weight", "user"),
-}
-"""Without its value keepalived exits."""
-BLOCKS = {
-    *("track_interface", "track_script", "track_process", "track_file", "track_bfd", "authentication", "unicast_peer"),
-    *("virtual_ipaddress", "virtual_ipaddress_excluded", "virtual_routes", "virtual_rules"),
-}
-"""Those of a `vrrp_instance` in keepalived 2.2. At the closing brace of any other the instance ends too."""
 NotifyEvent = Literal["master", "backup", "fault", "stop", "deleted", "master_rx_lower_pri", "any"]
 
 
@@ -116,12 +105,20 @@ class Group:
     tracking: Tracking = Tracking()
 
 
+DEFINITIONS = {
+    "track_script": "vrrp_script",
+    "track_process": "vrrp_track_process",
+    "track_file": "vrrp_track_file",
+}
+Above = Mapping[str, Mapping[str, int]]
+"""By `track_...`, the names that are known there, with their weights."""
+
+
 def scripts(statements: Iterable[Statement]) -> tuple[Script, ...]:
-    """The first of a name counts."""
-    found: dict[str, Script] = {}
-    for statement in statements:
-        if statement.keyword == "vrrp_script":
-            found.setdefault(statement.argument(), _script(statement))
+    """The first of a name that runs something counts."""
+    given = [_script(statement) for statement in statements if statement.keyword == "vrrp_script"]
+    found = {script.name: script for script in reversed(given)}
+    found |= {script.name: script for script in reversed(given) if script.command}
     return tuple(found.values())
 
 
@@ -129,14 +126,15 @@ def _script(statement: Statement) -> Script:
     def number(keyword: str, default: int, low: int) -> int:
         # keepalived takes 2.5 for 2 here.
         option = statement.last(keyword)
-        leading = re.match(r"[+-]?\d{1,10}(?!\d)", option.argument()) if option else None
-        return int(leading[0]) if leading and low <= int(leading[0]) <= 2**31 else default
+        found = _leading(option.argument()) if option else None
+        return found if found is not None and low <= found <= 2**31 else default
 
-    command, user, timeout = statement.last("script"), statement.last("user"), statement.last("timeout")
+    commands = [option.argument() for option in statement.all("script") if option.argument()]
+    user, timeout = statement.last("user"), statement.last("timeout")
     return Script(
         statement=statement,
         name=statement.argument(),
-        command=split(command.argument()) if command else (),
+        command=split(commands[-1]) if commands else (),
         interval=number("interval", 1, 1),
         timeout=1 if timeout and re.fullmatch(r"\+?0+", timeout.argument()) else number("timeout", 0, 1),
         rise=number("rise", 1, 1),
@@ -146,8 +144,14 @@ def _script(statement: Statement) -> Script:
     )
 
 
+def _leading(text: str) -> int | None:
+    """The number at the beginning, as strtol has it; of one without end enough to be out of range."""
+    digits = re.match(r"[+-]?\d+", text)
+    return int(digits[0][:12]) if digits else None
+
+
 def groups(statements: tuple[Statement, ...], instances: Iterable[Instance]) -> tuple[Group, ...]:
-    """A group without members is none, and an instance that does not exist is no member."""
+    """A group without a name or members is none, and an instance that does not exist is no member."""
     known = {instance.name for instance in instances}
     found = (
         Group(
@@ -161,12 +165,12 @@ def groups(statements: tuple[Statement, ...], instances: Iterable[Instance]) -> 
                 if name in known
             ),
             notifies=_notifies(statement),
-            tracking=_tracking(statement, _weights_above(statements, statement)),
+            tracking=_tracking(statement, _known_above(statements, statement)),
         )
         for statement in statements
         if statement.keyword == "vrrp_sync_group"
     )
-    return tuple(group for group in found if group.members)
+    return tuple(group for group in found if len(group.statement.words) == 2 and group.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,27 +184,22 @@ class Defaults:
 def instances(statements: tuple[Statement, ...], defaults: Defaults, errors: Errors) -> tuple[Instance, ...]:
     found: dict[str, Instance] = {}
     for statement in statements:
-        if statement.keyword in ("vrrp_instance", "vrrp_script"):
-            errors += _values_that_are_missing(statement)
         if statement.keyword != "vrrp_instance":
             continue
-        if instance := _instance(statement, _weights_above(statements, statement), defaults, errors):
+        if instance := _instance(statement, _known_above(statements, statement), defaults, errors):
             errors += _conflicts(instance, found.values())
             found.setdefault(instance.name, instance)
     return tuple(found.values())
 
 
-def _weights_above(statements: Iterable[Statement], user: Statement) -> dict[str, int]:
-    """keepalived knows a script only where it is defined above its use."""
-    return {script.name: script.weight for script in scripts(takewhile(lambda one: one is not user, statements))}
-
-
-def _values_that_are_missing(block: Statement) -> Iterator[tuple[Place, str, str]]:
-    for statement in block.block or ():
-        if statement.keyword in NEEDS_VALUE and statement.block is None and len(statement.words) == 1:
-            what = f"{statement.keyword} has no value, and keepalived does not start"
-            yield statement.place, what, f"give {statement.keyword} its value, or remove the line"
-        yield from _values_that_are_missing(statement) if statement.keyword == "authentication" else ()
+def _known_above(statements: Iterable[Statement], user: Statement) -> Above:
+    """keepalived knows a script, a process or a file only where it is defined above its use."""
+    above = tuple(takewhile(lambda one: one is not user, statements))
+    weights = {script.name: script.weight for script in scripts(above)}
+    return {
+        kind: {one.argument(): weights.get(one.argument(), 0) for one in above if one.keyword in (kind, definition)}
+        for kind, definition in DEFINITIONS.items()
+    }
 
 
 def _conflicts(instance: Instance, others: Iterable[Instance]) -> Iterator[tuple[Place, str, str]]:
@@ -218,26 +217,33 @@ def _virtual_router(instance: Instance) -> tuple[object, ...]:
     return instance.interface, instance.vrid, instance.is_ipv6, frozenset(instance.peers)
 
 
-def _instance(statement: Statement, weights: Mapping[str, int], defaults: Defaults, errors: Errors) -> Instance | None:
+def _instance(statement: Statement, above: Above, defaults: Defaults, errors: Errors) -> Instance | None:
     name, interface, vrid = statement.argument(), statement.last("interface"), _vrid(statement, errors)
     errors += _what_every_instance_needs(statement)
     if not (name and interface and interface.argument() and vrid):
         return None
     device = interface.argument()
-    family = _family(statement)
+    family = _family(statement.block or ())
     addresses = _addresses(statement, "virtual_ipaddress", device, errors)
+    excluded = _addresses(statement, "virtual_ipaddress_excluded", device, errors)
     for virtual in addresses:
         hint = "put it in virtual_ipaddress_excluded"
         _is_of_family(family, virtual.address.version, virtual.statement, hint, errors)
-    version = vrrp_version(statement.first("version"), 3 if family == 6 else defaults.version)
-    if version == 3 and not addresses:
-        what = f"{statement}: no virtual_ipaddress with version 3, and keepalived does not start"
-        errors.append((statement.place, what, "add virtual_ipaddress"))
-    given = statement.last("state")
+    strict = _is_strict(statement, defaults.strict)
+    version = 3 if family == 6 and strict else _version(statement, 3 if family == 6 else defaults.version)
+    if not addresses and (strict or version == 3):
+        what = f"{statement}: no virtual_ipaddress with {'strict_mode' if strict else 'version 3'}"
+        errors.append((statement.place, f"{what}, and keepalived does not start", "add virtual_ipaddress"))
+    master = _is_master(statement)
     priority = _integer(statement.last("priority"), 1, 255)
     if priority is None:
-        priority = 255 if given and given.argument() == "MASTER" and not statement.last("priority") else 100
-    master = given.argument() == "MASTER" if given else priority == 255
+        priority = 255 if master and not statement.last("priority") else 100
+    auth_type, auth_pass = _authentication(statement) if version == 2 and not strict else ("", "")
+    is_owner = priority == 255
+    if master is None or strict:
+        master = is_owner
+    elif auth_type == "AH" and family != 6:  # which needs an advert before it can be MASTER
+        master = master and is_owner
     preempting = [option.keyword == "preempt" for option in statement.block or () if option.keyword in PREEMPT]
     return Instance(
         statement=statement,
@@ -248,14 +254,14 @@ def _instance(statement: Statement, weights: Mapping[str, int], defaults: Defaul
         state="MASTER" if master else "BACKUP",
         version=version,
         advert_interval=_advert_interval(statement, version),
-        preempt=master or priority == 255 or not preempting or preempting[-1],
+        preempt=master or is_owner or not preempting or preempting[-1],
         source=_source(statement, family, errors),
         peers=_peers(statement, family, errors),
-        addresses=addresses,
-        tracking=_tracking(statement, weights),
+        addresses=addresses[:MOST_ADDRESSES],
+        tracking=_tracking(statement, above),
         notifies=_notifies(statement),
-        auth_pass=_auth_pass(statement) if version == 2 and not defaults.strict else "",
-        excluded=_addresses(statement, "virtual_ipaddress_excluded", device, errors),
+        auth_pass=auth_pass if auth_type == "PASS" else "",
+        excluded=(*excluded, *addresses[MOST_ADDRESSES:]),
         is_ipv6=family == 6,
     )
 
@@ -266,20 +272,22 @@ def _what_every_instance_needs(statement: Statement) -> Iterator[tuple[Place, st
         ("virtual_router_id", "for example virtual_router_id 51, the same on all nodes of the instance"),
     ):
         given = statement.last(keyword)
-        if not given:
+        if not given or given.words[1:] == ("",):
             same_line = [one for one in statement.block or () if keyword in one.words[1:]]
             behind = f"one statement a line: {keyword} stands behind {same_line[0].keyword}" if same_line else hint
             yield statement.place, f"{statement}: no {keyword}", behind
         elif keyword == "interface" and given.argument() == "lo":
             yield given.place, "interface lo: keepalived does not start", "name the interface to the other nodes"
-    if not statement.argument():
-        yield statement.place, f"{statement}: no name", "for example vrrp_instance VI_1 {"
+    if len(statement.words) != 2:
+        yield statement.place, f"{statement}: not one name", "for example vrrp_instance VI_1 {"
 
 
-def _family(instance: Statement) -> int | None:
+def _family(statements: Iterable[Statement]) -> int | None:
     """4 or 6, that of the first source, peer or address."""
-    for statement in instance.block or ():
+    for statement in statements:
         words: tuple[str, ...] = ()
+        if statement.keyword == "native_ipv6":
+            return 6
         if statement.keyword in ("unicast_src_ip", "mcast_src_ip"):
             words = (statement.argument(),)
         elif statement.keyword in ("unicast_peer", "virtual_ipaddress"):
@@ -290,6 +298,22 @@ def _family(instance: Statement) -> int | None:
     return None
 
 
+def _is_strict(instance: Statement, default: bool) -> bool:
+    values = {"": True, **dict.fromkeys(("true", "on", "yes"), True), **dict.fromkeys(("false", "off", "no"), False)}
+    given = [values[option.argument()] for option in instance.all("strict_mode") if option.argument() in values]
+    return given[-1] if given else default
+
+
+def _is_master(instance: Statement) -> bool | None:
+    """None: not given. A BACKUP below a MASTER is ignored, any other word is not."""
+    state = None
+    for option in instance.all("state"):
+        state = option.argument() == "MASTER" or (option.argument() == "BACKUP" and bool(state))
+    return state
+
+
+MOST_ADDRESSES = 255
+"""Of an advert."""
 PREEMPT = ("preempt", "nopreempt")
 
 
@@ -309,17 +333,27 @@ def _vrid(instance: Statement, errors: Errors) -> int | None:
 
 
 def vrrp_version(statement: Statement | None, default: Literal[2, 3]) -> Literal[2, 3]:
-    """Of `version` or `vrrp_version`."""
+    """Of `vrrp_version`."""
     number = _integer(statement, 2, 3)
     return 2 if number == 2 else 3 if number == 3 else default
 
 
+def _version(instance: Statement, default: Literal[2, 3]) -> Literal[2, 3]:
+    """The first that is valid; 2 is not below an address of IPv6."""
+    for option in instance.all("version"):
+        above = takewhile(lambda one, option=option: one is not option, instance.block or ())  # type: ignore[misc]
+        if _integer(option, 2, 3) == 3:
+            return 3
+        if _integer(option, 2, 3) == 2 and _family(above) != 6:
+            return 2
+    return default
+
+
 def _advert_interval(instance: Statement, version: Literal[2, 3]) -> float:
-    given = instance.last("advert_int")
-    text = given.argument() if given else ""
-    seconds = float(text) if re.fullmatch(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)", text) else 1.0
-    if not 0.01 <= seconds <= 255:
-        seconds = 1.0
+    """The last that is valid."""
+    texts = [option.argument() for option in instance.all("advert_int")]
+    given = [float(text) for text in texts if re.fullmatch(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)", text)]
+    seconds = next((one for one in reversed(given) if 0.01 <= one <= 255), 1.0)
     # Version 3 has 12 bits for it.
     seconds = min(seconds, 40.95) if version == 3 else seconds
     # Version 2 has whole seconds on the wire, version 3 hundredths.
@@ -362,30 +396,46 @@ def _peers(instance: Statement, family: int | None, errors: Errors) -> tuple[Add
 def _addresses(instance: Statement, keyword: str, device: str, errors: Errors) -> tuple[VirtualAddress, ...]:
     found = []
     for line in (line for block in instance.all(keyword) for line in block.block or ()):
-        named = line.words[line.words.index("dev") + 1 :] if "dev" in line.words else ()
+        options = _options(line)
         try:
             if not re.fullmatch(r"[^/]+(/[0-9]+)?", line.keyword):
                 raise ValueError
-            found.append(VirtualAddress(line, ip_interface(line.keyword), named[0] if named else device))
+            found.append(VirtualAddress(line, ip_interface(line.keyword), options.get("dev", device)))
         except ValueError:
             errors.append((line.place, f"{line}: not an address", "for example 192.0.2.10/32"))
+        for option, value in options.items():
+            if not re.fullmatch(OPTIONS[option], value):
+                what = f"{line}: keepalived leaves out this address, because of {option} '{value}'"
+                errors.append((line.place, what, f"correct {option}, or remove it"))
     return tuple(found)
 
 
-def _tracking(statement: Statement, weights: Mapping[str, int]) -> Tracking:
+BROADCAST = r"[-+]|\d+(\.\d+){3}"
+OPTIONS = {"dev": r".+", "label": r".{1,15}", "brd": BROADCAST, "broadcast": BROADCAST}
+OPTIONS |= dict.fromkeys(("scope", "peer", "preferred_lft"), r".+")
+"""Of an address, with the values that keepalived accepts."""
+
+
+def _options(line: Statement) -> dict[str, str]:
+    words = iter(line.words[1:])
+    return {word: next(words, "") for word in words if word in OPTIONS}
+
+
+def _tracking(statement: Statement, above: Above) -> Tracking:
     found: dict[str, int] = {}
     ignored = []
-    for line in (line for block in statement.all("track_script") for line in block.block or ()):
-        name, options = line.keyword, line.words[1:]
-        if name in found:
-            ignored.append((line, f"{name} is tracked already"))
+    lines = [(kind, line) for kind in above for block in statement.all(kind) for line in block.block or ()]
+    for kind, line in lines:
+        name, options, weights = line.keyword, line.words[1:], above[kind]
+        if kind == "track_script" and name in found:
+            ignored.append((line, f"in {kind}: {name} is tracked already"))
         elif name not in weights:
-            ignored.append((line, f"there is no vrrp_script {name} above it"))
+            ignored.append((line, f"in {kind}: there is no {DEFINITIONS[kind]} {name} above it"))
         elif options and (options[0] != "weight" or len(options) < 2):
-            ignored.append((line, f"'{' '.join(options)}' is not 'weight NUMBER'"))
-        else:
-            weight = int(options[1]) if options and re.fullmatch(r"[+-]?\d{1,9}", options[1]) else 254
-            found[name] = weight if abs(weight) <= 253 else weights[name]
+            ignored.append((line, f"in {kind}: '{' '.join(options)}' is not 'weight NUMBER'"))
+        elif kind == "track_script":
+            weight = (_leading(options[1]) or 0) if options else 255
+            found[name] = max(-253, min(weight, 253)) if abs(weight) <= 254 else weights[name]
     return Tracking(tuple(found.items()), tuple(ignored))
 
 
@@ -399,8 +449,10 @@ def _notifies(statement: Statement) -> tuple[Notify, ...]:
     return tuple(found.values())
 
 
-def _auth_pass(instance: Statement) -> str:
+def _authentication(instance: Statement) -> tuple[str, str]:
+    """Type and password."""
     given = [option for block in instance.all("authentication") for option in block.block or ()]
     types = [option.argument() for option in given if option.keyword == "auth_type"]
     passwords = [option.argument() for option in given if option.keyword == "auth_pass"]
-    return passwords[-1] if passwords and types and types[-1] == "PASS" else ""
+    known = [name for name in types if name in ("PASS", "AH")]
+    return (known[-1], passwords[-1]) if known and passwords and passwords[-1] else ("", "")

@@ -1,18 +1,14 @@
 """The instances themselves: addresses, election, peers, and statements that do not mean what they seem to."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from floatip.reading.keepalived import Instance, KeepalivedConf, Place, VirtualAddress
+from floatip.reading.keepalived import Instance, KeepalivedConf, Place, Statement, VirtualAddress, keywords
 from floatip.reading.keepalived.lint.facts import MachineFacts
 from floatip.reading.keepalived.lint.finding import Finding
-from floatip.reading.keepalived.vrrp import BLOCKS
+from floatip.reading.keepalived.vrrp import OPTIONS
 
-UNKNOWN_BLOCK = "unknown-block"
-KEYWORDS = {
-    *("interface", "virtual_router_id", "priority", "state", "advert_int", "nopreempt", "preempt", "preempt_delay"),
-    *("unicast_src_ip", "mcast_src_ip", "version", "unicast_peer", "virtual_ipaddress", "track_script"),
-}
+IP = re.compile(r"[0-9]+(\.[0-9]+){3}(/\d+)?|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]*(/\d+)?")
 
 
 def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
@@ -21,9 +17,9 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
             what = f"{option}: somebody reads this FIFO already, and a line goes to one reader only"
             hint = "leave it to its reader: floatip can be told by notify lines"
             yield Finding("fifo-taken", "note", option.place, what, hint)
+    yield from _lines(conf.statements)
     for instance in conf.instances:
-        yield from _blocks(instance)
-        yield from _lines(instance)
+        yield from _delay(instance)
         if not instance.addresses:
             what = f"{instance.statement}: no address"
             yield Finding("no-address", "wrong", instance.statement.place, what, "add virtual_ipaddress")
@@ -35,26 +31,28 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
         yield from _authentication(instance)
 
 
-def _blocks(instance: Instance) -> Iterator[Finding]:
-    for statement in instance.statement.block or ():
-        if statement.block is not None and statement.keyword not in BLOCKS:
-            what = f"{instance.statement}: keepalived 2.2 does not know '{statement} {{': the instance ends at its }}"
-            hint = f"remove the block: keepalived does not read what follows it in {instance.name}"
-            yield Finding(UNKNOWN_BLOCK, "danger", statement.place, what, hint)
-
-
-def _lines(instance: Instance) -> Iterator[Finding]:
-    for statement in instance.statement.block or ():
-        behind = [word for word in statement.words[1:] if word in KEYWORDS]
-        if behind and not statement.keyword.startswith(("notify", "track")):
+def _lines(statements: Iterable[Statement], block: str = "") -> Iterator[Finding]:
+    """Of one block: what keepalived ignores of a line."""
+    flags, values = keywords.FLAGS.get(block, set()), keywords.NEEDS_VALUE.get(block, [])
+    known = {*flags, *values, *keywords.BLOCKS.get(block, ())}
+    for statement in statements:
+        place, keyword = statement.place, statement.keyword
+        # The first word may be a value that looks like a keyword.
+        behind = [word for word in statement.words[1 + (keyword in values) :] if word in known]
+        if block in keywords.ADDRESSES:
+            behind = [word for word in statement.words[1:] if IP.fullmatch(word)]
+            behind = [word for word in behind if statement.words[statement.words.index(word) - 1] not in OPTIONS]
+        if block and behind and not keyword.startswith("notify"):
             what = f"{statement}: keepalived reads one statement a line, and ignores {behind[0]}"
-            yield Finding("two-statements", "danger", statement.place, what, f"put {behind[0]} on a line of its own")
-        if statement.keyword in ("unicast_peer", "virtual_ipaddress") and statement.block is None:
-            what = f"{statement}: without {{ }} keepalived ignores it"
-            yield Finding("no-block", "danger", statement.place, what, f"{statement.keyword} {{ one address a line }}")
-        if statement.keyword == "nopreempt" and statement.argument() in ("false", "no", "off", "0"):
-            what = f"{statement}: it takes no value, and means nopreempt"
-            yield Finding("nopreempt-value", "wrong", statement.place, what, "remove the line to let it preempt")
+            yield Finding("two-statements", "danger", place, what, f"put {behind[0]} on a line of its own")
+        if keyword in flags and statement.argument() in ("false", "no", "off", "0"):
+            what = f"{statement}: it takes no value, and means {keyword}"
+            yield Finding("flag-value", "wrong", place, what, f"remove the line if you do not want {keyword}")
+        if keyword in keywords.BLOCKS or not block:
+            yield from _lines(statement.block or (), keyword)
+
+
+def _delay(instance: Instance) -> Iterator[Finding]:
     delay = instance.statement.last("preempt_delay")
     if delay and not instance.preempt:
         what = f"{delay}: without effect, because of nopreempt"

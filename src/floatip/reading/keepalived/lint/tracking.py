@@ -34,14 +34,18 @@ def _untold_stop(owner: Instance | Group) -> Iterator[Finding]:
 
 
 def _ignored_checks(conf: KeepalivedConf, owner: Instance | Group) -> Iterator[Finding]:
-    below = {script.name for script in conf.scripts}
+    below = {statement.argument() for statement in conf.statements}
     for line, why in owner.tracking.ignored:
-        hint = "check the name in track_script"
+        hint = f"check the name {line.keyword}"
         if line.keyword in below:
-            hint = "write: name, or: name weight NUMBER" if len(line.words) > 1 else "move the vrrp_script above it"
+            hint = (
+                "write: name, or: name weight NUMBER"
+                if len(line.words) > 1
+                else f"move the definition of {line.keyword} above it"
+            )
         is_twice = line.keyword in {name for name, _ in owner.tracking.scripts}
         severity: Severity = "note" if is_twice else "danger"
-        what = f"{owner.statement}: keepalived ignores '{line}' in track_script: {why}"
+        what = f"{owner.statement}: keepalived ignores '{line}' {why}"
         yield Finding("check-ignored", severity, line.place, what, "remove one of the two" if is_twice else hint)
 
 
