@@ -281,9 +281,7 @@ HARMLESS = {
         ("    track_script", "    virtual_ipaddress_excluded {\n  fe80::10/64\n }\n    track_script")
     ],
     "an_address_that_is_the_value_of_an_option": [("158/32\n", "158/32 brd 192.168.223.255\n")],
-    "a_value_that_looks_like_a_keyword": [
-        (PRIORITY, f"{PRIORITY}    authentication {{\n        auth_type PASS\n        auth_pass auth_type\n    }}\n")
-    ],
+    "a_value_that_looks_like_a_keyword": [(PRIORITY, f"{PRIORITY}    debug state\n")],
     "data_behind_a_program": [('check.sh"', 'check.sh /var/lib/postgresql/data"')],
 }
 
