@@ -664,10 +664,32 @@ def test_what_it_writes_is_for_root_and_the_daemon(host: Haproxy1) -> None:
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, FLOATIP, 0o640)
 
 
-def test_a_keepalived_that_does_not_start_is_not_adopted(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "(keepalived.conf: Line 14) Unknown interface!",
+        "(Line 7) *** Configuration line starting `debug` is missing a parameter after keyword `debug`",
+        "(VI_1) the virtual router id must be set",
+        "(VI_1) No VIP specified; at least one is required",
+        "(VI_1) duplicate VRID conflict with VI_2 VRID 51",
+        "Non-existent interface specified in configuration",
+        "(Line 4) Config files missing 'more.conf'.",
+    ],
+)
+def test_a_keepalived_that_does_not_start_is_not_adopted(
+    host: Haproxy1, capsys: pytest.CaptureFixture[str], complaint: str
+) -> None:
     host.write(CONF, host.text(CONF) + "# floatip\n")
-    host.complaint = "(keepalived.conf: Line 14) Unknown interface!"
+    host.complaint = complaint
     assert "keepalived does not start with its file" in refused(host, capsys)
+
+
+@pytest.mark.parametrize("keyword", ["use_vmac", "use_vmac vrrp1", "use_ipvlan"])
+def test_an_instance_with_an_interface_of_its_own_is_not_adopted(
+    host: Haproxy1, capsys: pytest.CaptureFixture[str], keyword: str
+) -> None:
+    edit(host, CONF, "    virtual_router_id", f"    {keyword}\n    virtual_router_id")
+    assert "puts its addresses on another interface" in refused(host, capsys)
 
 
 def test_a_plan_that_floatip_could_not_run_is_not_shown(host: Haproxy1, capsys: pytest.CaptureFixture[str]) -> None:
@@ -685,7 +707,7 @@ def test_an_address_that_keepalived_has_twice_is_written_once(host: Haproxy1) ->
 
 
 def test_numbers_without_end_are_no_traceback(host: Haproxy1) -> None:
-    edit(host, CONF, "    fall 2\n", f"    fall {'9' * 5000}\n    weight {'9' * 5000}\n")
+    edit(host, CONF, "    fall 2\n", f"    fall {'9' * 1000}\n    weight {'9' * 1000}\n")
     edit(host, CONF, "    notify_fault", '    notify_stop "/bin/true\0"\n    notify_fault')
     assert adopt(host, dry_run=True) == 0
 

@@ -13,7 +13,7 @@ import pytest
 from floatip.core.addresses import Placed
 from floatip.reading.keepalived import KeepalivedConf, read
 from floatip.reading.keepalived.lint import MachineFacts, lint
-from floatip.reading.keepalived.lint.facts import gather
+from floatip.reading.keepalived.lint.facts import gather, paths_of
 from floatip.reading.rights import SeenFile, User
 
 CONF = Path("/etc/keepalived/keepalived.conf")
@@ -92,6 +92,7 @@ NOTIFY = '    notify "/etc/keepalived/notify.sh arg"\n'
 PRIORITY = "    priority 100\n"
 TRACKED = "        chk\n"
 GROUP = "vrrp_sync_group G {\n    group {\n        VI_1\n    }\n}\nvrrp_instance VI_1 {"
+AS_ROOT = ("script_user keepalived_script", "script_user root")
 CHECK = ("check.sh", "nothing.sh")
 FAULTS: dict[str, tuple[list[tuple[str, str]], str]] = {
     "no_notify_stop": (
@@ -256,7 +257,7 @@ FAULTS: dict[str, tuple[list[tuple[str, str]], str]] = {
         "note: 16: preempt_delay 5: without effect, because of nopreempt",
     ),
     "the_checksum_of_old_keepaliveds": (
-        [(PRIORITY, f"{PRIORITY}    old_unicast_checksum\n")],
+        [(PRIORITY, f"{PRIORITY}    old_unicast_checksum\n    version 3\n")],
         "danger: 15: old_unicast_checksum: floatip drops adverts with this checksum, "
         "and takes a silent keepalived for dead",
     ),
@@ -282,6 +283,14 @@ HARMLESS = {
     ],
     "an_address_that_is_the_value_of_an_option": [("158/32\n", "158/32 brd 192.168.223.255\n")],
     "a_value_that_looks_like_a_keyword": [(PRIORITY, f"{PRIORITY}    debug state\n")],
+    "the_checksum_of_old_keepaliveds_in_version_2": [(PRIORITY, f"{PRIORITY}    old_unicast_checksum\n")],
+    "the_checksum_of_old_keepaliveds_never": [(PRIORITY, f"{PRIORITY}    old_unicast_checksum never\n    version 3\n")],
+    "quoted_shell_syntax": [('check.sh"', 'check.sh \'a|b\' \\"$1;\\" http://h/?a=1&b=2 -x=>y"')],
+    "a_lock": [('"/etc/keepalived/check.sh"', '"/usr/bin/flock /var/lib/postgresql/data /etc/keepalived/check.sh"')],
+    "code_behind_an_interpreter": [
+        ('"/etc/keepalived/check.sh"', "\"/bin/sh -ec 'test -e $1' /var/lib/postgresql/data\"")
+    ],
+    "code_behind_perl": [('"/etc/keepalived/check.sh"', '"/bin/sh -e /bin/perl -we 1 /var/lib/postgresql/data"')],
     "data_behind_a_program": [('check.sh"', 'check.sh /var/lib/postgresql/data"')],
 }
 
@@ -289,7 +298,8 @@ HARMLESS = {
 @pytest.mark.parametrize("case", HARMLESS)
 def test_what_is_as_it_should_be_is_not_found(case: str, tmp_path: Path) -> None:
     database = {Path("/var/lib/postgresql/data"): SeenFile(uid=105, is_directory=True)}
-    assert found(parsed(tmp_path, *HARMLESS[case]), files={**FACTS.files, **database}) == []
+    programs = {Path(name): SeenFile() for name in ("/usr/bin/flock", "/bin/sh", "/bin/perl")}
+    assert found(parsed(tmp_path, *HARMLESS[case]), files={**FACTS.files, **programs, **database}) == []
 
 
 @pytest.mark.parametrize(
@@ -430,6 +440,64 @@ def test_what_a_command_does_without_a_script_is_read_too(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "syntax"),
+    [
+        ("-ltn|/usr/bin/grep :80", "-ltn|/usr/bin/grep"),
+        ("a && b", "&&"),
+        ("a; b", "a;"),
+        ("a & b", "&"),
+        ("2>&1", "2>&1"),
+        ("a >/dev/null", ">/dev/null"),
+        ("a>/dev/null", "a>/dev/null"),
+        ("< /etc/passwd", "<"),
+        ("$(hostname)", "$(hostname)"),
+        ("`hostname`", "`hostname`"),
+        ("$HOSTNAME", "$HOSTNAME"),
+        ("${HOSTNAME", "${HOSTNAME"),
+        ("/run/*.pid", "/run/*.pid"),
+    ],
+)
+def test_what_only_a_shell_understands_is_found_in_the_arguments(arguments: str, syntax: str, tmp_path: Path) -> None:
+    said = found(parsed(tmp_path, ('check.sh"', f'check.sh {arguments}"')))
+    assert [one.partition("no shell, and ")[2] for one in said] == [f"'{syntax}' is an argument"]
+
+
+@pytest.mark.parametrize("word", ["cd", "LANG=C", "~/check.sh", "$HOME/check.sh", "[[", ".", "exec", "!"])
+def test_what_only_a_shell_runs_is_found(word: str, tmp_path: Path) -> None:
+    said = found(parsed(tmp_path, ('"/etc/keepalived/check.sh"', f'"{word} x"')))
+    assert [f"keepalived runs no shell, and '{word}' is no program" in one for one in said] == [True]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("/bin/a /b", ["/bin/a"]),
+        ("/bin/sh -e /b /c", ["/bin/sh", "/b"]),
+        ("sudo -u x /bin/bash /b /c", ["/bin/bash", "/b"]),
+        ("env A=1 /bin/a /c", ["/bin/a"]),
+        ("/usr/bin/timeout -s KILL 5 /usr/bin/flock -n /lock /bin/a", ["/usr/bin/timeout", "/usr/bin/flock", "/bin/a"]),
+        ("python3.11 -m http /c", []),
+        ("", []),
+    ],
+)
+def test_only_what_is_run_counts_as_a_path_of_a_command(command: str, expected: list[str]) -> None:
+    assert paths_of(tuple(command.split())) == [Path(path) for path in expected]
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_the_directory_of_somebody_else_is_not_taken_from_them(secure: bool, tmp_path: Path) -> None:
+    """A chown of it would stop the service or the person whose it is."""
+    home = {Path("/home/deploy"): SeenFile(uid=1000, is_directory=True), Path("/home/deploy/check.sh"): SeenFile()}
+    deploy = User("deploy", 1000, frozenset({1000}))
+    edits = [AS_ROOT, ("/etc/keepalived/check.sh", "/home/deploy/check.sh")]
+    edits += [] if secure else [("    enable_script_security\n", "")]
+    conf = parsed(tmp_path, *edits)
+    facts = replace(FACTS, files={**FACTS.files, **home}, users={**FACTS.users, "deploy": deploy})
+    hints = {one.hint for one in lint(conf, facts) if one.code in ("others-can-write", "command-dropped")}
+    assert hints == {"move /home/deploy/check.sh to a directory that only root can write, such as /etc/keepalived"}
+
+
 def test_the_worst_comes_first(tmp_path: Path) -> None:
     conf = parsed(tmp_path, ("    fall 2\n", "    fall 30\n"), ("158/32", "158/24"), CHECK)
     assert [finding.partition(":")[0] for finding in found(conf)] == ["danger", "wrong", "note"]
@@ -474,9 +542,6 @@ def test_the_guides_host_is_looked_at_as_it_lies_on_the_disk(tmp_path: Path) -> 
         f"note {CONF}:7 slow-check",
         f"note {CONF}:14 long-password",
     ]
-
-
-AS_ROOT = ("script_user keepalived_script", "script_user root")
 
 
 def test_a_program_without_a_path_is_dropped_for_all_but_root(tmp_path: Path) -> None:

@@ -109,6 +109,9 @@ def _unfit(instance: Instance) -> tuple[str, str] | None:
         return "it speaks VRRP over IPv6", "floatip adopt follows IPv4 only; without keepalived: floatip init"
     if not single:
         return "it has no IPv4 address", "add one to virtual_ipaddress; without keepalived: floatip init"
+    if own := instance.statement.first("use_vmac") or instance.statement.first("use_ipvlan"):
+        what = f"{own.keyword} puts its addresses on another interface, where floatip does not look for them"
+        return what, f"{own.place}: remove {own.keyword}: clouds do not move an address by its MAC address"
     for virtual in single:
         if virtual.address.network.prefixlen != 32:
             hint = f"write {virtual.address.ip}, without a mask"

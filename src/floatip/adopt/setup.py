@@ -105,7 +105,7 @@ def floating(instance: Instance) -> tuple[VirtualAddress, ...]:
 NOT_STARTED = re.compile(
     "missing a parameter|Unknown interface!|the virtual router id must be set"
     "|No VIP specified; at least one is required|duplicate VRID conflict"
-    "|Non-existent interface specified|^exit status 2$"
+    "|Non-existent interface specified|Config files missing|^exit status 2$"
 )
 """What `keepalived -t` says of a file with which keepalived does not start."""
 

@@ -27,6 +27,8 @@ class Script:
     name: str
     command: tuple[str, ...]
     """Empty: keepalived drops the script."""
+    text: str
+    """The command with its quotes."""
     interval: float = 1.0
     timeout: float = 0.0
     """0: as `interval`."""
@@ -129,12 +131,13 @@ def _script(statement: Statement) -> Script:
         found = _leading(option.argument()) if option else None
         return found if found is not None and low <= found <= 2**31 else default
 
-    commands = [option.argument() for option in statement.all("script") if option.argument()]
+    commands = ["", *(option.argument() for option in statement.all("script") if option.argument())]
     user, timeout = statement.last("user"), statement.last("timeout")
     return Script(
         statement=statement,
         name=statement.argument(),
-        command=split(commands[-1]) if commands else (),
+        command=split(commands[-1]),
+        text=commands[-1],
         interval=number("interval", 1, 1),
         timeout=1 if timeout and re.fullmatch(r"\+?0+", timeout.argument()) else number("timeout", 0, 1),
         rise=number("rise", 1, 1),

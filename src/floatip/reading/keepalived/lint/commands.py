@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floatip.reading.keepalived import KeepalivedConf, Statement
-from floatip.reading.keepalived.lint.facts import MachineFacts, in_path, paths_of
+from floatip.reading.keepalived.lint.facts import MachineFacts, in_path, paths_of, taken_back
 from floatip.reading.keepalived.lint.finding import Finding
+from floatip.reading.keepalived.syntax import WORD
 from floatip.reading.rights import ROOT, User
 
 SCRIPT_USER = "keepalived_script"
-SHELL_SYNTAX = re.compile(r"\|\|?|&&?|;|[<>]{1,2}|\d?>(&\d)?\S*|\$\(.*|`.*")
-BUILT_IN = ("cd", "if", "for", "while", "export", "source", ".", "exit", "set", "!")
+SHELL_SYNTAX = re.compile(r"\||&&|^&|^;|;$|^\d?[<>]|>[/&]|`|\$[\w({]|^/.*\*")
+BUILT_IN = re.compile(
+    r"cd|if|for|while|until|case|export|source|exit|exec|eval|set|unset|command|type|trap|read|ulimit|umask|wait"
+    r"|[.!:({]|\[\[|~.*|\$.*|[A-Za-z_]\w*=.*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class ScriptCommand:
     words: tuple[str, ...]
     user: User
     is_check: bool
+    text: str
+    """As it is written, with its quotes."""
 
     @property
     def use(self) -> str:
@@ -57,11 +63,13 @@ def commands(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[ScriptComman
     tracked = {name for owner in conf.owners for name, _ in owner.tracking.scripts}
     for script in conf.scripts:
         if script.name in tracked:
-            yield ScriptCommand(script.statement, script.command, user(script.user), is_check=True)
+            yield ScriptCommand(script.statement, script.command, user(script.user), True, script.text)
     for owner in conf.owners:
         for notify in owner.notifies:
             if notify.command:
-                yield ScriptCommand(notify.statement, notify.command, user(notify.user), is_check=False)
+                yield ScriptCommand(
+                    notify.statement, notify.command, user(notify.user), False, notify.statement.argument()
+                )
 
 
 def script_users(conf: KeepalivedConf, facts: MachineFacts) -> list[User]:
@@ -78,7 +86,7 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
             why, hint = trouble
             what = f"{command.statement}: {why}, so keepalived drops it and {command.loss}"
             yield Finding("command-dropped", "danger", command.statement.place, what, hint)
-        elif syntax := _shell_syntax(command.words):
+        elif syntax := _shell_syntax(command.text):
             what = f"{command.use} {' '.join(command.words)}: keepalived runs no shell, and '{syntax}' is an argument"
             hint = "put the line into a script that begins with #!/bin/sh, and name the script here"
             yield Finding("shell-syntax", "danger", command.statement.place, what, hint)
@@ -101,7 +109,7 @@ def _dropped(command: ScriptCommand, facts: MachineFacts, *, secure: bool) -> tu
         return f"there is no user {user.name}", hint
     if words[0].startswith("</"):  # the check is whether the file can be opened
         return None
-    if words[0] in BUILT_IN:
+    if BUILT_IN.fullmatch(words[0]):
         hint = "put the line into a script that begins with #!/bin/sh, and name the script here"
         return f"keepalived runs no shell, and '{words[0]}' is no program", hint
     if not words[0].startswith("/"):
@@ -125,10 +133,11 @@ def _unrunnable(path: Path, user: User, facts: MachineFacts, *, secure: bool) ->
         for part in (path, *path.parents):
             if part in facts.files and not facts.files[part].is_roots_alone:
                 why = f"it runs as root, and not only root can change {part}"
-                return why, f"chown root:root {part} && chmod go-w {part}"
+                return why, taken_back(path, part, facts.files[part])
     return None
 
 
-def _shell_syntax(words: tuple[str, ...]) -> str:
-    """The first word that only a shell understands."""
-    return next((word for word in words[1:] if SHELL_SYNTAX.fullmatch(word) or word.endswith(";")), "")
+def _shell_syntax(text: str) -> str:
+    """The first word that only a shell understands; what is quoted is meant as it stands."""
+    words = [re.sub(r"""'[^']*'|"[^"]*"|\\.""", "", word) for word in WORD.findall(text)]
+    return next((word for word in words[1:] if SHELL_SYNTAX.search(word)), "")

@@ -12,7 +12,12 @@ from floatip.reading.keepalived import KeepalivedConf
 from floatip.reading.rights import ROOT, SeenFile, User, seen
 
 SERVICES = ("haproxy", "nginx", "apache2", "httpd", "envoy", "traefik", "caddy", "varnishd", "postgres", "mysqld")
-INTERPRETERS = re.compile(r"(ba|da|z|k)?sh|env|sudo|timeout|flock|nice|(python|perl|ruby)[\d.]*")
+INTERPRETERS = re.compile(
+    r"(?P<shell>(ba|da|z|k)?sh|python[\d.]*)|(?P<perl>(perl|ruby)[\d.]*)|env|sudo|timeout|flock|nice"
+)
+CODE = {"shell": re.compile(r"-\w*[cm]"), "perl": re.compile(r"-\w*e")}
+"""The option of an interpreter that has the code itself behind it, and no script."""
+ROOTS_OWN = ("/etc", "/usr", "/bin", "/sbin", "/lib")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """systemd's, for its services."""
 
@@ -52,9 +57,22 @@ def paths_of(command: tuple[str, ...]) -> list[Path]:
     if not command:
         return []
     program = [Path(command[0])] if command[0].startswith("/") else []
-    if not INTERPRETERS.fullmatch(Path(command[0]).name):
+    interpreter = INTERPRETERS.fullmatch(Path(command[0]).name)
+    named = [number for number, word in enumerate(command) if number and word.startswith("/")]
+    if interpreter and interpreter[0] == "flock":
+        del named[:1]  # the lock
+    if not interpreter or not named:
         return program
-    return program + [Path(word) for word in command[1:] if word.startswith("/")][:1]
+    has_code = CODE[interpreter.lastgroup].fullmatch if interpreter.lastgroup else lambda _: None
+    return program if any(map(has_code, command[1 : named[0]])) else program + paths_of(command[named[0] :])
+
+
+def taken_back(path: Path, part: Path, seen: SeenFile) -> str:
+    """What to do when others can change a part of a path."""
+    if seen.is_directory and not any(map(part.is_relative_to, ROOTS_OWN)) and part != Path("/"):
+        # A chown would stop the service or the person whose directory it is.
+        return f"move {path} to a directory that only root can write, such as /etc/keepalived"
+    return f"setfacl -b {part}" if seen.has_acl else f"chown root:root {part} && chmod go-w {part}"
 
 
 def in_path(program: str) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from floatip.reading.keepalived import KeepalivedConf, Place
 from floatip.reading.keepalived.lint.commands import commands, script_users
-from floatip.reading.keepalived.lint.facts import MachineFacts
+from floatip.reading.keepalived.lint.facts import MachineFacts, taken_back
 from floatip.reading.keepalived.lint.finding import Finding
 from floatip.reading.rights import SeenFile, User
 
@@ -31,7 +31,7 @@ def _what_others_can_change(conf: KeepalivedConf, facts: MachineFacts) -> Iterat
             seen = facts.files.get(part)
             if seen and (who := _who_else(seen, user, facts)):
                 what = f"{who} can change {part}, and with it what {user.name} reads or runs"
-                hint = _taken_back(part, seen, script_users(conf, facts))
+                hint = _taken_back(path, part, seen, script_users(conf, facts))
                 found.setdefault(part, Finding(WRITABLE, "danger", place, what, hint))
     yield from (found[part] for part in sorted(found))
 
@@ -50,15 +50,14 @@ def _who_else(seen: SeenFile, user: User, facts: MachineFacts) -> str:
     return ", ".join(one.name for one in others if seen.mode & 0o020 and seen.gid in one.gids)
 
 
-def _taken_back(path: Path, seen: SeenFile, users: list[User]) -> str:
+def _taken_back(path: Path, part: Path, seen: SeenFile, users: list[User]) -> str:
     """The command. A script user who can read or run the file now can do so afterwards."""
-    if seen.has_acl:
-        return f"setfacl -b {path}"
-    for user in users:
+    command = taken_back(path, part, seen)
+    for user in users if command.startswith("chown") else ():
         needs = sum(bit for bit in (os.R_OK, os.X_OK) if seen.may(user, bit))
         if user.group and needs & ~seen.mode:
-            return f"chown root:{user.group} {path} && chmod {(seen.mode | needs << 3) & 0o755:o} {path}"
-    return f"chown root:root {path} && chmod go-w {path}"
+            return f"chown root:{user.group} {part} && chmod {(seen.mode | needs << 3) & 0o755:o} {part}"
+    return command
 
 
 def _shared_directories(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
