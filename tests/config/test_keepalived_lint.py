@@ -265,6 +265,15 @@ FAULTS: dict[str, tuple[list[tuple[str, str]], str]] = {
         [(PRIORITY, f"{PRIORITY}    authentication {{\n        auth_type AH\n        auth_pass x\n    }}\n")],
         "danger: 16: vrrp_instance VI_1: auth_type AH: floatip does not understand these adverts",
     ),
+    "a_header_that_version_3_has_not": (
+        [
+            (
+                PRIORITY,
+                f"{PRIORITY}    version 3\n    authentication {{\n        auth_type AH\n        auth_pass x\n    }}\n",
+            )
+        ],
+        "note: 17: vrrp_instance VI_1: keepalived ignores this authentication: it needs version 2 and auth_type PASS",
+    ),
     "a_password_without_its_type": (
         [(PRIORITY, f"{PRIORITY}    authentication {{\n        auth_pass hunter2hunter2\n    }}\n")],
         "note: 16: vrrp_instance VI_1: keepalived ignores this authentication: it needs version 2 and auth_type PASS",

@@ -234,7 +234,7 @@ class Reader:
             self._error(place, f"{shown(text)}: {unsupported[0]} is not supported", "write out what it stands for")
         elif unknown := re.search(r"\$\{\w+\}", re.sub(DOUBLE_QUOTED, "", text)):
             self._error(place, f"{shown(text)}: {unknown[0]} is not defined", f"above it: ${unknown[0][2:-1]}=VALUE")
-        elif text:
+        elif text.strip("\\"):  # a comment that ends in a backslash leaves that alone
             yield place, text
 
     def _replaced(self, text: str) -> list[str] | None:

@@ -88,6 +88,8 @@ class Instance:
     addresses: tuple[VirtualAddress, ...]
     tracking: Tracking
     notifies: tuple[Notify, ...]
+    auth_type: str = ""
+    """PASS or AH."""
     auth_pass: str = field(default="", repr=False)
     """Empty where keepalived ignores it: without `auth_type PASS`, with version 3, with `vrrp_strict`."""
     excluded: tuple[VirtualAddress, ...] = ()
@@ -263,6 +265,7 @@ def _instance(statement: Statement, above: Above, defaults: Defaults, errors: Er
         addresses=addresses[:MOST_ADDRESSES],
         tracking=_tracking(statement, above),
         notifies=_notifies(statement),
+        auth_type=auth_type,
         auth_pass=auth_pass if auth_type == "PASS" else "",
         excluded=(*excluded, *addresses[MOST_ADDRESSES:]),
         is_ipv6=family == 6,

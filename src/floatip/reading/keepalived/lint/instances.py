@@ -19,7 +19,6 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
             yield Finding("fifo-taken", "note", option.place, what, hint)
     yield from _lines(conf.statements)
     for instance in conf.instances:
-        yield from _delay(instance)
         if not instance.addresses:
             what = f"{instance.statement}: no address"
             yield Finding("no-address", "wrong", instance.statement.place, what, "add virtual_ipaddress")
@@ -50,13 +49,6 @@ def _lines(statements: Iterable[Statement], block: str = "") -> Iterator[Finding
             yield Finding("flag-value", "wrong", place, what, f"remove the line if you do not want {keyword}")
         if keyword in keywords.BLOCKS or not block:
             yield from _lines(statement.block or (), keyword)
-
-
-def _delay(instance: Instance) -> Iterator[Finding]:
-    delay = instance.statement.last("preempt_delay")
-    if delay and not instance.preempt:
-        what = f"{delay}: without effect, because of nopreempt"
-        yield Finding("preempt-delay", "note", delay.place, what, "remove one of the two")
 
 
 def _address(instance: Instance, virtual: VirtualAddress, facts: MachineFacts) -> Iterator[Finding]:
@@ -103,6 +95,10 @@ def _sources(instance: Instance) -> Iterator[Finding]:
 
 
 def _election(instance: Instance) -> Iterator[Finding]:
+    delay = instance.statement.last("preempt_delay")
+    if delay and not instance.preempt:
+        what = f"{delay}: without effect, because of nopreempt"
+        yield Finding("preempt-delay", "note", delay.place, what, "remove one of the two")
     statement = instance.statement.last("nopreempt")
     if statement and instance.state == "MASTER":
         what = f"{instance.statement}: nopreempt with state MASTER: keepalived clears it; a returning node takes over"
@@ -128,14 +124,13 @@ def _peers(instance: Instance) -> Iterator[Finding]:
 
 def _authentication(instance: Instance) -> Iterator[Finding]:
     options = [option for block in instance.statement.all("authentication") for option in block.block or ()]
-    types = [option for option in options if option.keyword == "auth_type"]
     if len(instance.auth_pass) > 8:
         what = f"{instance.statement}: auth_pass has more than 8 characters: only 8 reach the wire, in clear"
         hint = "rely on the network for secrecy, not on this password"
         yield Finding("long-password", "note", instance.statement.place, what, hint)
-    if types and types[-1].argument() == "AH":
+    if instance.auth_type == "AH":
         what = f"{instance.statement}: auth_type AH: floatip does not understand these adverts"
-        yield Finding("auth-header", "danger", types[-1].place, what, "use auth_type PASS, or none, on all nodes")
+        yield Finding("auth-header", "danger", options[0].place, what, "use auth_type PASS, or none, on all nodes")
     elif options and not instance.auth_pass:
         what = f"{instance.statement}: keepalived ignores this authentication: it needs version 2 and auth_type PASS"
         yield Finding("no-authentication", "note", options[0].place, what, "remove the block on all nodes")

@@ -38,11 +38,7 @@ def _ignored_checks(conf: KeepalivedConf, owner: Instance | Group) -> Iterator[F
     for line, why in owner.tracking.ignored:
         hint = f"check the name {line.keyword}"
         if line.keyword in below:
-            hint = (
-                "write: name, or: name weight NUMBER"
-                if len(line.words) > 1
-                else f"move the definition of {line.keyword} above it"
-            )
+            hint = "write: name, or: name weight NUMBER" if len(line.words) > 1 else f"define {line.keyword} above it"
         is_twice = line.keyword in {name for name, _ in owner.tracking.scripts}
         severity: Severity = "note" if is_twice else "danger"
         what = f"{owner.statement}: keepalived ignores '{line}' {why}"
