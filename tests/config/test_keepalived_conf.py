@@ -209,6 +209,15 @@ def test_each_case_is_read_as_keepalived_reads_it(case: Path) -> None:
     assert ours == said
 
 
+def test_more_addresses_than_an_advert_holds_are_in_none(tmp_path: Path) -> None:
+    many = "\n".join(f"10.2.{number // 250}.{number % 250}" for number in range(257))
+    path = write(tmp_path, INSTANCE.replace("10.1.0.1 }", f"\n{many}\n}}"))
+    said = as_keepalived_says(run_keepalived(DUMP, path).stdout)["instances"]["VI_1"]
+    ours = as_we_say(read(path))["instances"]["VI_1"]
+    assert (len(ours["addresses"]), len(ours["excluded"])) == (255, 2)
+    assert (ours["addresses"], ours["excluded"]) == (said["addresses"], said["excluded"])
+
+
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.stem)
 def test_what_is_refused_is_refused_by_keepalived_too_and_every_error_has_its_place(case: Path) -> None:
     check = run_keepalived(CHECK, case)

@@ -68,8 +68,7 @@ def read(
     global_defs = tuple(
         option for statement in statements if statement.keyword == "global_defs" for option in statement.block or ()
     )
-    given = {option.keyword: option for option in global_defs}
-    defaults = vrrp.Defaults(vrrp.vrrp_version(given.get("vrrp_version"), 2), strict="vrrp_strict" in given)
+    defaults = vrrp.defaults(global_defs)
     errors: Errors = [*keywords.check(statements)]
     instances = vrrp.instances(statements, defaults, errors)
     if errors:

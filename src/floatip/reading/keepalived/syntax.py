@@ -83,8 +83,9 @@ PLAIN_WORD = re.compile(r'"([^"]*)"|([^\s"]+)')
 DOUBLE_QUOTED = r'"(?:\\.|[^"\\])*"|".*$|\\.|\\$'
 # keepalived removes comments twice: the first time takes the backslash from \#, so the second cuts there.
 UNCOMMENTED = re.compile(rf'(?:(?!\\[!#])(?:{DOUBLE_QUOTED})|[^"\\!#])*')
-CONTINUED = re.compile(r".*(?<!\\)(?:\\\\)*\\\r?")
-BRACES = re.compile(rf'[{{}}]|(?:{DOUBLE_QUOTED}|[^"\\{{}}])+')
+CONTINUED = re.compile(r"(.*(?<!\\)(?:\\\\)*)\\\r?")
+# Here a backslash protects nothing.
+BRACES = re.compile(r'[{}]|(?:"[^"]*"|"[^"]*$|[^"{}])+')
 CONDITION = re.compile(r"@(\^?)(\S*)\s*(.*)")
 DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=\s*(.*)", re.ASCII)
 USE = re.compile(r"\$([A-Za-z_]\w*)(?=[\s,)]|$)|\$\{([A-Za-z_]\w*)\}", re.ASCII)
@@ -104,7 +105,8 @@ def shown(text: str) -> str:
 
 def split(text: str) -> tuple[str, ...]:
     """The words of a command: quotes keep white space together and disappear."""
-    return tuple(re.sub(PIECE, lambda piece: _unquoted(piece[0]), word) for word in WORD.findall(text))
+    words = (re.sub(PIECE, lambda piece: _unquoted(piece[0]), word) for word in WORD.findall(text))
+    return tuple(word.partition("\0")[0] for word in words)
 
 
 def _words(text: str) -> tuple[str, ...] | None:
@@ -277,10 +279,10 @@ class Reader:
 
 
 def _uncommented(line: str) -> str:
-    match = UNCOMMENTED.match(line)
-    kept, comment = (match[0].strip(), line[match.end() :]) if match else ("", line)
-    # At the end of a comment too a backslash continues a definition.
-    return kept + "\\" if CONTINUED.fullmatch(comment) else kept
+    # A backslash at the end continues a definition, also behind a comment.
+    continued = CONTINUED.fullmatch(line)
+    match = UNCOMMENTED.match(continued[1] if continued else line)
+    return (match[0].strip() if match else "") + "\\" * bool(continued)
 
 
 def _continued(first: str, following: Iterator[Line]) -> list[str]:

@@ -4,11 +4,10 @@ Where keepalived complains of a value and takes its default, so do we. A file wi
 from which it leaves out an instance or an address, is refused.
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 from itertools import takewhile
 from typing import Literal, get_args
@@ -186,6 +185,16 @@ class Defaults:
     strict: bool = False
 
 
+def defaults(global_defs: Iterable[Statement]) -> Defaults:
+    found = Defaults()
+    for option in global_defs:
+        if option.keyword == "vrrp_version":
+            found = replace(found, version=vrrp_version(option, found.version))
+        elif option.keyword == "vrrp_strict":
+            found = replace(found, strict=True)
+    return found
+
+
 def instances(statements: tuple[Statement, ...], defaults: Defaults, errors: Errors) -> tuple[Instance, ...]:
     found: dict[str, Instance] = {}
     for statement in statements:
@@ -338,20 +347,20 @@ def _vrid(instance: Statement, errors: Errors) -> int | None:
     return valid[-1] if valid else None
 
 
-def vrrp_version(statement: Statement | None, default: Literal[2, 3]) -> Literal[2, 3]:
-    """Of `vrrp_version`."""
-    number = _integer(statement, 2, 3)
+def vrrp_version(statement: Statement, default: Literal[2, 3]) -> Literal[2, 3]:
+    """Of `version` or `vrrp_version`."""
+    number = _leading(statement.argument())
     return 2 if number == 2 else 3 if number == 3 else default
 
 
 def _version(instance: Statement, default: Literal[2, 3]) -> Literal[2, 3]:
     """The first that is valid; 2 is not below an address of IPv6."""
-    for option in instance.all("version"):
-        above = takewhile(lambda one, option=option: one is not option, instance.block or ())  # type: ignore[misc]
-        if _integer(option, 2, 3) == 3:
-            return 3
-        if _integer(option, 2, 3) == 2 and _family(above) != 6:
-            return 2
+    block = instance.block or ()
+    for number, option in enumerate(block):
+        if option.keyword == "version" and _leading(option.argument()) in (2, 3):
+            version = vrrp_version(option, default)
+            if version == 3 or _family(block[:number]) != 6:
+                return version
     return default
 
 
@@ -360,10 +369,11 @@ def _advert_interval(instance: Statement, version: Literal[2, 3]) -> float:
     texts = [option.argument() for option in instance.all("advert_int")]
     given = [float(text) for text in texts if re.fullmatch(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)", text)]
     seconds = next((one for one in reversed(given) if 0.01 <= one <= 255), 1.0)
-    # Version 3 has 12 bits for it.
-    seconds = min(seconds, 40.95) if version == 3 else seconds
-    # Version 2 has whole seconds on the wire, version 3 hundredths.
-    return max(1.0, math.floor(seconds + 0.5)) if version == 2 else math.floor(seconds * 100 + 0.5) / 100
+    microseconds = round(seconds * 1_000_000)
+    # Version 2 has whole seconds on the wire, version 3 hundredths, in 12 bits.
+    if version == 2:
+        return max(1.0, (microseconds + 500_000) // 1_000_000)
+    return min(4095, (microseconds + 5_000) // 10_000) / 100
 
 
 def _without_range(text: str) -> str:
