@@ -440,6 +440,22 @@ def test_what_a_script_does_is_read_in_its_text(text: str, expected: list[str], 
     assert [finding.split(": ")[2] for finding in said] == starts
 
 
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("systemctl is-active -q haproxy", False),
+        ("systemctl show -p ActiveState haproxy", False),
+        ("/usr/bin/systemctl --no-block restart haproxy", True),
+        ("systemctl -q reload haproxy", True),
+    ],
+)
+def test_a_notify_script_that_changes_a_unit_is_found_and_one_that_asks_is_not(
+    text: str, is_found: bool, tmp_path: Path
+) -> None:
+    said = found(parsed(tmp_path), files=seen("/etc/keepalived/notify.sh", text=f"#!/bin/sh\n{text}\n"))
+    assert ["calls systemctl" in one for one in said] == [True] * is_found
+
+
 def test_what_a_command_does_without_a_script_is_read_too(tmp_path: Path) -> None:
     conf = parsed(tmp_path, ('"/etc/keepalived/check.sh"', '"killall -0 haproxy"'))
     killall = {Path("/usr/bin/killall"): SeenFile()}
