@@ -154,7 +154,7 @@ FAULTS: dict[str, tuple[list[tuple[str, str]], str]] = {
     ),
     "a_weight_at_priority_255": (
         [("    fall 2\n", "    fall 2\n    weight 20\n"), ("priority 100", "priority 255")],
-        "wrong: 11: vrrp_instance VI_1: chk weighs +20: priority 255 never changes",
+        "danger: 24: vrrp_instance VI_1: keepalived ignores 'chk' in track_script: priority 255 has no weights",
     ),
     "a_weight_in_a_group": (
         [("vrrp_instance VI_1 {", GROUP), (TRACKED, "        chk weight -20\n")],

@@ -62,8 +62,8 @@ class Tracking:
 
     scripts: tuple[tuple[str, int], ...] = ()
     """Names and weights of the scripts that count; weight 0: a failure is a fault."""
-    ignored: tuple[tuple[Statement, str], ...] = ()
-    """Lines that keepalived ignores, each with the reason."""
+    ignored: tuple[tuple[Statement, str, str], ...] = ()
+    """Lines that keepalived ignores, each with the reason, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,7 @@ class Group:
     tracking: Tracking = Tracking()
 
 
-DEFINITIONS = {
-    "track_script": "vrrp_script",
-    "track_process": "vrrp_track_process",
-    "track_file": "vrrp_track_file",
-}
+DEFINITIONS = {"track_script": "vrrp_script", "track_process": "vrrp_track_process", "track_file": "vrrp_track_file"}
 Above = Mapping[str, Mapping[str, int]]
 """By `track_...`, the names that are known there, with their weights."""
 
@@ -272,7 +268,7 @@ def _instance(statement: Statement, above: Above, defaults: Defaults, errors: Er
         source=_source(statement, family, errors),
         peers=_peers(statement, family, errors),
         addresses=addresses[:MOST_ADDRESSES],
-        tracking=_tracking(statement, above),
+        tracking=_tracking(statement, above, is_owner=is_owner),
         notifies=_notifies(statement),
         auth_type=auth_type,
         auth_pass=auth_pass if auth_type == "PASS" else "",
@@ -437,21 +433,26 @@ def _options(line: Statement) -> dict[str, str]:
     return {word: next(words, "") for word in words if word in OPTIONS}
 
 
-def _tracking(statement: Statement, above: Above) -> Tracking:
+def _tracking(statement: Statement, above: Above, *, is_owner: bool = False) -> Tracking:
     found: dict[str, int] = {}
     ignored = []
     lines = [(kind, line) for kind in above for block in statement.all(kind) for line in block.block or ()]
     for kind, line in lines:
         name, options, weights = line.keyword, line.words[1:], above[kind]
+        weight = (_leading(options[1]) or 0) if len(options) > 1 else 255
+        weight = max(-253, min(weight, 253)) if abs(weight) <= 254 else weights.get(name, 0)
         if kind == "track_script" and name in found:
-            ignored.append((line, f"in {kind}: {name} is tracked already"))
+            why, hint = f"{name} is tracked already", "remove one of the two"
         elif name not in weights:
-            ignored.append((line, f"in {kind}: there is no {DEFINITIONS[kind]} {name} above it"))
+            why, hint = f"there is no {DEFINITIONS[kind]} {name} above it", f"define {name} above it"
         elif options and (options[0] != "weight" or len(options) < 2):
-            ignored.append((line, f"in {kind}: '{' '.join(options)}' is not 'weight NUMBER'"))
-        elif kind == "track_script":
-            weight = (_leading(options[1]) or 0) if options else 255
-            found[name] = max(-253, min(weight, 253)) if abs(weight) <= 254 else weights[name]
+            why, hint = f"'{' '.join(options)}' is not 'weight NUMBER'", "write: name, or: name weight NUMBER"
+        elif kind == "track_script" and weight and is_owner:
+            why, hint = "priority 255 has no weights", "use no weight: then a failure is a fault"
+        else:
+            found |= {name: weight} if kind == "track_script" else {}
+            continue
+        ignored.append((line, f"in {kind}: {why}", hint))
     return Tracking(tuple(found.items()), tuple(ignored))
 
 

@@ -17,7 +17,7 @@ REQUEST = re.compile(r"\b(curl|wget|nc|ncat|socat|openssl|ss|netstat|lsof|python
 def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
     for owner in conf.owners:
         yield from _untold_stop(owner)
-        yield from _ignored_checks(conf, owner)
+        yield from _ignored_checks(owner)
     for instance in conf.instances:
         yield from _weights(conf, instance)
     for script in conf.scripts:
@@ -33,16 +33,12 @@ def _untold_stop(owner: Instance | Group) -> Iterator[Finding]:
         yield Finding("no-notify-stop", "danger", owner.statement.place, what, hint)
 
 
-def _ignored_checks(conf: KeepalivedConf, owner: Instance | Group) -> Iterator[Finding]:
-    below = {statement.argument() for statement in conf.statements}
-    for line, why in owner.tracking.ignored:
-        hint = f"check the name {line.keyword}"
-        if line.keyword in below:
-            hint = "write: name, or: name weight NUMBER" if len(line.words) > 1 else f"define {line.keyword} above it"
-        is_twice = line.keyword in {name for name, _ in owner.tracking.scripts}
-        severity: Severity = "note" if is_twice else "danger"
+def _ignored_checks(owner: Instance | Group) -> Iterator[Finding]:
+    tracked = dict(owner.tracking.scripts)
+    for line, why, hint in owner.tracking.ignored:
+        severity: Severity = "note" if line.keyword in tracked else "danger"
         what = f"{owner.statement}: keepalived ignores '{line}' {why}"
-        yield Finding("check-ignored", severity, line.place, what, "remove one of the two" if is_twice else hint)
+        yield Finding("check-ignored", severity, line.place, what, hint)
 
 
 def _weights(conf: KeepalivedConf, instance: Instance) -> Iterator[Finding]:
@@ -60,8 +56,6 @@ def _weighed(instance: Instance, weight: int, *, is_ignored: bool) -> tuple[Seve
     fault = "use no weight: then a failure is a fault, and the other node takes over"
     if is_ignored:
         return "wrong", "keepalived leaves out weighted checks of an instance in a sync group", "track it in the group"
-    if instance.priority == 255:
-        return "wrong", "priority 255 never changes", fault
     if not instance.preempt:
         return "wrong", "with nopreempt the other node leaves the failing master alone", fault
     lowered = max(1, instance.priority - abs(weight))
