@@ -451,6 +451,15 @@ def test_a_peer_that_was_up_and_hangs_up_now_may_only_be_waiting() -> None:
     assert dialled_again(session).hint == "wait"
 
 
+def test_a_peer_whose_hold_timer_expired_may_only_be_waiting_either() -> None:
+    session = established(hints=HINTS | {Trouble.PEERS_HOLD_TIMER: "see the firewall"})
+    session.received(pack(Notification(4, 0)), 4)
+    assert session.hint == "see the firewall"
+    said = session.reason
+    assert dialled_again(session).hint == "wait"
+    assert session.why == f"{said}; since then: {session.reason}"
+
+
 # What is announced
 
 

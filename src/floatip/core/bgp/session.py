@@ -407,7 +407,8 @@ class Session:
         """What a person can try while it is down: a peer that hangs up without a word has said why before."""
         trouble = self._trouble
         if trouble in (Trouble.OPEN_REJECTED, Trouble.ERROR_WAIT):
-            trouble = self._said if self._said in self.speaker.hints else trouble
+            is_waiting = trouble is Trouble.ERROR_WAIT and self._said is Trouble.PEERS_HOLD_TIMER
+            trouble = self._said if self._said in self.speaker.hints and not is_waiting else trouble
         return self.speaker.hints.get(trouble, "") if self.state in (State.IDLE, State.CONNECT) else ""
 
     @property
