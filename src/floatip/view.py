@@ -18,11 +18,12 @@ def draw_status(status: Status, width: int = 80) -> str:
     rows += [(f"check {check.name}", check.value, age(check.for_), _why(check)) for check in status.checks]
     rows += _sessions(status.sessions)
     problems = [line for problem in status.problems for line in _problem(problem, width)]
-    return "\n".join([*aligned(rows, width), "", *(problems or ["no problems"])])
+    none = [] if any(problem.severity != Severity.NOTE for problem in status.problems) else ["no problems"]
+    return "\n".join([*aligned(rows, width), "", *none, *problems])
 
 
 def _problem(problem: ProblemView, width: int) -> list[str]:
-    mark = "! " if problem.severity == Severity.PROBLEM else "warning: "
+    mark = "! " if problem.severity == Severity.PROBLEM else f"{problem.severity}: "
     hint = folded("  hint: " + problem.hint, width, 8) if problem.hint else []
     return [*folded(f"{mark}{problem.what} [{problem.code}]", width, 2), *hint]
 

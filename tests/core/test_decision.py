@@ -114,7 +114,7 @@ def withdrawn(times: Iterable[float]) -> Decision:
     return decision
 
 
-DAMPED = "withdrawn 3 times in 5 minutes: stays at standby until it is quiet"
+DAMPED = "withdrawn 3 times in 5 minutes: leaves mastership to others until it is quiet"
 
 
 def test_after_three_withdrawals_in_five_minutes_a_master_stays_at_standby() -> None:
@@ -138,6 +138,31 @@ def test_a_withdrawal_while_damped_starts_the_wait_anew() -> None:
     assert (decision.rank, decision.reason) == (Rank.STANDBY, DAMPED)
     decision.decide(facts(MASTER), 625)
     assert decision.rank is Rank.ACTIVE
+
+
+def test_who_becomes_master_while_it_is_damped_is_announced_as_a_master() -> None:
+    """The elector lets it become master only if nobody else is."""
+    decision = withdrawn([10, 20, 30])
+    decision.became_master([40], 9, BLIND)
+    decision.decide(facts(MASTER), 40)
+    assert (decision.rank, decision.deadline) == (Rank.TAKEOVER, 60)
+    decision.decide(facts(MASTER), 60)
+    assert (decision.rank, decision.deadline) == (Rank.ACTIVE, 330)
+    decision.decide(facts(BACKUP), 70)
+    assert (decision.rank, decision.reason) == (Rank.STANDBY, DAMPED)
+    decision.decide(facts(MASTER, DOWN), 80)
+    decision.decide(facts(MASTER), 81)
+    assert decision.rank is Rank.STANDBY, "it is the mastership that flapped"
+
+
+def test_a_master_whose_address_does_not_stay_is_at_standby_until_it_becomes_master_again() -> None:
+    decision = Decision(False, now=0)
+    decision.decide(facts(MASTER), 1)
+    decision.decide(replace(facts(MASTER), unkept="somebody removes it"), 2)
+    assert (decision.rank, decision.reason) == (Rank.STANDBY, "somebody removes it")
+    decision.became_master([10], 9, BLIND)
+    decision.decide(replace(facts(MASTER), unkept="somebody removes it"), 10)
+    assert decision.rank is Rank.TAKEOVER
 
 
 def test_a_sick_node_is_withdrawn_also_while_damped() -> None:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from floatip.core.bgp.rank import Rank
-from floatip.core.election.elector import Role
+from floatip.core.election.elector import Obstacles, Role
 from floatip.core.election.follower import BELIEVE_KERNEL_AFTER, PATIENCE, Follower
 from floatip.core.events import Held, KeepalivedFound, KeepalivedSaid, LinkChanged, Started
 from floatip.core.settings import Instance, Keepalived
@@ -262,9 +262,9 @@ def test_adverts_count_only_from_peers_and_with_multicast_from_anybody_but_us() 
 
 def test_one_that_was_cut_off_listens_before_it_believes_again() -> None:
     it = master()
-    it.constrain("", "", "cut off", 10)
+    it.constrain(Obstacles(barred="cut off"), 10)
     assert (it.role, it.reason) == (Role.BACKUP, "cut off")
-    it.constrain("", "", "", 20)
+    it.constrain(Obstacles(), 20)
     assert it.role is Role.BACKUP
     it.tick(20 + DOWN)
     assert it.role is Role.MASTER

@@ -104,10 +104,14 @@ def test_an_address_that_appears_is_announced_and_one_that_goes_is_withdrawn(ann
     assert announcer.ever_held == []
 
 
-def test_no_address_yet_is_a_state_and_no_problem(announcer: Announcer) -> None:
+def test_who_has_no_address_yet_announces_nothing_and_says_so(announcer: Announcer) -> None:
     [instance] = as_data(describe(announcer.node, 0))["instances"]
     assert (instance["rank"]["value"], instance["rank"]["reason"]) == ("none", "waiting for an address on lo")
-    assert as_data(describe(announcer.node, 0))["problems"] == []
+    [problem] = as_data(describe(announcer.node, 0))["problems"]
+    assert (problem["code"], problem["what"]) == (
+        "not-held",
+        "lelastic announces nothing: waiting for an address on lo",
+    )
     assert announcer.when("address waiting") == [0]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from floatip.core import settings
+from floatip.core.addresses import Placed
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.wire import Keepalive, pack
 from floatip.core.drops import KEPT
@@ -19,7 +20,6 @@ from floatip.core.events import (
     Dial,
     Disconnected,
     Effect,
-    Event,
     Failing,
     Failure,
     LinkChanged,
@@ -158,11 +158,92 @@ def test_a_sick_node_with_a_last_resort_announces_it() -> None:
 
 def test_a_link_that_is_down_ends_mastership_and_not_the_service() -> None:
     host = master()
-    assert host.tell(LinkChanged("eth0", False, "eth0 is down")) == [
+    assert host.tell(LinkChanged("eth0", False, "eth0 is down")) == []
+    assert host.tick(30.05) == [
         "link down", "advert 0", "role fault", "rank standby", "standby 192.0.2.10",
     ]  # fmt: skip
     assert host.tell(LinkChanged("eth0", False, "eth0 is down"), LinkChanged("eth9", False, "")) == ["link up"]
     assert host.tell(LinkChanged("eth0", True, "")) == ["link up", "role backup"]
+
+
+def test_a_link_that_is_back_within_50_ms_was_never_gone() -> None:
+    host = master()
+    assert host.tell(LinkChanged("eth0", False, "eth0 does not have 10.0.0.1"), at=30) == []
+    assert host.tell(LinkChanged("eth0", False, "eth0 has no carrier"), at=30.04) == []
+    assert host.tell(LinkChanged("eth0", True, ""), at=30.049) == []
+    host.run(60)
+    assert host.when("link down") == host.when("role fault") == []
+
+
+def test_another_fault_of_a_link_does_not_prolong_the_patience_and_neither_does_a_reload() -> None:
+    host = master()
+    host.tell(LinkChanged("eth0", False, "eth0 does not have 10.0.0.1"), at=30)
+    host.tell(LinkChanged("eth0", False, "eth0 is down"), at=30.04)
+    host.reload(CONFIG)
+    host.run(31)
+    assert host.when("link down") == host.when("role fault") == [30.05]
+    assert host.node.links["eth0"] == "eth0 is down"
+
+
+def test_a_link_that_is_down_at_the_start_is_down_at_once() -> None:
+    host = Host(start=False)
+    host.tell(LinkChanged("eth0", False, "eth0 is down"), Started(), WELL)
+    host.run(10)
+    assert (host.role, host.when("link down")) == (Role.FAULT, [0])
+
+
+UNKEPT = frozenset({Failure("192.0.2.10/32 on lo", "something removes it", unkept=Placed("lo", A))})
+
+
+def test_a_master_that_cannot_keep_its_address_hands_over_once_and_serves_if_nobody_takes_over() -> None:
+    host = master()
+    assert host.tell(Failing("removals", UNKEPT)) == [
+        "failure failed", "advert 0", "role backup", "rank standby", "standby 192.0.2.10",
+    ]  # fmt: skip
+    assert host.node.instances["VI_1"].elector.reason == "192.0.2.10/32 on lo: something removes it"
+    host.run(60)
+    assert (host.role, host.rank) == (Role.MASTER, Rank.ACTIVE)
+    assert host.tell(Failing("removals", frozenset())) == ["failure mended"]
+
+
+def test_a_better_node_that_cannot_keep_its_address_preempts_when_it_can_again() -> None:
+    host = master()
+    host.tell(Failing("removals", UNKEPT))
+    host.adverts_from_peer = 10
+    host.run(60)
+    assert (host.role, host.rank) == (Role.BACKUP, Rank.STANDBY)
+    host.tell(Failing("removals", frozenset()))
+    host.run(65)
+    assert host.role is Role.MASTER
+
+
+def test_an_address_of_nobody_that_is_not_kept_concerns_nobody() -> None:
+    host = master()
+    other = frozenset({Failure("192.0.2.11/32 on lo", "something removes it", unkept=Placed("lo", B))})
+    assert host.tell(Failing("removals", other)) == ["failure failed"]
+
+
+def test_a_damped_node_follows_a_lower_master_until_it_was_quiet() -> None:
+    host = master()
+    for at in (31, 41, 51):
+        host.tell(SICK, at=at)
+        host.run(at + 5)
+        host.tell(WELL)
+    host.adverts_from_peer = 10
+    host.run(350)
+    assert (host.role, host.rank) == (Role.BACKUP, Rank.STANDBY)
+    host.run(360)
+    assert (host.role, host.rank) == (Role.MASTER, Rank.TAKEOVER)
+
+
+def test_a_damped_node_that_is_alone_is_master_by_role_and_by_rank() -> None:
+    host = master()
+    for at in (31, 41, 51):
+        host.tell(SICK, at=at)
+        host.run(at + 5)
+        host.tell(WELL)
+    host.run(56 + DOWN)
+    assert (host.role, host.rank) == (Role.MASTER, Rank.TAKEOVER)
 
 
 def test_a_master_that_hears_a_better_one_announces_standby_at_once() -> None:
@@ -548,9 +629,14 @@ def test_a_master_that_loses_to_a_better_advert_keeps_rank_and_address_for_200_m
     assert host.tick(30.2) == ["rank standby", "withdraw 192.0.2.10", "hold"]
 
 
-@pytest.mark.parametrize("event", [SICK, LinkChanged("eth0", False, "eth0 is down")])
-def test_a_master_with_a_fault_releases_the_address_at_once(event: Event) -> None:
-    assert master(VLAN).tell(event)[-1] == "hold"
+def test_a_sick_master_releases_the_address_at_once() -> None:
+    assert master(VLAN).tell(SICK)[-1] == "hold"
+
+
+def test_a_master_whose_link_is_down_releases_the_address() -> None:
+    host = master(VLAN)
+    host.tell(LinkChanged("eth0", False, "eth0 is down"))
+    assert host.tick(30.05)[-1] == "hold"
 
 
 def test_a_late_master_keeps_nothing() -> None:

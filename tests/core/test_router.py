@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from floatip.core.addresses import Address
-from floatip.core.election.elector import Role
+from floatip.core.election.elector import Obstacles, Role
 from floatip.core.election.router import Router
 from floatip.core.events import Became, Effect, SendAdvert
 from floatip.core.settings import Vrrp
@@ -38,8 +38,8 @@ class Wire:
         if start:
             self.judge(at=0)
 
-    def judge(self, *, at: float, waiting: str = "", fault: str = "", barred: str = "") -> list[int]:
-        return self._sent(self.router.constrain(waiting, fault, barred, at))
+    def judge(self, *, at: float, **obstacles: str) -> list[int]:
+        return self._sent(self.router.constrain(Obstacles(**obstacles), at))
 
     def tick(self, at: float) -> list[int]:
         return self._sent(self.router.tick(at))
@@ -53,7 +53,7 @@ class Wire:
     def _sent(self, effects: list[Effect]) -> list[int]:
         self.news += [effect for effect in effects if isinstance(effect, Became)]
         packets = [effect for effect in effects if isinstance(effect, SendAdvert)]
-        assert [packet.destination for packet in packets] in ([], [PEER, LOWER])
+        assert [packet.destination for packet in packets] in ([], [PEER], [PEER, LOWER])
         return [parse(packet.data, US, PEER).priority for packet in packets if packet.destination == PEER]
 
 
@@ -68,7 +68,7 @@ def backup(priority: int = 100, **config: Any) -> Wire:
 def master(priority: int = 100, **config: Any) -> Wire:
     """Became master at 10 s."""
     wire = Wire(priority, **config)
-    wire.router.deadline = 10
+    wire.router._due_at = 10
     assert wire.tick(10) == [priority]
     return wire
 
@@ -326,23 +326,23 @@ def test_a_late_backup_that_wakes_to_an_advert_follows_it() -> None:
 
 def test_a_sick_master_gives_up_and_a_fault_hears_nothing() -> None:
     wire = master()
-    assert wire.judge(at=10.5, fault=SICK) == [0]
+    assert wire.judge(at=10.5, sick=SICK) == [0]
     assert (wire.router.role, wire.router.reason, wire.router.deadline) == (FAULT, SICK, float("inf"))
-    assert wire.hear(advert(50), at=11) == wire.tick(20) == wire.judge(at=21, fault=SICK) == []
+    assert wire.hear(advert(50), at=11) == wire.tick(20) == wire.judge(at=21, sick=SICK) == []
     assert len(wire.news) == 3
 
 
 def test_another_fault_is_news_of_the_same_role() -> None:
     wire = backup()
-    assert wire.judge(at=11, fault=SICK) == []
-    wire.judge(at=12, fault="eth0 is down")
+    assert wire.judge(at=11, sick=SICK) == []
+    wire.judge(at=12, sick="eth0 is down")
     assert wire.news[-1] == Became("role", "VI_1", "fault", "eth0 is down")
     assert wire.router.since == 11
 
 
 def test_who_is_mended_listens_for_a_whole_master_down_interval() -> None:
     wire = master(preempt=False)
-    wire.judge(at=11, fault=SICK)
+    wire.judge(at=11, sick=SICK)
     assert wire.judge(at=20) == []
     assert (wire.router.role, wire.router.reason) == (BACKUP, "the fault is gone")
     assert wire.router.deadline == 20 + DOWN
@@ -480,7 +480,7 @@ def play(routers: Iterable[Router], until: float, cut: tuple[float, float] = (0,
     history: list[tuple[float, Became]] = []
     for hundredth in range(round(until * 100)):
         now = hundredth / 100
-        todo = [e for router in by_source.values() for e in (router.constrain("", "", "", now) + router.tick(now))]
+        todo = [e for router in by_source.values() for e in (router.constrain(Obstacles(), now) + router.tick(now))]
         while todo:
             effect = todo.pop(0)
             if isinstance(effect, Became):
@@ -518,3 +518,125 @@ def test_after_a_split_the_better_of_two_masters_stays(preempt: bool) -> None:
     assert [(name, value) for _, name, value in when] == [(str(PEER), "master"), (str(PEER), "backup")]
     assert when[0][0] == pytest.approx(9.6 + 3.8, abs=1)
     assert 20 <= when[1][0] <= 21
+
+
+# Damped, and mistakes
+
+
+def test_a_damped_backup_follows_anybody_and_replaces_who_is_silent() -> None:
+    wire = backup()
+    wire.judge(at=10, damped="flaps")
+    wire.hear(advert(90), at=10.5)
+    wire.hear(advert(90), at=11.5)
+    assert (wire.router.master, wire.router.deadline) == (PEER, 11.5 + DOWN)
+    assert wire.tick(11.5 + DOWN) == [100]
+
+
+def test_a_damped_backup_takes_over_from_one_that_hands_over_as_any_other() -> None:
+    wire = backup()
+    wire.judge(at=10, damped="flaps")
+    wire.hear(advert(0), at=11)
+    assert wire.router.deadline == 11 + SKEW
+
+
+def test_a_master_that_is_damped_hands_over_once() -> None:
+    wire = master()
+    assert wire.judge(at=11, damped="cannot keep it") == [0]
+    assert (wire.router.role, wire.router.reason) == (BACKUP, "cannot keep it")
+    assert wire.tick(11 + DOWN) == [100]
+    assert wire.judge(at=15, damped="cannot keep it") == wire.judge(at=15) == []
+    assert wire.router.role is MASTER
+
+
+def test_a_damped_owner_listens_first() -> None:
+    wire = Wire(255, start=False)
+    wire.judge(at=0, damped="flaps")
+    assert wire.router.role is BACKUP
+
+
+def test_after_a_fault_of_its_link_a_router_listens_for_two_seconds_at_least() -> None:
+    wire = Wire(version=3, advert_interval=0.1)
+    wire.judge(at=5, link="eth0 is down")
+    wire.judge(at=10, link="eth0 is down", sick=SICK)
+    wire.judge(at=20, sick=SICK)
+    wire.judge(at=20.5)
+    assert wire.router.deadline == 22
+    sick = Wire(version=3, advert_interval=0.1)
+    sick.judge(at=5, sick=SICK)
+    sick.judge(at=20)
+    assert sick.router.deadline == pytest.approx(20 + DOWN / 10)
+
+
+def mistaken(times: int = 2, priority: int = 100) -> Wire:
+    """Took over from a master that lives, so many times."""
+    wire = Wire(priority)
+    for at in range(10, 10 * times + 1, 10):
+        wire.hear(advert(200), at=at)
+        assert wire.tick(at + wire.router.master_down_interval) == [priority]
+        wire.hear(advert(200), at=at + 4)
+    return wire
+
+
+def test_who_was_mistaken_twice_in_five_minutes_asks_its_master_before_it_claims() -> None:
+    wire = mistaken()
+    asked = []
+    while wire.router.role is BACKUP:
+        at = wire.router.deadline
+        asked += [(at, said) for said in wire.tick(at)]
+    assert asked[0] == (26, 1)
+    assert [said for _, said in asked] == [1] * (len(asked) - 1) + [100]
+    assert len(asked) > 10
+    assert asked[-1][0] == 24 + DOWN, "and is not later for it"
+
+
+def test_an_answer_ends_the_questions() -> None:
+    wire = mistaken()
+    assert wire.tick(26) == [1]
+    wire.hear(advert(200), at=26.001)
+    assert wire.router.deadline == 28.001
+
+
+def test_who_was_mistaken_also_asks_one_who_seems_to_hand_over() -> None:
+    wire = mistaken()
+    wire.hear(advert(0), at=25)
+    assert wire.tick(25) == [1]
+    assert wire.router.deadline < 25 + SKEW
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_who_was_not_mistaken_asks_nobody(times: int) -> None:
+    wire = mistaken(times)
+    wire.hear(advert(200), at=26)
+    assert wire.router.deadline == 26 + DOWN
+
+
+def test_mistakes_of_long_ago_are_forgotten() -> None:
+    wire = mistaken()
+    for second in range(25, 320):
+        wire.hear(advert(200), at=second)
+    assert wire.router.deadline == 319 + DOWN
+
+
+def test_a_question_makes_nobody_yield() -> None:
+    """Of two nodes of priority 1 the greater address would win."""
+    wire = mistaken(priority=1)
+    wire.hear(advert(1), LOWER, at=25)
+    assert wire.router.deadline == 25 + wire.router.master_down_interval
+
+
+def test_only_the_master_is_asked() -> None:
+    """To a third node the question would look like another master."""
+    wire = mistaken()
+    asked = wire.router.tick(26)
+    assert [effect.destination for effect in asked if isinstance(effect, SendAdvert)] == [PEER]
+
+
+def test_who_is_asked_does_not_take_the_questions_for_a_second_master() -> None:
+    wire = master(200)
+    at = 11.0
+    for _ in range(20):
+        for _ in range(10):
+            wire.hear(advert(1), at=at)
+            at += 0.18
+        at += 2.2
+    assert not [news for news in wire.news if news.value == "second-master"]

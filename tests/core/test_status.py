@@ -178,6 +178,7 @@ def test_a_route_server_that_cannot_carry_the_prefix_is_named() -> None:
 def test_an_instance_that_takes_no_part_in_the_election_is_a_problem() -> None:
     host = master()
     host.tell(LinkChanged("eth0", False, "eth0 does not exist"))
+    host.run(31)
     assert problems(host) == [("instance-fault", "VI_1 takes no part in the election: eth0 does not exist")]
     host.tell(LinkChanged("eth0", True, ""))
     assert problems(host) == []

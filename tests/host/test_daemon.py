@@ -190,9 +190,10 @@ def test_an_address_that_is_deleted_by_hand_is_back_within_milliseconds(floatip:
     floatip.start()
     wait(lambda: held() == {"192.0.2.10"})
     seen: list[tuple[int, float]] = []
+    times = 5  # more in so short a time, and it does not believe that the address can be kept
 
     def watch(monitor: socket.socket) -> None:
-        while len(seen) < 20:
+        while len(seen) < 2 * times:
             (kind,) = struct.unpack_from("H", monitor.recv(4096), 4)
             seen.append((kind, time.monotonic()))
 
@@ -201,15 +202,28 @@ def test_an_address_that_is_deleted_by_hand_is_back_within_milliseconds(floatip:
         monitor.settimeout(60)
         watcher = threading.Thread(target=watch, args=(monitor,))
         watcher.start()
-        for number in range(1, 11):
+        for number in range(1, times + 1):
             ip("address del 192.0.2.10/32 dev eth9")
             wait(lambda number=number: len(seen) >= 2 * number)  # type: ignore[misc]
         watcher.join()
-    assert [kind for kind, _ in seen] == [21, 20] * 10, "RTM_DELADDR, RTM_NEWADDR, ten times"
+    assert [kind for kind, _ in seen] == [21, 20] * times, "RTM_DELADDR, RTM_NEWADDR"
     waits = sorted(back - gone for (_, gone), (_, back) in zip(seen[::2], seen[1::2], strict=True))
-    print(f"put back after {waits[5] * 1e3:.2f} ms (median), {waits[-1] * 1e3:.2f} ms (worst)")
-    assert waits[5] < 0.1
+    print(f"put back after {waits[times // 2] * 1e3:.2f} ms (median), {waits[-1] * 1e3:.2f} ms (worst)")
+    assert waits[times // 2] < 0.1
     assert floatip.role() == "master"
+
+
+def test_where_an_address_is_deleted_again_and_again_a_master_hands_over_and_serves_as_long_as_it_is_alone(
+    floatip: Floatip,
+) -> None:
+    floatip.start()
+    wait(lambda: held() == {"192.0.2.10"})
+    while "role VI_1 backup" not in floatip.log.read_text():
+        subprocess.run(["ip", "address", "del", "192.0.2.10/32", "dev", "eth9"], stderr=subprocess.DEVNULL, check=False)
+    assert "address-removed" in [problem["code"] for problem in floatip.status()["problems"]]
+    wait(lambda: floatip.role() == "master")
+    wait(lambda: held() == {"192.0.2.10"})
+    assert floatip.log.read_text().count("address 192.0.2.10 lost") <= 6
 
 
 def test_a_successor_of_a_killed_daemon_releases_what_that_had_added(floatip: Floatip) -> None:
@@ -237,7 +251,7 @@ def test_a_reload_takes_over_what_changed_and_refuses_what_is_wrong(floatip: Flo
     floatip.write(CONFIG.replace('["192.0.2.10/32"]', '["192.0.2.10/32", "192.0.2.11/32"]'))
     floatip.signal(signal.SIGHUP)
     wait(lambda: held() == {"192.0.2.10", "192.0.2.11"})
-    assert floatip.status()["problems"] == []
+    assert [problem["code"] for problem in floatip.status()["problems"]] == ["peer-unheard"]
     assert floatip.log.read_text().count("role VI_1 master") == 1
     floatip.signal(signal.SIGTERM)
     assert floatip.exit_status() == 0

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from floatip.core import settings
 from floatip.core.addresses import Placed
-from floatip.core.election.elector import Role
+from floatip.core.election.elector import Obstacles, Role
 from floatip.core.election.router import Router
 from floatip.core.events import AdvertReceived, Became, Effect, KeepalivedFound, Reloaded, SendAdvert
 from floatip.core.vrrp.wire import parse
@@ -254,7 +254,7 @@ class Beside(World):
         is_stopped = keepalived.router.reason == "asked to stop"
         if self.runs(node) and not is_stopped:
             fault = "its check fails" if keepalived.is_failing else ""
-            self._obey(node, keepalived.router.constrain("", fault, "", self.now))
+            self._obey(node, keepalived.router.constrain(Obstacles(sick=fault), self.now))
 
     def _catch_up(self, node: Machine) -> None:
         """Adverts have waited in its socket, and its timers have run out: either may come first."""

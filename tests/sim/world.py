@@ -34,6 +34,8 @@ from floatip.core.events import (
     Effect,
     Event,
     Exit,
+    Failing,
+    Failure,
     Held,
     Hold,
     LinkChanged,
@@ -514,6 +516,25 @@ class World:
         node.kernel.discard(PLACED)
         self._kernel_reports(node)
         self._mend("delete", name)
+
+    def link_down(self, name: str, reason: str = "the interface has no carrier") -> None:
+        """As its kernel tells; the world goes on."""
+        node = self._strike("link-down", name)
+        self._deliver(node, LinkChanged(INTERFACE, False, reason))
+
+    def link_up(self, name: str) -> None:
+        self._mend("link-down", name)
+        self._deliver(self.nodes[name], LinkChanged(INTERFACE, True, "has its address"))
+
+    def cannot_keep(self, name: str) -> None:
+        """Another program removes the address again and again."""
+        node = self._strike("cannot-keep", name)
+        failure = Failure(str(FLOATING), "something keeps removing it", unkept=PLACED)
+        self._deliver(node, Failing("removals", frozenset({failure})))
+
+    def keeps_again(self, name: str) -> None:
+        self._mend("cannot-keep", name)
+        self._deliver(self.nodes[name], Failing("removals", frozenset()))
 
     def rs_cut(self, number: int) -> None:
         self._strike("rs-cut", f"rs{number}")

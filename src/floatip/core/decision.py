@@ -8,8 +8,9 @@ cut off and unable to withdraw. It settles to `active` by itself when a stale ro
 time. When the master that it replaces may itself still have been at `takeover`, it uses the second rung, and each
 further mastership within the settle time a lower MED on that rung: `level` counts them.
 
-Three withdrawals of one's own in five minutes are a flap that networks punish; after that the node stays at `standby`
-until it has been quiet for as long.
+Three withdrawals of one's own in five minutes are a flap that networks punish; after that the node is damped until it
+has been quiet for as long: it leaves mastership to others (the elector sees to that) and stays at `standby`. Rank and
+role go together: one that has become master since, because nobody else is, announces as any new master does.
 """
 
 import math
@@ -22,7 +23,9 @@ from floatip.core.health import Health
 SETTLE_AT_LEAST = 20.0
 FLAP_WINDOW = 300.0
 FLAP_WITHDRAWALS = 3
-DAMPED = f"withdrawn {FLAP_WITHDRAWALS} times in {FLAP_WINDOW / 60:g} minutes: stays at standby until it is quiet"
+DAMPED = (
+    f"withdrawn {FLAP_WITHDRAWALS} times in {FLAP_WINDOW / 60:g} minutes: leaves mastership to others until it is quiet"
+)
 
 
 def settle_time(hold_time: float) -> float:
@@ -38,6 +41,8 @@ class Facts:
     health_reason: str
     stopping: str = ""
     """Why the node stops; empty: it does not."""
+    unkept: str = ""
+    """Why the address does not stay here; empty: it does."""
     announces: bool = True
     """Whether there are route servers. Without them no route can be stale, and none is withdrawn."""
 
@@ -54,6 +59,9 @@ class Decision:
         self._settled_at = -math.inf
         self._withdrawn_at: list[float] = []
         self.damped_until = -math.inf
+        self._held_back = False
+        """Whether a mastership, if there is one, is older than what damps."""
+        self._unkept = ""
 
     def became_master(self, reigns: list[float], hold_time: float, blind_time: float) -> None:
         """`reigns`: when each of the latest masters began, this one last.
@@ -67,6 +75,11 @@ class Decision:
             self.level = self.level + 1 if began_at - before < settle + blind_time else 1
             before = began_at
         self._settled_at = before + settle
+        self._held_back = False
+
+    def damped(self, now: float) -> str:
+        """Why; empty: it is not."""
+        return DAMPED if now < self.damped_until else ""
 
     def decide(self, facts: Facts, now: float) -> bool:
         """Whether the rank changed."""
@@ -74,6 +87,8 @@ class Decision:
         self.deadline = math.inf
         if not facts.announces:
             self._settled_at = self.damped_until = -math.inf
+        self._held_back |= bool(facts.unkept and not self._unkept)
+        self._unkept = facts.unkept
         self.rank, self.reason = self._choose(facts, now)
         if self.rank is before:
             return False
@@ -89,13 +104,14 @@ class Decision:
             if facts.health is Health.DOWN and self.last_resort:
                 return Rank.LAST_RESORT, facts.health_reason
             return Rank.NONE, facts.health_reason
-        if now < self.damped_until:
-            self.deadline = self.damped_until
-            return Rank.STANDBY, DAMPED
+        if damped := facts.unkept or self.damped(now):
+            self.deadline = self.damped_until if now < self.damped_until else math.inf
+            if self._held_back or facts.role is not Role.MASTER:
+                return Rank.STANDBY, damped
         if facts.role is not Role.MASTER:
             return Rank.STANDBY, facts.role_reason if facts.role is Role.FAULT else "not master"
         if now < self._settled_at:
-            self.deadline = self._settled_at
+            self.deadline = min(self.deadline, self._settled_at)
             if self.level == 1:
                 return Rank.TAKEOVER, "took over; outranks a stale route of the old master until that must be gone"
             again = f"took over again before the last takeover had settled (number {self.level} in a row)"
@@ -103,6 +119,7 @@ class Decision:
         return Rank.ACTIVE, "master, settled"
 
     def _remember_withdrawal(self, now: float) -> None:
+        self._held_back = True
         self._withdrawn_at = [at for at in self._withdrawn_at if at > now - FLAP_WINDOW] + [now]
         if len(self._withdrawn_at) >= FLAP_WITHDRAWALS or now < self.damped_until:
             self.damped_until = now + FLAP_WINDOW

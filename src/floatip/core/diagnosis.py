@@ -17,12 +17,12 @@ MATTERS = 300.0
 
 
 def diagnose(node: Node, now: float) -> list[Problem]:
-    """Empty: all is well. What still works although it is not whole has `Severity.WARNING`, and stands last."""
+    """Worst first. None of `Severity.PROBLEM`: this node is a master that serves, or a standby that could."""
     found = [*_of_network(node, now), *_of_host(node)]
     for instance in node.instances.values():
         found += _of_instance(node, instance, now)
     found += _of_packets(node, now)
-    return sorted(found, key=lambda problem: problem.severity is Severity.WARNING)
+    return sorted(found, key=lambda problem: list(Severity).index(problem.severity))
 
 
 def is_held(holding: Holding, instance: Instance, target: Target) -> bool:
@@ -33,7 +33,8 @@ def is_held(holding: Holding, instance: Instance, target: Target) -> bool:
 
 def _of_network(node: Node, now: float) -> Iterator[Problem]:
     if reason := node.stopping or node.draining:
-        yield Problem(Code.STOPPING, "floatip", f"stopping: {reason}")
+        hint = "wait; if it stays so, see what it waits for: systemctl status floatip"
+        yield Problem(Code.STOPPING, "floatip", f"stopping: {reason}", hint)
     if node.barred_until < float("inf"):
         left = f"floatip crashed and {UNSTEADY}, {node.barred_until - now:.0f} s more"
         yield Problem(Code.START_LIMIT, "floatip", left, "read why: journalctl -u floatip", since=node.started_at)
@@ -41,7 +42,7 @@ def _of_network(node: Node, now: float) -> Iterator[Problem]:
     down = [session for session in sessions if not session.is_up]
     if sessions and len(down) == len(sessions):
         what = f"no route server of {len(sessions)} is connected: {_why(down[0])}"
-        yield Problem(Code.NO_SESSION, str(down[0].peer), what, down[0].hint, since=max(s.since for s in down))
+        yield Problem(Code.NO_SESSION, str(down[0].peer), what, _try(down[0]), since=max(s.since for s in down))
     elif node.network.cut_off:
         since = node.network.acknowledged_at
         what = f"cut off: no route server has acknowledged anything for {now - since:.1f} s"
@@ -49,28 +50,41 @@ def _of_network(node: Node, now: float) -> Iterator[Problem]:
         yield Problem(Code.CUT_OFF, "route servers", what, hint, since=since)
     elif down:
         what = f"{len(down)} of {len(sessions)} route servers not connected: {_why(down[0])}"
-        yield Problem(Code.SESSION_DOWN, str(down[0].peer), what, down[0].hint, Severity.WARNING, down[0].since)
+        yield Problem(Code.SESSION_DOWN, str(down[0].peer), what, _try(down[0]), Severity.WARNING, down[0].since)
 
 
 def _why(session: Session) -> str:
     return f"{session.peer}: {session.why}"
 
 
+def _try(session: Session) -> str:
+    return session.hint or "read what was tried: journalctl -u floatip -g session"
+
+
 def _of_host(node: Node) -> Iterator[Problem]:
     for failures in node.failures.values():
         for since, failure in failures.values():
-            yield Problem(failure.code, failure.what, f"{failure.what}: {failure.reason}", failure.hint, since=since)
+            hint = failure.hint or f"look it up in docs/operate/troubleshooting.md, under {failure.code}"
+            yield Problem(failure.code, failure.what, f"{failure.what}: {failure.reason}", hint, since=since)
 
 
 def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem]:
     name, elector, decision = instance.config.name, instance.elector, instance.decision
     if instance.health is not Health.UP:
-        hint = "find out which check of keepalived fails: journalctl -u keepalived" if elector.sick else ""
+        hint = "repair the service, or run the check by hand"
+        if elector.sick:
+            hint = "find out which check of keepalived fails: journalctl -u keepalived"
+        elif instance.health is Health.UNKNOWN:
+            hint = "wait for the first result: a run that does not end fails at its timeout"
         what = f"{name} is not healthy: {instance.health_reason}"
         yield Problem(Code.UNHEALTHY, name, what, hint, since=instance.health_since)
     missing = [str(target.ip) for target in instance.targets if not is_held(node.holding, instance, target)]
     if missing and (instance.config.placement == "all" or instance.role is Role.MASTER):
-        yield Problem(Code.NOT_HELD, name, f"{name} does not hold {_some(missing)}")
+        hint = f"see where it is: ip addr show to {missing[0]}"
+        yield Problem(Code.NOT_HELD, name, f"{name} does not hold {_some(missing)}", hint)
+    if instance.waiting:
+        hint = f"add the address: ip addr add ADDRESS dev {instance.config.interface}"
+        yield Problem(Code.NOT_HELD, name, f"{name} announces nothing: {instance.waiting}", hint)
     if decision.rank is not Rank.NONE:
         yield from _unannounced(instance, node.sessions.values())
     yield from elector.problems(_surroundings(node, instance), now)
@@ -78,7 +92,8 @@ def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem
         yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", _hint_of_drops(instance))
     if (left := decision.damped_until - now) > 0:
         what = f"{name}: {DAMPED}, {left:.0f} s more"
-        yield Problem(Code.DAMPED, name, what, severity=Severity.WARNING, since=decision.since)
+        hint = 'find out why it withdrew: journalctl -u floatip -g "rank .* none"'
+        yield Problem(Code.DAMPED, name, what, hint, Severity.WARNING, decision.since)
 
 
 def _count(number: int, name: str) -> str:
@@ -116,7 +131,8 @@ def _surroundings(node: Node, instance: Instance) -> Surroundings:
 
 def _of_packets(node: Node, now: float) -> Iterator[Problem]:
     for what, count in node.dropped.since(now - MATTERS).items():
-        yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"{_count(count, 'VRRP packet')} dropped: {what}")
+        hint = "see who sends them: tcpdump -vni any ip proto 112"
+        yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"{_count(count, 'VRRP packet')} dropped: {what}", hint)
     for (interface, vrid), (at, source) in node.strangers_at.items():
         if at >= now - MATTERS:
             count = node.strangers[interface, vrid]
@@ -129,4 +145,7 @@ def _of_packets(node: Node, now: float) -> Iterator[Problem]:
     for session in node.sessions.values():
         if count := session.malformed_since(now - MATTERS):
             what = f"{session.peer} sent {_count(count, 'malformed message')}, the last: {session.last_malformed}"
-            yield Problem(Code.MALFORMED_MESSAGES, str(session.peer), what)
+            hint = (
+                f"record them for the peer's operator: tcpdump -ni any -w bgp.pcap host {session.peer} and tcp port 179"
+            )
+            yield Problem(Code.MALFORMED_MESSAGES, str(session.peer), what, hint)

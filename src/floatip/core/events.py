@@ -152,6 +152,8 @@ class Failure:
     reason: str
     hint: str = ""
     code: Code = Code.FAILURE
+    unkept: Placed | None = None
+    """The address that does not stay where it is put."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.rank import Rank, med
 from floatip.core.bgp.session import Route
 from floatip.core.decision import Decision, Facts
-from floatip.core.election.elector import ADDRESSES, Elector, Fact, Role, Seen
+from floatip.core.election.elector import ADDRESSES, Elector, Fact, Obstacles, Role, Seen
 from floatip.core.election.follower import Follower
 from floatip.core.election.router import Router
 from floatip.core.election.static import StaticElector
@@ -60,6 +60,8 @@ class Instance:
         self.decision = Decision(config.last_resort, now)
         self.lost_at: dict[Address, float] = {}
         """When an address that was held was found missing."""
+        self.unkept = ""
+        """Why an address of it does not stay here; empty: all do."""
         self._was_master = False
         self._keep_until = -math.inf
         self._told: frozenset[Placed] = frozenset()
@@ -149,9 +151,14 @@ class Instance:
         return [Became("health", self.config.name, health.value, reason)]
 
     def elect(self, link_fault: str, barred: str, hold_time: float, now: float) -> list[Effect]:
-        waiting = self.health_reason if self.health is Health.UNKNOWN else ""
-        fault = self.health_reason if self.health is Health.DOWN else link_fault
-        effects = self.elector.constrain(waiting, fault, barred, now)
+        obstacles = Obstacles(
+            waiting=self.health_reason if self.health is Health.UNKNOWN else "",
+            sick=self.health_reason if self.health is Health.DOWN else "",
+            link=link_fault,
+            barred=barred,
+            damped=self.unkept or self.decision.damped(now),
+        )
+        effects = self.elector.constrain(obstacles, now)
         self._succeed(hold_time, now)
         return effects
 
@@ -173,7 +180,7 @@ class Instance:
             self._keep_until = -math.inf
         # Without an address it withdraws as one that stops does: that is no flap to be damped.
         health, why_not = self.health_reason, stopping or self.waiting
-        facts = Facts(role, self.elector.reason, self.health, health, why_not, announces)
+        facts = Facts(role, self.elector.reason, self.health, health, why_not, self.unkept, announces)
         if self.decision.decide(facts, now):
             effects.append(Became("rank", self.config.name, self.decision.rank.label, self.decision.reason))
         return effects

@@ -55,6 +55,8 @@ from floatip.core.vrrp import wire
 
 RELEASE_TIMEOUT = 0.5
 """Seconds without any progress after which a stopping node no longer waits for the kernel."""
+LINK_PATIENCE = 0.05
+"""Seconds for which a link may be gone: a lease that is renewed takes the address away for less than a millisecond."""
 UNSTEADY = "restarted 3 times within a minute: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
@@ -76,6 +78,10 @@ class Node:
         self.holding = Holding()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
+        self._blinks: dict[str, tuple[float, str]] = {}
+        """Interfaces that have just got a fault: when it counts unless it is gone by then."""
+        self._unkept: dict[Placed, str] = {}
+        """Addresses that do not stay where the host puts them, and why."""
         self.failures: dict[str, dict[str, tuple[float, Failure]]] = {}
         """What each part of the host cannot do, and since when."""
         self.dropped = Drops()
@@ -236,6 +242,8 @@ class Node:
         self._timers.set(HOLD, self.holding.again_at)
         self._timers.set(BARRED, self.barred_until)
         self._timers.set(WITHDRAW, self._withdraw_at)
+        for interface, (at, _) in self._blinks.items():
+            self._timers.set(("link", interface), at)
 
     @property
     def follows_keepalived(self) -> bool:
@@ -265,6 +273,10 @@ class Node:
             self.barred_until = math.inf
             effects.append(Became("start", "floatip", "steady", "it has run for a minute"))
             self._mark(self.instances)
+        for one in due:
+            match one:
+                case ("link", str(interface)) if interface in self._blinks:
+                    effects += self._link_is(interface, self._blinks.pop(interface)[1], now)
         for one in due:
             if isinstance(one, CheckState):
                 effects += self._tick_check(one, now)
@@ -384,13 +396,22 @@ class Node:
         return effects
 
     def _link(self, interface: str, fault: str, now: float) -> list[Effect]:
+        if fault and self.running and self.links.get(interface) == "":
+            at, _ = self._blinks.get(interface, (now + LINK_PATIENCE, ""))
+            self._blinks[interface] = at, fault
+            self._timers.set(("link", interface), at)
+            return []
+        self._blinks.pop(interface, None)
+        effects = self._link_is(interface, fault, now)
+        return effects + self._review(now) if effects else []
+
+    def _link_is(self, interface: str, fault: str, now: float) -> list[Effect]:
         if self.links.get(interface) == fault:
             return []
         self.links[interface] = fault
         self._mark(name for name, instance in self.instances.items() if instance.elector.interface == interface)
         value = "down" if fault else "up"
-        news = Became("link", interface, value, fault or "it is up, with its addresses")
-        return [news, *self._review(now)]
+        return [Became("link", interface, value, fault or "it is up, with its addresses")]
 
     def _session(self, session: Session, effects: list[Effect], now: float) -> list[Effect]:
         self._timers.set(session, session.deadline if not self.stopping else math.inf)
@@ -419,7 +440,15 @@ class Node:
                 reason = f"{one.reason}; hint: {one.hint}" if one.hint else one.reason
                 effects.append(Became("failure", one.what, "failed", reason))
         self.failures[part] = after
+        before_it, self._unkept = self._unkept, self._unkept_addresses()
+        if changed := before_it.keys() ^ self._unkept.keys():
+            self._mark(name for placed in changed for name in self._by_ip.get(placed.address.ip, ()))
+            effects += self._review(now)
         return effects
+
+    def _unkept_addresses(self) -> dict[Placed, str]:
+        known = [failure for failures in self.failures.values() for _, failure in failures.values()]
+        return {one.unkept: f"{one.what}: {one.reason}" for one in known if one.unkept}
 
     # The review
 
@@ -439,6 +468,7 @@ class Node:
         for instance in instances:
             verdict, reason = combine([self.checks[name] for name in instance.config.checks])
             effects += instance.take_health(verdict, reason, now)
+            instance.unkept = next((why for placed, why in self._unkept.items() if placed in instance.placed), "")
         if not self.stopping:
             hold_time = self.network.hold_time
             for instance in instances:

@@ -12,6 +12,8 @@ class Severity(StrEnum):
     """A person should look at it now: `floatip status` exits 1."""
     WARNING = "warning"
     """Something is not whole, and still works."""
+    NOTE = "note"
+    """All may be well; this node cannot know."""
 
 
 class Code(StrEnum):
@@ -21,6 +23,8 @@ class Code(StrEnum):
     UNHEALTHY = "unhealthy"
     INSTANCE_FAULT = "instance-fault"
     NOT_HELD = "not-held"
+    ADDRESS_REMOVED = "address-removed"
+    PEER_UNHEARD = "peer-unheard"
     PREFIX_REFUSED = "prefix-refused"
     KEEPALIVED_DOWN = "keepalived-down"
     KEEPALIVED_UNHEARD = "keepalived-unheard"

@@ -28,13 +28,16 @@ class Failures:
         return what in self._now
 
     def set(self, what: str, reason: str, hint: str = "", code: Code = Code.FAILURE, lasts: float = 0.0) -> None:
+        self.put(Failure(what, reason, hint, code), lasts)
+
+    def put(self, failure: Failure, lasts: float = 0.0) -> None:
         """`lasts`: seconds after which it is forgotten if it is not set again; 0: never."""
+        what = failure.what
         if what in self._expiring:
             self._expiring.pop(what).cancel()
         if lasts:
             loop = self._loop or asyncio.get_running_loop()
             self._expiring[what] = loop.call_later(lasts, self.clear, what)
-        failure = Failure(what, reason, hint, code)
         if self._now.get(what) != failure:
             self._now[what] = failure
             self._tell()

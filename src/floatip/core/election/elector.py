@@ -14,7 +14,7 @@ from typing import Protocol
 from floatip.core.addresses import Address
 from floatip.core.drops import Drops
 from floatip.core.events import Effect, KeepalivedFound, KeepalivedSaid
-from floatip.core.problems import Problem
+from floatip.core.problems import Code, Problem, Severity
 from floatip.core.settings import Election, Keepalived, Vrrp
 from floatip.core.vrrp.wire import Advert
 
@@ -48,6 +48,23 @@ Fact = Heard | Seen | KeepalivedFound | KeepalivedSaid
 Subject = Hashable
 """What a fact is about."""
 
+
+@dataclass(frozen=True, slots=True)
+class Obstacles:
+    """What stands in this node's way, each in words; empty: nothing does."""
+
+    waiting: str = ""
+    """It cannot start yet."""
+    sick: str = ""
+    """It cannot serve."""
+    link: str = ""
+    """It cannot take part in the election."""
+    barred: str = ""
+    """It must not be master."""
+    damped: str = ""
+    """It must not be master while another node is: it hands over once, and takes over only from a silent master."""
+
+
 KEEPALIVED: Subject = "keepalived"
 ADDRESSES: Subject = "addresses"
 """Of `Seen`."""
@@ -74,6 +91,17 @@ class Surroundings:
     """Whether keepalived has said anything of this one."""
 
 
+def unheard(name: str, peer: Address | None, heard_at: float, now: float) -> Problem:
+    """Of a master. A backup sends nothing, so all may be well; a master that fell silent is another matter."""
+    if peer is None:
+        what = f"{name}: no other node has been heard (a backup is silent)"
+        hint = "run floatip status on the other node; if it is MASTER too, let IP protocol 112 pass"
+        return Problem(Code.PEER_UNHEARD, name, what, hint, Severity.NOTE)
+    what = f"{name}: {peer} was master, fell silent, and has not been heard for {now - heard_at:.0f} s"
+    hint = f"run floatip status on {peer}; if it is MASTER too, let IP protocol 112 pass"
+    return Problem(Code.PEER_UNHEARD, name, what, hint, Severity.WARNING, heard_at)
+
+
 class Elector(Protocol):
     """Time is an argument (monotonic seconds); every method that changes something returns the effects."""
 
@@ -81,13 +109,15 @@ class Elector(Protocol):
     reason: str
     """Because of what it has this role."""
     since: float
-    deadline: float
-    """When `tick` is wanted; `math.inf`: it waits for nothing."""
     master: Address | None
     """Who is master elsewhere, as far as we hear."""
     reigns: list[float]
     """When each of the latest masters that we know of began, or was first heard; our own times included."""
     dropped: Drops
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` is wanted; `math.inf`: it waits for nothing."""
 
     @property
     def hears(self) -> frozenset[Subject]:
@@ -124,8 +154,7 @@ class Elector(Protocol):
 
     def hear(self, fact: Fact, now: float) -> list[Effect]: ...
 
-    def constrain(self, waiting: str, fault: str, barred: str, now: float) -> list[Effect]:
-        """What stands in the way, in words, or empty: of starting, of working, of being master."""
+    def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]: ...
 
     def tick(self, now: float) -> list[Effect]: ...
 

@@ -25,6 +25,7 @@ from floatip.core.election.elector import (
     KEEPALIVED,
     Fact,
     Heard,
+    Obstacles,
     Role,
     Seen,
     Subject,
@@ -32,6 +33,7 @@ from floatip.core.election.elector import (
     VirtualRouter,
     adverts,
     keepalived,
+    unheard,
 )
 from floatip.core.events import Became, Effect, KeepalivedFound, KeepalivedSaid
 from floatip.core.problems import Code, Problem
@@ -80,6 +82,9 @@ class Follower(VirtualRouter):
         self._heard_at = -math.inf
         """-inf: of nobody who is still master."""
         self._advert_at = -math.inf
+        self._advert_from: Address | None = None
+        self._is_alone = False
+        """Whether this master began in silence, and nobody has been heard since."""
         self._master_interval = config.advert_interval
         self._listen_until = -math.inf
         self._barred = ""
@@ -170,11 +175,11 @@ class Follower(VirtualRouter):
         self._has_addresses, self._differ_since = has_addresses, now
         return self._conclude(now)
 
-    def constrain(self, waiting: str, fault: str, barred: str, now: float) -> list[Effect]:
-        """A link that is down, or a service, is for keepalived to see."""
-        if self._barred and not barred:
+    def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]:
+        """A link that is down, a service, and whether it is damped, is for keepalived to see."""
+        if self._barred and not obstacles.barred:
             self._listen_until = now + self.master_down_interval  # somebody else may be master by now
-        self._barred = barred
+        self._barred = obstacles.barred
         return self._conclude(now)
 
     def stop(self, reason: str, now: float) -> list[Effect]:
@@ -188,7 +193,7 @@ class Follower(VirtualRouter):
         if source == self.config.source or (self.config.peers and source not in self.config.peers):
             self.dropped.count("dropped, from an address that is not a peer", now)
             return []
-        self._advert_at = now
+        self._advert_at, self._advert_from, self._is_alone = now, source, False
         if advert.priority == 0:
             self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf
             return self._conclude(now)
@@ -215,6 +220,7 @@ class Follower(VirtualRouter):
             self.since = now
             if role is Role.MASTER:
                 self.master, self._disproved = None, True
+                self._is_alone = now > self._advert_at + CONTESTED_AFTER * self._master_interval
                 self._record_reign(began_at)
             elif self.role is Role.MASTER and self.master:
                 self._record_reign(min(self._rival_since, now))
@@ -309,6 +315,8 @@ class Follower(VirtualRouter):
             what = f"{name}: keepalived speaks of {others} and never of {config.instance}"
             hint = "set keepalived.instance to the name in keepalived.conf"
             found.append(Problem(Code.KEEPALIVED_OTHER_INSTANCE, name, what, hint))
+        elif self.role is Role.MASTER and self._is_alone:
+            found.append(unheard(name, self._advert_from, self._advert_at, now))
         elif self.forsaken(now):
             silence = f"nobody sends adverts for vrid {config.vrid} on {config.interface}"
             what = f"{name}: {silence}, and keepalived stays BACKUP"

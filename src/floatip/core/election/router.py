@@ -21,6 +21,9 @@ Where this differs from the RFC, and why:
 * A node that was suspended for longer than the master-down interval re-runs the election, because another node may have
   taken over: a master becomes backup, and a backup waits once more.
 * `barred` (cut off from all route servers) keeps a backup from claiming mastership and makes a master give it up.
+* `damped` makes a master hand over once, and keeps a backup from preempting. A silent master is replaced in time.
+* A backup that had to give mastership back twice in five minutes asks its master before it claims again (`_ask`).
+* After a fault of its link a router listens for 2 s at least: the others may still have to find it (ARP).
 * A reload changes figures and not roles: a master of another priority stays master and advertises the new one.
 """
 
@@ -30,7 +33,17 @@ from dataclasses import replace
 
 from floatip.core.addresses import Address
 from floatip.core.drops import Drops
-from floatip.core.election.elector import Fact, Heard, Role, Subject, Surroundings, VirtualRouter, adverts
+from floatip.core.election.elector import (
+    Fact,
+    Heard,
+    Obstacles,
+    Role,
+    Subject,
+    Surroundings,
+    VirtualRouter,
+    adverts,
+    unheard,
+)
 from floatip.core.events import Became, Effect, SendAdvert
 from floatip.core.problems import Code, Problem
 from floatip.core.settings import Election, Vrrp
@@ -39,6 +52,16 @@ from floatip.core.vrrp.wire import Advert
 
 SECOND_MASTER_AFTER = 2
 """Advert intervals for which another master must be heard: a well one yields to our answer at once."""
+SILENT_AFTER = 2
+"""Advert intervals after which a node that sent adverts is silent."""
+MISTAKES, MISTAKES_WINDOW = 2, 300.0
+"""So many masterships given back to a better master within so many seconds: silence may be loss."""
+ASKING = 1
+"""The priority of an advert that asks a master whether it lives."""
+ASKED_PER_WAIT, ASK_PAUSE = 40, 0.01
+"""So often would it ask in a whole master-down interval, and so many seconds apart at least."""
+LISTEN_AFTER_LINK_FAULT = 2.0
+"""Seconds: a neighbour entry that has failed is tried again each second."""
 
 
 class Router(VirtualRouter):
@@ -53,9 +76,11 @@ class Router(VirtualRouter):
         self.role = Role.INIT
         self.reason = "starting"
         self.since = now
-        self.deadline = math.inf
+        self._due_at = math.inf
+        self._ask_at = math.inf
         self.master: Address | None = None
         """Whom we follow."""
+        self._master_priority = 0
         self.reigns: list[float] = []
         self.dropped = Drops()
         self._hastened = ""
@@ -63,10 +88,19 @@ class Router(VirtualRouter):
         self._heard: Address | None = None
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
-        self._barred = ""
+        self._barred = self._damped = self._link_fault = ""
+        self._linked_at = -math.inf
+        """When the last fault of its link ended."""
         self._rival: Address | None = None
         """A lower node whose adverts this master hears."""
         self._rival_since = self._rival_at = -math.inf
+        self._peer: Address | None = None
+        """Who was heard last, as whatever."""
+        self._peer_at = -math.inf
+        self._is_alone = False
+        """Whether this master began in silence, and nobody has been heard since."""
+        self._gave_back_at: list[float] = []
+        """When this master yielded to a better one."""
 
     def _configure(self, config: Vrrp, addresses: Iterable[Address]) -> None:
         # RFC 9568 6.1: the owner preempts all the same
@@ -74,6 +108,10 @@ class Router(VirtualRouter):
         self.hears = frozenset[Subject]({adverts(config.interface, config.vrid)})
         # The adverts name the addresses of their own family, as keepalived's do.
         self.addresses = tuple(a for a in addresses if a.version == config.source.version)
+
+    @property
+    def deadline(self) -> float:
+        return min(self._due_at, self._ask_at)
 
     def goes_on_as(self, config: Election) -> bool:
         """Only another virtual router needs another election (RFC 9568 section 1.7)."""
@@ -84,15 +122,17 @@ class Router(VirtualRouter):
         interval = self.config.advert_interval
         if config != self.config:
             self.dropped = Drops()  # it may be what this mends
+            if self._peer not in config.peers:
+                self._peer, self._peer_at = None, -math.inf
         self._configure(config, addresses)
         if config.advert_interval != interval:
             self._master_interval = config.advert_interval
         if not config.preempt:
             self._preempt_at = math.inf
         if self.role is Role.MASTER:
-            self.deadline = min(self.deadline, now + config.advert_interval)
+            self._due_at = min(self._due_at, now + config.advert_interval)
         elif self.role is Role.BACKUP:
-            self.deadline = min(self.deadline, now + self.master_down_interval)
+            self._due_at = min(self._due_at, now + self.master_down_interval)
         return []
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
@@ -102,11 +142,15 @@ class Router(VirtualRouter):
             case _:
                 return []
 
-    def constrain(self, waiting: str, fault: str, barred: str, now: float) -> list[Effect]:
+    def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]:
         effects = self._wake(now)
-        if self._barred and not barred and self.role is Role.BACKUP:
+        if self._barred and not obstacles.barred and self.role is Role.BACKUP:
             self._listen(now)  # somebody else may be master by now
-        self._barred = barred
+        if self._link_fault and not obstacles.link:
+            self._linked_at = now
+        yields = obstacles.barred or ("" if self._damped else obstacles.damped)
+        self._link_fault, self._barred, self._damped = obstacles.link, obstacles.barred, obstacles.damped
+        waiting, fault = obstacles.waiting, obstacles.sick or obstacles.link
         match self.role:
             case Role.INIT if not waiting and not fault:
                 effects += self._enter_backup("started", now)
@@ -118,8 +162,8 @@ class Router(VirtualRouter):
                 effects += self._enter_backup("the fault is gone", now)
             case Role.FAULT if fault and fault != self.reason:
                 effects += self._become(Role.FAULT, fault, now)
-            case Role.MASTER if barred:
-                effects += [*self._advertise(0), *self._enter_backup(barred, now)]
+            case Role.MASTER if yields:
+                effects += [*self._advertise(0), *self._enter_backup(yields, now)]
         return effects
 
     def stop(self, reason: str, now: float) -> list[Effect]:
@@ -128,10 +172,10 @@ class Router(VirtualRouter):
 
     def tick(self, now: float) -> list[Effect]:
         effects = self._wake(now)
-        if now < self.deadline:
-            return effects
+        if now < self._due_at:
+            return effects + self._ask(now) if now >= self._ask_at else effects
         if self.role is Role.MASTER:
-            self.deadline = max(self.deadline + self.config.advert_interval, now)
+            self._due_at = max(self._due_at + self.config.advert_interval, now)
             return effects + self._advertise(self.config.priority)
         if self._barred:
             self._listen(now)
@@ -146,6 +190,7 @@ class Router(VirtualRouter):
             return effects
         if set(advert.addresses) != set(self.addresses):
             self.dropped.count("accepted although they name other addresses", now)
+        self._peer, self._peer_at, self._is_alone = source, now, False
         match self.role:
             case Role.BACKUP:
                 return effects + self._receive_as_backup(advert, source, now)
@@ -155,7 +200,7 @@ class Router(VirtualRouter):
                 return effects
 
     def _wake(self, now: float) -> list[Effect]:
-        late = now - self.deadline
+        late = now - self._due_at
         if late <= self.master_down_interval:
             return []
         if self.role is Role.MASTER:
@@ -165,7 +210,21 @@ class Router(VirtualRouter):
         return []
 
     def _listen(self, now: float) -> None:
-        self.deadline, self._hastened = now + self.master_down_interval, ""
+        self._due_at, self._hastened = now + self.master_down_interval, ""
+        self._ask_at = now + SILENT_AFTER * self._master_interval if self._doubts_silence(now) else math.inf
+
+    def _doubts_silence(self, now: float) -> bool:
+        """Whether a claim may well be another mistake, and asking makes no better master yield."""
+        gave_back = [at for at in self._gave_back_at if at > now - MISTAKES_WINDOW]
+        if len(gave_back) < MISTAKES or self.master is None or self._barred:
+            return False
+        return (ASKING, int(self.config.source)) < (self._master_priority, int(self.master))
+
+    def _ask(self, now: float) -> list[Effect]:
+        """A master answers a lower advert at once (RFC 9568 section 6.4.3), and so does keepalived's."""
+        assert self.master is not None
+        self._ask_at = now + max(self.master_down_interval / ASKED_PER_WAIT, ASK_PAUSE)
+        return self._advertise(ASKING, [self.master])
 
     def _objection(self, advert: Advert, source: Address, ttl: int) -> str:
         """Why the advert is dropped (RFC 9568 section 7.1), or empty."""
@@ -193,7 +252,7 @@ class Router(VirtualRouter):
         if advert.priority >= self.config.priority:
             self._preempt_at = math.inf
             return self._follow(advert, source, now)
-        if not self.config.preempt:
+        if not self.config.preempt or self._damped:
             return self._follow(advert, source, now)
         if self.config.preempt_delay:
             self._preempt_at = min(self._preempt_at, now + self.config.preempt_delay)
@@ -206,14 +265,16 @@ class Router(VirtualRouter):
         return []
 
     def _hasten(self, why: str, now: float) -> list[Effect]:
-        if now + self.skew < self.deadline:
-            self.deadline, self._hastened = now + self.skew, why
+        if now + self.skew < self._due_at:
+            self._due_at, self._hastened = now + self.skew, why
+            self._ask_at = now if self._doubts_silence(now) else math.inf
         return []
 
     def _follow(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         if source != self.master:
             self.master = source
             self.reason = f"following {source}, priority {advert.priority}"
+        self._master_priority = advert.priority
         if self.config.version == 3:
             self._master_interval = advert.interval  # RFC 9568 6.4.2: the backup adopts the master's interval
         self._listen(now)
@@ -226,12 +287,15 @@ class Router(VirtualRouter):
             why = f"{source} has priority {advert.priority}, ours is {config.priority}"
             if advert.priority == config.priority:
                 why = f"{source} has the same priority {config.priority} and the greater address"
+            self._gave_back_at = [*self._gave_back_at, now][-MISTAKES:]
             return [*self._enter_backup(why, now), *self._receive_as_backup(advert, source, now)]
-        self.deadline = now + config.advert_interval
+        self._due_at = now + config.advert_interval
         return [*self._advertise(config.priority), *self._remember_rival(advert, source, now)]
 
     def _remember_rival(self, advert: Advert, source: Address, now: float) -> list[Effect]:
-        if source != self._rival or now > self._rival_at + self.master_down_interval:
+        # One who asks whether we live is silent for longer between two bursts.
+        pause = SECOND_MASTER_AFTER * max(advert.interval, self.config.advert_interval)
+        if source != self._rival or now > self._rival_at + pause:
             self._rival, self._rival_since, self._rival_at = source, now, now
             return []
         was_second = self.second_master(now)
@@ -254,6 +318,8 @@ class Router(VirtualRouter):
             hint = f"compare vrrp.interface and vrrp.source with: ip addr show dev {self.config.interface}"
             what = f"{self.name} takes no part in the election: {around.link_fault}"
             return [Problem(Code.INSTANCE_FAULT, self.name, what, hint, since=self.since)]
+        if self._is_alone and self.role is Role.MASTER:
+            return [unheard(self.name, self._peer, self._peer_at, now)]
         if self.second_master(now):
             hint = f"see whether IP protocol 112 reaches {self._rival}, there: tcpdump -ni {self.config.interface} vrrp"
             what = f"{self.name}: {self._two_masters()}"
@@ -261,18 +327,20 @@ class Router(VirtualRouter):
         return []
 
     def _enter_backup(self, reason: str, now: float) -> list[Effect]:
-        if self.config.priority == 255 and self.role in (Role.INIT, Role.FAULT) and not self._barred:
+        is_free = not self._barred and not self._damped
+        if self.config.priority == 255 and self.role in (Role.INIT, Role.FAULT) and is_free:
             return self._enter_master("owns the addresses (priority 255)", now)
         effects = self._become(Role.BACKUP, reason, now)
         self._master_interval = self.config.advert_interval
-        self.deadline = now + self.master_down_interval
+        self._due_at = max(now + self.master_down_interval, self._linked_at + LISTEN_AFTER_LINK_FAULT)
         return effects
 
     def _enter_master(self, reason: str, now: float) -> list[Effect]:
+        self._is_alone = now > self._peer_at + SILENT_AFTER * self._master_interval
         effects = [*self._advertise(self.config.priority), *self._become(Role.MASTER, reason, now)]
         self._record_reign(now)
         self._master_interval = self.config.advert_interval
-        self.deadline = now + self.config.advert_interval
+        self._due_at = now + self.config.advert_interval
         return effects
 
     def _from(self, silence: str) -> str:
@@ -284,10 +352,11 @@ class Router(VirtualRouter):
         self.role, self.reason = role, reason
         self.master, self._heard, self._hastened = None, None, ""
         self._rival, self._rival_since, self._rival_at = None, -math.inf, -math.inf
-        self.deadline, self._preempt_at = math.inf, math.inf
+        self._due_at = self._ask_at = self._preempt_at = math.inf
         return [Became("role", self.name, role.value, reason)]
 
-    def _advertise(self, priority: int) -> list[Effect]:
+    def _advertise(self, priority: int, to: Iterable[Address] | None = None) -> list[Effect]:
+        """`to`: all peers, unless it is said."""
         config = self.config
         advert = Advert(
             version=config.version,
@@ -299,7 +368,7 @@ class Router(VirtualRouter):
         )
         return [
             SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, peer))
-            for peer in config.peers
+            for peer in (config.peers if to is None else to)
         ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from floatip.core.addresses import Address
 from floatip.core.drops import Drops
-from floatip.core.election.elector import Fact, Role, Subject, Surroundings
+from floatip.core.election.elector import Fact, Obstacles, Role, Subject, Surroundings
 from floatip.core.events import Effect
 from floatip.core.problems import Problem
 from floatip.core.settings import Election, Static
@@ -40,7 +40,7 @@ class StaticElector:
     def hear(self, fact: Fact, now: float) -> list[Effect]:
         return []
 
-    def constrain(self, waiting: str, fault: str, barred: str, now: float) -> list[Effect]:
+    def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]:
         return []
 
     def tick(self, now: float) -> list[Effect]:

@@ -16,6 +16,7 @@ from typing import Any
 from floatip import rtnetlink
 from floatip.core.addresses import Placed
 from floatip.core.events import Event, Failure
+from floatip.core.problems import Code
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
@@ -98,9 +99,9 @@ class Holder:
         self._removals[placed] += 1
         if self._removals[placed] <= REMOVALS_TOLD and name not in self._removers:
             return False
-        hint = "ip -timestamp monitor address shows when; look for another tool that manages this interface"
+        hint = "find out when with ip -timestamp monitor address, and look for another tool that manages this interface"
         reason = "something keeps removing it; floatip puts it back"
-        self._removers.set(name, reason, hint, lasts=REMOVALS_WINDOW)
+        self._removers.put(Failure(name, reason, hint, Code.ADDRESS_REMOVED, placed), lasts=REMOVALS_WINDOW)
         return True
 
     async def run(self) -> None:
