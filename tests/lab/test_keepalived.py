@@ -1,6 +1,7 @@
 """One floatip and one keepalived (Debian's) as a pair: each must take the other for one of its own."""
 
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from floatip.core.election.router import ASKING
+from floatip.core.vrrp.wire import Advert, pack
 from floatip.host.ask import NobodyAnswers
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, Network
 from floatip.lab.programs.floatip import FloatipDaemon
@@ -170,3 +173,30 @@ def test_another_password_makes_two_masters_and_status_says_why(network: Network
     pair.start()
     wait_for(lambda: len(pair.holders()) == 2 and pair.role == "master", "two masters")
     wait_for(lambda: "another password from 192.168.143.241" in "\n".join(pair.problems), "the problem to be said")
+
+
+@pytest.mark.parametrize("kind", ["version 2", "version 3"])
+def test_a_keepalived_that_is_asked_whether_it_lives_answers_at_once_and_stays_master(
+    network: Network, kind: str
+) -> None:
+    """What a floatip that was wrong twice relies on: see `Router._ask`."""
+    version, interval, _ = KINDS[kind]
+    pair = Pair(network, kind, ours=50, theirs=150)
+    pair.keepalived.start()
+    pair.become(HAPROXY2.name)
+    assert HAPROXY1.ipv4
+    assert HAPROXY2.ipv4
+    ours, theirs = HAPROXY1.ipv4.ip, HAPROXY2.ipv4.ip
+    asking = pack(Advert(version, 51, ASKING, interval, (FLOATING.ip,)), ours, theirs)  # type: ignore[arg-type]
+    waits = []
+    with network.inside(HAPROXY1.name), socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as raw:
+        raw.settimeout(TIMEOUT)
+        for _ in range(10):
+            raw.recv(1024)
+            asked_at = time.monotonic()
+            raw.sendto(asking, (str(theirs), 0))
+            raw.recv(1024)
+            waits.append(time.monotonic() - asked_at)
+    print(f"{kind}: answered after {sorted(waits)[5] * 1e3:.1f} ms (median)")
+    assert sorted(waits)[2] < interval / 2, waits
+    assert pair.holders() == {HAPROXY2.name}
