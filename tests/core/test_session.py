@@ -497,12 +497,16 @@ def test_equal_attributes_share_one_update() -> None:
     assert session.sent_updates == 1
 
 
-def test_a_withdrawal_is_an_mp_unreach_also_for_ipv4() -> None:
-    session = established()
+@pytest.mark.parametrize("capabilities", [THEIRS, Capabilities()], ids=["IPv6 next hop", "no capabilities"])
+@pytest.mark.parametrize("stops", [False, True])
+def test_ipv4_is_withdrawn_without_an_attribute_whatever_announced_it(capabilities: Capabilities, stops: bool) -> None:
+    peer = PEER if capabilities.families else IPv4Address("10.0.0.1")
+    session = established(theirs(capabilities=capabilities), peer=peer)
     session.announce({V4: ACTIVE}, 1)
-    [sent] = session.writable() or session.announce({}, 1)
+    session.writable()
+    [sent, *_] = session.stop(2, "upgrade", 2) if stops else session.announce({}, 2)
     assert isinstance(sent, SendBytes)
-    assert sent.data[19:] == bytes.fromhex("0000 000b 800f08 0001 01 20c000020a")
+    assert next(split(bytearray(sent.data)))[19:] == bytes.fromhex("0005 20c000020a 0000")
 
 
 def test_a_peer_that_does_not_read_costs_no_bytes_and_then_one_update() -> None:

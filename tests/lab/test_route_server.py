@@ -58,6 +58,16 @@ def test_it_says_open_at_once_and_keepalive_to_the_clients_open() -> None:
     assert rs.established() == [ONE]
 
 
+def test_ipv4_withdrawn_by_an_attribute_ends_the_session_as_with_openbgpd() -> None:
+    rs = established(ONE)
+    rs.received(1, announce(route()), 0.1)
+    mp_unreach = bytes.fromhex("800f080001 01 20c000020a")
+    body = bytes(2) + len(mp_unreach).to_bytes(2) + mp_unreach
+    outputs = rs.received(1, b"\xff" * 16 + (19 + len(body)).to_bytes(2) + b"\2" + body, 0.2)
+    assert sent(outputs) == [Notification(3, 9)]
+    assert Drop(1, "IPv4 withdrawn by MP_UNREACH_NLRI") in outputs
+
+
 def test_bytes_may_come_one_at_a_time() -> None:
     rs = server()
     rs.accepted(1, ONE, 0.0)

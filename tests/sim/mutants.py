@@ -29,6 +29,7 @@ class Mutant:
 
 
 ROUTER, SESSION, DECISION = "core/election/router.py", "core/bgp/session.py", "core/decision.py"
+UPDATE = "core/bgp/update.py"
 NODE, INSTANCE, HEALTH = "core/node.py", "core/instance.py", "core/health.py"
 SCRIPT, WORDS = "host/checks/script.py", "host/keepalived/words.py"
 HOOKS, NEWS = "host/hooks.py", "host/news.py"
@@ -119,6 +120,7 @@ MUTANTS = (
     ),
     Mutant("the hold timer is ignored", SESSION, "if now >= self._hold_at:", "if False:"),
     Mutant("no keepalives", SESSION, "if now >= self._keepalive_at:", "if False:"),
+    Mutant("IPv4 is withdrawn by an attribute", UPDATE, "    if family == IPV4_UNICAST:\n", "    if False:\n"),
     Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),
     Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
     Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),

@@ -99,6 +99,18 @@ def test_traffic_leaves_a_sick_node_as_soon_as_its_check_has_failed() -> None:
     assert lost[0] < 1 + 0.05
 
 
+def test_a_withdrawal_ends_no_session() -> None:
+    world = settled()
+    dials = world.nodes["a"].dials.copy()
+    world.sicken("a")
+    world.run(10)
+    assert not world.nodes["a"].told
+    world.heal("a")
+    world.run(60)
+    assert_whole(world, served_by="a")
+    assert world.nodes["a"].dials == dials
+
+
 def test_traffic_leaves_a_node_whose_check_hangs_at_its_timeout() -> None:
     world = settled()
     with world.measured() as lost:

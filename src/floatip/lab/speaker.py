@@ -10,10 +10,10 @@ from enum import IntEnum
 from ipaddress import IPv4Address
 from math import inf
 
-from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST
+from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Code, split_attributes
 from floatip.core.bgp.notification import Notification, explain
-from floatip.core.bgp.update import EndOfRib, Update
-from floatip.core.bgp.wire import Capabilities, Keepalive, Message, Open, RouteRefresh, pack, parse, split
+from floatip.core.bgp.update import EndOfRib, Update, split_update
+from floatip.core.bgp.wire import Capabilities, Keepalive, Message, Open, RouteRefresh, Type, pack, parse, split
 from floatip.core.malformed import Malformed
 
 CAPABILITIES = Capabilities(
@@ -82,6 +82,7 @@ class Peering:
         try:
             for each in split(self._buffer):
                 message = parse(each, four_octet_asn=self._four_octet_asn)
+                _check_withdrawal(each)
                 self._heard_from(now)
                 if self.state is PeeringState.ESTABLISHED and isinstance(message, Update):
                     updates.append(message)
@@ -127,3 +128,11 @@ class Peering:
         self.hold_at = now + self.hold_time if self.hold_time else inf
         self.keepalive_at = now + self.hold_time / 3 if self.hold_time else inf
         return KEEPALIVE
+
+
+def _check_withdrawal(message: bytes) -> None:
+    """As OpenBGPD 9.2, the strictest peer that is known: it takes no withdrawal of IPv4 by MP_UNREACH_NLRI."""
+    if message[18] == Type.UPDATE:
+        attributes, _ = split_attributes(split_update(message[19:])[1])
+        if attributes.get(Code.MP_UNREACH_NLRI, b"").startswith(b"\0\1\1"):
+            raise PeeringEnded("IPv4 withdrawn by MP_UNREACH_NLRI", Notification(3, 9))

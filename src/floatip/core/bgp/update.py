@@ -4,7 +4,6 @@ Errors that RFC 7606 answers by treat-as-withdraw are no errors here: they give 
 What each attribute and prefix looks like is in `attributes`; the header is `wire`'s.
 """
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -86,12 +85,18 @@ def parse_update(body: bytes, asn_octets: int) -> Update | EndOfRib:
 
 
 def pack_update(update: Update, four_octet_asn: bool) -> bytes:
-    """RFC 7606 5.1: MP_UNREACH_NLRI or MP_REACH_NLRI is the first attribute. IPv4 routes are withdrawn by it, too."""
+    """IPv4 is withdrawn by the field of RFC 4271 4.3, the form that every peer knows; IPv6 by MP_UNREACH_NLRI.
+
+    RFC 7606 5.1: MP_UNREACH_NLRI or MP_REACH_NLRI is the first attribute.
+    """
     assert update.announced or update.withdrawn, "an UPDATE that says nothing is an End-of-RIB"
-    attributes, nlri = b"", b""
+    withdrawn, attributes, nlri = b"", b"", b""
     if update.withdrawn:
         (family,) = set(map(family_of, update.withdrawn))
-        attributes = pack_unreach(family, update.withdrawn)
+        if family == IPV4_UNICAST:
+            withdrawn = pack_prefixes(update.withdrawn)
+        else:
+            attributes = pack_unreach(family, update.withdrawn)
     if update.announced:
         assert update.attributes is not None, "routes have attributes"
         (family,) = set(map(family_of, update.announced))
@@ -100,16 +105,16 @@ def pack_update(update: Update, four_octet_asn: bool) -> bytes:
         else:
             attributes += pack_reach(family, update.attributes.next_hop, update.announced)
         attributes += pack_path(family, update.attributes, four_octet_asn)
-    return _pack_body(attributes, nlri)
+    return _pack_body(withdrawn, attributes, nlri)
 
 
 def pack_end_of_rib(family: Family) -> bytes:
     """RFC 4724 2: the empty UPDATE for IPv4, an empty MP_UNREACH_NLRI for the rest."""
-    return _pack_body(b"" if family == IPV4_UNICAST else pack_unreach(family, ()))
+    return _pack_body(attributes=b"" if family == IPV4_UNICAST else pack_unreach(family, ()))
 
 
-def _pack_body(attributes: bytes, nlri: bytes = b"") -> bytes:
-    return struct.pack("!HH", 0, len(attributes)) + attributes + nlri
+def _pack_body(withdrawn: bytes = b"", attributes: bytes = b"", nlri: bytes = b"") -> bytes:
+    return len(withdrawn).to_bytes(2) + withdrawn + len(attributes).to_bytes(2) + attributes + nlri
 
 
 def fill_updates(
