@@ -58,13 +58,15 @@ USABLE_WITHIN = 30.0
 class Network(Closes):
     """Built when it is made. `faults` is what can go wrong in it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, guests: Sequence[LabHost] = ()) -> None:
+        """`guests`: hosts beside the guide's."""
+        self._hosts = (*HOSTS, *guests)
         self.directory = directory
         """For the files of the programs. Keep it short: the path of a Unix socket has at most 107 octets."""
         self._processes: list[subprocess.Popen[bytes]] = []
         self._namespaces: dict[str, Namespace] = {}
         try:
-            for name in (ROUTER, *(host.name for host in HOSTS)):
+            for name in (ROUTER, *(host.name for host in self._hosts)):
                 self._namespaces[name] = Namespace()
             self.faults = Faults(self._namespaces[ROUTER], self._namespaces)
             self._build()
@@ -121,8 +123,8 @@ class Network(Closes):
                 _write_sysctls(router=name == ROUTER)
         with self.inside(ROUTER), IPRoute() as ip:
             _build_router(ip)
-            macs = {host.name: self._link(ip, host, number) for number, host in enumerate(HOSTS, 1)}
-        for host in HOSTS:
+            macs = {host.name: self._link(ip, host, number) for number, host in enumerate(self._hosts, 1)}
+        for host in self._hosts:
             with self.inside(host.name), IPRoute() as ip:
                 _build_host(ip, host, macs[host.name])
         for name in self._namespaces:

@@ -1,8 +1,8 @@
 """Other implementations of BGP as route servers, behind one set of methods.
 
 They listen, take routes from both nodes and send none. A subclass writes its program's configuration and asks the
-program what it has. What a program cannot do is not imitated: GoBGP and ExaBGP install no routes in the kernel, and
-ExaBGP chooses no best path, so it has no `winners`.
+program what it has. What a program cannot do is not imitated: GoBGP, ExaBGP and OpenBGPD (on Linux) install no routes
+in the kernel, and ExaBGP chooses no best path, so it has no `winners`.
 """
 
 import json
@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Interface, IPv6Address, ip_address
 from typing import Any
 
 from floatip.core.addresses import Address
@@ -20,7 +20,10 @@ from floatip.lab.network import NODES, ROUTE_SERVERS, LabHost, Network
 from floatip.lab.programs.bird import Rules
 from floatip.lab.programs.program import RoutingProgram
 
-NODE_NAMES = {str(node.ipv6): node.name for node in NODES}
+GUEST = LabHost("rs5", IPv6Address("2600:3c0f:6:34::5"), IPv4Interface("192.168.210.5/17"))
+"""The guide has four route servers, and there are five implementations."""
+PLACES = (*ROUTE_SERVERS, GUEST)
+NODE_NAMES = {str(address): node.name for node in NODES for address in node.addresses}
 CONTROL_TIMEOUT = 10.0
 
 
@@ -43,11 +46,18 @@ class OtherRouteServer(RoutingProgram):
     """What its routes in the kernel are called there; empty: it installs none."""
     selects = True
     """Whether it chooses best paths."""
+    extended_next_hop = True
+    """Whether it takes IPv4 with an IPv6 next hop (RFC 8950). If not, its sessions run over IPv4."""
 
     def __init__(self, network: Network, host: str, rules: Rules) -> None:
         super().__init__(network, host)
         self.rules = rules
-        (self.address,) = (each.ipv6 for each in ROUTE_SERVERS if each.name == host)
+        (place,) = (each for each in PLACES if each.name == host)
+        self.address = self.far_end(place)
+
+    def far_end(self, host: LabHost) -> Address:
+        """The host's address of the IP version that the sessions run over."""
+        return host.addresses[0 if self.extended_next_hop else 1]
 
     def session_up(self, node: LabHost) -> bool:
         raise NotImplementedError
