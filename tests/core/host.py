@@ -135,6 +135,8 @@ class Host:
         self.now = 0.0
         self.kernel_answers = kernel_answers
         self.dialling_works = self.acknowledging = True
+        self.silent_peers: set[Address] = set()
+        """Peers that acknowledge nothing."""
         self.peers_offer = OFFERED
         self.adverts_from_peer: int | None = None
         self.log: list[tuple[float, str]] = []
@@ -181,7 +183,7 @@ class Host:
             case SendBytes(peer):
                 return [Writable(peer)]
             case Measure(peer):
-                return [Measured(peer, self.acknowledging)]
+                return [Measured(peer, self.acknowledging and peer not in self.silent_peers)]
             case Dial(peer) if not self.dialling_works:
                 return [Disconnected(peer, "connection refused", Trouble.REFUSED)]
             case Dial(peer):

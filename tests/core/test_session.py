@@ -106,6 +106,42 @@ def test_the_pauses_come_from_the_seed_alone() -> None:
     assert dialled(seed=1) != dialled(seed=2)
 
 
+def ended_after(session: Session, up_for: float) -> float:
+    """Dialled, up for so long and ended by the peer; the pause from that dial to the next."""
+    dialled_at = session.deadline
+    session.tick(dialled_at)
+    session.connected(LOCAL, dialled_at)
+    session.received(theirs() + KEEPALIVE, dialled_at)
+    assert session.is_up
+    session.received(pack(Notification(6, 1)), dialled_at + up_for)
+    return session.deadline - dialled_at
+
+
+def test_a_peer_that_ends_one_session_after_another_is_dialled_ever_less_often_and_the_status_says_so() -> None:
+    session = made()
+    pauses = [ended_after(session, up_for=0.1) for _ in range(2000)]
+    for pause, least in zip(pauses, [1, 2, 4, 8, 16, 32, 60], strict=False):
+        assert least <= pause <= min(60, 2 * least)
+    assert all(59 < pause <= 60 for pause in pauses[6:])
+    assert session.why == (
+        "the peer sent Cease: Maximum Number of Prefixes Reached; 2000 sessions in a row ended within 30 s of coming "
+        "up, so the next dial is 60 s after the last"
+    )
+
+
+def test_a_session_that_lasts_ends_the_damping_and_a_refused_connection_is_not_damped() -> None:
+    session = made()
+    for _ in range(6):
+        ended_after(session, up_for=0.1)
+    session.tick(at := session.deadline)
+    session.disconnected("connection refused", at)
+    assert 1 <= session.deadline - at <= 2
+    assert ended_after(session, up_for=0.1) > 32
+    assert ended_after(session, up_for=31) == 31
+    assert ended_after(session, up_for=0.1) <= 2
+    assert "in a row" not in session.reason
+
+
 def test_a_dial_that_timed_out_is_followed_by_the_next() -> None:
     session = made()
     session.tick(0)
@@ -217,8 +253,7 @@ def test_each_keepalive_and_update_restarts_the_hold_timer(message: Message) -> 
 @pytest.mark.parametrize("hold_time", [3, 9, 90])
 def test_a_keepalive_leaves_every_second_and_before_it_is_asked_what_was_acknowledged(hold_time: int) -> None:
     session = established(theirs(hold_time=hold_time), hold_time=hold_time)
-    session.received(KEEPALIVE, 1)
-    for second in range(2, 20):
+    for second in range(1 if hold_time == 3 else 2, 20):
         session.received(KEEPALIVE, second - 0.5)
         assert session.deadline == second
         assert session.tick(second - 0.01) == []
@@ -405,6 +440,8 @@ HINTS = {
     Trouble.OPEN_REJECTED: "ask to be let in",
     Trouble.ERROR_WAIT: "wait",
     Trouble.BAD_PEER_AS: "compare asn",
+    Trouble.ROLE_MISMATCH: "ask for a session without a role",
+    Trouble.HOLD_TIMER: "compare the TTL",
 }
 
 
@@ -427,6 +464,23 @@ def test_what_went_wrong_finds_the_hint(make: Callable[[], Session], trouble: Tr
     assert (session.state, session.hint) == (State.CONNECT, hint)
     session.connected(LOCAL, 3)
     assert session.hint == ""
+
+
+def test_a_peer_that_asks_for_a_role_is_understood() -> None:
+    session = open_sent(hints=HINTS)
+    session.received(pack(Notification(2, 11)), 1)
+    assert session.reason == "the peer sent OPEN Message Error: Role Mismatch"
+    assert session.hint == "ask for a session without a role"
+
+
+def test_the_hint_stays_while_a_peer_that_was_silent_is_silent_again() -> None:
+    session = open_confirm(hints=HINTS)
+    session.tick(9)
+    session.tick(session.deadline)
+    session.connected(LOCAL, 10)
+    assert session.hint == "compare the TTL"
+    session.received(theirs() + KEEPALIVE, 11)
+    assert (session.is_up, session.hint) == (True, "")
 
 
 def dialled_again(session: Session) -> Session:
@@ -541,11 +595,13 @@ def test_after_a_broken_session_the_whole_set_is_said_again_and_nothing_is_withd
 
 
 @pytest.mark.parametrize("family", [IPV4_UNICAST, IPV6_UNICAST])
-def test_a_route_refresh_is_answered_with_everything(family: tuple[int, int]) -> None:
+def test_a_route_refresh_is_answered_with_all_routes_of_its_family(family: tuple[int, int]) -> None:
     session = established()
-    session.announce({V4: ACTIVE}, 1)
+    session.announce({V4: ACTIVE, V6: ACTIVE}, 1)
     session.writable()
-    assert said(session.received(pack(RouteRefresh(family)), 2)) == [Update((V4,), attributes(ACTIVE))]
+    prefix = V4 if family == IPV4_UNICAST else V6
+    assert said(session.received(pack(RouteRefresh(family)), 2)) == [Update((prefix,), attributes(ACTIVE))]
+    assert (session.writable(), session.announced) == ([], 2)
 
 
 def test_a_route_refresh_of_another_family_is_ignored() -> None:

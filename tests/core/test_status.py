@@ -126,6 +126,19 @@ def test_a_node_that_is_cut_off_is_named_also_while_its_sessions_stand() -> None
     assert problems(host) == [("cut-off", "cut off: no route server has acknowledged anything for 10.0 s")]
 
 
+def test_a_route_server_that_stopped_reading_is_a_warning_until_it_reads_again() -> None:
+    host = master(TWO)
+    host.silent_peers = {RS}
+    host.run(35)
+    assert problems(host, "warning") == []
+    host.run(36)
+    what = f"{RS} has acknowledged nothing for 6 s: what is withdrawn now stays there"
+    assert (problems(host, "warning"), problems(host)) == ([("not-acknowledged", what)], [])
+    host.silent_peers.clear()
+    host.run(37)
+    assert problems(host, "warning") == []
+
+
 @pytest.mark.parametrize("placement", ["all", "master"])
 def test_an_address_that_should_be_held_and_is_not_is_named(placement: Any) -> None:
     host = master(config(placement=placement))

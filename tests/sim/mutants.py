@@ -121,6 +121,7 @@ MUTANTS = (
     Mutant("the hold timer is ignored", SESSION, "if now >= self._hold_at:", "if False:"),
     Mutant("no keepalives", SESSION, "if now >= self._keepalive_at:", "if False:"),
     Mutant("IPv4 is withdrawn by an attribute", UPDATE, "    if family == IPV4_UNICAST:\n", "    if False:\n"),
+    Mutant("a peer that flaps is dialled as any other", SESSION, "if self._short_lived > 1:", "if False:"),
     Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),
     Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
     Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),

@@ -336,6 +336,24 @@ def test_one_route_server_cut_or_restarted_costs_nothing_and_moves_nothing() -> 
     assert lost == [0]
 
 
+def test_a_route_server_that_restarts_every_four_seconds_is_left_alone_more_and_more_and_costs_nothing() -> None:
+    world = settled()
+    sessions = world.nodes["a"].node.sessions
+    counts = {peer: session.established_count for peer, session in sessions.items()}
+    with world.measured() as lost:
+        for _ in range(40):
+            world.rs_down(1)
+            world.run(1)
+            world.rs_up(1)
+            world.run(3)
+        restarted, *others = [sessions[peer].established_count - count for peer, count in counts.items()]
+        assert 5 < restarted < 12
+        assert others == [0, 0, 0]
+        world.run(120)
+    assert_whole(world, served_by="a")
+    assert lost == [0]
+
+
 def test_a_silent_route_server_is_given_up_when_the_hold_time_ends() -> None:
     world = settled(server_hold_time=9)
     world.rs_cut(1)

@@ -12,6 +12,8 @@ from floatip.core.instance import Instance, Target
 from floatip.core.node import UNSTEADY, Node
 from floatip.core.problems import Code, Problem, Severity
 
+UNACKNOWLEDGED = 5.0
+"""Seconds, and KEEPALIVEs, without an acknowledgement after which a route server is a warning."""
 MATTERS = 300.0
 """Seconds for which a packet that could not be used is a problem."""
 
@@ -51,6 +53,19 @@ def _of_network(node: Node, now: float) -> Iterator[Problem]:
     elif down:
         what = f"{len(down)} of {len(sessions)} route servers not connected: {_why(down[0])}"
         yield Problem(Code.SESSION_DOWN, str(down[0].peer), what, _try(down[0]), Severity.WARNING, down[0].since)
+    if not node.network.cut_off:
+        yield from _of_deaf_peers(sessions, now)
+
+
+def _of_deaf_peers(sessions: Iterable[Session], now: float) -> Iterator[Problem]:
+    """They may have stopped reading: their KEEPALIVEs still arrive, and no withdrawal reaches them."""
+    for session in sessions:
+        silent = now - session.acknowledged_at
+        if session.is_up and silent > UNACKNOWLEDGED:
+            what = f"{session.peer} has acknowledged nothing for {silent:.0f} s: what is withdrawn now stays there"
+            hint = f"see what waits: ss -tno dst {session.peer}; if it lasts, ask the peer's operator"
+            since = session.acknowledged_at
+            yield Problem(Code.NOT_ACKNOWLEDGED, str(session.peer), what, hint, Severity.WARNING, since)
 
 
 def _why(session: Session) -> str:

@@ -20,6 +20,7 @@ class Code(StrEnum):
     NO_SESSION = "no-session"
     SESSION_DOWN = "session-down"
     CUT_OFF = "cut-off"
+    NOT_ACKNOWLEDGED = "not-acknowledged"
     UNHEALTHY = "unhealthy"
     INSTANCE_FAULT = "instance-fault"
     NOT_HELD = "not-held"

@@ -16,6 +16,7 @@ _ERRORS: dict[int, tuple[str, dict[int, str]]] = {
             4: "Unsupported Optional Parameter",
             6: "Unacceptable Hold Time",
             7: "Unsupported Capability",  # RFC 5492
+            11: "Role Mismatch",  # RFC 9234
         },
     ),
     3: (

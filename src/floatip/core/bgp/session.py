@@ -4,14 +4,15 @@
         ^                │                    │                    │                           │
         └── 1 to 2 s ────┴────────────────────┴────────────────────┴───────────────────────────┘
 
-The first dial comes at once; after that a new one each 1 to 2 s with jitter, without end. There is no listening
-socket, so there are no collisions, no Active state and no damping of oscillation but that pause.
+The first dial comes at once; after that a new one each 1 to 2 s with jitter, without end. Only a peer that ends one
+session after another soon after it came up is dialled ever less often (RFC 4271 8.1.1, DampPeerOscillations): routes
+that flap disturb the whole network. There is no listening socket, so there are no collisions and no Active state.
 
 Desired routes in, difference out: `announce` takes all routes, `change` what is different. The session remembers what
 the peer has been told, and sends the difference when the connection is writable. At most one UPDATE a prefix is ever
 pending, and bytes are made only when they can leave, so a peer that stops reading costs no memory.
 
-A KEEPALIVE goes out every second (or each third of the hold time if that is shorter), and before it the host is asked
+A KEEPALIVE goes out every second, and before it the host is asked
 whether everything so far was acknowledged: that is how a node notices that it is cut off long before a hold time ends.
 
 All routes are said again half a minute after the session came up, and then every few minutes: a route server may lose
@@ -28,7 +29,7 @@ from enum import Enum
 
 from floatip.core.addresses import Address
 from floatip.core.bgp import wire
-from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, Prefix
+from floatip.core.bgp.attributes import IPV4_UNICAST, IPV6_UNICAST, Attributes, Family, Prefix, family_of
 from floatip.core.bgp.notification import Notification, explain
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.trouble import Trouble, said
@@ -41,8 +42,9 @@ from floatip.core.settings import Speaker
 DIAL_TIMEOUT = 2.0
 OPEN_TIMEOUT = 240.0  # RFC 4271 8.2.2: "a large value", four minutes suggested
 SEND_HOLD_TIME = 480.0  # RFC 9687 section 4
-KEEPALIVE_INTERVAL = 1.0
 KEEPALIVE = wire.pack(wire.Keepalive())
+SHORT_LIVED = 30.0
+MOST_DAMPED = 60.0
 BATCH = 250  # prefixes per write: a millisecond
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
 
@@ -102,6 +104,8 @@ class Session:
         self._local: Address | None = None
         self._offered = Capabilities()
         self._without_capabilities = False
+        self._short_lived = 0
+        """How many sessions in a row ended soon after they came up."""
         self._buffer = bytearray()
         self._writable = False
         self._dial_at = now
@@ -249,18 +253,13 @@ class Session:
             return self._refuse(Notification(8, 0), what, now)
         if now >= self._repeat_at:
             self._repeat_at = now + self._spread(self.speaker.repeat_interval)
-            return self._say_all_again()
+            return self._say_again(*FAMILIES)
         if now >= self._keepalive_at:
-            self._keepalive_at = self._beat(now, 1)
+            self._keepalive_at += (now - self._keepalive_at) // 1 + 1  # the next one that is not past
             if self._writable:
                 return [Measure(self.peer), self._send(KEEPALIVE)]
             return [Measure(self.peer)]
         return []
-
-    def _beat(self, now: float, beats: int) -> float:
-        """On one beat for all sessions, so that an idle node wakes up once a second and not once a session."""
-        interval = min(KEEPALIVE_INTERVAL, self.hold_time / 3)
-        return (now // interval + beats) * interval
 
     @property
     def _send_hold_time(self) -> float:
@@ -290,7 +289,7 @@ class Session:
             case wire.Keepalive() if self.state is State.OPEN_CONFIRM:
                 return self._establish(now)
             case wire.RouteRefresh(family):
-                return self._say_all_again() if family in FAMILIES else []
+                return self._say_again(family) if family in FAMILIES else []
         self._hold_at = now + self.hold_time
         return []
 
@@ -304,7 +303,9 @@ class Session:
         self._offered = Capabilities() if self._without_capabilities else theirs.capabilities
         self.hold_time = min(self.speaker.hold_time, theirs.hold_time)
         self._hold_at = now + self.hold_time
-        self._keepalive_at = self._beat(now, 2)
+        # On one beat for all sessions, so that an idle node wakes up once a second and not once a session. A hold time
+        # below 6 s may not wait for it (RFC 4271 4.4).
+        self._keepalive_at = min(now // 1 + 2, now + self.hold_time / 3)
         self._enter(State.OPEN_CONFIRM, "waiting for the peer's first KEEPALIVE", now)
         return [self._send(KEEPALIVE)]
 
@@ -343,9 +344,10 @@ class Session:
             messages += [wire.pack(EndOfRib(family)) for family in FAMILIES if family in self._offered.families]
         return [self._send(b"".join(messages))] if messages else []
 
-    def _say_all_again(self) -> list[Effect]:
-        self._told = dict.fromkeys(self._told)
-        self._pending = dict.fromkeys((*self._told, *self._desired))
+    def _say_again(self, *families: Family) -> list[Effect]:
+        again = [prefix for prefix in self._told if family_of(prefix) in families]
+        self._told |= dict.fromkeys(again)
+        self._pending |= dict.fromkeys(again)
         return self._update()
 
     def _encode(self, prefix: Prefix, route: Route) -> Attributes | None:
@@ -389,8 +391,15 @@ class Session:
         return [SendBytes(self.peer, wire.pack(notification)), Close(self.peer), *self._drop(what, now, trouble)]
 
     def _drop(self, reason: str, now: float, trouble: Trouble) -> list[Effect]:
+        pause = self.speaker.retry_interval * (1 + self._jitter())
+        if self.is_up:
+            self._short_lived = self._short_lived + 1 if now - self.since < SHORT_LIVED else 0
+            if self._short_lived > 1:
+                pause = max(pause, min(MOST_DAMPED, pause * 2 ** min(self._short_lived - 1, 10)))
+                reason += f"; {self._short_lived} sessions in a row ended within {SHORT_LIVED:g} s of coming up, so "
+                reason += f"the next dial is {pause:.0f} s after the last"
         effects = self._enter(State.IDLE, reason, now, trouble)
-        self._dial_at = max(now, self._dialled_at + self.speaker.retry_interval * (1 + self._jitter()))
+        self._dial_at = max(now, self._dialled_at + pause)
         return effects
 
     def _spread(self, interval: float) -> float:
@@ -407,9 +416,11 @@ class Session:
         """What a person can try while it is down: a peer that hangs up without a word has said why before."""
         trouble = self._trouble
         if trouble in (Trouble.OPEN_REJECTED, Trouble.ERROR_WAIT):
-            is_waiting = trouble is Trouble.ERROR_WAIT and self._said is Trouble.PEERS_HOLD_TIMER
+            is_waiting = trouble is Trouble.ERROR_WAIT and self._said in (Trouble.HOLD_TIMER, Trouble.PEERS_HOLD_TIMER)
             trouble = self._said if self._said in self.speaker.hints and not is_waiting else trouble
-        return self.speaker.hints.get(trouble, "") if self.state in (State.IDLE, State.CONNECT) else ""
+        # A peer that drops our packets for their TTL opens a connection, and is silent on it for a hold time.
+        is_shown = self.state in (State.IDLE, State.CONNECT) or trouble is Trouble.HOLD_TIMER
+        return self.speaker.hints.get(trouble, "") if is_shown else ""
 
     @property
     def why(self) -> str:

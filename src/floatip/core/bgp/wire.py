@@ -171,6 +171,8 @@ def _parse_open(body: bytes) -> Open:
         raise Malformed(f"BGP version {version}", 2, 1, b"\0\4")
     parameters, length_octets = body[_OPEN.size :], 1
     if length and parameters[:1] == b"\xff":  # RFC 9072 2: type 255 announces the extended form, of any size
+        if len(parameters) < 3:
+            raise Malformed("the extended length of the optional parameters is cut off", 2, 0)
         length, parameters, length_octets = int.from_bytes(parameters[1:3]), parameters[3:], 2
     if length != len(parameters):
         raise Malformed("the length of the optional parameters is wrong", 2, 0)
