@@ -73,6 +73,19 @@ def master(priority: int = 100, **config: Any) -> Wire:
     return wire
 
 
+def test_a_peer_with_the_old_checksum_is_answered_in_kind_and_only_for_as_long_as_it_sends_it() -> None:
+    wire = master(200, version=3)
+
+    def answered(said: Advert, at: float) -> list[bool]:
+        effects = wire.router.receive(said, PEER, 255, at)
+        packets = [effect for effect in effects if isinstance(effect, SendAdvert)]
+        return [parse(packet.data, US, packet.destination).old_checksum for packet in packets]
+
+    assert answered(advert(version=3), 10.1) == [False, False]
+    assert answered(advert(version=3, old_checksum=True), 10.2) == [True, False]
+    assert answered(advert(version=3), 10.3) == [False, False]
+
+
 # Start, timers, stop
 
 

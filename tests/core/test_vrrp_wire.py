@@ -1,6 +1,7 @@
 """The VRRP wire format against keepalived's bytes, the checks of the RFCs, and noise."""
 
 import random
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,12 @@ def test_version_3_is_sent_with_the_pseudo_header_and_accepted_without() -> None
 def test_the_checksum_of_version_3_holds_for_its_own_addresses_only() -> None:
     with pytest.raises(Malformed, match="checksum"):
         parse(pack(V3, SOURCE, DESTINATION), SOURCE, IPv4Address("192.168.143.242"))
+
+
+def test_the_checksum_of_old_keepaliveds_is_accepted_and_remembered() -> None:
+    old = pack(V3, SOURCE, IPv4Address("224.0.0.18"))
+    assert parse(old, SOURCE, DESTINATION) == replace(V3, old_checksum=True)
+    assert parse(old, SOURCE, IPv4Address("224.0.0.18")) == V3  # multicast: it is the right one
 
 
 def test_a_long_password_is_cut_to_eight_octets() -> None:

@@ -85,6 +85,8 @@ class Router(VirtualRouter):
         self.dropped = Drops()
         self._hastened = ""
         """Why the skew timer runs instead of master-down."""
+        self._want_old_checksum: set[Address] = set()
+        """Peers that send it drop adverts with the right one."""
         self._heard: Address | None = None
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
@@ -191,6 +193,10 @@ class Router(VirtualRouter):
         if set(advert.addresses) != set(self.addresses):
             self.dropped.count("accepted although they name other addresses", now)
         self._peer, self._peer_at, self._is_alone = source, now, False
+        if advert.old_checksum:
+            self._want_old_checksum.add(source)
+        else:
+            self._want_old_checksum.discard(source)
         match self.role:
             case Role.BACKUP:
                 return effects + self._receive_as_backup(advert, source, now)
@@ -367,9 +373,12 @@ class Router(VirtualRouter):
             auth_pass=config.auth_pass.encode()[:8],
         )
         return [
-            SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, peer))
+            SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, self._summed_for(peer)))
             for peer in (config.peers if to is None else to)
         ]
+
+    def _summed_for(self, peer: Address) -> Address:
+        return wire.GROUP if peer in self._want_old_checksum else peer
 
 
 def _identity(config: Vrrp) -> tuple[str, int, int]:

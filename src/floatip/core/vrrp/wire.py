@@ -2,7 +2,7 @@
 
 Version 2 over IPv4 without authentication and with PASS, version 3 over IPv4. Anything else is refused by name: AH
 authentication, IPv6, packets whose length is not the one that their address count demands.
-Both forms of the version 3 checksum are accepted, because the RFCs and keepalived disagree; keepalived's is sent.
+All forms of the version 3 checksum are accepted, because the RFCs and keepalived disagree; keepalived's is sent.
 """
 
 import struct
@@ -14,6 +14,7 @@ from floatip.core.addresses import Address
 from floatip.core.malformed import Malformed
 
 PROTOCOL = 112
+GROUP = IPv4Address("224.0.0.18")
 
 _ADVERTISEMENT = 1
 _HEADER = struct.Struct("!BBBBHH")
@@ -44,6 +45,8 @@ class Advert:
     addresses: tuple[Address, ...]
     auth_pass: bytes = b""
     """Version 2 only: the password without its padding; empty: no authentication."""
+    old_checksum: bool = False
+    """As received: made for the group although sent to a peer, as by keepalived's `old_unicast_checksum`."""
 
 
 def parse(data: bytes, source: Address, destination: Address) -> Advert:
@@ -71,9 +74,10 @@ def parse(data: bytes, source: Address, destination: Address) -> Advert:
         auth_pass = _parse_auth(timing >> 8, data[addresses_end:])
         return Advert(2, vrid, priority, float(_interval(timing & 0xFF)), addresses, auth_pass)
     # RFC 9568 5.2.8: over the message alone; RFC 5798 was read as with the pseudo-header
-    if _checksum(data) and _checksum(_pseudo_header(source, destination, length) + data):
+    old_checksum = bool(_checksum(data) and _checksum(_pseudo_header(source, destination, length) + data))
+    if old_checksum and _checksum(_pseudo_header(source, GROUP, length) + data):
         raise Malformed("the checksum is wrong")
-    return Advert(3, vrid, priority, _interval(timing & 0x0FFF) / 100, addresses)
+    return Advert(3, vrid, priority, _interval(timing & 0x0FFF) / 100, addresses, old_checksum=old_checksum)
 
 
 def pack(advert: Advert, source: Address, destination: Address) -> bytes:

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from floatip.core.events import AdvertReceived, Event, LinkChanged, SendAdvert
-from floatip.core.vrrp.wire import PROTOCOL
+from floatip.core.vrrp.wire import GROUP, PROTOCOL
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network import packet_filter
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.slices import Slice
 
-GROUP = IPv4Address("224.0.0.18")
 """RFC 9568 section 5.1.1.2."""
 MOST_AT_ONCE = 512
 STRANGERS_A_SECOND = 50
