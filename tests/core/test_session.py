@@ -473,11 +473,17 @@ def test_a_peer_that_asks_for_a_role_is_understood() -> None:
     assert session.hint == "ask for a session without a role"
 
 
-def test_the_hint_stays_while_a_peer_that_was_silent_is_silent_again() -> None:
+def test_the_hint_stays_while_a_peer_that_was_silent_is_silent_again_or_hangs_up() -> None:
     session = open_confirm(hints=HINTS)
     session.tick(9)
     session.tick(session.deadline)
     session.connected(LOCAL, 10)
+    assert session.hint == "compare the TTL"
+    session.disconnected("closed by the peer", 10.1)
+    assert session.hint == "compare the TTL"
+    assert session.why.startswith("hold timer expired: nothing heard for 9 s; since then: closed by the peer")
+    session.tick(session.deadline)
+    session.connected(LOCAL, 11)
     assert session.hint == "compare the TTL"
     session.received(theirs() + KEEPALIVE, 11)
     assert (session.is_up, session.hint) == (True, "")

@@ -117,7 +117,7 @@ class Session:
         self._repeat_at = math.inf
         self._seed = (seed ^ int(peer)) & 0xFFFFFFFF
         self.lost_because = ""
-        """What the peer said last, or why the session was lost after it had been up."""
+        """What the peer said last, that it was silent, or why the session was lost after it had been up."""
         self._trouble = Trouble.OTHER
         self._said = Trouble.OTHER
         """What the peer said since the session was last up."""
@@ -244,10 +244,7 @@ class Session:
             self._enter(State.CONNECT, self.reason, now)
             return [Dial(self.peer, DIAL_TIMEOUT)]
         if now >= self._hold_at:
-            waited = OPEN_TIMEOUT if self.state is State.OPEN_SENT else self.hold_time
-            return self._refuse(
-                Notification(4, 0), f"hold timer expired: nothing heard for {waited:g} s", now, Trouble.HOLD_TIMER
-            )
+            return self._expire(now)
         if now >= self._send_hold_at:
             what = f"send hold timer expired: nothing acknowledged for {self._send_hold_time:g} s"
             return self._refuse(Notification(8, 0), what, now)
@@ -260,6 +257,15 @@ class Session:
                 return [Measure(self.peer), self._send(KEEPALIVE)]
             return [Measure(self.peer)]
         return []
+
+    def _expire(self, now: float) -> list[Effect]:
+        was_up = self.is_up
+        waited = OPEN_TIMEOUT if self.state is State.OPEN_SENT else self.hold_time
+        what = f"hold timer expired: nothing heard for {waited:g} s"
+        effects = self._refuse(Notification(4, 0), what, now, Trouble.HOLD_TIMER)
+        if not was_up:  # such a peer refuses the next dials, because it waits for this one
+            self.lost_because, self._said = self.reason, Trouble.HOLD_TIMER
+        return effects
 
     @property
     def _send_hold_time(self) -> float:
