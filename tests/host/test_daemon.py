@@ -602,6 +602,7 @@ def test_what_the_kernel_refuses_is_a_problem_and_never_the_end(call: str, float
             refuse(call, code)
             floatip.write(BUSIER)
             floatip.signal(signal.SIGHUP)
+            wait(lambda address=address: address in held())  # type: ignore[misc]
             ip(f"address del {address}/32 dev eth9")
             wait(lambda since=since, reason=reason: is_told(reason, since))  # type: ignore[misc]
             if call != "inotify_init1":  # it is opened once
