@@ -27,5 +27,5 @@ def test_the_scene_goes_as_expected(arguments: tuple[str, ...]) -> None:
     (result,) = json.loads(played.stdout)
     findings = [f"{'ok ' if finding['holds'] else 'NOT'} {finding['text']}" for finding in result["findings"]]
     print(f"\n{' '.join(arguments)}:", *findings, sep="\n  ")
-    assert result["holds"], "\n".join([*findings, *map(str, result["timeline"]), played.stderr])
+    assert result["holds"], "\n".join([*findings, *map(str, result["timeline"]), str(result["routes"]), played.stderr])
     assert played.returncode == 0
