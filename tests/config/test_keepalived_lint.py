@@ -256,6 +256,11 @@ FAULTS: dict[str, tuple[list[tuple[str, str]], str]] = {
         [(PRIORITY, f"{PRIORITY}    nopreempt\n    preempt_delay 5\n")],
         "note: 16: preempt_delay 5: without effect, because of nopreempt",
     ),
+    "the_checksum_of_old_keepaliveds": (
+        [(PRIORITY, f"{PRIORITY}    old_unicast_checksum\n    version 3\n")],
+        "danger: 15: old_unicast_checksum: floatip drops adverts with this checksum, "
+        "and takes a silent keepalived for dead",
+    ),
     "a_header_for_authentication": (
         [(PRIORITY, f"{PRIORITY}    authentication {{\n        auth_type AH\n        auth_pass x\n    }}\n")],
         "danger: 16: vrrp_instance VI_1: auth_type AH: floatip does not understand these adverts",
@@ -281,13 +286,14 @@ FAULTS: dict[str, tuple[list[tuple[str, str]], str]] = {
 
 
 HARMLESS = {
-    "the_checksum_of_old_keepaliveds": [(PRIORITY, f"{PRIORITY}    old_unicast_checksum\n    version 3\n")],
     "a_check_whether_a_file_can_be_opened": [('"/etc/keepalived/check.sh"', '"</etc/hostname"')],
     "a_link_local_address": [
         ("    track_script", "    virtual_ipaddress_excluded {\n  fe80::10/64\n }\n    track_script")
     ],
     "an_address_that_is_the_value_of_an_option": [("158/32\n", "158/32 brd 192.168.223.255\n")],
     "a_value_that_looks_like_a_keyword": [(PRIORITY, f"{PRIORITY}    debug state\n")],
+    "the_checksum_of_old_keepaliveds_in_version_2": [(PRIORITY, f"{PRIORITY}    old_unicast_checksum\n")],
+    "the_checksum_of_old_keepaliveds_never": [(PRIORITY, f"{PRIORITY}    old_unicast_checksum never\n    version 3\n")],
     "quoted_shell_syntax": [('check.sh"', 'check.sh \'a|b\' \\"$1;\\" http://h/?a=1&b=2 -x=>y"')],
     "a_lock": [('"/etc/keepalived/check.sh"', '"/usr/bin/flock /var/lib/postgresql/data /etc/keepalived/check.sh"')],
     "code_behind_an_interpreter": [

@@ -252,6 +252,15 @@ def test_consecutive_routes_share_an_update_only_with_equal_attributes_and_famil
     assert list(pack_routes([], [])) == []
 
 
+def test_prefixes_of_two_families_in_turns_share_two_updates() -> None:
+    pairs = [(IPv4Network(f"192.0.2.{n}/32"), IPv6Network(f"2001:db8::{n}/128")) for n in range(1, 50)]
+    messages = list(pack_routes([], [prefix for pair in pairs for prefix in pair]))
+    assert [parse(message) for message in messages] == [
+        Update(withdrawn=tuple(ipv4 for ipv4, _ in pairs)),
+        Update(withdrawn=tuple(ipv6 for _, ipv6 in pairs)),
+    ]
+
+
 def test_our_longest_open_needs_no_extended_optional_parameters() -> None:
     capabilities = replace(LELASTIC.capabilities, hostname="h" * 255)
     packed = pack(replace(LELASTIC, capabilities=capabilities))

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from floatip.core.bgp.rank import Rank
-from floatip.core.election.elector import Obstacles, Role
+from floatip.core.election.elector import ASKING, Obstacles, Role
 from floatip.core.election.follower import BELIEVE_KERNEL_AFTER, PATIENCE, Follower
 from floatip.core.events import Held, KeepalivedFound, KeepalivedSaid, LinkChanged, Started
 from floatip.core.settings import Instance, Keepalived
@@ -202,6 +202,13 @@ def test_a_master_that_hears_another_for_more_than_two_intervals_is_contested() 
     assert it.reason == "contested: keepalived says MASTER, and 10.0.0.2 sends adverts too"
     assert it.deadline == 13 + DOWN
     it.tick(13 + DOWN)
+    assert (it.role, it.doubts) == (Role.MASTER, False)
+
+
+def test_a_backup_that_asks_whether_its_master_lives_is_no_rival() -> None:
+    it = master()
+    for second in range(10, 20):
+        hear(it, second, priority=ASKING)
     assert (it.role, it.doubts) == (Role.MASTER, False)
 
 

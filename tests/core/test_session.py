@@ -120,12 +120,12 @@ def ended_after(session: Session, up_for: float) -> float:
 def test_a_peer_that_ends_one_session_after_another_is_dialled_ever_less_often_and_the_status_says_so() -> None:
     session = made()
     pauses = [ended_after(session, up_for=0.1) for _ in range(2000)]
-    for pause, least in zip(pauses, [1, 2, 4, 8, 16, 32, 60], strict=False):
-        assert least <= pause <= min(60, 2 * least)
-    assert all(59 < pause <= 60 for pause in pauses[6:])
+    for pause, least in zip(pauses, [1, 2, 4, 8, 15], strict=False):
+        assert least <= pause <= min(15, 2 * least)
+    assert all(14 < pause <= 15 for pause in pauses[4:])
     assert session.why == (
         "the peer sent Cease: Maximum Number of Prefixes Reached; 2000 sessions in a row ended within 30 s of coming "
-        "up, so the next dial is 60 s after the last"
+        "up, so the next dial is 15 s after the last"
     )
 
 
@@ -136,10 +136,25 @@ def test_a_session_that_lasts_ends_the_damping_and_a_refused_connection_is_not_d
     session.tick(at := session.deadline)
     session.disconnected("connection refused", at)
     assert 1 <= session.deadline - at <= 2
-    assert ended_after(session, up_for=0.1) > 32
+    assert ended_after(session, up_for=0.1) > 14
     assert ended_after(session, up_for=31) == 31
     assert ended_after(session, up_for=0.1) <= 2
     assert "in a row" not in session.reason
+
+
+@pytest.mark.parametrize("code", [(4, 0), None])
+def test_a_way_that_is_cut_again_and_again_is_not_damped(code: tuple[int, int] | None) -> None:
+    session = made()
+    for _ in range(6):
+        session.tick(at := session.deadline)
+        session.connected(LOCAL, at)
+        session.received(theirs() + KEEPALIVE, at)
+        ended_at = at + 9
+        if code:
+            session.received(pack(Notification(*code)), ended_at)
+        else:
+            session.disconnected("timed out", ended_at, Trouble.TIMED_OUT)
+        assert session.deadline == ended_at
 
 
 def test_a_dial_that_timed_out_is_followed_by_the_next() -> None:

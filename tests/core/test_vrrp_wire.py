@@ -1,7 +1,6 @@
 """The VRRP wire format against keepalived's bytes, the checks of the RFCs, and noise."""
 
 import random
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from floatip.core.addresses import Address
 from floatip.core.malformed import Malformed
-from floatip.core.vrrp.wire import Advert, pack, parse
+from floatip.core.vrrp.wire import GROUP, Advert, pack, parse
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 SOURCE, DESTINATION = IPv4Address("192.168.143.227"), IPv4Address("192.168.143.241")
@@ -95,10 +94,11 @@ def test_the_checksum_of_version_3_holds_for_its_own_addresses_only() -> None:
         parse(pack(V3, SOURCE, DESTINATION), SOURCE, IPv4Address("192.168.143.242"))
 
 
-def test_the_checksum_of_old_keepaliveds_is_accepted_and_remembered() -> None:
-    old = pack(V3, SOURCE, IPv4Address("224.0.0.18"))
-    assert parse(old, SOURCE, DESTINATION) == replace(V3, old_checksum=True)
-    assert parse(old, SOURCE, IPv4Address("224.0.0.18")) == V3  # multicast: it is the right one
+def test_the_checksum_of_old_keepaliveds_is_refused_with_the_keyword_that_asks_for_it() -> None:
+    old = pack(V3, SOURCE, GROUP)
+    assert parse(old, SOURCE, GROUP) == V3  # multicast: it is the right one
+    with pytest.raises(Malformed, match="old_unicast_checksum"):
+        parse(old, SOURCE, DESTINATION)
 
 
 def test_a_long_password_is_cut_to_eight_octets() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from floatip.core.election.router import ASKING
+from floatip.core.election.elector import ASKING
 from floatip.core.vrrp.wire import Advert, pack
 from floatip.host.ask import NobodyAnswers
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, Network
@@ -200,16 +200,3 @@ def test_a_keepalived_that_is_asked_whether_it_lives_answers_at_once_and_stays_m
     print(f"{kind}: answered after {sorted(waits)[5] * 1e3:.1f} ms (median)")
     assert sorted(waits)[2] < interval / 2, waits
     assert pair.holders() == {HAPROXY2.name}
-
-
-@pytest.mark.parametrize("ours", [50, 250])
-def test_a_keepalived_with_the_old_checksum_follows_floatip_and_is_followed(network: Network, ours: int) -> None:
-    pair = Pair(network, "version 3", ours=ours, theirs=150)
-    config = Path(pair.keepalived.config)
-    config.write_text(config.read_text().replace("  advert_int", "  old_unicast_checksum\n  advert_int"))
-    first, second = (HAPROXY1, HAPROXY2) if ours > 150 else (HAPROXY2, HAPROXY1)
-    pair.start()
-    wait_for(lambda: "MASTER STATE" in pair.keepalived.log.read_text(), "keepalived's first advert")
-    pair.become(first.name)
-    (pair.floatip if first is HAPROXY1 else pair.keepalived).stop()
-    pair.become(second.name)

@@ -35,10 +35,13 @@ LOOK_INTERVAL = 0.1
 
 
 class Elector(Router):
-    """keepalived's election; who wakes up late believes itself."""
+    """keepalived's election; who wakes up late believes itself, and asks nobody."""
 
     def _wake(self, now: float) -> list[Effect]:
         return []
+
+    def _doubts_silence(self, now: float) -> bool:
+        return False
 
 
 @dataclass(slots=True, eq=False)

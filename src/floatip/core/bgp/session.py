@@ -44,7 +44,9 @@ OPEN_TIMEOUT = 240.0  # RFC 4271 8.2.2: "a large value", four minutes suggested
 SEND_HOLD_TIME = 480.0  # RFC 9687 section 4
 KEEPALIVE = wire.pack(wire.Keepalive())
 SHORT_LIVED = 30.0
-MOST_DAMPED = 60.0
+MOST_DAMPED = 15.0
+THE_WAY = (Trouble.HOLD_TIMER, Trouble.PEERS_HOLD_TIMER, Trouble.TIMED_OUT, Trouble.UNREACHABLE)
+"""A way that is cut again and again is no fault of the peer's."""
 BATCH = 250  # prefixes per write: a millisecond
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
 
@@ -287,7 +289,8 @@ class Session:
             case Notification() as notification:
                 # RFC 5492 3: a peer that knows no optional parameter is asked again without any
                 self._without_capabilities = (notification.code, notification.subcode) == (2, 4)
-                effects = self._drop(f"the peer sent {explain(notification)}", now, said(notification))
+                reason = f"the peer sent {explain(notification)}"
+                effects = self._drop(reason, now, said(notification))
                 self.lost_because, self._said = self.reason, said(notification)
                 return [Close(self.peer), *effects]
             case wire.Open() as theirs:
@@ -399,7 +402,8 @@ class Session:
     def _drop(self, reason: str, now: float, trouble: Trouble) -> list[Effect]:
         pause = self.speaker.retry_interval * (1 + self._jitter())
         if self.is_up:
-            self._short_lived = self._short_lived + 1 if now - self.since < SHORT_LIVED else 0
+            is_short = now - self.since < SHORT_LIVED and trouble not in THE_WAY
+            self._short_lived = self._short_lived + 1 if is_short else 0
             if self._short_lived > 1:
                 pause = max(pause, min(MOST_DAMPED, pause * 2 ** min(self._short_lived - 1, 10)))
                 reason += f"; {self._short_lived} sessions in a row ended within {SHORT_LIVED:g} s of coming up, so "

@@ -120,11 +120,12 @@ def _pack_body(withdrawn: bytes = b"", attributes: bytes = b"", nlri: bytes = b"
 def fill_updates(
     announced: Iterable[tuple[Prefix, Attributes]], withdrawn: Iterable[Prefix], size: int, four_octet_asn: bool
 ) -> Iterator[Update]:
-    """UPDATEs of at most `size` octets that say all this: equal attributes and family share one, in order."""
-    for _, prefixes in groupby(withdrawn, family_of):
+    """UPDATEs of at most `size` octets that say all this: equal attributes and family share one, IPv4 first."""
+    for _, prefixes in groupby(sorted(withdrawn, key=family_of), family_of):
         for batch in _fill(prefixes, size - OVERHEAD):
             yield Update(withdrawn=batch)
-    for (family, attributes), routes in groupby(announced, lambda route: (family_of(route[0]), route[1])):
+    by_family = sorted(announced, key=lambda route: family_of(route[0]))
+    for (family, attributes), routes in groupby(by_family, lambda route: (family_of(route[0]), route[1])):
         room = size - OVERHEAD - len(pack_path(family, attributes, four_octet_asn))
         for batch in _fill((prefix for prefix, _ in routes), room):
             yield Update(batch, attributes)

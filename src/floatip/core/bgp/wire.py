@@ -106,7 +106,7 @@ def pack(message: Message, *, four_octet_asn: bool = True) -> bytes:
 def pack_routes(
     announced: Iterable[tuple[Prefix, Attributes]], withdrawn: Iterable[Prefix], *, four_octet_asn: bool = True
 ) -> Iterator[bytes]:
-    """As few UPDATEs as say all this in its order, each of at most 4096 octets."""
+    """As few UPDATEs as say all this, IPv4 first, each of at most 4096 octets."""
     for update in fill_updates(announced, withdrawn, MAX_LENGTH - _HEADER.size, four_octet_asn):
         yield pack(update, four_octet_asn=four_octet_asn)
 

@@ -19,6 +19,8 @@ from floatip.core.settings import Election, Keepalived, Vrrp
 from floatip.core.vrrp.wire import Advert
 
 REIGNS_KEPT = 64
+ASKING = 1
+"""The priority of an advert by which a backup of ours asks its master whether it lives (see `router`)."""
 
 
 class Role(Enum):

@@ -22,6 +22,7 @@ from floatip.core.addresses import Address
 from floatip.core.drops import Drops
 from floatip.core.election.elector import (
     ADDRESSES,
+    ASKING,
     KEEPALIVED,
     Fact,
     Heard,
@@ -193,6 +194,8 @@ class Follower(VirtualRouter):
         if source == self.config.source or (self.config.peers and source not in self.config.peers):
             self.dropped.count("dropped, from an address that is not a peer", now)
             return []
+        if advert.priority == ASKING:
+            return []  # no master
         self._advert_at, self._advert_from, self._is_alone = now, source, False
         if advert.priority == 0:
             self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf

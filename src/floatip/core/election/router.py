@@ -34,6 +34,7 @@ from dataclasses import replace
 from floatip.core.addresses import Address
 from floatip.core.drops import Drops
 from floatip.core.election.elector import (
+    ASKING,
     Fact,
     Heard,
     Obstacles,
@@ -56,12 +57,12 @@ SILENT_AFTER = 2
 """Advert intervals after which a node that sent adverts is silent."""
 MISTAKES, MISTAKES_WINDOW = 2, 300.0
 """So many masterships given back to a better master within so many seconds: silence may be loss."""
-ASKING = 1
-"""The priority of an advert that asks a master whether it lives."""
-ASKED_PER_WAIT, ASK_PAUSE = 40, 0.01
-"""So often would it ask in a whole master-down interval, and so many seconds apart at least."""
-LISTEN_AFTER_LINK_FAULT = 2.0
-"""Seconds: a neighbour entry that has failed is tried again each second."""
+ASK_AFTER = 2.5
+"""Advert intervals: at two the next advert may be just arriving."""
+ASKED_PER_INTERVAL, ASK_PAUSE = 8, 0.01
+"""So often does it ask, and so many seconds apart at least: each question costs a keepalived a burst of ARP."""
+LISTEN_AFTER_LINK_FAULT, LISTEN_SPREAD = 2.0, 0.5
+"""Seconds: a neighbour entry that has failed is tried again each second; and what the lowest priority adds to it."""
 
 
 class Router(VirtualRouter):
@@ -85,12 +86,12 @@ class Router(VirtualRouter):
         self.dropped = Drops()
         self._hastened = ""
         """Why the skew timer runs instead of master-down."""
-        self._want_old_checksum: set[Address] = set()
-        """Peers that send it drop adverts with the right one."""
         self._heard: Address | None = None
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
         self._barred = self._damped = self._link_fault = ""
+        self._yielded_to: set[str] = set()
+        """The reasons to be damped for which a master has handed over, until none is left."""
         self._linked_at = -math.inf
         """When the last fault of its link ended."""
         self._rival: Address | None = None
@@ -150,7 +151,10 @@ class Router(VirtualRouter):
             self._listen(now)  # somebody else may be master by now
         if self._link_fault and not obstacles.link:
             self._linked_at = now
-        yields = obstacles.barred or ("" if self._damped else obstacles.damped)
+        if not obstacles.damped:
+            self._yielded_to.clear()
+        yields = obstacles.barred or ("" if obstacles.damped in self._yielded_to else obstacles.damped)
+        self._yielded_to |= {obstacles.damped} - {""}
         self._link_fault, self._barred, self._damped = obstacles.link, obstacles.barred, obstacles.damped
         waiting, fault = obstacles.waiting, obstacles.sick or obstacles.link
         match self.role:
@@ -193,10 +197,6 @@ class Router(VirtualRouter):
         if set(advert.addresses) != set(self.addresses):
             self.dropped.count("accepted although they name other addresses", now)
         self._peer, self._peer_at, self._is_alone = source, now, False
-        if advert.old_checksum:
-            self._want_old_checksum.add(source)
-        else:
-            self._want_old_checksum.discard(source)
         match self.role:
             case Role.BACKUP:
                 return effects + self._receive_as_backup(advert, source, now)
@@ -217,7 +217,7 @@ class Router(VirtualRouter):
 
     def _listen(self, now: float) -> None:
         self._due_at, self._hastened = now + self.master_down_interval, ""
-        self._ask_at = now + SILENT_AFTER * self._master_interval if self._doubts_silence(now) else math.inf
+        self._ask_at = now + ASK_AFTER * self._master_interval if self._doubts_silence(now) else math.inf
 
     def _doubts_silence(self, now: float) -> bool:
         """Whether a claim may well be another mistake, and asking makes no better master yield."""
@@ -229,7 +229,7 @@ class Router(VirtualRouter):
     def _ask(self, now: float) -> list[Effect]:
         """A master answers a lower advert at once (RFC 9568 section 6.4.3), and so does keepalived's."""
         assert self.master is not None
-        self._ask_at = now + max(self.master_down_interval / ASKED_PER_WAIT, ASK_PAUSE)
+        self._ask_at = now + max(self._master_interval / ASKED_PER_INTERVAL, ASK_PAUSE)
         return self._advertise(ASKING, [self.master])
 
     def _objection(self, advert: Advert, source: Address, ttl: int) -> str:
@@ -299,7 +299,8 @@ class Router(VirtualRouter):
         return [*self._advertise(config.priority), *self._remember_rival(advert, source, now)]
 
     def _remember_rival(self, advert: Advert, source: Address, now: float) -> list[Effect]:
-        # One who asks whether we live is silent for longer between two bursts.
+        if advert.priority == ASKING:
+            return []
         pause = SECOND_MASTER_AFTER * max(advert.interval, self.config.advert_interval)
         if source != self._rival or now > self._rival_at + pause:
             self._rival, self._rival_since, self._rival_at = source, now, now
@@ -338,7 +339,8 @@ class Router(VirtualRouter):
             return self._enter_master("owns the addresses (priority 255)", now)
         effects = self._become(Role.BACKUP, reason, now)
         self._master_interval = self.config.advert_interval
-        self._due_at = max(now + self.master_down_interval, self._linked_at + LISTEN_AFTER_LINK_FAULT)
+        spread = LISTEN_SPREAD * (256 - self.config.priority) / 256
+        self._due_at = max(now + self.master_down_interval, self._linked_at + LISTEN_AFTER_LINK_FAULT + spread)
         return effects
 
     def _enter_master(self, reason: str, now: float) -> list[Effect]:
@@ -373,12 +375,9 @@ class Router(VirtualRouter):
             auth_pass=config.auth_pass.encode()[:8],
         )
         return [
-            SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, self._summed_for(peer)))
+            SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, peer))
             for peer in (config.peers if to is None else to)
         ]
-
-    def _summed_for(self, peer: Address) -> Address:
-        return wire.GROUP if peer in self._want_old_checksum else peer
 
 
 def _identity(config: Vrrp) -> tuple[str, int, int]:

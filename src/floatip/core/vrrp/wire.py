@@ -2,7 +2,7 @@
 
 Version 2 over IPv4 without authentication and with PASS, version 3 over IPv4. Anything else is refused by name: AH
 authentication, IPv6, packets whose length is not the one that their address count demands.
-All forms of the version 3 checksum are accepted, because the RFCs and keepalived disagree; keepalived's is sent.
+Both forms of the version 3 checksum are accepted, because the RFCs and keepalived disagree; keepalived's is sent.
 """
 
 import struct
@@ -45,8 +45,6 @@ class Advert:
     addresses: tuple[Address, ...]
     auth_pass: bytes = b""
     """Version 2 only: the password without its padding; empty: no authentication."""
-    old_checksum: bool = False
-    """As received: made for the group although sent to a peer, as by keepalived's `old_unicast_checksum`."""
 
 
 def parse(data: bytes, source: Address, destination: Address) -> Advert:
@@ -74,10 +72,11 @@ def parse(data: bytes, source: Address, destination: Address) -> Advert:
         auth_pass = _parse_auth(timing >> 8, data[addresses_end:])
         return Advert(2, vrid, priority, float(_interval(timing & 0xFF)), addresses, auth_pass)
     # RFC 9568 5.2.8: over the message alone; RFC 5798 was read as with the pseudo-header
-    old_checksum = bool(_checksum(data) and _checksum(_pseudo_header(source, destination, length) + data))
-    if old_checksum and _checksum(_pseudo_header(source, GROUP, length) + data):
+    if _checksum(data) and _checksum(_pseudo_header(source, destination, length) + data):
+        if not _checksum(_pseudo_header(source, GROUP, length) + data):
+            raise Malformed("the checksum is that of old_unicast_checksum: delete this line in its keepalived.conf")
         raise Malformed("the checksum is wrong")
-    return Advert(3, vrid, priority, _interval(timing & 0x0FFF) / 100, addresses, old_checksum=old_checksum)
+    return Advert(3, vrid, priority, _interval(timing & 0x0FFF) / 100, addresses)
 
 
 def pack(advert: Advert, source: Address, destination: Address) -> bytes:

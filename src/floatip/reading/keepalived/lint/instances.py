@@ -115,6 +115,11 @@ def _peers(instance: Instance) -> Iterator[Finding]:
         what = f"{instance.statement}: no unicast_src_ip: keepalived takes the interface's first address"
         hint = "add unicast_src_ip and the private address that is a peer of the others"
         yield Finding("no-source", "wrong", place, what, hint)
+    checksum = instance.statement.last("old_unicast_checksum")
+    if checksum and not checksum.argument() and instance.version == 3:
+        what = f"{checksum}: floatip drops adverts with this checksum, and takes a silent keepalived for dead"
+        hint = "remove it on all nodes: only keepalived 1.3.6 and older need it"
+        yield Finding("old-checksum", "danger", checksum.place, what, hint)
 
 
 def _authentication(instance: Instance) -> Iterator[Finding]:
