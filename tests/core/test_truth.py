@@ -130,7 +130,7 @@ class World(Host):
         if instance.role is Role.MASTER:
             is_told = not self.node.sessions or any(each.announced for each in self.node.sessions.values())
             return situation.held and is_told
-        return instance.role is Role.BACKUP and (situation.held or situation.placement == "master")
+        return instance.role is Role.BACKUP and situation.held is (situation.placement != "master")
 
 
 @cache

@@ -97,6 +97,13 @@ def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem
     if missing and (instance.config.placement == "all" or instance.role is Role.MASTER):
         hint = f"see where it is: ip addr show to {missing[0]}"
         yield Problem(Code.NOT_HELD, name, f"{name} does not hold {_some(missing)}", hint)
+    standing = [target for target in instance.targets if target.key in node.holding.placed]
+    if standing and instance.config.placement == "master" and not instance.wants(now):
+        what = (
+            f"{name} is not master here, and has {_some([str(target.ip) for target in standing])}: two nodes may answer"
+        )
+        hint = f"ip addr del {standing[0].address} dev {instance.config.interface}"
+        yield Problem(Code.NOT_RELEASED, name, what, hint)
     if instance.waiting:
         hint = f"add the address: ip addr add ADDRESS dev {instance.config.interface}"
         yield Problem(Code.NOT_HELD, name, f"{name} announces nothing: {instance.waiting}", hint)

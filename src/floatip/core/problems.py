@@ -24,6 +24,7 @@ class Code(StrEnum):
     UNHEALTHY = "unhealthy"
     INSTANCE_FAULT = "instance-fault"
     NOT_HELD = "not-held"
+    NOT_RELEASED = "not-released"
     ADDRESS_REMOVED = "address-removed"
     PEER_UNHEARD = "peer-unheard"
     PREFIX_REFUSED = "prefix-refused"
