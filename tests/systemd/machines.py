@@ -225,6 +225,11 @@ class Machine:
             return [int(pid) for pid in (self._units / unit / "cgroup.procs").read_text().split()]
         return []
 
+    def threads_of(self, unit: str) -> list[int]:
+        with suppress(OSError):
+            return [int(thread.name) for pid in self.pids_of(unit) for thread in Path(f"/proc/{pid}/task").iterdir()]
+        return []
+
     def succeeds(self, command: str) -> bool:
         return self._enter(command).returncode == 0
 

@@ -52,9 +52,10 @@ class Pair:
         return [node for node in self.nodes if f" {FLOATING} " in node.run("ip -4 address show eth0", quiet=True)]
 
     def _pids(self) -> list[int]:
-        """Of those on whom it depends how fast the traffic moves."""
+        """Of those on whom it depends how fast the traffic moves, and an answer comes."""
         daemons = [daemon.pid for daemon in (self._fabric, *self._servers)]
-        return daemons + [pid for node in self.nodes for unit in UNITS for pid in node.pids_of(unit)]
+        services = [thread for node in self.nodes for thread in node.threads_of("haproxy.service")]
+        return daemons + services + [pid for node in self.nodes for unit in UNITS for pid in node.pids_of(unit)]
 
     @property
     def led_to(self) -> str:
