@@ -12,13 +12,14 @@ SCENE ?= check
 STORMS ?= 10000
 SEED ?=
 RUNS ?= 1
+MINUTES ?= 60
 # Processes that run tests. Their plays mostly wait, so there are more than cores.
 WORKERS ?= 5
 
 .DEFAULT_GOAL := help
 # Two apts at once would refuse each other.
 .NOTPARALLEL:
-.PHONY: help lab test test-systemd check sim mutants bench deb lock clean lab-needs test-needs systemd-needs deb-needs
+.PHONY: help lab test test-systemd check sim soak mutants bench deb lock clean lab-needs test-needs systemd-needs deb-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ check: .venv/ready ## ruff and mypy
 
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
 	$(if $(SEED),SEED=$(SEED) )$(PYTHON) -m tests.sim.storm --storms $(STORMS)
+
+soak: lab-needs .venv/ready ## faults of all kinds on real daemons, as SEED=n draws them, for MINUTES=60
+	$(PYTHON) -m tests.soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(SOAK_OPTIONS)
 
 mutants: .venv/ready ## plant bugs in the core and the host and see each one found
 	$(PYTHON) -m tests.sim.mutants
