@@ -239,6 +239,17 @@ def test_a_successor_of_a_killed_daemon_releases_what_that_had_added(floatip: Fl
     wait(lambda: floatip.role() == "fault" and held() == set())
 
 
+def test_the_status_says_how_it_is_scheduled_and_what_its_sockets_are_like(floatip: Floatip) -> None:
+    floatip.start()
+    wait(lambda: floatip.role() == "master")
+    assert floatip.process
+    status = floatip.status()
+    assert status["scheduling"] == {"policy": "other", "priority": 0, "reset_on_fork": False}
+    assert status["sockets"] == [{"what": "VRRP on eth9", "dscp": 48, "packet_filter": "known nodes"}]
+    os.sched_setscheduler(floatip.process.pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(7))
+    assert floatip.status()["scheduling"] == {"policy": "rr", "priority": 7, "reset_on_fork": True}
+
+
 def test_a_reload_takes_over_what_changed_and_refuses_what_is_wrong(floatip: Floatip) -> None:
     floatip.start()
     wait(lambda: held() == {"192.0.2.10"})

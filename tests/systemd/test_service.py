@@ -1,5 +1,8 @@
 """What systemd, dpkg and a second daemon do to an adopted node, which must never be left deaf, doubled or silent."""
 
+import json
+import re
+
 import pytest
 
 from tests.systemd.machines import Machine, wait_for
@@ -80,3 +83,48 @@ def status(node: Machine, *options: str) -> str:
 def answers(node: Machine, unit: str) -> bool:
     """Whether the daemon of this unit has the control socket."""
     return f'"pid": {node.run(f"{PID} {unit}", quiet=True).strip()},' in status(node, "--json")
+
+
+def test_the_daemon_is_real_time_and_its_checks_and_threads_are_not(node: Machine) -> None:
+    node.run(f"cp -p {CONFIG} /root/sound")
+    check = """
+[[check]]
+name = "policy"
+script = ["/bin/sh", "-c", "chrt --pid $$ >/tmp/policy"]
+"""
+    text = node.run(f"cat {CONFIG}", quiet=True)
+    used = re.sub(r"^(addresses = .*)$", r'\1\nchecks = ["policy"]', text, count=1, flags=re.MULTILINE)
+    node.run(f"rm -f /tmp/policy; cat >{CONFIG} <<'END'\n{used}{check}END\nsystemctl restart floatip")
+    wait_for(lambda: node.succeeds("grep priority /tmp/policy"), "the check to run", SETTLE_TIMEOUT)
+    assert "SCHED_OTHER" in node.run("cat /tmp/policy")
+    pid = int(node.run(f"{PID} floatip"))
+    threads = dict(
+        re.findall(
+            r"^pid (\d+)'s current scheduling policy: (.*)$", node.run(f"chrt --all-tasks --pid {pid}"), re.MULTILINE
+        )
+    )
+    assert threads.pop(str(pid)) == "SCHED_RR|SCHED_RESET_ON_FORK"
+    assert threads, "it has started workers"
+    assert set(threads.values()) == {"SCHED_OTHER"}
+    scheduling = json.loads(status(node, "--json"))["scheduling"]
+    assert scheduling == {"policy": "rr", "priority": 10, "reset_on_fork": True}
+    node.run(f"cp -p /root/sound {CONFIG} && systemctl restart floatip")
+
+
+@pytest.mark.parametrize("refused", ["mount --bind /bin/false /usr/bin/chrt", "mount --bind /dev/null /usr/bin/chrt"])
+def test_where_real_time_is_refused_the_unit_starts_without_it(node: Machine, refused: str) -> None:
+    node.run(refused)
+    try:
+        node.run("systemctl restart floatip && systemctl is-active floatip")
+        assert json.loads(status(node, "--json"))["scheduling"]["policy"] == "other"
+    finally:
+        node.run("umount /usr/bin/chrt && systemctl restart floatip")
+    assert json.loads(status(node, "--json"))["scheduling"]["policy"] == "rr"
+
+
+def test_systemd_finds_little_to_lock_up_further(node: Machine) -> None:
+    report = node.run("systemd-analyze security --no-pager floatip", quiet=True)
+    exposure = re.search(r"exposure level for floatip.service: (\S+)", report)
+    assert exposure, report
+    print(f"\nfloatip: exposure {exposure[1]}")
+    assert float(exposure[1]) <= 2.4, "docs/decisions/0024-real-time.md says what less would cost"

@@ -107,6 +107,25 @@ class LinkView:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulingView:
+    """Of the thread that runs the daemon's loop (sched(7))."""
+
+    policy: str
+    priority: int
+    reset_on_fork: bool
+    """What the daemon starts, threads and checks, does not inherit a real-time policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketView:
+    what: str
+    dscp: int
+    """RFC 2474; 48: CS6, network control."""
+    packet_filter: str | None
+    """What the kernel passes to the daemon: "known nodes" or "everything"; None: no filter is used."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProblemView:
     code: str
     severity: str
@@ -134,6 +153,8 @@ class Status:
     log_lines_dropped: int = 0
     hooks_dropped: int = 0
     control_requests_rejected: int = 0
+    scheduling: SchedulingView | None = None
+    sockets: tuple[SocketView, ...] = ()
 
     @property
     def needs_a_person(self) -> bool:

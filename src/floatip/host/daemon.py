@@ -62,6 +62,7 @@ from floatip.host.network.peers import Peers
 from floatip.host.news import Item, News
 from floatip.host.reload import Read, Reload
 from floatip.host.restart import Restart
+from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.reading import ConfigErrors, Loaded, load, render
@@ -277,6 +278,8 @@ class Daemon:
             log_lines_dropped=self._log.dropped,
             hooks_dropped=self._parts.hooks.dropped,
             control_requests_rejected=self._parts.control.rejected,
+            scheduling=scheduling(),
+            sockets=(*self._parts.adverts.sockets(), *self._parts.peers.sockets()),
         )
         answer: Record = as_data(status)
         return answer

@@ -13,6 +13,9 @@ import time
 STOP_MARGIN = 10.0
 """Seconds that are added to a long stop, for the rest of it."""
 
+FEEDINGS = 6
+"""In an interval of the watchdog."""
+
 
 class Systemd:
     def __init__(self) -> None:
@@ -20,7 +23,7 @@ class Systemd:
         watchdog_usec = int(os.environ.pop("WATCHDOG_USEC", "0"))
         meant_for = os.environ.pop("WATCHDOG_PID", str(os.getpid()))
         self._notifier: socket.socket | None = None
-        self._watchdog_interval = watchdog_usec / 1e6 / 3 if meant_for == str(os.getpid()) else 0.0
+        self._watchdog_interval = watchdog_usec / 1e6 / FEEDINGS if meant_for == str(os.getpid()) else 0.0
 
     def ready(self) -> None:
         self._notify("READY=1")

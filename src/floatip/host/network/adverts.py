@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from floatip.core.events import AdvertReceived, Event, LinkChanged, SendAdvert
+from floatip.core.state import SocketView
 from floatip.core.vrrp.wire import GROUP, PROTOCOL
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
@@ -57,6 +58,7 @@ class _Link:
     adverts: socket.socket
     strangers: socket.socket
     is_member: bool = False
+    is_filtered: bool = False
 
 
 class Adverts:
@@ -133,6 +135,16 @@ class Adverts:
             way.fails = False
             self._sending.clear(way.what)
 
+    def sockets(self) -> list[SocketView]:
+        return [
+            SocketView(
+                _vrrp_on(interface),
+                link.adverts.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) >> 2,
+                "known nodes" if link.is_filtered else "everything",
+            )
+            for interface, link in self._links.items()
+        ]
+
     def close(self) -> None:
         self.configure(())
         if self._again:
@@ -183,6 +195,7 @@ class Adverts:
         known = self._known.get(interface)
         packet_filter.attach(link.adverts, packet_filter.program(known))
         packet_filter.attach(link.strangers, packet_filter.program(known, strangers=True))
+        link.is_filtered = known is not None
 
     def _close(self, interface: str) -> None:
         if link := self._links.pop(interface, None):

@@ -27,6 +27,7 @@ from floatip.core.events import (
     SendBytes,
     Writable,
 )
+from floatip.core.state import SocketView
 from floatip.host.errors import in_words, trouble
 
 BGP_PORT = 179
@@ -82,6 +83,9 @@ class Peers:
     def measure(self, effect: Measure) -> None:
         connection = self._connections.get(effect.peer)
         self._report(Measured(effect.peer, connection is not None and connection.acknowledged()))
+
+    def sockets(self) -> list[SocketView]:
+        return [SocketView(f"BGP to {peer}", one.dscp, None) for peer, one in self._connections.items()]
 
     def close_all(self) -> None:
         for peer in list(self._connections):
@@ -142,6 +146,11 @@ class _Connection:
         if not self._unsent:
             self._shut()
 
+    @property
+    def dscp(self) -> int:
+        level, traffic_class = _traffic_class(self.peer)
+        return self._socket.getsockopt(level, traffic_class) >> 2
+
     def acknowledged(self) -> bool:
         """The state is the first octet of struct tcp_info; what is queued counts whether it has left or not."""
         try:
@@ -152,10 +161,10 @@ class _Connection:
         return state != TCP_SYN_SENT and not any(queued)
 
     def _set(self, options: Options) -> None:
-        level, ttl, min_ttl, traffic_class = (
-            (socket.IPPROTO_IP, socket.IP_TTL, IP_MINTTL, socket.IP_TOS)
+        level, ttl, min_ttl = (
+            (socket.IPPROTO_IP, socket.IP_TTL, IP_MINTTL)
             if self.peer.version == 4
-            else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, IPV6_MINHOPCOUNT, socket.IPV6_TCLASS)
+            else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, IPV6_MINHOPCOUNT)
         )
         self._socket.setsockopt(level, ttl, options.ttl)
         self._socket.setsockopt(level, min_ttl, options.min_ttl)
@@ -166,7 +175,7 @@ class _Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # What not every kernel knows, and what is only better with it.
         wishes = [
-            (level, traffic_class, DSCP_CS6),
+            (*_traffic_class(self.peer), DSCP_CS6),
             # After a cut the next try comes within a second, so that its end is seen soon.
             (socket.IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1),
             (socket.IPPROTO_TCP, TCP_RTO_MAX_MS, 1000),
@@ -244,6 +253,11 @@ class _Connection:
         self._loop.remove_writer(self._socket)
         self._socket.close()
         self._ended(self, reason, trouble)
+
+
+def _traffic_class(peer: Address) -> tuple[int, int]:
+    """Level and name of the socket option."""
+    return (socket.IPPROTO_IP, socket.IP_TOS) if peer.version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
 
 
 def _md5_signature(peer: Address, key: bytes) -> bytes:
