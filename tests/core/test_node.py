@@ -623,7 +623,7 @@ def test_only_the_master_holds_the_address_and_tells_the_neighbours_when_it_is_t
 
 def test_a_master_that_loses_to_a_better_advert_keeps_rank_and_address_for_200_ms() -> None:
     host = master(VLAN)
-    assert host.tell(advert(100), at=30) == ["role backup"]
+    assert host.tell(advert(100), at=30) == ["advert 50", "role backup"]
     assert host.tick(30.199) == []
     assert host.node.deadline == 30.2
     assert host.tick(30.2) == ["rank standby", "withdraw 192.0.2.10", "hold"]

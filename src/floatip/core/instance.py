@@ -73,6 +73,8 @@ class Instance:
     def _configure(self, config: settings.Instance) -> None:
         self.config = config
         self.decision.last_resort = config.last_resort
+        if isinstance(self.elector, Router):
+            self.elector.address_moves = config.placement == "master"
         where = config.interface
         self.targets = tuple(Target(a, a.ip, a.network, (where, a.ip), Placed(where, a)) for a in config.addresses)
         self.placed = frozenset(target.placed for target in self.targets)

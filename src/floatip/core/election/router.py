@@ -16,6 +16,8 @@ Where this differs from the RFC, and why:
   worse than we are, and the RFC would wait out master-down. From anyone else it would make false takeovers with a third
   node; it never extends the timer.
 * A master answers a lower advert at once (RFC 9568 6.4.3; keepalived in version 2 too).
+* Where the master alone has the address, one that yields sends the winner a last advert. The winner may have been cut
+  off when it told its neighbours where the address is, and a lower advert makes it tell them again.
 * The address list of an advert is compared, counted and otherwise ignored: dropping such adverts makes two masters
   out of every rolling change of addresses.
 * A node that was suspended for longer than the master-down interval re-runs the election, because another node may have
@@ -82,6 +84,8 @@ class Router(VirtualRouter):
         self.master: Address | None = None
         """Whom we follow."""
         self._master_priority = 0
+        self.address_moves = False
+        """Whether the master alone holds the addresses."""
         self.reigns: list[float] = []
         self.dropped = Drops()
         self._hastened = ""
@@ -294,7 +298,8 @@ class Router(VirtualRouter):
             if advert.priority == config.priority:
                 why = f"{source} has the same priority {config.priority} and the greater address"
             self._gave_back_at = [*self._gave_back_at, now][-MISTAKES:]
-            return [*self._enter_backup(why, now), *self._receive_as_backup(advert, source, now)]
+            last = self._advertise(config.priority, [source]) if self.address_moves else []
+            return [*last, *self._enter_backup(why, now), *self._receive_as_backup(advert, source, now)]
         self._due_at = now + config.advert_interval
         return [*self._advertise(config.priority), *self._remember_rival(advert, source, now)]
 
