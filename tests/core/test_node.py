@@ -130,6 +130,14 @@ def test_who_replaces_a_fresh_master_announces_the_second_rung_and_a_better_med(
     assert host.node.instances["VI_1"].decision.level == 2
 
 
+def test_a_node_that_was_restarted_counts_the_masters_of_which_its_old_process_knew() -> None:
+    host = Host(start=False)
+    host.tell(Started(reigns={"VI_1": (80, 90, 200), "VI_2": (1,)}), LinkChanged("eth0", True, ""), WELL, at=100)
+    host.run(110)
+    assert (host.role, host.rank) == (Role.MASTER, Rank.TAKEOVER_AGAIN)
+    assert host.node.instances["VI_1"].decision.level == 3, "a reign in the future is none"
+
+
 @pytest.mark.parametrize("role", ["primary", "secondary"])
 def test_without_an_election_the_configured_role_is_announced_and_no_med(role: Any) -> None:
     host = Host(config(election=Static(role))).run(60)

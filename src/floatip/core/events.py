@@ -6,6 +6,7 @@ argument beside it. Effects that name a set (`Hold`) name the whole desired set,
 restart are the same code.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +24,8 @@ class Started:
 
     barred_for: float = 0.0
     """Seconds in which the node must not be master, because it keeps dying."""
+    reigns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By instance, what an earlier process of this boot knew of the latest masters (`Elector.reigns`)."""
 
 
 @dataclass(frozen=True, slots=True)

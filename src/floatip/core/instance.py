@@ -104,6 +104,13 @@ class Instance:
             at = min(at, self._keep_until)
         return at
 
+    def remember(self, reigns: list[float]) -> None:
+        """At the start. A restarted node must announce above a route that is the third in a row. (keepalived outlives
+        us, and the follower asks it.)
+        """
+        if isinstance(self.elector, Router):
+            self.elector.reigns = reigns
+
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""
         return self.elector.goes_on_as(config.election)

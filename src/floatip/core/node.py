@@ -11,7 +11,7 @@ addresses that are held, and the sessions' effects stand before `Hold` in every 
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from floatip.core import settings
@@ -151,14 +151,16 @@ class Node:
                 return [] if self.stopping else self._reload(config, now)
             case StopRequested(reason):
                 return self._drain(reason, now) or self._stop(reason, now)
-            case Started(barred_for):
-                return [] if self.stopping else self._start(barred_for, now)
+            case Started(barred_for, reigns):
+                return [] if self.stopping else self._start(barred_for, reigns, now)
             case _:
                 return []  # about a peer or a check that a reload removed
 
     # Start and reload
 
-    def _start(self, barred_for: float, now: float) -> list[Effect]:
+    def _start(self, barred_for: float, reigns: Mapping[str, tuple[float, ...]], now: float) -> list[Effect]:
+        for name in reigns.keys() & self.instances.keys():
+            self.instances[name].remember([at for at in reigns[name] if at <= now])
         self.started_at = self.network.began_at = now
         self._await_cut_off()
         effects = self._tick(now)

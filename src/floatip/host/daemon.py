@@ -47,7 +47,7 @@ from floatip.core.node import Node
 from floatip.core.settings import Settings
 from floatip.core.snapshot import describe, view
 from floatip.core.state import as_data
-from floatip.host import keepalived, privileges, starts, wiring
+from floatip.host import keepalived, privileges, reigns, starts, wiring
 from floatip.host.ask import ControlError, Record, socket_path
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
@@ -71,7 +71,7 @@ DISK_TIMEOUT = 1.0
 """How long an end waits for the last files."""
 SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread that computes, as one that reads the configuration, keeps the loop waiting."""
-MEMORIES = ("held", "keepalived", "starts")
+MEMORIES = ("held", "keepalived", "reigns", "starts")
 OUR_BUG = 70
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
@@ -131,7 +131,7 @@ class Daemon:
         self._restart = Restart(read, self._failures)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
-        self._starts = memories["starts"]
+        self._starts, self._reigns = memories["starts"], memories["reigns"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         commands = {
             "status": Command(self._status, "ask for the status"),
@@ -166,7 +166,7 @@ class Daemon:
         self._listen_to_signals()
         self._configure(settings)
         barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
-        self._queue.append(Started(barred_for))
+        self._queue.append(Started(barred_for, reigns.recall(self._reigns)))
         self._pump()
         watching = asyncio.create_task(self._parts.kernel.run())
         watching.add_done_callback(_raise)
@@ -258,6 +258,8 @@ class Daemon:
         if change := role_change(item, self._node.instances):
             self._parts.state_log.write(change.instance, change.role)
             self._parts.hooks.notify(change)
+            if not self._follow:
+                reigns.note(self._reigns, self._node.instances)
 
     def _tell_systemd(self, item: Item) -> None:
         if item.what in ("role", "rank"):

@@ -111,7 +111,7 @@ class Memory:
             return None
         except OSError as error:
             reason = in_words(error.errno)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"not understood, so ignored: {error}"
         self._disk.fail(self._name, reason)
         return None
