@@ -130,6 +130,27 @@ def test_who_replaces_a_fresh_master_announces_the_second_rung_and_a_better_med(
     assert host.node.instances["VI_1"].decision.level == 2
 
 
+def test_a_master_that_goes_on_through_a_fault_of_ours_is_counted_once() -> None:
+    host = Host()
+    host.adverts_from_peer = 100
+    host.run(5)
+    host.tell(SICK, at=5)
+    host.run(15)
+    host.tell(WELL, at=15)
+    assert len(host.run(20).node.instances["VI_1"].elector.reigns) == 1
+
+
+def test_a_master_that_was_silent_for_long_may_have_begun_again() -> None:
+    host = Host()
+    host.adverts_from_peer = 100
+    host.run(5)
+    host.tell(SICK, at=5)
+    host.adverts_from_peer = None
+    host.run(15)
+    host.adverts_from_peer = 100
+    assert len(host.run(20).node.instances["VI_1"].elector.reigns) == 2
+
+
 def test_a_node_that_was_restarted_counts_the_masters_of_which_its_old_process_knew() -> None:
     host = Host(start=False)
     host.tell(Started(reigns={"VI_1": (80, 90, 200), "VI_2": (1,)}), LinkChanged("eth0", True, ""), WELL, at=100)

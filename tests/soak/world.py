@@ -154,11 +154,13 @@ file = "{self.trigger(node.name)}"
 name = "service"
 tcp = "127.0.0.1:80"
 interval = {CHECK_INTERVAL}
+timeout = 2
 
 [[check]]
 name = "script"
 script = "{slow}"
 interval = {CHECK_INTERVAL}
+timeout = 2
 
 [[instance]]
 name = "VI_1"

@@ -91,6 +91,8 @@ class Router(VirtualRouter):
         self._hastened = ""
         """Why the skew timer runs instead of master-down."""
         self._heard: Address | None = None
+        """Whose reign it is, as far as we hear."""
+        self._heard_at = -math.inf
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
         self._barred = self._damped = self._link_fault = ""
@@ -206,8 +208,9 @@ class Router(VirtualRouter):
                 return effects + self._receive_as_backup(advert, source, now)
             case Role.MASTER:
                 return effects + self._receive_as_master(advert, source, now)
-            case _:
-                return effects
+            case Role.FAULT:
+                self._note_reign(advert, source, now)
+        return effects
 
     def _wake(self, now: float) -> list[Effect]:
         late = now - self._due_at
@@ -253,12 +256,9 @@ class Router(VirtualRouter):
 
     def _receive_as_backup(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         # RFC 9568 6.4.2
+        self._note_reign(advert, source, now)
         if advert.priority == 0:
-            self._heard = None  # should it come back, that is a new reign
             return self._hasten(f"{source} handed over (priority 0)", now)
-        if source != self._heard:
-            self._heard = source
-            self._record_reign(now)
         if advert.priority >= self.config.priority:
             self._preempt_at = math.inf
             return self._follow(advert, source, now)
@@ -273,6 +273,16 @@ class Router(VirtualRouter):
                 f"{source} now has priority {advert.priority}, below ours ({self.config.priority})", now
             )
         return []
+
+    def _note_reign(self, advert: Advert, source: Address, now: float) -> None:
+        """A node in FAULT counts too: who counts too many announces better than the next master can."""
+        if advert.priority == 0:
+            self._heard = None  # should it come back, that is a new reign
+            return
+        may_have_begun_again = now > self._heard_at + self.master_down_interval
+        if source != self._heard or may_have_begun_again:
+            self._record_reign(now)
+        self._heard, self._heard_at = source, now
 
     def _hasten(self, why: str, now: float) -> list[Effect]:
         if now + self.skew < self._due_at:
@@ -362,8 +372,10 @@ class Router(VirtualRouter):
     def _become(self, role: Role, reason: str, now: float) -> list[Effect]:
         if role is not self.role:
             self.since = now
+        if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:
+            self._heard = None
         self.role, self.reason = role, reason
-        self.master, self._heard, self._hastened = None, None, ""
+        self.master, self._hastened = None, ""
         self._rival, self._rival_since, self._rival_at = None, -math.inf, -math.inf
         self._due_at = self._ask_at = self._preempt_at = math.inf
         return [Became("role", self.name, role.value, reason)]
