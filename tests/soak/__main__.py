@@ -2,8 +2,7 @@
 
 Plays faults one after another: a fault, then quiet until one node is master and the other is ready. Prints a line a
 fault and a table at the end. Exit status 1: a bound was exceeded, the pair did not become calm, or a daemon has grown.
-Half of the minutes is for each placement. The same seed plays the same faults; it plays the kinds that are named, if
-any are.
+Half of the minutes is for each placement. The same seed plays the same faults, unless their kinds are named.
 """
 
 import argparse
