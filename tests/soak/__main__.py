@@ -73,6 +73,8 @@ class Soak:
     def _fault(self, name: str) -> bool:
         """Whether the pair is calm again."""
         world, kind = self._world, KINDS[name]
+        # The machine itself may have paused meanwhile, for long enough to move mastership.
+        world.wait_for(world.is_calm, "the pair to be calm before the next fault")
         master = world.master
         node = master if kind.of == "master" else next(each for each in world.nodes if each != master)
         if kind.starts:
