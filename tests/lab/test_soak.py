@@ -52,5 +52,7 @@ def test_an_outage_that_does_not_end_and_a_pair_that_is_not_calm_are_violations(
 
 def test_a_daemon_that_grows_is_a_violation() -> None:
     before = Footprint(27.0, 17, 4)
-    assert grown(before, Footprint(28.0, 17, 5)) == []
-    assert len(grown(before, Footprint(40.0, 18, 40))) == 3
+    assert grown([before], [Footprint(28.0, 17, 5)]) == []
+    assert len(grown([before], [Footprint(40.0, 18, 40)])) == 3
+    busy = Footprint(27.0, 19, 4)
+    assert grown([before, busy], [busy]) == grown([before], [busy, before]) == []

@@ -54,7 +54,7 @@ class Soak:
         self._judged: list[Judged] = []
         self._violations: list[str] = []
         self._started: dict[str, float] = {}
-        self._first: dict[str, Footprint] = {}
+        self._first: list[dict[str, Footprint]] = []
 
     def play(self, names: Iterator[str], seconds: float) -> list[str]:
         """The violations."""
@@ -119,9 +119,10 @@ class Soak:
 
     def _look_at_footprints(self) -> None:
         last = self._world.footprints()
-        for node, before in (self._first or last).items():
-            print(f"{node}: {before} after the first minute, {last[node]} at the end")
-            self._violations += [f"{self._world.placement}: {node}: {what}" for what in grown(before, last[node])]
+        for node in self._world.nodes:
+            early, late = ([each[node] for each in samples] for samples in (self._first or last, last))
+            print(f"{node}: {early[-1]} after the first minute, {late[-1]} at the end")
+            self._violations += [f"{self._world.placement}: {node}: {what}" for what in grown(early, late)]
 
     def _table(self) -> str:
         rows = [("fault", "played", "longest outage", "bound", "calm after", "violations")]

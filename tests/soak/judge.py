@@ -1,5 +1,6 @@
 """Whether a fault cost more than it may, and whether a daemon has grown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from floatip.lab.record import Record
@@ -52,7 +53,12 @@ def judge(name: str, node: str, record: Record, at: float, bound: float, calm_af
     return Judged(name, node, longest, bound, calm_after, violations)
 
 
-def grown(before: Footprint, after: Footprint) -> list[str]:
+def grown(early: Sequence[Footprint], late: Sequence[Footprint]) -> list[str]:
+    """`late` at its smallest is compared with `early` at its largest."""
+    before, after = (
+        Footprint(*(which(getattr(each, name) for each in samples) for name in ("rss", "descriptors", "threads")))
+        for which, samples in ((max, early), (min, late))
+    )
     found = []
     if after.rss > before.rss + RSS_MARGIN:
         found.append(f"RSS grew from {before.rss:.1f} to {after.rss:.1f} MB")

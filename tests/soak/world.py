@@ -30,6 +30,7 @@ from floatip.lab.scheduling import DelayWatch
 
 OPTIONS = RunOptions(probe_interval=0.02)
 CALM_TIMEOUT = 60.0
+SAMPLES = 10
 CHECK_INTERVAL = 0.5
 """Seconds; that of the checks that are run."""
 
@@ -221,8 +222,13 @@ peers = ["{other.ipv4.ip}"]
             time.sleep(0.05)
         return time.monotonic()
 
-    def footprints(self) -> dict[str, Footprint]:
-        return {name: Footprint.of(daemon.pid) for name, daemon in self.nodes.items()}
+    def footprints(self) -> list[dict[str, Footprint]]:
+        """Some, as a check that runs just now has descriptors of its own."""
+        found = []
+        for _ in range(SAMPLES):
+            found.append({name: Footprint.of(daemon.pid) for name, daemon in self.nodes.items()})
+            time.sleep(CHECK_INTERVAL / 5)
+        return found
 
     # What is done, beside the faults of the lab
 
