@@ -73,8 +73,7 @@ class Instance:
     def _configure(self, config: settings.Instance) -> None:
         self.config = config
         self.decision.last_resort = config.last_resort
-        if isinstance(self.elector, Router):
-            self.elector.address_moves = config.placement == "master"
+        self.elector.address_moves = config.placement == "master"
         where = config.interface
         self.targets = tuple(Target(a, a.ip, a.network, (where, a.ip), Placed(where, a)) for a in config.addresses)
         self.placed = frozenset(target.placed for target in self.targets)
@@ -105,11 +104,8 @@ class Instance:
         return at
 
     def remember(self, reigns: list[float]) -> None:
-        """At the start. A restarted node must announce above a route that is the third in a row. (keepalived outlives
-        us, and the follower asks it.)
-        """
-        if isinstance(self.elector, Router):
-            self.elector.reigns = reigns
+        """At the start: a restarted node must announce above a route that is the third in a row."""
+        self.elector.remember(reigns)
 
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""

@@ -116,6 +116,8 @@ class Elector(Protocol):
     reigns: list[float]
     """When each of the latest masters that we know of began, or was first heard; our own times included."""
     dropped: Drops
+    address_moves: bool
+    """Whether the master alone holds the addresses."""
 
     @property
     def deadline(self) -> float:
@@ -149,6 +151,9 @@ class Elector(Protocol):
     def well(self) -> str:
         """Why this node is taken for well where no check of ours looks; empty: it has nothing to say."""
 
+    def remember(self, reigns: list[float]) -> None:
+        """What an earlier process of this boot knew, before anything was heard."""
+
     def goes_on_as(self, config: Election) -> bool:
         """Whether `reconfigure` can take this over, so that role and memories stay."""
 
@@ -172,6 +177,10 @@ class VirtualRouter:
     reigns: list[float]
     _master_interval: float
     """Seconds between two adverts of the master, as far as we know."""
+    address_moves = False
+
+    def remember(self, reigns: list[float]) -> None:
+        """A keepalived outlives us, and the follower asks it."""
 
     @property
     def interface(self) -> str:

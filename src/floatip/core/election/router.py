@@ -84,8 +84,6 @@ class Router(VirtualRouter):
         self.master: Address | None = None
         """Whom we follow."""
         self._master_priority = 0
-        self.address_moves = False
-        """Whether the master alone holds the addresses."""
         self.reigns: list[float] = []
         self.dropped = Drops()
         self._hastened = ""
@@ -121,6 +119,9 @@ class Router(VirtualRouter):
     @property
     def deadline(self) -> float:
         return min(self._due_at, self._ask_at)
+
+    def remember(self, reigns: list[float]) -> None:
+        self.reigns = reigns
 
     def goes_on_as(self, config: Election) -> bool:
         """Only another virtual router needs another election (RFC 9568 section 1.7)."""
@@ -202,7 +203,8 @@ class Router(VirtualRouter):
             return effects
         if set(advert.addresses) != set(self.addresses):
             self.dropped.count("accepted although they name other addresses", now)
-        self._peer, self._peer_at, self._is_alone = source, now, False
+        self._peer, self._peer_at = source if advert.priority else None, now  # who leaves does not fall silent
+        self._is_alone = False
         match self.role:
             case Role.BACKUP:
                 return effects + self._receive_as_backup(advert, source, now)

@@ -17,6 +17,7 @@ class StaticElector:
     master_down_interval = None
     preference = None
     sick = well = ""
+    address_moves = False
 
     def __init__(self, config: Static, now: float) -> None:
         self.role = _role(config)
@@ -30,6 +31,9 @@ class StaticElector:
     @property
     def hears(self) -> frozenset[Subject]:
         return frozenset()
+
+    def remember(self, reigns: list[float]) -> None:
+        pass
 
     def goes_on_as(self, config: Election) -> bool:
         return isinstance(config, Static) and _role(config) is self.role
