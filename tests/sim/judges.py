@@ -11,7 +11,7 @@ from math import inf
 
 from floatip.core.bgp.rank import Rank
 from floatip.core.settings import Static
-from tests.sim.world import PLACED, Fault, Machine, Outage, Power, World
+from tests.sim.world import INSTANCE, PLACED, Fault, Machine, Outage, Power, World
 
 MOMENT = 0.02
 """Latencies and the kernel's answers, several of each."""
@@ -186,8 +186,13 @@ class Judges:
         nodes = self.world.nodes
         if not preempt:
             return [incumbent] if incumbent else list(nodes)
-        highest = max(map(_priority, nodes.values()))
-        return [name for name, each in nodes.items() if _priority(each) == highest]
+        # One that is damped leaves mastership to others, unless it was master before.
+        free = [each for each in nodes.values() if not self._is_damped(each)] or list(nodes.values())
+        highest = {max(map(_priority, nodes.values())), max(map(_priority, free))}
+        return [name for name, each in nodes.items() if _priority(each) in highest]
+
+    def _is_damped(self, node: Machine) -> bool:
+        return bool(node.node.instances[INSTANCE].decision.damped(self.world.now))
 
 
 def _announces_without_address(node: Machine) -> bool:
