@@ -230,7 +230,7 @@ fifo = "{directory}/fifo"
 name = "a"
 addresses = ["192.0.2.10/32"]
 checks = ["c", "p"]
-keepalived = {{ interface = "eth9", vrid = 51, source = "127.0.0.1" }}
+keepalived = {{ interface = "eth9", vrid = 51, source = "192.0.2.1" }}
 """
 
 

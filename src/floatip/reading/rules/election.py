@@ -1,7 +1,8 @@
 """Elections: what a version of VRRP can carry, who takes part, and with which address."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
+from floatip.core.addresses import Address
 from floatip.core.settings import Keepalived, Vrrp
 from floatip.model import Model
 from floatip.reading.machine import Machine
@@ -71,13 +72,27 @@ def sources(model: Model, places: Places, machine: Machine) -> Iterator[Problem]
         interface = one.interface if one.interface in machine.interfaces else ""
         if not (one.source.is_unspecified or one.source in moving or machine.has(one.source, interface)):
             yield _not_there(places, (*at, "source"), one, machine)
+        elif not one.source.is_unspecified:
+            yield from _ours(places, at, one.peers, {*moving, one.source}, machine)
     ours = model.network.speaker.source if model.network else None
+    if model.network and ("bgp", "peers") in places.given:
+        yield from _ours(places, ("bgp",), model.network.profile.peers, {*moving, ours}, machine)
     if ours and ours not in moving and not machine.has(ours):
         hint = "name an address that `ip address` shows: no session opens before it is there"
         yield places.warning(("bgp", "source"), f"this machine does not have {ours}", hint)
     if ours in {one.address.ip for one in machine.temporary}:
         hint = "name one that `ip -6 address` does not show as temporary, or leave the choice to floatip"
         yield places.warning(("bgp", "source"), f"{ours} is temporary: the kernel replaces it every day", hint)
+
+
+def _ours(
+    places: Places, at: Thing, peers: tuple[Address, ...], known: Container[Address | None], machine: Machine
+) -> Iterator[Problem]:
+    """Peers that are this machine; `known`: those that another rule names."""
+    for thing, peer in places.each((*at, "peers"), peers):
+        if peer not in known and not peer.is_loopback and machine.has(peer):
+            what = f"{peer} is this machine's own address, on {machine.interface_of(peer)}"
+            yield places.warning(thing, what, "name only the other nodes or route servers")
 
 
 def _not_there(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Machine) -> Problem:

@@ -26,6 +26,10 @@ def floating(model: Model, places: Places) -> Iterator[tuple[Thing, InterfaceAdd
 
 
 def own_peers(places: Places, at: Thing, source: Address | None, peers: tuple[Address, ...]) -> Iterator[Problem]:
+    seen = set[Address]()
     for thing, peer in places.each((*at, "peers"), peers):
         if peer == source:
             yield places.error(thing, f"{peer} is our own source", "name only the other nodes or route servers")
+        elif peer in seen:
+            yield places.error(thing, f"{peer} is there twice", "name each peer once")
+        seen.add(peer)

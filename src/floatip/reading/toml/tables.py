@@ -62,7 +62,7 @@ BGP = Table(
         "peers": Key(Items(v.address, least=1)),
         "asn": Key(v.whole(1, LARGEST_ASN, "give this node's AS number: 65001 on Linode")),
         "peer_asn": Key(v.whole(1, LARGEST_ASN, "give the route servers' AS number: 65000 on Linode")),
-        "router_id": Key(v.ipv4_address),
+        "router_id": Key(v.router_id),
         "hold_time": Key(v.whole(3, 65535, "write seconds (RFC 4271 section 4.2)")),
         "retry_interval": Key(v.seconds(0.1, 3600, "write seconds; half a second is 0.5")),
         "source": Key(v.address),
@@ -97,21 +97,21 @@ ELECTION = {
     "interface": Key(v.string, example="eth0", absent=""),
     "vrid": Key(VRID, example=51, absent=0),
     "priority": Key(v.whole(1, 255, "the higher priority becomes master; 100 is usual")),
-    "source": Key(v.ipv4_address, example="192.0.2.1", absent=NOBODY),
+    "source": Key(v.node_address, example="192.0.2.1", absent=NOBODY),
     "version": Key(v.one_of(2, 3)),
     "advert_interval": PERIOD,
 }
 VRRP = Table(
     ELECTION
     | {
-        "peers": Key(Items(v.ipv4_address, least=1), example=["192.0.2.2"], absent=()),
+        "peers": Key(Items(v.node_address, least=1), example=["192.0.2.2"], absent=()),
         "preempt": Key(v.boolean),
         "preempt_delay": DELAY,
         "auth_pass": Key(v.secret),
         "min_ttl": Key(v.whole(0, 255, "0 accepts any TTL; 255 only neighbours")),
     }
 )
-FOLLOWED = Table(ELECTION | {"instance": NAME, "peers": Key(Items(v.ipv4_address)), "sync_group": NAME})
+FOLLOWED = Table(ELECTION | {"instance": NAME, "peers": Key(Items(v.node_address)), "sync_group": NAME})
 INSTANCE = Table(
     {
         "name": Key(v.string, example="VI_1", absent=""),

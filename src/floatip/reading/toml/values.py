@@ -13,6 +13,7 @@ from floatip.providers import LINODE_REGIONS
 from floatip.reading.words import as_list, closest, shown
 
 Parse = Callable[[Any], Any]
+BROADCAST = IPv4Address("255.255.255.255")
 KEY = "{key}"
 """In a hint: the key whose value is wrong."""
 
@@ -131,14 +132,52 @@ def endpoint(value: object) -> tuple[str, int]:
 
 
 def address(value: object) -> Address:
+    """Of an end of a BGP session, which may be on this machine."""
+    return _of_one_host(_address(value), "give the address of one host, such as 192.0.2.1", loopback=True)
+
+
+def _address(value: object) -> Address:
     try:
         return ip_address(value if isinstance(value, str) else "")
     except ValueError:
         raise Wrong(f"{shown(value)} is not an IP address", "write the address alone, without a prefix") from None
 
 
-def ipv4_address(value: object) -> IPv4Address:
-    found = address(value)
+def _of_one_host(found: Address, hint: str, *, loopback: bool = False) -> Address:
+    what = ""
+    if found.is_multicast:
+        what = "a multicast address"
+    elif found.is_unspecified:
+        what = "the unspecified address, which no host has"
+    elif found.is_loopback and not loopback:
+        what = "a loopback address, which other machines cannot reach"
+    elif found == BROADCAST:
+        what = "the broadcast address"
+    if what:
+        raise Wrong(f"{found} is {what}", hint)
+    return found
+
+
+def router_id(value: object) -> IPv4Address:
+    """Any number but 0 (RFC 6286)."""
+    found = _ipv4(value)
+    if found.is_unspecified:
+        raise Wrong(f"{found} is not a router id", "give an IPv4 address that only this machine has")
+    return found
+
+
+def node_address(value: object) -> IPv4Address:
+    """Of a node in an election."""
+    found = _ipv4(value)
+    hint = "name a node's own IPv4 address, such as 192.0.2.1"
+    if found.is_multicast:
+        hint = "name each node's own IPv4 address: adverts go to peers by unicast"
+    _of_one_host(found, hint)
+    return found
+
+
+def _ipv4(value: object) -> IPv4Address:
+    found = _address(value)
     if not isinstance(found, IPv4Address):
         raise Wrong(f"{shown(value)} is not an IPv4 address", "give an IPv4 address of a host, such as 192.0.2.1")
     return found
@@ -152,6 +191,7 @@ def interface_address(value: object) -> InterfaceAddress:
         raise Wrong(f"{shown(value)} is not an IP address with a prefix", hint) from None
     if "/" not in str(value):
         raise Wrong(f"{shown(value)} has no prefix", f'write "{found}"')
+    _of_one_host(found.ip, "give the floating address that clients connect to")
     return found
 
 
