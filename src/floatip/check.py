@@ -9,7 +9,7 @@ from pathlib import Path
 from floatip import DEFAULT_CONFIG, reading
 from floatip.adopt import beside, floatip_toml
 from floatip.adopt.system import System
-from floatip.commands import Misused, Refusal
+from floatip.commands import Misused, Refusal, again_as_root
 from floatip.host import privileges
 from floatip.host.checks.once import Result, run_each
 from floatip.host.errors import in_words
@@ -59,7 +59,7 @@ def _loaded(file: Path, user: str) -> reading.Loaded:
 def _may_run() -> None:
     if os.geteuid() != 0 and (name := _own_name()) != machine.DAEMON:
         what = f"--run runs the checks as user {machine.DAEMON}, and you are {name}"
-        raise Misused(what, "sudo floatip check --run")
+        raise Misused(what, again_as_root())
 
 
 def _own_name() -> str:

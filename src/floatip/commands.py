@@ -1,6 +1,7 @@
 """What a command of the command line is. Imports little: the daemon and `floatip notify` load it."""
 
 import errno
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -31,6 +32,13 @@ class Misused(Refusal):
     """The arguments are wrong."""
 
     status = 2
+
+
+def again_as_root() -> str:
+    """The hint that repeats this command line."""
+    from shlex import join  # noqa: PLC0415
+
+    return join(["sudo", "floatip", *sys.argv[1:]])
 
 
 class Number:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from floatip.adopt.system import CommandResult, System
 from floatip.cli import ended
 from floatip.reading.keepalived.lint.finding import SEVERITIES
 from tests.adopt.haproxy1 import FLOATIP, KEEPALIVED_CONF, LELASTIC_SERVICE, NOTIFY_SH, SCRIPT_USER, SUDO_RULE, Haproxy1
+from tests.command_line import floatip
 
 CONF = "/etc/keepalived/keepalived.conf"
 TOML = "/etc/floatip/floatip.toml"
@@ -224,7 +226,10 @@ def test_a_script_user_that_does_not_exist(host: Haproxy1, capsys: pytest.Captur
 
 def test_only_root_adopts(host: Haproxy1, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
-    assert "sudo floatip adopt" in refused(host, capsys)
+    assert "sudo floatip" in refused(host, capsys)
+    for options in (["--undo"], ["--dry-run", "--instance", "VI 1"]):
+        status, said = floatip("adopt", *options)
+        assert (status, said.splitlines()[-1]) == (1, f"hint: {shlex.join(['sudo', 'floatip', 'adopt', *options])}")
 
 
 @pytest.mark.parametrize("room", range(4))

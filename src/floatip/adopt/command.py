@@ -13,7 +13,7 @@ from floatip.adopt.plan import TOML, Plan, Wishes, plan
 from floatip.adopt.setup import Setup, does_not_start, is_running, look_at
 from floatip.adopt.system import AdoptError, System
 from floatip.adopt.systemd_units import tested
-from floatip.commands import WRITING, Misused
+from floatip.commands import WRITING, Misused, again_as_root
 from floatip.reading.keepalived import NotUnderstood
 from floatip.reading.keepalived.lint import Finding
 from floatip.reading.keepalived.lint.takeover import SHARED, SUDO, WRITABLE
@@ -27,7 +27,7 @@ LEFT = (WRITABLE, SHARED, SUDO, report.UNWATCHED)
 def _guarded() -> Iterator[None]:
     """Whatever is found on the machine, `Refusal` is raised and nothing else."""
     if os.geteuid() != 0:
-        raise AdoptError("only root can read and change all of this", "sudo floatip adopt")
+        raise AdoptError("only root can read and change all of this", again_as_root())
     try:
         yield
     except NotUnderstood as error:
