@@ -274,7 +274,8 @@ def test_a_reload_takes_over_what_changed_and_refuses_what_is_wrong(floatip: Flo
     wait(lambda: "not reloaded" in floatip.log.read_text())
     assert "has no prefix" in floatip.log.read_text()
     assert held() == {"192.0.2.10"}
-    assert any(problem["code"] == "reload-refused" for problem in floatip.status()["problems"])
+    (hint,) = [problem["hint"] for problem in floatip.status()["problems"] if problem["code"] == "reload-refused"]
+    assert f"floatip check {floatip.directory}/floatip.toml; " in hint
     floatip.write(CONFIG.replace('["192.0.2.10/32"]', '["192.0.2.10/32", "192.0.2.11/32"]'))
     floatip.signal(signal.SIGHUP)
     wait(lambda: held() == {"192.0.2.10", "192.0.2.11"})

@@ -78,6 +78,7 @@ def play(
             Failures("daemon", reports),
             Log(),
             manager,
+            "floatip check /other.toml",
         )
         await story(again, manager.told, applied)
         again.close()
@@ -132,6 +133,7 @@ def test_a_reading_that_hangs_is_told_and_holds_up_no_other(
         await until(lambda: bool(reports.failing("daemon")))
         (failure,) = reports.failing("daemon")
         assert failure.reason.startswith("no answer after 0.1 s (does a disk hang?)")
+        assert failure.hint == "find the path that hangs: floatip check /other.toml; then: systemctl reload floatip"
         assert told == ["RELOADING=1", "READY=1"]
         monkeypatch.setattr(reload_module, "PATIENCE", 60.0)
         reload.begin()
@@ -171,7 +173,8 @@ def test_what_cannot_be_loaded_is_a_failure_until_a_reload_succeeds(
         assert isinstance(failure, Failure)
         assert (failure.what, failure.code) == ("reload", code)
         assert failure.reason.startswith(reason)
-        assert failure.hint
+        assert failure.hint.endswith(": systemctl reload floatip")
+        assert ("floatip check /other.toml; " in failure.hint) == (code is Code.RELOAD_REFUSED)
         assert applied == []
         reload.begin()
         await until(lambda: applied == [2])

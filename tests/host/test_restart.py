@@ -12,7 +12,7 @@ from floatip.core.events import Failure
 from floatip.core.problems import Code
 from floatip.host import restart as restart_module
 from floatip.host.failures import Failures
-from floatip.host.reload import WHAT
+from floatip.host.reload import MENDED, WHAT, say_refused
 from floatip.host.restart import Restart
 from floatip.model import Model
 from floatip.reading import ConfigError, ConfigErrors, Loaded, MachineError
@@ -52,7 +52,7 @@ def file(monkeypatch: pytest.MonkeyPatch) -> Iterator[File]:
 def play(file: File, reports: Reports, story: Callable[[Failures], Any]) -> None:
     async def run() -> None:
         failures = Failures("daemon", reports)
-        restart = Restart(file, failures)
+        restart = Restart(file, failures, "floatip check /other.toml")
         await story(failures)
         restart.close()
         looks = file.looks
@@ -78,7 +78,7 @@ def test_what_would_stop_a_start_is_a_problem_until_it_is_mended(file: File, rep
         assert isinstance(failure, Failure)
         assert (failure.what, failure.code) == ("restart", Code.RESTART_REFUSED)
         assert failure.reason == f'would fail: check "x" script: {SCRIPT}, and 1 more'
-        assert "floatip check" in failure.hint
+        assert "`floatip check /other.toml`" in failure.hint
         file.now = OSError(errno.EMFILE, "")
         await looked(file)
         assert reports.failing("daemon") == {failure}, "a look that failed says nothing"
@@ -96,6 +96,40 @@ def test_beside_a_refused_reload_it_is_not_told_again(file: File, reports: Repor
         await until(lambda: "restart" not in failures)
         failures.clear(WHAT)
         await until(lambda: "restart" in failures)
+
+    play(file, reports, story)
+
+
+def test_what_a_refused_reload_said_is_corrected_when_the_file_changes(file: File, reports: Reports) -> None:
+    def said() -> tuple[str, str]:
+        (failure,) = reports.failing("daemon")
+        assert isinstance(failure, Failure)
+        assert (failure.what, failure.code) == (WHAT, Code.RELOAD_REFUSED)
+        return failure.reason, failure.hint
+
+    async def story(failures: Failures) -> None:
+        say_refused(failures, "floatip check /other.toml")
+        refused = said()
+        await until(lambda: said() == (MENDED, "systemctl reload floatip"))
+        file.now = REFUSED
+        await until(lambda: said() == refused)
+
+    play(file, reports, story)
+
+
+def test_a_look_that_began_before_the_reload_was_refused_corrects_nothing(
+    file: File, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(failures: Failures) -> None:
+        file.answers.clear()
+        await until(lambda: file.looks == 1)
+        monkeypatch.setattr(restart_module, "INTERVAL", 60.0)
+        await until(lambda: "restart" in failures)
+        say_refused(failures, "floatip check")
+        file.answers.set()
+        await until(lambda: "restart" not in failures)
+        (failure,) = reports.failing("daemon")
+        assert failure.reason.startswith("the file was refused")
 
     play(file, reports, story)
 

@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import floatip
+from floatip import DEFAULT_CONFIG
 from floatip.core.addresses import Placed
 from floatip.core.events import (
     Became,
@@ -83,17 +85,22 @@ Follow = Callable[[Settings, frozenset[Placed]], Settings]
 
 
 def run(config_path: str | Path) -> int:
-    return serve(partial(load, config_path))
+    is_default = str(config_path) == DEFAULT_CONFIG
+    check = "floatip check" if is_default else f"floatip check {quote(os.path.abspath(config_path))}"
+    return serve(partial(load, config_path), check=check)
 
 
-def serve(read: Read, log: Log | None = None, follow: Follow | None = None) -> int:
-    """Serve until told to stop; the exit status. With `follow` nothing is held, so no privilege is needed."""
+def serve(read: Read, log: Log | None = None, follow: Follow | None = None, check: str = "floatip check") -> int:
+    """Serve until told to stop; the exit status. With `follow` nothing is held, so no privilege is needed.
+
+    `check`: the command that names what is wrong with the configuration.
+    """
     try:
         if not follow:
             privileges.need()
         loaded = read()
         privileges.keep_from_children()
-        return asyncio.run(_serve(loaded, read, log or Log(), follow))
+        return asyncio.run(_serve(loaded, read, log or Log(), follow, check))
     except ConfigErrors as error:
         print(render(error.errors, error.warnings), file=sys.stderr)
         return _not_now() if error.may_mend else 2
@@ -108,12 +115,12 @@ def serve(read: Read, log: Log | None = None, follow: Follow | None = None) -> i
         return OUR_BUG
 
 
-async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None) -> int:
-    return await Daemon(loaded, read, log, follow).serve()
+async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None, check: str) -> int:
+    return await Daemon(loaded, read, log, follow, check).serve()
 
 
 class Daemon:
-    def __init__(self, loaded: Loaded, read: Read, log: Log, follow: Follow | None) -> None:
+    def __init__(self, loaded: Loaded, read: Read, log: Log, follow: Follow | None, check: str) -> None:
         self._loaded = loaded
         self._follow = follow
         self._log = log
@@ -127,8 +134,8 @@ class Daemon:
         self._stopping = False
         self._seed = int.from_bytes(os.urandom(4))
         self._failures = Failures("daemon", self.report)
-        self._reload = Reload(read, self._apply, self._failures, log, self._systemd)
-        self._restart = Restart(read, self._failures)
+        self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check)
+        self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
         self._starts, self._reigns = memories["starts"], memories["reigns"]

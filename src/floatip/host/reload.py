@@ -21,6 +21,9 @@ PATIENCE = 5.0
 WHAT, RESTART = "reload", "restart"
 """The failures: of the last reload, and of the next start."""
 STAYS = "so the configuration before it stays in force"
+REFUSED = f"the file was refused, {STAYS}, and a restart would fail"
+MENDED = "the file is right now, but not loaded: the configuration before it stays in force"
+AGAIN = "systemctl reload floatip"
 
 Read = Callable[[], Loaded]
 """Reads the configuration, at start and at each reload; may raise `ConfigErrors`."""
@@ -28,10 +31,12 @@ Read = Callable[[], Loaded]
 
 class Reload:
     def __init__(
-        self, read: Read, apply: Callable[[Loaded], None], failures: Failures, log: Log, systemd: Systemd
+        self, read: Read, apply: Callable[[Loaded], None], failures: Failures, log: Log, systemd: Systemd, check: str
     ) -> None:
+        """`check`: the command that names what is wrong with the file."""
         self._loop = asyncio.get_running_loop()
         self._read = read
+        self._check = check
         self._apply = apply
         self._failures = failures
         self._log = log
@@ -73,7 +78,7 @@ class Reload:
 
     def _give_up(self) -> None:
         what = f"no answer after {PATIENCE:g} s (does a disk hang?), {STAYS}"
-        self._failures.set(WHAT, what, "find the path that hangs: floatip check; then: systemctl reload floatip")
+        self._failures.set(WHAT, what, f"find the path that hangs: {self._check}; then: {AGAIN}")
         self._end()
 
     def _has_read(self, reading: int, outcome: Loaded | ConfigErrors | OSError) -> None:
@@ -87,11 +92,10 @@ class Reload:
                 self._apply(outcome)
             case ConfigErrors(errors=errors, warnings=warnings):
                 self._log.write(ERROR, f"{render(errors, warnings)}\nnot reloaded: the old configuration stays")
-                what = f"the file was refused, {STAYS}, and a restart would fail"
-                self._failures.set(WHAT, what, "see what is wrong with it: floatip check", Code.RELOAD_REFUSED)
+                say_refused(self._failures, self._check)
             case OSError():
                 what = f"the file could not be read and checked ({in_words(outcome.errno)}), {STAYS}"
-                self._failures.set(WHAT, what, "when this is mended: systemctl reload floatip")
+                self._failures.set(WHAT, what, f"when this is mended: {AGAIN}")
         self._end()
 
     def _end(self) -> None:
@@ -100,6 +104,10 @@ class Reload:
             self._begin()
         else:
             self._systemd.ready()
+
+
+def say_refused(failures: Failures, check: str) -> None:
+    failures.set(WHAT, REFUSED, f"see what is wrong with it: {check}; then: {AGAIN}", Code.RELOAD_REFUSED)
 
 
 def outcome_of(read: Read) -> Loaded | ConfigErrors:
