@@ -3,7 +3,9 @@
 import asyncio
 import os
 import pwd
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from floatip import DEFAULT_CONFIG, reading
@@ -16,6 +18,7 @@ from floatip.host.errors import in_words
 from floatip.model import Check, Model, Script
 from floatip.reading import machine
 from floatip.reading.keepalived.lint.facts import PATH
+from floatip.reading.patience import told_when_slow
 from floatip.text import printable, say
 
 NOT_OURS = ("operation not permitted", "no process found")
@@ -34,10 +37,11 @@ def check(file: Path, *, run: bool) -> int:
     if run:
         _may_run()
     try:
-        model, warnings, _ = _loaded(file, user)
-        warnings = (*warnings, *beside.beside(file, System()))
-        if file == Path(DEFAULT_CONFIG):
-            warnings = (*warnings, *floatip_toml.since_adoption(file, System()))
+        with told_when_slow(file), _ended_by_ctrl_c():
+            model, warnings, _ = _loaded(file, user)
+            warnings = (*warnings, *beside.beside(file, System()))
+            if file == Path(DEFAULT_CONFIG):
+                warnings = (*warnings, *floatip_toml.since_adoption(file, System()))
     except reading.ConfigErrors as refused:
         print(reading.render(refused.errors, refused.warnings))
         return 2
@@ -45,6 +49,16 @@ def check(file: Path, *, run: bool) -> int:
         print(reading.render([], warnings))
     print("\n".join(f"ok: {line}" for line in reading.will(model)))
     return _run(model, user) if run else 0
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Also while the kernel waits for a disk: it ends a process then only where the process has no handler."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _loaded(file: Path, user: str) -> reading.Loaded:

@@ -68,6 +68,7 @@ from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.reading import ConfigErrors, Loaded, load, render
+from floatip.reading.patience import told_when_slow
 
 DISK_TIMEOUT = 1.0
 """How long an end waits for the last files."""
@@ -85,22 +86,18 @@ Follow = Callable[[Settings, frozenset[Placed]], Settings]
 
 
 def run(config_path: str | Path) -> int:
-    is_default = str(config_path) == DEFAULT_CONFIG
-    check = "floatip check" if is_default else f"floatip check {quote(os.path.abspath(config_path))}"
-    return serve(partial(load, config_path), check=check)
+    return serve(partial(load, config_path), file=os.path.abspath(config_path))
 
 
-def serve(read: Read, log: Log | None = None, follow: Follow | None = None, check: str = "floatip check") -> int:
-    """Serve until told to stop; the exit status. With `follow` nothing is held, so no privilege is needed.
-
-    `check`: the command that names what is wrong with the configuration.
-    """
+def serve(read: Read, log: Log | None = None, follow: Follow | None = None, file: str = DEFAULT_CONFIG) -> int:
+    """Serve until told to stop; the exit status. With `follow` nothing is held, so no privilege is needed."""
     try:
         if not follow:
             privileges.need()
-        loaded = read()
+        with told_when_slow(file):
+            loaded = read()
         privileges.keep_from_children()
-        return asyncio.run(_serve(loaded, read, log or Log(), follow, check))
+        return asyncio.run(_serve(loaded, read, log or Log(), follow, file))
     except ConfigErrors as error:
         print(render(error.errors, error.warnings), file=sys.stderr)
         return _not_now() if error.may_mend else 2
@@ -115,12 +112,12 @@ def serve(read: Read, log: Log | None = None, follow: Follow | None = None, chec
         return OUR_BUG
 
 
-async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None, check: str) -> int:
-    return await Daemon(loaded, read, log, follow, check).serve()
+async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None, file: str) -> int:
+    return await Daemon(loaded, read, log, follow, file).serve()
 
 
 class Daemon:
-    def __init__(self, loaded: Loaded, read: Read, log: Log, follow: Follow | None, check: str) -> None:
+    def __init__(self, loaded: Loaded, read: Read, log: Log, follow: Follow | None, file: str) -> None:
         self._loaded = loaded
         self._follow = follow
         self._log = log
@@ -134,6 +131,7 @@ class Daemon:
         self._stopping = False
         self._seed = int.from_bytes(os.urandom(4))
         self._failures = Failures("daemon", self.report)
+        check = "floatip check" if file == DEFAULT_CONFIG else f"floatip check {quote(file)}"
         self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check)
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)

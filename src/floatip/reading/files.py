@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from floatip.reading.machine import Machine
+from floatip.reading.patience import note_path
 from floatip.reading.regular import beginning
 from floatip.reading.words import as_list, shown
 
@@ -29,6 +30,7 @@ class Doubt(NamedTuple):
 
 def command(argv: tuple[str, ...], machine: Machine) -> Iterator[Doubt]:
     path = Path(argv[0])
+    note_path(path)
     try:
         doubts = list(_program(path, machine))
         if not doubts and path.stat().st_uid != 0:
@@ -102,6 +104,7 @@ def _first_line(path: Path) -> Doubt | None:
 
 def watched(path: Path, machine: Machine) -> Iterator[Doubt]:
     """A file whose being there is a check, or a pid file."""
+    note_path(path)
     if closed := closed_above(path, machine):
         what = f"{path} cannot be looked at by {_who(machine)}: {closed} is closed"
         yield Doubt(what, f"move it, or chmod o+x {closed}", is_error=False)
@@ -119,6 +122,7 @@ def _remote(path: Path, machine: Machine) -> Iterator[Doubt]:
 
 
 def log_file(path: Path, machine: Machine) -> Iterator[Doubt]:
+    note_path(path)
     hint = 'use a directory that only floatip can write to: "/var/log/floatip/state"'
     try:
         mode = path.parent.stat().st_mode
@@ -135,6 +139,7 @@ def log_file(path: Path, machine: Machine) -> Iterator[Doubt]:
 
 
 def fifo(path: Path, machine: Machine) -> Iterator[Doubt]:
+    note_path(path)
     hint = f"rm {path}; systemd-tmpfiles --create; systemctl restart keepalived"
     try:
         if not stat.S_ISFIFO(path.lstat().st_mode):

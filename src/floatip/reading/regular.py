@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from floatip.reading.patience import note_path
+
 LARGEST = 1 << 20
 """Bytes. No file that keepalived reads or runs as a script is larger."""
 
@@ -19,6 +21,8 @@ LARGEST = 1 << 20
 @contextmanager
 def looked_at(path: str | Path, *, directory: int | None = None, follow: bool = True) -> Iterator[int]:
     """A descriptor for `fstat` and `read_from` that has not opened the file. Raises `OSError`."""
+    if directory is None:
+        note_path(path)
     flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags, dir_fd=directory)

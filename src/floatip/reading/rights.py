@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,10 @@ def group_id(name: str) -> int | None:
 def may_as(name: str, path: Path, mode: int) -> bool:
     """Access of a user (`os.R_OK`, `os.X_OK`), asked in a child: only the kernel knows ACLs and all directories."""
     user = pwd.getpwnam(name)
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Python warns of forks beside a thread; the one of `patience` waits, and holds nothing that the child needs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if not child:
         try:
             os.setgroups(os.getgrouplist(name, user.pw_gid))
