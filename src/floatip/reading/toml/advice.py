@@ -12,6 +12,7 @@ GENERAL = 'write a key and a value, as in name = "VI_1", or a [table]'
 ONE_LINE = "end it with } on this line, or write its keys below a [header]"
 CLOSE_STRING = "end the string with a quote"
 TWICE = "the same key is there twice: keep one of the two"
+PLAIN = 'use plain quotes, as in name = "VI_1"'
 BACKSLASH = "double the backslash, or write the string in single quotes"
 HINTS = {
     "unclosed array": "end the list with ], or add a comma",
@@ -37,6 +38,10 @@ HINTS = {
 """By the beginning of what `tomllib` says; the first that fits."""
 KEY = re.compile(r"""("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
 HEADER = re.compile(r"\s*(\[{1,2}[\w.\s-]+\]{1,2})\s*(#.*)?")
+CURLY = re.compile("[“”„‘’]")  # noqa: RUF001
+CLOSED_CURLY = re.compile(r"[\"'][^\"']*[“”„‘’][^\"']*$")  # noqa: RUF001
+SWALLOWED = re.compile(r"""(?:"([^",]*),(?:[^"]*[=\[,])?\s*"|'([^',]*),(?:[^']*[=\[,])?\s*')\s*$""")
+"""A string that ends where the next one should begin: it holds a comma and the key or bracket behind it."""
 UNIT = re.compile(r"(ms|s|secs?|seconds?|m|mins?|minutes?)\b")
 WITHOUT_UNIT = "write seconds without a unit; half a second is 0.5"
 BOOLEANS = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
@@ -76,6 +81,12 @@ def _hint(what: str, line: str, column: int, *, goes_on: bool) -> str:
     is_secret = bool(SECRET.search(line))
     rest = "" if is_secret else line[column - 1 :].partition("#")[0].strip()[:40]
     key, begun, value = _value(line, column)
+    if CURLY.match(line, column - 1):
+        return PLAIN
+    if what.startswith("unclosed") and (swallowed := SWALLOWED.search(line[: column - 1])):
+        return (
+            "a quote is not closed" if is_secret else f'a quote is not closed: write "{swallowed[1] or swallowed[2]}"'
+        )
     if what.startswith("unclosed") and begun:
         return _for_value(key, value, is_secret=is_secret)
     if what == "invalid value" and not value:
@@ -92,7 +103,8 @@ def _hint(what: str, line: str, column: int, *, goes_on: bool) -> str:
         return "write = instead of the colon"
     if what.startswith("unclosed") and rest:
         return _in_list(line, rest) or f"a comma is missing before {rest}"
-    return next((hint for begins, hint in HINTS.items() if what.startswith(begins)), GENERAL)
+    hint = next((hint for begins, hint in HINTS.items() if what.startswith(begins)), GENERAL)
+    return PLAIN if hint is CLOSE_STRING and CLOSED_CURLY.search(line) else hint
 
 
 def _value(line: str, column: int) -> tuple[str, str, str]:
