@@ -44,6 +44,12 @@ class Walk:
             case Table() if isinstance(value, dict):
                 return self.table(kind, value, at)
             case Table():
+                for key in kind.keys:
+                    self.places.spoil((*at, key))
+                if value and isinstance(value, list) and isinstance(value[0], dict):
+                    header = ".".join(key for key in at if isinstance(key, str))
+                    hint = f"write the header with one pair of brackets: [{header}]"
+                    return self._refuse(at, "a list of tables, where one table belongs", hint)
                 hint = "write a table: in braces, { key = value }, or below a [header]"
                 return self._refuse(at, f"{shown(value)} is not a table", hint)
             case Items():
