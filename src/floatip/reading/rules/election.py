@@ -10,6 +10,7 @@ from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances, own_peers
 
 AUTH_LENGTH = 8
+USUAL = "write seconds; 1 is usual"
 
 
 def versions(model: Model, places: Places) -> Iterator[Problem]:
@@ -19,12 +20,13 @@ def versions(model: Model, places: Places) -> Iterator[Problem]:
         if not places.is_whole((*at, "version")):
             continue
         if one.version == 2 and (interval % 1 or not 1 <= interval <= 255):
-            hint = "write version = 3 on all nodes alike, which takes 0.01 to 40.95"
+            is_for_3 = 0.01 <= interval <= 40.95
+            hint = "write version = 3 on all nodes alike, which takes 0.01 to 40.95" if is_for_3 else USUAL
             what = f"{shown_interval} is not a whole number between 1 and 255, as version 2 needs"
             yield places.error(thing, what, hint)
         if one.version == 3 and not 0.01 <= interval <= 40.95:
             what = f"{shown_interval} is not between 0.01 and 40.95, as version 3 needs"
-            yield places.error(thing, what, "write seconds, not more")
+            yield places.error(thing, what, USUAL)
 
 
 def passwords(model: Model, places: Places) -> Iterator[Problem]:

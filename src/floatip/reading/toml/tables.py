@@ -99,7 +99,7 @@ ELECTION = {
     "priority": Key(v.whole(1, 255, "the higher priority becomes master; 100 is usual")),
     "source": Key(v.node_address, example="192.0.2.1", absent=NOBODY),
     "version": Key(v.one_of(2, 3)),
-    "advert_interval": PERIOD,
+    "advert_interval": Key(v.advert_interval),
 }
 VRRP = Table(
     ELECTION

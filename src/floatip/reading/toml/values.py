@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, ip_address, ip_interface
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,23 @@ def whole(low: int, high: int, hint: str) -> Parse:
 
 def seconds(low: float, high: float, hint: str) -> Parse:
     def parse(value: object) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise Wrong(f"{shown(value)} is not a number", "write the number without quotes and without a unit")
-        return float(_between(value, low, high, hint))
+        return float(_between(_number(value), low, high, hint))
 
     return parse
+
+
+def advert_interval(value: object) -> float:
+    """The version of VRRP decides the range, in `rules`."""
+    try:
+        return float(_number(value))
+    except OverflowError:
+        return inf
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise Wrong(f"{shown(value)} is not a number", "write the number without quotes and without a unit")
+    return value
 
 
 def _between(value: Any, low: float, high: float, hint: str) -> Any:
