@@ -3,6 +3,7 @@
 Where keepalived runs already, use `floatip adopt`.
 """
 
+import errno
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -10,12 +11,12 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from floatip import prompts, reading
+from floatip import DEFAULT_CONFIG, prompts, reading
 from floatip.adopt import toml_writer as toml
 from floatip.adopt.beside import beside
 from floatip.adopt.files import Change, private, write
 from floatip.adopt.system import AdoptError, System
-from floatip.commands import Misused
+from floatip.commands import Misused, again_as_root
 from floatip.providers import LINODE_REGIONS
 from floatip.text import say
 
@@ -141,19 +142,24 @@ QUESTIONS = {
 
 def init(system: System, given: Given, file: Path, output: Path | None) -> int:
     """Raises `Refusal`."""
-    _is_new(system, file)
+    _is_new(system, file, "edit it, or move it away")
+    if output and system.at(output).exists() and not system.at(output).is_dir():
+        hint = "give --output a directory: the other node's file is written into it"
+        raise AdoptError(f"{output} is not a directory", hint)
     answers = _answers(system, given)
     ours, others = pair(answers)
     warnings = toml.checked(ours)
     texts = {file: ours}
     if output:
-        _is_new(system, output / f"{answers['peer']}.toml")
+        _is_new(system, output / f"{answers['peer']}.toml", "move it away, or give --output another directory")
         texts = {output / f"{answers['peer']}.toml": others, **texts}
     missing = [path.parent for path in texts if not system.at(path.parent).exists()]
     try:
         list(write(system, [Change(path, None, private(system, text)) for path, text in texts.items()]))
     except OSError as error:
-        raise AdoptError(f"{error.filename or file} cannot be written: {error.strerror}", "run it as root") from None
+        is_denied = error.errno in (errno.EACCES, errno.EPERM)
+        hint = again_as_root() if is_denied else "choose another path: --file and --output"
+        raise AdoptError(f"{error.filename or file} cannot be written: {error.strerror}", hint) from None
     for directory in missing:
         say(f"{directory}: did not exist, and was made")
     say(f"{file}: written, for this node")
@@ -168,9 +174,9 @@ def init(system: System, given: Given, file: Path, output: Path | None) -> int:
     return 0
 
 
-def _is_new(system: System, file: Path) -> None:
+def _is_new(system: System, file: Path, hint: str) -> None:
     if system.at(file).exists():
-        raise AdoptError(f"{file} exists", "edit it, or move it away")
+        raise AdoptError(f"{file} exists", hint)
 
 
 def _next(answers: Answers, file: Path) -> str:
@@ -180,7 +186,10 @@ def _next(answers: Answers, file: Path) -> str:
     ]
     if answers["dcid"]:
         lines.append("  TCP port 179 (BGP) to the route servers (floatip providers), and the replies")
-    return "\n".join([*lines, "Then on each node:", f"  floatip check {file}", "  systemctl enable --now floatip"])
+    lines += ["Then on each node:", f"  floatip check {file}"]
+    if file.absolute() != Path(DEFAULT_CONFIG):
+        lines.append(f"  mv {file} {DEFAULT_CONFIG}    # the unit reads only this file")
+    return "\n".join([*lines, "  systemctl enable --now floatip"])
 
 
 def _answers(system: System, given: Given) -> Answers:

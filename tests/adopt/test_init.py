@@ -155,6 +155,34 @@ def test_it_says_what_the_firewall_must_let_through_and_what_comes_next(
     assert said.endswith(f"  floatip check {FILE}\n  systemctl enable --now floatip\n")
 
 
+def test_a_file_that_the_unit_does_not_read_is_moved_first(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(lambda: init.init(host, GUIDE, Path("/srv/pair.toml"), None)) == 0
+    check, move, enable = capsys.readouterr().err.splitlines()[-3:]
+    assert check == "  floatip check /srv/pair.toml"
+    assert move.startswith(f"  mv /srv/pair.toml {FILE}  ")
+    assert enable == "  systemctl enable --now floatip"
+
+
+@pytest.mark.parametrize(
+    ("there", "what", "hint"),
+    [
+        ("/other", "/other is not a directory", "give --output a directory"),
+        ("/other/192.168.143.241.toml", "/other/192.168.143.241.toml exists", "move it away, or give --output another"),
+        ("/etc/floatip", "cannot be written: ", "choose another path: --file"),
+    ],
+)
+def test_a_path_that_is_taken_has_the_hint_that_helps(
+    host: Played, capsys: pytest.CaptureFixture[str], there: str, what: str, hint: str
+) -> None:
+    host.at(there).parent.mkdir(parents=True, exist_ok=True)
+    host.at(there).write_text("mine")
+    assert ended(lambda: init.init(host, GUIDE, FILE, Path("/other"))) == 1
+    said = capsys.readouterr().err
+    assert what in said
+    assert f"hint: {hint}" in said
+    assert host.at(there).read_text() == "mine"
+
+
 def test_a_relative_path_is_one_of_the_working_directory(
     tmp_path: Path, host: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
