@@ -147,7 +147,7 @@ def test_a_destination_fails_until_a_send_works(reports: Reports) -> None:
         for _ in range(3):
             adverts.send(advert)
         what = "advert to 10.0.0.2 on eth9"
-        assert reports.failing("adverts") == {Failure(what, "the interface does not exist")}
+        assert reports.failing("adverts") == {Failure(what, "eth9 does not exist")}
         make_link()
         adverts.refresh()
         ip("link set eth9 down")
@@ -173,13 +173,13 @@ def test_that_nothing_leaves_by_an_interface_that_is_down_is_no_failure_of_its_o
         ip("link set eth9 down")
         adverts.send(advert)
         assert reports.failing("adverts"), "nobody has said that it is down"
-        adverts.link(LinkChanged("eth9", False, "the interface is down"))
+        adverts.link(LinkChanged("eth9", False, "eth9 is down"))
         assert not reports.failing("adverts")
         adverts.send(advert)
         ip("link del eth9")
         adverts.send(advert)
         assert not reports.failing("adverts")
-        adverts.link(LinkChanged("eth9", True, "the interface is up"))
+        adverts.link(LinkChanged("eth9", True, "eth9 is up"))
         adverts.send(advert)
         assert reports.failing("adverts"), "now it should work"
         adverts.close()

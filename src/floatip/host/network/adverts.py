@@ -154,7 +154,7 @@ class Adverts:
         """Why it failed, or nothing."""
         link = self._links.get(advert.interface)
         if link is None:
-            return "the interface does not exist"
+            return f"{advert.interface} does not exist"
         try:
             link.adverts.sendmsg([advert.data], way.ancillary, 0, way.to)
         except OSError as error:

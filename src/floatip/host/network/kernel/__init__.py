@@ -184,12 +184,12 @@ class Kernel:
     def _link_state(self, interface: str) -> LinkChanged:
         match self._tables.link(interface):
             case None:
-                reason = "the interface does not exist"
+                reason = f"{interface} does not exist"
             case LinkMessage(up=False):
-                reason = "the interface is down"
+                reason = f"{interface} is down"
             case LinkMessage(carrier=False):
-                reason = "the interface has no carrier"
+                reason = f"{interface} has no carrier"
             case _:
                 missing = sorted(str(s) for s in self._sources[interface] if not self._tables.has(interface, s))
-                reason = f"the interface does not have {', '.join(missing)}" if missing else ""
-        return LinkChanged(interface, not reason, reason or "the interface is up", self._tables.index(interface))
+                reason = f"{interface} does not have {', '.join(missing)}" if missing else ""
+        return LinkChanged(interface, not reason, reason or f"{interface} is up", self._tables.index(interface))
