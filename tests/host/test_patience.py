@@ -1,5 +1,6 @@
 """A path that never answers, as on a dead NFS: which one it is, and that `check` can be ended."""
 
+import select
 import signal
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def hanging(command: str, file: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr
+            assert select.select([process.stderr], [], [], 60)[0], "it says nothing"
             said = process.stderr.readline()
             assert said == f"reading {file} and what it names takes long: /dead/check.sh does not answer\n"
             yield process
