@@ -339,7 +339,7 @@ class Router(VirtualRouter):
 
     def problems(self, around: Surroundings, now: float) -> list[Problem]:
         if self.role is Role.FAULT and around.link_fault:
-            hint = f"compare vrrp.interface and vrrp.source with: ip addr show dev {self.config.interface}"
+            hint = "compare vrrp.interface and vrrp.source with: ip -br addr"
             what = f"{self.name} takes no part in the election: {around.link_fault}"
             return [Problem(Code.INSTANCE_FAULT, self.name, what, hint, since=self.since)]
         if self._is_alone and self.role is Role.MASTER:
