@@ -122,6 +122,7 @@ def test_who_keeps_removing_an_address_is_one_failure_and_the_address_is_put_bac
     reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holder, "REMOVALS_WINDOW", 2.0)
+    monkeypatch.setattr(holder, "REMOVAL_MATTERS", 2.0)
 
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:

@@ -93,7 +93,8 @@ name = "policy"
 script = ["/bin/sh", "-c", "chrt --pid $$ >/tmp/policy"]
 """
     text = node.run(f"cat {CONFIG}", quiet=True)
-    used = re.sub(r"^(addresses = .*)$", r'\1\nchecks = ["policy"]', text, count=1, flags=re.MULTILINE)
+    unchecked = re.sub(r"^checks = .*\n", "", text, flags=re.MULTILINE)
+    used = re.sub(r"^(addresses = .*)$", r'\1\nchecks = ["policy"]', unchecked, count=1, flags=re.MULTILINE)
     node.run(f"rm -f /tmp/policy; cat >{CONFIG} <<'END'\n{used}{check}END\nsystemctl restart floatip")
     wait_for(lambda: node.succeeds("grep priority /tmp/policy"), "the check to run", SETTLE_TIMEOUT)
     assert "SCHED_OTHER" in node.run("cat /tmp/policy")
