@@ -86,7 +86,7 @@ MUTANTS = (
         'self._timers.set(("link", interface), at)\n            return []',
         "return []",
     ),
-    Mutant("whose link was down does not listen", ROUTER, "self._linked_at + LISTEN_AFTER_LINK_FAULT)", "0)"),
+    Mutant("whose link was down does not listen", ROUTER, "self._linked_at + LISTEN_AFTER_LINK_FAULT + spread)", "0)"),
     Mutant(
         "an address that cannot be kept is nobody's concern",
         NODE,
