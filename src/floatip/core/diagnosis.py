@@ -134,7 +134,7 @@ def _hint_of_drops(instance: Instance) -> str:
 
 
 def _unannounced(instance: Instance, sessions: Iterable[Session]) -> Iterator[Problem]:
-    """Route servers that cannot be told of a prefix."""
+    """Route servers that do not take the prefixes of one family."""
     for version in sorted({target.ip.version for target in instance.targets}):
         for session in sessions:
             if session.is_up and not session.carries(version):

@@ -95,7 +95,7 @@ class Router(VirtualRouter):
         self._preempt_at = math.inf
         self._barred = self._damped = self._link_fault = ""
         self._yielded_to: set[str] = set()
-        """The reasons to be damped for which a master has handed over, until none is left."""
+        """The reasons to be damped that are known, until none is left: a master hands over once for each."""
         self._linked_at = -math.inf
         """When the last fault of its link ended."""
         self._rival: Address | None = None
@@ -317,7 +317,7 @@ class Router(VirtualRouter):
 
     def _remember_rival(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         if advert.priority == ASKING:
-            return []
+            return []  # only a backup asks
         pause = SECOND_MASTER_AFTER * max(advert.interval, self.config.advert_interval)
         if source != self._rival or now > self._rival_at + pause:
             self._rival, self._rival_since, self._rival_at = source, now, now
