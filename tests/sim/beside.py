@@ -21,7 +21,7 @@ from floatip.core.events import AdvertReceived, Became, Effect, KeepalivedFound,
 from floatip.core.vrrp.wire import parse
 from floatip.host.keepalived.words import Words
 from tests.sim import host
-from tests.sim.world import FLOATING, INSTANCE, INTERFACE, Machine, Power, World
+from tests.sim.world import CRASHED, DEAD, FLOATING, FROZEN, INSTANCE, INTERFACE, RUNNING, Machine, World
 
 Word = Literal["MASTER", "BACKUP", "FAULT", "STOP"]
 WORDS: dict[str, Word] = {"master": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
@@ -129,7 +129,7 @@ class Beside(World):
     def start_keepalived(self, name: str) -> None:
         self._mend("kp-stop", name)
         self._mend("kp-kill", name)
-        if self.nodes[name].power is not Power.CRASHED and not self.keepaliveds[name].is_alive:
+        if self.nodes[name].power is not CRASHED and not self.keepaliveds[name].is_alive:
             self._start(self.nodes[name])
 
     def hang_keepalived(self, name: str) -> None:
@@ -168,7 +168,7 @@ class Beside(World):
         """The same person wants it to be as keepalived left it."""
         self._mend("kp-strip", name)
         self._mend("kp-add", name)
-        if self.nodes[name].power is not Power.CRASHED:
+        if self.nodes[name].power is not CRASHED:
             self._place_by_role(self.nodes[name], self.keepaliveds[name].process)
 
     def add_by_hand(self, name: str) -> None:
@@ -185,7 +185,7 @@ class Beside(World):
         """floatip, with another table of its keepalived: a sync group, of which nobody speaks, comes or goes."""
         node = self._strike("reload", name)
         self._mend("reload", name)
-        if node.power is not Power.RUNNING:
+        if node.power is not RUNNING:
             return
         config = node.node.config
         (instance,) = config.instances
@@ -217,7 +217,7 @@ class Beside(World):
 
     def runs(self, node: Machine) -> bool:
         keepalived = self.keepaliveds[node.name]
-        return keepalived.is_alive and not keepalived.is_hung and node.power not in (Power.FROZEN, Power.CRASHED)
+        return keepalived.is_alive and not keepalived.is_hung and node.power not in (FROZEN, CRASHED)
 
     def _start(self, node: Machine) -> None:
         keepalived = self.keepaliveds[node.name]
@@ -243,7 +243,7 @@ class Beside(World):
         if keepalived.process != process or not keepalived.is_alive:
             return
         keepalived.is_alive = keepalived.is_hung = keepalived.has_lost_words = False
-        if node.power is Power.DEAD:
+        if node.power is DEAD:
             keepalived.fifo.clear()  # nobody has it open
         self.note(node.name, "keepalived ends", f"process {process}")
         self._soon(self._notice, node)
@@ -299,7 +299,7 @@ class Beside(World):
         for effect in effects:
             match effect:
                 case SendAdvert():
-                    self._perform(node, effect, deque())
+                    self._perform(node, effect, [])
                 case Became("role", _, role, reason):
                     self.note(node.name, f"keepalived {role}", reason)
                     self._soon(self._place_by_role, node, keepalived.process)
@@ -314,13 +314,13 @@ class Beside(World):
             self._place(node, ON_ITS_INTERFACE, keepalived.is_master)
 
     def _place(self, node: Machine, placed: Placed, is_there: bool) -> None:
-        if node.power is not Power.CRASHED and (placed in node.kernel) is not is_there:
+        if node.power is not CRASHED and (placed in node.kernel) is not is_there:
             node.kernel ^= {placed}
             self._kernel_reports(node)
 
     def _say(self, node: Machine, word: Word) -> None:
         keepalived = self.keepaliveds[node.name]
-        is_read = node.power is Power.RUNNING and not keepalived.is_fifo_away
+        is_read = node.power is RUNNING and not keepalived.is_fifo_away
         keepalived.has_lost_words = not is_read and len(keepalived.fifo) >= keepalived.fifo_size
         if not keepalived.has_lost_words:
             keepalived.fifo.append(word)
@@ -352,7 +352,7 @@ class Beside(World):
     def _notice(self, node: Machine) -> None:
         """A pidfd speaks, or it is time to look again."""
         keepalived = self.keepaliveds[node.name]
-        if node.power is not Power.RUNNING:
+        if node.power is not RUNNING:
             return
         if keepalived.watched and not (keepalived.is_alive and keepalived.process == keepalived.watched):
             self._read(node)
@@ -363,7 +363,7 @@ class Beside(World):
 
     def _read(self, node: Machine, is_old: bool = False) -> None:
         keepalived = self.keepaliveds[node.name]
-        if node.power is not Power.RUNNING or keepalived.is_fifo_away or not keepalived.fifo:
+        if node.power is not RUNNING or keepalived.is_fifo_away or not keepalived.fifo:
             return
         lines = [f'INSTANCE "{INSTANCE}" {word} 100'.encode() for word in keepalived.fifo]
         keepalived.fifo.clear()

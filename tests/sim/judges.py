@@ -11,7 +11,7 @@ from math import inf
 
 from floatip.core.bgp.rank import Rank
 from floatip.core.settings import Static
-from tests.sim.world import INSTANCE, PLACED, Fault, Machine, Outage, Power, World
+from tests.sim.world import INSTANCE, PLACED, RUNNING, Fault, Machine, Outage, World
 
 MOMENT = 0.02
 """Latencies and the kernel's answers, several of each."""
@@ -84,7 +84,7 @@ class Judges:
         if one.role != "master" or other.role != "master":
             return False
         connected = hear_each_other(self.world, one, other)
-        return connected and one.power is Power.RUNNING and other.power is Power.RUNNING
+        return connected and one.power is RUNNING and other.power is RUNNING
 
     def _is_orphaned(self) -> bool:
         """The last thing that happened is a planned stop of the master, and a backup has heard it."""
@@ -196,12 +196,12 @@ class Judges:
 
 
 def _announces_without_address(node: Machine) -> bool:
-    return bool(node.told) and not node.has_address and node.power is Power.RUNNING
+    return bool(node.told) and not node.has_address and node.power is RUNNING
 
 
 def is_preferred(node: Machine) -> bool:
     """It announces as a master does."""
-    return node.power is Power.RUNNING and node.rank > Rank.STANDBY
+    return node.power is RUNNING and node.rank > Rank.STANDBY
 
 
 def hear_each_other(world: World, one: Machine, other: Machine) -> bool:
@@ -209,7 +209,7 @@ def hear_each_other(world: World, one: Machine, other: Machine) -> bool:
 
 
 def _announces_though_sick(node: Machine) -> bool:
-    return node.service != "ok" and node.power is Power.RUNNING and node.rank > Rank.LAST_RESORT
+    return node.service != "ok" and node.power is RUNNING and node.rank > Rank.LAST_RESORT
 
 
 def _priority(node: Machine) -> int:

@@ -10,7 +10,7 @@ from floatip.core.bgp.rank import Rank
 from floatip.core.election.follower import BELIEVE_KERNEL_AFTER, CONTESTED_AFTER, PATIENCE
 from tests.sim.beside import ON_ITS_INTERFACE, Beside
 from tests.sim.judges import MOMENT, Judges, hear_each_other, is_preferred
-from tests.sim.world import Fault, Machine, Power
+from tests.sim.world import RUNNING, Fault, Machine
 
 UNDECIDED_BESIDE = {"kill", "stop", "hang", "sick", "hanging"}
 UNDECIDED_BESIDE |= {"kp-stop", "kp-kill", "kp-hang", "kp-fault", "kp-fifo", "kp-strip", "kp-add"}
@@ -50,7 +50,7 @@ class JudgesBeside(Judges):
     def _ignores_fault(self, node: Machine) -> bool:
         keepalived = self.beside.keepaliveds[node.name]
         sick = keepalived.says_fault and keepalived.is_heard
-        return sick and node.power is Power.RUNNING and node.rank > Rank.LAST_RESORT
+        return sick and node.power is RUNNING and node.rank > Rank.LAST_RESORT
 
     def _clings(self, node: Machine) -> bool:
         if not self.beside.keepaliveds[node.name].is_hung or not is_preferred(node):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 from heapq import heappop, heappush
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from math import inf
 from random import Random
 from typing import Any
@@ -59,11 +59,11 @@ INTERFACE, INSTANCE, CHECK = "eth0", "web", "service"
 FLOATING = IPv4Address("192.168.223.158")
 PLACED = Placed("lo", IPv4Interface(FLOATING))
 PREFIX: Prefix = IPv4Network(FLOATING)
-ROUTE_SERVERS = tuple(ip_address(f"2600:3c0f:6:34::{n}") for n in (1, 2, 3, 4))
 RETRANSMISSION = 1.0
 """TCP delivers what was sent into a cut within this time of the healing."""
 STEPS_PER_SECOND = 2000
 KEEPALIVE_LENGTH = 19
+TICKED = Ticked()
 
 
 class Power(Enum):
@@ -74,6 +74,36 @@ class Power(Enum):
     FROZEN = "z"  # the whole VM stands still
     DEAD = "k"  # the process has ended, the machine lives on
     CRASHED = "."
+
+
+RUNNING, HUNG, FROZEN, DEAD, CRASHED = Power
+
+
+class Ip4(IPv4Address):
+    """Remembers its hash, as the next does: everything here is looked up by address."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class Ip6(IPv6Address):
+    __slots__ = ("_hash",)
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+ROUTE_SERVERS = tuple(Ip6(f"2600:3c0f:6:34::{n}") for n in (1, 2, 3, 4))
 
 
 @dataclass(slots=True)
@@ -95,6 +125,14 @@ class Connection:
     down: Pipe = field(default_factory=Pipe)
     node_open: bool = True
     server_open: bool = True
+    writable: Writable = field(init=False)
+    """The events of each second, made once."""
+    measured: tuple[Measured, Measured] = field(init=False)
+
+    def __post_init__(self) -> None:
+        peer = self.server.address
+        self.writable = Writable(peer)
+        self.measured = Measured(peer, acknowledged=False), Measured(peer, acknowledged=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +158,7 @@ class Machine:
     source: IPv4Address
     local: Address
     node: Node
-    power: Power = Power.CRASHED
+    power: Power = CRASHED
     service: str = "ok"
     cut: bool = False
     deaf: bool = False
@@ -150,7 +188,7 @@ class Machine:
 
     @property
     def serves(self) -> bool:
-        alive = self.power in (Power.RUNNING, Power.HUNG, Power.DEAD)
+        alive = self.power in (RUNNING, HUNG, DEAD)
         return alive and not self.cut and self.service == "ok" and self.has_address
 
     @property
@@ -214,9 +252,9 @@ class Process:
             happen()
         elif node.incarnation != self._incarnation:
             return
-        elif node.power is Power.RUNNING:
+        elif node.power is RUNNING:
             happen()
-        elif node.power in (Power.HUNG, Power.FROZEN):
+        elif node.power in (HUNG, FROZEN):
             (node.timers if is_timer else node.inbox).append(happen)
 
 
@@ -271,11 +309,12 @@ class World:
         self.pointer: Machine | None = None
         peers = ROUTE_SERVERS[:route_servers]
         names = "abcdefgh"[: len(priorities)]
-        sources = [IPv4Address(f"192.168.143.{n}") for n in range(1, len(priorities) + 1)]
+        sources = [Ip4(f"192.168.143.{n}") for n in range(1, len(priorities) + 1)]
         # To each other the nodes differ, to the route servers, which are in one place, they mostly do not.
+        ends: list[Address] = [*sources, *peers]
         for source in sources:
             near = self.random.uniform(0.0001, 0.002)
-            for other in (*sources, *peers):
+            for other in ends:
                 far = other in sources or self.random.random() < 0.1
                 self.latency[other, source] = self.random.uniform(0.0001, 0.002) if far else near
         self.servers = [
@@ -309,7 +348,7 @@ class World:
                 speaker=settings.Speaker(65001, 65000, source, peers, marks=marks, hold_time=hold_time),
                 seed=self.random.getrandbits(32),
             )
-            local = ip_address(f"2600:3c0f:6::{int(source) & 0xFF:x}")
+            local = Ip6(f"2600:3c0f:6::{int(source) & 0xFF:x}")
             self.nodes[name] = Machine(name, config, source, local, Node(config))
         self._node_by_source: dict[Address, Machine] = {each.source: each for each in self.nodes.values()}
         self._node_by_local = {each.local: each for each in self.nodes.values()}
@@ -357,7 +396,7 @@ class World:
 
     @property
     def masters(self) -> list[str]:
-        return [each.name for each in self.nodes.values() if each.role == "master" and each.power is Power.RUNNING]
+        return [each.name for each in self.nodes.values() if each.role == "master" and each.power is RUNNING]
 
     def pointers(self) -> set[str]:
         """Where the route servers point, each for itself."""
@@ -410,7 +449,7 @@ class World:
             watch()
 
     def _is_able(self, node: Machine) -> bool:
-        if node.power is not Power.RUNNING or node.cut or node.stopping or node.service != "ok":
+        if node.power is not RUNNING or node.cut or node.stopping or node.service != "ok":
             return False
         return any(each.up and not each.cut and not self._is_refused(node, each) for each in self.servers)
 
@@ -427,7 +466,7 @@ class World:
     def crash(self, name: str) -> None:
         """Power off: nothing is said to anyone, and nothing is left of it."""
         node = self._strike("crash", name)
-        node.power = Power.CRASHED
+        node.power = CRASHED
         node.kernel.clear()
         for each in node.sockets.values():
             each.up.queue.clear()
@@ -443,7 +482,7 @@ class World:
     def kill(self, name: str) -> None:
         """SIGKILL of the daemon: its kernel closes the connections at once, the address stays."""
         node = self._strike("kill", name)
-        node.power = Power.DEAD
+        node.power = DEAD
         self._close_all(node)
         self._forget_process(node)
 
@@ -459,20 +498,20 @@ class World:
         self._boot(self.nodes[name])
 
     def hang(self, name: str) -> None:
-        self._strike("hang", name).power = Power.HUNG
+        self._strike("hang", name).power = HUNG
 
     def freeze(self, name: str, *, deaf: bool = False) -> None:
         node = self._strike("freeze", name)
-        node.power, node.deaf = Power.FROZEN, deaf
+        node.power, node.deaf = FROZEN, deaf
 
     def wake(self, name: str) -> None:
         self._mend("hang", name)
         self._mend("freeze", name)
         node = self.nodes[name]
-        node.power, node.deaf = Power.RUNNING, False
+        node.power, node.deaf = RUNNING, False
         while node.inbox:
             self._happen(node, node.inbox.popleft())
-        self._handle(node, Ticked())
+        self._handle(node, TICKED)
         while node.timers:
             node.timers.popleft()()
         self._resume(node)
@@ -591,7 +630,7 @@ class World:
 
     def _boot(self, node: Machine) -> None:
         node.incarnation += 1
-        node.power, node.stopping = Power.RUNNING, False
+        node.power, node.stopping = RUNNING, False
         node.node = Node(replace(node.config, seed=self.random.getrandbits(32)), self.now)
         node.process = Process(self, node)
         node.checks = host.checks(node.process, lambda: node.service, CHECK)
@@ -624,9 +663,9 @@ class World:
             self._send(each, each.up, None)
 
     def _deliver(self, node: Machine, event: Event) -> None:
-        if node.power is Power.RUNNING:
+        if node.power is RUNNING:
             self._handle(node, event)
-        elif node.power in (Power.HUNG, Power.FROZEN):
+        elif node.power in (HUNG, FROZEN):
             node.inbox.append(event)
 
     def _happen(self, node: Machine, what: Event | Callable[[], None]) -> None:
@@ -640,14 +679,16 @@ class World:
             self._deliver(node, event)
 
     def _handle(self, node: Machine, event: Event) -> None:
-        answers: deque[Event] = deque((event,))
-        while answers and node.power is Power.RUNNING:
-            for effect in node.node.handle(answers.popleft(), self.now):
-                self._perform(node, effect, answers)
+        events = [event]
+        for each in events:  # it grows by the answers
+            if node.power is not RUNNING:
+                return
+            for effect in node.node.handle(each, self.now):
+                self._perform(node, effect, events)
             if self._news:
                 node.notified.news.add(self._news, self.now)
                 self._news = []
-        if node.power is Power.RUNNING:
+        if node.power is RUNNING:
             node.deadline = max(node.node.deadline, self.now)
             self._set_alarm(node)
 
@@ -660,23 +701,23 @@ class World:
         if node.incarnation != incarnation or self.now < node.wake_at:
             return
         node.wake_at = inf
-        if node.power is not Power.RUNNING:
+        if node.power is not RUNNING:
             return
         if node.deadline <= self.now:
-            self._handle(node, Ticked())
+            self._handle(node, TICKED)
         else:
             self._set_alarm(node)
 
-    def _perform(self, node: Machine, effect: Effect, answers: deque[Event]) -> None:
+    def _perform(self, node: Machine, effect: Effect, answers: list[Event]) -> None:
         match effect:
             case SendBytes(peer, data):
                 if connection := node.sockets.get(peer):
                     self._learn_what_is_told(node, peer, data)
                     self._send(connection, connection.up, data)
-                    answers.append(Writable(peer))
+                    answers.append(connection.writable)
             case Measure(peer):
                 if connection := node.sockets.get(peer):
-                    answers.append(Measured(peer, acknowledged=not connection.up.queue))
+                    answers.append(connection.measured[not connection.up.queue])
             case SendAdvert(interface, source, destination, data):
                 receiver = self._node_by_source[destination]
                 if self._hears(node, receiver):
@@ -703,7 +744,7 @@ class World:
                     self.note(node.name, f"{what} {name} {value}", reason)
                 self._changed()
             case Exit():
-                node.power = Power.DEAD
+                node.power = DEAD
                 self._close_all(node)
                 node.process.is_ending = True
                 node.process.later(0.0, node.notified.finish, is_timer=False)
@@ -781,7 +822,7 @@ class World:
     def _arrive(self, connection: Connection, pipe: Pipe) -> None:
         pipe.scheduled = False
         node, server = connection.node, connection.server
-        if node.cut or server.cut or node.power in (Power.CRASHED, Power.FROZEN):
+        if node.cut or server.cut or node.power in (CRASHED, FROZEN):
             return  # it stays in the sender's kernel until `_resume`
         ended = bool(pipe.queue) and pipe.queue[-1] is None
         data = b"".join(filter(None, pipe.queue))

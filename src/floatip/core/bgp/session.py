@@ -84,6 +84,7 @@ class Session:
     def __init__(self, peer: Address, speaker: Speaker, seed: int, now: float) -> None:
         self.peer = peer
         self.speaker = speaker
+        self._measure, self._keepalive = Measure(peer), SendBytes(peer, KEEPALIVE)
         self.state = State.IDLE
         self.reason = "not tried yet"
         self.since = now
@@ -217,6 +218,9 @@ class Session:
         effects: list[Effect] = []
         if not self.is_connected:
             return effects  # from a connection that is no more
+        if data == KEEPALIVE and self.state is State.ESTABLISHED and not self._buffer:
+            self._hold_at = now + self.hold_time  # nearly all that ever arrives
+            return effects
         self._buffer += data
         try:
             for message in wire.split(self._buffer):
@@ -256,8 +260,9 @@ class Session:
         if now >= self._keepalive_at:
             self._keepalive_at += (now - self._keepalive_at) // 1 + 1  # the next one that is not past
             if self._writable:
-                return [Measure(self.peer), self._send(KEEPALIVE)]
-            return [Measure(self.peer)]
+                self._writable = False
+                return [self._measure, self._keepalive]
+            return [self._measure]
         return []
 
     def _expire(self, now: float) -> list[Effect]:

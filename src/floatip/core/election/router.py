@@ -115,6 +115,8 @@ class Router(VirtualRouter):
         self.hears = frozenset[Subject]({adverts(config.interface, config.vrid)})
         # The adverts name the addresses of their own family, as keepalived's do.
         self.addresses = tuple(a for a in addresses if a.version == config.source.version)
+        self._adverts: dict[int, dict[Address, Effect]] = {}
+        """By priority and peer: all are alike until something here changes."""
 
     @property
     def deadline(self) -> float:
@@ -384,6 +386,11 @@ class Router(VirtualRouter):
 
     def _advertise(self, priority: int, to: Iterable[Address] | None = None) -> list[Effect]:
         """`to`: all peers, unless it is said."""
+        if (made := self._adverts.get(priority)) is None:
+            made = self._adverts[priority] = self._make_adverts(priority)
+        return [made[peer] for peer in (made if to is None else to) if peer in made]
+
+    def _make_adverts(self, priority: int) -> dict[Address, Effect]:
         config = self.config
         advert = Advert(
             version=config.version,
@@ -393,10 +400,10 @@ class Router(VirtualRouter):
             addresses=self.addresses,
             auth_pass=config.auth_pass.encode()[:8],
         )
-        return [
-            SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, peer))
-            for peer in (config.peers if to is None else to)
-        ]
+        return {
+            peer: SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, peer))
+            for peer in config.peers
+        }
 
 
 def _identity(config: Vrrp) -> tuple[str, int, int]:
