@@ -454,12 +454,12 @@ def test_the_order_of_the_addresses_does_not_matter() -> None:
 # What the second takeover rung is made of
 
 
-def test_the_reigns_that_were_heard_are_remembered_and_our_own_is_the_last() -> None:
+def test_it_remembers_when_the_latest_other_master_was_first_heard_and_when_it_became_master() -> None:
     wire = backup()
     wire.hear(advert(150), LOWER, at=11)
     wire.hear(advert(150), LOWER, at=12)
     wire.tick(12 + DOWN)
-    assert wire.router.reigns == [1, 11, 12 + DOWN]
+    assert (wire.router.other_reign_at, wire.router.reign_at) == (11, 12 + DOWN)
 
 
 def test_a_master_that_gave_up_or_may_have_begun_anew_unnoticed_begins_another_reign() -> None:
@@ -467,8 +467,9 @@ def test_a_master_that_gave_up_or_may_have_begun_anew_unnoticed_begins_another_r
     wire.hear(advert(0), at=11)
     wire.hear(advert(), at=11.2)
     wire.hear(advert(), at=12)
+    assert wire.router.other_reign_at == 11.2
     wire.hear(advert(), at=12.1 + 2 * DOWN)
-    assert wire.router.reigns == [1, 11.2, 12.1 + 2 * DOWN]
+    assert wire.router.other_reign_at == 12.1 + 2 * DOWN
 
 
 # The network is a for-loop

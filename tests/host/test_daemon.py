@@ -239,22 +239,6 @@ def test_a_successor_of_a_killed_daemon_releases_what_that_had_added(floatip: Fl
     wait(lambda: floatip.role() == "fault" and held() == set())
 
 
-def test_a_successor_of_a_killed_daemon_knows_who_was_master_before(floatip: Floatip) -> None:
-    remembered = floatip.directory / "state" / "reigns.json"
-
-    def reigns() -> list[float]:
-        return list(json.loads(remembered.read_text())["reigns"]["VI_1"]) if remembered.exists() else []
-
-    floatip.start()
-    wait(lambda: len(reigns()) == 1)
-    floatip.signal(signal.SIGKILL)
-    floatip.exit_status()
-    first = reigns()
-    floatip.start()
-    wait(lambda: len(reigns()) == 2)
-    assert reigns()[:1] == first
-
-
 def test_the_status_says_how_it_is_scheduled_and_what_its_sockets_are_like(floatip: Floatip) -> None:
     floatip.start()
     wait(lambda: floatip.role() == "master")

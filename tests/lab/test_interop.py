@@ -492,7 +492,8 @@ def resident_memory(pid: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Bid:
     rank: Rank
-    level: int = 1
+    since: float = 1.8e9
+    """When the node became master, in seconds since the epoch."""
 
 
 BIDS = [
@@ -500,8 +501,9 @@ BIDS = [
     Bid(Rank.STANDBY),
     Bid(Rank.ACTIVE),
     Bid(Rank.TAKEOVER),
-    Bid(Rank.TAKEOVER_AGAIN, 2),
-    Bid(Rank.TAKEOVER_AGAIN, 3),
+    Bid(Rank.TAKEOVER, 1.8e9 + 4),
+    Bid(Rank.TAKEOVER_AGAIN),
+    Bid(Rank.TAKEOVER_AGAIN, 1.8e9 + 4),
 ]
 """From worst to best."""
 TIE = IPv4Network("198.18.1.0/32")
@@ -519,7 +521,7 @@ class Duel:
     def route(self, node: LabHost) -> Route:
         assert node.ipv4
         bid, priority = self.bids[node.name], self.priorities[node.name]
-        return Route(bid.rank, med(priority, node.ipv4.ip, bid.rank, bid.level))
+        return Route(bid.rank, med(priority, node.ipv4.ip, bid.rank, bid.since))
 
     def attributes(self, node: LabHost, next_hop: Address, marks: Mapping[Rank, Marks]) -> Attributes:
         route = self.route(node)
@@ -533,8 +535,15 @@ class Duel:
             for node, bid in self.bids.items()
             if ladder.marks[bid.rank].path_length == 1 or not ladder.rules.only_bare_path
         ]
-        best = max(heard, key=lambda node: (BIDS.index(self.bids[node]), self.priorities[node]), default=None)
+        best = max(heard, key=self._order, default=None)
         return chosen.get(str(self.prefix), set()) == ({best} if best else set())
+
+    def _order(self, name: str) -> tuple[int, int]:
+        """Of two that took over in one moment the greater address wins, else the higher priority."""
+        (host,) = (node for node in NODES if node.name == name)
+        assert host.ipv4
+        bid = self.bids[name]
+        return BIDS.index(bid), int(host.ipv4.ip) if bid.rank >= Rank.TAKEOVER else self.priorities[name]
 
 
 def all_duels() -> Iterator[Duel]:

@@ -17,8 +17,7 @@ MOMENT = 0.02
 """Latencies and the kernel's answers, several of each."""
 PUT_BACK = 0.05
 UPDATES = 3
-RESTARTS = {"crash", "kill", "stop"}
-AWAY = RESTARTS | {"hang", "freeze", "cut", "sick", "hanging"}
+STARTS = {"crash", "kill", "stop"}
 UNDECIDED = {"split", "loss"}
 """While these last, more than one may be master at one rank, or none: then a dead one's route has nothing above it, and
 ends with the hold time."""
@@ -118,7 +117,7 @@ class Judges:
         bound = MOMENT
         for fault in in_play:
             match fault.kind:
-                case "crash" | "freeze" | "cut" if self._is_undecided(fault, in_play) or self._is_miscounted(fault):
+                case "crash" | "freeze" | "cut" if self._is_undecided(fault, in_play) or self._is_unheard(fault):
                     bound += hold_time
                 case "crash" | "freeze" | "cut":
                     bound += world.slowest_takeover + 0.1
@@ -140,16 +139,11 @@ class Judges:
     def _is_undecided(self, fault: Fault, in_play: list[Fault]) -> bool:
         return any(each.kind in UNDECIDED for each in in_play)
 
-    def _is_miscounted(self, fault: Fault) -> bool:
-        """Whether the nodes may disagree over how many masterships came in a row: who was away knows of fewer, or of
-        some that nobody else saw, and who has just restarted knows of none."""
-        absences = [each for each in self.world.faults if each.kind in AWAY and each.at < fault.at]
-        if fault.rank is Rank.TAKEOVER_AGAIN:
-            return any(each.until + 2 * self.world.settle_time >= fault.at for each in absences)
-        restarts = [each for each in absences if each.kind in RESTARTS and each.node != fault.node]
-        return fault.rank is Rank.TAKEOVER and any(
-            each.until + self.world.slowest_takeover >= fault.at for each in restarts
-        )
+    def _is_unheard(self, fault: Fault) -> bool:
+        """Whether the successor may have started too late to hear that this master was the second within moments."""
+        starts = [each for each in self.world.faults if each.kind in STARTS and each.node != fault.node]
+        heard_by = fault.at - self.world.advert_interval
+        return fault.rank is Rank.TAKEOVER_AGAIN and any(each.until >= heard_by for each in starts)
 
     def judge_churn(self) -> None:
         echo = self.world.settle_time + self.world.slowest_takeover + 2 * self._verdict

@@ -12,7 +12,7 @@ from tests.sim.beside import ON_ITS_INTERFACE, Beside
 from tests.sim.judges import MOMENT, Judges, hear_each_other, is_preferred
 from tests.sim.world import RUNNING, Fault, Machine
 
-UNDECIDED_BESIDE = {"kill", "stop", "hang", "sick", "hanging"}
+UNDECIDED_BESIDE = {"kill", "stop", "hang", "sick", "hanging", "cut"}
 UNDECIDED_BESIDE |= {"kp-stop", "kp-kill", "kp-hang", "kp-fault", "kp-fifo", "kp-strip", "kp-add"}
 """Keepalived also elects a node on which floatip cannot follow it."""
 
@@ -70,13 +70,6 @@ class JudgesBeside(Judges):
     def _is_undecided(self, fault: Fault, in_play: list[Fault]) -> bool:
         others = [each for each in in_play if each.node != fault.node and each.kind in UNDECIDED_BESIDE]
         return bool(others) or super()._is_undecided(fault, in_play)
-
-    def _is_miscounted(self, fault: Fault) -> bool:
-        """Or the node has begun its mastership anew unheard, while its keepalived went on sending adverts."""
-        reach = self.world.settle_time + 2 * self.world.slowest_takeover
-        before = [each for each in self.world.faults if each.at < fault.at <= each.until + reach]
-        begins = any(each.node == fault.node or each.kind in ("rs-down", "rs-cut") for each in before)
-        return (begins and fault.rank > Rank.ACTIVE) or super()._is_miscounted(fault)
 
     def _successors(self, incumbent: str, *, preempt: bool) -> list[str]:
         return self.beside.electors

@@ -55,7 +55,7 @@ MUTANTS = (
     Mutant("a late master believes itself", ROUTER, "if late <= self.master_down_interval:", "if True:"),
     Mutant("a cut-off master stays", ROUTER, "yields = obstacles.barred or", "yields = '' or"),
     Mutant("no takeover rank", DECISION, "if now < self._settled_at:", "if False:"),
-    Mutant("one takeover rung", DECISION, "if self.level == 1:", "if True:"),
+    Mutant("one takeover rung", DECISION, "if self._is_again:", "if False:"),
     Mutant("takeover never settles", DECISION, "if now < self._settled_at:", "if self._settled_at:"),
     Mutant("no damping", DECISION, "DAMPED if now < self.damped_until else", "DAMPED if False else"),
     Mutant("sick is as good as healthy", DECISION, "if facts.health is not Health.UP:", "if False:"),
@@ -95,7 +95,7 @@ MUTANTS = (
     ),
     Mutant("announced before it is held", INSTANCE, "if t.ip in holding.held or t.ip in self.lost_at", ""),
     Mutant("no MED", INSTANCE, "return Route(rank, med(", "return Route(rank, 0 * med("),
-    Mutant("a third mastership is not counted", INSTANCE, ", rank, self.decision.level)", ", rank)"),
+    Mutant("the latest master is not the best", INSTANCE, ", rank, self.decision.master_since)", ", rank)"),
     Mutant(
         "released before withdrawn",
         NODE,

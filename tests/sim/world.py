@@ -27,6 +27,7 @@ from floatip.core.events import (
     AdvertReceived,
     Became,
     BytesReceived,
+    ClockMoved,
     Close,
     Connected,
     Dial,
@@ -63,6 +64,7 @@ RETRANSMISSION = 1.0
 """TCP delivers what was sent into a cut within this time of the healing."""
 STEPS_PER_SECOND = 2000
 KEEPALIVE_LENGTH = 19
+EPOCH, CLOCK_SKEW = 1.8e9, 0.05
 TICKED = Ticked()
 
 
@@ -159,6 +161,8 @@ class Machine:
     local: Address
     node: Node
     power: Power = CRASHED
+    clock_skew: float = 0.0
+    """Seconds by which its time of day is ahead of the true one."""
     service: str = "ok"
     cut: bool = False
     deaf: bool = False
@@ -350,6 +354,7 @@ class World:
             )
             local = Ip6(f"2600:3c0f:6::{int(source) & 0xFF:x}")
             self.nodes[name] = Machine(name, config, source, local, Node(config))
+            self.nodes[name].clock_skew = self.random.uniform(-CLOCK_SKEW, CLOCK_SKEW)
         self._node_by_source: dict[Address, Machine] = {each.source: each for each in self.nodes.values()}
         self._node_by_local = {each.local: each for each in self.nodes.values()}
         self.hold_time = min(hold_time, server_hold_time)
@@ -636,6 +641,7 @@ class World:
         node.checks = host.checks(node.process, lambda: node.service, CHECK)
         node.notified = host.Notified(node.process, node.node, self._run_command)
         self.notified.append((node.name, node.notified))
+        self._handle(node, ClockMoved(EPOCH + node.clock_skew))
         self._handle(node, Held(frozenset(node.kernel)))
         self._handle(node, LinkChanged(INTERFACE, True, "has its address"))
         self._introduce(node)

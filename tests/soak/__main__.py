@@ -53,7 +53,7 @@ class Soak:
         self._began = time.monotonic()
         self._judged: list[Judged] = []
         self._violations: list[str] = []
-        self._started: dict[str, float] = {}
+        self._started = dict.fromkeys(world.nodes, self._began)
         self._first: list[dict[str, Footprint]] = []
 
     def play(self, names: Iterator[str], seconds: float) -> list[str]:
@@ -78,7 +78,7 @@ class Soak:
         master = world.master
         node = master if kind.of == "master" else next(each for each in world.nodes if each != master)
         if kind.starts:
-            time.sleep(max(0.0, self._started.get(node, 0.0) + STARTS_APART - time.monotonic()))
+            time.sleep(max(0.0, self._started[node] + STARTS_APART - time.monotonic()))
             self._started[node] = time.monotonic()
         logged = {each: daemon.log.stat().st_size for each, daemon in world.nodes.items()}
         at = time.monotonic()

@@ -5,8 +5,8 @@ withdrawals.
 
 A new master starts at `takeover`, because the old master's route may still be around: it may have crashed, or it may be
 cut off and unable to withdraw. It settles to `active` by itself when a stale route must be gone, after twice the hold
-time. When the master that it replaces may itself still have been at `takeover`, it uses the second rung, and each
-further mastership within the settle time a lower MED on that rung: `level` counts them.
+time. When the master that it replaces may itself still have been at `takeover`, it uses the second rung. On both rungs
+the latest master has the best MED (`rank.med`).
 
 Three withdrawals of one's own in five minutes are a flap that networks punish; after that the node is damped until it
 has been quiet for as long: it leaves mastership to others (the elector sees to that) and stays at `standby`. Rank and
@@ -54,8 +54,10 @@ class Decision:
         self.reason = "starting"
         self.since = now
         self.deadline = math.inf
-        self.level = 1
-        """How many masterships, this one included, followed each other faster than they could settle."""
+        self.master_since = 0.0
+        """When this node became master, in seconds since the epoch."""
+        self._is_again = False
+        """Whether the mastership before this one may not have settled."""
         self._settled_at = -math.inf
         self._withdrawn_at: list[float] = []
         self.damped_until = -math.inf
@@ -63,18 +65,18 @@ class Decision:
         """Whether a mastership, if there is one, is older than what damps."""
         self._unkept = ""
 
-    def became_master(self, reigns: list[float], hold_time: float, blind_time: float) -> None:
-        """`reigns`: when each of the latest masters began, this one last.
+    def became_master(
+        self, began_at: float, other_began_at: float, clock_ahead: float, hold_time: float, blind_time: float
+    ) -> None:
+        """`other_began_at`: when the latest other master began; `clock_ahead`: of the time of day, in seconds.
 
         `blind_time`: for how long a master may have been dead or cut off before the next one began. It may have
         been unable to settle in that time although its own had come.
         """
         settle = settle_time(hold_time)
-        self.level, before = 0, -math.inf
-        for began_at in reigns:
-            self.level = self.level + 1 if began_at - before < settle + blind_time else 1
-            before = began_at
-        self._settled_at = before + settle
+        self.master_since = began_at + clock_ahead
+        self._is_again = began_at - other_began_at < settle + blind_time
+        self._settled_at = began_at + settle
         self._held_back = False
 
     def damped(self, now: float) -> str:
@@ -112,10 +114,12 @@ class Decision:
             return Rank.STANDBY, facts.role_reason if facts.role is Role.FAULT else "not master"
         if now < self._settled_at:
             self.deadline = min(self.deadline, self._settled_at)
-            if self.level == 1:
-                return Rank.TAKEOVER, "took over; outranks a stale route of the old master until that must be gone"
-            again = f"took over again before the last takeover had settled (number {self.level} in a row)"
-            return Rank.TAKEOVER_AGAIN, f"{again}, so announced one step stronger"
+            if self._is_again:
+                return (
+                    Rank.TAKEOVER_AGAIN,
+                    "took over before the last takeover had settled, so one step stronger",
+                )
+            return Rank.TAKEOVER, "took over; outranks a stale route of the old master until that must be gone"
         return Rank.ACTIVE, "master, settled"
 
     def _remember_withdrawal(self, now: float) -> None:

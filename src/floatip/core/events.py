@@ -6,7 +6,6 @@ argument beside it. Effects that name a set (`Hold`) name the whole desired set,
 restart are the same code.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,8 +23,14 @@ class Started:
 
     barred_for: float = 0.0
     """Seconds in which the node must not be master, because it keeps dying."""
-    reigns: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """By instance, what an earlier process of this boot knew of the latest masters (`Elector.reigns`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockMoved:
+    """The time of day went another way than monotonic time, or is told for the first time."""
+
+    ahead: float
+    """Seconds from monotonic time to seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,7 @@ class Failing:
 
 Event = (
     Started
+    | ClockMoved
     | Ticked
     | StopRequested
     | Reloaded

@@ -103,10 +103,6 @@ class Instance:
             at = min(at, self._keep_until)
         return at
 
-    def remember(self, reigns: list[float]) -> None:
-        """At the start: a restarted node must announce above a route that is the third in a row."""
-        self.elector.remember(reigns)
-
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""
         return self.elector.goes_on_as(config.election)
@@ -155,7 +151,7 @@ class Instance:
         self.health_since = now
         return [Became("health", self.config.name, health.value, reason)]
 
-    def elect(self, link_fault: str, barred: str, hold_time: float, now: float) -> list[Effect]:
+    def elect(self, link_fault: str, barred: str, hold_time: float, clock_ahead: float, now: float) -> list[Effect]:
         obstacles = Obstacles(
             waiting=self.health_reason if self.health is Health.UNKNOWN else "",
             sick=self.health_reason if self.health is Health.DOWN else "",
@@ -164,14 +160,16 @@ class Instance:
             damped=self.unkept or self.decision.damped(now),
         )
         effects = self.elector.constrain(obstacles, now)
-        self._succeed(hold_time, now)
+        self._succeed(hold_time, clock_ahead, now)
         return effects
 
-    def _succeed(self, hold_time: float, now: float) -> None:
+    def _succeed(self, hold_time: float, clock_ahead: float, now: float) -> None:
         is_master = self.role is Role.MASTER
         if is_master and not self._was_master:
             blind_time = 3 * max(self.elector.master_down_interval or 0.0, CUT_OFF_AT_LEAST)
-            self.decision.became_master(self.elector.reigns, hold_time, blind_time)
+            self.decision.became_master(
+                self.elector.reign_at, self.elector.other_reign_at, clock_ahead, hold_time, blind_time
+            )
         if self._was_master and self.elector.master is not None and self.config.placement == "master":
             self._keep_until = now + KEEP_TIME
         self._was_master = is_master
@@ -224,7 +222,7 @@ class Instance:
     def _route(self, rank: Rank) -> Route:
         if self.elector.preference is None:
             return Route(rank)
-        return Route(rank, med(*self.elector.preference, rank, self.decision.level))
+        return Route(rank, med(*self.elector.preference, rank, self.decision.master_since))
 
     def _defend(self, now: float) -> list[Effect]:
         """Another node takes itself for master, and may have told the neighbours so."""

@@ -11,7 +11,7 @@ addresses that are held, and the sessions' effects stand before `Hold` in every 
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeVar
 
 from floatip.core import settings
@@ -25,6 +25,7 @@ from floatip.core.events import (
     Became,
     BytesReceived,
     CheckDone,
+    ClockMoved,
     Connected,
     Disconnected,
     Effect,
@@ -100,6 +101,7 @@ class Node:
         self.started_at = math.inf
         self.barred_until = math.inf
         """Because this node died again and again; `math.inf`: it did not."""
+        self._clock_ahead = 0.0
         self._timers = Timers()
         self._marked: dict[str, None] = {}
         """The instances that the next review looks at."""
@@ -151,16 +153,17 @@ class Node:
                 return [] if self.stopping else self._reload(config, now)
             case StopRequested(reason):
                 return self._drain(reason, now) or self._stop(reason, now)
-            case Started(barred_for, reigns):
-                return [] if self.stopping else self._start(barred_for, reigns, now)
+            case Started(barred_for):
+                return [] if self.stopping else self._start(barred_for, now)
+            case ClockMoved(ahead):
+                self._clock_ahead = ahead
+                return []
             case _:
                 return []  # about a peer or a check that a reload removed
 
     # Start and reload
 
-    def _start(self, barred_for: float, reigns: Mapping[str, tuple[float, ...]], now: float) -> list[Effect]:
-        for name in reigns.keys() & self.instances.keys():
-            self.instances[name].remember([at for at in reigns[name] if at <= now])
+    def _start(self, barred_for: float, now: float) -> list[Effect]:
         self.started_at = self.network.began_at = now
         self._await_cut_off()
         effects = self._tick(now)
@@ -475,7 +478,7 @@ class Node:
             hold_time = self.network.hold_time
             for instance in instances:
                 fault = self.links.get(instance.elector.interface, "")
-                effects += instance.elect(fault, self._bar(instance), hold_time, now)
+                effects += instance.elect(fault, self._bar(instance), hold_time, self._clock_ahead, now)
         for instance in instances:
             effects += instance.decide(self.stopping, self.config.speaker is not None, now)
         effects += self._announce(marked, now)

@@ -27,6 +27,7 @@ from floatip import DEFAULT_CONFIG
 from floatip.core.addresses import Placed
 from floatip.core.events import (
     Became,
+    ClockMoved,
     Close,
     Dial,
     Effect,
@@ -49,7 +50,7 @@ from floatip.core.node import Node
 from floatip.core.settings import Settings
 from floatip.core.snapshot import describe, view
 from floatip.core.state import as_data
-from floatip.host import keepalived, privileges, reigns, starts, wiring
+from floatip.host import keepalived, privileges, starts, wiring
 from floatip.host.ask import ControlError, Record, socket_path
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
@@ -74,7 +75,9 @@ DISK_TIMEOUT = 1.0
 """How long an end waits for the last files."""
 SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread that computes, as one that reads the configuration, keeps the loop waiting."""
-MEMORIES = ("held", "keepalived", "reigns", "starts")
+CLOCK_TOLERANCE = 0.01
+"""Seconds by which the time of day may go astray before the core is told."""
+MEMORIES = ("held", "keepalived", "starts")
 OUR_BUG = 70
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
@@ -129,6 +132,7 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._stopping = False
+        self._clock_ahead = 0.0
         self._seed = int.from_bytes(os.urandom(4))
         self._failures = Failures("daemon", self.report)
         check = "floatip check" if file == DEFAULT_CONFIG else f"floatip check {quote(file)}"
@@ -136,7 +140,7 @@ class Daemon:
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
-        self._starts, self._reigns = memories["starts"], memories["reigns"]
+        self._starts = memories["starts"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         commands = {
             "status": Command(self._status, "ask for the status"),
@@ -171,7 +175,8 @@ class Daemon:
         self._listen_to_signals()
         self._configure(settings)
         barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
-        self._queue.append(Started(barred_for, reigns.recall(self._reigns)))
+        self._look_at_the_clock()
+        self._queue.append(Started(barred_for))
         self._pump()
         watching = asyncio.create_task(self._parts.kernel.run())
         watching.add_done_callback(_raise)
@@ -220,8 +225,15 @@ class Daemon:
         self._timer = None
         self._busy = True
         self._parts.adverts.drain()
+        self._look_at_the_clock()
         self._queue.append(Ticked())
         self._pump()
+
+    def _look_at_the_clock(self) -> None:
+        ahead = time.time() - self._loop.time()
+        if abs(ahead - self._clock_ahead) > CLOCK_TOLERANCE:
+            self._clock_ahead = ahead
+            self._queue.append(ClockMoved(ahead))
 
     def _perform(self, effects: Iterable[Effect], decided_at: float) -> None:
         news: list[Became] = []
@@ -263,8 +275,6 @@ class Daemon:
         if change := role_change(item, self._node.instances):
             self._parts.state_log.write(change.instance, change.role)
             self._parts.hooks.notify(change)
-            if not self._follow:
-                reigns.note(self._reigns, self._node.instances)
 
     def _tell_systemd(self, item: Item) -> None:
         if item.what in ("role", "rank"):

@@ -43,17 +43,18 @@ class Marks:
     """Standard communities, each as (AS, value) (RFC 1997)."""
 
 
-def med(priority: int, source: IPv4Address, rank: Rank, level: int = 1) -> int:
+def med(priority: int, source: IPv4Address, rank: Rank, since: float = 0.0) -> int:
     """The MED that orders nodes as the election would: higher priority first, then the greater source address.
 
     It needs nothing but the node's own figures: the inverted priority in the second octet, the inverted low 16 bits of
-    the address below it. Lower is better (RFC 4271 section 9.1.2.2 c). The first octet is the same for all but two: on
-    the second takeover rung it falls with each further mastership, so that the latest wins; a sick node's is above
-    every healthy node's, for networks that ignore the length of the path.
+    the address below it. Lower is better (RFC 4271 section 9.1.2.2 c). A sick node's is above every healthy node's, for
+    networks that ignore the length of the path.
+
+    On the takeover rungs the latest master wins instead, because the route of an earlier one may be stale. `since` is
+    when this one became master, in seconds since the epoch. The MED falls by one step each 1/32 s, and begins again
+    every six days. Of two that became master in one step, the greater address wins.
     """
-    order = 0x80
-    if rank is Rank.LAST_RESORT:
-        order = 0xFF
-    elif rank is Rank.TAKEOVER_AGAIN:
-        order = max(0x80 - (level - 2), 0)
+    if rank in (Rank.TAKEOVER, Rank.TAKEOVER_AGAIN):
+        return (~int(since * 32) & 0xFFFFFF) << 7 | (~int(source) & 0x7F)
+    order = 0xFF if rank is Rank.LAST_RESORT else 0x80
     return order << 24 | (255 - priority) << 16 | (~int(source) & 0xFFFF)

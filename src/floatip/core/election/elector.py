@@ -5,6 +5,7 @@ the only one that speaks with it. Three exist: `Router` (VRRP of our own), `Foll
 administrator keeps), and `Static` (no election).
 """
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +19,6 @@ from floatip.core.problems import Code, Problem, Severity
 from floatip.core.settings import Election, Keepalived, Vrrp
 from floatip.core.vrrp.wire import Advert
 
-REIGNS_KEPT = 64
 ASKING = 1
 """The priority of an advert by which a backup of ours asks its master whether it lives (see `router`)."""
 
@@ -113,8 +113,10 @@ class Elector(Protocol):
     since: float
     master: Address | None
     """Who is master elsewhere, as far as we hear."""
-    reigns: list[float]
-    """When each of the latest masters that we know of began, or was first heard; our own times included."""
+    reign_at: float
+    """When this node became master last; `-math.inf`: never."""
+    other_reign_at: float
+    """When the latest other master that we know of began, or was first heard; `-math.inf`: there was none."""
     dropped: Drops
     address_moves: bool
     """Whether the master alone holds the addresses."""
@@ -151,9 +153,6 @@ class Elector(Protocol):
     def well(self) -> str:
         """Why this node is taken for well where no check of ours looks; empty: it has nothing to say."""
 
-    def remember(self, reigns: list[float]) -> None:
-        """What an earlier process of this boot knew, before anything was heard."""
-
     def goes_on_as(self, config: Election) -> bool:
         """Whether `reconfigure` can take this over, so that role and memories stay."""
 
@@ -174,13 +173,10 @@ class VirtualRouter:
     """What the electors of a virtual router have in common, whoever elects: the times and the order of RFC 9568."""
 
     config: Vrrp | Keepalived
-    reigns: list[float]
+    reign_at = other_reign_at = -math.inf
     _master_interval: float
     """Seconds between two adverts of the master, as far as we know."""
     address_moves = False
-
-    def remember(self, reigns: list[float]) -> None:
-        """A keepalived outlives us, and the follower asks it."""
 
     @property
     def interface(self) -> str:
@@ -208,6 +204,3 @@ class VirtualRouter:
     def _skew(self, advert_interval: float) -> float:
         """In seconds (RFC 9568 section 6.1; version 2: RFC 3768, which knows only whole seconds)."""
         return (256 - self.config.priority) / 256 * (1.0 if self.config.version == 2 else advert_interval)
-
-    def _record_reign(self, began_at: float) -> None:
-        self.reigns = [*self.reigns, began_at][-REIGNS_KEPT:]

@@ -62,7 +62,6 @@ class Follower(VirtualRouter):
         self.deadline = math.inf
         self.master: Address | None = None
         """Whose adverts we hear."""
-        self.reigns: list[float] = []
         self.dropped = Drops()
         self.runs = False
         self.word = ""
@@ -162,8 +161,8 @@ class Follower(VirtualRouter):
             self._differ_since = now
         if state == "MASTER":
             self._listen_until = -math.inf
-            if self.role is Role.MASTER and at is not None and at > max(self.reigns, default=now):
-                self._record_reign(at)  # it had ended, and nobody was there to hear of it
+            if self.role is Role.MASTER and at is not None:
+                self.reign_at = max(self.reign_at, at)  # it had ended, and nobody was there to hear of it
         # STOP is said by one that ends: no word on whether this node is well.
         self._ended_in_fault = state == "STOP" and (self._ended_in_fault or self.role is Role.FAULT)
         self.word, self._began_at, self._disproved = state, at, False
@@ -204,7 +203,7 @@ class Follower(VirtualRouter):
             self._master_interval = advert.interval
         was_silent = now > self._heard_at + self.master_down_interval
         if (was_silent or source != self.master) and self.role is not Role.MASTER:
-            self._record_reign(now)
+            self.other_reign_at = now
         if was_silent or self._rival_since == math.inf:
             self._rival_since = now
         self.master, self._heard_at = source, now
@@ -224,9 +223,9 @@ class Follower(VirtualRouter):
             if role is Role.MASTER:
                 self.master, self._disproved = None, True
                 self._is_alone = now > self._advert_at + CONTESTED_AFTER * self._master_interval
-                self._record_reign(began_at)
+                self.reign_at = began_at
             elif self.role is Role.MASTER and self.master:
-                self._record_reign(min(self._rival_since, now))
+                self.other_reign_at = min(self._rival_since, now)
         self.role, self.reason = role, reason
         return [Became("role", self.name, role.value, reason)]
 

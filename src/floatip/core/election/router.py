@@ -84,7 +84,6 @@ class Router(VirtualRouter):
         self.master: Address | None = None
         """Whom we follow."""
         self._master_priority = 0
-        self.reigns: list[float] = []
         self.dropped = Drops()
         self._hastened = ""
         """Why the skew timer runs instead of master-down."""
@@ -121,9 +120,6 @@ class Router(VirtualRouter):
     @property
     def deadline(self) -> float:
         return min(self._due_at, self._ask_at)
-
-    def remember(self, reigns: list[float]) -> None:
-        self.reigns = reigns
 
     def goes_on_as(self, config: Election) -> bool:
         """Only another virtual router needs another election (RFC 9568 section 1.7)."""
@@ -285,7 +281,7 @@ class Router(VirtualRouter):
             return
         may_have_begun_again = now > self._heard_at + self.master_down_interval
         if source != self._heard or may_have_begun_again:
-            self._record_reign(now)
+            self.other_reign_at = now
         self._heard, self._heard_at = source, now
 
     def _hasten(self, why: str, now: float) -> list[Effect]:
@@ -365,7 +361,7 @@ class Router(VirtualRouter):
     def _enter_master(self, reason: str, now: float) -> list[Effect]:
         self._is_alone = now > self._peer_at + SILENT_AFTER * self._master_interval
         effects = [*self._advertise(self.config.priority), *self._become(Role.MASTER, reason, now)]
-        self._record_reign(now)
+        self.reign_at = now
         self._master_interval = self.config.advert_interval
         self._due_at = now + self.config.advert_interval
         return effects

@@ -18,6 +18,7 @@ class StaticElector:
     preference = None
     sick = well = ""
     address_moves = False
+    reign_at = other_reign_at = -math.inf
 
     def __init__(self, config: Static, now: float) -> None:
         self.role = _role(config)
@@ -25,15 +26,11 @@ class StaticElector:
         self.since = now
         self.deadline = math.inf
         self.master: Address | None = None
-        self.reigns: list[float] = []
         self.dropped = Drops()
 
     @property
     def hears(self) -> frozenset[Subject]:
         return frozenset()
-
-    def remember(self, reigns: list[float]) -> None:
-        pass
 
     def goes_on_as(self, config: Election) -> bool:
         return isinstance(config, Static) and _role(config) is self.role
