@@ -194,7 +194,8 @@ def test_equal_ranks_are_ordered_by_priority_then_by_the_greater_address() -> No
 
 def test_a_sick_node_is_worse_and_the_latest_of_several_masters_better_than_any_other() -> None:
     best, worst = (255, IPv4Address("10.0.0.9")), (1, IPv4Address("10.0.0.1"))
-    assert med(*best, Rank.LAST_RESORT) > med(*worst, Rank.STANDBY)
+    assert med(*best, Rank.LAST_RESORT, in_fault=True) > med(*best, Rank.STANDBY, in_fault=True)
+    assert med(*best, Rank.STANDBY, in_fault=True) > med(*worst, Rank.STANDBY)
     for rung in (Rank.TAKEOVER, Rank.TAKEOVER_AGAIN):
         for at in (1.8e9, 1.8e9 + 0.1, 1.8e9 + 5):
             assert 0 <= med(*worst, rung, at + 0.05) < med(*best, rung, at) < med(*best, Rank.ACTIVE)

@@ -193,7 +193,7 @@ def test_a_link_that_is_down_ends_mastership_and_not_the_service() -> None:
         "link down", "advert 0", "role fault", "rank standby", "standby 192.0.2.10",
     ]  # fmt: skip
     assert host.tell(LinkChanged("eth0", False, "eth0 is down"), LinkChanged("eth9", False, "")) == ["link up"]
-    assert host.tell(LinkChanged("eth0", True, "")) == ["link up", "role backup"]
+    assert host.tell(LinkChanged("eth0", True, "")) == ["link up", "role backup", "standby 192.0.2.10"]
 
 
 def test_a_link_that_is_back_within_50_ms_was_never_gone() -> None:

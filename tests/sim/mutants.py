@@ -95,6 +95,12 @@ MUTANTS = (
     ),
     Mutant("announced before it is held", INSTANCE, "if t.ip in holding.held or t.ip in self.lost_at", ""),
     Mutant("no MED", INSTANCE, "return Route(rank, med(", "return Route(rank, 0 * med("),
+    Mutant(
+        "a node in FAULT is a standby like any other",
+        INSTANCE,
+        "in_fault = self.role is Role.FAULT",
+        "in_fault = False",
+    ),
     Mutant("the latest master is not the best", INSTANCE, ", rank, self.decision.master_since)", ", rank)"),
     Mutant(
         "released before withdrawn",

@@ -186,6 +186,13 @@ def test_a_second_crash_before_the_first_route_is_gone_costs_no_more_than_the_fi
     assert_whole(world, served_by="a")
 
 
+def test_a_master_whose_link_has_a_fault_is_left_at_once_although_nobody_is_master_yet() -> None:
+    world = settled(priorities=(60, 50))
+    world.link_down("a")
+    world.run(SOON)
+    assert (world.masters, world.pointers()) == ([], {"b"})
+
+
 def test_a_third_mastership_before_the_first_has_settled_is_beaten_as_well() -> None:
     world = settled(priorities=(60, 50), preempt=False)
     world.crash("a")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from floatip.core.node import LINK_PATIENCE
 from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTER
 from floatip.lab.scenes import TAKEOVER_MARGIN
 from tests.soak.world import CHECK_INTERVAL, OPTIONS, World, add_addresses, add_gateways
@@ -23,6 +24,8 @@ BLINK = 0.05
 SILENT = OPTIONS.master_down_interval + TAKEOVER_MARGIN
 HANDOVER = OPTIONS.master_down_interval - 3 * OPTIONS.advert_interval + TAKEOVER_MARGIN
 """The master says that it goes (priority 0): the skew time."""
+LINK_FAULT = LINK_PATIENCE + TAKEOVER_MARGIN
+"""A node in FAULT is the last standby."""
 NOTICED = 2 * CHECK_INTERVAL + TAKEOVER_MARGIN
 """A service that has died is noticed by the next run of its check."""
 ALL_DOWN = 6.0
@@ -232,7 +235,7 @@ KINDS = {
     "interface-backup": Kind("eth0 goes down for 6 s", interface_down, NONE, NONE, "backup"),
     "carrier": Kind("the carrier is lost for 6 s", carrier, None, SILENT),
     # With the last IPv4 address of a link the kernel drops all IPv4 routes over it.
-    "source-blinks": Kind("the source address is deleted for 2 s", source_blinks, SILENT, SILENT),
+    "source-blinks": Kind("the source address is deleted for 2 s", source_blinks, LINK_FAULT, SILENT),
     "cut": Kind("cut off for 7 s", cut, SILENT, SILENT),
     "cut-backup": Kind("cut off for 7 s", cut, NONE, NONE, "backup"),
     "deaf": Kind("it does not hear the other's adverts", partial(drop_vrrp, by="other"), NONE, NONE),

@@ -222,7 +222,8 @@ class Instance:
     def _route(self, rank: Rank) -> Route:
         if self.elector.preference is None:
             return Route(rank)
-        return Route(rank, med(*self.elector.preference, rank, self.decision.master_since))
+        in_fault = self.role is Role.FAULT  # the others may not know it yet
+        return Route(rank, med(*self.elector.preference, rank, self.decision.master_since, in_fault=in_fault))
 
     def _defend(self, now: float) -> list[Effect]:
         """Another node takes itself for master, and may have told the neighbours so."""

@@ -43,12 +43,12 @@ class Marks:
     """Standard communities, each as (AS, value) (RFC 1997)."""
 
 
-def med(priority: int, source: IPv4Address, rank: Rank, since: float = 0.0) -> int:
+def med(priority: int, source: IPv4Address, rank: Rank, since: float = 0.0, *, in_fault: bool = False) -> int:
     """The MED that orders nodes as the election would: higher priority first, then the greater source address.
 
     It needs nothing but the node's own figures: the inverted priority in the second octet, the inverted low 16 bits of
-    the address below it. Lower is better (RFC 4271 section 9.1.2.2 c). A sick node's is above every healthy node's, for
-    networks that ignore the length of the path.
+    the address below it. Lower is better (RFC 4271 section 9.1.2.2 c). That of a node in FAULT is above that of every
+    other standby, and a sick node's above all, for networks that ignore the length of the path.
 
     On the takeover rungs the latest master wins instead, because the route of an earlier one may be stale. `since` is
     when this one became master, in seconds since the epoch. The MED falls by one step each 1/32 s, and begins again
@@ -56,5 +56,5 @@ def med(priority: int, source: IPv4Address, rank: Rank, since: float = 0.0) -> i
     """
     if rank in (Rank.TAKEOVER, Rank.TAKEOVER_AGAIN):
         return (~int(since * 32) & 0xFFFFFF) << 7 | (~int(source) & 0x7F)
-    order = 0xFF if rank is Rank.LAST_RESORT else 0x80
+    order = 0xFF if rank is Rank.LAST_RESORT else 0xC0 if in_fault else 0x80
     return order << 24 | (255 - priority) << 16 | (~int(source) & 0xFFFF)
