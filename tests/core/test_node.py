@@ -669,11 +669,49 @@ def test_a_master_whose_link_is_down_releases_the_address() -> None:
     assert host.tick(30.05)[-1] == "hold"
 
 
-def test_a_late_master_keeps_nothing() -> None:
+def test_a_late_master_keeps_nothing_and_has_the_neighbours_told_who_is_master() -> None:
     host = master(VLAN)
     assert [word for word in host.tick(30 + 2 * DOWN) if word != "measure"] == [
-        "network cut-off", "role backup", "rank standby", "withdraw 192.0.2.10", "hold",
+        "network cut-off", "role backup", "advert 1", "rank standby", "withdraw 192.0.2.10", "hold",
     ]  # fmt: skip
+
+
+def restarted() -> Host:
+    """After a crash of the daemon alone: its address is still there."""
+    host = Host(VLAN, start=False)
+    host.tell(held(A, interface="eth0"), LinkChanged("eth0", True, ""), Started(), at=10)
+    assert [word for _, word in host.log if word.startswith(("advert", "hold"))] == ["advert 1", "hold 192.0.2.10"]
+    host.tell(WELL)
+    assert host.role is Role.BACKUP
+    return host
+
+
+def test_what_a_killed_master_left_serves_until_its_successor_is_master_by_itself() -> None:
+    host = restarted()
+    host.tell(advert(1))  # another one asks, too
+    host.run(60)
+    assert (host.role, host.rank) == (Role.MASTER, Rank.ACTIVE)
+    assert host.when("hold") == []
+    assert host.when("garp") == [10 + DOWN]
+
+
+def test_what_a_killed_master_left_is_released_once_another_is_heard() -> None:
+    host = restarted()
+    host.tell(advert(100), at=10.1)
+    assert host.tick(10.1)[-1] == "hold"
+
+
+def test_what_a_killed_master_left_is_released_by_a_sick_one_and_by_a_link_that_is_down() -> None:
+    assert restarted().tell(SICK)[-1] == "hold"
+    host = restarted()
+    host.tell(LinkChanged("eth0", False, "eth0 is down"))
+    assert host.tick(10.05)[-1] == "hold"
+
+
+def test_what_nobody_becomes_master_of_does_not_stay_for_ever() -> None:
+    host = Host(VLAN, start=False)
+    host.tell(held(A, interface="eth0"), LinkChanged("eth0", True, ""), Started(), at=10)
+    assert host.run(10 + 2 * DOWN).when("hold") == [10 + 2 * DOWN]
 
 
 def test_a_master_that_wins_against_another_tells_the_neighbours_again() -> None:

@@ -64,6 +64,8 @@ class Instance:
         """Why an address of it does not stay here; empty: all do."""
         self._was_master = False
         self._keep_until = -math.inf
+        self._stay_until = -math.inf
+        """For how long the addresses that a predecessor left here may stay."""
         self._told: frozenset[Placed] = frozenset()
         """The addresses of which the layer-2 neighbours know that they are here."""
         self._defended_at = -math.inf
@@ -101,7 +103,17 @@ class Instance:
             at = min(at, min(self.lost_at.values()) + PUT_BACK_TIME)
         if self._keep_until > -math.inf:
             at = min(at, self._keep_until)
+        if self._stay_until > -math.inf:
+            at = min(at, self._stay_until)
         return at
+
+    def begin(self, holding: Holding, now: float) -> list[Effect]:
+        """Where only a master has the addresses, those that a killed one left go on serving until another is heard."""
+        down_after = self.elector.master_down_interval
+        if self.config.placement == "master" and down_after and any(t.key in holding.placed for t in self.targets):
+            self._stay_until = now + 2 * down_after  # then this node is master, or another
+            return self.elector.ask()
+        return []
 
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""
@@ -116,6 +128,8 @@ class Instance:
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
         effects = self.elector.hear(fact, now)
+        if self.elector.other_reign_at > -math.inf:
+            self._stay_until = min(self._stay_until, now)
         if effects and not any(isinstance(effect, Became) for effect in effects):
             return effects + self._defend(now)  # an answer to an advert of one who takes himself for master
         return effects
@@ -181,6 +195,8 @@ class Instance:
         role = Role.MASTER if now < self._keep_until else self.role
         if now >= self._keep_until:
             self._keep_until = -math.inf
+        if now >= self._stay_until or self.role in (Role.MASTER, Role.FAULT):
+            self._stay_until = -math.inf
         # Without an address it withdraws as one that stops does: that is no flap to be damped.
         health, why_not = self.health_reason, stopping or self.waiting
         facts = Facts(role, self.elector.reason, self.health, health, why_not, self.unkept, announces)
@@ -209,7 +225,8 @@ class Instance:
         return self.placed if self.config.placement != "found" and self._keeps(now) else frozenset()
 
     def _keeps(self, now: float) -> bool:
-        return self.config.placement != "master" or self.role is Role.MASTER or now < self._keep_until
+        may_stay = now < max(self._keep_until, self._stay_until)
+        return self.config.placement != "master" or self.role is Role.MASTER or may_stay
 
     def routes(self, holding: Holding, now: float) -> dict[Prefix, Route]:
         """What is to be announced now: only addresses that the kernel has, and that are not about to be released."""

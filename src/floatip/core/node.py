@@ -165,8 +165,9 @@ class Node:
 
     def _start(self, barred_for: float, now: float) -> list[Effect]:
         self.started_at = self.network.began_at = now
+        effects = [effect for instance in self.instances.values() for effect in instance.begin(self.holding, now)]
         self._await_cut_off()
-        effects = self._tick(now)
+        effects += self._tick(now)
         if barred_for:
             self.barred_until = now + barred_for
             self._timers.set(BARRED, self.barred_until)

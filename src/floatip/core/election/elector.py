@@ -164,6 +164,9 @@ class Elector(Protocol):
 
     def tick(self, now: float) -> list[Effect]: ...
 
+    def ask(self) -> list[Effect]:
+        """Make a master that may be there say so at once."""
+
     def stop(self, reason: str, now: float) -> list[Effect]: ...
 
     def problems(self, around: Surroundings, now: float) -> list[Problem]: ...
@@ -177,6 +180,9 @@ class VirtualRouter:
     _master_interval: float
     """Seconds between two adverts of the master, as far as we know."""
     address_moves = False
+
+    def ask(self) -> list[Effect]:
+        return []
 
     @property
     def interface(self) -> str:

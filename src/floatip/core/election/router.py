@@ -208,7 +208,7 @@ class Router(VirtualRouter):
                 return effects + self._receive_as_backup(advert, source, now)
             case Role.MASTER:
                 return effects + self._receive_as_master(advert, source, now)
-            case Role.FAULT:
+            case Role.FAULT | Role.INIT:
                 self._note_reign(advert, source, now)
         return effects
 
@@ -217,7 +217,9 @@ class Router(VirtualRouter):
         if late <= self.master_down_interval:
             return []
         if self.role is Role.MASTER:
-            return self._enter_backup(f"was suspended for {late:.1f} s: another node may have taken over", now)
+            effects = self._enter_backup(f"was suspended for {late:.1f} s: another node may have taken over", now)
+            # The neighbours may have found the address here meanwhile: who is master tells them again.
+            return effects + (self.ask() if self.address_moves else [])
         self._heard = None  # whom we followed may have begun anew meanwhile
         self._listen(now)
         return []
@@ -238,6 +240,9 @@ class Router(VirtualRouter):
         assert self.master is not None
         self._ask_at = now + max(self._master_interval / ASKED_PER_INTERVAL, ASK_PAUSE)
         return self._advertise(ASKING, [self.master])
+
+    def ask(self) -> list[Effect]:
+        return self._advertise(ASKING)
 
     def _objection(self, advert: Advert, source: Address, ttl: int) -> str:
         """Why the advert is dropped (RFC 9568 section 7.1), or empty."""
@@ -278,6 +283,7 @@ class Router(VirtualRouter):
         """A node in FAULT counts too: who counts too many announces better than the next master can."""
         if advert.priority == 0:
             self._heard = None  # should it come back, that is a new reign
+        if advert.priority in (0, ASKING):
             return
         may_have_begun_again = now > self._heard_at + self.master_down_interval
         if source != self._heard or may_have_begun_again:

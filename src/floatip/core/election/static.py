@@ -47,6 +47,9 @@ class StaticElector:
     def tick(self, now: float) -> list[Effect]:
         return []
 
+    def ask(self) -> list[Effect]:
+        return []
+
     def stop(self, reason: str, now: float) -> list[Effect]:
         return []
 
