@@ -222,7 +222,7 @@ def test_a_link_that_is_down_at_the_start_is_down_at_once() -> None:
     assert (host.role, host.when("link down")) == (Role.FAULT, [0])
 
 
-UNKEPT = frozenset({Failure("192.0.2.10/32 on lo", "something removes it", unkept=Placed("lo", A))})
+UNKEPT = frozenset({Failure("192.0.2.10/32 on lo", "something removes it", unkept=frozenset({Placed("lo", A)}))})
 
 
 def test_a_master_that_cannot_keep_its_address_hands_over_once_and_serves_if_nobody_takes_over() -> None:
@@ -247,9 +247,17 @@ def test_a_better_node_that_cannot_keep_its_address_preempts_when_it_can_again()
     assert host.role is Role.MASTER
 
 
+def test_a_failure_of_many_addresses_concerns_the_instances_of_all() -> None:
+    second = replace(WEB, name="VI_2", addresses=(B,), election=elected(vrid=52))
+    host = Host(replace(CONFIG, instances=(WEB, second))).run(30)
+    both = frozenset({Placed("lo", A), Placed("lo", B)})
+    host.tell(Failing("removals", frozenset({Failure("removals: others", "2 more", unkept=both)})))
+    assert {one.role for one in host.node.instances.values()} == {Role.BACKUP}
+
+
 def test_an_address_of_nobody_that_is_not_kept_concerns_nobody() -> None:
     host = master()
-    other = frozenset({Failure("192.0.2.11/32 on lo", "something removes it", unkept=Placed("lo", B))})
+    other = frozenset({Failure("192.0.2.11/32 on lo", "something removes it", unkept=frozenset({Placed("lo", B)}))})
     assert host.tell(Failing("removals", other)) == ["failure failed"]
 
 

@@ -141,7 +141,7 @@ def test_who_keeps_removing_an_address_is_one_failure_and_the_address_is_put_bac
             await until(lambda: "192.0.2.10" in on("lo"))
             assert all(VIP in event.addresses for event in reports.events[number:] if isinstance(event, Held))
             (failure,) = reports.failing("removals")
-            assert (failure.what, failure.unkept) == ("192.0.2.10/32 on lo", VIP)
+            assert (failure.what, failure.unkept) == ("192.0.2.10/32 on lo", {VIP})
             await until(lambda: not reports.failing("removals"))
             it.hold(Hold(frozenset()))
             await released(reports, VIP)

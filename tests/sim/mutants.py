@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(
         "an address that cannot be kept is nobody's concern",
         NODE,
-        "for one in known if one.unkept}",
-        "for one in known if False}",
+        "for one in known for placed in one.unkept}",
+        "for one in known for placed in ()}",
     ),
     Mutant("announced before it is held", INSTANCE, "if t.ip in holding.held or t.ip in self.lost_at", ""),
     Mutant("no MED", INSTANCE, "return Route(rank, med(", "return Route(rank, 0 * med("),

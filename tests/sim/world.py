@@ -573,7 +573,7 @@ class World:
     def cannot_keep(self, name: str) -> None:
         """Another program removes the address again and again."""
         node = self._strike("cannot-keep", name)
-        failure = Failure(str(FLOATING), "something keeps removing it", unkept=PLACED)
+        failure = Failure(str(FLOATING), "something keeps removing it", unkept=frozenset({PLACED}))
         self._deliver(node, Failing("removals", frozenset({failure})))
 
     def keeps_again(self, name: str) -> None:

@@ -160,8 +160,8 @@ class Failure:
     reason: str
     hint: str = ""
     code: Code = Code.FAILURE
-    unkept: Placed | None = None
-    """The address that does not stay where it is put."""
+    unkept: frozenset[Placed] = frozenset()
+    """The addresses that do not stay where they are put."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -454,7 +454,7 @@ class Node:
 
     def _unkept_addresses(self) -> dict[Placed, str]:
         known = [failure for failures in self.failures.values() for _, failure in failures.values()]
-        return {one.unkept: f"{one.what}: {one.reason}" for one in known if one.unkept}
+        return {placed: f"{one.what}: {one.reason}" for one in known for placed in one.unkept}
 
     # The review
 

@@ -7,12 +7,13 @@ is reported. What a reload has made meaningless goes by `keep`.
 import asyncio
 from collections.abc import Callable, Iterable
 
+from floatip.core.addresses import Placed
 from floatip.core.events import Event, Failing, Failure
 from floatip.core.problems import Code
 from floatip.host.workers import Handle, Loop
 
 MOST = 20
-"""Of one part; what does not fit is counted in one more."""
+"""Of one part; what does not fit is one more failure, which has the addresses of all of them."""
 
 
 class Failures:
@@ -21,7 +22,8 @@ class Failures:
         self._report = report
         self._loop = loop
         self._now: dict[str, Failure] = {}
-        self._expiring: dict[str, Handle] = {}
+        self._expires_at: dict[str, float] = {}
+        self._expiry: Handle | None = None
         self._told: frozenset[Failure] = frozenset()
 
     def __contains__(self, what: str) -> bool:
@@ -33,16 +35,29 @@ class Failures:
     def put(self, failure: Failure, lasts: float = 0.0) -> None:
         """`lasts`: seconds after which it is forgotten if it is not set again; 0: never."""
         what = failure.what
-        if what in self._expiring:
-            self._expiring.pop(what).cancel()
+        self._expires_at.pop(what, None)
         if lasts:
             loop = self._loop or asyncio.get_running_loop()
-            self._expiring[what] = loop.call_later(lasts, self.clear, what)
+            self._expires_at[what] = loop.time() + lasts
+            self._expire_later(loop)
         if self._now.get(what) != failure:
             self._now[what] = failure
             self._tell()
 
+    def _expire_later(self, loop: Loop) -> None:
+        """One timer for all: each would tell of all that are left."""
+        if self._expiry is None and self._expires_at:
+            self._expiry = loop.call_later(min(self._expires_at.values()) - loop.time(), self._expire, loop)
+
+    def _expire(self, loop: Loop) -> None:
+        self._expiry = None
+        over = {what for what, at in self._expires_at.items() if at <= loop.time()}
+        self._expires_at = {what: at for what, at in self._expires_at.items() if what not in over}
+        self.keep(self._now.keys() - over)
+        self._expire_later(loop)
+
     def clear(self, what: str) -> None:
+        self._expires_at.pop(what, None)
         if self._now.pop(what, None):
             self._tell()
 
@@ -59,9 +74,11 @@ class Failures:
             self._tell()
 
     def _tell(self) -> None:
-        shown = list(self._now.values())[:MOST]
-        if left := len(self._now) - len(shown):
-            shown.append(Failure(f"{self._part}: others", f"{left} more of this kind"))
+        shown, rest = list(self._now.values())[:MOST], list(self._now.values())[MOST:]
+        if rest:
+            unkept = frozenset[Placed]().union(*(one.unkept for one in rest))
+            reason = f"{len(rest)} more, such as {rest[0].what}: {rest[0].reason}"
+            shown.append(Failure(f"{self._part}: others", reason, rest[0].hint, rest[0].code, unkept))
         failures = frozenset(shown)
         if failures != self._told:
             self._told = failures

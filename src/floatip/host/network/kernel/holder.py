@@ -29,9 +29,9 @@ WRITE_TIMEOUT = 0.5
 BATCH = 8
 """Requests in one datagram. The loop stands still while the kernel works it off."""
 REMOVALS_TOLD, REMOVALS_WINDOW = 5, 10.0
+"""How often somebody may remove an address within so many seconds before it is put back without asking the core."""
 REMOVAL_MATTERS = 300.0
 """Seconds for which mastership is left to others: who does not hold the address cannot tell whether it would stay."""
-"""How often somebody may remove an address within so many seconds before it is put back without asking the core."""
 GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 
 
@@ -103,7 +103,8 @@ class Holder:
             return False
         hint = "find out when with ip -timestamp monitor address, and look for another tool that manages this interface"
         reason = "something keeps removing it; floatip puts it back"
-        self._removers.put(Failure(name, reason, hint, Code.ADDRESS_REMOVED, placed), lasts=REMOVAL_MATTERS)
+        failure = Failure(name, reason, hint, Code.ADDRESS_REMOVED, frozenset({placed}))
+        self._removers.put(failure, lasts=REMOVAL_MATTERS)
         return True
 
     async def run(self) -> None:
