@@ -205,6 +205,31 @@ def test_a_link_that_is_back_within_50_ms_was_never_gone() -> None:
     assert host.when("link down") == host.when("role fault") == []
 
 
+def test_a_link_that_blinks_again_and_again_is_a_problem_until_it_is_steady() -> None:
+    host = master()
+    for number in range(5):
+        assert problems(host) == []
+        # With the second fault of one loss it is still that loss.
+        host.tell(LinkChanged("eth0", False, "eth0 is down"), at=31 + number / 10)
+        host.tell(LinkChanged("eth0", False, "eth0 has no carrier"), at=31.02 + number / 10)
+        host.tell(LinkChanged("eth0", True, ""), at=31.04 + number / 10)
+    why = "lost at least 5 times within 60 s, the last time because eth0 is down"
+    assert problems(host) == [("link-unsteady", f"eth0 comes and goes: {why}")]
+    assert (host.role, host.when("link unsteady")) == (Role.MASTER, [31.4])
+    host.run(90.9)
+    assert problems(host) == [("link-unsteady", f"eth0 comes and goes: {why}")]
+    host.run(91.1)
+    assert problems(host) == []
+
+
+def test_a_link_that_is_lost_now_and_then_is_no_problem() -> None:
+    host = master()
+    for number in range(10):
+        host.tell(LinkChanged("eth0", False, "eth0 is down"), at=31 + 16 * number)
+        host.tell(LinkChanged("eth0", True, ""), at=31.04 + 16 * number)
+        assert not [code for code, _ in problems(host) if code == "link-unsteady"]
+
+
 def test_another_fault_of_a_link_does_not_prolong_the_patience_and_neither_does_a_reload() -> None:
     host = master()
     host.tell(LinkChanged("eth0", False, "eth0 does not have 10.0.0.1"), at=30)

@@ -20,7 +20,7 @@ MATTERS = 300.0
 
 def diagnose(node: Node, now: float) -> list[Problem]:
     """Worst first. None of `Severity.PROBLEM`: this node is a master that serves, or a standby that could."""
-    found = [*_of_network(node, now), *_of_host(node)]
+    found = [*_of_network(node, now), *_of_host(node), *_of_links(node, now)]
     for instance in node.instances.values():
         found += _of_instance(node, instance, now)
     found += _of_packets(node, now)
@@ -81,6 +81,12 @@ def _of_host(node: Node) -> Iterator[Problem]:
         for since, failure in failures.values():
             hint = failure.hint or f"look it up in docs/operate/troubleshooting.md, under {failure.code}"
             yield Problem(failure.code, failure.what, f"{failure.what}: {failure.reason}", hint, since=since)
+
+
+def _of_links(node: Node, now: float) -> Iterator[Problem]:
+    for interface, (since, why) in node.unsteady_links(now).items():
+        hint = f"find out why: journalctl -k -g {interface}; see when: ip -timestamp monitor link"
+        yield Problem(Code.LINK_UNSTEADY, interface, f"{interface} comes and goes: {why}", hint, since=since)
 
 
 def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem]:

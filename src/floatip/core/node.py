@@ -10,7 +10,7 @@ addresses that are held, and the sessions' effects stand before `Hold` in every 
 """
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -58,6 +58,8 @@ RELEASE_TIMEOUT = 0.5
 """Seconds without any progress after which a stopping node no longer waits for the kernel."""
 LINK_PATIENCE = 0.05
 """Seconds for which a link may be gone: a lease that is renewed takes the address away for less than a millisecond."""
+LOSSES, LOSSES_WINDOW = 5, 60.0
+"""How often a link may be lost within so many seconds, however shortly, before it is a problem."""
 UNSTEADY = "restarted 3 times within a minute: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
@@ -81,6 +83,8 @@ class Node:
         """Why VRRP cannot work on an interface; empty: it can."""
         self._blinks: dict[str, tuple[float, str]] = {}
         """Interfaces that have just got a fault: when it counts unless it is gone by then."""
+        self._lost_links: dict[str, deque[tuple[float, str]]] = {}
+        """When each link was lost, and why: the latest of them."""
         self._unkept: dict[Placed, str] = {}
         """Addresses that do not stay where the host puts them, and why."""
         self.failures: dict[str, dict[str, tuple[float, Failure]]] = {}
@@ -403,13 +407,33 @@ class Node:
 
     def _link(self, interface: str, fault: str, now: float) -> list[Effect]:
         if fault and self.running and self.links.get(interface) == "":
+            effects = self._link_lost(interface, fault, now) if interface not in self._blinks else []
             at, _ = self._blinks.get(interface, (now + LINK_PATIENCE, ""))
             self._blinks[interface] = at, fault
             self._timers.set(("link", interface), at)
-            return []
+            return effects
         self._blinks.pop(interface, None)
         effects = self._link_is(interface, fault, now)
         return effects + self._review(now) if effects else []
+
+    def _link_lost(self, interface: str, fault: str, now: float) -> list[Effect]:
+        was_unsteady = interface in self.unsteady_links(now)
+        self._lost_links.setdefault(interface, deque(maxlen=LOSSES)).append((now, fault))
+        if was_unsteady or not (why := self.unsteady_links(now).get(interface)):
+            return []
+        return [Became("link", interface, "unsteady", why[1])]
+
+    def unsteady_links(self, now: float) -> dict[str, tuple[float, str]]:
+        """Interfaces whose link comes and goes: since when, and why."""
+        often = {name: lost for name, lost in self._lost_links.items() if len(lost) == LOSSES}
+        return {
+            name: (
+                lost[0][0],
+                f"lost at least {LOSSES} times within {LOSSES_WINDOW:g} s, the last time because {lost[-1][1]}",
+            )
+            for name, lost in often.items()
+            if now <= lost[0][0] + LOSSES_WINDOW
+        }
 
     def _link_is(self, interface: str, fault: str, now: float) -> list[Effect]:
         if self.links.get(interface) == fault:

@@ -23,6 +23,7 @@ class Code(StrEnum):
     NOT_ACKNOWLEDGED = "not-acknowledged"
     UNHEALTHY = "unhealthy"
     INSTANCE_FAULT = "instance-fault"
+    LINK_UNSTEADY = "link-unsteady"
     NOT_HELD = "not-held"
     NOT_RELEASED = "not-released"
     ADDRESS_REMOVED = "address-removed"
