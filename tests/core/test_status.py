@@ -62,6 +62,22 @@ def test_the_status_is_plain_data_at_any_time(host: Callable[[], Host]) -> None:
     assert read(Status, status(one) | {"of a later version": 1}) == describe(one.node, one.now)
 
 
+def test_a_node_that_stops_has_that_problem_and_those_of_its_machine() -> None:
+    host = master(TWO)
+    host.tell(SICK, StopRequested())
+    host.run(30.1)
+    assert problems(host) == [("stopping", "stopping: asked to stop")]
+    host.tell(Failing("advert", FAILS))
+    assert [code for code, _ in problems(host)] == ["stopping", "failure"]
+
+
+def test_a_node_that_drains_before_it_stops_still_names_its_other_problems() -> None:
+    host = master(config(speaker={"peers": (RS, RS2), "graceful_shutdown": 5.0}))
+    host.tell(SICK, WELL, StopRequested())
+    host.tell(SICK)
+    assert [code for code, _ in problems(host)] == ["stopping", "unhealthy"]
+
+
 def test_each_value_stands_with_its_age_and_its_reason() -> None:
     host = master(TWO)
     [instance] = status(host)["instances"]

@@ -20,7 +20,9 @@ MATTERS = 300.0
 
 def diagnose(node: Node, now: float) -> list[Problem]:
     """Worst first. None of `Severity.PROBLEM`: this node is a master that serves, or a standby that could."""
-    found = [*_of_network(node, now), *_of_host(node), *_of_links(node, now)]
+    if node.stopping:  # sessions that close and addresses that go are no problems of their own
+        return [*_of_stop(node), *_of_host(node)]
+    found = [*_of_stop(node), *_of_network(node, now), *_of_host(node), *_of_links(node, now)]
     for instance in node.instances.values():
         found += _of_instance(node, instance, now)
     found += _of_packets(node, now)
@@ -33,10 +35,13 @@ def is_held(holding: Holding, instance: Instance, target: Target) -> bool:
     return target.key in holding.placed
 
 
-def _of_network(node: Node, now: float) -> Iterator[Problem]:
+def _of_stop(node: Node) -> Iterator[Problem]:
     if reason := node.stopping or node.draining:
         hint = "wait; if it stays so, see what it waits for: systemctl status floatip"
         yield Problem(Code.STOPPING, "floatip", f"stopping: {reason}", hint)
+
+
+def _of_network(node: Node, now: float) -> Iterator[Problem]:
     if node.barred_until < float("inf"):
         left = f"floatip crashed and {UNSTEADY}, {node.barred_until - now:.0f} s more"
         yield Problem(Code.START_LIMIT, "floatip", left, "read why: journalctl -u floatip", since=node.started_at)
