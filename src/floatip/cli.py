@@ -149,6 +149,10 @@ def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo
 
     notify, force = options.pop("notify"), options.pop("force")
     if undo:
+        others = {"--config": config, "--dcid": dcid, "--instance": instance, "--notify": notify}
+        if given := [name for name, value in others.items() if value not in (None, False)]:
+            what = f"--undo restores what the last adoption changed: {given[0]} means nothing beside it"
+            raise Misused(what, "floatip adopt --undo takes only --dry-run, --yes and --force")
         return command.undo(System(), force=force, **options)
     wishes = Wishes(dcid, tuple(instance or ()), notify, force)
     return command.adopt(System(), wishes, config=str(Path(config).absolute()) if config else None, **options)

@@ -100,6 +100,15 @@ def test_adopt_hands_over_each_option(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert (got["dry_run"], got["yes"], got["force"]) == (False, True, True)
 
 
+@pytest.mark.parametrize("option", ["--config x", "--config=", "--dcid 6", "--instance VI_1", "--notify"])
+def test_undo_refuses_the_options_that_it_does_not_use(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adoption, "undo", lambda *_, **options: 0)
+    status, said = floatip("adopt", "--undo", "--yes", *option.split())
+    name = option.split()[0].removesuffix("=")
+    assert status == 2
+    assert f"error: --undo restores what the last adoption changed: {name} means nothing beside it\nhint: " in said
+
+
 def test_init_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "init --dcid a --address b --interface c --source d --peer e --vrid f --prefer g --check h --file i"
     got = called(monkeypatch, init, "init", *line.split())
