@@ -19,7 +19,9 @@ from floatip.model import Check, Model, Script
 from floatip.reading import machine
 from floatip.reading.keepalived.lint.facts import PATH
 from floatip.reading.patience import told_when_slow
-from floatip.text import printable, say
+from floatip.text import folded, printable, say, terminal_width
+
+HINT = "  hint: "
 
 NOT_OURS = ("operation not permitted", "no process found")
 """What kill -0 and killall -0 say of a process of another user."""
@@ -43,12 +45,20 @@ def check(file: Path, *, run: bool) -> int:
             if file == Path(DEFAULT_CONFIG):
                 warnings = (*warnings, *floatip_toml.since_adoption(file, System()))
     except reading.ConfigErrors as refused:
-        print(reading.render(refused.errors, refused.warnings))
+        _show(reading.render(refused.errors, refused.warnings))
         return 2
     if warnings:
-        print(reading.render([], warnings))
-    print("\n".join(f"ok: {line}" for line in reading.will(model)))
+        _show(reading.render([], warnings))
+    _show("\n".join(f"ok: {line}" for line in reading.will(model)))
     return _run(model, user) if run else 0
+
+
+def _show(text: str, indent: int = 4) -> None:
+    """Long lines are folded; what belongs to a line stands below it, indented."""
+    width = terminal_width()
+    for line in text.split("\n"):
+        for part in folded(line, width, len(HINT) if line.startswith(HINT) else indent):
+            print(part, flush=True)
 
 
 @contextmanager
@@ -97,11 +107,11 @@ def _run(model: Model, user: str) -> int:
 
     def done(check: Check, result: Result) -> None:
         verdict = "passed" if result.passed else "failed"
-        print(printable(f"{verdict}  {check.name:{width}}  {result.seconds:6.2f} s  {result.reason}"), flush=True)
+        _show(printable(f"{verdict}  {check.name:{width}}  {result.seconds:6.2f} s  {result.reason}"), width + 20)
         if not result.passed:
             failed.append(check)
             if hint := _hint(check, result.reason):
-                print(f"  hint: {hint}", flush=True)
+                _show(f"  hint: {hint}")
 
     asyncio.run(run_each(checks, done, _still_running))
     print(f"{len(checks) - len(failed)} of {len(checks)} passed")

@@ -1,5 +1,6 @@
 """Text for a terminal: columns and ages."""
 
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -28,17 +29,22 @@ def aligned(rows: Sequence[tuple[str, ...]], width: int | None = None) -> list[s
     lines = []
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        lines += folded(line, width, left) if width and width > left + MIN_COLUMN else [line]
+        lines += folded(line, width, left) if width else [line]
     return lines
 
 
 def folded(line: str, width: int, indent: int) -> list[str]:
-    """The line in at most `width` columns where its words allow that; what follows is indented."""
-    if len(line) <= width:
+    """The line in at most `width` columns where its words, and the indent of what follows, allow that."""
+    if len(line) <= width or width <= indent + MIN_COLUMN:
         return [line]
     head, rest = line[:indent], line[indent:]
     lines = textwrap.wrap(rest, width - indent, break_long_words=False, break_on_hyphens=False)
     return [head + lines[0], *(" " * indent + each for each in lines[1:])]
+
+
+def terminal_width() -> int:
+    """Columns. In a pipe, and in the journal, a line may be as long as it is."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def age(seconds: float) -> str:

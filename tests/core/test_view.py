@@ -52,6 +52,7 @@ def test_problems_stand_at_the_end_and_none_is_said() -> None:
 
 
 def test_a_long_line_is_folded_under_its_column() -> None:
-    assert folded("key  some words here", 12, 5) == ["key  some", "     words", "     here"]
+    assert folded("key  some words that are too long", 27, 5) == ["key  some words that are", "     too long"]
+    assert folded("key  some words", 12, 5) == ["key  some words"], "there is no room for a column"
     assert folded("short", 12, 5) == ["short"]
     assert aligned([("a", "b " * 20)], 30)[1].startswith("   b")

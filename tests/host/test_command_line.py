@@ -4,7 +4,9 @@ import builtins
 import os
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -104,7 +106,7 @@ def test_adopt_hands_over_each_option(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_undo_refuses_the_options_that_it_does_not_use(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adoption, "undo", lambda *_, **options: 0)
     status, said = floatip("adopt", "--undo", "--yes", *option.split())
-    name = option.split()[0].removesuffix("=")
+    name = option.split(maxsplit=1)[0].removesuffix("=")
     assert status == 2
     assert f"error: --undo restores what the last adoption changed: {name} means nothing beside it\nhint: " in said
 
@@ -191,6 +193,43 @@ def test_ctrl_c_and_ctrl_d_end_a_command(
 
     monkeypatch.setattr(COMMANDS["providers"], "run", interrupted)
     assert floatip("providers")[0] == status
+
+
+def on_a_terminal(columns: int, *arguments: str) -> list[str]:
+    """The lines that a terminal shows."""
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(ours, (24, columns))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "floatip", *arguments]
+    with open(ours, "rb", buffering=0) as screen, subprocess.Popen(command, stdout=theirs, env=environment) as running:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # EIO: nobody has the other end any more
+            while part := screen.read(4096):
+                shown += part
+        running.wait(60)
+    return shown.decode().replace("\r\n", "\n").splitlines()
+
+
+WEB = """\
+[[instance]]
+name = "web"
+addresses = ["192.0.2.10/32"]
+vrrp = { interface = "nowhere0", vrid = 51, source = "198.18.0.1", peers = ["198.18.0.2"] }
+"""
+
+
+def test_check_folds_its_lines_at_the_width_of_a_terminal_and_not_in_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(WEB)
+    _, piped = floatip("check", str(tmp_path / "a.toml"))
+    whole = piped.splitlines()
+    assert max(map(len, whole)) > 90
+    narrow = on_a_terminal(60, "check", str(tmp_path / "a.toml"))
+    assert all(len(line) <= 60 or len(line.split()) == 1 for line in narrow), narrow
+    assert " ".join(" ".join(narrow).split()) == " ".join(" ".join(whole).split())
+    hint = next(number for number, line in enumerate(narrow) if line.startswith("  hint: "))
+    assert narrow[hint + 1].startswith(" " * 8)
+    assert on_a_terminal(10, "check", str(tmp_path / "a.toml")) == whole, "nothing fits"
 
 
 WRITERS = ["providers", "--help", "check --help", "check /nowhere", "notify --help", "lab --list"]
