@@ -19,6 +19,8 @@ from floatip.reading.words import as_list, shown
 REMOTE = re.compile(r"nfs4?|cifs|smb3?|ceph|9p|afs|glusterfs|fuse(\..+)?|autofs|virtiofs")
 """File systems that may hang, and of whose changes elsewhere inotify says nothing."""
 UNTOLD = ("sysfs", "proc", "cgroup2")
+RUN = Path("/run/floatip")
+"""systemd makes it when it starts the daemon, and keeps it."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -112,6 +114,18 @@ def watched(path: Path, machine: Machine) -> Iterator[Doubt]:
         what = f"{path} is on {kind}, of whose changes nobody is told: floatip looks once a second"
         yield Doubt(what, "where that is too slow, use a file in /run, or a script", is_error=False)
     yield from _remote(path, machine)
+
+
+def presence(path: Path, fail_when: str, machine: Machine) -> Iterator[Doubt]:
+    """A file whose being there is a check: whether that can ever be otherwise."""
+    directory = Path(os.path.normpath(path)).parent
+    if os.path.normpath(path) in ("/", "//"):
+        verdict = "down" if fail_when == "present" else "up"
+        what = f"{path} is always there, so the check is always {verdict}"
+        yield Doubt(what, f'name a file that comes and goes: "{RUN}/trigger"', is_error=False)
+    elif fail_when == "present" and directory != RUN and not (closed_above(path, machine) or directory.is_dir()):
+        what = f"nobody can make {path}: there is no directory {directory}"
+        yield Doubt(what, f'mkdir -p {directory}, or write "{RUN}/{path.name}"', is_error=False)
 
 
 def _remote(path: Path, machine: Machine) -> Iterator[Doubt]:

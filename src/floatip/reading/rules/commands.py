@@ -19,8 +19,9 @@ def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem
         match check.kind:
             case Script(argv):
                 yield from _at(places, (*at, "script"), files.command(argv, machine))
-            case File(path):
-                yield from _at(places, (*at, "file"), files.watched(path, machine))
+            case File(path, fail_when):
+                doubts = [*files.watched(path, machine), *files.presence(path, fail_when, machine)]
+                yield from _at(places, (*at, "file"), doubts)
             case Process(path) if path.startswith("/"):
                 yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
     if model.notify and model.notify.command:
