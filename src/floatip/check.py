@@ -8,17 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from floatip import DEFAULT_CONFIG, reading
-from floatip.adopt import beside, floatip_toml
+from floatip import reading
+from floatip.adopt import beside
 from floatip.adopt.system import System
 from floatip.commands import Misused, Refusal, again_as_root
 from floatip.host import privileges
 from floatip.host.checks.once import Result, run_each
 from floatip.host.errors import in_words
 from floatip.model import Check, Model, Script
-from floatip.reading import machine
+from floatip.reading import ConfigWarning, machine
 from floatip.reading.keepalived.lint.facts import PATH
 from floatip.reading.patience import told_when_slow
+from floatip.reading.toml.document import Document, read
+from floatip.reading.toml.reader import accepted
 from floatip.text import folded, printable, say, terminal_width
 
 HINT = "  hint: "
@@ -40,10 +42,10 @@ def check(file: Path, *, run: bool) -> int:
         _may_run()
     try:
         with told_when_slow(file), _ended_by_ctrl_c():
-            model, warnings, _ = _loaded(file, user)
-            warnings = (*warnings, *beside.beside(file, System()))
-            if file == Path(DEFAULT_CONFIG):
-                warnings = (*warnings, *floatip_toml.since_adoption(file, System()))
+            document = read(str(file))
+            warnings = _judged(document, user, file)
+            model, places = accepted(document)
+            warnings += [*beside.beside(model, places, System())]
     except reading.ConfigErrors as refused:
         _show(reading.render(refused.errors, refused.warnings))
         return 2
@@ -71,10 +73,10 @@ def _ended_by_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _loaded(file: Path, user: str) -> reading.Loaded:
+def _judged(document: Document, user: str, file: Path) -> list[ConfigWarning]:
     """Raises `ConfigErrors` and `Unseen`."""
     try:
-        return reading.load(file, user)
+        return [*reading.judged(document, user, file).warnings]
     except OSError as error:
         what = f"this machine's addresses and routes cannot be read: {in_words(error.errno)}"
         raise Unseen(what, "ask the kernel yourself: ip address; ip route") from None

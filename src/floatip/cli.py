@@ -84,7 +84,7 @@ def check(file: Path, run: bool) -> int:
     """Report every mistake in the configuration and on this machine.
 
     As root, look with the rights of user floatip, who runs the daemon, and report
-    where keepalived.conf has changed since the adoption.
+    where keepalived.conf says something else.
     """
     from floatip import check as checking  # noqa: PLC0415
 

@@ -18,6 +18,8 @@ from floatip.adopt.files import Change, private, write
 from floatip.adopt.system import AdoptError, System
 from floatip.commands import Misused, again_as_root
 from floatip.providers import LINODE_REGIONS
+from floatip.reading.toml.document import parse
+from floatip.reading.toml.reader import accepted
 from floatip.text import say
 
 PREFERRED, OTHER = 150, 100
@@ -163,7 +165,7 @@ def init(system: System, given: Given, file: Path, output: Path | None) -> int:
     for directory in missing:
         say(f"{directory}: did not exist, and was made")
     say(f"{file}: written, for this node")
-    for warning in (*warnings, *beside(file, system)):
+    for warning in (*warnings, *beside(*accepted(parse(str(file), ours.encode())), system)):
         say(f"warning: {warning.text}\n  hint: {warning.hint}")
     if output:
         say(f"{output / answers['peer']}.toml: written, for the other node; copy it there to {file}")

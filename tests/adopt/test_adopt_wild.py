@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
-from floatip import reading
-from floatip.adopt import beside, command, floatip_toml, keepalived_states
+from floatip.adopt import command, keepalived_states
+from floatip.adopt.beside import beside
 from floatip.adopt.conf_edits import ConfText
-from floatip.adopt.floatip_toml import since_adoption
 from floatip.adopt.plan import Wishes
 from floatip.cli import ended
-from floatip.model import Model
+from floatip.reading.toml.document import read
+from floatip.reading.toml.reader import accepted
 from tests.adopt.haproxy1 import KEEPALIVED_CONF, Haproxy1
-from tests.command_line import floatip
 
 CONF = "/etc/keepalived/keepalived.conf"
 TOML = "/etc/floatip/floatip.toml"
@@ -300,6 +299,11 @@ def test_what_keepalived_says_of_its_file_is_shown(host: Haproxy1, capsys: pytes
 
 # What has changed since
 
+
+def compared(host: Haproxy1) -> list[str]:
+    return [str(one) for one in beside(*accepted(read(str(host.at(TOML)))), host)]
+
+
 OWN = 'state_log = "/var/log/floatip/state"\n\n[[check]]\nname = "mine"\nfile = "/run/x" # keep me\n'
 
 
@@ -329,26 +333,13 @@ def test_a_floatip_toml_that_differs_is_shown_with_what_is_wanted_and_replaced_b
 
 def test_check_says_where_keepalived_has_been_changed_since(host: Haproxy1) -> None:
     adopt(host)
-    assert since_adoption(Path(TOML), host) == []
+    assert compared(host) == []
     rewrite(host, ("priority 50", "priority 40"), ("192.168.143.241", "192.168.143.99"))
-    said = [str(one) for one in since_adoption(Path(TOML), host)]
+    said = compared(host)
     line = host.text(TOML).split("\n").index(next(one for one in host.text(TOML).split("\n") if "vrid" in one)) + 1
     assert all(f'floatip.toml:{line}: warning: instance "VI_1" keepalived.' in one for one in said)
     assert [f"priority: 50 here, and 40 at {CONF}:20" in said[0], "peers: 192.168.143.241 here" in said[1]] == [
         True
     ] * 2
     rewrite(host, ("vrrp_instance VI_1", "vrrp_instance web"))
-    assert "has no vrrp_instance VI_1; those there are web" in str(since_adoption(Path(TOML), host)[0])
-
-
-@pytest.mark.parametrize(("arguments", "is_compared"), [(["check"], True), (["check", "/elsewhere.toml"], False)])
-def test_only_the_file_of_this_node_is_compared_with_its_keepalived(
-    arguments: list[str], is_compared: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    differs = reading.ConfigWarning(TOML, 15, "", "50 here, and 40 there", "edit it")
-    monkeypatch.setattr(reading, "load", lambda *_: reading.Loaded(Model()))
-    monkeypatch.setattr(floatip_toml, "since_adoption", lambda *_: [differs])
-    monkeypatch.setattr(beside, "beside", lambda *_: [])
-    status, output = floatip(*arguments)
-    assert status == 0
-    assert ("50 here, and 40 there" in output) is is_compared
+    assert "has no vrrp_instance VI_1; those there are web" in compared(host)[0]

@@ -462,6 +462,21 @@ def test_who_checks_is_said_as_it_is() -> None:
     assert reasons(host) == "not checked: keepalived does not run"
 
 
+def test_a_contested_master_is_told_to_compare_the_two_files() -> None:
+    """With another vrid than keepalived's, floatip hears the adverts of another pair."""
+    host = Beside()
+    host.tell(says("MASTER"), Held(BOTH))
+    host.adverts_from_peer = 100
+    host.run(5)
+    (problem,) = status(host)["problems"]
+    assert problem["what"] == "VI_1: contested: keepalived says MASTER, and 10.0.0.2 sends adverts too"
+    assert problem["hint"].endswith("; compare floatip.toml with keepalived.conf: sudo floatip check")
+    host.tell(says("MASTER", name="VI_2"))
+    (problem,) = status(host)["problems"]
+    hint = "keepalived speaks of VI_2 too: compare floatip.toml with keepalived.conf: sudo floatip check"
+    assert problem["hint"] == hint
+
+
 def test_a_backup_that_hears_nobody_is_a_problem_and_one_that_hears_a_master_is_none() -> None:
     host = Beside()
     host.tell(says("BACKUP"))
@@ -469,7 +484,7 @@ def test_a_backup_that_hears_nobody_is_a_problem_and_one_that_hears_a_master_is_
     assert status(host)["problems"] == []
     host.run(10)
     (problem,) = status(host)["problems"]
-    assert problem["hint"]
+    assert problem["hint"].startswith("compare floatip.toml with keepalived.conf: sudo floatip check; ")
     assert problem["what"].startswith("VI_1: nobody sends adverts for vrid 51 on eth0, and keepalived stays BACKUP")
     host.adverts_from_peer = 100
     host.run(20)

@@ -1,37 +1,50 @@
-"""What else on this machine elects for the addresses of a configuration, or announces, and what nothing watches."""
+"""What a configuration has to do with the keepalived and the lelastic of this machine.
 
+What else elects or announces, where keepalived.conf says something else, and what nothing watches.
+"""
+
+import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from floatip.adopt.setup import configuration, floating
+from floatip.adopt.floatip_toml import differences
+from floatip.adopt.setup import floating, named_by
 from floatip.adopt.system import AdoptError, System
-from floatip.adopt.systemd_units import announcers
+from floatip.adopt.systemd_units import announcers, keepalived_call
 from floatip.core.settings import Instance as Ours
 from floatip.core.settings import Keepalived, Vrrp
 from floatip.model import File, Model
-from floatip.reading import ConfigWarning, Places
+from floatip.reading import ConfigWarning, Places, keepalived
 from floatip.reading.keepalived import Instance, KeepalivedConf, NotUnderstood
 from floatip.reading.keepalived.lint.facts import gather
 from floatip.reading.keepalived.lint.tracking import unwatched_services
-from floatip.reading.toml.document import read
-from floatip.reading.toml.reader import accepted
 
 
-def beside(file: Path, system: System) -> Iterator[ConfigWarning]:
-    """Of a file that was accepted. Where keepalived.conf cannot be read, nothing is known of it."""
-    model, places = accepted(replace(read(str(system.at(file))), file=str(file)))
+def beside(model: Model, places: Places, system: System) -> Iterator[ConfigWarning]:
     if model.network:
         yield from _announcers(places, system)
     unit = system.unit("keepalived.service")
-    if not (unit and unit.active):
+    # systemd need not have started it.
+    pid = (unit.pid if unit else 0) or named_by(model.keepalived.pid_file, system)
+    if not (unit or pid):
         return
+    # Who is not root may not see all that keepalived.conf includes.
+    follows = os.geteuid() == 0 and any(isinstance(one.election, Keepalived) for one in model.instances)
     try:
-        conf = configuration(system)
-    except (AdoptError, NotUnderstood):
+        call = keepalived_call(system, pid)
+        conf = keepalived.read(Path(call.config), system.root, call.config_id)
+    except AdoptError:
         return
-    yield from _electors(model, places, conf)
-    yield from _unwatched(model, places, conf, system)
+    except NotUnderstood as error:
+        (place, what, hint), *_ = error.errors
+        if follows:
+            yield places.warning((), f"not compared with keepalived.conf: {place}: {what}", hint)
+        return
+    if follows:
+        yield from differences(model, places, conf)
+    if pid or (unit and unit.active):
+        yield from _electors(model, places, conf)
+        yield from _unwatched(model, places, conf, system)
 
 
 def _announcers(places: Places, system: System) -> Iterator[ConfigWarning]:

@@ -1,27 +1,28 @@
 """The floatip.toml that an adoption writes, and where an existing one differs from keepalived.conf."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import fields
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from floatip import DEFAULT_CONFIG
 from floatip.adopt import toml_writer as toml
-from floatip.adopt.setup import Setup, configuration, floating
-from floatip.adopt.system import AdoptError, System
+from floatip.adopt.setup import Setup, floating
+from floatip.adopt.system import AdoptError
 from floatip.core.addresses import InterfaceAddress
 from floatip.core.settings import Keepalived
 from floatip.lelastic import Flags
-from floatip.model import LocalKeepalived
-from floatip.reading import ConfigErrors, ConfigWarning
-from floatip.reading.keepalived import Instance, KeepalivedConf, NotUnderstood
+from floatip.model import LocalKeepalived, Model
+from floatip.reading import ConfigErrors, ConfigWarning, Places
+from floatip.reading.keepalived import Instance, KeepalivedConf
 from floatip.reading.keepalived.lint.instances import may_be_source
-from floatip.reading.toml.document import Document, parse, read
+from floatip.reading.toml.document import parse
 from floatip.reading.toml.reader import accepted
 
 STATE_LOG = "/var/log/floatip/state"
-HINT = "edit it, then: systemctl reload floatip; or: floatip adopt --force, which rewrites the file"
+HINT = "edit the wrong one and reload it: systemctl reload floatip, or keepalived; "
+HINT += f"or: floatip adopt --force, which rewrites {DEFAULT_CONFIG}"
 KEYWORDS = {
     "addresses": "virtual_ipaddress",
     "vrid": "virtual_router_id",
@@ -30,6 +31,8 @@ KEYWORDS = {
     "advert_interval": "advert_int",
 }
 """Keys of floatip.toml that have other names in keepalived.conf."""
+OPTIONS = {"version": "vrrp_version"}
+"""Those that all instances may have from global_defs."""
 
 
 def text(setup: Setup, instances: tuple[Instance, ...], dcid: int, *, by_scripts: bool, log: bool) -> str:
@@ -124,23 +127,8 @@ def _route_servers(setup: Setup, dcid: int) -> dict[str, object]:
     return values
 
 
-def since_adoption(file: Path, system: System) -> list[ConfigWarning]:
-    """Where the file differs from keepalived.conf; nothing for who cannot read that."""
-    document = read(str(system.at(file)))
-    model, places = accepted(document)
-    if os.geteuid() != 0 or not any(isinstance(one.election, Keepalived) for one in model.instances):
-        return []
-    try:
-        return list(differences(document, configuration(system)))
-    except AdoptError:
-        return []
-    except NotUnderstood as error:
-        (place, what, hint), *_ = error.errors
-        return [places.warning((), f"not compared with keepalived.conf: {place}: {what}", hint)]
-
-
-def differences(document: Document, conf: KeepalivedConf) -> Iterator[ConfigWarning]:
-    model, places = accepted(document)
+def differences(model: Model, places: Places, conf: KeepalivedConf) -> Iterator[ConfigWarning]:
+    """Where an instance that follows keepalived is not what keepalived.conf says."""
     named = {instance.name: instance for instance in conf.instances}
     for here, instance in places.each(("instance",), model.instances):
         ours = instance.election
@@ -158,8 +146,10 @@ def differences(document: Document, conf: KeepalivedConf) -> Iterator[ConfigWarn
         for thing, was, now in [((*here, "addresses"), addresses, _addresses(other)), *pairs]:
             if set(was) != set(now) if isinstance(was, tuple) else was != now:
                 key = str(thing[-1])
-                place = (other.statement.last(KEYWORDS.get(key, key)) or other.statement).place
-                yield places.warning(thing, f"{_shown(was)} here, and {_shown(now)} at {place}", HINT)
+                said = (
+                    other.statement.last(KEYWORDS.get(key, key)) or conf.option(OPTIONS.get(key, "")) or other.statement
+                )
+                yield places.warning(thing, f"{_shown(was)} here, and {_shown(now)} at {said.place}", HINT)
 
 
 def _shown(value: Any) -> str:

@@ -20,6 +20,7 @@ from floatip.lelastic import choose
 from floatip.reading import ConfigErrors, keepalived
 from floatip.reading.keepalived import Group, Instance, Notify, NotUnderstood, Place
 from floatip.reading.toml.document import read
+from floatip.reading.toml.reader import accepted
 
 FIFO = "/run/keepalived/floatip"
 FIFO_LINE = f"vrrp_notify_fifo {FIFO} root"
@@ -201,8 +202,7 @@ def _may_be_written(system: System, setup: Setup, wanted: str, wishes: Wishes) -
 
 def _differing(system: System, setup: Setup) -> list[str]:
     try:
-        document = read(str(system.at(TOML)))
-        found = floatip_toml.differences(document, setup.conf)
+        found = floatip_toml.differences(*accepted(read(str(system.at(TOML)))), setup.conf)
         return [f"{TOML}:{one.line}: {one.text}" for one in found]
     except (ConfigErrors, ValueError):
         return [f"it is no valid configuration: floatip check {TOML}"]

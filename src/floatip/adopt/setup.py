@@ -44,12 +44,6 @@ class Setup:
         return any(placed.address in addresses for placed in self.placed if placed.interface != "lo")
 
 
-def configuration(system: System) -> KeepalivedConf:
-    """That of keepalived as it runs here, or would."""
-    call = keepalived_call(system, _unit(system).pid)
-    return keepalived.read(Path(call.config), system.root, call.config_id)
-
-
 def _unit(system: System) -> UnitState:
     if (unit := system.unit("keepalived.service")) is None:
         raise AdoptError("there is no keepalived.service", "without keepalived: floatip init")
@@ -87,14 +81,20 @@ def _allowed_by_sudo(system: System, user: str) -> Iterator[str]:
 
 def _is_the_units(system: System, call: KeepalivedCall, unit: UnitState) -> None:
     """By its pid file floatip will know keepalived: it must be that of the process that systemd runs."""
-    pid = system.text(call.pid_file).strip()
-    if not unit.active and pid.isdigit() and system.text(f"/proc/{pid}/comm") == "keepalived\n":
+    if not unit.active and (process := named_by(call.pid_file, system)):
         hint = "end it, and: systemctl start keepalived"
-        raise AdoptError(f"keepalived runs as process {pid}, and not by keepalived.service", hint)
+        raise AdoptError(f"keepalived runs as process {process}, and not by keepalived.service", hint)
+    pid = system.text(call.pid_file).strip()
     if unit.active and unit.pid and pid != str(unit.pid):
         what = f"{call.pid_file} names process {pid or 'none'}, and keepalived.service runs as process {unit.pid}"
         hint = "where keepalived.conf was changed since it started: systemctl restart keepalived"
         raise AdoptError(what, hint)
+
+
+def named_by(pid_file: str | Path, system: System) -> int:
+    """The process of a keepalived; 0: there is none."""
+    pid = system.text(pid_file).strip()
+    return int(pid) if pid.isdecimal() and system.text(f"/proc/{pid}/comm") == "keepalived\n" else 0
 
 
 def floating(instance: Instance) -> tuple[VirtualAddress, ...]:

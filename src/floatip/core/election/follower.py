@@ -46,6 +46,7 @@ PATIENCE = 0.2
 BELIEVE_KERNEL_AFTER = 1.0
 CONTESTED_AFTER = 2
 """Advert intervals."""
+COMPARE = "compare floatip.toml with keepalived.conf: sudo floatip check"
 
 
 class Follower(VirtualRouter):
@@ -308,10 +309,10 @@ class Follower(VirtualRouter):
         if self.doubts:
             hint = (
                 "check that keepalived responds (systemctl status keepalived) and that adverts arrive "
-                f"(tcpdump -ni {config.interface} vrrp)"
+                f"(tcpdump -ni {config.interface} vrrp); {COMPARE}"
             )
             if others:
-                hint = f"compare keepalived.conf with [[instance]]: keepalived speaks of {others} too"
+                hint = f"keepalived speaks of {others} too: {COMPARE}"
             found.append(Problem(Code.KEEPALIVED_DOUBTED, name, f"{name}: {self.reason}", hint, since=self.since))
         elif others and not around.is_spoken_of:
             what = f"{name}: keepalived speaks of {others} and never of {config.instance}"
@@ -322,6 +323,6 @@ class Follower(VirtualRouter):
         elif self.forsaken(now):
             silence = f"nobody sends adverts for vrid {config.vrid} on {config.interface}"
             what = f"{name}: {silence}, and keepalived stays BACKUP"
-            hint = "compare virtual_router_id, and check that keepalived responds: systemctl status keepalived"
+            hint = f"{COMPARE}; check that keepalived responds: systemctl status keepalived"
             found.append(Problem(Code.KEEPALIVED_BACKUP_UNLED, name, what, hint, since=self._advert_at))
         return found
