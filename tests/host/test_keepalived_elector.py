@@ -15,7 +15,9 @@ import termios
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -24,9 +26,11 @@ from floatip.host.ask import Record
 from floatip.host.disk import Memory
 from floatip.host.keepalived import Keepalived, Paths, elector, fifo, processes
 from floatip.host.keepalived import words as keepalived_words
+from floatip.host.workers import Workers
 from tests.host.reports import PromptDisk, Reports, until
 from tests.host.users import as_user
 
+T = TypeVar("T")
 MASTER, BACKUP, STOP = (f'INSTANCE "VI_1" {state} 150' for state in ("MASTER", "BACKUP", "STOP"))
 PATIENCE = 0.1
 """How long nothing must happen."""
@@ -687,6 +691,55 @@ REFUSALS: list[tuple[Record, str]] = [
     (notify("MASTER", kind="COUSIN", name="VI_1"), "no instance follows COUSIN VI_1"),
     ({"cmd": "notify", "state": "MASTER", "name": 7}, "no instance follows INSTANCE 7"),
 ]
+
+
+class SlowToLook(Workers):
+    """Looks at no process until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = 0
+
+    def do(self, job: Callable[[], T], done: Callable[[T | OSError], None]) -> None:
+        if isinstance(job, functools.partial) and job.func is processes._open_all:
+            self.held += 1
+        else:
+            super().do(job, done)
+
+
+@on_a_loop
+async def test_what_waits_for_a_look_goes_on_after_a_reload_that_names_other_pid_files(
+    fake: Fake, reports: Reports, memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LOOK_TIMEOUT", 600.0)
+    slow = SlowToLook()
+    workers: list[Workers] = [slow, Workers()]
+    follower = Keepalived(reports, Memory(PromptDisk(reports), memory), lambda: workers.pop(0))
+    follower.configure(fake.paths, ("VI_1",))
+    await until(lambda: not follower._fifo or not follower._fifo._is_out)
+    fake.say(MASTER)
+    await fake.is_read()
+    answered = asyncio.Event()
+    follower.look(answered.set)
+    assert (slow.held, runs(reports), words(reports)) == (1, [], [])
+    others = tuple(Path(shutil.copy(file, tmp_path / f"other_{file.name}")) for file in fake.paths.pid_files)
+    follower.configure(replace(fake.paths, pid_files=others), ("VI_1",))
+    await answered.wait()
+    await heard(reports, ("VI_1", "MASTER", False))
+    assert runs(reports) == [True]
+    follower.close()
+
+
+@on_a_loop
+async def test_who_waits_for_a_look_is_answered_after_a_reload_by_which_nobody_follows_keepalived(
+    fake: Fake, reports: Reports, memory: Path
+) -> None:
+    follower = Keepalived(reports, Memory(PromptDisk(reports), memory), SlowToLook)
+    follower.configure(fake.paths, ("VI_1",))
+    answered = asyncio.create_task(notified(follower, {"state": "MASTER"}, os.getpid()))
+    await asyncio.sleep(0)
+    follower.configure(None)
+    assert (await answered)["error"] == "no instance follows keepalived"
 
 
 @on_a_loop

@@ -52,7 +52,7 @@ class Keepalived:
         self._words.follow([("INSTANCE", name) for name in instances] + [("GROUP", name) for name in groups])
         if paths == self._paths:
             return
-        self.close()
+        waiting = self.close()
         self._paths = paths
         if paths:
             jobs = self._jobs = self._workers()
@@ -61,17 +61,23 @@ class Keepalived:
             self._processes = Processes(paths.pid_files, jobs, *told)
             self._processes.look()
             self._fifo.open(is_old=True)
+        # Lines that were read from the FIFO, for keepalived says nothing twice, and who runs `floatip notify`.
+        for then in waiting:
+            self.look(then)
 
-    def close(self) -> None:
+    def close(self) -> list[Callable[[], None]]:
+        """Returns what still waits for a look at keepalived's processes."""
+        waiting: list[Callable[[], None]] = []
         if self._doubting:
             self._doubting.cancel()
         if self._fifo and self._processes and self._jobs:
             self._fifo.close()
-            self._processes.close()
+            waiting = self._processes.close()
             self._jobs.close()
         self._words.end()
         self._failures.keep(())
         self._paths = self._fifo = self._processes = self._jobs = None
+        return waiting
 
     def look(self, then: Callable[[], None]) -> None:
         """Before `notified`: it is about the keepalived that runs now."""

@@ -81,11 +81,13 @@ class Processes:
             self._look_later(LOOK_TIMEOUT, self._give_up)
             self._jobs.do(partial(_open_all, self._pid_files), self._looked)
 
-    def close(self) -> None:
+    def close(self) -> list[Callable[[], None]]:
+        """Returns what still waits for a look."""
         self._closed = True
-        self._then.clear()
         self._look_never()
         self._forget()
+        then, self._then = self._then, []
+        return then
 
     def _looked(self, outcome: "_Opened | _NotThere | OSError") -> None:
         self._is_out = self._is_slow = False
