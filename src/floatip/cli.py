@@ -185,7 +185,13 @@ def init(file: Path, output: Path | None, **answers: str | None) -> int:
 
 @Command(
     STARTED,
-    {0: "asked to stop", 1: "no permission, or another floatip runs", 2: "the configuration is wrong", 70: "a bug"},
+    {
+        0: "asked to stop",
+        1: "no permission, or another floatip runs",
+        2: "the configuration is wrong",
+        70: "a bug",
+        75: "this machine is not ready, and may be later",
+    },
     FILE,
     takes=lambda arguments: len(arguments) <= 1 and not any(argument.startswith("-") for argument in arguments),
 )

@@ -397,6 +397,25 @@ def test_what_this_machine_lacks_now_ends_with_another_status_than_a_mistake(flo
     wait(lambda: held() == {"192.0.2.10"})
 
 
+@pytest.mark.parametrize("files", [3, 4, 5, 6, 8, 9])
+def test_a_start_without_a_file_for_what_it_needs_says_so_and_is_tried_again(floatip: Floatip, files: int) -> None:
+    """At each step: for /proc, the configuration, the event loop, netlink's sockets, the router id."""
+    floatip.start(f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))")
+    assert floatip.exit_status() == 75
+    said = floatip.log.read_text()
+    assert "Too many open files\n  hint: " in said or "too many open files\n  hint: allow more open files: " in said
+    assert "host/daemon.py" not in said, "no traceback of ours; of half a loop Python itself may print one"
+
+
+@pytest.mark.parametrize("place", ["read", "__init__"])
+def test_a_start_that_netlink_refuses_says_so_and_is_tried_again(floatip: Floatip, place: str) -> None:
+    refuse = "def refuse(*_): raise OSError(errno.ENOBUFS, '')"
+    floatip.start(f"import errno\n{refuse}\nfrom floatip.rtnetlink import Netlink; Netlink.{place} = refuse")
+    assert floatip.exit_status() == 75
+    assert "the kernel refuses what it needs: no buffer space available\n  hint: " in floatip.log.read_text()
+    assert "Traceback" not in floatip.log.read_text()
+
+
 def test_a_script_that_would_stop_the_next_start_is_a_problem_while_the_daemon_runs(floatip: Floatip) -> None:
     script = floatip.directory / "check.sh"
     script.write_text("#!/bin/sh\n")

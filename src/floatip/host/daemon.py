@@ -15,7 +15,8 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -81,7 +82,7 @@ MEMORIES = ("held", "keepalived", "starts")
 OUR_BUG = 70
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
-"""The file may be accepted later; 2: it will not."""
+"""The next start may succeed; after a 2 it would not."""
 NOT_NOW_DELAY = 5.0
 
 Follow = Callable[[Settings, frozenset[Placed]], Settings]
@@ -95,12 +96,20 @@ def run(config_path: str | Path) -> int:
 def serve(read: Read, log: Log | None = None, follow: Follow | None = None, file: str = DEFAULT_CONFIG) -> int:
     """Serve until told to stop; the exit status. With `follow` nothing is held, so no privilege is needed."""
     try:
-        if not follow:
-            privileges.need()
-        with told_when_slow(file):
-            loaded = read()
+        with _of_the_kernel():
+            if not follow:
+                privileges.need()
+            with told_when_slow(file):
+                loaded = read()
         privileges.keep_from_children()
-        return asyncio.run(_serve(loaded, read, log or Log(), follow, file))
+        runner = asyncio.Runner()
+        with _of_the_kernel():
+            runner.get_loop()
+        with runner:
+            return runner.run(_serve(loaded, read, log or Log(), follow, file))
+    except _Refused as error:
+        print(error, file=sys.stderr)
+        return _not_now()
     except ConfigErrors as error:
         print(render(error.errors, error.warnings), file=sys.stderr)
         return _not_now() if error.may_mend else 2
@@ -113,6 +122,25 @@ def serve(read: Read, log: Log | None = None, follow: Follow | None = None, file
     except Exception:
         traceback.print_exc()
         return OUR_BUG
+
+
+class _Refused(Exception):
+    """The kernel refuses what a start needs, as the user is to read it."""
+
+
+@contextmanager
+def _of_the_kernel() -> Iterator[None]:
+    """What it refuses now it may give in a moment; once the daemon runs, its parts see to that."""
+    try:
+        yield
+    except OSError as error:
+        hint = "see what the kernel says: ip address; ip route; journalctl -k"
+        if error.errno == errno.EMFILE:
+            hint = "allow more open files: systemctl edit floatip, and below [Service]: LimitNOFILE=1024"
+        elif error.errno in OUT_OF_RESOURCES:
+            hint = "find out what uses the memory, or the files of the whole system: free -m; cat /proc/sys/fs/file-nr"
+        what = f"floatip cannot start: the kernel refuses what it needs: {in_words(error.errno)}"
+        raise _Refused(f"{what}\n  hint: {hint}") from None
 
 
 async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None, file: str) -> int:
@@ -161,9 +189,10 @@ class Daemon:
 
     async def serve(self) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL)
-        await self._parts.kernel.start()
-        # Once: a session does not survive another router id, and addresses come and go.
-        self._router_id = wiring.first_ipv4(self._loaded.model)
+        with _of_the_kernel():
+            await self._parts.kernel.start()
+            # Once: a session does not survive another router id, and addresses come and go.
+            self._router_id = wiring.first_ipv4(self._loaded.model)
         settings = self._settings()
         self._node = Node(settings, self._loop.time())
         # Where another daemon runs, this refuses, before anything is touched.

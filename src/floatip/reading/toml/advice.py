@@ -47,11 +47,17 @@ WITHOUT_UNIT = "write seconds without a unit; half a second is 0.5"
 BOOLEANS = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "off", "false"), "false")
 
 
+FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+"""It is the machine that refuses, and not the file that is wrong."""
+
+
 def unreadable(file: str, number: int | None) -> str:
     if number == errno.ENOENT:
         return "make it: floatip init, or floatip adopt where keepalived runs"
     if number == errno.EACCES:
         return f"let user floatip read it: chown root:floatip {file} && chmod 640 {file}"
+    if number in FOR_NOW:
+        return "see what is short, or broken: free -m; cat /proc/sys/fs/file-nr; journalctl -k"
     return "give the path of a TOML file"
 
 

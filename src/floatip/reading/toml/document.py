@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from floatip.reading import regular
-from floatip.reading.place import ConfigError, ConfigErrors, Thing
+from floatip.reading.place import ConfigError, ConfigErrors, MachineError, Thing
 from floatip.reading.toml import advice
 from floatip.reading.words import shown
 
@@ -63,7 +63,8 @@ def read(file: str) -> Document:
             data, mode = regular.read_from(descriptor, LARGEST), os.fstat(descriptor).st_mode
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
-        raise ConfigErrors([ConfigError(file, 0, "", what, advice.unreadable(file, error.errno))]) from None
+        kind = MachineError if error.errno in advice.FOR_NOW else ConfigError
+        raise ConfigErrors([kind(file, 0, "", what, advice.unreadable(file, error.errno))]) from None
     return parse(file, data, mode)
 
 
