@@ -291,6 +291,7 @@ def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
         ("$A=x ${B}\n$B=y ${A}\npriority ${A}", "a definition that contains itself"),
         ("include keepalived.conf", "includes itself"),
         ("include {a,b}.conf", "include {a,b}.conf: braces are not supported"),
+        ("priority ${_RANDOM 10 10}", "priority ${_RANDOM 10 10}: ${_RANDOM 10 10} is not supported"),
     ],
 )
 def test_what_is_not_supported_is_said_with_its_line(text: str, what: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from floatip.core.bgp.rank import Rank
 from floatip.core.election.elector import ASKING, Obstacles, Role
 from floatip.core.election.follower import BELIEVE_KERNEL_AFTER, PATIENCE, Follower
 from floatip.core.events import Held, KeepalivedFound, KeepalivedSaid, LinkChanged, Started
-from floatip.core.settings import Instance, Keepalived
+from floatip.core.settings import Check, Instance, Keepalived
 from floatip.core.vrrp.wire import Advert
 from tests.core.host import CONFIG, DOWN, PEER, RS, US, WELL, A, B, Host, advert, held, status
 
@@ -343,6 +343,16 @@ def test_an_instance_that_a_reload_adds_learns_what_was_said_before() -> None:
     second = Instance("VI_2", (B,), replace(KEEPALIVED, instance="VI_2", vrid=52))
     host.reload(replace(FOLLOWING, instances=(*FOLLOWING.instances, second)))
     assert host.node.instances["VI_2"].role is Role.MASTER
+
+
+def test_fault_is_heard_while_a_check_that_a_reload_added_has_no_result() -> None:
+    host = Beside()
+    host.tell(Held(BOTH), says("MASTER"))
+    instance = replace(FOLLOWING.instances[0], checks=("disk",))
+    host.reload(replace(FOLLOWING, checks=(Check("disk", pushed=True),), instances=(instance,)))
+    assert host.rank is Rank.TAKEOVER
+    host.tell(says("FAULT"))
+    assert host.rank is Rank.NONE
 
 
 def test_the_status_names_a_keepalived_that_is_gone_and_one_that_speaks_of_others() -> None:

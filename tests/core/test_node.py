@@ -33,6 +33,8 @@ from floatip.core.events import (
 )
 from floatip.core.instance import Instance
 from floatip.core.settings import Check, Static, Vrrp
+from floatip.core.vrrp import wire
+from floatip.core.vrrp.wire import Advert
 from tests.core.host import (
     CONFIG,
     DOWN,
@@ -354,6 +356,16 @@ def test_a_stop_does_not_wait_for_ever_for_the_release() -> None:
     assert host.tick(31.5) == ["exit"]
 
 
+def test_a_stop_waits_while_the_kernel_releases_one_address_after_another() -> None:
+    host = master(config(addresses=(A, B)))
+    host.tell(StopRequested(), at=30)
+    host.kernel_answers = False
+    host.tick(31)
+    assert host.tell(held(A), at=31.4) == ["address released"]
+    assert host.tick(31.6) == []
+    assert host.tell(held(), at=31.8) == ["address released", "exit"]
+
+
 def test_an_address_that_somebody_deletes_during_the_stop_is_not_put_back() -> None:
     host = master()
     host.tell(StopRequested(), at=30)
@@ -423,6 +435,16 @@ def test_a_master_whom_no_route_server_acknowledges_is_cut_off_and_gives_up(elec
         "network cut-off", "advert 0", "role backup", "rank standby", "standby 192.0.2.10",
     ]  # fmt: skip
     assert len(host.when("role master")) == 1
+
+
+def test_a_slow_master_does_not_change_when_a_node_is_cut_off() -> None:
+    host = Host(config(election=elected(version=3))).run(10)
+    said = wire.pack(Advert(3, 51, 100, 40.95, (A.ip,)), PEER, US)
+    host.tell(AdvertReceived("eth0", PEER, US, 255, said))
+    host.reload(config(election=elected(version=3, priority=60)))
+    host.acknowledging = False
+    host.run(60)
+    assert host.when("network cut-off") == [pytest.approx(10 + DOWN, abs=1)]
 
 
 def test_with_all_sessions_down_a_node_is_cut_off_and_keeps_the_address() -> None:
@@ -594,6 +616,18 @@ def test_a_removed_address_is_withdrawn_and_then_released() -> None:
     host = master(config(addresses=(A, B)))
     assert host.reload(config()) == ["withdraw 192.0.2.11", "hold 192.0.2.10"]
     assert host.role is Role.MASTER
+
+
+def test_an_address_that_a_reload_moves_to_another_instance_stays_announced() -> None:
+    def pair(*addresses: IPv4Interface) -> tuple[settings.Instance, ...]:
+        names = enumerate(addresses, 51)
+        return tuple(settings.Instance(f"VI_{vrid}", (one,), elected(vrid=vrid)) for vrid, one in names)
+
+    host = Host(replace(CONFIG, instances=pair(A, B))).run(30)
+    assert not [word for word in host.reload(replace(CONFIG, instances=pair(B, A))) if word.startswith("withdraw")]
+    session = host.node.sessions[RS]
+    assert session.tells(A.network)
+    assert session.tells(B.network)
 
 
 def test_a_removed_instance_gives_up_withdraws_and_releases() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from floatip.core.bgp.trouble import Trouble
-from floatip.core.events import Disconnected, LinkChanged
+from floatip.core.events import CheckDone, Disconnected, LinkChanged
 from floatip.core.snapshot import describe
 from floatip.text import aligned, folded
 from floatip.view import draw_status
@@ -49,6 +49,13 @@ def test_problems_stand_at_the_end_and_none_is_said() -> None:
         "! VI_1 is not healthy: check web: exit status 1 [unhealthy]",
         "  hint: repair the service, or run the check by hand",
     ]
+
+
+def test_a_check_that_is_down_shows_its_last_result_too() -> None:
+    host = master(TWO)
+    host.tell(SICK, CheckDone("web", 0, False, "no route to host"))
+    (line,) = [line for line in drawn(host, 132) if line.startswith("check web")]
+    assert line.endswith("no route to host; down because: exit status 1")
 
 
 def test_a_long_line_is_folded_under_its_column() -> None:

@@ -73,6 +73,28 @@ def test_an_advert_arrives_as_it_was_sent(reports: Reports) -> None:
     assert reports.events == [AdvertReceived("lo", OURS, THEIRS, 255, b"anything")]
 
 
+def test_an_advert_opens_no_socket(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To close one may take tens of milliseconds."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket is opened")
+
+    async def story() -> None:
+        ip("address add 10.0.0.1/32 dev lo")
+        ip("address add 10.0.0.2/32 dev lo")
+        adverts = Adverts(reports)
+        adverts.configure(["lo"])
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socket", refuse)
+            for _ in range(3):
+                adverts.send(SendAdvert("lo", OURS, THEIRS, b"anything"))
+            adverts.drain()
+        assert len(reports.of(AdvertReceived)) == 3
+        adverts.close()
+
+    asyncio.run(story())
+
+
 def test_draining_hears_all_that_has_arrived_before_the_loop_runs(reports: Reports) -> None:
     async def story() -> None:
         adverts = Adverts(reports)

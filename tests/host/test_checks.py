@@ -4,6 +4,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -375,6 +377,34 @@ def test_a_reload_tells_each_pushed_check_again_and_leaves_nothing_of_those_that
     asyncio.run(story())
     assert reports.events[9:] == [replace(told[2], run=7)]
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_exec_that_hangs_leaves_python_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child hangs where it opens its standard input, before exec, for ten seconds at most."""
+    fifo, gave_up = tmp_path / "fifo", tmp_path / "gave up"
+    os.mkfifo(fifo)
+    monkeypatch.setattr(os, "devnull", str(fifo))
+    read, write = os.pipe()
+    giving_up = subprocess.Popen(
+        ["/bin/sh", "-c", 'sleep 10; : > "$1"; : > "$0"', fifo, gave_up], start_new_session=True
+    )
+    pids: list[int] = []
+    starting = threading.Thread(target=lambda: pids.append(spawn(["/bin/true"], None, write)))
+    starting.start()
+    released = -1
+    while released < 0 and not gave_up.exists():
+        with contextlib.suppress(OSError):  # until the child waits there for a writer
+            released = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.001)
+    was_free = not gave_up.exists()
+    starting.join()
+    os.waitpid(pids[0], 0)
+    os.killpg(giving_up.pid, signal.SIGKILL)
+    giving_up.wait()
+    for descriptor in (read, write, released):
+        if descriptor >= 0:
+            os.close(descriptor)
+    assert was_free
 
 
 def test_a_child_can_be_told_to_end_whatever_the_thread_that_starts_it_blocks() -> None:

@@ -263,6 +263,29 @@ def test_a_client_that_asks_and_never_reads_costs_neither_time_nor_memory(
     asyncio.run(story())
 
 
+def test_a_flood_of_requests_leaves_the_loop_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "floatip.sock"
+    answered = 0
+
+    def answer(request: Record, pid: int) -> Record:
+        nonlocal answered
+        answered += 1
+        return {}
+
+    monkeypatch.setitem(COMMANDS, "status", Command(answer, "ask for the status"))
+
+    async def story() -> None:
+        async with serving(path):
+            asking = asyncio.create_task(lines(path, b'{"cmd": "status"}\n' * 1000, answers=1000))
+            while not asking.done():
+                before = answered
+                await asyncio.sleep(0)
+                assert answered - before <= 2 * control.MOST_AT_ONCE
+            assert await asking == [{}] * 1000
+
+    asyncio.run(story())
+
+
 def test_a_request_that_must_be_prepared_is_answered_in_its_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,347 @@
+"""The rest of the core: checks, addresses, sessions, packets, what a person is told."""
+
+from tests.sim.mutants import Mutant
+
+HEALTH, INSTANCE, NODE, TIMERS = "core/health.py", "core/instance.py", "core/node.py", "core/timers.py"
+NETWORK, SESSION, TROUBLE = "core/network.py", "core/bgp/session.py", "core/bgp/trouble.py"
+UPDATE, WIRE, VRRP = "core/bgp/update.py", "core/bgp/wire.py", "core/vrrp/wire.py"
+DIAGNOSIS, DROPS = "core/diagnosis.py", "core/drops.py"
+OF_HEALTH, OF_NODE, OF_FOLLOWER = (
+    "core/test_health.py::test_",
+    "core/test_node.py::test_",
+    "core/test_follower.py::test_",
+)
+OF_SESSION, OF_WIRE, OF_VRRP = (
+    "core/test_session.py::test_",
+    "core/test_bgp_wire.py::test_",
+    "core/test_vrrp_wire.py::test_",
+)
+OF_STATUS = "core/test_status.py::test_"
+
+MUTANTS = (
+    # HEALTH
+    Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
+    Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),
+    # NODE
+    Mutant(
+        "a link that blinks is a link that is down",
+        NODE,
+        'if fault and self.running and self.links.get(interface) == "":',
+        "if False:",
+    ),
+    Mutant(
+        "a link that is down stays unnoticed",
+        NODE,
+        'self._timers.set(("link", interface), at)\n            return []',
+        "return []",
+    ),
+    Mutant(
+        "an address that cannot be kept is nobody's concern",
+        NODE,
+        "for one in known for placed in one.unkept}",
+        "for one in known for placed in ()}",
+    ),
+    Mutant(
+        "released before withdrawn",
+        NODE,
+        "self._timers.set(RELEASE, now + self.config.release_delay)",
+        "self._timers.set(RELEASE, now)",
+    ),
+    Mutant("a deleted address stays away", NODE, "        if lost:\n            self.holding.again_at = now", ""),
+    Mutant(
+        "a lost election changes no rank",
+        NODE,
+        "if any(isinstance(effect, Became) for effect in caused):",
+        "if False:",
+    ),
+    Mutant(
+        "a master that times made marks nothing", NODE, "if instance.role is not role or not is_patient:", "if False:"
+    ),
+    # INSTANCE
+    Mutant("announced before it is held", INSTANCE, "if t.ip in holding.held or t.ip in self.lost_at", ""),
+    Mutant("no MED", INSTANCE, "return Route(rank, med(", "return Route(rank, 0 * med("),
+    Mutant(
+        "a node in FAULT is a standby like any other",
+        INSTANCE,
+        "in_fault = self.role is Role.FAULT",
+        "in_fault = False",
+    ),
+    Mutant("the latest master is not the best", INSTANCE, ", rank, self.decision.master_since)", ", rank)"),
+    # TIMERS
+    Mutant(
+        "a deadline that comes nearer is missed",
+        TIMERS,
+        "if at < self._queued.get(key, math.inf):",
+        "if not self._heap:",
+    ),
+    # SESSION
+    Mutant("the hold timer is ignored", SESSION, "if now >= self._hold_at:", "if False:"),
+    Mutant("no keepalives", SESSION, "if now >= self._keepalive_at:", "if False:"),
+    Mutant("a peer that flaps is dialled as any other", SESSION, "if self._short_lived > 1:", "if False:"),
+    Mutant("no second dial", SESSION, "self._dial_at = max(now, ", "self._dial_at = max(math.inf, "),
+    # UPDATE
+    Mutant("IPv4 is withdrawn by an attribute", UPDATE, "    if family == IPV4_UNICAST:\n", "    if False:\n"),
+    # Checks
+    Mutant(
+        "a run that a pause interrupted has failed",
+        HEALTH,
+        "if not asleep:",
+        "if True:",
+        f"{OF_HEALTH}a_check_that_we_slept_through_is_run_again_and_not_judged",
+    ),
+    Mutant(
+        "a shorter interval counts when the longer one is over",
+        HEALTH,
+        "        self._run_at = min(self._run_at, max(now, self._began_at + config.interval))\n",
+        "",
+        f"{OF_NODE}a_shorter_interval_of_a_check_counts_at_once",
+    ),
+    Mutant(
+        "an answer to the question before the reload counts",
+        HEALTH,
+        "self.runs += 1  # an answer",
+        "self.runs += 0  # an answer",
+        f"{OF_NODE}an_answer_to_what_a_check_asked_before_a_reload_does_not_count",
+    ),
+    Mutant(
+        "unknown is healthy",
+        HEALTH,
+        "for health in (Health.DOWN, Health.UNKNOWN):",
+        "for health in (Health.DOWN,):",
+        f"{OF_HEALTH}down_beats_unknown_and_unknown_beats_up",
+    ),
+    Mutant(
+        "keepalived's FAULT waits for the result of a new check",
+        INSTANCE,
+        "        if sick := self.elector.sick:\n            health, reason = Health.DOWN, sick\n        elif",
+        "        if (sick := self.elector.sick) and health is not Health.UNKNOWN:\n"
+        "            health, reason = Health.DOWN, sick\n        elif",
+        f"{OF_FOLLOWER}fault_is_heard_while_a_check_that_a_reload_added_has_no_result",
+    ),
+    # Addresses and neighbours
+    Mutant(
+        "a damped node is still elected",
+        INSTANCE,
+        "damped=self.unkept or self.decision.damped(now),",
+        "damped=self.unkept,",
+        f"{OF_NODE}a_damped_node_follows_a_lower_master_until_it_was_quiet",
+    ),
+    Mutant(
+        "a master that loses releases its address at once",
+        INSTANCE,
+        "self._keep_until = now + KEEP_TIME",
+        "self._keep_until = now",
+        f"{OF_NODE}a_master_that_loses_to_a_better_advert_keeps_rank_and_address_for_200_ms",
+    ),
+    Mutant(
+        "of an address that a reload adds no neighbour is told",
+        INSTANCE,
+        "new, self._told = here - self._told, here",
+        "new, self._told = frozenset() if self._told else here, here",
+        f"{OF_NODE}neighbours_are_told_of_an_address_that_a_reload_adds_to_a_master",
+    ),
+    Mutant(
+        "an address that the kernel refuses keeps all from the neighbours",
+        INSTANCE,
+        "        new, self._told = here - self._told, here\n",
+        "        if here != self.placed:\n            return []\n        new, self._told = here - self._told, here\n",
+        f"{OF_NODE}an_address_that_the_kernel_refuses_keeps_no_other_from_the_neighbours",
+    ),
+    Mutant(
+        "the neighbours are told at each advert of a lower master",
+        INSTANCE,
+        "if self._told and now >= self._defended_at + DEFEND_INTERVAL:",
+        "if self._told:",
+        f"{OF_NODE}a_deaf_lower_master_is_answered_at_once_and_the_neighbours_once_a_second",
+    ),
+    Mutant(
+        "a stop does not wait for a kernel that makes progress",
+        NODE,
+        "            if self._is_releasing and lost:\n                self._timers.set(EXIT, now + RELEASE_TIMEOUT)\n",
+        "",
+        f"{OF_NODE}a_stop_waits_while_the_kernel_releases_one_address_after_another",
+    ),
+    Mutant(
+        "an address that moves to another instance is withdrawn",
+        NODE,
+        "self.network.announce({**gone, **changes},",
+        "self.network.announce({**changes, **gone},",
+        f"{OF_NODE}an_address_that_a_reload_moves_to_another_instance_stays_announced",
+    ),
+    # The cost of what changes nothing
+    Mutant(
+        "each change of one instance looks at all",
+        NODE,
+        "                self._mark([instance.config.name])\n            effects += caused",
+        "                self._mark(self.instances)\n            effects += caused",
+        f"{OF_NODE}a_change_of_one_instance_looks_at_no_other",
+    ),
+    Mutant(
+        "an advert that changes nothing is reviewed",
+        NODE,
+        "if any(isinstance(effect, Became) for effect in caused):",
+        "if True:",
+        f"{OF_NODE}an_advert_that_changes_nothing_causes_nothing_but_adverts",
+    ),
+    Mutant(
+        "garbage makes an endless list of virtual routers",
+        NODE,
+        "(is_known or len(self.strangers) < SUBJECTS_KEPT)",
+        "True",
+        f"{OF_NODE}garbage_of_any_kind_makes_no_endless_list",
+    ),
+    Mutant(
+        "garbage makes an endless list of reasons",
+        DROPS,
+        "if why not in self.counts and len(self.counts) >= KEPT:",
+        "if False:",
+        f"{OF_NODE}garbage_of_any_kind_makes_no_endless_list",
+    ),
+    # Starts, reloads and stops
+    Mutant(
+        "a node that keeps crashing is master",
+        NODE,
+        "return UNSTEADY if self.barred_until < math.inf",
+        "return UNSTEADY if False",
+        f"{OF_NODE}a_node_that_keeps_dying_stays_at_standby_for_a_minute_and_then_waits_as_any_backup",
+    ),
+    Mutant(
+        "a reload ends a graceful shutdown",
+        NODE,
+        "drains=bool(self.draining)",
+        "drains=False",
+        f"{OF_NODE}a_reload_while_it_drains_keeps_it_everybodys_last_choice",
+    ),
+    Mutant(
+        "a reload changes the router id, and ends all sessions",
+        NETWORK,
+        "            new = replace(new, router_id=old.router_id)\n",
+        "",
+        "core/test_node_speaker.py::test_a_reload_never_changes_the_router_id_and_says_so",
+    ),
+    # BGP
+    Mutant(
+        "a ROUTE-REFRESH repeats all families",
+        SESSION,
+        "self._say_again(family) if family in FAMILIES",
+        "self._say_again(*FAMILIES) if family in FAMILIES",
+        f"{OF_SESSION}a_route_refresh_is_answered_with_all_routes_of_its_family",
+    ),
+    Mutant(
+        "a short hold time waits for the beat of the KEEPALIVEs",
+        SESSION,
+        "min(now // 1 + 2, now + self.hold_time / 3)",
+        "now // 1 + 2",
+        f"{OF_SESSION}a_keepalive_leaves_every_second_and_before_it_is_asked_what_was_acknowledged",
+    ),
+    Mutant(
+        "what the peer said is hidden by the next dial",
+        SESSION,
+        "                self.lost_because, self._said = self.reason, said(notification)\n",
+        "",
+        f"{OF_SESSION}what_the_peer_said_stays_in_sight_while_it_hangs_up_without_a_word",
+    ),
+    Mutant(
+        "a peer that waits after an error is taken for one that has no share",
+        SESSION,
+        "Trouble.ERROR_WAIT if self.established_count else Trouble.OPEN_REJECTED",
+        "Trouble.OPEN_REJECTED",
+        f"{OF_SESSION}a_peer_that_was_up_and_hangs_up_now_may_only_be_waiting",
+    ),
+    Mutant(
+        "the hint of a peer that drops our packets for their TTL is not shown",
+        SESSION,
+        "or trouble is Trouble.HOLD_TIMER",
+        "",
+        f"{OF_SESSION}the_hint_stays_while_a_peer_that_was_silent_is_silent_again_or_hangs_up",
+    ),
+    Mutant(
+        "each refused dial is news",
+        SESSION,
+        "or reason in self._news:",
+        "or False:",
+        f"{OF_SESSION}only_a_reason_not_yet_given_is_news",
+    ),
+    Mutant(
+        "a peer that does not read is never given up",
+        SESSION,
+        "if now >= self._send_hold_at:",
+        "if False:",
+        f"{OF_SESSION}a_peer_that_talks_but_does_not_read_is_given_up",
+    ),
+    Mutant(
+        "a peer that asks for a role is not understood",
+        TROUBLE,
+        "    (2, 11): Trouble.ROLE_MISMATCH,  # RFC 9234 section 5\n",
+        "",
+        f"{OF_SESSION}a_peer_that_asks_for_a_role_is_understood",
+    ),
+    Mutant(
+        "an OPEN that is cut in its extended length is accepted",
+        WIRE,
+        "if len(parameters) < 3:",
+        "if False:",
+        f"{OF_WIRE}an_error_has_the_code_that_the_rfc_demands",
+    ),
+    Mutant(
+        "MP_REACH_NLRI is not the first attribute",
+        UPDATE,
+        "            attributes += pack_reach(family, update.attributes.next_hop, update.announced)\n",
+        "            attributes += pack_path(family, update.attributes, four_octet_asn)\n"
+        "            attributes += pack_reach(family, update.attributes.next_hop, update.announced)\n"
+        "            return _pack_body(withdrawn, attributes, nlri)\n",
+        f"{OF_WIRE}our_update_is_lelastics_with_mp_reach_first",
+    ),
+    # VRRP packets
+    Mutant(
+        "the old checksum is accepted",
+        VRRP,
+        '            raise Malformed("the checksum is that of old_unicast_checksum: delete this line',
+        "            return Advert(3, vrid, priority, 1.0, addresses)\n"
+        '            raise Malformed("the checksum is that of old_unicast_checksum: delete this line',
+        f"{OF_VRRP}the_checksum_of_old_keepaliveds_is_refused_with_the_keyword_that_asks_for_it",
+    ),
+    Mutant(
+        "the keyword of the old checksum is not named",
+        VRRP,
+        "if not _checksum(_pseudo_header(source, GROUP, length) + data):",
+        "if False:",
+        f"{OF_VRRP}the_checksum_of_old_keepaliveds_is_refused_with_the_keyword_that_asks_for_it",
+    ),
+    Mutant(
+        "an advert with an interval of 0 is heard",
+        VRRP,
+        "if not value:  # RFC 9568",
+        "if False:  # RFC 9568",
+        f"{OF_VRRP}a_bad_packet_is_refused_with_the_reason",
+    ),
+    # What a person is told
+    Mutant(
+        "a peer that stopped reading is no problem",
+        DIAGNOSIS,
+        "if session.is_up and silent > UNACKNOWLEDGED:",
+        "if False:",
+        f"{OF_STATUS}a_route_server_that_stopped_reading_is_a_warning_until_it_reads_again",
+    ),
+    Mutant(
+        "a failure without a hint has none",
+        DIAGNOSIS,
+        'hint = failure.hint or f"look',
+        'hint = failure.hint if True else f"look',
+        "core/test_truth.py::test_every_problem_names_the_next_step",
+    ),
+    Mutant(
+        "what happened once is a problem without end",
+        DROPS,
+        "if self._latest[why] >= at}",
+        "if True}",
+        f"{OF_STATUS}dropped_adverts_are_named_with_the_reason",
+    ),
+    Mutant(
+        "a check that is down shows only its first reason",
+        "view.py",
+        "if is_older else check.reason",
+        "if False else check.reason",
+        "core/test_view.py::test_a_check_that_is_down_shows_its_last_result_too",
+    ),
+)

@@ -1,0 +1,371 @@
+"""The rest of the host: checks, files, the control socket, notify commands, keepalived's words, the command line."""
+
+from tests.sim.mutants import Mutant
+
+KIND, SCRIPT, TCP = "host/checks/kind.py", "host/checks/script.py", "host/checks/tcp.py"
+RUNNER, CHILD, SPAWN, INOTIFY = "host/checks/runner.py", "host/child.py", "host/spawn.py", "host/inotify.py"
+HOOKS, NEWS, CONTROL = "host/hooks.py", "host/news.py", "host/control.py"
+DAEMON, RELOAD, RESTART, FAILURES = "host/daemon.py", "host/reload.py", "host/restart.py", "host/failures.py"
+DISK, STARTS, REIGNS, SYSTEMD = "host/disk.py", "host/starts.py", "host/reigns.py", "host/systemd.py"
+WORDS, FIFO = "host/keepalived/words.py", "host/keepalived/fifo.py"
+PROCESSES = "host/keepalived/processes.py"
+OF_WORLD, OF_CONTROL = "host/test_faults_of_the_world.py::test_", "host/test_control.py::test_"
+OF_DAEMON, OF_RESTART = "host/test_daemon.py::test_", "host/test_restart.py::test_"
+OF_ADVERTS, OF_KEEPALIVED = "host/test_adverts.py::test_", "host/test_keepalived_elector.py::test_"
+
+MUTANTS = (
+    # Scripts
+    Mutant(
+        "a run whose predecessor still ends has failed",
+        SCRIPT,
+        "            self._next = run, self._loop.time() + timeout\n",
+        '            self._report(run, False, "the previous run has not ended yet")\n',
+    ),
+    Mutant("a run whose predecessor still ends is forgotten", SCRIPT, "if self._next:", "if False:"),
+    # The notify command
+    Mutant("two notify commands at a time", HOOKS, "if not self._current:", "if True:"),
+    Mutant("the latest change of role is told first", HOOKS, "= self._queue.popleft()", "= self._queue.pop()"),
+    Mutant(
+        "of too many changes of role a late one is dropped",
+        HOOKS,
+        "            self._queue.popleft()\n",
+        "            self._queue.pop()\n",
+    ),
+    Mutant("dropped changes are not counted", HOOKS, "self.dropped += 1", "self.dropped += 0"),
+    Mutant("the same role with another reason is a change", HOOKS, "or not item.is_new", ""),
+    Mutant(
+        "a notify command that has ended is not followed by the next", HOOKS, "self._next, env", "lambda: None, env"
+    ),
+    Mutant("the end waits for no notify command", HOOKS, "call_later(timeout, self._end)", "call_later(0, self._end)"),
+    # News
+    Mutant("the latest news is told first", NEWS, "item = self._waiting.popleft()", "item = self._waiting.pop()"),
+    Mutant(
+        "a role that returns is no news", NEWS, "self.latest[key] = one.value", "self.latest.setdefault(key, one.value)"
+    ),
+    # keepalived's words
+    Mutant(
+        "the words of an earlier keepalived are recalled", WORDS, 'if state["process"] != self._process:', "if False:"
+    ),
+    Mutant(
+        "nothing is recalled", WORDS, "for one in self._memory.recall(self._said_by_this_one) or ():", "for one in ():"
+    ),
+    Mutant("what was said is not remembered", WORDS, "self._memory.remember(", "str("),
+    Mutant(
+        "words that waited are taken for new", WORDS, "if is_old else _parsed(lines)", "if False else _parsed(lines)"
+    ),
+    Mutant(
+        "of what waited the first counts",
+        WORDS,
+        "before = latest.pop((said.kind, said.name), said)",
+        "before = said\n        if (said.kind, said.name) in latest:\n            continue",
+    ),
+    # Nothing in the loop waits for a path, an exec or a disk
+    Mutant(
+        "a file is looked at in the loop",
+        KIND,
+        "self._means.jobs.do(self._job, self._done)",
+        "self._done(self._job())",
+        f"{OF_WORLD}a_file_system_that_hangs_fails_its_checks_and_stops_nothing_else",
+    ),
+    Mutant(
+        "a check is started in the loop",
+        CHILD,
+        "workers.do(partial(_spawn, argv, environment), self._started)",
+        "self._loop.call_soon(lambda: self._started(_spawn(argv, environment)))",
+        f"{OF_WORLD}an_exec_that_hangs_fails_one_check_and_stops_nothing_else",
+    ),
+    Mutant(
+        "an exec keeps Python's lock",
+        SPAWN,
+        "_check(_libc.posix_spawn(",
+        "_check(_quick.posix_spawn(",
+        "host/test_checks.py::test_an_exec_that_hangs_leaves_python_its_lock",
+    ),
+    Mutant(
+        "the pid files of keepalived are read in the loop",
+        PROCESSES,
+        "self._jobs.do(partial(_open_all, self._pid_files), self._looked)",
+        "self._looked(_open_all(self._pid_files))",
+        f"{OF_WORLD}a_keepalived_whose_paths_hang_stops_nothing_else",
+    ),
+    Mutant(
+        "the FIFO of keepalived is opened in the loop",
+        FIFO,
+        "self._jobs.do(partial(self._job, self._identity), partial(self._looked, is_old))",
+        "self._looked(is_old, self._job(self._identity))",
+        f"{OF_WORLD}a_keepalived_whose_paths_hang_stops_nothing_else",
+    ),
+    Mutant(
+        "a reload reads in the loop",
+        RELOAD,
+        "self._workers.do(partial(outcome_of, self._read), partial(self._has_read, self._reading))",
+        "self._loop.call_soon(lambda: self._has_read(self._reading, outcome_of(self._read)))",
+        "host/test_reload.py::test_signals_during_a_reading_lead_to_one_more_reading_after_it",
+    ),
+    Mutant(
+        "a file is written in the loop",
+        DISK,
+        "        if len(self._tasks) == 1:\n            self._workers.do(job, self._done)",
+        "        if len(self._tasks) == 1:\n            self._done(job())",
+        "host/test_disk.py::test_a_disk_that_hangs_holds_up_nothing_and_is_told",
+    ),
+    Mutant(
+        "what waits for a disk that hangs has no bound",
+        DISK,
+        "if len(self._tasks) >= LIMIT:",
+        "if False:",
+        "host/test_disk.py::test_what_waits_for_a_disk_that_hangs_is_bounded",
+    ),
+    # Checks
+    Mutant(
+        "an event is taken for the truth, and no file is looked at again",
+        KIND,
+        "        self._later(LOOK_INTERVAL, self._look)\n",
+        "",
+        f"{OF_WORLD}what_inotify_does_not_tell_is_seen_by_looking",
+    ),
+    Mutant(
+        "a connection to itself is a service",
+        TCP,
+        "elif self._is_connected_to_itself():",
+        "elif False:",
+        f"{OF_WORLD}a_connection_to_itself_is_no_service",
+    ),
+    Mutant(
+        "a connection to itself leaves its port in TIME_WAIT",
+        TCP,
+        "        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)\n",
+        "",
+        f"{OF_WORLD}a_connection_to_itself_is_no_service",
+    ),
+    Mutant(
+        "a check without a socket ends the daemon",
+        TCP,
+        '        except OSError as error:\n            done(False, f"cannot open',
+        '        except BlockingIOError as error:\n            done(False, f"cannot open',
+        f"{OF_WORLD}what_the_world_refuses_fails_the_check_until_it_is_given_again",
+    ),
+    Mutant(
+        "without inotify a check never gets a result",
+        INOTIFY,
+        "                if fd < 0:\n                    return ctypes.get_errno()\n",
+        "                if fd < 0:\n                    raise RuntimeError\n",
+        f"{OF_WORLD}what_the_world_refuses_fails_the_check_until_it_is_given_again",
+    ),
+    Mutant(
+        "a check that times out gets no chance to clean up",
+        CHILD,
+        "self._signal(signal.SIGTERM)",
+        "self._signal(signal.SIGKILL)",
+        "host/test_checks.py::test_a_run_that_times_out_is_told_to_end_so_that_its_trap_runs",
+    ),
+    Mutant(
+        "a script without its interpreter is called missing",
+        CHILD,
+        "if error.errno == errno.ENOENT and os.path.exists(argv[0]):",
+        "if False:",
+        "host/test_checks.py::test_a_script_without_its_interpreter_is_not_called_missing",
+    ),
+    Mutant(
+        "as process 1 it reaps no orphan",
+        RUNNER,
+        "if means is None and os.getpid() == 1 else None",
+        "if False else None",
+        f"{OF_WORLD}as_process_1_it_reaps_what_others_leave_and_no_answer_is_lost",
+    ),
+    Mutant(
+        "as process 1 it reaps the children of others, too",
+        CHILD,
+        " and ended.si_pid not in _ours:",
+        ":",
+        f"{OF_WORLD}as_process_1_it_reaps_what_others_leave_and_no_answer_is_lost",
+    ),
+    # The control socket: bounded work for each client
+    Mutant(
+        "all requests of a client are answered at once",
+        CONTROL,
+        " or answered == MOST_AT_ONCE:",
+        ":",
+        f"{OF_CONTROL}a_flood_of_requests_leaves_the_loop_its_turn",
+    ),
+    Mutant(
+        "a client that does not read is answered all the same",
+        CONTROL,
+        "if self._is_full or self._is_waiting or answered",
+        "if self._is_waiting or answered",
+        f"{OF_CONTROL}a_client_that_asks_and_never_reads_costs_neither_time_nor_memory",
+    ),
+    Mutant(
+        "a client that sends garbage may go on",
+        CONTROL,
+        '        self._transport.write(encode({"error": what, "hint": hint}))\n        self._transport.close()\n',
+        '        self._transport.write(encode({"error": what, "hint": hint}))\n',
+        f"{OF_CONTROL}garbage_is_counted_and_answered_and_ends_only_its_own_connection",
+    ),
+    Mutant(
+        "a request may be of any length",
+        CONTROL,
+        "if len(self._buffer) > LONGEST_LINE:",
+        "if False:",
+        f"{OF_CONTROL}a_line_without_end_is_cut_off",
+    ),
+    Mutant(
+        "a watcher that does not read may fill the memory",
+        CONTROL,
+        "if watcher.get_write_buffer_size() > MOST_UNREAD:",
+        "if False:",
+        f"{OF_CONTROL}a_watcher_that_does_not_read_is_left_behind",
+    ),
+    Mutant(
+        "one user may take all descriptors",
+        CONTROL,
+        "if self._control.clients[self._who.uid] > MOST_CLIENTS or",
+        "if False or",
+        f"{OF_CONTROL}nobody_can_use_up_the_descriptors",
+    ),
+    # Failures are levels, and the next start is looked at
+    Mutant(
+        "a failure that is set again ends when its first time is over",
+        FAILURES,
+        "        if what in self._expiring:\n            self._expiring.pop(what).cancel()\n        if lasts:",
+        "        if lasts and what not in self._expiring:",
+        f"{OF_ADVERTS}what_is_seldom_tried_fails_in_between",
+    ),
+    Mutant(
+        "a start that would be refused is no problem",
+        RESTART,
+        '            self._failures.set(RESTART, f"would fail:',
+        '            str(f"would fail:',
+        f"{OF_RESTART}what_would_stop_a_start_is_a_problem_until_it_is_mended",
+    ),
+    Mutant(
+        "a path that hangs is asked again and again",
+        RESTART,
+        "if self._is_out:",
+        "if False:",
+        f"{OF_RESTART}a_path_that_hangs_is_told_and_asked_only_once",
+    ),
+    Mutant(
+        "a refused reload stays one after the file was repaired",
+        RESTART,
+        "                self._correct(outcome)\n",
+        "                pass\n",
+        f"{OF_RESTART}what_a_refused_reload_said_is_corrected_when_the_file_changes",
+    ),
+    Mutant(
+        "a reload that is refused is said in the log only",
+        RELOAD,
+        "                say_refused(self._failures, self._check)\n",
+        "",
+        "host/test_reload.py::test_what_cannot_be_loaded_is_a_failure_until_a_reload_succeeds",
+    ),
+    Mutant(
+        "what this machine lacks keeps the unit down",
+        DAEMON,
+        "return _not_now() if error.may_mend else 2",
+        "return 2",
+        f"{OF_DAEMON}what_this_machine_lacks_now_ends_with_another_status_than_a_mistake",
+    ),
+    Mutant(
+        "without a descriptor for a client the daemon ends",
+        DAEMON,
+        'error.errno in OUT_OF_RESOURCES and "socket" in context:',
+        "False:",
+        f"{OF_DAEMON}a_client_for_whom_there_is_no_descriptor_is_a_problem_until_there_is_one",
+    ),
+    Mutant(
+        "a stop that comes early ends the process at once",
+        "cli.py",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, ())",
+        f"{OF_DAEMON}a_stop_that_comes_before_it_listens_waits_and_releases_what_a_predecessor_left",
+    ),
+    # State that outlives the process
+    Mutant(
+        "a state file of nonsense ends the daemon",
+        DISK,
+        "except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:",
+        "except ValueError as error:",
+        "host/test_disk.py::test_nonsense_is_told_and_mended_by_the_next_write",
+    ),
+    Mutant(
+        "a FIFO in the place of the state is waited for",
+        DISK,
+        "os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY",
+        "os.O_RDONLY | os.O_NOCTTY",
+        "host/test_disk.py::test_a_fifo_in_the_place_of_the_state_is_not_waited_for",
+    ),
+    Mutant(
+        "the state of another boot counts",
+        DISK,
+        'return read(state) if state["boot"] == self._boot else None',
+        "return read(state)",
+        "host/test_disk.py::test_what_is_of_another_boot_is_forgotten",
+    ),
+    Mutant(
+        "a daemon that keeps crashing is master all the same",
+        STARTS,
+        "return WINDOW if len(starts) >= LIMIT else 0.0",
+        "return 0.0",
+        "host/test_starts.py::test_the_third_start_in_a_minute_is_barred_and_so_is_each_further_one",
+    ),
+    Mutant(
+        "masterships are forgotten by a restart",
+        REIGNS,
+        "return memory.recall(by_instance) or {}",
+        "return {}",
+        "host/test_reigns.py::test_what_one_process_noted_the_next_recalls",
+    ),
+    # systemd and scheduling
+    Mutant(
+        "a long stop asks systemd for no more time",
+        SYSTEMD,
+        "is_long = seconds > STOP_MARGIN / 2",
+        "is_long = False",
+        "host/test_systemd.py::test_systemd_is_told_each_step",
+    ),
+    Mutant(
+        "checks may speak to systemd for the daemon",
+        SYSTEMD,
+        'os.environ.pop("NOTIFY_SOCKET", "")',
+        'os.environ.get("NOTIFY_SOCKET", "")',
+        "host/test_systemd.py::test_children_do_not_inherit_the_right_to_speak_for_us",
+    ),
+    Mutant(
+        "checks have the capabilities of the daemon",
+        "host/privileges.py",
+        "    if os.geteuid() == 0:\n        return\n",
+        "    return\n",
+        f"{OF_DAEMON}checks_and_hooks_of_the_service_user_have_no_capabilities",
+    ),
+    # Notify command and keepalived's words
+    Mutant(
+        "a command that a reload removed fails all the same",
+        HOOKS,
+        "if argv != self._argv:",
+        "if False:",
+        "host/test_hooks.py::test_a_reload_while_the_command_runs_is_survived_and_its_failure_is_nobodys",
+    ),
+    Mutant(
+        "words from before keepalived began are heard",
+        WORDS,
+        "if sender.began < self._process_began:",
+        "if False:",
+        f"{OF_KEEPALIVED}a_notify_from_before_keepalived_began_is_no_news_of_it",
+    ),
+    Mutant(
+        "keepalived may name any number of instances",
+        WORDS,
+        "while len(self._said) > MOST_SUBJECTS:",
+        "while False:",
+        f"{OF_KEEPALIVED}of_more_names_than_can_be_meant_only_some_are_remembered",
+    ),
+    # The command line
+    Mutant(
+        "status --watch ends with the daemon",
+        "status.py",
+        "except NotAllowed:",
+        "except ControlError:",
+        "host/test_status_command.py::test_watch_goes_on_while_the_daemon_is_restarted",
+    ),
+)

@@ -1,0 +1,220 @@
+"""What the host does with sockets: adverts, gratuitous ARP, the kernel's tables, TCP to the route servers."""
+
+from tests.sim.mutants import Mutant
+
+ADVERTS, PEERS = "host/network/adverts.py", "host/network/peers.py"
+KERNEL, HOLDER = "host/network/kernel/__init__.py", "host/network/kernel/holder.py"
+NEIGHBOURS, TABLES = "host/network/kernel/neighbours.py", "host/network/kernel/tables.py"
+OF_ADVERTS, OF_KERNEL = "host/test_adverts.py::test_", "host/test_kernel.py::test_"
+OF_PEERS, OF_REFUSALS = "host/test_peers.py::test_", "host/test_refusals.py::test_"
+
+MUTANTS = (
+    # Adverts
+    Mutant(
+        "a socket for each advert",
+        ADVERTS,
+        "link.adverts.sendmsg(",
+        "_open(advert.interface, RECEIVE_BUFFER).sendmsg(",
+        f"{OF_ADVERTS}an_advert_opens_no_socket",
+    ),
+    Mutant(
+        "an advert that fails leaves a deaf socket open",
+        ADVERTS,
+        "if error.errno in (errno.ENODEV, errno.ENXIO):",
+        "if False:",
+        f"{OF_ADVERTS}an_interface_made_anew_is_opened_by_the_send_that_meets_it",
+    ),
+    Mutant(
+        "an interface that was made again is taken for the same",
+        ADVERTS,
+        "if link is None or link.index != index:",
+        "if link is None:",
+        f"{OF_ADVERTS}an_interface_that_appears_later_or_anew_is_opened_then",
+    ),
+    Mutant(
+        "an advert that goes on failing is forgotten",
+        ADVERTS,
+        "lasts=max(PATIENCE, min(3 * since, MOST_PATIENCE))",
+        "lasts=PATIENCE",
+        f"{OF_ADVERTS}what_is_seldom_tried_fails_in_between",
+    ),
+    Mutant(
+        "an advert that works again stays a failure",
+        ADVERTS,
+        "            self._sending.clear(way.what)\n",
+        "",
+        f"{OF_ADVERTS}a_destination_fails_until_a_send_works",
+    ),
+    Mutant(
+        "an interface that is down is a failure of each advert, too",
+        ADVERTS,
+        "if reason and advert.interface not in self._down:",
+        "if reason:",
+        f"{OF_ADVERTS}that_nothing_leaves_by_an_interface_that_is_down_is_no_failure_of_its_own",
+    ),
+    Mutant(
+        "a socket that could not be opened is never tried again",
+        ADVERTS,
+        "                    self._again = self._loop.call_later(OPEN_AGAIN_INTERVAL, self.refresh)\n",
+        "                    pass\n",
+        f"{OF_REFUSALS}adverts",
+    ),
+    Mutant(
+        "packets of strangers are parsed as adverts are",
+        ADVERTS,
+        "known = self._known.get(interface)",
+        "known = None",
+        f"{OF_ADVERTS}what_is_not_for_us_comes_by_a_way_of_its_own",
+    ),
+    Mutant(
+        "of a flood of strangers every packet is looked at",
+        ADVERTS,
+        "        self._loop.remove_reader(strangers)\n        self._loop.call_later(",
+        "        self._loop.call_later(",
+        f"{OF_ADVERTS}of_a_flood_of_strangers_few_a_second_are_looked_at_and_no_advert_is_lost",
+    ),
+    Mutant(
+        "a reload to multicast joins no group",
+        ADVERTS,
+        "if wants != link.is_member:",
+        "if False:",
+        f"{OF_ADVERTS}the_group_is_joined_and_left_by_a_reload",
+    ),
+    # Gratuitous ARP
+    Mutant(
+        "a socket for each gratuitous ARP",
+        NEIGHBOURS,
+        "if not self._arp:",
+        "if True:",
+        f"{OF_KERNEL}neighbours_are_told_five_times",
+    ),
+    Mutant(
+        "a thousand gratuitous ARPs at once",
+        NEIGHBOURS,
+        "and self._queue[0][0] <= now and not part.is_over:",
+        "and self._queue[0][0] <= now:",
+        f"{OF_KERNEL}a_thousand_addresses_are_told_to_the_neighbours_between_other_work",
+    ),
+    Mutant(
+        "each order of gratuitous ARPs adds to the one before",
+        NEIGHBOURS,
+        "if self._orders.get(placed) != order:",
+        "if False:",
+        f"{OF_KERNEL}a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one",
+    ),
+    # What the kernel has
+    Mutant(
+        "notifications that were lost stay lost",
+        KERNEL,
+        "self._lost.set()  # ENOBUFS, or worse",
+        "pass",
+        f"{OF_KERNEL}lost_notifications_are_made_good_by_reading_everything",
+    ),
+    Mutant(
+        "an interface made again during an overflow is the same",
+        KERNEL,
+        ", self._tables.index(interface))",
+        ", 0)",
+        f"{OF_KERNEL}an_interface_made_anew_while_notifications_were_lost_is_another_one",
+    ),
+    Mutant(
+        "each notification is told by itself",
+        KERNEL,
+        "            self._loop.call_soon(self._tell)\n",
+        "            self._tell()\n",
+        f"{OF_KERNEL}a_thousand_addresses_leave_the_loop_free",
+    ),
+    Mutant(
+        "a stop closes what still listens",
+        KERNEL,
+        "            self._loop.remove_reader(netlink.socket)\n            netlink.close()",
+        "            netlink.close()",
+        f"{OF_KERNEL}an_end_in_the_middle_of_a_burst_of_notifications_is_quiet",
+    ),
+    Mutant(
+        "a link that is down still answers for its addresses",
+        TABLES,
+        "if link.up and entry.usable:",
+        "if entry.usable:",
+        f"{OF_KERNEL}a_link_that_is_down_answers_for_none_of_its_addresses",
+    ),
+    # What may be held and released
+    Mutant(
+        "the state file alone makes an address ours",
+        HOLDER,
+        "if self._tables.entry(placed) and not self._is_anothers(placed)}",
+        "if self._tables.entry(placed)}",
+        f"{OF_KERNEL}the_state_file_alone_makes_no_address_ours",
+    ),
+    Mutant(
+        "without marks the state file decides alone",
+        HOLDER,
+        "else left & self._named",
+        "else left",
+        f"{OF_KERNEL}a_kernel_without_marks_lets_the_file_and_the_configuration_together_decide",
+    ),
+    Mutant(
+        "without the state file our mark counts for nothing",
+        HOLDER,
+        "known = left | self._named if",
+        "known = left if",
+        f"{OF_KERNEL}what_carries_our_mark_is_adopted_without_the_state_file_if_the_configuration_names_it",
+    ),
+    Mutant(
+        "what somebody put in the place of ours is released",
+        HOLDER,
+        "            if self._is_anothers(placed):\n",
+        "            if False:\n",
+        f"{OF_KERNEL}what_somebody_put_in_the_place_of_ours_meanwhile_is_not_released",
+    ),
+    Mutant(
+        "a release takes the addresses of the host along",
+        HOLDER,
+        "if others and index is not None",
+        "if False and index is not None",
+        f"{OF_KERNEL}the_addresses_and_routes_of_the_host_stay_when_ours_was_the_first_of_their_network",
+    ),
+    Mutant(
+        "a thousand addresses are added at once",
+        HOLDER,
+        "            refused += change(batch)\n            if part.is_over:\n",
+        "            refused += change(batch)\n            if False:\n",
+        f"{OF_KERNEL}a_thousand_addresses_leave_the_loop_free",
+    ),
+    Mutant(
+        "each removal of an address by others is told",
+        HOLDER,
+        "if self._removals[placed] <= REMOVALS_TOLD and",
+        "if True or",
+        f"{OF_KERNEL}who_keeps_removing_an_address_is_one_failure_and_the_address_is_put_back",
+    ),
+    # TCP to the route servers
+    Mutant(
+        "a socket that cannot be made ends the daemon",
+        PEERS,
+        "        except OSError as error:\n            return self._ended(",
+        "        except BlockingIOError as error:\n            return self._ended(",
+        f"{OF_REFUSALS}peers",
+    ),
+    Mutant(
+        "BGP packets leave as any other",
+        PEERS,
+        "(*_traffic_class(self.peer), DSCP_CS6),",
+        "",
+        f"{OF_PEERS}packets_carry_the_class_of_network_control_and_leave_from_no_temporary_address",
+    ),
+    Mutant(
+        "a session leaves from a temporary address",
+        PEERS,
+        "if self.peer.version == 6:\n            # Not",
+        "if False:\n            # Not",
+        f"{OF_PEERS}packets_carry_the_class_of_network_control_and_leave_from_no_temporary_address",
+    ),
+    Mutant(
+        "a session leaves from a floating address",
+        PEERS,
+        "if local in options.floating:",
+        "if False:",
+        f"{OF_PEERS}no_session_leaves_from_a_floating_address",
+    ),
+)
