@@ -4,14 +4,17 @@ from collections.abc import Sequence
 
 from floatip.core.problems import Code, Severity
 from floatip.core.state import FRESH_SESSION, CheckView, InstanceView, KeepalivedView, ProblemView, SessionView, Status
-from floatip.text import age, aligned, folded
+from floatip.text import age, aligned, folded, printable
 
 Row = tuple[str, str, str, str]
 """A thing, its value, since when, because of what."""
 
 
 def draw_status(status: Status, width: int = 80) -> str:
-    """`width`: columns of the terminal; longer lines are folded."""
+    """`width`: columns of the terminal; longer lines are folded.
+
+    Any check can be the one that answers, as the daemon's user: nothing of the answer is a command to the terminal.
+    """
     not_held = {problem.subject for problem in status.problems if problem.code == Code.NOT_HELD}
     rows = [row for instance in status.instances for row in _instance(instance, instance.name in not_held)]
     rows += _keepalived(status.keepalived)
@@ -19,13 +22,14 @@ def draw_status(status: Status, width: int = 80) -> str:
     rows += _sessions(status.sessions)
     problems = [line for problem in status.problems for line in _problem(problem, width)]
     none = [] if any(problem.severity != Severity.NOTE for problem in status.problems) else ["no problems"]
-    return "\n".join([*aligned(rows, width), "", *none, *problems])
+    lines = aligned([tuple(map(printable, row)) for row in rows], width)
+    return "\n".join([*lines, "", *none, *problems])
 
 
 def _problem(problem: ProblemView, width: int) -> list[str]:
     mark = "! " if problem.severity == Severity.PROBLEM else f"{problem.severity}: "
-    hint = folded("  hint: " + problem.hint, width, 8) if problem.hint else []
-    return [*folded(f"{mark}{problem.what} [{problem.code}]", width, 2), *hint]
+    hint = folded("  hint: " + printable(problem.hint), width, 8) if problem.hint else []
+    return [*folded(printable(f"{mark}{problem.what} [{problem.code}]"), width, 2), *hint]
 
 
 def _why(check: CheckView) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from floatip.core.bgp.trouble import Trouble
-from floatip.core.events import CheckDone, Disconnected, LinkChanged
+from floatip.core.events import CheckDone, Disconnected, Failing, Failure, LinkChanged
 from floatip.core.snapshot import describe
 from floatip.text import aligned, folded
 from floatip.view import draw_status
@@ -49,6 +49,16 @@ def test_problems_stand_at_the_end_and_none_is_said() -> None:
         "! VI_1 is not healthy: check web: exit status 1 [unhealthy]",
         "  hint: repair the service, or run the check by hand",
     ]
+
+
+def test_nothing_in_an_answer_is_a_command_to_the_terminal() -> None:
+    host = master(TWO)
+    evil = "\x1b[2K\nno problems"
+    host.tell(CheckDone("web", 0, False, evil), Failing("adverts", frozenset({Failure(evil, evil, evil)})))
+    lines = drawn(host)
+    assert "no problems" not in lines
+    assert all(line.isprintable() for line in lines)
+    assert any("\\x1b[2K\\nno problems" in line for line in lines)
 
 
 def test_a_check_that_is_down_shows_its_last_result_too() -> None:

@@ -5,7 +5,7 @@ from tests.sim.mutants import Mutant
 HEALTH, INSTANCE, NODE, TIMERS = "core/health.py", "core/instance.py", "core/node.py", "core/timers.py"
 NETWORK, SESSION, TROUBLE = "core/network.py", "core/bgp/session.py", "core/bgp/trouble.py"
 UPDATE, WIRE, VRRP = "core/bgp/update.py", "core/bgp/wire.py", "core/vrrp/wire.py"
-DIAGNOSIS, DROPS = "core/diagnosis.py", "core/drops.py"
+DIAGNOSIS, DROPS, VIEW = "core/diagnosis.py", "core/drops.py", "view.py"
 OF_HEALTH, OF_NODE, OF_FOLLOWER = (
     "core/test_health.py::test_",
     "core/test_node.py::test_",
@@ -16,7 +16,7 @@ OF_SESSION, OF_WIRE, OF_VRRP = (
     "core/test_bgp_wire.py::test_",
     "core/test_vrrp_wire.py::test_",
 )
-OF_STATUS = "core/test_status.py::test_"
+OF_STATUS, OF_VIEW = "core/test_status.py::test_", "core/test_view.py::test_"
 
 MUTANTS = (
     # HEALTH
@@ -338,10 +338,17 @@ MUTANTS = (
         f"{OF_STATUS}dropped_adverts_are_named_with_the_reason",
     ),
     Mutant(
+        "the status lets an answer speak to the terminal",
+        VIEW,
+        "tuple(map(printable, row))",
+        "tuple(row)",
+        f"{OF_VIEW}nothing_in_an_answer_is_a_command_to_the_terminal",
+    ),
+    Mutant(
         "a check that is down shows only its first reason",
-        "view.py",
+        VIEW,
         "if is_older else check.reason",
         "if False else check.reason",
-        "core/test_view.py::test_a_check_that_is_down_shows_its_last_result_too",
+        f"{OF_VIEW}a_check_that_is_down_shows_its_last_result_too",
     ),
 )

@@ -29,7 +29,7 @@ MUTANTS = (
         ADVERTS,
         "if link is None or link.index != index:",
         "if link is None:",
-        f"{OF_ADVERTS}an_interface_that_appears_later_or_anew_is_opened_then",
+        f"{OF_ADVERTS}an_interface_made_anew_is_opened_by_the_send_that_meets_it",
     ),
     Mutant(
         "an advert that goes on failing is forgotten",

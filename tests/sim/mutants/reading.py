@@ -156,13 +156,6 @@ MUTANTS = (
         "MOST_LINES = 1_000_000",
         f"{OF_CONF}a_file_that_is_made_to_take_all_memory_or_time_is_refused",
     ),
-    Mutant(
-        "a number of 5,000 digits is a traceback",
-        VRRP,
-        "return int(digits[0][:12]) if digits else None",
-        "return int(digits[0]) if digits else None",
-        f"{OF_CONF}numbers_without_end_count_as_out_of_range",
-    ),
     # What is unsafe in it
     Mutant(
         "the old checksum is not named",
@@ -263,7 +256,7 @@ MUTANTS = (
         PLAN,
         'hint = next((hint for _, hint in unfit.values()), "without keepalived: floatip init")',
         'hint = "without keepalived: floatip init"',
-        f"{OF_ADOPT}an_instance_that_bgp_cannot_move",
+        f"{OF_ADOPT}an_address_on_lo_is_for_a_person_to_move",
     ),
     # init
     Mutant(

@@ -145,9 +145,9 @@ def _script(statement: Statement) -> Script:
 
 
 def _leading(text: str) -> int | None:
-    """The number at the beginning, as strtol has it; of one without end enough to be out of range."""
+    """The number at the beginning, as strtol has it. A line is too short for one that Python refuses."""
     digits = re.match(r"[+-]?\d+", text)
-    return int(digits[0][:12]) if digits else None
+    return int(digits[0]) if digits else None
 
 
 def groups(statements: tuple[Statement, ...], instances: Iterable[Instance]) -> tuple[Group, ...]:
