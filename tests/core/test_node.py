@@ -32,6 +32,7 @@ from floatip.core.events import (
     Writable,
 )
 from floatip.core.instance import Instance
+from floatip.core.node import SUBJECTS_KEPT
 from floatip.core.settings import Check, Static, Vrrp
 from floatip.core.vrrp import wire
 from floatip.core.vrrp.wire import Advert
@@ -519,6 +520,9 @@ def test_garbage_of_any_kind_makes_no_endless_list() -> None:
         host.tell(AdvertReceived("eth0", PEER, US, 255, b"\x21\x33\x64\x02" + bytes(length)))
     assert len(host.node.dropped.counts) <= KEPT + 1
     assert sum(host.node.dropped.counts.values()) == 992
+    for number in range(3 * 255):
+        host.tell(advert(100, vrid=number % 255 + 1, interface=f"eth{number // 255 + 1}"))
+    assert len(host.node.strangers) == SUBJECTS_KEPT
 
 
 def test_events_about_what_a_reload_removed_are_ignored() -> None:
@@ -844,6 +848,8 @@ def test_a_change_of_one_instance_looks_at_no_other(monkeypatch: pytest.MonkeyPa
         return decide(self, stopping, announces, now)
 
     monkeypatch.setattr(Instance, "decide", noted)
+    host.tell(advert(10, vrid=7))
+    assert not looked_at, "such an advert changes nothing"
     host.tell(advert(100, vrid=7))
     assert looked_at == ["VI_7"]
 

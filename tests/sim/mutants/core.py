@@ -161,13 +161,6 @@ MUTANTS = (
         "",
         f"{OF_NODE}a_stop_waits_while_the_kernel_releases_one_address_after_another",
     ),
-    Mutant(
-        "an address that moves to another instance is withdrawn",
-        NODE,
-        "self.network.announce({**gone, **changes},",
-        "self.network.announce({**changes, **gone},",
-        f"{OF_NODE}an_address_that_a_reload_moves_to_another_instance_stays_announced",
-    ),
     # The cost of what changes nothing
     Mutant(
         "each change of one instance looks at all",
@@ -181,7 +174,7 @@ MUTANTS = (
         NODE,
         "if any(isinstance(effect, Became) for effect in caused):",
         "if True:",
-        f"{OF_NODE}an_advert_that_changes_nothing_causes_nothing_but_adverts",
+        f"{OF_NODE}a_change_of_one_instance_looks_at_no_other",
     ),
     Mutant(
         "garbage makes an endless list of virtual routers",

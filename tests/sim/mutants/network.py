@@ -120,8 +120,8 @@ MUTANTS = (
     Mutant(
         "each notification is told by itself",
         KERNEL,
-        "            self._loop.call_soon(self._tell)\n",
-        "            self._tell()\n",
+        "                    if gone := self._tables.take(message):\n",
+        "                    self._tell()\n                    if gone := self._tables.take(message):\n",
         f"{OF_KERNEL}a_thousand_addresses_leave_the_loop_free",
     ),
     Mutant(
