@@ -20,6 +20,8 @@ from tests.sim.mutants import Mutant, core, election, host, network, reading
 PACKAGE = Path(floatip.__file__).parent
 STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (*election.MUTANTS, *core.MUTANTS, *network.MUTANTS, *host.MUTANTS, *reading.MUTANTS)
+LONGEST = 120
+"""Of what is printed of a test."""
 FOUND = 1
 """The exit status of pytest and of the storms; another one means that the mutant did not run at all."""
 
@@ -37,7 +39,7 @@ def main() -> int:
     for mutant in mutants:
         finder = hunt(mutant, [mutant.test], given.storms)
         survivors += not finder
-        print(f"{mutant.bug:<60} {finder or 'SURVIVES'}", flush=True)
+        print(f"{mutant.bug:<60} {finder[:LONGEST] or 'SURVIVES'}", flush=True)
     print(f"{len(mutants) - survivors} of {len(mutants)} found")
     return bool(survivors) or not mutants
 

@@ -321,7 +321,7 @@ MUTANTS = (
         DIAGNOSIS,
         'hint = failure.hint or f"look',
         'hint = failure.hint if True else f"look',
-        "core/test_truth.py::test_every_problem_names_the_next_step",
+        f"{OF_STATUS}a_failure_without_a_hint_leads_to_the_manual",
     ),
     Mutant(
         "what happened once is a problem without end",

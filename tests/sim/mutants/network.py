@@ -125,11 +125,11 @@ MUTANTS = (
         f"{OF_KERNEL}a_thousand_addresses_leave_the_loop_free",
     ),
     Mutant(
-        "a stop closes what still listens",
+        "a table that cannot be read ends the daemon",
         KERNEL,
-        "            self._loop.remove_reader(netlink.socket)\n            netlink.close()",
-        "            netlink.close()",
-        f"{OF_KERNEL}an_end_in_the_middle_of_a_burst_of_notifications_is_quiet",
+        "            except OSError as error:\n                self._lost.set()",
+        "            except BlockingIOError as error:\n                self._lost.set()",
+        f"{OF_REFUSALS}netlink_tables",
     ),
     Mutant(
         "a link that is down still answers for its addresses",
@@ -140,10 +140,10 @@ MUTANTS = (
     ),
     # What may be held and released
     Mutant(
-        "the state file alone makes an address ours",
+        "the state file makes an address ours, whoever added it",
         HOLDER,
-        "if self._tables.entry(placed) and not self._is_anothers(placed)}",
-        "if self._tables.entry(placed)}",
+        "return entry is not None and entry.proto != OURS and self._tables.knows_marks",
+        "return False",
         f"{OF_KERNEL}the_state_file_alone_makes_no_address_ours",
     ),
     Mutant(
@@ -159,13 +159,6 @@ MUTANTS = (
         "known = left | self._named if",
         "known = left if",
         f"{OF_KERNEL}what_carries_our_mark_is_adopted_without_the_state_file_if_the_configuration_names_it",
-    ),
-    Mutant(
-        "what somebody put in the place of ours is released",
-        HOLDER,
-        "            if self._is_anothers(placed):\n",
-        "            if False:\n",
-        f"{OF_KERNEL}what_somebody_put_in_the_place_of_ours_meanwhile_is_not_released",
     ),
     Mutant(
         "a release takes the addresses of the host along",
