@@ -175,6 +175,7 @@ class Hang:
 
         def call(*arguments: Any, **options: Any) -> Any:
             if when(*arguments):
+                assert threading.current_thread() is not threading.main_thread(), "the loop waits"
                 self.callers.add(threading.get_ident())
                 assert self._released.wait(60)
             return real(*arguments, **options)
@@ -211,7 +212,6 @@ def test_an_exec_that_hangs_fails_one_check_and_stops_nothing_else(hang: Hang, r
             probes.close()
 
     asyncio.run(story())
-    assert threading.get_ident() not in hang.callers
 
 
 def test_a_file_system_that_hangs_fails_its_checks_and_stops_nothing_else(
@@ -239,7 +239,6 @@ def test_a_file_system_that_hangs_fails_its_checks_and_stops_nothing_else(
             probes.close()
 
     asyncio.run(story())
-    assert threading.get_ident() not in hang.callers
 
 
 def test_a_keepalived_whose_paths_hang_stops_nothing_else(
@@ -269,7 +268,6 @@ def test_a_keepalived_whose_paths_hang_stops_nothing_else(
             keepalived.close()
 
     asyncio.run(story())
-    assert threading.get_ident() not in hang.callers
     assert len(hang.callers) == 2
 
 

@@ -130,7 +130,10 @@ def test_who_keeps_removing_an_address_is_one_failure_and_the_address_is_put_bac
         async with kernel(reports, tmp_path) as it:
             it.hold(Hold(frozenset({VIP})))
             await held(reports, VIP)
+            removals = 0
             while not reports.failing("removals"):
+                removals += 1
+                assert removals < 100
                 ip("address del 192.0.2.10/32 dev lo")
                 await until(lambda: VIP not in reports.of(Held)[-1].addresses or bool(reports.failing("removals")))
                 it.hold(Hold(frozenset({VIP})))
