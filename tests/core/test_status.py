@@ -163,6 +163,17 @@ def test_an_address_that_should_be_held_and_is_not_is_named(placement: Any) -> N
     assert problems(host) == [("not-held", "VI_1 does not hold 192.0.2.10")]
 
 
+def test_an_address_that_is_not_released_is_named() -> None:
+    host = master(config(placement="master"))
+    host.kernel_answers = False
+    host.adverts_from_peer = 100
+    host.run(32)
+    what = "VI_1 is not master here, and has 192.0.2.10: two nodes may answer"
+    assert problems(host) == [("not-released", what)]
+    host.tell(held())
+    assert problems(host) == []
+
+
 def test_a_backup_need_not_hold_what_only_the_master_holds() -> None:
     assert problems(Host(config(placement="master"))) == []
 

@@ -274,6 +274,13 @@ sys.exit(cli.main(["adopt", "--dry-run"]))"""
     assert (done.returncode, done.stderr) == (74, "error: cannot write: no space left on device\n")
 
 
+def test_what_explains_an_error_stands_above_it_also_in_a_pipe() -> None:
+    line = "from floatip.text import say; print('what is so'); say('error: what is wrong')"
+    command = [sys.executable, "-c", line]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    assert done.stdout == "what is so\nerror: what is wrong\n"
+
+
 @pytest.mark.parametrize(
     ("line", "status"), [("run /nowhere/floatip.toml", 2), ("lelastic -h", 0), ("notify Bogus", 2)]
 )

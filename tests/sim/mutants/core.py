@@ -212,6 +212,13 @@ MUTANTS = (
         "",
         "core/test_node_speaker.py::test_a_reload_never_changes_the_router_id_and_says_so",
     ),
+    Mutant(
+        "a reload during a stop holds it up",
+        NODE,
+        "return [] if self.stopping else self._reload(config, now)",
+        "return self._reload(config, now)",
+        f"{OF_NODE}a_start_or_a_reload_during_the_stop_does_not_hold_it_up",
+    ),
     # BGP
     Mutant(
         "a ROUTE-REFRESH repeats all families",
@@ -285,6 +292,13 @@ MUTANTS = (
         "            return _pack_body(withdrawn, attributes, nlri)\n",
         f"{OF_WIRE}our_update_is_lelastics_with_mp_reach_first",
     ),
+    Mutant(
+        "thousands of prefixes leave in one piece",
+        SESSION,
+        "while self._pending and len(changed) + len(gone) < BATCH:",
+        "while self._pending:",
+        f"{OF_SESSION}thousands_of_prefixes_leave_in_batches",
+    ),
     # VRRP packets
     Mutant(
         "the old checksum is accepted",
@@ -317,6 +331,20 @@ MUTANTS = (
         f"{OF_STATUS}a_route_server_that_stopped_reading_is_a_warning_until_it_reads_again",
     ),
     Mutant(
+        "an address that is not released is no problem",
+        DIAGNOSIS,
+        'if standing and instance.config.placement == "master" and not instance.wants(now):',
+        "if False:",
+        f"{OF_STATUS}an_address_that_is_not_released_is_named",
+    ),
+    Mutant(
+        "packets of an unknown virtual router are no problem",
+        DIAGNOSIS,
+        "if at >= now - MATTERS:",
+        "if False:",
+        f"{OF_FOLLOWER}a_stranger_is_a_problem_for_a_while",
+    ),
+    Mutant(
         "a failure without a hint has none",
         DIAGNOSIS,
         'hint = failure.hint or f"look',
@@ -329,6 +357,13 @@ MUTANTS = (
         "if self._latest[why] >= at}",
         "if True}",
         f"{OF_STATUS}dropped_adverts_are_named_with_the_reason",
+    ),
+    Mutant(
+        "a line may be wider than the terminal",
+        "text.py",
+        "if width and width > left + MIN_COLUMN else [line]",
+        "if False else [line]",
+        f"{OF_VIEW}no_line_is_wider_than_the_terminal",
     ),
     Mutant(
         "the status lets an answer speak to the terminal",

@@ -152,6 +152,13 @@ MUTANTS = (
         f"{OF_NODE}a_slow_master_does_not_change_when_a_node_is_cut_off",
     ),
     Mutant(
+        "a fault of a backup counts the reign of its master again",
+        ROUTER,
+        "if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:",
+        "if True:",
+        f"{OF_NODE}a_master_that_goes_on_through_a_fault_of_ours_is_counted_once",
+    ),
+    Mutant(
         "an instance that takes no part is no problem",
         ROUTER,
         "if self.role is Role.FAULT and around.link_fault:",

@@ -116,6 +116,20 @@ MUTANTS = (
         "if False:",
         "host/test_disk.py::test_what_waits_for_a_disk_that_hangs_is_bounded",
     ),
+    Mutant(
+        "without a free thread a job is lost",
+        "host/workers.py",
+        "        if not self._threads:\n",
+        "        if False:\n",
+        "host/test_disk.py::test_a_system_that_can_start_no_thread_is_a_failure_until_it_can",
+    ),
+    Mutant(
+        "a failover of 255 instances waits for its own log",
+        NEWS,
+        "for _ in range(min(AT_ONCE, len(self._waiting))):",
+        "for _ in range(len(self._waiting)):",
+        "host/test_news.py::test_news_are_told_a_few_at_a_time_and_in_their_order",
+    ),
     # Checks
     Mutant(
         "an event is taken for the truth, and no file is looked at again",
@@ -359,6 +373,13 @@ MUTANTS = (
         "while len(self._said) > MOST_SUBJECTS:",
         "while False:",
         f"{OF_KEEPALIVED}of_more_names_than_can_be_meant_only_some_are_remembered",
+    ),
+    Mutant(
+        "words of a successor count as those of the dead one",
+        "host/keepalived/elector.py",
+        "self._processes.look(partial(self._words.hear, lines, is_old))",
+        "self._words.hear(lines, is_old)",
+        f"{OF_KEEPALIVED}what_a_successor_said_while_we_slept_is_not_taken_for_the_last_words",
     ),
     # The command line
     Mutant(

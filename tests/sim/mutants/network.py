@@ -104,6 +104,13 @@ MUTANTS = (
     ),
     # What the kernel has
     Mutant(
+        "half a datagram of the kernel is a whole one",
+        "rtnetlink.py",
+        '                raise OSError(errno.ENOBUFS, "")  # cut off',
+        "                return  # cut off",
+        "host/test_rtnetlink.py::test_a_datagram_that_was_cut_off_counts_as_lost",
+    ),
+    Mutant(
         "notifications that were lost stay lost",
         KERNEL,
         "self._lost.set()  # ENOBUFS, or worse",
@@ -166,6 +173,13 @@ MUTANTS = (
         "if others and index is not None",
         "if False and index is not None",
         f"{OF_KERNEL}the_addresses_and_routes_of_the_host_stay_when_ours_was_the_first_of_their_network",
+    ),
+    Mutant(
+        "what is ours is not ours under another name of its interface",
+        HOLDER,
+        "        if self._ours.pop(before, None) is not None:\n",
+        "        if False:\n",
+        f"{OF_KERNEL}an_address_is_released_from_a_link_that_got_another_name_meanwhile",
     ),
     Mutant(
         "a thousand addresses are added at once",

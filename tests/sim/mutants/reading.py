@@ -258,6 +258,20 @@ MUTANTS = (
         'hint = "without keepalived: floatip init"',
         f"{OF_ADOPT}an_address_on_lo_is_for_a_person_to_move",
     ),
+    Mutant(
+        "what keepalived does not start with is adopted",
+        "adopt/setup.py",
+        'return next((line for line in said if NOT_STARTED.search(line)), "")',
+        'return ""',
+        f"{OF_ADOPT}a_keepalived_that_does_not_start_is_not_adopted",
+    ),
+    Mutant(
+        "adopt gives the files of others to root",
+        PLAN,
+        "after = replace(before or new, content=",
+        "after = replace(new, content=",
+        f"{OF_ADOPT}the_guides_owners_are_a_danger_that_a_person_removes_first",
+    ),
     # init
     Mutant(
         "a source that is not here is noticed at the end",
@@ -329,6 +343,20 @@ MUTANTS = (
         "if has_secret and document.mode & 0o004:",
         "if False:",
         f"{OF_CONFIG}a_password_that_everybody_can_read_is_warned_of",
+    ),
+    Mutant(
+        "keepalived's words are unknown keys",
+        "reading/toml/walk.py",
+        'meant, remark = KEEPALIVEDS.get(key, ("", ""))',
+        'meant, remark = "", ""',
+        f"{REPORT}[words_of_keepalived]",
+    ),
+    Mutant(
+        "a keepalived.conf is bad TOML",
+        ADVICE,
+        "if KEEPALIVED.search(text):",
+        "if False:",
+        f"{REPORT}[a_keepalived_conf]",
     ),
     # What check says of this machine
     Mutant(
@@ -402,6 +430,13 @@ MUTANTS = (
         f"{OF_MACHINE}files_are_looked_at_with_the_eyes_of_the_daemons_user",
     ),
     Mutant(
+        "a file that the daemon cannot read is accepted",
+        "reading/__init__.py",
+        "if machine.user and not machine.may(path.absolute(), os.R_OK):",
+        "if False:",
+        f"{OF_MACHINE}files_are_looked_at_with_the_eyes_of_the_daemons_user",
+    ),
+    Mutant(
         "a script that no kernel can run is accepted",
         FILES,
         "elif doubt := _closed(path, machine) or _first_line(path):",
@@ -443,6 +478,13 @@ MUTANTS = (
         'keep = (char if char.isprintable() or char == "\\t" else',
         "keep = (char if True else",
         "adopt/test_others_who_write.py::test_nothing_in_a_file_is_a_command_to_roots_terminal",
+    ),
+    Mutant(
+        "in a pipe an error comes before what explains it",
+        "text.py",
+        "        sys.stdout.flush()\n",
+        "        pass\n",
+        "host/test_command_line.py::test_what_explains_an_error_stands_above_it_also_in_a_pipe",
     ),
     Mutant(
         "the number of a data centre stands in hexadecimal in its peers",
