@@ -277,7 +277,9 @@ sys.exit(cli.main(["adopt", "--dry-run"]))"""
 def test_what_explains_an_error_stands_above_it_also_in_a_pipe() -> None:
     line = "from floatip.text import say; print('what is so'); say('error: what is wrong')"
     command = [sys.executable, "-c", line]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, **pipes, env=buffered, timeout=60, check=False)
     assert done.stdout == "what is so\nerror: what is wrong\n"
 
 

@@ -135,7 +135,7 @@ MUTANTS = (
         "an event is taken for the truth, and no file is looked at again",
         KIND,
         "        self._later(LOOK_INTERVAL, self._look)\n",
-        "",
+        "        self._never()\n",
         f"{OF_WORLD}what_inotify_does_not_tell_is_seen_by_looking",
     ),
     Mutant(
