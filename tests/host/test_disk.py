@@ -161,7 +161,11 @@ def test_a_fifo_in_the_place_of_the_state_is_not_waited_for(reports: Reports, tm
             "not understood, so ignored: it is not a regular file"
         }
 
+    writer = threading.Timer(10, lambda: os.close(os.open(path, os.O_RDWR)))
+    writer.start()
     play(story, reports)
+    assert writer.is_alive(), "it waited for a writer"
+    writer.cancel()
 
 
 def test_what_is_of_another_boot_is_forgotten(reports: Reports, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
 MUTANTS = (*election.MUTANTS, *core.MUTANTS, *network.MUTANTS, *host.MUTANTS, *reading.MUTANTS)
 LONGEST = 120
 """Of what is printed of a test."""
+TIMEOUT = 600
 FOUND = 1
 """The exit status of pytest and of the storms; another one means that the mutant did not run at all."""
 
@@ -72,9 +73,11 @@ def plant(mutant: Mutant, package: Path) -> None:
 
 def _complaint(directory: str, *arguments: str, mark: str) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((directory, str(Path.cwd())))}
-    ended = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=600
-    )
+    command = [sys.executable, *arguments]
+    try:
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return f"{mark}::still-running after {TIMEOUT} s"
     if not ended.returncode:
         return ""
     assert ended.returncode == FOUND, f"{arguments}: exit status {ended.returncode}\n{ended.stdout}{ended.stderr}"
