@@ -32,8 +32,8 @@ MUTANTS = (
     Mutant(
         "a link that is down stays unnoticed",
         NODE,
-        'self._timers.set(("link", interface), at)\n            return []',
-        "return []",
+        'self._timers.set(("link", interface), at)\n            return effects',
+        "return effects",
     ),
     Mutant(
         "an address that cannot be kept is nobody's concern",
@@ -66,7 +66,12 @@ MUTANTS = (
         "in_fault = self.role is Role.FAULT",
         "in_fault = False",
     ),
-    Mutant("the latest master is not the best", INSTANCE, ", rank, self.decision.master_since)", ", rank)"),
+    Mutant(
+        "the latest master is not the best",
+        INSTANCE,
+        ", rank, self.decision.master_since, in_fault",
+        ", rank, 0.0, in_fault",
+    ),
     # TIMERS
     Mutant(
         "a deadline that comes nearer is missed",
@@ -160,6 +165,20 @@ MUTANTS = (
         "            if self._is_releasing and lost:\n                self._timers.set(EXIT, now + RELEASE_TIMEOUT)\n",
         "",
         f"{OF_NODE}a_stop_waits_while_the_kernel_releases_one_address_after_another",
+    ),
+    Mutant(
+        "what a killed master left is released at the start",
+        INSTANCE,
+        "self._stay_until = now + 2 * down_after",
+        "self._stay_until = now",
+        f"{OF_NODE}what_a_killed_master_left_serves_until_its_successor_is_master_by_itself",
+    ),
+    Mutant(
+        "what a killed master left stays beside another master",
+        INSTANCE,
+        "            self._stay_until = min(self._stay_until, now)\n",
+        "            pass\n",
+        f"{OF_NODE}what_a_killed_master_left_is_released_once_another_is_heard",
     ),
     # The cost of what changes nothing
     Mutant(
@@ -331,6 +350,20 @@ MUTANTS = (
         f"{OF_STATUS}a_route_server_that_stopped_reading_is_a_warning_until_it_reads_again",
     ),
     Mutant(
+        "a link that comes and goes is no problem",
+        DIAGNOSIS,
+        "*_of_host(node), *_of_links(node, now)]",
+        "*_of_host(node)]",
+        f"{OF_NODE}a_link_that_blinks_again_and_again_is_a_problem_until_it_is_steady",
+    ),
+    Mutant(
+        "a stop is a problem for each session that closes",
+        DIAGNOSIS,
+        "    if node.stopping:  # sessions",
+        "    if False:  # sessions",
+        f"{OF_STATUS}a_node_that_stops_has_that_problem_and_those_of_its_machine",
+    ),
+    Mutant(
         "an address that is not released is no problem",
         DIAGNOSIS,
         'if standing and instance.config.placement == "master" and not instance.wants(now):',
@@ -361,7 +394,7 @@ MUTANTS = (
     Mutant(
         "a line may be wider than the terminal",
         "text.py",
-        "if width and width > left + MIN_COLUMN else [line]",
+        "if width else [line]",
         "if False else [line]",
         f"{OF_VIEW}no_line_is_wider_than_the_terminal",
     ),

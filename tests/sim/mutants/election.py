@@ -5,7 +5,7 @@ from tests.sim.mutants import Mutant
 ELECTOR, ROUTER = "core/election/elector.py", "core/election/router.py"
 DECISION, FOLLOWER = "core/decision.py", "core/election/follower.py"
 OF_ROUTER, OF_NODE = "core/test_router.py::test_", "core/test_node.py::test_"
-OF_STATUS = "core/test_status.py::test_"
+OF_STATUS, OF_FOLLOWER = "core/test_status.py::test_", "core/test_follower.py::test_"
 
 MUTANTS = (
     # ELECTOR
@@ -60,7 +60,13 @@ MUTANTS = (
     Mutant("old words are believed", FOLLOWER, 'if is_old and (state == "MASTER")', 'if False and (state == "MASTER")'),
     Mutant("FAULT is ignored", FOLLOWER, 'Role.FAULT if self.word == "FAULT" and', "Role.FAULT if False and"),
     Mutant("FAULT ends with keepalived", FOLLOWER, "if self._ended_in_fault and", "if False and"),
-    Mutant("a mastership goes on unheard of", FOLLOWER, "at is not None and at > max(", "False and at > max("),
+    Mutant(
+        "a mastership goes on unheard of",
+        FOLLOWER,
+        "self.reign_at = max(self.reign_at, at)",
+        "self.reign_at = self.reign_at",
+        f"{OF_FOLLOWER}a_mastership_that_ended_while_nobody_listened_begins_anew",
+    ),
     Mutant("FAULT is believed for ever", FOLLOWER, 'case "BACKUP" | "FAULT", True if', 'case "BACKUP", True if'),
     Mutant("no patience with an address", FOLLOWER, "False if now < self._differ_since + PATIENCE:", "False if False:"),
     Mutant(
@@ -136,13 +142,6 @@ MUTANTS = (
         "[source]) if self.address_moves else []",
         "[source]) if False else []",
         f"{OF_NODE}a_master_that_loses_to_a_better_advert_keeps_rank_and_address_for_200_ms",
-    ),
-    Mutant(
-        "a restarted daemon forgets the masterships before it",
-        ROUTER,
-        "        self.reigns = reigns\n",
-        "        pass\n",
-        f"{OF_NODE}a_node_that_was_restarted_counts_the_masters_of_which_its_old_process_knew",
     ),
     Mutant(
         "how long a node may be cut off follows the master's adverts",

@@ -6,7 +6,7 @@ KIND, SCRIPT, TCP = "host/checks/kind.py", "host/checks/script.py", "host/checks
 RUNNER, CHILD, SPAWN, INOTIFY = "host/checks/runner.py", "host/child.py", "host/spawn.py", "host/inotify.py"
 HOOKS, NEWS, CONTROL = "host/hooks.py", "host/news.py", "host/control.py"
 DAEMON, RELOAD, RESTART, FAILURES = "host/daemon.py", "host/reload.py", "host/restart.py", "host/failures.py"
-DISK, STARTS, REIGNS, SYSTEMD = "host/disk.py", "host/starts.py", "host/reigns.py", "host/systemd.py"
+DISK, STARTS, SYSTEMD = "host/disk.py", "host/starts.py", "host/systemd.py"
 WORDS, FIFO = "host/keepalived/words.py", "host/keepalived/fifo.py"
 PROCESSES = "host/keepalived/processes.py"
 OF_WORLD, OF_CONTROL = "host/test_faults_of_the_world.py::test_", "host/test_control.py::test_"
@@ -241,9 +241,16 @@ MUTANTS = (
     Mutant(
         "a failure that is set again ends when its first time is over",
         FAILURES,
-        "        if what in self._expiring:\n            self._expiring.pop(what).cancel()\n        if lasts:",
-        "        if lasts and what not in self._expiring:",
+        "        self._expires_at.pop(what, None)\n        if lasts:",
+        "        if lasts and what not in self._expires_at:",
         f"{OF_ADVERTS}what_is_seldom_tried_fails_in_between",
+    ),
+    Mutant(
+        "of many failures only those that are shown name their addresses",
+        FAILURES,
+        "rest[0].hint, rest[0].code, unkept)",
+        "rest[0].hint, rest[0].code)",
+        "host/test_failures.py::test_what_is_too_much_to_be_shown_is_one_failure_with_all_of_its_addresses",
     ),
     Mutant(
         "a start that would be refused is no problem",
@@ -279,6 +286,13 @@ MUTANTS = (
         "return _not_now() if error.may_mend else 2",
         "return 2",
         f"{OF_DAEMON}what_this_machine_lacks_now_ends_with_another_status_than_a_mistake",
+    ),
+    Mutant(
+        "a start that the kernel refuses is a bug",
+        DAEMON,
+        "    except _Refused as error:\n        print(error, file=sys.stderr)\n        return _not_now()\n",
+        "    except _Refused:\n        return OUR_BUG\n",
+        f"{OF_DAEMON}a_start_that_netlink_refuses_says_so_and_is_tried_again",
     ),
     Mutant(
         "without a descriptor for a client the daemon ends",
@@ -322,13 +336,6 @@ MUTANTS = (
         "return WINDOW if len(starts) >= LIMIT else 0.0",
         "return 0.0",
         "host/test_starts.py::test_the_third_start_in_a_minute_is_barred_and_so_is_each_further_one",
-    ),
-    Mutant(
-        "masterships are forgotten by a restart",
-        REIGNS,
-        "return memory.recall(by_instance) or {}",
-        "return {}",
-        "host/test_reigns.py::test_what_one_process_noted_the_next_recalls",
     ),
     # systemd and scheduling
     Mutant(
