@@ -314,9 +314,11 @@ def test_a_connection_to_itself_is_no_service(reports: Reports) -> None:
 AS_PROCESS_1 = """
 import asyncio, os
 from floatip.core.events import Probe
+from floatip.host import child
 from floatip.host.checks import Probes
 from floatip.model import Script
 assert os.getpid() == 1
+child.REAP_INTERVAL = 0
 def zombies():
     pids = filter(str.isdecimal, os.listdir("/proc"))
     return [pid for pid in pids if open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"]

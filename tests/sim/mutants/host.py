@@ -205,8 +205,8 @@ MUTANTS = (
     Mutant(
         "a client that does not read is answered all the same",
         CONTROL,
-        "if self._is_full or self._is_waiting or answered",
-        "if self._is_waiting or answered",
+        "        self._is_full = True\n",
+        "        pass\n",
         f"{OF_CONTROL}a_client_that_asks_and_never_reads_costs_neither_time_nor_memory",
     ),
     Mutant(
@@ -243,7 +243,7 @@ MUTANTS = (
         FAILURES,
         "        self._expires_at.pop(what, None)\n        if lasts:",
         "        if lasts and what not in self._expires_at:",
-        f"{OF_ADVERTS}what_is_seldom_tried_fails_in_between",
+        "host/test_failures.py::test_what_is_not_set_again_is_forgotten_in_one_step",
     ),
     Mutant(
         "of many failures only those that are shown name their addresses",
