@@ -210,13 +210,6 @@ MUTANTS = (
         f"{OF_CONTROL}a_client_that_asks_and_never_reads_costs_neither_time_nor_memory",
     ),
     Mutant(
-        "a client that sends garbage may go on",
-        CONTROL,
-        '        self._transport.write(encode({"error": what, "hint": hint}))\n        self._transport.close()\n',
-        '        self._transport.write(encode({"error": what, "hint": hint}))\n',
-        f"{OF_CONTROL}garbage_is_counted_and_answered_and_ends_only_its_own_connection",
-    ),
-    Mutant(
         "a request may be of any length",
         CONTROL,
         "if len(self._buffer) > LONGEST_LINE:",
