@@ -20,16 +20,17 @@ from types import TracebackType
 from typing import Self
 
 from floatip.core.vrrp.wire import PROTOCOL
-from floatip.lab.namespaces import LabError
-from floatip.lab.network import Network
+from floatip.lab.namespaces import Closes, LabError
+from floatip.lab.network import ROUTER, Network
 from floatip.lab.scheduling import stolen
+from floatip.lab.speaker import KEEPALIVE
 
 DRAIN_INTERVAL = 0.05
 SAMPLE_INTERVAL = 0.005
 LATE = 0.005
 """Seconds by which a sample of `Watch` may be late before that counts as the machine's doing."""
 BUFFER = 64 << 20
-ETH_P_IP = 0x0800
+ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
 SO_RCVBUFFORCE = 33
 SO_TIMESTAMPNS = 35
 SOL_PACKET = 263
@@ -53,11 +54,11 @@ class Capture:
         """When each advert of a priority above 0 arrived."""
         self.resignations: dict[Key, array[float]] = {}
         """The same with priority 0."""
-        self._to_monotonic = time.monotonic_ns() - time.time_ns()
+        self._clock = _Clock()
         self._sockets = []
         for host in hosts:
             with network.inside(host):
-                self._sockets.append(_open_packet_socket())
+                self._sockets.append(_open_packet_socket(ETH_P_IP))
         self._closing = Event()
         self._thread = Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -95,17 +96,73 @@ class Capture:
                             self._note(packet, ancillary[0][2])
 
     def _note(self, packet: bytes, stamp: bytes) -> None:
-        seconds, nanoseconds = TIMESPEC.unpack(stamp[: TIMESPEC.size])
         key = self._names.get(packet[12:16], "?"), packet[IP_HEADER + 1]
         kept = self.adverts if packet[IP_HEADER + 2] else self.resignations
         if key not in kept:
             kept[key] = array("d")
-        kept[key].append((seconds * 1_000_000_000 + nanoseconds + self._to_monotonic) / 1e9)
+        kept[key].append(self._clock.monotonic(stamp))
 
 
-def _open_packet_socket() -> socket.socket:
-    """Bound to IPv4, so it sees what arrives and not what this host sends."""
-    opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(ETH_P_IP))
+class Tap(Closes):
+    """When the adverts and KEEPALIVEs of nodes left them: seen in the router, where the links of the nodes end."""
+
+    def __init__(self, network: Network, nodes: Iterable[str]) -> None:
+        self.adverts: dict[str, list[float]] = {node: [] for node in nodes}
+        """Of each node, those of a priority above 0."""
+        self.keepalives: dict[tuple[str, bytes], list[float]] = {}
+        """By node and route server."""
+        self._clock = _Clock()
+        self._sockets: list[tuple[str, socket.socket]] = []
+        with network.inside(ROUTER):
+            for node in self.adverts:
+                for protocol in (ETH_P_IP, ETH_P_IPV6):
+                    opened = _open_packet_socket(protocol)
+                    opened.bind((node, protocol))
+                    self._sockets.append((node, opened))
+        self._closing = Event()
+        self._thread = Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+        for _, each in self._sockets:
+            each.close()
+
+    def settle(self) -> None:
+        """Wait until everything that has arrived by now is noted."""
+        time.sleep(3 * DRAIN_INTERVAL)
+
+    def _read(self) -> None:
+        while not self._closing.wait(DRAIN_INTERVAL):
+            for node, each in self._sockets:
+                with suppress(BlockingIOError):
+                    while True:
+                        packet, ancillary, _, _ = each.recvmsg(256, 64)
+                        self._note(node, packet, ancillary[0][2])
+
+    def _note(self, node: str, packet: bytes, stamp: bytes) -> None:
+        if packet[0] >> 4 == 4:
+            if packet[9] == PROTOCOL and packet[IP_HEADER + 2]:
+                self.adverts[node].append(self._clock.monotonic(stamp))
+        elif packet[6] == socket.IPPROTO_TCP and packet.endswith(KEEPALIVE):
+            self.keepalives.setdefault((node, packet[24:40]), []).append(self._clock.monotonic(stamp))
+
+
+class _Clock:
+    """From the kernel's stamps, which are of the wall clock, to monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._to_monotonic = time.monotonic_ns() - time.time_ns()
+
+    def monotonic(self, stamp: bytes) -> float:
+        seconds, nanoseconds = TIMESPEC.unpack(stamp[: TIMESPEC.size])
+        return float(seconds * 1_000_000_000 + nanoseconds + self._to_monotonic) / 1e9
+
+
+def _open_packet_socket(protocol: int) -> socket.socket:
+    """Bound to a protocol, so it sees what arrives and not what this host sends."""
+    opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(protocol))
     opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
     opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     return opened
