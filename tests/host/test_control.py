@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 from floatip.host import control
-from floatip.host.ask import ControlError, NotAllowed, Record, ask
+from floatip.host.ask import ControlError, NotAllowed, Record, ask, encode
 from floatip.host.control import Command, Control
+from floatip.host.network import slices
 from tests.host.reports import until
 from tests.host.users import NOBODY, as_user
 
@@ -263,27 +265,88 @@ def test_a_client_that_asks_and_never_reads_costs_neither_time_nor_memory(
     asyncio.run(story())
 
 
-def test_a_flood_of_requests_leaves_the_loop_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_clients_that_ask_together_one_slice_is_answered_before_the_loop_has_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, number = tmp_path / "floatip.sock", 30
+    monkeypatch.setattr(slices, "LENGTH", 0.0)
+    asked: list[str] = []
+    monkeypatch.setitem(COMMANDS, "ask", Command(lambda request, pid: asked.append(str(request["who"])) or {}, ""))
+
+    async def story() -> None:
+        async with serving(path) as server:
+            with contextlib.ExitStack() as exits:
+                for who in range(number):
+                    client = exits.enter_context(socket.socket(socket.AF_UNIX))
+                    client.connect(str(path))
+                    client.sendall(encode({"cmd": "ask", "who": who}) * 3)
+                most = before = 0
+                async with asyncio.timeout(60):
+                    while len(asked) < 3 * number:
+                        await asyncio.sleep(0)
+                        most, before = max(most, len(asked) - before), len(asked)
+                assert most == 1
+                await until(lambda: server.clients.total() == number)
+
+    asyncio.run(story())
+
+
+def test_a_client_that_asks_much_does_not_keep_others_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "floatip.sock"
-    answered = 0
-
-    def answer(request: Record, pid: int) -> Record:
-        nonlocal answered
-        answered += 1
-        return {}
-
-    monkeypatch.setitem(COMMANDS, "status", Command(answer, "ask for the status"))
+    monkeypatch.setattr(slices, "LENGTH", 0.0)
+    asked: list[str] = []
+    monkeypatch.setitem(COMMANDS, "ask", Command(lambda request, pid: asked.append(str(request["who"])) or {}, ""))
 
     async def story() -> None:
         async with serving(path):
-            asking = asyncio.create_task(lines(path, b'{"cmd": "status"}\n' * 1000, answers=1000))
-            while not asking.done():
-                before = answered
-                await asyncio.sleep(0)
-                assert answered - before <= 2 * control.MOST_AT_ONCE
-            assert await asking == [{}] * 1000
+            with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as other:
+                for client, count in ((busy, 100), (other, 1)):
+                    client.connect(str(path))
+                    client.sendall(encode({"cmd": "ask", "who": count}) * count)
+                await until(lambda: "1" in asked)
+                assert asked.index("1") <= 2
 
     asyncio.run(story())
+
+
+def test_of_many_clients_that_connect_together_few_are_accepted_before_the_loop_has_its_turn(tmp_path: Path) -> None:
+    path, number = tmp_path / "floatip.sock", 60
+
+    async def story() -> None:
+        async with serving(path) as server:
+            with contextlib.ExitStack() as exits:
+                for _ in range(number):
+                    exits.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+                most = before = 0
+                async with asyncio.timeout(60):
+                    while server.clients.total() < number:
+                        await asyncio.sleep(0)
+                        most, before = max(most, server.clients.total() - before), server.clients.total()
+                assert most <= control.ACCEPTED_AT_ONCE
+
+    asyncio.run(story())
+
+
+def test_what_many_clients_send_without_an_end_takes_little_memory(tmp_path: Path) -> None:
+    path, number = tmp_path / "floatip.sock", 50
+    line = b"x" * 200_000
+
+    async def story() -> int:
+        async with serving(path) as server:
+            with contextlib.ExitStack() as exits:
+                for _ in range(number):
+                    client = exits.enter_context(socket.socket(socket.AF_UNIX))
+                    client.connect(str(path))
+                    client.setblocking(False)
+                    assert client.send(line) > 100_000
+                tracemalloc.start()
+                await until(lambda: server.rejected == number)
+                return tracemalloc.get_traced_memory()[1]
+
+    try:
+        assert asyncio.run(story()) < number * 1.5 * control.LONGEST_LINE
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_request_that_must_be_prepared_is_answered_in_its_turn(

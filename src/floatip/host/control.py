@@ -5,8 +5,8 @@ both are for root and for the daemon's own user and group. `{"cmd": "notify", "s
 daemon's user, and for those named for it. Other users are refused when they connect. What is not a request is counted,
 answered with an error and a hint, and ends the connection.
 
-However much a client sends, the loop does a bounded part of it and goes on with other work: a few requests at a time,
-and none while the client does not read its answers.
+However many clients send however much, the loop does one slice of it and goes on with other work. Clients take turns, a
+request each, and have none while they do not read their answers.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from pathlib import Path
 from floatip.core.diagnosis import MATTERS
 from floatip.core.problems import Code, Problem
 from floatip.host.ask import ControlError, Record, encode
+from floatip.host.network.slices import Slice
 
 LONGEST_LINE = 65536
 IDLE_TIMEOUT = 60.0
@@ -33,8 +34,11 @@ MOST_UNREAD = 1 << 20
 MOST_CLIENTS = 64
 """Of one user at a time: descriptors are few, and without one for the next client the daemon could not go on."""
 MOST_IN_ALL = 256
-MOST_AT_ONCE = 4
-"""Requests of one client that are answered before the loop has its turn."""
+READ_AT_ONCE = 4096
+"""Bytes of one client: asyncio alone would take 256 KiB of each."""
+ACCEPTED_AT_ONCE = 8
+BACKLOG = 100
+"""Connections that the kernel keeps until they are accepted. It refuses more of them at once."""
 SO_PEERGROUPS = 59
 
 
@@ -70,6 +74,11 @@ class Control:
         """By user."""
         self.rejected = 0
         self.rejected_at = -math.inf
+        self.read = memoryview(bytearray(READ_AT_ONCE))
+        """Where the bytes of every client arrive."""
+        self._turns: dict[_Client, None] = {}
+        """Clients with a request, in order."""
+        self._next_turn: asyncio.Handle | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -78,7 +87,9 @@ class Control:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self.path))
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Client(self), sock=listener)
+        # asyncio accepts as many in one turn of the loop as it lets wait.
+        self._server = await loop.create_unix_server(lambda: _Client(self), sock=listener, backlog=ACCEPTED_AT_ONCE)
+        listener.listen(BACKLOG)
         self.allow(self.notifiers)
 
     def allow(self, notifiers: frozenset[int]) -> None:
@@ -110,6 +121,25 @@ class Control:
             if watcher.get_write_buffer_size() > MOST_UNREAD:
                 watcher.abort()
 
+    def line_up(self, client: "_Client") -> None:
+        self._turns[client] = None
+        if not self._next_turn:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._answer)
+
+    def leave(self, client: "_Client") -> None:
+        self._turns.pop(client, None)
+
+    def _answer(self) -> None:
+        """For one slice: the loop asks again."""
+        part = Slice()
+        while self._turns:
+            client = next(iter(self._turns))
+            del self._turns[client]
+            client.answer()
+            if part.is_over:
+                break
+        self._next_turn = asyncio.get_running_loop().call_soon(self._answer) if self._turns else None
+
     def close(self) -> None:
         if self._server:
             self._server.close()
@@ -118,13 +148,12 @@ class Control:
             watcher.close()
 
 
-class _Client(asyncio.Protocol):
+class _Client(asyncio.BufferedProtocol):
     def __init__(self, control: Control) -> None:
         self._control = control
         self._buffer = bytearray()
         self._is_full = False
         """Whether answers wait that the client does not read."""
-        self._is_working = False
         self._is_waiting = False
         """Whether a request is being prepared; those that follow wait for its answer."""
 
@@ -147,41 +176,45 @@ class _Client(asyncio.Protocol):
         self._idle.cancel()
         self._control.clients[self._who.uid] -= 1
         self._control.watchers.discard(self._transport)
+        self._control.leave(self)
 
     def pause_writing(self) -> None:
         self._is_full = True
 
     def resume_writing(self) -> None:
         self._is_full = False
-        self._work()
+        self._go_on()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._control.read
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._idle.cancel()
         if self._transport not in self._control.watchers:
             self._wait()
-        self._buffer += data
-        if not self._is_working:
-            self._work()
+        self._buffer += self._control.read[:nbytes]
+        self._go_on()
 
-    def _work(self) -> None:
-        """Answer what has arrived, a few requests at a time; nothing more is read meanwhile."""
-        self._is_working = False
-        answered = 0
-        while not self._transport.is_closing() and (end := self._buffer.find(b"\n")) >= 0:
-            if self._is_full or self._is_waiting or answered == MOST_AT_ONCE:
-                self._transport.pause_reading()
-                self._is_working = True
-                if not self._is_full and not self._is_waiting:
-                    asyncio.get_running_loop().call_soon(self._work)
-                return
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            self._answer(line)
-            answered += 1
-        if len(self._buffer) > LONGEST_LINE:
+    def _go_on(self) -> None:
+        """To the next request if there is one, and nothing more is read before its answer; or else read on."""
+        if self._transport.is_closing():
+            return
+        if b"\n" in self._buffer:
+            self._transport.pause_reading()
+            if not self._is_full and not self._is_waiting:
+                self._control.line_up(self)
+        elif len(self._buffer) > LONGEST_LINE:
             self._reject(f"a request is longer than {LONGEST_LINE} bytes")
-        elif not self._transport.is_closing():
+        else:
             self._transport.resume_reading()
+
+    def answer(self) -> None:
+        """The next request. It is this client's turn."""
+        if self._is_full or self._transport.is_closing():
+            return
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        self._answer(bytes(line))
+        self._go_on()
 
     def _answer(self, line: bytes) -> None:
         try:
@@ -203,8 +236,7 @@ class _Client(asyncio.Protocol):
     def _tell(self, command: Command, request: Record) -> None:
         self._is_waiting = False
         self._transport.write(encode(command.answer(request, self._who.pid)))
-        if self._is_working and not self._is_full:
-            self._work()
+        self._go_on()
 
     def _watch(self) -> None:
         if not self._control.may_ask(self._who):
