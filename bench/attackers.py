@@ -75,8 +75,8 @@ class _Buffer(ctypes.Structure):
     _fields_ = (("base", ctypes.c_char_p), ("size", ctypes.c_size_t))
 
 
-class _Message(ctypes.Structure):
-    """struct mmsghdr (sendmmsg(2)); of the msghdr in it only the buffers are used."""
+class _Header(ctypes.Structure):
+    """struct msghdr: where to is known, as the socket is connected."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -86,8 +86,13 @@ class _Message(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_size", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint),
     )
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr (sendmmsg(2))."""
+
+    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
 
 
 def flood(address: str, a_second: float, seconds: float) -> dict[str, float]:
@@ -98,7 +103,8 @@ def flood(address: str, a_second: float, seconds: float) -> dict[str, float]:
         source = IPv4Address(raw.getsockname()[0])
         data = pack(Advert(3, VRID, 255, 0.1, (FLOATING.ip,)), source, IPv4Address(address))
         buffer = _Buffer(data, len(data))
-        messages = (_Message * BATCH)(*[_Message(buffers=ctypes.pointer(buffer), buffers_count=1)] * BATCH)
+        message = _Message(_Header(buffers=ctypes.pointer(buffer), buffers_count=1))
+        messages = (_Message * BATCH)(*[message] * BATCH)
         sent = sum(max(0, libc.sendmmsg(raw.fileno(), messages, BATCH, 0)) for _ in _pace(a_second / BATCH, seconds))
     return {"a_second": sent / seconds}
 

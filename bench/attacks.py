@@ -34,7 +34,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench.pairs import rss
+from bench.pairs import cpu_of, rss
 from bench.wire import Tap, Watch
 from floatip.lab.namespaces import LabError, enter
 from floatip.lab.network import FLOATING, NODES, OBSERVER
@@ -92,6 +92,8 @@ class Window:
     since: float
     until: float
     watch: Watch
+    growth: float
+    cpu: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Figures:
     """Of the traffic, as the router's route says."""
     roles: int
     """Changes of role of both nodes."""
+    cpu: float
+    """Percent of a core, of the daemon that took most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,21 +299,21 @@ def play(name: str, attack: Attack) -> Result:
         tap = exits.enter_context(Tap(run.network, run.nodes))
         watch = exits.enter_context(Watch({host: node.pid for host, node in run.nodes.items()}))
         time.sleep(SETTLE)
-        windows, growths = [], []
-        did = ""
+        windows, did = [], ""
         for what in (partial(nothing, seconds=attack.seconds), attack.play):
             for node in run.nodes.values():
                 Path(f"/proc/{node.pid}/clear_refs").write_text("5")  # the peak starts here
-            before = {node: rss(node.pid) for node in run.nodes.values()}
+            pids = [node.pid for node in run.nodes.values()]
+            memory, cpu = [rss(pid) for pid in pids], [cpu_of(pid) for pid in pids]
             since = run.fault(name)
             did = what(run)
-            windows.append(Window(since, time.monotonic(), watch))
-            growths.append(max(_peak(node.pid) - rss_before for node, rss_before in before.items()))
+            until = time.monotonic()
+            growth = max(_peak(pid) - before for pid, before in zip(pids, memory, strict=True))
+            took = max(cpu_of(pid) - before for pid, before in zip(pids, cpu, strict=True))
+            windows.append(Window(since, until, watch, growth, 100 * took / (until - since)))
         tap.settle()
         record = run.finish()
-        without, under = (
-            _figures(record, tap, window, growth) for window, growth in zip(windows, growths, strict=True)
-        )
+        without, under = (_figures(record, tap, window) for window in windows)
     return Result(name, without, under, did, list(judge(attack, without, under)))
 
 
@@ -327,7 +331,7 @@ def _peak(pid: int) -> float:
     return 1024 * int(status.split("VmHWM:")[1].split()[0]) / 1e6
 
 
-def _figures(record: Record, tap: Tap, window: Window, growth: float) -> Figures:
+def _figures(record: Record, tap: Tap, window: Window) -> Figures:
     seen = record.seen.between(window.since, window.until)
     late = seen.between(window.since + HANDED_OVER_WITHIN)
     adverts = Lateness.of(tap.adverts.items(), ADVERT_INTERVAL, window)
@@ -337,12 +341,13 @@ def _figures(record: Record, tap: Tap, window: Window, growth: float) -> Figures
     return Figures(
         adverts,
         Lateness.of(keepalives, KEEPALIVE_INTERVAL, window),
-        growth,
+        window.growth,
         sum(seen.lost(kind) for kind in KINDS),
         sum(late.lost(kind) for kind in KINDS),
         sum(seen.sent(kind) for kind in KINDS),
         sum(1 for _ in changes),
         sum(1 for _ in roles),
+        window.cpu,
     )
 
 
@@ -368,17 +373,17 @@ def judge(attack: Attack, without: Figures, under: Figures) -> Iterator[Finding]
 
 def table(results: Sequence[Result]) -> str:
     lines = [
-        f"{'':24}{'adverts late, ms':>20} {'KEEPALIVEs, ms':>15}  {'RSS':>5}",
-        f"{'attack':24}{'p99':>6} {'max':>6} {'ours':>6} {'p99':>7} {'max':>7}  {'MB':>5} {'lost':>5} {'moves':>6}",
+        f"{'':22}{'adverts late, ms':>18}{'KEEPALIVEs, ms':>15}{'RSS':>6}{'CPU':>5}",
+        f"{'attack':22}{'p99':>6}{'max':>6}{'ours':>6}{'p99':>8}{'max':>7}{'MB':>6}{'%':>5}{'lost':>5}{'moves':>6}",
     ]
     for result in results:
         for name, figures in ((f"{result.name}, before", result.without), (result.name, result.under)):
             adverts, keepalives = figures.adverts, figures.keepalives
-            ms = [f"{1000 * each:.1f}" for each in (adverts.p99, adverts.longest, adverts.ours)]
-            ms += [f"{1000 * each:.1f}" for each in (keepalives.p99, keepalives.longest)]
+            late = (adverts.p99, adverts.longest, adverts.ours, keepalives.p99, keepalives.longest)
+            p99, longest, ours, *beats = (f"{1000 * each:.1f}" for each in late)
             lines.append(
-                f"{name:24}{ms[0]:>6} {ms[1]:>6} {ms[2]:>6} {ms[3]:>7} {ms[4]:>7}  {figures.growth:>+5.1f}"
-                f" {figures.lost:>5} {figures.moves:>6}"
+                f"{name:22}{p99:>6}{longest:>6}{ours:>6}{beats[0]:>8}{beats[1]:>7}"
+                f"{figures.growth:>+6.1f}{figures.cpu:>5.0f}{figures.lost:>5}{figures.moves:>6}"
             )
     return "\n".join(lines)
 

@@ -174,7 +174,7 @@ class Pair:
 
     def cpu(self) -> Mapping[str, float]:
         """Seconds on a CPU so far, by host."""
-        return {host: sum(map(_cpu, self._pids(node))) for host, node in self.nodes.items() if node.running}
+        return {host: sum(map(cpu_of, self._pids(node))) for host, node in self.nodes.items() if node.running}
 
     def rss(self) -> float:
         """MB, of all processes of the first node."""
@@ -184,8 +184,8 @@ class Pair:
         return node.pids if isinstance(node, KeepalivedProgram) else [node.pid]
 
 
-def _cpu(pid: int) -> float:
-    """Of all its threads, in nanoseconds (schedstat): clock ticks are too coarse."""
+def cpu_of(pid: int) -> float:
+    """Seconds of all its threads, from nanoseconds (schedstat): clock ticks are too coarse."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(each.read_text().split()[0]) for each in threads) / 1e9
 
