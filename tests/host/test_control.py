@@ -18,7 +18,7 @@ from floatip.host import control
 from floatip.host.ask import ControlError, NotAllowed, Record, ask, encode
 from floatip.host.control import Command, Control
 from floatip.host.network import slices
-from tests.host.reports import until
+from tests.host.reports import no_client, until
 from tests.host.users import NOBODY, as_user
 
 STATUS: Record = {"instances": [], "pid": 1}
@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 def control_at(path: Path) -> Control:
-    return Control(path, COMMANDS, lambda: HISTORY)
+    return Control(path, COMMANDS, lambda: HISTORY, no_client)
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +49,7 @@ async def serving(path: Path) -> AsyncIterator[Control]:
     await server.start()
     yield server
     server.close()
-    await asyncio.sleep(0.01)
+    await until(lambda: not server.clients.total())
 
 
 async def lines(path: Path, *requests: bytes, answers: int) -> list[dict[str, Any]]:
@@ -323,6 +323,51 @@ def test_of_many_clients_that_connect_together_few_are_accepted_before_the_loop_
                         await asyncio.sleep(0)
                         most, before = max(most, server.clients.total() - before), server.clients.total()
                 assert most <= control.ACCEPTED_AT_ONCE
+
+    asyncio.run(story())
+
+
+def test_clients_get_a_share_of_the_loop_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the pause after each share is longer than the test."""
+    path, asked = tmp_path / "floatip.sock", 0
+    monkeypatch.setattr(slices, "LENGTH", 0.0)
+    monkeypatch.setattr(control, "ACCEPT_PAUSE", 3600.0)
+    monkeypatch.setattr(control, "REST", 1e12)
+
+    def ask_it(request: Record, pid: int) -> Record:
+        nonlocal asked
+        asked += 1
+        return {}
+
+    monkeypatch.setitem(COMMANDS, "ask", Command(ask_it, ""))
+
+    async def story() -> None:
+        async with serving(path) as server:
+            with contextlib.ExitStack() as exits:
+                for _ in range(2 * control.ACCEPTED_AT_ONCE):
+                    client = exits.enter_context(socket.socket(socket.AF_UNIX))
+                    client.connect(str(path))
+                    client.sendall(encode({"cmd": "ask"}))
+                await until(lambda: asked > 0)
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                assert (server.clients.total(), asked) == (control.ACCEPTED_AT_ONCE, 1)
+                for one in server._turns:
+                    one._transport.abort()
+            await until(lambda: not server.clients.total())
+
+    asyncio.run(story())
+
+
+def test_who_asks_waits_until_the_kernel_has_room_for_him(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "floatip.sock"
+    monkeypatch.setattr(control, "ACCEPTED_AT_ONCE", 1)
+    monkeypatch.setattr(control, "BACKLOG", 1)
+
+    async def story() -> None:
+        async with serving(path):
+            asking = [asyncio.to_thread(ask, path, {"cmd": "status"}, 60.0) for _ in range(6)]
+            assert await asyncio.gather(*asking) == [STATUS] * 6
 
     asyncio.run(story())
 

@@ -15,6 +15,7 @@ import pytest
 from floatip import notify
 from floatip.host.ask import Record
 from floatip.host.control import Command, Control
+from tests.host.reports import no_client
 from tests.host.users import NOBODY, as_user
 
 UNDERSTOOD = [
@@ -72,7 +73,7 @@ async def listening(path: Path, answer: Record) -> AsyncIterator[list[Record]]:
         requests.append(request)
         return answer
 
-    control = Control(path, {"notify": Command(notified, "notify", is_for_notifiers=True)}, list)
+    control = Control(path, {"notify": Command(notified, "notify", is_for_notifiers=True)}, list, no_client)
     await control.start()
     try:
         yield requests

@@ -6,6 +6,7 @@ It imports little, because `floatip notify` is run at every change of keepalived
 import json
 import os
 import socket
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,8 +41,10 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
     """One question, one answer; blocking, for the command line."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(timeout)
+            # Where many connect at once, the kernel lets a blocking socket wait for its turn, and only such a socket.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
             client.connect(str(path))
+            client.settimeout(timeout)
             with client.makefile("rb") as lines:
                 with suppress(ConnectionError):  # who may not ask is told so before he has
                     client.sendall(encode(request))
@@ -62,3 +65,8 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
     if "error" in answer:
         raise (NotAllowed if answer.get("forbidden") else ControlError)(answer["error"], answer["hint"])
     return answer
+
+
+def _timeval(seconds: float) -> bytes:
+    """struct timeval."""
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))

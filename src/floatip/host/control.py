@@ -5,8 +5,9 @@ both are for root and for the daemon's own user and group. `{"cmd": "notify", "s
 daemon's user, and for those named for it. Other users are refused when they connect. What is not a request is counted,
 answered with an error and a hint, and ends the connection.
 
-However many clients send however much, the loop does one slice of it and goes on with other work. Clients take turns, a
-request each, and have none while they do not read their answers.
+However many clients send however much, they get about a tenth of a core: the unit makes the loop a real-time thread,
+which nobody must be able to keep busy. Clients take turns, a request each, and have none while they do not read their
+answers.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from floatip.core.diagnosis import MATTERS
 from floatip.core.problems import Code, Problem
@@ -36,9 +38,12 @@ MOST_CLIENTS = 64
 MOST_IN_ALL = 256
 READ_AT_ONCE = 4096
 """Bytes of one client: asyncio alone would take 256 KiB of each."""
-ACCEPTED_AT_ONCE = 8
+ACCEPTED_AT_ONCE, ACCEPT_PAUSE = 8, 0.02
+NO_DESCRIPTOR_PAUSE = 1.0
+REST = 9
+"""How many times as long as answers took none is given."""
 BACKLOG = 100
-"""Connections that the kernel keeps until they are accepted. It refuses more of them at once."""
+"""Connections that the kernel keeps until they are accepted; for more of them, `ask` waits."""
 SO_PEERGROUPS = 59
 
 
@@ -62,11 +67,18 @@ class Command:
 
 
 class Control:
-    def __init__(self, path: Path, commands: Mapping[str, Command], history: Callable[[], Iterable[Record]]) -> None:
-        """`history`: what a watcher gets first."""
+    def __init__(
+        self,
+        path: Path,
+        commands: Mapping[str, Command],
+        history: Callable[[], Iterable[Record]],
+        cannot_accept: Callable[[OSError], None],
+    ) -> None:
+        """`history`: what a watcher gets first. `cannot_accept` is called once a second while that lasts."""
         self.path = path
         self.commands = commands
         self.history = history
+        self.cannot_accept = cannot_accept
         self.notifiers: frozenset[int] = frozenset()
         """Users besides root who may notify."""
         self.watchers: set[asyncio.Transport] = set()
@@ -79,23 +91,48 @@ class Control:
         self._turns: dict[_Client, None] = {}
         """Clients with a request, in order."""
         self._next_turn: asyncio.Handle | None = None
-        self._server: asyncio.Server | None = None
+        self._rest_until = 0.0
+        self._listener: socket.socket | None = None
+        self._next_accept: asyncio.Handle | None = None
+        self._opening: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         _remove_stale(self.path)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(self.path))
-        loop = asyncio.get_running_loop()
-        # asyncio accepts as many in one turn of the loop as it lets wait.
-        self._server = await loop.create_unix_server(lambda: _Client(self), sock=listener, backlog=ACCEPTED_AT_ONCE)
-        listener.listen(BACKLOG)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.setblocking(False)
+        self._listener.bind(str(self.path))
+        self._listener.listen(BACKLOG)
+        self._listen()
         self.allow(self.notifiers)
+
+    def _listen(self) -> None:
+        assert self._listener
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        """A few clients, and then none for a moment (asyncio's own server takes all that wait)."""
+        assert self._listener
+        loop, pause = asyncio.get_running_loop(), ACCEPT_PAUSE
+        try:
+            for _ in range(ACCEPTED_AT_ONCE):
+                client, _ = self._listener.accept()
+                client.setblocking(False)
+                task = loop.create_task(loop.connect_accepted_socket(lambda: _Client(self), client))
+                self._opening.add(task)
+                task.add_done_callback(self._opening.discard)
+        except BlockingIOError:
+            pass  # these were all
+        except OSError as error:
+            self.cannot_accept(error)
+            pause = NO_DESCRIPTOR_PAUSE
+        loop.remove_reader(self._listener)
+        self._next_accept = loop.call_later(pause, self._listen)
 
     def allow(self, notifiers: frozenset[int]) -> None:
         """Whoever may only notify must reach the socket too; then the credentials alone decide."""
         self.notifiers = notifiers
-        if self._server and self.path.exists():
+        if self._listener and self.path.exists():
             self.path.chmod(0o666 if notifiers - {0, os.geteuid()} else 0o660)
 
     def may_notify(self, who: Credentials) -> bool:
@@ -124,26 +161,32 @@ class Control:
     def line_up(self, client: "_Client") -> None:
         self._turns[client] = None
         if not self._next_turn:
-            self._next_turn = asyncio.get_running_loop().call_soon(self._answer)
+            self._next_turn = asyncio.get_running_loop().call_at(self._rest_until, self._answer)
 
     def leave(self, client: "_Client") -> None:
         self._turns.pop(client, None)
 
     def _answer(self) -> None:
-        """For one slice: the loop asks again."""
-        part = Slice()
+        """For one slice."""
+        loop = asyncio.get_running_loop()
+        part, began = Slice(), loop.time()
         while self._turns:
             client = next(iter(self._turns))
             del self._turns[client]
             client.answer()
             if part.is_over:
                 break
-        self._next_turn = asyncio.get_running_loop().call_soon(self._answer) if self._turns else None
+        now = loop.time()
+        self._rest_until = now + REST * (now - began)
+        self._next_turn = loop.call_at(self._rest_until, self._answer) if self._turns else None
 
     def close(self) -> None:
-        if self._server:
-            self._server.close()
+        if self._listener:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
             self.path.unlink(missing_ok=True)
+        if self._next_accept:
+            self._next_accept.cancel()
         for watcher in self.watchers:
             watcher.close()
 

@@ -184,7 +184,7 @@ class Daemon:
             Probes(self.report),
             Kernel(self.report, None if follow else memories["held"]),
             follower,
-            Control(socket_path(), commands, lambda: [item.record for item in self._news.history]),
+            Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
         )
 
     async def serve(self) -> int:
@@ -387,13 +387,12 @@ class Daemon:
         self._disk.close()
         self._systemd.close()
 
+    def _no_client(self, error: OSError) -> None:
+        hint = "find out who holds so many connections: ss -xp | grep floatip"
+        self._failures.set("control socket", f"no client accepted: {in_words(error.errno)}", hint, lasts=60.0)
+
     def _die(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES and "socket" in context:
-            # asyncio accepts no client for a second, and tries again.
-            hint = "find out who holds so many connections: ss -xp | grep floatip"
-            self._failures.set("control socket", f"no client accepted: {in_words(error.errno)}", hint, lasts=60.0)
-            return
         trace = "".join(traceback.format_exception(error)) if error else ""
         self._log.write(ERROR, f"a bug in floatip: {context['message']}\n{trace}")
         os._exit(OUR_BUG)
