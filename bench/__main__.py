@@ -1,12 +1,13 @@
 """What is claimed, measured, with peers beside it where there are any.
 
-python -m bench [announce] [role] [flood] [idle] [scale] [scenes] [--runs 5] [--scenes check,crash,...] [--out FILE]
+python -m bench [announce] [role] [flood] [idle] [scale] [attacks] [scenes] [--runs 5] [--scenes check,crash,...] [--out FILE]
 
 announce  a thousand prefixes to four route servers, beside GoBGP and ExaBGP
 role      from the cause of a role change to the UPDATE on the wire, a thousand times
 flood     a route server that sends 200,000 routes
 idle      what an idle daemon costs beside keepalived
 scale     many groups and many addresses, beside keepalived; `python -m bench.scale --help` has more options
+attacks   misuse of the control socket, floods, deletions, checks that hang: what adverts and traffic notice
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash as a ratio to the master-down interval
 """
@@ -20,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, flood, idle, role, scale
+from bench import announce, attacks, flood, idle, role, scale
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -50,8 +51,8 @@ def main() -> int:
     if options.out:
         options.out.write_text(json.dumps(results))
     judged = [run["holds"] for run in results.get("scenes", [])]
-    judged += [row["holds"] is not False for row in results.get("scale", [])]
-    return 0 if all(judged) and results.get("scale", True) else 1
+    judged += [row["holds"] is not False for part in ("scale", "attacks") for row in results.get(part, [])]
+    return 0 if all(judged) and results.get("scale", True) and results.get("attacks", True) else 1
 
 
 def scenes(names: Sequence[str], count: int) -> list[dict[str, Any]]:
@@ -91,6 +92,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "flood": lambda options: flood.measure(),
     "idle": lambda options: idle.measure(),
     "scale": lambda options: scale.measure(options.only, options.seconds, options.runs),
+    "attacks": lambda options: attacks.measure(),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -355,6 +356,20 @@ def test_clients_get_a_share_of_the_loop_and_no_more(tmp_path: Path, monkeypatch
                 for one in server._turns:
                     one._transport.abort()
             await until(lambda: not server.clients.total())
+
+    asyncio.run(story())
+
+
+def test_a_daemon_that_was_suspended_in_an_answer_answers_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "floatip.sock"
+    monkeypatch.setattr(control, "REST", 1000)
+    monkeypatch.setitem(COMMANDS, "hang", Command(lambda *_: time.sleep(0.1) or {}, ""))
+
+    async def story() -> None:
+        async with serving(path):
+            assert await lines(path, b'{"cmd": "hang"}\n{"cmd": "status"}\n', answers=2) == [{}, STATUS]
 
     asyncio.run(story())
 
