@@ -1,6 +1,6 @@
 """What is claimed, measured, with peers beside it where there are any.
 
-python -m bench [announce] [role] [flood] [idle] [scale] [attacks] [scenes] [--runs 5] [--scenes check,crash,...] [--out FILE]
+python -m bench [PART] [--runs 5] [--scenes check,crash,...] [--out FILE]
 
 announce  a thousand prefixes to four route servers, beside GoBGP and ExaBGP
 role      from the cause of a role change to the UPDATE on the wire, a thousand times

@@ -4,7 +4,7 @@ python -m bench.attackers clients PATH LINE NUMBER BYTES SECONDS AGAIN
 python -m bench.attackers flood ADDRESS A_SECOND SECONDS
 python -m bench.attackers delete ADDRESS A_SECOND SECONDS
 
-It prints one JSON object: what it reached, and the CPU time that it took.
+It prints one JSON object: what it reached, when it began, and the CPU time that it took.
 """
 
 import ctypes
@@ -129,6 +129,7 @@ def _pace(a_second: float, seconds: float) -> Iterator[None]:
 
 def main() -> None:
     what, *rest = sys.argv[1:]
+    began = time.monotonic()
     if what == "clients":
         path, line, number, size, seconds, again = rest
         told = clients(path, line, int(number), int(size), float(seconds), again == "again")
@@ -136,7 +137,7 @@ def main() -> None:
         attack = {"flood": flood, "delete": delete}[what]
         told = attack(rest[0], float(rest[1]), float(rest[2]))
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({**told, "cpu": usage.ru_utime + usage.ru_stime}))
+    print(json.dumps({**told, "began": began, "cpu": usage.ru_utime + usage.ru_stime}))
 
 
 if __name__ == "__main__":

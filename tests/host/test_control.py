@@ -266,13 +266,27 @@ def test_a_client_that_asks_and_never_reads_costs_neither_time_nor_memory(
     asyncio.run(story())
 
 
+def held_back(answer: Callable[[], None], together: int = 30) -> None:
+    """As many requests as the test has clients are prepared at the same moment."""
+    BACK.append(answer)
+    if len(BACK) == together:
+        for one in BACK:
+            asyncio.get_running_loop().call_soon(one)
+        BACK.clear()
+
+
+BACK: list[Callable[[], None]] = []
+
+
+@pytest.mark.parametrize("prepare", [lambda answer: answer(), held_back], ids=["at once", "prepared together"])
 def test_of_many_clients_that_ask_together_one_slice_is_answered_before_the_loop_has_its_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepare: Callable[[Callable[[], None]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, number = tmp_path / "floatip.sock", 30
     monkeypatch.setattr(slices, "LENGTH", 0.0)
     asked: list[str] = []
-    monkeypatch.setitem(COMMANDS, "ask", Command(lambda request, pid: asked.append(str(request["who"])) or {}, ""))
+    command = Command(lambda request, pid: asked.append(str(request["who"])) or {}, "", prepare=prepare)
+    monkeypatch.setitem(COMMANDS, "ask", command)
 
     async def story() -> None:
         async with serving(path) as server:

@@ -199,6 +199,8 @@ class _Client(asyncio.BufferedProtocol):
         """Whether answers wait that the client does not read."""
         self._is_waiting = False
         """Whether a request is being prepared; those that follow wait for its answer."""
+        self._prepared: Callable[[], Record] | None = None
+        """Gives the answer that has been prepared."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -239,12 +241,12 @@ class _Client(asyncio.BufferedProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """To the next request if there is one, and nothing more is read before its answer; or else read on."""
+        """To the next answer if there is one to give, and nothing more is read before it; or else read on."""
         if self._transport.is_closing():
             return
-        if b"\n" in self._buffer:
+        if self._prepared or self._is_waiting or b"\n" in self._buffer:
             self._transport.pause_reading()
-            if not self._is_full and not self._is_waiting:
+            if self._prepared or not (self._is_full or self._is_waiting):
                 self._control.line_up(self)
         elif len(self._buffer) > LONGEST_LINE:
             self._reject(f"a request is longer than {LONGEST_LINE} bytes")
@@ -252,11 +254,16 @@ class _Client(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def answer(self) -> None:
-        """The next request. It is this client's turn."""
-        if self._is_full or self._transport.is_closing():
+        """It is this client's turn: the answer that has been prepared, or the next request."""
+        if self._transport.is_closing():
             return
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        self._answer(bytes(line))
+        if not self._prepared and not self._is_full:
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            self._answer(bytes(line))
+        if self._prepared:
+            answer, self._prepared = self._prepared, None
+            self._transport.write(encode(answer()))
+            self._control.leave(self)
         self._go_on()
 
     def _answer(self, line: bytes) -> None:
@@ -274,12 +281,11 @@ class _Client(asyncio.BufferedProtocol):
         if not may(self._who):
             return self._forbid(command.verb)
         self._is_waiting = True
-        command.prepare(partial(self._tell, command, request))
+        command.prepare(partial(self._can_tell, partial(command.answer, request, self._who.pid)))
 
-    def _tell(self, command: Command, request: Record) -> None:
-        self._is_waiting = False
-        self._transport.write(encode(command.answer(request, self._who.pid)))
-        self._go_on()
+    def _can_tell(self, answer: Callable[[], Record]) -> None:
+        self._is_waiting, self._prepared = False, answer
+        self._control.line_up(self)
 
     def _watch(self) -> None:
         if not self._control.may_ask(self._who):
