@@ -196,11 +196,11 @@ MUTANTS = (
     ),
     # The control socket: bounded work for each client
     Mutant(
-        "all requests of a client are answered at once",
+        "all requests are answered at once",
         CONTROL,
-        " or answered == MOST_AT_ONCE:",
-        ":",
-        f"{OF_CONTROL}a_flood_of_requests_leaves_the_loop_its_turn",
+        "if part.is_over:",
+        "if False:",
+        f"{OF_CONTROL}of_many_clients_that_ask_together_one_slice_is_answered_before_the_loop_has_its_turn",
     ),
     Mutant(
         "a client that does not read is answered all the same",
@@ -289,9 +289,9 @@ MUTANTS = (
     ),
     Mutant(
         "without a descriptor for a client the daemon ends",
-        DAEMON,
-        'error.errno in OUT_OF_RESOURCES and "socket" in context:',
-        "False:",
+        CONTROL,
+        "self.cannot_accept(error)",
+        "raise",
         f"{OF_DAEMON}a_client_for_whom_there_is_no_descriptor_is_a_problem_until_there_is_one",
     ),
     Mutant(
