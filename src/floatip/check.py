@@ -3,9 +3,7 @@
 import asyncio
 import os
 import pwd
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from floatip import reading
@@ -41,7 +39,7 @@ def check(file: Path, *, run: bool) -> int:
     if run:
         _may_run()
     try:
-        with told_when_slow(file), _ended_by_ctrl_c():
+        with told_when_slow(file):
             document = read(str(file))
             warnings = _judged(document, user, file)
             model, places = accepted(document)
@@ -61,16 +59,6 @@ def _show(text: str, indent: int = 4) -> None:
     for line in text.split("\n"):
         for part in folded(line, width, len(HINT) if line.startswith(HINT) else indent):
             print(part, flush=True)
-
-
-@contextmanager
-def _ended_by_ctrl_c() -> Iterator[None]:
-    """Also while the kernel waits for a disk: it ends a process then only where the process has no handler."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def _judged(document: Document, user: str, file: Path) -> list[ConfigWarning]:

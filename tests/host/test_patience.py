@@ -1,4 +1,4 @@
-"""A path that never answers, as on a dead NFS: which one it is, and that `check` can be ended."""
+"""A path that never answers, as on a dead NFS: which one it is, and that a start and `check` can be ended."""
 
 import select
 import signal
@@ -65,6 +65,8 @@ def test_check_names_the_path_that_hangs_and_can_be_ended(tmp_path: Path, number
         assert process.wait(60) == -number
 
 
-def test_a_start_names_the_path_that_hangs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_names_the_path_that_hangs_and_can_be_ended(tmp_path: Path, number: signal.Signals) -> None:
     with hanging("run", tmp_path / "floatip.toml") as process:
-        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(60) == -number

@@ -18,6 +18,7 @@ from floatip.host.reload import Reload
 from floatip.host.systemd import Systemd
 from floatip.model import Model
 from floatip.reading import ConfigError, ConfigErrors, Loaded
+from floatip.reading.patience import note_path
 from tests.host.reports import Reports, until
 
 Told = list[str]
@@ -36,6 +37,7 @@ class Script:
         self.begun += 1
         outcome = self.outcomes.pop(0)
         self.threads.add(threading.get_ident())
+        note_path(f"/dead/{self.begun}")
         assert self.may_go_on.wait(60)
         if isinstance(outcome, Exception):
             raise outcome
@@ -132,19 +134,21 @@ def test_a_reading_that_hangs_is_told_and_holds_up_no_other(
         reload.begin()
         await until(lambda: bool(reports.failing("daemon")))
         (failure,) = reports.failing("daemon")
-        assert failure.reason.startswith("no answer after 0.1 s (does a disk hang?)")
-        assert failure.hint == "find the path that hangs: floatip check /other.toml; then: systemctl reload floatip"
+        assert failure.reason.startswith("not read after 0.1 s: /dead/1 does not answer, so ")
+        assert failure.hint == "find the disk that hangs: findmnt, dmesg; then: systemctl reload floatip"
         assert told == ["RELOADING=1", "READY=1"]
+        reload.begin()
+        await until(lambda: any("/dead/2 does not answer" in one.reason for one in reports.failing("daemon")))
         monkeypatch.setattr(reload_module, "PATIENCE", 60.0)
         reload.begin()
-        await until(lambda: script.begun == 2)
-        script.may_go_on.set()  # for both: the first one is late
+        await until(lambda: script.begun == 3)
+        script.may_go_on.set()  # for all: the first two are late
         await until(lambda: not reports.failing("daemon"))
-        await until(lambda: told[-1] == "READY=1" and len(told) == 4)
+        await until(lambda: told[-1] == "READY=1" and len(told) == 6)
         await until(lambda: reload._workers._unfinished == 0)
-        assert applied == [2]
+        assert applied == [3]
 
-    play(script, reports, story, loaded(1), loaded(2))
+    play(script, reports, story, loaded(1), loaded(2), loaded(3))
 
 
 REFUSED = ConfigErrors([ConfigError("floatip.toml", 1, "", "it is wrong", "mend it")])

@@ -16,6 +16,7 @@ from floatip.host.reload import MENDED, WHAT, say_refused
 from floatip.host.restart import Restart
 from floatip.model import Model
 from floatip.reading import ConfigError, ConfigErrors, Loaded, MachineError
+from floatip.reading.patience import note_path
 from tests.host.reports import Reports, until
 
 SCRIPT = "/etc/x.sh is writable by group or others"
@@ -35,6 +36,7 @@ class File:
     def __call__(self) -> Loaded:
         self.looks += 1
         assert threading.current_thread() is not threading.main_thread()
+        note_path("/dead/script")
         assert self.answers.wait(60)
         if isinstance(self.now, Exception):
             raise self.now
@@ -139,7 +141,7 @@ def test_a_path_that_hangs_is_told_and_asked_only_once(file: File, reports: Repo
         file.answers.clear()
         await until(lambda: bool(reports.failing("daemon")))
         (failure,) = reports.failing("daemon")
-        assert failure.reason.startswith("would hang: ")
+        assert failure.reason == "would hang: /dead/script does not answer"
         await asyncio.sleep(0.1)
         assert file.looks == 1
         file.answers.set()

@@ -16,6 +16,7 @@ from floatip.host.log import ERROR, Log
 from floatip.host.systemd import Systemd
 from floatip.host.workers import Workers
 from floatip.reading import ConfigErrors, Loaded, render
+from floatip.reading.patience import Waiting, noted
 
 PATIENCE = 5.0
 WHAT, RESTART = "reload", "restart"
@@ -67,8 +68,9 @@ class Reload:
     def _begin(self) -> None:
         self._is_asked_again = False
         self._reading += 1
-        self._impatience = self._loop.call_later(PATIENCE, self._give_up)
-        self._workers.do(partial(outcome_of, self._read), partial(self._has_read, self._reading))
+        waiting = Waiting("the file")
+        self._impatience = self._loop.call_later(PATIENCE, self._give_up, waiting)
+        self._workers.do(partial(outcome_of, self._read, waiting), partial(self._has_read, self._reading))
 
     def _is_out_no_more(self) -> None:
         self._reading += 1
@@ -76,9 +78,9 @@ class Reload:
             self._impatience.cancel()
             self._impatience = None
 
-    def _give_up(self) -> None:
-        what = f"no answer after {PATIENCE:g} s (does a disk hang?), {STAYS}"
-        self._failures.set(WHAT, what, f"find the path that hangs: {self._check}; then: {AGAIN}")
+    def _give_up(self, waiting: Waiting) -> None:
+        what = f"not read after {PATIENCE:g} s: {waiting.path} does not answer, {STAYS}"
+        self._failures.set(WHAT, what, f"find the disk that hangs: findmnt, dmesg; then: {AGAIN}")
         self._end()
 
     def _has_read(self, reading: int, outcome: Loaded | ConfigErrors | OSError) -> None:
@@ -110,9 +112,10 @@ def say_refused(failures: Failures, check: str) -> None:
     failures.set(WHAT, REFUSED, f"see what is wrong with it: {check}; then: {AGAIN}", Code.RELOAD_REFUSED)
 
 
-def outcome_of(read: Read) -> Loaded | ConfigErrors:
+def outcome_of(read: Read, waiting: Waiting) -> Loaded | ConfigErrors:
     """Workers hand over only an `OSError`."""
-    try:
-        return read()
-    except ConfigErrors as error:
-        return error
+    with noted(waiting):
+        try:
+            return read()
+        except ConfigErrors as error:
+            return error

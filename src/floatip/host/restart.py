@@ -14,6 +14,7 @@ from floatip.host.failures import Failures
 from floatip.host.reload import AGAIN, MENDED, RESTART, WHAT, Read, outcome_of, say_refused
 from floatip.host.workers import Workers
 from floatip.reading import ConfigErrors, Loaded
+from floatip.reading.patience import Waiting
 
 INTERVAL = 60.0
 
@@ -27,6 +28,7 @@ class Restart:
         self._hint = f"mend what `{check}` names before the next restart, upgrade or reboot"
         self._workers = Workers()
         self._is_out = False
+        self._waiting = Waiting("the file")
         self._timer = self._loop.call_later(INTERVAL, self._look)
 
     def close(self) -> None:
@@ -36,11 +38,12 @@ class Restart:
     def _look(self) -> None:
         self._timer = self._loop.call_later(INTERVAL, self._look)
         if self._is_out:
-            what = f"would hang: a path that the configuration names has not answered for {INTERVAL:g} s"
+            what = f"would hang: {self._waiting.path} does not answer"
             self._failures.set(RESTART, what, self._hint, Code.RESTART_REFUSED)
             return
         self._is_out = True
-        self._workers.do(partial(outcome_of, self._read), partial(self._has_read, WHAT in self._failures))
+        read = partial(outcome_of, self._read, self._waiting)
+        self._workers.do(read, partial(self._has_read, WHAT in self._failures))
 
     def _has_read(self, was_refused: bool, outcome: Loaded | ConfigErrors | OSError) -> None:
         self._is_out = False
