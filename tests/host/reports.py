@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from floatip.core.events import Event, Failing, Failure
 from floatip.host.checks import Probes
 from floatip.host.checks.script import ScriptRunner
-from floatip.host.disk import Disk
+from floatip.host.disk import Disk, Memory
 from floatip.host.workers import Workers
 
 E = TypeVar("E")
@@ -85,6 +86,13 @@ class PromptDisk(Disk):
     def __init__(self, report: Callable[[Event], None]) -> None:
         super().__init__(report)
         self._workers = Prompt()
+
+
+async def remembered(disk: Disk, path: Path) -> Memory:
+    """As a daemon begins with it."""
+    memory = Memory(disk, path)
+    await memory.load()
+    return memory
 
 
 class Prompt(Workers):

@@ -12,7 +12,7 @@ import pytest
 from floatip.core.events import Failing, Failure
 from floatip.host import disk as disk_module
 from floatip.host.disk import BOOT_ID, Disk, Memory
-from tests.host.reports import Reports, until
+from tests.host.reports import Reports, remembered, until
 
 
 class Hanging:
@@ -124,12 +124,35 @@ def test_what_was_remembered_is_recalled_by_a_successor_and_before_it_is_written
         disk.do("first", hanging)
         written = memory.remember({"x": [1]})
         assert recalled(memory) == [1]
-        assert recalled(Memory(disk, path)) is None
+        assert not path.exists()
         hanging.go_on.set()
         await written
-        assert recalled(Memory(disk, path)) == [1]
+        assert recalled(await remembered(disk, path)) == [1]
         assert os.listdir(path.parent) == [path.name]
         assert reports.events == []
+
+    play(story, reports)
+
+
+def test_a_daemon_begins_without_what_a_disk_that_hangs_remembers_and_says_so(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.json"
+
+    async def story(disk: Disk) -> None:
+        await Memory(disk, path).remember({"x": 1})
+        monkeypatch.setattr(disk_module, "PATIENCE", 0.1)
+        hanging = Hanging()
+        disk.do("first", hanging)
+        memory = await remembered(disk, path)
+        assert recalled(memory) is None
+        failure = Failure(f"state file {path}", "not read after 0.1 s: does the disk hang?")
+        await until(lambda: failure in reports.failing("disk"))
+        memory.remember({"x": 2})
+        hanging.go_on.set()
+        await disk.finish(60)
+        assert recalled(memory) == 2, "what is new counts, whatever is read in the end"
+        assert reports.failing("disk") == set()
 
     play(story, reports)
 
@@ -140,7 +163,7 @@ def test_nonsense_is_told_and_mended_by_the_next_write(content: str, reports: Re
     path.write_bytes(content.replace("BOOT", BOOT_ID.read_text().strip()).encode(errors="surrogatepass"))
 
     async def story(disk: Disk) -> None:
-        memory = Memory(disk, path)
+        memory = await remembered(disk, path)
         assert recalled(memory) is None
         (failure,) = reports.failing("disk")
         assert failure.what == f"state file {path}"
@@ -156,7 +179,7 @@ def test_a_fifo_in_the_place_of_the_state_is_not_waited_for(reports: Reports, tm
     os.mkfifo(path)
 
     async def story(disk: Disk) -> None:
-        assert recalled(Memory(disk, path)) is None
+        assert recalled(await remembered(disk, path)) is None
         assert {failure.reason for failure in reports.failing("disk")} == {
             "not understood, so ignored: it is not a regular file"
         }
@@ -173,7 +196,7 @@ def test_what_is_of_another_boot_is_forgotten(reports: Reports, tmp_path: Path) 
     path.write_text(json.dumps({"boot": "another", "x": 1}))
 
     async def story(disk: Disk) -> None:
-        assert recalled(Memory(disk, path)) is None
+        assert recalled(await remembered(disk, path)) is None
         assert reports.events == []
 
     play(story, reports)
@@ -189,9 +212,9 @@ def test_states_that_wait_for_a_disk_that_hangs_are_written_as_one_the_latest(re
         assert len(writes) == 1
         hanging.go_on.set()
         await writes.pop()
-        assert recalled(Memory(disk, path)) == 9
+        assert recalled(await remembered(disk, path)) == 9
         await memory.remember({"x": 10})
-        assert recalled(Memory(disk, path)) == 10
+        assert recalled(await remembered(disk, path)) == 10
 
     play(story, reports)
 
@@ -208,7 +231,7 @@ def test_what_could_not_be_written_is_tried_again(
         await until(lambda: bool(reports.failing("disk")))
         (tmp_path / "state").unlink()
         await until(lambda: not reports.failing("disk"))
-        assert recalled(Memory(disk, tmp_path / "state" / "x.json")) == 1
+        assert recalled(await remembered(disk, tmp_path / "state" / "x.json")) == 1
         number = len(reports.events)
         await asyncio.sleep(0.2)
         assert len(reports.events) == number

@@ -23,11 +23,10 @@ import pytest
 
 from floatip.core.events import Failing, Failure, KeepalivedFound, KeepalivedSaid
 from floatip.host.ask import Record
-from floatip.host.disk import Memory
 from floatip.host.keepalived import Keepalived, Paths, elector, fifo, processes
 from floatip.host.keepalived import words as keepalived_words
 from floatip.host.workers import Workers
-from tests.host.reports import PromptDisk, Reports, until
+from tests.host.reports import PromptDisk, Reports, remembered, until
 from tests.host.users import as_user
 
 T = TypeVar("T")
@@ -144,7 +143,7 @@ def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 async def follow(fake: Fake, reports: Reports, memory: Path, *instances: str) -> Keepalived:
-    follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
+    follower = Keepalived(reports, await remembered(PromptDisk(reports), memory))
     follower.configure(fake.paths, instances or ("VI_1",))
     await has_looked(follower)
     return follower
@@ -714,7 +713,7 @@ async def test_what_waits_for_a_look_goes_on_after_a_reload_that_names_other_pid
     monkeypatch.setattr(processes, "LOOK_TIMEOUT", 600.0)
     slow = SlowToLook()
     workers: list[Workers] = [slow, Workers()]
-    follower = Keepalived(reports, Memory(PromptDisk(reports), memory), lambda: workers.pop(0))
+    follower = Keepalived(reports, await remembered(PromptDisk(reports), memory), lambda: workers.pop(0))
     follower.configure(fake.paths, ("VI_1",))
     await until(lambda: not follower._fifo or not follower._fifo._is_out)
     fake.say(MASTER)
@@ -734,7 +733,7 @@ async def test_what_waits_for_a_look_goes_on_after_a_reload_that_names_other_pid
 async def test_who_waits_for_a_look_is_answered_after_a_reload_by_which_nobody_follows_keepalived(
     fake: Fake, reports: Reports, memory: Path
 ) -> None:
-    follower = Keepalived(reports, Memory(PromptDisk(reports), memory), SlowToLook)
+    follower = Keepalived(reports, await remembered(PromptDisk(reports), memory), SlowToLook)
     follower.configure(fake.paths, ("VI_1",))
     answered = asyncio.create_task(notified(follower, {"state": "MASTER"}, os.getpid()))
     await asyncio.sleep(0)
@@ -744,7 +743,7 @@ async def test_who_waits_for_a_look_is_answered_after_a_reload_by_which_nobody_f
 
 @on_a_loop
 async def test_a_notify_that_cannot_be_meant_is_refused(fake: Fake, reports: Reports, memory: Path) -> None:
-    follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
+    follower = Keepalived(reports, await remembered(PromptDisk(reports), memory))
     assert (await notified(follower, notify("MASTER"), os.getpid()))["error"] == "no instance follows keepalived"
     follower.configure(fake.paths, ("VI_1", "VI_2"), ("VG1",))
     await has_looked(follower)
@@ -757,7 +756,7 @@ async def test_a_notify_that_cannot_be_meant_is_refused(fake: Fake, reports: Rep
 
 @on_a_loop
 async def test_a_notify_is_the_same_as_a_line(fake: Fake, reports: Reports, memory: Path) -> None:
-    follower = Keepalived(reports, Memory(PromptDisk(reports), memory))
+    follower = Keepalived(reports, await remembered(PromptDisk(reports), memory))
     follower.configure(fake.paths, ("VI_1",), ("VG1",))
     await has_looked(follower)
     pid = fake.processes[1].pid  # any that is no older than keepalived

@@ -16,14 +16,14 @@ import pytest
 from floatip import rtnetlink
 from floatip.core.addresses import Address, Placed
 from floatip.core.events import Failing, Failure, Garp, Held, Hold, LinkChanged
-from floatip.host.disk import BOOT_ID, Disk, Memory
+from floatip.host.disk import BOOT_ID, Disk
 from floatip.host.network import kernel as kernel_module
 from floatip.host.network.kernel import Kernel, holder, neighbours
 from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, neighbour_advertisement
 from floatip.host.network.kernel.tables import Tables
 from floatip.host.network.slices import Slice
 from floatip.rtnetlink import AddressMessage, LinkMessage
-from tests.host.reports import Reports, until
+from tests.host.reports import Reports, remembered, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
 
@@ -44,7 +44,7 @@ def on(interface: str) -> set[str]:
 @contextlib.asynccontextmanager
 async def kernel(reports: Reports, state: Path, *named: Placed) -> AsyncIterator[Kernel]:
     disk = Disk(reports)
-    it = Kernel(reports, Memory(disk, state / "state" / "held.json"))
+    it = Kernel(reports, await remembered(disk, state / "state" / "held.json"))
     await it.start()
     it.configure({}, frozenset(named))
     try:

@@ -22,7 +22,7 @@ from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
-from tests.host.reports import Reports, until
+from tests.host.reports import Reports, remembered, until
 
 CODES = [errno.EMFILE, errno.EAFNOSUPPORT, errno.ENOSPC, errno.EPERM]
 REASONS = {os.strerror(code).lower() for code in CODES}
@@ -205,7 +205,7 @@ def test_files(code: int, reports: Reports, tmp_path: Path, monkeypatch: pytest.
             without.setattr(os, "open", refuse)
             without.setattr(Path, "write_text", refuse)
             without.setattr(Path, "read_text", refuse)
-            memory, log = Memory(disk, tmp_path / "x.json"), StateLog(disk)
+            memory, log = await remembered(disk, tmp_path / "x.json"), StateLog(disk)
             log.configure(tmp_path / "state", 1)
             log.write("VI_1", "MASTER")
             assert memory.recall(dict) is None

@@ -6,15 +6,15 @@ import pytest
 
 from floatip.core.events import Failing
 from floatip.host import starts
-from floatip.host.disk import BOOT_ID, Memory
-from tests.host.reports import PromptDisk, Reports
+from floatip.host.disk import BOOT_ID
+from tests.host.reports import PromptDisk, Reports, remembered
 
 
 def note(path: Path, reports: Reports, *times: float, forgets: bool = False) -> list[float]:
     """Each by a daemon of its own."""
 
     async def start(now: float) -> float:
-        memory = Memory(PromptDisk(reports), path)
+        memory = await remembered(PromptDisk(reports), path)
         barred_for = await starts.note(memory, now)
         if forgets:
             starts.forget(memory)

@@ -168,7 +168,7 @@ class Daemon:
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
-        self._starts = memories["starts"]
+        self._memories, self._starts = memories.values(), memories["starts"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         commands = {
             "status": Command(self._status, "ask for the status"),
@@ -189,6 +189,7 @@ class Daemon:
 
     async def serve(self) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL)
+        await asyncio.gather(*(memory.load() for memory in self._memories))
         with _of_the_kernel():
             await self._parts.kernel.start()
             # Once: a session does not survive another router id, and addresses come and go.

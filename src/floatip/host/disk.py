@@ -1,6 +1,6 @@
-"""Writes files in a thread, one after the other: a disk that hangs holds up no advert and no failover.
+"""Reads and writes files in a thread, one after the other: a disk that hangs holds up no advert and no failover.
 
-What cannot be written, or takes longer than `PATIENCE`, is a failure until it is written at last.
+What fails, or takes longer than `PATIENCE`, is a failure until it is done at last.
 """
 
 import asyncio
@@ -47,14 +47,14 @@ class Disk:
         self._tasks: deque[_Task] = deque()
         """The first one is being done."""
 
-    def do(self, what: str, job: Job) -> asyncio.Future[bool]:
+    def do(self, what: str, job: Job, verb: str = "written") -> asyncio.Future[bool]:
         """In the order of the calls. The future says whether it succeeded."""
         over = self._loop.create_future()
         if len(self._tasks) >= LIMIT:
-            self.fail(what, f"not written: {LIMIT} entries wait already, the disk hangs")
+            self.fail(what, f"not {verb}: {LIMIT} entries wait already, the disk hangs")
             over.set_result(False)
             return over
-        reason = f"not written after {PATIENCE:g} s: does the disk hang?"
+        reason = f"not {verb} after {PATIENCE:g} s: does the disk hang?"
         self._tasks.append(_Task(what, job, over, self._loop.call_later(PATIENCE, self.fail, what, reason)))
         if len(self._tasks) == 1:
             self._workers.do(job, self._done)
@@ -97,23 +97,24 @@ class Memory:
         self._path = path
         self._name = f"state file {path}"
         self._boot = _boot()
+        self._left: Any = None
+        """By a predecessor. Only the thread sets it."""
         self._state: dict[str, Any] | None = None
         self._over: asyncio.Future[bool]
         self._waits = False
         """Whether a write is asked for and has not begun."""
 
+    async def load(self) -> None:
+        """What a predecessor remembered. If the disk hangs, the daemon starts without it."""
+        await asyncio.wait([self._disk.do(self._name, self._read, "read")], timeout=PATIENCE)
+
     def recall(self, read: Callable[[dict[str, Any]], T]) -> T | None:
         """What `read` makes of the state; None, if nothing is remembered of this boot, or only nonsense."""
+        state = self._left if self._state is None else self._state
         try:
-            state = json.loads(_content(self._path)) if self._state is None else self._state
-            return read(state) if state["boot"] == self._boot else None
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            reason = in_words(error.errno)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = f"not understood, so ignored: {error}"
-        self._disk.fail(self._name, reason)
+            return read(state) if state is not None and state["boot"] == self._boot else None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._disk.fail(self._name, _not_understood(error))
         return None
 
     def remember(self, state: dict[str, Any]) -> asyncio.Future[bool]:
@@ -129,6 +130,15 @@ class Memory:
             self._over.add_done_callback(self._check)
         return self._over
 
+    def _read(self) -> str:
+        try:
+            self._left = json.loads(_content(self._path))
+        except FileNotFoundError:
+            pass
+        except (ValueError, RecursionError) as error:
+            return _not_understood(error)
+        return ""
+
     def _replace(self) -> str:
         self._waits = False  # before the state is read: whoever changes it from now on asks for another write
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +151,10 @@ class Memory:
         if over is self._over and not over.result():
             self._waits = False
             over.get_loop().call_later(RETRY_INTERVAL, self._write)
+
+
+def _not_understood(error: Exception) -> str:
+    return f"not understood, so ignored: {error}"
 
 
 def _boot() -> str:
