@@ -250,6 +250,7 @@ def test_a_keepalived_whose_paths_hang_stops_nothing_else(
     os.mkfifo(paths.fifo)
     hang.at(Path, "read_text", lambda path, *_: path == paths.pid_files[0])
     hang.at(fifo, "_open")
+    hang.at(os, "stat", lambda path, *_: isinstance(path, int))
 
     async def story() -> None:
         with survived():

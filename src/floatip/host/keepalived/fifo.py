@@ -28,6 +28,8 @@ LONGEST_LINE = 4096
 
 Identity = tuple[int, int]
 """Device and inode."""
+Opened = tuple[int, Identity]
+"""A descriptor, and of what."""
 
 
 class Fifo:
@@ -82,22 +84,22 @@ class Fifo:
         self._is_slow = True
         self.fail(f"no answer after {OPEN_TIMEOUT:g} s: does a disk hang?")
 
-    def _job(self, identity: Identity | None) -> "tuple[int, int | OSError | None]":
-        """The errno of the watch, and: a descriptor; None if the one that is open is right; why there is none."""
+    def _job(self, identity: Identity | None) -> tuple[int, Opened | OSError | None]:
+        """The errno of the watch, and: what was opened; None if the one that is open is right; why there is none."""
         code = self._inotify.watch(self._path)  # first: nothing that happens after the look is missed
         try:
-            if identity and identity == _identity(self._path):
+            if identity and identity == _identity(os.stat(self._path)):
                 return code, None
             return code, _open(self._path)
         except OSError as error:
             return code, error
 
-    def _looked(self, is_old: bool, outcome: "tuple[int, int | OSError | None] | OSError") -> None:
+    def _looked(self, is_old: bool, outcome: tuple[int, Opened | OSError | None] | OSError) -> None:
         self._is_out = False
         code, found = (0, outcome) if isinstance(outcome, OSError) else outcome
         if self._closed:
-            if isinstance(found, int):
-                os.close(found)
+            if isinstance(found, tuple):
+                os.close(found[0])
             return
         self._never()
         self._inotify.note(self._path, code)
@@ -109,7 +111,7 @@ class Fifo:
         if isinstance(found, OSError):
             self._lack(found, is_old)
         elif found is not None:
-            self._begin(found, is_old)
+            self._begin(*found, is_old)
         if self._is_needed_again or (found is None and not self.is_open):
             self._is_needed_again = False
             self.open()
@@ -121,10 +123,10 @@ class Fifo:
             self.fail(*_refusal(self._path, error.errno))
         self._later(OPEN_INTERVAL, self.open, True)
 
-    def _begin(self, fifo: int, is_old: bool) -> None:
+    def _begin(self, fifo: int, identity: Identity, is_old: bool) -> None:
         self.drain()  # the one that is replaced
         self._close()
-        self._fd, self._identity = fifo, _identity(fifo)
+        self._fd, self._identity = fifo, identity
         self._failures.clear(self.name)
         self._loop.add_reader(fifo, self._read)
         self.drain(is_old)
@@ -174,17 +176,18 @@ class Fifo:
         self._fd, self._identity, self._rest = -1, None, b""
 
 
-def _open(path: Path) -> int:
+def _open(path: Path) -> Opened:
     """Raises OSError: ENOSTR if it is no FIFO, EWOULDBLOCK if another process reads it and would take our lines."""
     fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
+        status = os.fstat(fifo)
+        if not stat.S_ISFIFO(status.st_mode):
             raise OSError(errno.ENOSTR, "")
         fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fifo)
         raise
-    return fifo
+    return fifo, _identity(status)
 
 
 def _refusal(path: Path, code: int | None) -> tuple[str, str]:
@@ -203,7 +206,5 @@ def _refusal(path: Path, code: int | None) -> tuple[str, str]:
     return in_words(code), ""
 
 
-def _identity(fifo: Path | int) -> Identity:
-    """Raises OSError."""
-    status = os.stat(fifo)
+def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
