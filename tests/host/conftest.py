@@ -5,6 +5,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,28 @@ from tests.host.reports import Reports
 CLONE_NEWNET = 0x40000000
 
 
-@pytest.fixture
-def namespace() -> Iterator[None]:
+@contextmanager
+def entered(kind: str, flag: int) -> Iterator[None]:
+    """A new namespace (namespaces(7)), for this thread and for what it starts."""
     if os.geteuid() != 0:
-        pytest.fail("this test makes a network namespace and needs root: sudo make test")
+        pytest.fail("this test makes a namespace and needs root: sudo make test")
     libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/self/ns/net") as home:
-        if libc.unshare(CLONE_NEWNET) != 0:
-            pytest.fail(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
+    directory = os.getcwd()
+    with open(f"/proc/thread-self/ns/{kind}") as home:
+        if libc.unshare(flag) != 0:
+            pytest.fail(f"cannot make a namespace: {os.strerror(ctypes.get_errno())}")
         try:
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
             yield
         finally:
-            assert libc.setns(home.fileno(), CLONE_NEWNET) == 0
+            assert libc.setns(home.fileno(), flag) == 0
+            os.chdir(directory)  # another mount namespace begins at its root
+
+
+@pytest.fixture
+def namespace() -> Iterator[None]:
+    with entered("net", CLONE_NEWNET):
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield
 
 
 @pytest.fixture
