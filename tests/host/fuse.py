@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.host.conftest import entered
 
 CLONE_NEWNS = 0x20000
@@ -85,6 +87,8 @@ class Disk:
     @contextmanager
     def mounted(self) -> Iterator[None]:
         """For what is started meanwhile, until that has ended."""
+        if not os.path.exists("/dev/fuse"):
+            pytest.fail("this test mounts a FUSE file system: modprobe fuse")
         libc = ctypes.CDLL(None, use_errno=True)
         device = self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
         is_mounted = threading.Event()

@@ -75,6 +75,7 @@ from floatip.host.checks import kind
 daemon.DISK_TIMEOUT = daemon.HOOKS_TIMEOUT = 0.2
 disk.PATIENCE = reload.PATIENCE = kind.LOOK_TIMEOUT = 0.5
 """
+PATIENT_START = "from floatip.host import starts; starts.WRITE_TIMEOUT = 60"
 AS_A_COMMAND = """
 from floatip import cli
 from floatip.reading import patience
@@ -246,6 +247,26 @@ def test_a_call_that_hangs_is_a_problem_while_it_does_and_delays_no_advert(
     wait(lambda: has_ended(floatip))
     disk.go_on()
     assert floatip.exit_status() == 0
+
+
+def test_a_reload_comes_through_while_a_start_waits_for_the_disk(floatip: Floatip, disk: Disk) -> None:
+    disk.hang("write")
+    start(floatip, disk, PATIENT_START)
+    wait(lambda: disk.is_waited_for and floatip.socket.exists())
+    floatip.signal(signal.SIGHUP)
+    wait(lambda: floatip.log.read_text().count("there is no [linode]") == 2)
+    disk.go_on()
+    wait(lambda: is_well(floatip))
+
+
+def test_a_stop_comes_through_while_a_start_waits_for_the_disk(floatip: Floatip, disk: Disk) -> None:
+    disk.hang("write")
+    start(floatip, disk, PATIENT_START)
+    wait(lambda: disk.is_waited_for and floatip.socket.exists())
+    floatip.signal(signal.SIGTERM)
+    disk.go_on()
+    assert floatip.exit_status() == 0
+    assert held() == set()
 
 
 def test_a_start_on_a_dead_disk_ends_when_it_is_asked_to(floatip: Floatip, disk: Disk) -> None:
