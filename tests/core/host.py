@@ -42,6 +42,7 @@ from floatip.core.events import (
     SendAdvert,
     SendBytes,
     Started,
+    StopGarp,
     Ticked,
     Writable,
 )
@@ -110,7 +111,7 @@ def _words(effect: Effect, peer: Address) -> list[str]:
             return [type(effect).__name__.lower()] if to == peer else []
         case Probe(check):
             return [f"probe {check}"]
-        case Garp() | Exit():
+        case Garp() | StopGarp() | Exit():
             return [type(effect).__name__.lower()]
 
 

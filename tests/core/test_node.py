@@ -724,26 +724,26 @@ def test_only_the_master_holds_the_address_and_tells_the_neighbours_when_it_is_t
 
 def test_a_master_that_loses_to_a_better_advert_keeps_rank_and_address_for_200_ms() -> None:
     host = master(VLAN)
-    assert host.tell(advert(100), at=30) == ["advert 50", "role backup"]
+    assert host.tell(advert(100), at=30) == ["advert 50", "role backup", "stopgarp"]
     assert host.tick(30.199) == []
     assert host.node.deadline == 30.2
     assert host.tick(30.2) == ["rank standby", "withdraw 192.0.2.10", "hold"]
 
 
 def test_a_sick_master_releases_the_address_at_once() -> None:
-    assert master(VLAN).tell(SICK)[-1] == "hold"
+    assert master(VLAN).tell(SICK)[-2:] == ["hold", "stopgarp"]
 
 
 def test_a_master_whose_link_is_down_releases_the_address() -> None:
     host = master(VLAN)
     host.tell(LinkChanged("eth0", False, "eth0 is down"))
-    assert host.tick(30.05)[-1] == "hold"
+    assert host.tick(30.05)[-2:] == ["hold", "stopgarp"]
 
 
 def test_a_late_master_keeps_nothing_and_has_the_neighbours_told_who_is_master() -> None:
     host = master(VLAN)
     assert [word for word in host.tick(30 + 2 * DOWN) if word != "measure"] == [
-        "network cut-off", "role backup", "advert 1", "rank standby", "withdraw 192.0.2.10", "hold",
+        "network cut-off", "role backup", "advert 1", "rank standby", "withdraw 192.0.2.10", "hold", "stopgarp",
     ]  # fmt: skip
 
 
@@ -826,6 +826,12 @@ def test_neighbours_are_told_of_an_address_that_a_reload_adds_to_a_master() -> N
 def test_an_address_that_the_kernel_refuses_keeps_no_other_from_the_neighbours() -> None:
     host = Host(config(placement="master", interface="eth0", addresses=(A, B)), kernel_answers=False).run(DOWN)
     assert host.tell(held(A, interface="eth0"))[-1] == "garp"
+
+
+def test_one_that_yields_stops_telling_the_neighbours_before_it_releases_the_address() -> None:
+    host = master(VLAN)
+    assert "stopgarp" in host.tell(advert(100), at=30)
+    assert "hold" in host.tick(30.2)
 
 
 def test_a_deaf_lower_master_is_answered_at_once_and_the_neighbours_once_a_second() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -735,6 +736,25 @@ def test_a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one(
         await until(lambda: not told._queue)
         assert sorted(told.sent) == ["10.7.0.1"] * 5 + ["10.7.0.2"] * 5
         assert not told._orders
+
+    asyncio.run(story())
+
+
+def test_after_a_suspension_the_loop_learns_first_what_may_have_changed_and_then_the_neighbours_are_told(
+    reports: Reports,
+) -> None:
+    async def story() -> None:
+        (vip,) = many(1, "eth9")
+        told = Sent(reports)
+        told.look_at(tables_with(vip))
+        told.tell([vip])
+        await until(lambda: bool(told.sent))
+        before = len(told.sent)
+        longest = max(b - a for a, b in pairwise(neighbours.DELAYS))
+        asyncio.get_running_loop().call_later(longest + 0.05, told.forget, vip)
+        time.sleep(longest + 0.1)
+        await until(lambda: not told._queue)
+        assert len(told.sent) == before
 
     asyncio.run(story())
 

@@ -267,6 +267,13 @@ class Garp:
 
 
 @dataclass(frozen=True, slots=True)
+class StopGarp:
+    """Another node may answer for these from now on: what is left of the repeats of `Garp` is not sent."""
+
+    addresses: frozenset[Placed]
+
+
+@dataclass(frozen=True, slots=True)
 class Became:
     """Something changed that a person would want to know: the log, the hook, the history and the tests read it.
 
@@ -285,4 +292,4 @@ class Exit:
     """All is handed over and released: the process may end."""
 
 
-Effect = Probe | SendAdvert | Dial | SendBytes | Close | Measure | Hold | Garp | Became | Exit
+Effect = Probe | SendAdvert | Dial | SendBytes | Close | Measure | Hold | Garp | StopGarp | Became | Exit

@@ -19,7 +19,7 @@ from floatip.core.election.elector import ADDRESSES, Elector, Fact, Obstacles, R
 from floatip.core.election.follower import Follower
 from floatip.core.election.router import Router
 from floatip.core.election.static import StaticElector
-from floatip.core.events import Became, Effect, Garp
+from floatip.core.events import Became, Effect, Garp, StopGarp
 from floatip.core.health import Health
 from floatip.core.holding import Holding, Key
 
@@ -250,10 +250,11 @@ class Instance:
         return []
 
     def tell_neighbours(self, holding: Holding) -> list[Effect]:
-        """Of what a master holds and they have not been told yet."""
-        if self.config.placement != "master" or self.role is not Role.MASTER:
-            self._told = frozenset()
-            return []
-        here = frozenset(target.placed for target in self.targets if target.key in holding.placed)
-        new, self._told = here - self._told, here
-        return [Garp(new)] if new else []
+        """Of what a master holds and they have not been told yet. One that yields keeps the address for a moment, and
+        must not lead them back to it."""
+        here = frozenset[Placed]()
+        if self.config.placement == "master" and self.role is Role.MASTER:
+            here = frozenset(target.placed for target in self.targets if target.key in holding.placed)
+        new, old, self._told = here - self._told, self._told - here, here
+        effects: list[Effect] = [StopGarp(old)] if old else []
+        return [*effects, Garp(new)] if new else effects

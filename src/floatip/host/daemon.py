@@ -44,6 +44,7 @@ from floatip.core.events import (
     SendAdvert,
     SendBytes,
     Started,
+    StopGarp,
     StopRequested,
     Ticked,
 )
@@ -279,6 +280,8 @@ class Daemon:
                     self._parts.kernel.hold(effect)
                 case Garp():
                     self._parts.kernel.garp(effect)
+                case StopGarp():
+                    self._parts.kernel.stop_garp(effect)
                 case Dial():
                     self._parts.peers.dial(effect)
                 case Close():

@@ -141,15 +141,15 @@ MUTANTS = (
     Mutant(
         "of an address that a reload adds no neighbour is told",
         INSTANCE,
-        "new, self._told = here - self._told, here",
-        "new, self._told = frozenset() if self._told else here, here",
+        "new, old, self._told = here - self._told,",
+        "new, old, self._told = frozenset() if self._told else here,",
         f"{OF_NODE}neighbours_are_told_of_an_address_that_a_reload_adds_to_a_master",
     ),
     Mutant(
         "an address that the kernel refuses keeps all from the neighbours",
         INSTANCE,
-        "        new, self._told = here - self._told, here\n",
-        "        if here != self.placed:\n            return []\n        new, self._told = here - self._told, here\n",
+        "        new, old, self._told = ",
+        "        if here != self.placed:\n            return []\n        new, old, self._told = ",
         f"{OF_NODE}an_address_that_the_kernel_refuses_keeps_no_other_from_the_neighbours",
     ),
     Mutant(

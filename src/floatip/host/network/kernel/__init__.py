@@ -8,7 +8,7 @@ import errno
 from collections.abc import Callable, Mapping
 
 from floatip.core.addresses import Address, Placed
-from floatip.core.events import Event, Garp, Held, Hold, LinkChanged
+from floatip.core.events import Event, Garp, Held, Hold, LinkChanged, StopGarp
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
@@ -82,6 +82,10 @@ class Kernel:
 
     def garp(self, garp: Garp) -> None:
         self._neighbours.tell(garp.addresses)
+
+    def stop_garp(self, stop: StopGarp) -> None:
+        for placed in stop.addresses:
+            self._neighbours.forget(placed)
 
     # What the kernel has
 

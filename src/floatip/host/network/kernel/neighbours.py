@@ -53,13 +53,14 @@ class Neighbours:
         self._arm()
 
     def forget(self, placed: Placed) -> None:
-        """It has gone: what was left to be told of it is not."""
+        """It has gone, or another node answers for it: what was left to be told of it is not."""
         if self._orders.pop(placed, None) and self._refused.pop(placed, None):
             self._say_what_fails()
 
     def close(self) -> None:
         if self._timer:
             self._timer.cancel()
+        self._queue.clear()
         for one in (self._arp, self._icmp):
             if one:
                 one.close()
@@ -73,8 +74,9 @@ class Neighbours:
             if self._timer.when() <= at:
                 return
             self._timer.cancel()
-        # By the loop, even if it is due: what the loop has to do already comes first.
-        self._timer = self._loop.call_at(at, self._work)
+        # Not at once, even if it is due: what the loop has to do already comes first. After a suspension the core then
+        # learns the time before the neighbours are told what may have changed meanwhile.
+        self._timer = self._loop.call_at(at, self._loop.call_soon, self._work)
 
     def _work(self) -> None:
         self._timer = None
