@@ -828,6 +828,13 @@ def test_an_address_that_the_kernel_refuses_keeps_no_other_from_the_neighbours()
     assert host.tell(held(A, interface="eth0"))[-1] == "garp"
 
 
+def test_an_address_is_added_at_once_to_an_interface_that_was_made_again() -> None:
+    host = master(VLAN)
+    host.kernel_answers = False
+    host.tell(LinkChanged("eth0", False, "eth0 does not exist"), held(interface="eth0"), at=30)
+    assert host.tell(LinkChanged("eth0", True, ""), at=30.01) == ["hold 192.0.2.10"]
+
+
 def test_one_that_yields_stops_telling_the_neighbours_before_it_releases_the_address() -> None:
     host = master(VLAN)
     assert "stopgarp" in host.tell(advert(100), at=30)

@@ -412,9 +412,11 @@ class Node:
             self._blinks[interface] = at, fault
             self._timers.set(("link", interface), at)
             return effects
-        self._blinks.pop(interface, None)
+        is_back = self._blinks.pop(interface, None) is not None and not fault
+        if is_back:
+            self.holding.again_at = now  # if it is a new interface, its addresses could not be added until now
         effects = self._link_is(interface, fault, now)
-        return effects + self._review(now) if effects else []
+        return effects + self._review(now) if effects or is_back else []
 
     def _link_lost(self, interface: str, fault: str, now: float) -> list[Effect]:
         was_unsteady = interface in self.unsteady_links(now)
