@@ -11,7 +11,7 @@ from math import inf
 
 from floatip.core.bgp.rank import Rank
 from floatip.core.settings import Static
-from tests.sim.world import INSTANCE, PLACED, RUNNING, Fault, Machine, Outage, World
+from tests.sim.world import INSTANCE, RUNNING, Fault, Machine, Outage, World
 
 MOMENT = 0.02
 """Latencies and the kernel's answers, several of each."""
@@ -42,19 +42,22 @@ class Judges:
         self._verdict = fall + MOMENT  # checks run each second; one that hangs takes a second more each time
         self._spells: list[Spell] = []
         for node in world.nodes.values():
-            self._never_for(
-                PUT_BACK + MOMENT, f"{node.name} announces what it does not hold", _announces_without_address, node
-            )
-            self._never_for(
-                2 * self._verdict, f"{node.name} is sick and announces above last-resort", _announces_though_sick, node
-            )
+            self._watch_placement(node)
         nodes = list(world.nodes.values())
         for index, one in enumerate(nodes):
             for other in nodes[index + 1 :]:
                 what = f"{one.name} and {other.name} hear each other and both are master"
-                self._spells.append(Spell(what, partial(self._both_masters, one, other), self._argument))
+                self._never(self._argument, what, partial(self._both_masters, one, other))
         self._watch_election()
         world.watchers.append(self._watch)
+
+    def _watch_placement(self, node: Machine) -> None:
+        self._never_for(
+            PUT_BACK + MOMENT, f"{node.name} announces what it does not hold", _announces_without_address, node
+        )
+        self._never_for(
+            2 * self._verdict, f"{node.name} is sick and announces above last-resort", _announces_though_sick, node
+        )
 
     @property
     def _argument(self) -> float:
@@ -62,11 +65,18 @@ class Judges:
         return self.world.advert_interval + MOMENT
 
     def _watch_election(self) -> None:
+        self._never(self._slowest_handover, "the master has stopped and nobody has followed", self._is_orphaned)
+
+    @property
+    def _slowest_handover(self) -> float:
         skew = max(256 - _priority(each) for each in self.world.nodes.values()) / 256
-        self._spells.append(Spell("the master has stopped and nobody has followed", self._is_orphaned, skew + MOMENT))
+        return skew + MOMENT
 
     def _never_for(self, limit: float, what: str, condition: Callable[[Machine], bool], node: Machine) -> None:
-        self._spells.append(Spell(what, partial(condition, node), limit))
+        self._never(limit, what, partial(condition, node))
+
+    def _never(self, limit: float, what: str, condition: Callable[[], bool]) -> None:
+        self._spells.append(Spell(what, condition, limit))
 
     def _watch(self) -> None:
         now = self.world.now
@@ -80,8 +90,9 @@ class Judges:
                 spell.since = now
 
     def _both_masters(self, one: Machine, other: Machine) -> bool:
-        if one.role != "master" or other.role != "master":
-            return False
+        return one.role == "master" and other.role == "master" and self._argue(one, other)
+
+    def _argue(self, one: Machine, other: Machine) -> bool:
         connected = hear_each_other(self.world, one, other)
         return connected and one.power is RUNNING and other.power is RUNNING
 
@@ -113,28 +124,30 @@ class Judges:
         world = self.world
         wake = world.grace + world.slowest_takeover
         in_play = [each for each in world.faults if each.at <= outage.until and each.until + wake >= outage.at]
-        hold_time = world.hold_time + MOMENT
-        bound = MOMENT
-        for fault in in_play:
-            match fault.kind:
-                case "crash" | "freeze" | "cut" if self._is_undecided(fault, in_play) or self._is_unheard(fault):
-                    bound += hold_time
-                case "crash" | "freeze" | "cut":
-                    bound += world.slowest_takeover + 0.1
-                # Who came back and was refused by the route servers cannot withdraw what its former life left there.
-                case "stop" if fault.rank is Rank.NONE:
-                    bound += hold_time
-                case "sick":
-                    bound += self._verdict
-                case "hanging":
-                    bound += 2 * self._verdict
-                # The nodes may not have dialled yet the one that came back just before this one went.
-                case "rs-down" if any(each.kind == "rs-down" and each.until <= fault.at for each in in_play):
-                    bound += world.grace
-                # The fabric still hears a route server that no node reaches, whose stale routes may be the best.
-                case "rs-cut" if len(in_play) > 1:
-                    bound += hold_time
-        return bound
+        return MOMENT + sum(self._cost(fault, in_play) for fault in in_play)
+
+    def _cost(self, fault: Fault, in_play: list[Fault]) -> float:
+        hold_time = self.world.hold_time + MOMENT
+        match fault.kind:
+            case "crash" | "freeze" | "cut" if self._is_undecided(fault, in_play) or self._is_unheard(fault):
+                return hold_time
+            case "crash" | "freeze" | "cut":
+                return self.world.slowest_takeover + 0.1
+            # Who came back and was refused by the route servers cannot withdraw what its former life left there.
+            case "stop" if fault.rank is Rank.NONE:
+                return hold_time
+            case "sick":
+                return self._verdict
+            case "hanging":
+                return 2 * self._verdict
+            # The nodes may not have dialled yet the one that came back just before this one went.
+            case "rs-down" if any(each.kind == "rs-down" and each.until <= fault.at for each in in_play):
+                return self.world.grace
+            # The fabric still hears a route server that no node reaches, whose stale routes may be the best.
+            case "rs-cut" if len(in_play) > 1:
+                return hold_time
+            case _:
+                return 0.0
 
     def _is_undecided(self, fault: Fault, in_play: list[Fault]) -> bool:
         return any(each.kind in UNDECIDED for each in in_play)
@@ -168,12 +181,16 @@ class Judges:
         if len(masters) != 1 or masters[0] not in successors:
             self.violations.append(f"at the end the masters are {masters}, not one of {successors}")
         if len(world.pointers()) != 1 or not world.serving:
-            self.violations.append(f"at the end the route servers point at {sorted(world.pointers())}")
+            self.violations.append(f"at the end clients are led to {sorted(world.pointers())}")
+        self._judge_placement(masters)
+
+    def _judge_placement(self, masters: list[str]) -> None:
+        world = self.world
         preferred = [each for each in masters if is_preferred(world.nodes[each])]
         if preferred and world.pointers() != set(preferred):
             self.violations.append(f"at the end {preferred[0]} is preferred, and not where all route servers point")
         for each in world.nodes.values():
-            if PLACED not in each.kernel:
+            if world.placed not in each.kernel:
                 self.violations.append(f"at the end {each.name} does not hold the address")
 
     def _successors(self, incumbent: str, *, preempt: bool) -> list[str]:

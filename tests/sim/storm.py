@@ -3,9 +3,10 @@
     python -m tests.sim.storm --storms 10000 --jobs 2
     SEED=42 python -m tests.sim.storm          # one storm again, with its score
 
-Every third is a storm among nodes that follow a keepalived, with two faults more and those of keepalived among them.
-Each seed also switches some kinds of fault off and weighs the rest wildly, so that rare mixtures happen. Until all is
-mended a node's notify command works, fails, is slow or hangs.
+Of three storms one is played by nodes of placement `master` on a shared layer 2, and one by nodes that follow a
+keepalived, with two faults more and those of keepalived among them. Each seed also switches some kinds of fault off and
+weighs the rest wildly, so that rare mixtures happen. Until all is mended a node's notify command works, fails, is slow
+or hangs.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from heapq import heappop, heappush
 from math import inf
 from multiprocessing import Pool
 from random import Random
+from typing import Any, ClassVar
 
 from floatip.core.bgp.rank import Rank
 from floatip.providers import GENERIC_MARKS, LINODE_MARKS
@@ -29,20 +31,26 @@ from tests.sim.beside import Beside
 from tests.sim.host import NOTIFY_TIMEOUT, PASSES, RUN_TIME, Outcome
 from tests.sim.judges import Judges
 from tests.sim.judges_beside import JudgesBeside
+from tests.sim.judges_lan import JudgesLan
+from tests.sim.lan import Lan
 from tests.sim.world import Fault, World
 
-FAULTS, FAULTS_BESIDE = 4, 6
 FAULTS_UNTIL = 40.0
 MENDED_AT = 45.0
 GRACE = 6.0
 """A TCP retransmission, a dial that times out and the pause before the next."""
+GRACE_LAN = 3.1
+"""Until a service that is well again has passed its checks: the last run that hangs, and two that pass."""
 LASTS, BRIEFLY = (1.0, 15.0), (0.0, 0.5)
 QUIET = 5.0
 
+Verbs = tuple[Callable[[str], None], Callable[[str], None]]
 NODE_KINDS = ("crash", "kill", "freeze", "hang", "sick", "hanging", "cut", "stop", "delete")
-KINDS = (*NODE_KINDS, "split", "loss", "rs-down", "rs-cut")
+ELECTION_KINDS = ("split", "loss")
+SERVER_KINDS = ("rs-down", "rs-cut")
+LAN_KINDS = ("link-down", "arp-loss")
 KEEPALIVED_KINDS = ("kp-stop", "kp-kill", "kp-hang", "kp-fault", "kp-fifo", "kp-strip", "kp-add", "helper", "reload")
-ALL_KINDS = (*KINDS, *KEEPALIVED_KINDS)
+ALL_KINDS = (*NODE_KINDS, *ELECTION_KINDS, *SERVER_KINDS, *LAN_KINDS, *KEEPALIVED_KINDS)
 OFTEN_BRIEF = {"kill", "kp-kill", "kp-fifo", "kp-strip"}
 """Beside keepalived: systemd starts what was killed, and others than keepalived mend its address."""
 
@@ -50,6 +58,7 @@ OFTEN_BRIEF = {"kill", "kp-kill", "kp-fifo", "kp-strip"}
 @dataclass(slots=True)
 class Report:
     seed: int
+    placement: str
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     outages: list[tuple[str, float]] = field(default_factory=list)
@@ -58,42 +67,49 @@ class Report:
 
 
 class Storm:
+    """Of nodes that elect and announce by themselves."""
+
+    kinds: ClassVar[tuple[str, ...]] = (*NODE_KINDS, *ELECTION_KINDS, *SERVER_KINDS)
+    faults: ClassVar = 4
+
     def __init__(self, seed: int) -> None:
         self.random = random = Random(seed)
         self.preempt = random.random() < 0.5
-        fall = random.choice((1, 1, 2, 3))
+        self.fall = random.choice((1, 1, 2, 3))
         self.server_hold_time = random.choice((9, 9, 9, 9, 9, 9, 30, 90))
-        make = partial(Beside, fifo_size=random.choice((0, 1, 1000))) if seed % 3 == 2 else World
-        self.world = make(
-            seed,
-            route_servers=random.choice((1, 2, 2, 3, 4)),
-            priorities=[random.randrange(1, 255) for _ in range(random.choice((2, 2, 3)))],
-            preempt=self.preempt,
-            hold_time=random.choice((9, 9, 9, 90)),
-            server_hold_time=self.server_hold_time,
-            advert_interval=random.choice((1.0,) * 19 + (0.2,)),
-            last_resort=random.random() < 0.5,
-            marks=random.choice((LINODE_MARKS, GENERIC_MARKS)),
-            fall=fall,
-            rise=random.choice((1, 2)),
-            grace=GRACE,
-        )
-        world = self.world
-        world.command = self._command
+        self._make(seed)
+        self.world.command = self._command
         self._commands = Random(seed)
         """Of their own, so that what else happens does not depend on them."""
-        self.judges = JudgesBeside(world, fall=fall) if isinstance(world, Beside) else Judges(world, fall=fall)
-        self.kinds = ALL_KINDS if isinstance(self.world, Beside) else KINDS
         self.weights = [random.random() ** 2 if random.random() < 0.7 else 0.0 for _ in self.kinds]
         if not any(self.weights):
             self.weights = [1.0] * len(self.kinds)
         self._mends: list[tuple[float, int, Callable[[], None]]] = []
         self._struck: set[str] = set()
 
+    def _make(self, seed: int) -> None:
+        self.world = World(seed, **self._figures())
+        self.judges = Judges(self.world, fall=self.fall)
+
+    def _figures(self) -> dict[str, Any]:
+        random = self.random
+        return {
+            "route_servers": random.choice((1, 2, 2, 3, 4)),
+            "priorities": [random.randrange(1, 255) for _ in range(random.choice((2, 2, 3)))],
+            "preempt": self.preempt,
+            "hold_time": random.choice((9, 9, 9, 90)),
+            "server_hold_time": self.server_hold_time,
+            "advert_interval": random.choice((1.0,) * 19 + (0.2,)),
+            "last_resort": random.random() < 0.5,
+            "marks": random.choice((LINODE_MARKS, GENERIC_MARKS)),
+            "fall": self.fall,
+            "rise": random.choice((1, 2)),
+            "grace": GRACE,
+        }
+
     def play(self) -> None:
         world, random = self.world, self.random
-        faults = FAULTS_BESIDE if isinstance(world, Beside) else FAULTS
-        for at in sorted(random.uniform(1.0, FAULTS_UNTIL) for _ in range(faults)):
+        for at in sorted(random.uniform(1.0, FAULTS_UNTIL) for _ in range(self.faults)):
             self._pass(at)
             self._strike(random.choices(self.kinds, self.weights)[0])
         self._pass(MENDED_AT)
@@ -123,13 +139,7 @@ class Storm:
     def _strike(self, kind: str) -> None:
         world, random = self.world, self.random
         if kind in NODE_KINDS:
-            free = sorted(set(world.nodes) - self._struck)
-            if free:
-                self._strike_node(kind, random.choice(free))
-        elif isinstance(world, Beside) and kind in KEEPALIVED_KINDS:
-            free = sorted(each for each in world.nodes if _keepalived_of(each) not in self._struck)
-            if free:
-                self._strike_keepalived(world, kind, random.choice(free))
+            self._strike_node(kind)
         elif kind == "split" and not world.split:
             one, other = random.sample(sorted(world.nodes), 2)
             world.part(one, other)
@@ -137,16 +147,24 @@ class Storm:
         elif kind == "loss" and not world.loss:
             world.lose(0.3)
             self._later(partial(world.lose, 0.0))
-        elif kind in ("rs-down", "rs-cut") and kind not in self._struck:
+        elif kind in SERVER_KINDS and kind not in self._struck:
             strike, mend = (world.rs_down, world.rs_up) if kind == "rs-down" else (world.rs_cut, world.rs_uncut)
             servers = range(1, len(world.servers) + 1)
             for number in random.sample(servers, min(random.choice((1, 1, 2, 4)), len(servers))):
                 strike(number)
                 self._later(partial(mend, number), kind)
 
-    def _strike_node(self, kind: str, name: str) -> None:
+    def _strike_node(self, kind: str) -> None:
+        if free := sorted(set(self.world.nodes) - self._struck):
+            name = self.random.choice(free)
+            strike, mend = self._verbs()[kind]
+            strike(name)
+            self._later(partial(mend, name), name, kind)
+
+    def _verbs(self) -> dict[str, Verbs]:
+        """What is done to a node, and what mends it."""
         world = self.world
-        pairs: dict[str, tuple[Callable[[str], None], Callable[[str], None]]] = {
+        return {
             "crash": (world.crash, world.boot),
             "kill": (world.kill, world.start),
             "freeze": (partial(world.freeze, deaf=self.random.random() < 0.5), world.wake),
@@ -157,12 +175,71 @@ class Storm:
             "stop": (world.stop, world.start),
             "delete": (world.delete, lambda _: None),
         }
-        strike, mend = pairs[kind]
-        strike(name)
-        self._later(partial(mend, name), name, kind)
 
-    def _strike_keepalived(self, world: Beside, kind: str, name: str) -> None:
-        pairs: dict[str, tuple[Callable[[str], None], Callable[[str], None]]] = {
+    def _later(self, mend: Callable[[], None], name: str = "", kind: str = "") -> None:
+        self._struck.add(name)
+
+        def mended() -> None:
+            self._struck.discard(name)
+            mend()
+
+        lasts = self.random.uniform(*(BRIEFLY if self._is_brief(kind) else LASTS))
+        at = self.world.now + max(2.0 if kind in ("stop", "kp-stop") else 0.0, lasts)
+        heappush(self._mends, (at, len(self._mends) + int(at * 1e6), mended))
+
+    def _is_brief(self, kind: str) -> bool:
+        return False
+
+
+class StormOnLan(Storm):
+    """Of nodes of which the master alone holds the address."""
+
+    kinds: ClassVar = (*NODE_KINDS, *ELECTION_KINDS, *LAN_KINDS)
+
+    def _make(self, seed: int) -> None:
+        figures = self._figures() | {"grace": GRACE_LAN}
+        for name in ("route_servers", "hold_time", "server_hold_time", "marks"):
+            del figures[name]
+        self.world = self.lan = Lan(seed, **figures)
+        self.judges = JudgesLan(self.lan, fall=self.fall)
+
+    def _strike(self, kind: str) -> None:
+        if kind == "link-down":
+            self._strike_node(kind)
+        elif kind == "arp-loss" and not self.lan.arp_loss:
+            self.lan.lose_arp(self.random.choice((0.5, 0.9, 1.0)))
+            self._later(partial(self.lan.lose_arp, 0.0))
+        else:
+            super()._strike(kind)
+
+    def _verbs(self) -> dict[str, Verbs]:
+        is_gone = self.random.random() < 0.5
+        return super()._verbs() | {"link-down": (partial(self.lan.link_down, is_gone=is_gone), self.lan.link_up)}
+
+    def _is_brief(self, kind: str) -> bool:
+        return kind in ("kill", "link-down") and self.random.random() < 0.5
+
+
+class StormBeside(Storm):
+    """Of nodes that follow a keepalived."""
+
+    kinds: ClassVar = (*Storm.kinds, *KEEPALIVED_KINDS)
+    faults: ClassVar = 6
+
+    def _make(self, seed: int) -> None:
+        fifo_size = self.random.choice((0, 1, 1000))
+        self.world = self.beside = Beside(seed, fifo_size=fifo_size, **self._figures())
+        self.judges = JudgesBeside(self.beside, fall=self.fall)
+
+    def _strike(self, kind: str) -> None:
+        if kind not in KEEPALIVED_KINDS:
+            super()._strike(kind)
+        elif free := sorted(each for each in self.world.nodes if _keepalived_of(each) not in self._struck):
+            self._strike_keepalived(kind, self.random.choice(free))
+
+    def _strike_keepalived(self, kind: str, name: str) -> None:
+        world = self.beside
+        pairs: dict[str, Verbs] = {
             "kp-stop": (world.stop_keepalived, world.start_keepalived),
             "kp-kill": (world.kill_keepalived, world.start_keepalived),
             "kp-hang": (world.hang_keepalived, world.wake_keepalived),
@@ -177,17 +254,8 @@ class Storm:
         strike(name)
         self._later(partial(mend, name), _keepalived_of(name), kind)
 
-    def _later(self, mend: Callable[[], None], name: str = "", kind: str = "") -> None:
-        self._struck.add(name)
-
-        def mended() -> None:
-            self._struck.discard(name)
-            mend()
-
-        is_brief = isinstance(self.world, Beside) and kind in OFTEN_BRIEF and self.random.random() < 0.5
-        lasts = self.random.uniform(*(BRIEFLY if is_brief else LASTS))
-        at = self.world.now + max(2.0 if kind in ("stop", "kp-stop") else 0.0, lasts)
-        heappush(self._mends, (at, len(self._mends) + int(at * 1e6), mended))
+    def _is_brief(self, kind: str) -> bool:
+        return kind in OFTEN_BRIEF and self.random.random() < 0.5
 
 
 def _keepalived_of(name: str) -> str:
@@ -195,19 +263,23 @@ def _keepalived_of(name: str) -> str:
     return f"keepalived {name}"
 
 
+def storm(seed: int) -> Storm:
+    return (Storm, StormOnLan, StormBeside)[seed % 3](seed)
+
+
 def play(seed: int) -> Report:
-    report = Report(seed)
-    storm = Storm(seed)
+    played = storm(seed)
+    report = Report(seed, played.world.placement)
     try:
-        storm.play()
-        report.outages = storm.judges.judge_outages()
+        played.play()
+        report.outages = played.judges.judge_outages()
     except Exception:
         report.violations.append(traceback.format_exc())
-    report.violations += storm.judges.violations
-    report.seconds = storm.world.now
-    report.faults = storm.world.faults
+    report.violations += played.judges.violations
+    report.seconds = played.world.now
+    report.faults = played.world.faults
     if report.violations:
-        report.score = list(storm.world.score())
+        report.score = list(played.world.score())
     return report
 
 
@@ -223,34 +295,32 @@ def main() -> int:
 
 
 def replay(seed: int) -> int:
-    storm = Storm(seed)
+    played = storm(seed)
     try:
-        storm.play()
-        storm.judges.judge_outages()
+        played.play()
+        played.judges.judge_outages()
     finally:
-        print("\n".join(storm.world.score()))
-    print("\n".join(["", *storm.judges.violations] if storm.judges.violations else ["", "nothing to object to"]))
-    return bool(storm.judges.violations)
+        print("\n".join(played.world.score()))
+    violations = played.judges.violations
+    print("\n".join(["", *violations] if violations else ["", "nothing to object to"]))
+    return bool(violations)
 
 
 def run(seeds: range, jobs: int) -> int:
     began = time.monotonic()
     seconds = 0.0
-    outages: dict[str, list[float]] = defaultdict(list)
-    coverage: Counter[tuple[str, Rank]] = Counter()
+    by_placement = {placement: Statistics() for placement in ("all", "master")}
     failed: list[Report] = []
     with Pool(jobs, gc.set_threshold, (100_000,)) as pool:
         for report in pool.imap_unordered(play, seeds, chunksize=20):
             seconds += report.seconds
-            for kind, spent in report.outages:
-                outages[kind].append(spent)
-            coverage.update((each.kind, each.rank) for each in report.faults)
+            by_placement[report.placement].add(report)
             if report.violations:
                 failed.append(report)
     wall = time.monotonic() - began
     print(f"{len(seeds)} storms, {seconds:.0f} virtual seconds, {wall:.1f} s, {jobs} jobs")
-    _print_outages(outages, coverage)
-    _print_coverage(coverage)
+    for placement, statistics in by_placement.items():
+        statistics.show(placement)
     for report in sorted(failed, key=lambda each: each.seed)[:20]:
         print(f"SEED={report.seed}: {report.violations[0].strip()}")
     print(f"{len(failed)} failed")
@@ -258,24 +328,31 @@ def run(seeds: range, jobs: int) -> int:
     return bool(failed)
 
 
-def _print_outages(outages: dict[str, list[float]], coverage: Counter[tuple[str, Rank]]) -> None:
-    faults: Counter[str] = Counter()
-    for (kind, _), number in coverage.items():
-        faults[kind] += number
-    print("\noutage, s        faults  with outage    p50    p90    p99    max")
-    for kind in ("start", *ALL_KINDS):
-        spent = sorted(outages.get(kind, []))
-        figures = (
-            [spent[min(len(spent) - 1, int(len(spent) * share))] for share in (0.5, 0.9, 0.99, 1)] if spent else []
-        )
-        print(f"{kind:<15} {faults[kind]:>7}  {len(spent):>11} " + " ".join(f"{each:6.3f}" for each in figures))
+class Statistics:
+    """Of the storms of one placement."""
 
+    def __init__(self) -> None:
+        self._outages: dict[str, list[float]] = defaultdict(list)
+        self._faults: Counter[str] = Counter()
+        self._ranks: Counter[tuple[str, Rank]] = Counter()
 
-def _print_coverage(coverage: Counter[tuple[str, Rank]]) -> None:
-    print("\nrank at the node " + " ".join(f"{rank.label:>14}" for rank in Rank))
-    for kind in (*NODE_KINDS, *KEEPALIVED_KINDS):
-        print(f"{kind:<16} " + " ".join(f"{coverage[kind, rank]:>14}" for rank in Rank))
-    print()
+    def add(self, report: Report) -> None:
+        for kind, spent in report.outages:
+            self._outages[kind].append(spent)
+        self._faults.update(each.kind for each in report.faults)
+        self._ranks.update((each.kind, each.rank) for each in report.faults)
+
+    def show(self, placement: str) -> None:
+        print(f"\nplacement {placement}\noutage, s        faults  with outage    p50    p90    p99    max")
+        for kind in ("start", *filter(self._faults.get, ALL_KINDS)):
+            spent = sorted(self._outages.get(kind, []))
+            shares = (0.5, 0.9, 0.99, 1) if spent else ()
+            figures = [spent[min(len(spent) - 1, int(len(spent) * share))] for share in shares]
+            row = " ".join(f"{each:6.3f}" for each in figures)
+            print(f"{kind:<15} {self._faults[kind]:>7}  {len(spent):>11} {row}")
+        print("\nrank at the node " + " ".join(f"{rank.label:>14}" for rank in Rank))
+        for kind in filter(self._faults.get, (*NODE_KINDS, "link-down", *KEEPALIVED_KINDS)):
+            print(f"{kind:<16} " + " ".join(f"{self._ranks[kind, rank]:>14}" for rank in Rank))
 
 
 if __name__ == "__main__":

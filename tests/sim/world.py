@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from math import inf
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from floatip.core import settings
 from floatip.core.addresses import Address, Placed
@@ -58,7 +58,6 @@ from tests.sim import host
 
 INTERFACE, INSTANCE, CHECK = "eth0", "web", "service"
 FLOATING = IPv4Address("192.168.223.158")
-PLACED = Placed("lo", IPv4Interface(FLOATING))
 PREFIX: Prefix = IPv4Network(FLOATING)
 RETRANSMISSION = 1.0
 """TCP delivers what was sent into a cut within this time of the healing."""
@@ -165,6 +164,8 @@ class Machine:
     """Seconds by which its time of day is ahead of the true one."""
     service: str = "ok"
     cut: bool = False
+    has_link: bool = True
+    """Without it the kernel has its addresses and answers for none."""
     deaf: bool = False
     """Adverts that arrive while it does not run are lost, not queued."""
     role: str = "init"
@@ -188,12 +189,20 @@ class Machine:
     @property
     def has_address(self) -> bool:
         """On whichever interface: the kernel answers for it. There is one address in this world."""
-        return bool(self.kernel)
+        return self.has_link and bool(self.kernel)
+
+    @property
+    def usable(self) -> frozenset[Placed]:
+        return frozenset(self.kernel) if self.has_link else frozenset()
+
+    @property
+    def is_alive(self) -> bool:
+        """Its kernel runs."""
+        return self.power in (RUNNING, HUNG, DEAD)
 
     @property
     def serves(self) -> bool:
-        alive = self.power in (RUNNING, HUNG, DEAD)
-        return alive and not self.cut and self.service == "ok" and self.has_address
+        return self.is_alive and not self.cut and self.service == "ok" and self.has_address
 
     @property
     def rank(self) -> Rank:
@@ -264,6 +273,10 @@ class Process:
 
 class World:
     """`run(seconds)` lets time pass; the verbs make faults and mend them; `outage`, `serving` and `trace` observe."""
+
+    placement: Literal["all", "master"] = "all"
+    placed = Placed("lo", IPv4Interface(FLOATING))
+    """Where floatip holds the address."""
 
     def __init__(
         self,
@@ -346,10 +359,14 @@ class World:
                         (IPv4Interface(FLOATING),),
                         self._election(name, vrrp),
                         checks=(CHECK,),
+                        placement=self.placement,
+                        interface=self.placed.interface,
                         last_resort=last_resort,
                     ),
                 ),
-                speaker=settings.Speaker(65001, 65000, source, peers, marks=marks, hold_time=hold_time),
+                speaker=settings.Speaker(65001, 65000, source, peers, marks=marks, hold_time=hold_time)
+                if peers
+                else None,
                 seed=self.random.getrandbits(32),
             )
             local = Ip6(f"2600:3c0f:6::{int(source) & 0xFF:x}")
@@ -380,15 +397,14 @@ class World:
     def run(self, seconds: float) -> None:
         until = self.now + seconds
         steps, limit, heap = 0, STEPS_PER_SECOND * max(1.0, seconds), self._heap
-        while heap and heap[0][0] <= until:
-            if self._is_stale and heap[0][0] > self.now:
-                self._observe()
+        while self._is_stale or (heap and heap[0][0] <= until):
+            if self._is_stale and not (heap and heap[0][0] <= self.now):
+                self._observe()  # what this instant has come to; something may follow from it before the next
+                continue
             self.now, _, action, arguments = heappop(heap)
             action(*arguments)
             steps += 1
             assert steps < limit, f"more than {STEPS_PER_SECOND} steps a second: this never falls quiet"
-        if self._is_stale:
-            self._observe()
         self.now = until
         self._observe()
 
@@ -456,6 +472,9 @@ class World:
     def _is_able(self, node: Machine) -> bool:
         if node.power is not RUNNING or node.cut or node.stopping or node.service != "ok":
             return False
+        return self._can_lead_clients_to(node)
+
+    def _can_lead_clients_to(self, node: Machine) -> bool:
         return any(each.up and not each.cut and not self._is_refused(node, each) for each in self.servers)
 
     @staticmethod
@@ -557,7 +576,7 @@ class World:
     def delete(self, name: str) -> None:
         """Somebody deletes the address by hand."""
         node = self._strike("delete", name)
-        node.kernel.discard(PLACED)
+        node.kernel.discard(self.placed)
         self._kernel_reports(node)
         self._mend("delete", name)
 
@@ -573,7 +592,7 @@ class World:
     def cannot_keep(self, name: str) -> None:
         """Another program removes the address again and again."""
         node = self._strike("cannot-keep", name)
-        failure = Failure(str(FLOATING), "something keeps removing it", unkept=frozenset({PLACED}))
+        failure = Failure(str(FLOATING), "something keeps removing it", unkept=frozenset({self.placed}))
         self._deliver(node, Failing("removals", frozenset({failure})))
 
     def keeps_again(self, name: str) -> None:
@@ -615,10 +634,13 @@ class World:
 
     def _strike(self, kind: str, name: str, why: str = "") -> Machine:
         node = self.nodes.get(name)
-        rank = node.rank if node else Rank.NONE
+        rank = self._rank(node) if node else Rank.NONE
         self.faults.append(Fault(kind, name, rank, self.now))
         self._edge(name, kind, why or (f"at rank {rank.label}" if node else ""))
         return node if node else next(iter(self.nodes.values()))
+
+    def _rank(self, node: Machine) -> Rank:
+        return node.rank
 
     def _mend(self, kind: str, name: str) -> None:
         for each in self.faults:
@@ -642,7 +664,7 @@ class World:
         node.notified = host.Notified(node.process, node.node, self._run_command)
         self.notified.append((node.name, node.notified))
         self._handle(node, ClockMoved(EPOCH + node.clock_skew))
-        self._handle(node, Held(frozenset(node.kernel)))
+        self._handle(node, Held(node.usable))
         self._handle(node, LinkChanged(INTERFACE, True, "has its address"))
         self._introduce(node)
         self._handle(node, Started())
@@ -757,7 +779,7 @@ class World:
                 self._forget_process(node)
 
     def _hold(self, node: Machine, incarnation: int, wanted: set[Placed]) -> None:
-        held = {each for each in node.kernel if each.interface == PLACED.interface}
+        held = {each for each in node.kernel if each.interface == self.placed.interface}
         if node.incarnation == incarnation and held != wanted:
             node.kernel = node.kernel - held | wanted
             self._kernel_reports(node)
@@ -766,7 +788,7 @@ class World:
         where = ", ".join(sorted(f"{each.address} on {each.interface}" for each in node.kernel))
         self.note(node.name, "kernel has" if where else "kernel has not", where or str(FLOATING))
         self._changed()
-        self.at(self.now + 0.0002, self._deliver_to, node, node.incarnation, Held(frozenset(node.kernel)))
+        self.at(self.now + 0.0002, self._deliver_to, node, node.incarnation, Held(node.usable))
 
     def _learn_what_is_told(self, node: Machine, peer: Address, data: bytes) -> None:
         if len(data) == KEEPALIVE_LENGTH:

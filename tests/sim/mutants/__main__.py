@@ -18,7 +18,7 @@ import floatip
 from tests.sim.mutants import Mutant, core, election, host, network, reading
 
 PACKAGE = Path(floatip.__file__).parent
-STORIES = ("tests/sim/test_stories.py", "tests/sim/test_stories_beside.py")
+STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan"))
 MUTANTS = (*election.MUTANTS, *core.MUTANTS, *network.MUTANTS, *host.MUTANTS, *reading.MUTANTS)
 LONGEST = 120
 """Of what is printed of a test."""

@@ -72,6 +72,22 @@ MUTANTS = (
         ", rank, self.decision.master_since, in_fault",
         ", rank, 0.0, in_fault",
     ),
+    Mutant("nobody tells the neighbours", INSTANCE, "[*effects, Garp(new)] if new else effects", "effects"),
+    Mutant(
+        "neighbours whom another has told are not told again",
+        INSTANCE,
+        "if self._told and now >= self._defended_at",
+        "if False and now >= self._defended_at",
+    ),
+    Mutant("who yields goes on telling the neighbours", INSTANCE, "[StopGarp(old)] if old else []", "[]"),
+    Mutant("who yields does not release", INSTANCE, "= now + KEEP_TIME", "= now + 3600"),
+    Mutant(
+        "a sick master keeps the address",
+        INSTANCE,
+        "or self.role is Role.MASTER or",
+        "or self.role in (Role.MASTER, Role.FAULT) or",
+    ),
+    Mutant("an address waits a second for its new interface", NODE, "if is_back:", "if False:"),
     # TIMERS
     Mutant(
         "a deadline that comes nearer is missed",

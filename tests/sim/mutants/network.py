@@ -81,6 +81,7 @@ MUTANTS = (
         f"{OF_ADVERTS}the_group_is_joined_and_left_by_a_reload",
     ),
     # Gratuitous ARP
+    Mutant("neighbours are told once", NEIGHBOURS, "DELAYS = (0.0, 0.2, 0.4, 0.7, 1.0)", "DELAYS = (0.0,)"),
     Mutant(
         "a socket for each gratuitous ARP",
         NEIGHBOURS,
