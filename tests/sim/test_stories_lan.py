@@ -183,6 +183,35 @@ def test_an_address_that_somebody_deletes_is_put_back_and_told_again() -> None:
     assert lost[0] < 0.05
 
 
+def test_what_a_killed_daemon_left_serves_until_its_successor_is_master() -> None:
+    lan = settled(preempt=False)
+    with lan.measured() as lost:
+        lan.kill("a")
+        lan.run(1)
+        lan.start("a")
+        lan.run(1)
+        lan.cut("b")
+        lan.run(20)
+    assert (lan.serving, lost) == ("a", [0])
+
+
+def test_the_successor_of_a_killed_daemon_that_hears_another_master_has_the_neighbours_told() -> None:
+    """The other was cut off when the neighbours were told and when it was asked."""
+    lan = settled(preempt=False)
+    lan.cut("b")
+    lan.run(10)
+    lan.kill("a")
+    lan.run(0.1)
+    lan.start("a")
+    lan.run(1)
+    assert lan.serving == "a"
+    with lan.measured() as lost:
+        lan.uncut("b")
+        lan.run(20)
+    assert_whole(lan, served_by="b")
+    assert lost[0] < SOON
+
+
 def test_a_daemon_that_was_killed_leaves_the_address_and_its_successor_releases_it() -> None:
     lan = settled(preempt=False)
     with lan.measured() as lost:

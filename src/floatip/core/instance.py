@@ -128,8 +128,9 @@ class Instance:
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
         effects = self.elector.hear(fact, now)
-        if self.elector.other_reign_at > -math.inf:
-            self._stay_until = min(self._stay_until, now)
+        if now < self._stay_until and self.elector.other_reign_at > -math.inf:
+            self._stay_until = now
+            effects = [*effects, *self.elector.ask()]  # the neighbours may still find the address here
         if effects and not any(isinstance(effect, Became) for effect in effects):
             return effects + self._defend(now)  # an answer to an advert of one who takes himself for master
         return effects

@@ -192,10 +192,11 @@ MUTANTS = (
     Mutant(
         "what a killed master left stays beside another master",
         INSTANCE,
-        "            self._stay_until = min(self._stay_until, now)\n",
-        "            pass\n",
+        "            self._stay_until = now\n            effects",
+        "            effects",
         f"{OF_NODE}what_a_killed_master_left_is_released_once_another_is_heard",
     ),
+    Mutant("what a killed master left is released in silence", INSTANCE, "[*effects, *self.elector.ask()]", "effects"),
     # The cost of what changes nothing
     Mutant(
         "each change of one instance looks at all",
