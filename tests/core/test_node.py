@@ -747,6 +747,24 @@ def test_a_late_master_keeps_nothing_and_has_the_neighbours_told_who_is_master()
     ]  # fmt: skip
 
 
+WITHOUT_BGP = replace(VLAN, speaker=None)
+
+
+def test_a_late_master_that_nobody_replaced_keeps_the_address() -> None:
+    host = master(WITHOUT_BGP)
+    late = host.tick(30 + 2 * DOWN)
+    assert [word for word in late if word != "stopgarp"] == ["role backup", "advert 1", "rank standby"]
+    host.run(60)
+    assert (host.role, host.when("hold")) == (Role.MASTER, [0])
+
+
+def test_a_late_master_that_was_replaced_asks_and_releases_the_address() -> None:
+    host = master(WITHOUT_BGP)
+    host.tick(30 + 2 * DOWN)
+    assert host.tell(advert(100)) == ["advert 1"]
+    assert host.tick(host.now)[-1] == "hold"
+
+
 def restarted() -> Host:
     """After a crash of the daemon alone: its address is still there."""
     host = Host(VLAN, start=False)

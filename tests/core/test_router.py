@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from floatip.core.addresses import Address
-from floatip.core.election.elector import Obstacles, Role
+from floatip.core.election.elector import ASKING, Obstacles, Role
 from floatip.core.election.router import Router
 from floatip.core.events import Became, Effect, SendAdvert
 from floatip.core.settings import Vrrp
@@ -201,7 +201,7 @@ def test_a_new_master_says_what_made_it_one(said: int | None, reason: str) -> No
 @pytest.mark.parametrize("source", [PEER, LOWER])
 def test_without_preemption_a_backup_follows_anybody(source: IPv4Address) -> None:
     wire = backup(preempt=False)
-    wire.hear(advert(1), source, at=11)
+    wire.hear(advert(2), source, at=11)
     assert (wire.router.deadline, wire.router.master) == (11 + DOWN, source)
     wire.hear(advert(0), source, at=12)
     assert wire.router.deadline == 12 + SKEW
@@ -651,6 +651,19 @@ def test_only_the_master_is_asked() -> None:
     wire = mistaken()
     asked = wire.router.tick(26.5)
     assert [effect.destination for effect in asked if isinstance(effect, SendAdvert)] == [PEER]
+
+
+@pytest.mark.parametrize("preempt", [True, False])
+def test_a_question_of_another_backup_is_no_sign_of_life_of_the_master(preempt: bool) -> None:
+    wire = backup(preempt=preempt)
+    wire.hear(advert(ASKING), LOWER, at=12)
+    assert wire.tick(10 + DOWN) == [100]
+
+
+def test_a_router_of_priority_1_follows_a_master_of_priority_1() -> None:
+    wire = Wire(ASKING)
+    wire.hear(advert(ASKING), at=3)
+    assert wire.router.master == PEER
 
 
 def test_who_is_asked_does_not_take_the_questions_for_a_second_master() -> None:

@@ -222,7 +222,7 @@ KINDS = {
     "restart": Kind("floatip is restarted", partial(stop, pause=0.0), NONE, HANDOVER),
     "hang": Kind("floatip hangs for 8 s", hang, NONE, BLINK),
     "hang-backup": Kind("floatip hangs for 8 s", hang, NONE, NONE, "backup"),
-    "hang-both": Kind("both hang for 6 s", hang_both, NONE, SILENT),
+    "hang-both": Kind("both hang for 6 s", hang_both, NONE, BLINK),
     "reload": Kind("SIGHUP", reload, NONE, NONE),
     "reload-backup": Kind("SIGHUP", reload, NONE, NONE, "backup"),
     "reload-broken": Kind("SIGHUP with an error in the file", reload_broken, NONE, NONE),

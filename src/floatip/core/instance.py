@@ -64,8 +64,8 @@ class Instance:
         """Why an address of it does not stay here; empty: all do."""
         self._was_master = False
         self._keep_until = -math.inf
-        self._stay_until = -math.inf
-        """For how long the addresses that a predecessor left here may stay."""
+        self._stay_until = self._stay_since = -math.inf
+        """For how long addresses may stay that a predecessor left here, or this node before it was suspended."""
         self._told: frozenset[Placed] = frozenset()
         """The addresses of which the layer-2 neighbours know that they are here."""
         self._defended_at = -math.inf
@@ -109,11 +109,14 @@ class Instance:
 
     def begin(self, holding: Holding, now: float) -> list[Effect]:
         """Where only a master has the addresses, those that a killed one left go on serving until another is heard."""
-        down_after = self.elector.master_down_interval
-        if self.config.placement == "master" and down_after and any(t.key in holding.placed for t in self.targets):
-            self._stay_until = now + 2 * down_after  # then this node is master, or another
-            return self.elector.ask()
-        return []
+        if self.config.placement != "master" or not any(target.key in holding.placed for target in self.targets):
+            return []
+        self._stay(now)
+        return self.elector.ask()
+
+    def _stay(self, now: float) -> None:
+        """Until this node is master, or another."""
+        self._stay_since, self._stay_until = now, now + 2 * (self.elector.master_down_interval or 0.0)
 
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""
@@ -128,7 +131,7 @@ class Instance:
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
         effects = self.elector.hear(fact, now)
-        if now < self._stay_until and self.elector.other_reign_at > -math.inf:
+        if now < self._stay_until and self.elector.other_reign_at >= self._stay_since:
             self._stay_until = now
             effects = [*effects, *self.elector.ask()]  # the neighbours may still find the address here
         if effects and not any(isinstance(effect, Became) for effect in effects):
@@ -175,6 +178,9 @@ class Instance:
             damped=self.unkept or self.decision.damped(now),
         )
         effects = self.elector.constrain(obstacles, now)
+        was_suspended = self._was_master and self.role is Role.BACKUP and self.elector.master is None
+        if was_suspended and obstacles == Obstacles() and self.config.placement == "master":
+            self._stay(now)  # another may be master or not
         self._succeed(hold_time, clock_ahead, now)
         return effects
 

@@ -185,7 +185,7 @@ MUTANTS = (
     Mutant(
         "what a killed master left is released at the start",
         INSTANCE,
-        "self._stay_until = now + 2 * down_after",
+        "self._stay_since, self._stay_until = now, now + 2 * (self.elector.master_down_interval or 0.0)",
         "self._stay_until = now",
         f"{OF_NODE}what_a_killed_master_left_serves_until_its_successor_is_master_by_itself",
     ),
