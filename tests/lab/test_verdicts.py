@@ -17,8 +17,15 @@ from floatip.lab.record import SCENE, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteChange
 from floatip.lab.scheduling import Delay, DelayWatch, delayed, run_delay
 from floatip.lab.screen import Feed, Screen, describe, group_by_cause
-from floatip.lab.verdicts import Verdict, answered_only_by, happened_within, lost_less_than, moved_to
-from floatip.observing.summary import ProbeResult
+from floatip.lab.verdicts import (
+    Verdict,
+    answered_only_by,
+    handed_over,
+    happened_within,
+    lost_less_than,
+    moved_to,
+)
+from floatip.observing.summary import RESET, ProbeResult
 
 PAUSE = [Delay(10.02, 11.5), Delay(11.3, 11.52), Delay(11.6, 11.7)]
 
@@ -211,3 +218,13 @@ def test_adverts_of_whole_seconds_are_version_2_and_others_version_3(
     options = RunOptions(advert_interval=interval)
     assert options.vrrp_version == version
     assert options.master_down_interval == pytest.approx(down, abs=0.001)
+
+
+@pytest.mark.parametrize(("outage", "holds"), [(0.85, True), (0.95, False)])
+def test_in_a_vlan_a_handover_may_cost_the_skew_time_and_a_connection_that_was_open_then(
+    outage: float, holds: bool
+) -> None:
+    lost = ProbeResult("echo", 10.0, ok=False), ProbeResult("echo", 10.0 + outage, ok=True, who="haproxy2")
+    torn = request(9.99, None, RESET)
+    record = replace(record_of(*lost, torn, moves=[10.0]), options=RunOptions(shared_layer2=True))
+    assert [verdict.holds for verdict in handed_over(record)] == [holds, True]

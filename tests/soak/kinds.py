@@ -15,7 +15,7 @@ from functools import partial
 
 from floatip.core.node import LINK_PATIENCE
 from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTER
-from floatip.lab.scenes import TAKEOVER_MARGIN
+from floatip.lab.verdicts import TAKEOVER_MARGIN
 from tests.soak.world import CHECK_INTERVAL, OPTIONS, World, add_addresses, add_gateways
 
 NONE = 0.0

@@ -14,10 +14,9 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from pyroute2 import IPRoute
-
 from floatip.host.ask import ControlError
-from floatip.lab.namespaces import Closes, Namespace, find_program
+from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
+from floatip.lab.namespaces import Closes, find_program
 from floatip.lab.network import FLOATING, GATEWAY, LINK_LOCAL, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, LabHost, Network
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
@@ -33,33 +32,6 @@ CALM_TIMEOUT = 60.0
 SAMPLES = 10
 CHECK_INTERVAL = 0.5
 """Seconds; that of the checks that are run."""
-
-
-class SharedLayer2(Network):
-    """A bridge in place of the router; a port has the name of its host."""
-
-    def _build(self) -> None:
-        with self.inside(ROUTER), IPRoute() as ip:
-            ip.link("add", kind="bridge", ifname="bridge")
-            (bridge,) = ip.link_lookup(ifname="bridge")
-            ip.link("set", index=bridge, state="up")
-            for host in (*NODES, OBSERVER):
-                self._port(ip, bridge, host)
-        for host in (*NODES, OBSERVER):
-            with self.inside(host.name):
-                for name in ("lo", "eth0"):
-                    subprocess.run(["ip", "link", "set", name, "up"], check=True)
-                add_addresses(host)
-
-    def _port(self, ip: IPRoute, bridge: int, host: LabHost) -> None:
-        peer = {"ifname": "eth0", "net_ns_fd": self.fd_of(host.name)}
-        ip.link("add", kind="veth", ifname=host.name, peer=peer)
-        (port,) = ip.link_lookup(ifname=host.name)
-        ip.link("set", index=port, master=bridge, state="up")
-
-    def fd_of(self, host: str) -> int:
-        namespace: Namespace = self._namespaces[host]
-        return namespace.fd
 
 
 def add_addresses(host: LabHost) -> None:
@@ -111,14 +83,14 @@ class World(Closes):
         self.network: Network = self._exits.enter_context(
             Network(self.directory) if self.has_bgp else SharedLayer2(self.directory)
         )
-        self.record = Record(OPTIONS, routes={ROUTER: []})
+        prefix = str(FLOATING.network)
+        watch = RouteWatch(self.network, ROUTER, prefix) if self.has_bgp else NeighbourWatch(self.network, prefix)
+        self.record = Record(OPTIONS, routes={ROUTER: self._exits.enter_context(watch).changes})
         self.servers: dict[str, Program] = {}
         routing: list[Program] = []
         if self.has_bgp:
             self.servers = {host.name: BuiltInRouteServer(self.network, host.name) for host in ROUTE_SERVERS}
             routing = [BuiltInFabric(self.network), *self.servers.values()]
-            watch = self._exits.enter_context(RouteWatch(self.network, ROUTER, str(FLOATING.network)))
-            self.record.routes[ROUTER] = watch.changes
         self.services = {node.name: PlainService(self.network, node.name) for node in NODES}
         self.toml = {node.name: self._toml(node) for node in NODES}
         self.nodes = {name: FloatipDaemon(self.network, name, text) for name, text in self.toml.items()}

@@ -37,13 +37,9 @@ vrrp_pid_file = "{elector.vrrp_pid_file}"
 
 [instance.keepalived]
 """
+    bgp = "" if options.shared_layer2 else f"[linode]\ndcid = 6\n\n[bgp]\nhold_time = {options.hold_time}\n"
     return f"""\
-[linode]
-dcid = 6
-
-[bgp]
-hold_time = {options.hold_time}
-
+{bgp}
 {check}
 [[instance]]
 name = "VI_1"

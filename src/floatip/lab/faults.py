@@ -10,7 +10,9 @@ from floatip.lab.namespaces import Namespace, find_program
 
 
 class Faults:
-    def __init__(self, router: Namespace, hosts: dict[str, Namespace]) -> None:
+    def __init__(self, router: Namespace, hosts: dict[str, Namespace], family: str) -> None:
+        """`family`: nftables' name for what the router forwards."""
+        self._family = family
         self._router = router
         self._hosts = hosts
         self._cut: set[str] = set()
@@ -52,7 +54,7 @@ class Faults:
     def _apply(self, *hosts: str) -> None:
         # Ingress alone, at both ends of the link: the egress hook is younger than some kernels in use.
         dropped = [f"{match} drop" for match in sorted(self._dropped)]
-        forward = _table("inet", [_chain("forward", "filter hook forward", dropped)])
+        forward = _table(self._family, [_chain("forward", "filter hook forward", dropped)])
         _load(self._router, forward + _table("netdev", [_drop_all(host) for host in sorted(self._cut)]))
         for host in hosts:
             _load(self._hosts[host], _table("netdev", [_drop_all("eth0")] if host in self._cut else []))

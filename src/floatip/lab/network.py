@@ -58,6 +58,9 @@ USABLE_WITHIN = 30.0
 class Network(Closes):
     """Built when it is made. `faults` is what can go wrong in it."""
 
+    filtered_as = "inet"
+    """nftables' family of what the router forwards."""
+
     def __init__(self, directory: Path, guests: Sequence[LabHost] = ()) -> None:
         """`guests`: hosts beside the guide's."""
         self._hosts = (*HOSTS, *guests)
@@ -68,7 +71,7 @@ class Network(Closes):
         try:
             for name in (ROUTER, *(host.name for host in self._hosts)):
                 self._namespaces[name] = Namespace()
-            self.faults = Faults(self._namespaces[ROUTER], self._namespaces)
+            self.faults = Faults(self._namespaces[ROUTER], self._namespaces, self.filtered_as)
             self._build()
         except BaseException:
             self.close()
@@ -120,7 +123,7 @@ class Network(Closes):
     def _build(self) -> None:
         for name in self._namespaces:
             with self.inside(name):
-                _write_sysctls(router=name == ROUTER)
+                write_sysctls(router=name == ROUTER)
         with self.inside(ROUTER), IPRoute() as ip:
             _build_router(ip)
             macs = {host.name: self._link(ip, host, number) for number, host in enumerate(self._hosts, 1)}
@@ -136,10 +139,10 @@ class Network(Closes):
         mac = f"02:00:00:00:01:{number:02x}"
         peer = {"ifname": "eth0", "address": mac, "net_ns_fd": self._namespaces[host.name].fd}
         ip.link("add", kind="veth", ifname=host.name, address=ROUTER_MAC, peer=peer)
-        index = _index(ip, host.name)
+        index = index_of(ip, host.name)
         _write_sysctl(f"ipv4/neigh/{host.name}/proxy_delay", 0)
         ip.link("set", index=index, state="up")
-        _add_address(ip, index, f"{LINK_LOCAL}/64")
+        add_address(ip, index, f"{LINK_LOCAL}/64")
         for address in host.addresses:
             ip.route("add", dst=f"{address}/{address.max_prefixlen}", oif=index)
             ip.neigh("add", dst=str(address), lladdr=mac, ifindex=index, state="permanent")
@@ -147,26 +150,26 @@ class Network(Closes):
 
 
 def _build_router(ip: IPRoute) -> None:
-    lo = _index(ip, "lo")
+    lo = index_of(ip, "lo")
     ip.link("set", index=lo, state="up")
     for address in (f"{GATEWAY}/32", f"{FABRIC}/128"):
-        _add_address(ip, lo, address)
+        add_address(ip, lo, address)
     # Proxy ARP answers for what has a route. Addresses that no host has right now lead into a sink, so that the
     # observer resolves the floating IP once, whether it is announced or not. NOARP: the sink resolves nothing, and its
     # other end drops frames that are not addressed to it.
     ip.link("add", kind="veth", ifname="sink", peer={"ifname": "drain"})
-    sink = _index(ip, "sink")
+    sink = index_of(ip, "sink")
     ip.link("set", index=sink, arp=False, state="up")
-    ip.link("set", index=_index(ip, "drain"), state="up")
+    ip.link("set", index=index_of(ip, "drain"), state="up")
     ip.route("add", dst=str(SUBNET), oif=sink)
 
 
 def _build_host(ip: IPRoute, host: LabHost, mac: str) -> None:
-    eth0 = _index(ip, "eth0")
-    ip.link("set", index=_index(ip, "lo"), state="up")
-    _add_address(ip, eth0, f"{host.ipv6}/128")
+    eth0 = index_of(ip, "eth0")
+    ip.link("set", index=index_of(ip, "lo"), state="up")
+    add_address(ip, eth0, f"{host.ipv6}/128")
     if host.ipv4:
-        _add_address(ip, eth0, str(host.ipv4))
+        add_address(ip, eth0, str(host.ipv4))
     ip.link("set", index=eth0, state="up")
     ip.route("add", dst="::/0", gateway=LINK_LOCAL, oif=eth0)
     if host.ipv4:
@@ -187,17 +190,17 @@ def _wait_until_usable(ip: IPRoute, host: str) -> None:
         time.sleep(0.002)
 
 
-def _index(ip: IPRoute, interface: str) -> int:
+def index_of(ip: IPRoute, interface: str) -> int:
     (index,) = ip.link_lookup(ifname=interface)
     return int(index)
 
 
-def _add_address(ip: IPRoute, index: int, address: str) -> None:
+def add_address(ip: IPRoute, index: int, address: str) -> None:
     address, _, length = address.partition("/")
     ip.addr("add", index=index, address=address, prefixlen=int(length))
 
 
-def _write_sysctls(*, router: bool) -> None:
+def write_sysctls(*, router: bool) -> None:
     values = {"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0}
     values |= {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/default/rp_filter": 0}
     if router:

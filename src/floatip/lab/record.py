@@ -31,6 +31,8 @@ class RunOptions:
     """A line of configuration instead of the trigger file."""
     keepalived: bool = False
     """keepalived elects and floatip follows it; otherwise floatip elects."""
+    shared_layer2: bool = False
+    """Without route servers: the master alone holds the address (placement `master`)."""
 
     @property
     def vrrp_version(self) -> int:
@@ -38,10 +40,15 @@ class RunOptions:
         return 2 if self.advert_interval % 1 == 0 else 3
 
     @property
-    def master_down_interval(self) -> float:
+    def skew_time(self) -> float:
         """Seconds; RFC 9568 section 6.1, version 2 below it: RFC 3768."""
         unit = self.advert_interval if self.vrrp_version == 3 else 1.0
-        return 3 * self.advert_interval + (256 - PRIORITY) / 256 * unit
+        return (256 - PRIORITY) / 256 * unit
+
+    @property
+    def master_down_interval(self) -> float:
+        """Seconds."""
+        return 3 * self.advert_interval + self.skew_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class Record:
     events: list[RunEvent] = field(default_factory=list)
     probes: list[ProbeResult] = field(default_factory=list)
     routes: dict[str, list[RouteChange]] = field(default_factory=dict)
-    """By host: the four route servers and the router."""
+    """By host: the four route servers and the router. On a shared layer 2 the observer is its own router."""
     delays: list[Delay] = field(default_factory=list)
     start_delay: float = 0.0
     """Seconds that the first daemon waited for a CPU at its start, where short waits add up."""

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from threading import Condition, Event, Thread
@@ -29,6 +30,8 @@ class RouteChange:
 class RouteWatch(Closes):
     """The next hop of a prefix in a host's main table, and all its changes; a thread listens to the kernel."""
 
+    _groups = RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
+
     def __init__(self, network: Network, host: str, prefix: str) -> None:
         self._prefix, length = prefix.split("/")
         self._length = int(length)
@@ -36,11 +39,11 @@ class RouteWatch(Closes):
         self._closing = Event()
         with network.inside(host):
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-            self._socket.bind((0, RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE))
+            self._socket.bind((0, self._groups))
             self._socket.settimeout(0.1)  # netlink knows no shutdown() that would end the thread's recv
             with IPRoute() as ip:
-                found = [route for route in ip.get_routes(table=MAIN_TABLE) if self._concerns(route)]
-        self.changes = [RouteChange(time.monotonic(), _next_hop(found[0]) if found else None)]
+                found = [route for route in self._now(ip) if self._concerns(route)]
+        self.changes = [RouteChange(time.monotonic(), self._next_hop(found[0]) if found else None)]
         self._thread = Thread(target=self._listen, name=f"routes of {host}", daemon=True)
         self._thread.start()
 
@@ -69,7 +72,7 @@ class RouteWatch(Closes):
             now = time.monotonic()
             for message in marshal.parse(data):
                 if self._concerns(message):
-                    self._changed(RouteChange(now, _next_hop(message) if message["event"] == "RTM_NEWROUTE" else None))
+                    self._changed(RouteChange(now, self._next_hop(message)))
 
     def _changed(self, change: RouteChange) -> None:
         with self._condition:
@@ -77,12 +80,14 @@ class RouteWatch(Closes):
                 self.changes.append(change)
                 self._condition.notify_all()
 
+    def _now(self, ip: IPRoute) -> Iterable[Any]:
+        return ip.get_routes(table=MAIN_TABLE)  # type: ignore[no-any-return]
+
     def _concerns(self, route: Any) -> bool:
         found = route.get_attr("RTA_DST"), route["dst_len"], route.get_attr("RTA_TABLE")
         return found == (self._prefix, self._length, MAIN_TABLE)
 
-
-def _next_hop(route: Any) -> Address | None:
-    via = route.get_attr("RTA_VIA")
-    gateway = via["addr"] if via else route.get_attr("RTA_GATEWAY")
-    return ip_address(gateway) if gateway else None
+    def _next_hop(self, route: Any) -> Address | None:
+        via = route.get_attr("RTA_VIA")
+        gateway = via["addr"] if via else route.get_attr("RTA_GATEWAY")
+        return ip_address(gateway) if gateway and route["event"] == "RTM_NEWROUTE" else None

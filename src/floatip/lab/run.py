@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 
 from floatip.lab.configuration import floatip_toml, keepalived_conf
+from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
 from floatip.lab.namespaces import Closes, LabError, is_entered
 from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, Network
 from floatip.lab.programs.bird import BirdFabric, BirdRouteServer, Rules
@@ -53,10 +54,17 @@ class Run(Closes):
             self._exits.callback(rmtree, directory)
         else:
             directory = Path(self._exits.enter_context(TemporaryDirectory(prefix="floatip-lab-")))
-        self.network = self._exits.enter_context(Network(directory))
+        self.network: Network = self._exits.enter_context(
+            SharedLayer2(directory) if self.options.shared_layer2 else Network(directory)
+        )
         self.triggers = {node.name: directory / f"{node.name}.trigger" for node in NODES}
-        self.servers = {host.name: self._route_server(host.name) for host in ROUTE_SERVERS}
-        self.fabric: Program = BirdFabric(self.network) if self.options.bird else BuiltInFabric(self.network)
+        self.servers: dict[str, Program] = {}
+        self.routing: list[Program] = []
+        """The route servers and the fabric."""
+        if not self.options.shared_layer2:
+            self.servers = {host.name: self._route_server(host.name) for host in ROUTE_SERVERS}
+            fabric = BirdFabric(self.network) if self.options.bird else BuiltInFabric(self.network)
+            self.routing = [fabric, *self.servers.values()]
         service = HAProxy if which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin") else PlainService
         self.services = {node.name: service(self.network, node.name) for node in NODES}
         self.keepaliveds = {node.name: self._keepalived(node.name) for node in NODES if self.options.keepalived}
@@ -67,9 +75,14 @@ class Run(Closes):
             self.network, OBSERVER.name, str(FLOATING.ip), interval=self.options.probe_interval
         )
         for host in (*self.servers, ROUTER):
-            watch = self._exits.enter_context(RouteWatch(self.network, host, str(FLOATING.network)))
-            self.record.routes[host] = watch.changes
+            self.record.routes[host] = self._exits.enter_context(self._watch(host)).changes
         self._exits.callback(DelayWatch(self._pids, self.record.delays).close)
+
+    def _watch(self, host: str) -> RouteWatch:
+        prefix = str(FLOATING.network)
+        if self.options.shared_layer2:
+            return NeighbourWatch(self.network, prefix)
+        return RouteWatch(self.network, host, prefix)
 
     def _route_server(self, host: str) -> Program:
         if self.options.bird:
@@ -85,7 +98,7 @@ class Run(Closes):
 
     def _pids(self) -> list[int]:
         """Of the programs that decide how fast the traffic moves."""
-        programs = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.keepaliveds.values()]
+        programs = [*self.nodes.values(), *self.routing, *self.keepaliveds.values()]
         pids = [program.pid for program in programs if program.was_started]
         for keepalived in self.keepaliveds.values():
             with suppress(OSError, ValueError):  # not written yet
@@ -94,7 +107,7 @@ class Run(Closes):
 
     def start(self, *, observed: bool = True) -> None:
         """Start everything, haproxy1 before haproxy2, so that it is master. Returns when traffic flows."""
-        for program in (self.fabric, *self.servers.values(), *self.services.values()):
+        for program in (*self.routing, *self.services.values()):
             program.start()
         for name in self.servers:
             self.wait_for(lambda name=name: self.listens(name), f"{name} to listen", READY_TIMEOUT)  # type: ignore[misc]
@@ -122,7 +135,8 @@ class Run(Closes):
     def _ready(self) -> bool:
         record, now = self.record, time.monotonic()
         elected = record.latest("haproxy1", "role") == "master" and record.latest("haproxy2", "rank") == "standby"
-        return elected and all(record.pointed_at(host, now) == "haproxy1" for host in record.routes)
+        # Without route servers the observer asks for the way with its first probe.
+        return elected and all(record.pointed_at(host, now) == "haproxy1" for host in record.routes if self.servers)
 
     def start_node(self, name: str) -> None:
         if name in self.keepaliveds and not self.keepaliveds[name].running:
@@ -171,7 +185,8 @@ class Run(Closes):
 
     def delete_address(self, host: str) -> None:
         with self.network.inside(host):
-            subprocess.run(["ip", "address", "del", str(FLOATING), "dev", "lo"], check=True)
+            interface = "eth0" if self.options.shared_layer2 else "lo"
+            subprocess.run(["ip", "address", "del", str(FLOATING), "dev", interface], check=True)
 
     def holds_address(self, host: str) -> bool:
         with self.network.inside(host), open("/proc/thread-self/net/fib_trie") as table:
@@ -205,6 +220,6 @@ class Run(Closes):
             time.sleep(0.02)
 
     def _logs(self) -> str:
-        programs = [*self.nodes.values(), *self.servers.values(), self.fabric, *self.services.values()]
+        programs = [*self.nodes.values(), *self.routing, *self.services.values()]
         tails = {f"{p.host} {p.name}": p.log.read_text().splitlines()[-6:] for p in programs if p.log.exists()}
         return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)

@@ -75,7 +75,7 @@ def play(names: Sequence[str], options: RunOptions, *, runs: int, as_json: bool,
 def play_once(name: str, options: RunOptions, screen: Screen, *, count: str = "", keep: bool = False) -> Result:
     scene = SCENES[name]
     screen.say(f"{name}{count}: {scene.about}", "bold")
-    with Run(replace(options, keepalived=scene.keepalived)) as run:
+    with Run(replace(options, keepalived=scene.keepalived, shared_layer2=scene.shared_layer2)) as run:
         feed = Feed(screen, run.record, str(run.network.directory))
         try:
             run.start()
@@ -83,7 +83,9 @@ def play_once(name: str, options: RunOptions, screen: Screen, *, count: str = ""
             verdicts = scene.play(run)
         finally:
             feed.close()
-        result = Result(name, [*verdicts, starts_in_time(run.record)], run.record)
+        if not scene.shared_layer2:
+            verdicts.append(starts_in_time(run.record))
+        result = Result(name, verdicts, run.record)
         screen.say()
         screen.verdicts(result.verdicts, result.notes)
         failed = sum(not verdict.holds for verdict in result.verdicts)

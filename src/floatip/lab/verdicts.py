@@ -13,6 +13,8 @@ STILL_ON_THE_WAY = 0.05
 """Seconds in which packets that are on their way may still reach the node that has just handed over."""
 AGREEMENT = 0.1
 """Seconds within which all route servers must have followed a change."""
+TAKEOVER_MARGIN = 0.1
+"""Seconds that a takeover may take beyond the detection of a silent master."""
 FOREVER = float("inf")
 
 
@@ -50,6 +52,13 @@ def nothing_lost(seen: Summary, when: str = "") -> list[Verdict]:
 def _errors(seen: Summary, kind: Kind) -> str:
     errors = ", ".join(f"{number} {error}" for error, number in seen.errors(kind).items())
     return f" ({errors})" if errors else ""
+
+
+def handed_over(record: Record) -> list[Verdict]:
+    """Where both nodes hold the address a handover costs nothing, else the skew time in which none does."""
+    if record.options.shared_layer2:
+        return lost_less_than(record, record.options.skew_time + TAKEOVER_MARGIN)
+    return nothing_lost(record.seen)
 
 
 def lost_less_than(record: Record, bound: float, times: int = 1) -> list[Verdict]:
