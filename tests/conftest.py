@@ -12,7 +12,9 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.tables import TABLES
 
 TOGETHER = ("tests/systemd/",)
-"""Directories that are one group each: their tests share hosts, and the package that they build in the checkout."""
+"""Directories that are one group each: their tests share hosts."""
+ALONE = "tests/systemd/test_vlan.py"
+"""The file of such a directory that has hosts of its own."""
 APART = ("tests/lab/test_beside_keepalived.py", "tests/lab/test_scenes.py", "tests/sim/test_storms.py")
 """Files in which each test is a group: it makes its own network or world, and takes long."""
 ORDER = ("tests/systemd/", "tests/lab/test_interop.py", *APART[:2], "tests/lab/", "tests/sim/", "tests/host/")
@@ -35,6 +37,8 @@ def group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
     if file in APART:
         return nodeid
+    if file == ALONE:
+        return file
     return next((directory for directory in TOGETHER if file.startswith(directory)), file)
 
 

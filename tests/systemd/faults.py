@@ -107,7 +107,7 @@ def play(pair: Pair, stack: Stack, fault: Fault, master: Machine) -> Outcome:
     return Outcome(fault, master.name, pair.other(master).name, ended_at, claims, record)
 
 
-def _shell(command: str) -> Act:
+def shell(command: str) -> Act:
     def act(pair: Pair, stack: Stack, master: Machine) -> None:
         master.run(command.format(announcer=stack.announcer))
 
@@ -138,25 +138,25 @@ def _upgrade(pair: Pair, stack: Stack, master: Machine) -> None:
 
 
 FAULTS = (
-    Fault("trigger file", _shell(f"touch {guide.TRIGGER}"), moves=True, within=3.5),
-    Fault("systemctl stop keepalived", _shell("systemctl stop keepalived"), moves=True, within=2.0),
-    Fault("systemctl restart keepalived", _shell("systemctl restart keepalived"), moves=True, within=3.0),
-    Fault("SIGKILL: keepalived, parent", _shell("kill -KILL $(cat /run/keepalived.pid)"), moves=True, within=2.0),
-    Fault("SIGKILL: keepalived, child", _shell("kill -KILL $(cat /run/vrrp.pid)"), moves=True, within=5.5),
-    Fault("SIGKILL: keepalived, both", _shell(f"kill -KILL {KEEPALIVED_PIDS}"), moves=True, within=5.0),
-    Fault("restart the announcer", _shell("systemctl restart {announcer}"), moves=False, within=MASTER_DOWN + 0.7),
-    Fault("reload the announcer", _shell("systemctl reload {announcer}"), moves=False, within=2.0),
+    Fault("trigger file", shell(f"touch {guide.TRIGGER}"), moves=True, within=3.5),
+    Fault("systemctl stop keepalived", shell("systemctl stop keepalived"), moves=True, within=2.0),
+    Fault("systemctl restart keepalived", shell("systemctl restart keepalived"), moves=True, within=3.0),
+    Fault("SIGKILL: keepalived, parent", shell("kill -KILL $(cat /run/keepalived.pid)"), moves=True, within=2.0),
+    Fault("SIGKILL: keepalived, child", shell("kill -KILL $(cat /run/vrrp.pid)"), moves=True, within=5.5),
+    Fault("SIGKILL: keepalived, both", shell(f"kill -KILL {KEEPALIVED_PIDS}"), moves=True, within=5.0),
+    Fault("restart the announcer", shell("systemctl restart {announcer}"), moves=False, within=MASTER_DOWN + 0.7),
+    Fault("reload the announcer", shell("systemctl reload {announcer}"), moves=False, within=2.0),
     Fault(
         "SIGKILL: the announcer",
-        _shell("systemctl kill --signal=KILL {announcer}"),
+        shell("systemctl kill --signal=KILL {announcer}"),
         moves=False,
         within=MASTER_DOWN + 1.7,
     ),
     Fault("systemctl reboot", lambda pair, stack, master: master.reboot(), moves=True, within=6.0),
-    Fault("SIGSTOP: keepalived hangs", _shell(f"kill -STOP {KEEPALIVED_PIDS}"), moves=True, within=5.5),
+    Fault("SIGSTOP: keepalived hangs", shell(f"kill -STOP {KEEPALIVED_PIDS}"), moves=True, within=5.5),
     Fault(
         "SIGKILL: HAProxy, keepalived checks it",
-        _shell("systemctl kill --signal=KILL haproxy"),
+        shell("systemctl kill --signal=KILL haproxy"),
         moves=True,
         within=3.0,
         lost_at_most=2 * 1.0 + 0.3,  # fall 2, interval 1, and the script's own time
@@ -164,7 +164,7 @@ FAULTS = (
     ),
     Fault(
         "SIGKILL: HAProxy, floatip watches its process",
-        _shell("systemctl kill --signal=KILL haproxy"),
+        shell("systemctl kill --signal=KILL haproxy"),
         moves=True,
         within=0.5,
         lost_at_most=0.05,

@@ -1,4 +1,4 @@
-"""The guide's network with real hosts in it: haproxy1, haproxy2 and the observer haproxy3; and what the observer saw.
+"""A network of the lab with real hosts in it: haproxy1, haproxy2 and the observer haproxy3; and what the observer saw.
 
 The route servers, the fabric and the probes are the lab's own (`floatip.lab`), so figures compare with its scenes'.
 """
@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
 from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, Network
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.floatip import ObserverProgram
+from floatip.lab.programs.program import Program
 from floatip.lab.record import NEXT_HOPS, Record
 from floatip.lab.routes import RouteWatch
 from floatip.lab.scheduling import DelayWatch
@@ -23,16 +25,21 @@ ADDRESS = str(FLOATING.ip)
 class Pair:
     """All three hosts have booted when it is made."""
 
-    def __init__(self, rack: Rack, exits: ExitStack) -> None:
+    def __init__(self, rack: Rack, exits: ExitStack, network: type[Network] = Network) -> None:
         self._rack = rack
         self.directory = rack.directory
-        self.network = exits.enter_context(Network(rack.directory))
-        self._fabric = BuiltInFabric(self.network)
-        self._servers = [BuiltInRouteServer(self.network, host.name) for host in ROUTE_SERVERS]
-        for daemon in (self._fabric, *self._servers):
+        self.network = exits.enter_context(network(rack.directory))
+        self._is_vlan = network is SharedLayer2
+        self._routing: list[Program] = []
+        prefix = str(FLOATING.network)
+        watch = NeighbourWatch(self.network, prefix) if self._is_vlan else RouteWatch(self.network, ROUTER, prefix)
+        self._watch = exits.enter_context(watch)
+        if not self._is_vlan:
+            servers = [BuiltInRouteServer(self.network, host.name) for host in ROUTE_SERVERS]
+            self._routing = [BuiltInFabric(self.network), *servers]
+        for daemon in self._routing:
             daemon.start()
             rack.adopt(daemon.pid)
-        self._watch = exits.enter_context(RouteWatch(self.network, ROUTER, str(FLOATING.network)))
         self.haproxy1, self.haproxy2, self.haproxy3 = (
             Machine(rack, self.network, host.name) for host in (*NODES, OBSERVER)
         )
@@ -53,13 +60,15 @@ class Pair:
 
     def _pids(self) -> list[int]:
         """Of those on whom it depends how fast the traffic moves, and an answer comes."""
-        daemons = [daemon.pid for daemon in (self._fabric, *self._servers)]
+        daemons = [daemon.pid for daemon in self._routing]
         services = [thread for node in self.nodes for thread in node.threads_of("haproxy.service")]
         return daemons + services + [pid for node in self.nodes for unit in UNITS for pid in node.pids_of(unit)]
 
     @property
     def led_to(self) -> str:
-        """The node that the fabric leads to; empty: none."""
+        """The node that the network leads to; empty: none."""
+        if self._is_vlan:
+            self.haproxy3.succeeds(f"ping -c 1 -W 1 {ADDRESS}")  # only who asks has a neighbour entry
         return NEXT_HOPS.get(str(self._watch.next_hop), "")
 
     @contextmanager

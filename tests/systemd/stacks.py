@@ -1,9 +1,10 @@
-"""The two stacks that are compared on the same hosts: the guide's, and floatip beside the guide's keepalived.
+"""The stacks that are compared: the guide's and floatip beside the guide's keepalived, and in `vlan` two without BGP.
 
 A stack knows how it is installed on a node, and how to get both nodes back to where every test begins: one is master
 and answers, the other is ready.
 """
 
+import fcntl
 import json
 import re
 import subprocess
@@ -24,12 +25,15 @@ SETTLE_TIMEOUT = 120.0
 NOTIFYING = "pgrep --full '[/]notify.sh|[f]loatip notify'"
 """Whether a script of keepalived's still runs, which may start or stop the announcer."""
 KEEPALIVED_PIDS = "$(cat /run/keepalived.pid /run/vrrp.pid 2>/dev/null)"
+REPAIR = f"rm -f {guide.TRIGGER}; kill -CONT {KEEPALIVED_PIDS}; systemctl start haproxy keepalived"
 
 
 class Stack(Protocol):
     name: str
     announcer: str
-    """The unit that announces what keepalived decides."""
+    """The unit that announces, or holds, what keepalived or itself decides."""
+    repair: str
+    """What is typed on each node to repair what a fault broke."""
 
     def install(self, pair: Pair) -> None: ...
 
@@ -53,8 +57,9 @@ def use(pair: Pair, stack: Stack) -> None:
 
 def settle(pair: Pair, stack: Stack) -> Machine:
     """Repairs what the last test broke; the master."""
+    pair.network.faults.heal_all()
     for node in pair.nodes:
-        node.run(f"rm -f {guide.TRIGGER}; kill -CONT {KEEPALIVED_PIDS}; systemctl start haproxy keepalived", quiet=True)
+        node.run(stack.repair, quiet=True)
     masters: list[Machine] = []
 
     def one_is_master() -> bool:
@@ -72,12 +77,14 @@ def settle(pair: Pair, stack: Stack) -> Machine:
 
 
 def claiming(pair: Pair, stack: Stack) -> list[Machine]:
-    return [node for node in pair.nodes if stack.claims(node)]
+    """Of the nodes that others reach."""
+    return [node for node in pair.nodes if node.name not in pair.network.faults.cut_off and stack.claims(node)]
 
 
 class Guide:
     name = "the guide's stack"
     announcer = "lelastic"
+    repair = REPAIR
 
     def install(self, pair: Pair) -> None:
         on_each(pair.nodes, self._install)
@@ -100,6 +107,7 @@ class Guide:
 class Beside:
     name = "floatip beside keepalived"
     announcer = "floatip"
+    repair = REPAIR
 
     def install(self, pair: Pair) -> None:
         use(pair, GUIDE)
@@ -161,7 +169,9 @@ def package() -> Path:
 
 
 def _build() -> Path:
-    built = subprocess.run(["make", "--silent", "deb"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    with (CHECKOUT / "Makefile").open() as lock:  # other tests may run in another process
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        built = subprocess.run(["make", "--silent", "deb"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     (found,) = (CHECKOUT / "dist").glob(f"floatip_{__version__}_all.deb")
     return found

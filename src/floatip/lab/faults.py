@@ -15,16 +15,17 @@ class Faults:
         self._family = family
         self._router = router
         self._hosts = hosts
-        self._cut: set[str] = set()
+        self.cut_off: set[str] = set()
+        """Hosts."""
         self._dropped: set[str] = set()
 
     def cut(self, host: str) -> None:
         """All packets of the host vanish, both ways, and its link stays up: a crash as its neighbours see it."""
-        self._cut.add(host)
+        self.cut_off.add(host)
         self._apply(host)
 
     def heal(self, host: str) -> None:
-        self._cut.discard(host)
+        self.cut_off.discard(host)
         self._apply(host)
 
     def cut_pair(self, one: str, other: str) -> None:
@@ -46,8 +47,8 @@ class Faults:
         self._apply()
 
     def heal_all(self) -> None:
-        hosts = list(self._cut)
-        self._cut.clear()
+        hosts = list(self.cut_off)
+        self.cut_off.clear()
         self._dropped.clear()
         self._apply(*hosts)
 
@@ -55,9 +56,9 @@ class Faults:
         # Ingress alone, at both ends of the link: the egress hook is younger than some kernels in use.
         dropped = [f"{match} drop" for match in sorted(self._dropped)]
         forward = _table(self._family, [_chain("forward", "filter hook forward", dropped)])
-        _load(self._router, forward + _table("netdev", [_drop_all(host) for host in sorted(self._cut)]))
+        _load(self._router, forward + _table("netdev", [_drop_all(host) for host in sorted(self.cut_off)]))
         for host in hosts:
-            _load(self._hosts[host], _table("netdev", [_drop_all("eth0")] if host in self._cut else []))
+            _load(self._hosts[host], _table("netdev", [_drop_all("eth0")] if host in self.cut_off else []))
 
 
 def _load(namespace: Namespace, ruleset: str) -> None:
