@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import floatip
+from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
 from floatip.lab.network import (
     FLOATING,
     HAPROXY1,
@@ -158,6 +159,20 @@ def test_cut_vrrp_drops_adverts_between_the_nodes_and_nothing_else(network: Netw
     assert reaches(network, "haproxy1", "192.168.143.241")
     network.faults.heal_vrrp()
     assert hears_an_advert(network)
+
+
+def test_on_a_shared_layer_2_the_observer_finds_who_has_the_address_and_adverts_can_be_cut(tmp_path: Path) -> None:
+    with SharedLayer2(tmp_path) as network, NeighbourWatch(network, str(FLOATING)) as watch:
+        assert hears_an_advert(network)
+        network.faults.cut_vrrp()
+        assert not hears_an_advert(network, within=0.5)
+        for node in NODES:
+            assert succeeds(network, node.name, "ip", "address", "add", str(FLOATING), "dev", "eth0")
+            assert reaches(network, OBSERVER.name, str(FLOATING.ip))
+            assert watch.wait_for(node.ipv6, 30)
+            network.faults.cut(node.name)
+            assert succeeds(network, OBSERVER.name, "ip", "neigh", "flush", "dev", "eth0")
+            assert not reaches(network, OBSERVER.name, str(FLOATING.ip))
 
 
 def hears_an_advert(network: Network, within: float = 30) -> bool:
