@@ -247,6 +247,7 @@ def _file(answers: Answers, source: str, peer: str, priority: int) -> str:
     instance = {"name": f"VI_{answers['vrid']}", "addresses": answers["addresses"]}
     instance |= {"checks": [check["name"]]} if check else {}
     dcid = answers["dcid"]
+    instance |= {} if dcid else {"placement": "master"}
     linode = toml.table("[linode]", {"dcid": dcid} if dcid else {}, "The data centre, which decides the route servers.")
     checks = toml.table("[[check]]", check, "The node is not master while this fails.")
     about = (

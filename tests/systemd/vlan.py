@@ -67,6 +67,7 @@ process = "haproxy"
 name = "VI_1"
 addresses = ["{FLOATING}"]
 checks = ["haproxy"]
+placement = "master"
 
 [instance.vrrp]
 preempt = false

@@ -98,8 +98,9 @@ def without_bgp(model: Model, places: Places) -> Iterator[Problem]:
         if isinstance(instance.election, Keepalived):
             what = "keepalived elects and holds the address, so there is nothing left to do"
             yield places.error((*at, "keepalived"), what, hint)
-    if model.instances and places.is_whole(("instance",)):
-        hint = "add [linode] or [bgp]; nodes that share one layer 2 need neither"
+    is_meant = all((*at, "placement") in places.given for at, _ in instances(model, places))
+    if model.instances and places.is_whole(("instance",)) and not is_meant:
+        hint = 'add [linode] or [bgp], or write placement = "master" if the nodes share one layer 2'
         yield places.warning((), "there is no [linode] and no [bgp]: nothing is announced by BGP", hint)
 
 
