@@ -215,11 +215,11 @@ def servers_down(world: World, node: str) -> None:
 
 KINDS = {
     "kill": Kind("floatip is killed and started at once", partial(kill, pause=0.1), NONE, BLINK, starts=True),
-    "kill-long": Kind("floatip is killed and started 5 s later", partial(kill, pause=5.0), NONE, HANDOVER, starts=True),
+    "kill-long": Kind("floatip is killed and started 5 s later", partial(kill, pause=5.0), NONE, BLINK, starts=True),
     "kill-backup": Kind("floatip is killed", partial(kill, pause=0.1), NONE, NONE, "backup", starts=True),
-    "stop": Kind("floatip is stopped and started 3 s later", partial(stop, pause=3.0), NONE, HANDOVER),
+    "stop": Kind("floatip is stopped and started 3 s later", partial(stop, pause=3.0), NONE, BLINK),
     "stop-backup": Kind("floatip is stopped", partial(stop, pause=3.0), NONE, NONE, "backup"),
-    "restart": Kind("floatip is restarted", partial(stop, pause=0.0), NONE, HANDOVER),
+    "restart": Kind("floatip is restarted", partial(stop, pause=0.0), NONE, BLINK),
     "hang": Kind("floatip hangs for 8 s", hang, NONE, BLINK),
     "hang-backup": Kind("floatip hangs for 8 s", hang, NONE, NONE, "backup"),
     "hang-both": Kind("both hang for 6 s", hang_both, NONE, BLINK),
