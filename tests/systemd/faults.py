@@ -35,8 +35,8 @@ def _nothing(pair: Pair) -> None:
 class Fault:
     name: str
     act: Act
-    moves: bool
-    """Whether the other node must have the traffic in the end."""
+    moves: bool | None
+    """Whether the other node must have the traffic in the end; None: either may, but one alone."""
     within: float
     """Seconds after the command's end after which one node alone answers."""
     lost_at_most: float = 0.0
@@ -60,7 +60,8 @@ class Outcome:
     @property
     def verdicts(self) -> list[Verdict]:
         fault, record = self.fault, self.record
-        expected, other = (self.other, self.master) if fault.moves else (self.master, self.other)
+        moves = self.claiming[:1] == (self.other,) if fault.moves is None else fault.moves
+        expected, other = (self.other, self.master) if moves else (self.master, self.other)
         lost = lost_less_than(record, fault.lost_at_most, MANY) if fault.lost_at_most else nothing_lost(record.seen)
         claims = other in self.claiming
         return [

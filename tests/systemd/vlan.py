@@ -17,6 +17,8 @@ SKEW = MASTER_DOWN - 3
 MARGIN = 0.1
 """Seconds that a takeover may take beyond the timer that it waits for."""
 PUT_BACK = 0.05
+WATCHDOG, STARTED = 3.0, 1.7
+"""Seconds after which systemd kills a floatip that hangs, and in which it has started another one."""
 CONFIG = {"keepalived": "/etc/keepalived/keepalived.conf", "floatip": "/etc/floatip/floatip.toml"}
 
 
@@ -130,9 +132,12 @@ FAULTS = (
     ),
     Fault("systemctl stop", shell("systemctl stop {announcer}"), moves=True, within=MARGIN),
     Fault("systemctl restart", shell("systemctl restart {announcer}"), moves=True, within=MARGIN),
-    Fault("SIGKILL", shell("systemctl kill --signal=KILL {announcer}"), moves=True, within=MASTER_DOWN + MARGIN),
+    Fault("SIGKILL", shell("systemctl kill --signal=KILL {announcer}"), moves=None, within=MASTER_DOWN + STARTED),
     Fault(
-        "SIGSTOP: it hangs", shell("systemctl kill --signal=STOP {announcer}"), moves=True, within=MASTER_DOWN + MARGIN
+        "SIGSTOP: it hangs",
+        shell("systemctl kill --signal=STOP {announcer}"),
+        moves=None,
+        within=WATCHDOG + STARTED + MASTER_DOWN,
     ),
     Fault("systemctl reload", shell("systemctl reload {announcer}"), moves=False, within=MARGIN),
     Fault("systemctl reboot", lambda pair, stack, master: master.reboot(), moves=True, within=MARGIN),
