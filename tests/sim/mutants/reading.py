@@ -383,9 +383,16 @@ MUTANTS = (
     Mutant(
         "that nothing is announced is passed over",
         NAMES,
-        '    if model.instances and places.is_whole(("instance",)):\n',
+        '    if model.instances and places.is_whole(("instance",)) and not is_meant:\n',
         "    if False:\n",
         f"{REPORT}[a_vlan_without_bgp]",
+    ),
+    Mutant(
+        "a VLAN that is meant is warned of",
+        NAMES,
+        " and not is_meant:",
+        ":",
+        f"{REPORT}[a_vlan_that_is_meant]",
     ),
     Mutant(
         "that nothing checks the service is passed over",
