@@ -7,6 +7,7 @@ from typing import Any
 from floatip.core import settings as core
 from floatip.core.bgp.rank import Rank
 from floatip.model import (
+    PRIORITY,
     Check,
     File,
     Kind,
@@ -21,7 +22,6 @@ from floatip.model import (
     instance,
     network,
 )
-from floatip.model.instances import PRIORITY
 from floatip.providers import PROVIDERS, linode
 from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem
 from floatip.reading.toml.document import Document
