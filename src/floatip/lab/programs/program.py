@@ -45,6 +45,11 @@ class Program:
         return self._process.pid
 
     @property
+    def pids(self) -> list[int]:
+        """Of all its processes that kill, pause and resume signal."""
+        return [self.pid]
+
+    @property
     def was_started(self) -> bool:
         return self._process is not None
 
@@ -62,14 +67,18 @@ class Program:
         return self._process.wait(timeout)
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.wait()
 
     def pause(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.pids:
+            os.kill(pid, number)
 
     def write(self, name: str, text: str) -> str:
         """A file in its directory; the path."""
