@@ -14,10 +14,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from pyroute2 import IPRoute
-
 from floatip.host.ask import ControlError
-from floatip.lab.namespaces import Closes, Namespace, find_program
+from floatip.lab.namespaces import Closes, find_program
 from floatip.lab.network import FLOATING, GATEWAY, LINK_LOCAL, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, LabHost, Network
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
@@ -39,27 +37,14 @@ class SharedLayer2(Network):
     """A bridge in place of the router; a port has the name of its host."""
 
     def _build(self) -> None:
-        with self.inside(ROUTER), IPRoute() as ip:
-            ip.link("add", kind="bridge", ifname="bridge")
-            (bridge,) = ip.link_lookup(ifname="bridge")
-            ip.link("set", index=bridge, state="up")
-            for host in (*NODES, OBSERVER):
-                self._port(ip, bridge, host)
+        self._ip(ROUTER, ["link add bridge type bridge", "link set bridge up"])
         for host in (*NODES, OBSERVER):
+            peer = f"name eth0 netns {self.path_of(host.name)}"
+            port = [f"link add {host.name} type veth peer {peer}", f"link set {host.name} master bridge up"]
+            self._ip(ROUTER, port)
+            self._ip(host.name, ["link set lo up", "link set eth0 up"])
             with self.inside(host.name):
-                for name in ("lo", "eth0"):
-                    subprocess.run(["ip", "link", "set", name, "up"], check=True)
                 add_addresses(host)
-
-    def _port(self, ip: IPRoute, bridge: int, host: LabHost) -> None:
-        peer = {"ifname": "eth0", "net_ns_fd": self.fd_of(host.name)}
-        ip.link("add", kind="veth", ifname=host.name, peer=peer)
-        (port,) = ip.link_lookup(ifname=host.name)
-        ip.link("set", index=port, master=bridge, state="up")
-
-    def fd_of(self, host: str) -> int:
-        namespace: Namespace = self._namespaces[host]
-        return namespace.fd
 
 
 def add_addresses(host: LabHost) -> None:

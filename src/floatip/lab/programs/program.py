@@ -8,12 +8,8 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from pyroute2 import IPRoute
-
 from floatip.lab.network import Network
-
-RTPROT_BIRD = 12
-RTPROT_BGP = 186
+from floatip.lab.routes import flush
 
 
 class Program:
@@ -90,7 +86,6 @@ class Program:
 class RoutingProgram(Program):
     def kill(self) -> None:
         super().kill()
-        # The kernel keeps the routes of a program that is killed, and a new BIRD stumbles over them.
-        with self.network.inside(self.host), IPRoute() as ip:
-            for protocol in (RTPROT_BIRD, RTPROT_BGP):
-                ip.flush_routes(proto=protocol)
+        # A new BIRD stumbles over the routes of the one that was killed.
+        with self.network.inside(self.host):
+            flush()
