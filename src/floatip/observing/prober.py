@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from floatip.commands import Refusal
-from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Output, Report, TextReport
+from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Report, TextReport
 from floatip.observing.summary import (
     KINDS,
     RESET,
@@ -335,8 +335,7 @@ def observe(
     if duration is not None:
         slots = min(slots, math.ceil(duration / interval - 1e-9))
     started_at = time.monotonic()
-    output = Output()
-    report = JsonReport(output, probes=probes) if as_json else TextReport(output, started_at, interval)
+    report = JsonReport(probes=probes) if as_json else TextReport(started_at, interval)
     report.start(
         at=started_at,
         wall=time.time(),
