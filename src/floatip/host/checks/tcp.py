@@ -23,11 +23,7 @@ class TcpRunner:
 
     def run(self, run: int, timeout: float) -> None:
         done = partial(self._report, run)
-        try:
-            address = ip_address("127.0.0.1" if self._kind.host == "localhost" else self._kind.host)
-        except ValueError:
-            done(False, f"{self._kind.host} is not an address")
-            return
+        address = ip_address("127.0.0.1" if self._kind.host == "localhost" else self._kind.host)
         try:
             connecting = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
         except OSError as error:
