@@ -85,7 +85,7 @@ class ClientConnection(asyncio.Protocol):
         self._listener.perform(self._listener.machine.received(self._number, data, self._listener.now()))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._listener.perform(self._listener.machine.closed(self._number, self._listener.now()))
+        self._listener.perform(self._listener.machine.closed(self._number))
         del self._listener.transports[self._number]
 
 
