@@ -3,10 +3,10 @@ PYTHON := .venv/bin/python
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
 TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd
 # The package is built by Debian's own Python, whichever comes first on the PATH.
-DEB_NEEDS := dh:debhelper /usr/bin/python3:python3-venv
+DEB_NEEDS := dh:debhelper /usr/bin/python3:python3
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/floatip_$(DEB_VERSION)_all.deb
-DEB_SOURCES := src debian docs README.md LICENSE requirements-run.txt
+DEB_SOURCES := src debian docs README.md LICENSE
 SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container
 SCENE ?= check
 STORMS ?= 10000
@@ -65,10 +65,9 @@ $(DEB): $(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc") |
 COMPILE := .venv/bin/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
   --allow-unsafe
 
-lock: .venv/ready ## write requirements.txt anew from pyproject.toml, and requirements-run.txt, its part for the package
+lock: .venv/ready ## write requirements.txt anew from pyproject.toml
 	.venv/bin/pip install -q pip-tools
 	$(COMPILE) --extra dev -o requirements.txt pyproject.toml
-	$(COMPILE) -c requirements.txt -o requirements-run.txt pyproject.toml
 
 clean: ## remove what make made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

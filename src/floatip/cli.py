@@ -241,15 +241,7 @@ def notify(*arguments: str) -> int:
     Option("--list", "List the scenes", dest="show_scenes"),
 )
 def lab(
-    scene: str,
-    host: str,
-    route_server: str,
-    hold_time: int,
-    advert_interval: float,
-    runs: int,
-    as_json: bool,
-    keep: bool,
-    show_scenes: bool,
+    scene: str, host: str, show_scenes: bool, route_server: str, hold_time: int, advert_interval: float, **how: object
 ) -> int:
     """Play a failover on this machine, with real daemons in namespaces.
 
@@ -271,7 +263,8 @@ def lab(
         raise Misused(f"there is no scene {missing[0]!r}", "floatip lab --list shows the scenes")
     enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
     options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
-    return runner.play(names, options, runs=runs, as_json=as_json, keep=keep)
+    play: Callable[..., int] = runner.play
+    return play(names, options, **how)
 
 
 @Command(LEARN, {})

@@ -22,7 +22,8 @@ from floatip.reading.toml.document import parse
 from floatip.reading.toml.reader import accepted
 from floatip.text import say
 
-PREFERRED, OTHER = 150, 100
+PRIORITIES = {"this": (150, 100), "other": (100, 150), "neither": (100, 100)}
+"""This node's and the other's, by which of them is preferred."""
 Answers = dict[str, Any]
 
 
@@ -32,34 +33,27 @@ Given = Mapping[str, str | None]
 
 class Question(NamedTuple):
     text: str
-    default: Callable[[System, Answers], str | None]
     read: Callable[[str, System, Answers], Any]
     """The answer as a value, with those before it. Raises `ValueError` with what is wrong."""
     placeholder: Any
     """Stands for the value while an earlier answer is tried."""
+    default: Callable[[System, Answers], str] = lambda *_: ""
+    """Empty: there is none."""
 
 
 def _is_number(text: str) -> bool:
     return text.isdecimal() and len(text) < 9
 
 
-def _no_default(system: System, answers: Answers) -> None:
-    return None
-
-
-def _default_interface(system: System, answers: Answers) -> str | None:
-    return system.machine().default_interface or None
-
-
 def _own_addresses(system: System, interface: str) -> list[Any]:
     return [one.ip for one in system.machine().interfaces[interface] if one.version == 4]
 
 
-def _default_source(system: System, answers: Answers) -> str | None:
+def _default_source(system: System, answers: Answers) -> str:
     """The private address if there is one: nodes of a pair talk by it."""
     floating = {ip_interface(address).ip for address in answers["addresses"]}
     here = [ip for ip in _own_addresses(system, answers["interface"]) if ip not in floating]
-    return str(min(here, key=lambda ip: not ip.is_private)) if here else None
+    return str(min(here, key=lambda ip: not ip.is_private)) if here else ""
 
 
 def _dcid(text: str, system: System, answers: Answers) -> int | str | None:
@@ -107,7 +101,7 @@ def _vrid(text: str, system: System, answers: Answers) -> int | str:
 
 
 def _prefer(text: str, system: System, answers: Answers) -> str:
-    if text not in ("this", "other", "neither"):
+    if text not in PRIORITIES:
         raise ValueError(f"{text} is not this, other or neither")
     return text
 
@@ -123,22 +117,18 @@ def _check(text: str, system: System, answers: Answers) -> dict[str, str]:
 
 
 QUESTIONS = {
-    "dcid": Question(
-        "Linode's data centre: a number, a region such as us-east, or none (no BGP)", _no_default, _dcid, None
+    "dcid": Question("Linode's data centre: a number, a region such as us-east, or none (no BGP)", _dcid, None),
+    "addresses": Question("Floating address, or several separated by commas", _addresses, ["192.0.2.10/32"]),
+    "interface": Question(
+        "Interface to the other node", _interface, "lo", lambda system, _: system.machine().default_interface
     ),
-    "addresses": Question(
-        "Floating address, or several separated by commas", _no_default, _addresses, ["192.0.2.10/32"]
-    ),
-    "interface": Question("Interface to the other node", _default_interface, _interface, "lo"),
-    "source": Question("This node's private address", _default_source, _source, "192.0.2.1"),
-    "peer": Question("The other node's private address", _no_default, _between_nodes, "192.0.2.2"),
-    "vrid": Question("Virtual router id, the same on both nodes, different for each pair", lambda *_: "51", _vrid, 51),
+    "source": Question("This node's private address", _source, "192.0.2.1", _default_source),
+    "peer": Question("The other node's private address", _between_nodes, "192.0.2.2"),
+    "vrid": Question("Virtual router id, the same on both nodes, different for each pair", _vrid, 51, lambda *_: "51"),
     "prefer": Question(
-        "Which node is master when both are healthy: this, other or neither", lambda *_: "neither", _prefer, "neither"
+        "Which node is master when both are healthy: this, other or neither", _prefer, "neither", lambda *_: "neither"
     ),
-    "check": Question(
-        "What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", _no_default, _check, {}
-    ),
+    "check": Question("What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", _check, {}),
 }
 
 
@@ -232,9 +222,7 @@ def _tried(name: str, text: str, system: System, answers: Answers) -> Any:
 def pair(answers: Answers) -> tuple[str, str]:
     """This node's file, and the other's."""
     here, there = answers["source"], answers["peer"]
-    if answers["prefer"] == "neither":
-        return _file(answers, here, there, OTHER), _file(answers, there, here, OTHER)
-    ours, others = (PREFERRED, OTHER) if answers["prefer"] == "this" else (OTHER, PREFERRED)
+    ours, others = PRIORITIES[answers["prefer"]]
     return _file(answers, here, there, ours), _file(answers, there, here, others)
 
 

@@ -6,9 +6,9 @@ Ctrl-C and Ctrl-D raise EOFError.
 import sys
 
 
-def ask(question: str, default: str | None = None) -> str:
+def ask(question: str, default: str = "") -> str:
     """Asks again until there is an answer."""
-    answer = None
+    answer = ""
     while not answer:
         print(f"{question} [{default}]: " if default else f"{question}: ", end="", file=sys.stderr, flush=True)
         try:

@@ -95,19 +95,19 @@ class Netlink:
 
     def receive(self) -> Iterator[Message]:
         """The messages of one datagram. Raises BlockingIOError, or OSError(ENOBUFS) if some were lost."""
-        for kind, _, _, body in self._datagram():
+        for kind, _, _, body in self.datagram():
             if message := _parsed(kind, body):
                 yield message
 
     def read(self, kind: int) -> Iterator[Message]:
         """A whole table, GETLINK or GETADDR, read as it is consumed. Raises OSError and Interrupted."""
-        attributes = _attribute(IFLA_EXT_MASK, SKIP_STATISTICS) if kind == GETLINK else b""
+        attributes = attribute(IFLA_EXT_MASK, SKIP_STATISTICS) if kind == GETLINK else b""
         head = LINK.pack(0, 0, 0, 0, 0) if kind == GETLINK else ADDRESS.pack(0, 0, 0, 0, 0)
         self._sequence += 1
         self.socket.send(_message(kind, F_REQUEST | F_DUMP, self._sequence, head + attributes))
         was_interrupted = False
         while True:
-            for answer, flags, _, body in self._datagram():
+            for answer, flags, _, body in self.datagram():
                 was_interrupted = was_interrupted or bool(flags & F_DUMP_INTR)
                 if answer == DONE:
                     if was_interrupted:
@@ -131,7 +131,7 @@ class Netlink:
         try:
             self.socket.send(datagram)
             while True:
-                for kind, _, sequence, body in self._datagram():
+                for kind, _, sequence, body in self.datagram():
                     if kind == ERROR and sequence >= first:
                         codes[sequence - first] = _code(body)
                     if sequence == self._sequence:
@@ -139,7 +139,7 @@ class Netlink:
         except OSError as error:
             return [code or error.errno or errno.EIO for code in codes]
 
-    def _datagram(self) -> Iterator[tuple[int, int, int, memoryview]]:
+    def datagram(self) -> Iterator[tuple[int, int, int, memoryview]]:
         """Kind, flags, sequence and body of each message."""
         end = self.socket.recv_into(self._buffer)
         view, at = memoryview(self._buffer), 0
@@ -153,11 +153,11 @@ class Netlink:
 
 def addition(index: int, address: InterfaceAddress, proto: int) -> tuple[int, int, bytes]:
     """An IPv6 address is usable at once (no duplicate address detection), and no connection leaves from it."""
-    flags, attributes = 0, _attribute(IFA_PROTO, bytes([proto]))
+    flags, attributes = 0, attribute(IFA_PROTO, bytes([proto]))
     if address.version == 6:
         flags = IFA_F_NODAD
         # struct ifa_cacheinfo: preferred for 0 s, so deprecated; valid for ever.
-        attributes += _attribute(IFA_CACHEINFO, struct.pack("=IIII", 0, FOR_EVER, 0, 0))
+        attributes += attribute(IFA_CACHEINFO, struct.pack("=IIII", 0, FOR_EVER, 0, 0))
     return NEWADDR, F_CREATE_EXCL, _address(index, address, flags) + attributes
 
 
@@ -167,21 +167,21 @@ def deletion(index: int, address: InterfaceAddress) -> tuple[int, int, bytes]:
 
 def promotion(index: int) -> tuple[int, int, bytes]:
     """Sets promote_secondaries: without, the first address of a network takes the others along when it goes."""
-    setting = _attribute(IFLA_INET_CONF, _attribute(PROMOTE_SECONDARIES, U32.pack(1)))
-    return SETLINK, 0, LINK.pack(0, 0, index, 0, 0) + _attribute(IFLA_AF_SPEC, _attribute(socket.AF_INET, setting))
+    setting = attribute(IFLA_INET_CONF, attribute(PROMOTE_SECONDARIES, U32.pack(1)))
+    return SETLINK, 0, LINK.pack(0, 0, index, 0, 0) + attribute(IFLA_AF_SPEC, attribute(socket.AF_INET, setting))
 
 
 def _address(index: int, address: InterfaceAddress, flags: int = 0) -> bytes:
     family = socket.AF_INET if isinstance(address, IPv4Interface) else socket.AF_INET6
     head = ADDRESS.pack(family, address.network.prefixlen, flags, 0, index)
-    return head + _attribute(IFA_LOCAL, address.packed) + _attribute(IFA_ADDRESS, address.packed)
+    return head + attribute(IFA_LOCAL, address.packed) + attribute(IFA_ADDRESS, address.packed)
 
 
 def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
     return HEADER.pack(HEADER.size + len(body), kind, flags, sequence, 0) + body
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
     return ATTRIBUTE.pack(ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
@@ -193,7 +193,7 @@ def _code(body: memoryview) -> int:
 def _parsed(kind: int, body: memoryview) -> Message | None:
     if kind in (NEWADDR, DELADDR):
         _, prefixlen, flags, _, index = ADDRESS.unpack_from(body)
-        found = _attributes(body, ADDRESS.size)
+        found = attributes(body, ADDRESS.size)
         packed = bytes(found.get(IFA_LOCAL) or found.get(IFA_ADDRESS) or b"")
         if IFA_FLAGS in found:
             flags = U32.unpack(found[IFA_FLAGS])[0]
@@ -201,7 +201,7 @@ def _parsed(kind: int, body: memoryview) -> Message | None:
         return AddressMessage(kind == DELADDR, index, prefixlen, packed, flags, proto)
     if kind in (NEWLINK, DELLINK):
         family, _, index, flags, _ = LINK.unpack_from(body)
-        found = _attributes(body, LINK.size)
+        found = attributes(body, LINK.size)
         if IFLA_OPERSTATE not in found or IFLA_IFNAME not in found:
             return None  # of a wireless driver, which tells of other things by the same kind
         name = bytes(found[IFLA_IFNAME]).rstrip(b"\0").decode(errors="replace")
@@ -210,7 +210,7 @@ def _parsed(kind: int, body: memoryview) -> Message | None:
     return None
 
 
-def _attributes(body: memoryview, at: int) -> dict[int, memoryview]:
+def attributes(body: memoryview, at: int) -> dict[int, memoryview]:
     found = {}
     while at + 4 <= len(body):
         length, kind = ATTRIBUTE.unpack_from(body, at)

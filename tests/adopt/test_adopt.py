@@ -19,7 +19,7 @@ from floatip.adopt.notify_scripts import only_switches_lelastic
 from floatip.adopt.plan import Wishes
 from floatip.adopt.system import CommandResult, System
 from floatip.cli import ended
-from floatip.reading.keepalived.lint.finding import SEVERITIES
+from floatip.reading.keepalived.lint.facts import SEVERITIES
 from tests.adopt.haproxy1 import FLOATIP, KEEPALIVED_CONF, LELASTIC_SERVICE, NOTIFY_SH, SCRIPT_USER, SUDO_RULE, Haproxy1
 from tests.command_line import floatip
 

@@ -875,7 +875,7 @@ def play(session: Session, server: RouteServer, until: float, octets: int = 6553
                     todo.extend(server.received(connection, data[at : at + octets], now))
                 todo.extend(session.writable())
             case Close():
-                todo.extend(server.closed(connection, now))
+                todo.extend(server.closed(connection))
             case Measure():
                 session.measured(True, now)
             case Send(_, data):

@@ -244,10 +244,6 @@ def test_a_tcp_check_has_failed_at_its_timeout(reports: Reports) -> None:
     assert silent == CheckDone("chk", 7, False, "timed out after 0.3 s")
 
 
-def test_a_tcp_check_of_a_name_has_failed(reports: Reports) -> None:
-    assert probe(reports, Tcp("example.com", 80)).reason == "example.com is not an address"
-
-
 def test_a_probe_of_an_unknown_check_has_failed(reports: Reports) -> None:
     async def story() -> None:
         Probes(reports).run(Probe("gone", 1, 1))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -17,7 +17,6 @@ from threading import Condition, Thread
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute
 
 from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.update import Update
@@ -28,6 +27,8 @@ from floatip.lab.programs.bird import BirdFabric, BirdRouteServer
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.program import Program
 from floatip.lab.routes import RouteWatch
+from floatip.rtnetlink import Netlink, addition, deletion
+from tests.lab.arrivals import arrival
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "lelastic.hex"
 CAPTURED = [
@@ -38,6 +39,8 @@ FLOATING_RANGE = "2001:db8:e001:1b8c::1/64"
 RANGE = IPv6Network("2001:db8:e001:1b8c::/64")
 HOSTS_OWN = IPv6Network("2600:3c03:0:1::/64")
 FEW_SECONDS = 60.0
+LO = 1
+"""Its index, in every network namespace."""
 
 
 class Lelastic(Program):
@@ -210,16 +213,18 @@ def test_what_appears_is_announced_and_what_goes_is_withdrawn_within_50_ms(
     announcer.start()
     wait_for(lambda: "session 2600:3c0f:6:34::1 up" in announcer.log.read_text(), "the session")
     everybody = (str(announcer.pid), f"self/task/{recorder.thread.native_id}", "thread-self")
-    changes = {"announced": ("add", announces(FLOATING.network)), "withdrawn": ("del", withdraws(FLOATING.network))}
+    changes = {
+        "announced": (addition(LO, FLOATING, 0), announces(FLOATING.network)),
+        "withdrawn": (deletion(LO, FLOATING), withdraws(FLOATING.network)),
+    }
     waits: dict[str, list[float]] = {what: [] for what in changes}
     with network.inside(HAPROXY2.name):
-        ip = IPRoute()
-    with ip:
-        (lo,) = ip.link_lookup(ifname="lo")
+        netlink = Netlink()
+    with closing(netlink):
         for _ in range(20):
-            for what, (command, fits) in changes.items():
+            for what, (request, fits) in changes.items():
                 waited, began = waited_for_cpu(everybody), time.monotonic()
-                ip.addr(command, index=lo, address=str(FLOATING.ip), prefixlen=32)
+                assert netlink.request([request]) == [0]
                 arrived, _ = recorder.wait_for(fits)
                 waits[what].append(arrived - began - (waited_for_cpu(everybody) - waited))
     for what, seconds in waits.items():
@@ -271,20 +276,20 @@ def test_the_traffic_goes_where_the_address_is_and_the_primary_first(network: Ne
     secondary.start()
     ipv4, ipv6 = (RouteWatch(network, ROUTER, str(prefix)) for prefix in (FLOATING.network, RANGE))
     with ipv4, ipv6:
-        assert ipv4.wait_for(HAPROXY2.ipv6, FEW_SECONDS)
-        assert ipv6.wait_for(HAPROXY2.ipv6, FEW_SECONDS)
+        assert arrival(ipv4, HAPROXY2.ipv6, FEW_SECONDS)
+        assert arrival(ipv6, HAPROXY2.ipv6, FEW_SECONDS)
         address(network, HAPROXY1.name, f"add {FLOATING} dev eth0")
         address(network, HAPROXY1.name, f"add {FLOATING_RANGE} dev eth0 nodad")
-        assert ipv4.wait_for(HAPROXY1.ipv6, FEW_SECONDS)
-        assert ipv6.wait_for(HAPROXY1.ipv6, FEW_SECONDS)
+        assert arrival(ipv4, HAPROXY1.ipv6, FEW_SECONDS)
+        assert arrival(ipv6, HAPROXY1.ipv6, FEW_SECONDS)
         began = address(network, HAPROXY1.name, f"del {FLOATING} dev eth0")
-        moved_at = ipv4.wait_for(HAPROXY2.ipv6, FEW_SECONDS)
+        moved_at = arrival(ipv4, HAPROXY2.ipv6, FEW_SECONDS)
         assert moved_at
         print(f"{kind}: the fabric follows {(moved_at - began) * 1e3:.0f} ms after the address has gone")
         assert ipv6.next_hop == HAPROXY1.ipv6
         began = time.monotonic()
         primary.stop()
-        moved_at = ipv6.wait_for(HAPROXY2.ipv6, FEW_SECONDS)
+        moved_at = arrival(ipv6, HAPROXY2.ipv6, FEW_SECONDS)
         assert moved_at
         print(f"{kind}: the fabric follows {(moved_at - began) * 1e3:.0f} ms after SIGTERM")
         assert primary.wait() == 0

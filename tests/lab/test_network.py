@@ -25,6 +25,7 @@ from floatip.lab.network import (
     Network,
 )
 from floatip.lab.routes import RouteWatch
+from tests.lab.arrivals import arrival
 
 KEEPER = """
 import sys, time
@@ -169,7 +170,7 @@ def test_on_a_shared_layer_2_the_observer_finds_who_has_the_address_and_adverts_
         for node in NODES:
             assert succeeds(network, node.name, "ip", "address", "add", str(FLOATING), "dev", "eth0")
             assert reaches(network, OBSERVER.name, str(FLOATING.ip))
-            assert watch.wait_for(node.ipv6, 30)
+            assert arrival(watch, node.ipv6, 30)
             network.faults.cut(node.name)
             assert succeeds(network, OBSERVER.name, "ip", "neigh", "flush", "dev", "eth0")
             assert not reaches(network, OBSERVER.name, str(FLOATING.ip))
@@ -197,15 +198,15 @@ def test_a_watch_tells_each_next_hop_and_when(network: Network) -> None:
         started_at = time.monotonic()
         for node in NODES:
             route("replace", str(FLOATING), "via", "inet6", str(node.ipv6), "dev", "eth0")
-            assert watch.wait_for(node.ipv6, timeout=30)
+            assert arrival(watch, node.ipv6, timeout=30)
         with RouteWatch(network, "rs1", str(FLOATING)) as late:
             assert late.next_hop == HAPROXY2.ipv6
         route("del", str(FLOATING))
-        gone_at = watch.wait_for(None, timeout=30)
+        gone_at = arrival(watch, None, timeout=30)
         assert gone_at
         assert started_at <= gone_at <= time.monotonic()
         assert [change.next_hop for change in watch.changes] == [None, HAPROXY1.ipv6, HAPROXY2.ipv6, None]
-        assert watch.wait_for(IPv6Address("2001:db8::1"), timeout=0.01) is None
+        assert arrival(watch, IPv6Address("2001:db8::1"), timeout=0.01) is None
 
 
 def test_a_shell_finds_its_host_and_everything_disappears_when_the_lab_is_killed() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from floatip.cli import ended
 from floatip.observing.prober import Echoes, Prober, observe
-from floatip.observing.report import JsonReport, Output, TextReport
+from floatip.observing.report import JsonReport, TextReport
 from floatip.observing.summary import ProbeResult, Summary
 
 Behaviour = Callable[[socket.socket], None]
@@ -355,7 +355,7 @@ def is_late(line: str, seconds: float) -> bool:
 def test_what_is_not_answered_while_the_observer_itself_stands_still_is_not_lost_yet() -> None:
     """A machine that pauses stops the service too."""
     with service(hang) as port:
-        report, echoes = JsonReport(Output(), probes=False), Echoes(socket.AF_INET)
+        report, echoes = JsonReport(probes=False), Echoes(socket.AF_INET)
         prober = Prober(("127.0.0.1", port), socket.AF_INET, 0.01, 1.0, 1, "tcp", b"", report, echoes)
         now = time.monotonic()
         prober._look(now)
@@ -424,7 +424,7 @@ def test_losses_are_marked_in_the_strip_and_listed_with_their_reason() -> None:
 
 
 def test_moves_and_seconds_are_printed_in_order_of_time(capsys: pytest.CaptureFixture[str]) -> None:
-    report = TextReport(Output(), 100.0, 0.5)
+    report = TextReport(100.0, 0.5)
     names = ["haproxy1", "haproxy1", "haproxy1", "haproxy2", "haproxy2", "haproxy1"]
     probes = [ProbeResult("request", 100 + n / 2, True, who=name) for n, name in enumerate(names)]
     for move in Summary.from_probes(probes).moves():

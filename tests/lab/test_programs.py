@@ -20,6 +20,7 @@ from floatip.lab.programs.program import Program
 from floatip.lab.programs.services import HAProxy, PlainService
 from floatip.lab.routes import RouteWatch
 from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
+from tests.lab.arrivals import arrival
 
 PRIMARY = (65000, 1)
 SECONDARY = (65000, 2)
@@ -96,7 +97,7 @@ class Provider:
 
     def points_at(self, next_hop: Address | None, *hosts: str, within: float = 30) -> bool:
         return all(
-            self.watches[host].wait_for(next_hop, within) is not None for host in hosts or (*SERVER_NAMES, ROUTER)
+            arrival(self.watches[host], next_hop, within) is not None for host in hosts or (*SERVER_NAMES, ROUTER)
         )
 
     def close(self) -> None:
@@ -194,7 +195,7 @@ def test_a_route_server_that_is_cut_stays_in_the_fabric_until_the_hold_time_ends
     assert provider.points_at(HAPROXY1.ipv6, ROUTER)
     cut_at = time.monotonic()
     provider.network.faults.cut("rs1")
-    moved_at = provider.watches[ROUTER].wait_for(HAPROXY2.ipv6, timeout=30)
+    moved_at = arrival(provider.watches[ROUTER], HAPROXY2.ipv6, timeout=30)
     assert moved_at
     # What ended it, and by its last KEEPALIVE when: the fabric's hold time is 9 s, the route servers' pace up to 3 s.
     assert "old timer expired" in provider.fabric.log.read_text()

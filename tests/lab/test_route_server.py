@@ -109,7 +109,7 @@ def test_a_second_connection_of_a_living_client_is_refused_and_the_first_stays()
     assert sent(outputs) == [Notification(6, 7)]
     assert isinstance(outputs[-1], Drop)
     assert rs.established() == [ONE]
-    rs.closed(1, 2.0)
+    rs.closed(1)
     assert isinstance(sent(rs.accepted(8, ONE, 2.0))[0], Open)
 
 
@@ -142,7 +142,7 @@ def test_a_withdrawal_a_close_and_a_notification_each_uncover_the_next_route() -
             case "withdraw":
                 outputs = rs.received(1, pack(Update(withdrawn=(PREFIX,))), 1.0)
             case "close":
-                outputs = rs.closed(1, 1.0)
+                outputs = rs.closed(1)
             case _:
                 outputs = rs.received(1, pack(Notification(6, 2)), 1.0)
         [change] = [each for each in outputs if isinstance(each, BestChanged)]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from floatip.lab.network import HAPROXY1, HAPROXY2, ROUTER
 from floatip.lab.record import SCENE, Record, RunEvent, RunOptions
@@ -157,8 +156,8 @@ def test_what_has_one_cause_is_one_line_and_the_reason_stands_in_it_once() -> No
 
 def shown(record: Record) -> list[str]:
     out = io.StringIO()
-    screen = Screen(console=Console(file=out, highlight=False, width=80))
-    Feed(screen, record, "/run/lab").close()
+    with contextlib.redirect_stdout(out):
+        Feed(Screen(), record, "/run/lab").close()
     return out.getvalue().splitlines()
 
 

@@ -870,7 +870,7 @@ class World:
         if ended and connection.server_open:
             connection.server_open = False
             server.connections.pop(connection.number, None)
-            self._perform_outputs(server, server.machine.closed(connection.number, self.now))
+            self._perform_outputs(server, server.machine.closed(connection.number))
             self._changed()
 
     def _arrive_at_node(self, connection: Connection, data: bytes, ended: bool) -> None:

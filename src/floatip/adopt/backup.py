@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from floatip.adopt.files import Change, FileState
+from floatip.adopt.files import Change, FileState, state, write
 from floatip.adopt.system import AdoptError, System, UnitState
 
 DIRECTORY = "/var/lib/floatip/adopt"
@@ -85,13 +85,10 @@ def is_nothing_left_of_a_killed_adoption(system: System) -> None:
 
 
 def _write(system: System, backup: Backup) -> None:
-    path = system.at(backup.directory / MANIFEST)
-    beside = path.with_suffix(".new")
-    with open(os.open(beside, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
-        json.dump(dataclasses.asdict(backup), file, default=_as_json, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(beside, path)
+    path = backup.directory / MANIFEST
+    content = json.dumps(dataclasses.asdict(backup), default=_as_json, indent=1).encode()
+    manifest = FileState(0o600, os.geteuid(), os.getegid(), content)
+    list(write(system, [Change(path, state(system, path), manifest)]))
 
 
 def _unwritable(error: OSError) -> AdoptError:

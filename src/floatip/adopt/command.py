@@ -98,8 +98,9 @@ def _commands_first(found: Iterable[Finding], wishes: Wishes) -> list[str]:
 
 
 def _data_centre(system: System, setup: Setup, wishes: Wishes) -> int:
-    meant = meaning_of(system.text(TOML))
-    if known := wishes.dcid or setup.dcid or (meant[0] if meant else None):
+    by_unit = next((announcer.flags.dcid for announcer in setup.announcers if announcer.flags.dcid), 0)
+    dcid, *_ = meaning_of(system.text(TOML)) or (0,)
+    if known := wishes.dcid or by_unit or dcid:
         return known
     hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
     raise AdoptError("no unit of lelastic says in which data centre this is", hint)

@@ -19,20 +19,13 @@ from floatip.reading.keepalived import Instance, KeepalivedConf
 from floatip.reading.keepalived.lint.instances import may_be_source
 from floatip.reading.toml.document import parse
 from floatip.reading.toml.reader import accepted
+from floatip.reading.toml.tables import KEEPALIVEDS
 
 STATE_LOG = "/var/log/floatip/state"
 HINT = "edit the wrong one and reload it: systemctl reload floatip, or keepalived; "
 HINT += f"or: floatip adopt --force, which rewrites {DEFAULT_CONFIG}"
-KEYWORDS = {
-    "addresses": "virtual_ipaddress",
-    "vrid": "virtual_router_id",
-    "source": "unicast_src_ip",
-    "peers": "unicast_peer",
-    "advert_interval": "advert_int",
-}
-"""Keys of floatip.toml that have other names in keepalived.conf."""
-OPTIONS = {"version": "vrrp_version"}
-"""Those that all instances may have from global_defs."""
+KEYWORDS = {ours: theirs for theirs, (ours, _) in reversed(KEEPALIVEDS.items())}
+"""What keepalived.conf calls a key of floatip.toml that has another name there; of several words the usual one."""
 
 
 def text(setup: Setup, instances: tuple[Instance, ...], dcid: int, *, by_scripts: bool, log: bool) -> str:
@@ -146,9 +139,8 @@ def differences(model: Model, places: Places, conf: KeepalivedConf) -> Iterator[
         for thing, was, now in [((*here, "addresses"), addresses, _addresses(other)), *pairs]:
             if set(was) != set(now) if isinstance(was, tuple) else was != now:
                 key = str(thing[-1])
-                said = (
-                    other.statement.last(KEYWORDS.get(key, key)) or conf.option(OPTIONS.get(key, "")) or other.statement
-                )
+                word = KEYWORDS.get(key, key)
+                said = other.statement.last(key) or other.statement.last(word) or conf.option(word) or other.statement
                 yield places.warning(thing, f"{_shown(was)} here, and {_shown(now)} at {said.place}", HINT)
 
 

@@ -133,7 +133,7 @@ def _what_nobody_announces_any_more(
     notes = [f"IPv6 address {one} stays with keepalived, not announced" for one in moved - adopted]
     for announcer in running:
         flags = announcer.flags
-        found = choose(setup.placed, all_interfaces=flags.allifs, ipv6_length=56 if flags.send56 else 64)
+        found = choose(setup.facts.addresses, all_interfaces=flags.allifs, ipv6_length=56 if flags.send56 else 64)
         lost = sorted(set(found) - adopted, key=str)
         floats = ", ".join(str(address) for address in lost if address.version == 4 or address.ip in kept)
         if floats and not wishes.force:

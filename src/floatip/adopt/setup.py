@@ -26,14 +26,6 @@ class Setup:
     """All addresses of the kernel, those with a lifetime too, that keepalived does not move."""
 
     @property
-    def placed(self) -> tuple[Placed, ...]:
-        return self.facts.addresses
-
-    @property
-    def dcid(self) -> int | None:
-        return next((announcer.flags.dcid for announcer in self.announcers if announcer.flags.dcid), None)
-
-    @property
     def idle(self) -> str:
         """Why nobody elects; empty: keepalived runs."""
         return "" if self.keepalived.active else "keepalived does not run: nobody elects until it does"
@@ -41,7 +33,7 @@ class Setup:
     @property
     def is_master(self) -> bool:
         addresses = {virtual.address for instance in self.conf.instances for virtual in floating(instance)}
-        return any(placed.address in addresses for placed in self.placed if placed.interface != "lo")
+        return any(placed.address in addresses for placed in self.facts.addresses if placed.interface != "lo")
 
 
 def _unit(system: System) -> UnitState:

@@ -10,8 +10,8 @@ from pathlib import Path
 from floatip.adopt.system import AdoptError, System
 from floatip.lelastic import BadFlag, Flags, parse
 from floatip.reading.keepalived import KeepalivedConf
+from floatip.reading.machine import UNIT_FILES
 
-DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 SHORT = "f:PCBlDS:GgFu:XVIRndp:r:Tc:ab:xA:s:mM:ei:tvhOjk"
 LONG = "use-file= vrrp check no_bfd all log-console log-detail log-facility= no-syslog log-file flush-log-file umask="
 LONG += " release-vips dont-release-vrrp dont-release-ipvs dont-respawn dont-fork dump-conf pid= vrrp_pid= genhash"
@@ -42,9 +42,9 @@ class KeepalivedCall:
 
 
 def announcers(system: System) -> Iterator[Announcer]:
-    units = {file.name for directory in DIRECTORIES for file in system.files(directory, "*.service")}
+    units = {file.name for directory in UNIT_FILES for file in system.files(directory, "*.service")}
     for unit in sorted(units):
-        if not any("lelastic" in system.text(f"{directory}/{unit}") for directory in DIRECTORIES):
+        if not any("lelastic" in system.text(f"{directory}/{unit}") for directory in UNIT_FILES):
             continue
         command = _command(system, unit)
         if command and Path(command[0]).name == "lelastic":

@@ -122,7 +122,8 @@ def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem
         yield from _unannounced(instance, node.sessions.values())
     yield from elector.problems(_surroundings(node, instance), now)
     for what, count in elector.dropped.since(now - MATTERS).items():
-        yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", _hint_of_drops(instance))
+        hint = f"compare the election of both nodes, and look at the adverts: tcpdump -vni {elector.interface} vrrp"
+        yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", hint)
     if (left := decision.damped_until - now) > 0:
         what = f"{name}: {DAMPED}, {left:.0f} s more"
         hint = 'find out why it withdrew: journalctl -u floatip -g "rank .* none"'
@@ -136,12 +137,6 @@ def _count(number: int, name: str) -> str:
 def _some(things: list[str], most: int = 3) -> str:
     left = len(things) - most
     return ", ".join(things[:most]) + (f" and {left} more" if left > 0 else "")
-
-
-def _hint_of_drops(instance: Instance) -> str:
-    return (
-        f"compare the election of both nodes, and look at the adverts: tcpdump -vni {instance.elector.interface} vrrp"
-    )
 
 
 def _unannounced(instance: Instance, sessions: Iterable[Session]) -> Iterator[Problem]:

@@ -47,7 +47,7 @@ class Network:
             hint = "to change it now: systemctl restart floatip"
             failures = frozenset({Failure(f"router id {new.router_id}", what, hint)})
             new = replace(new, router_id=old.router_id)
-        same = old is not None and new is not None and old.agrees_with(new)
+        same = old is not None and new is not None and old.opening == new.opening
         effects: list[Effect] = []
         heard_at = max((session.acknowledged_at for session in self.sessions.values()), default=now)
         for peer, session in list(self.sessions.items()):

@@ -125,12 +125,9 @@ class Speaker:
     hints: Mapping[Trouble, str] = field(default_factory=dict)
     """What to try when a session is down."""
 
-    def agrees_with(self, other: "Speaker") -> bool:
-        """Whether sessions opened with the one can go on under the other."""
-        return self._opening() == other._opening()
-
-    def _opening(self) -> tuple[object, ...]:
-        """What the OPEN and the TCP connection are made of."""
+    @property
+    def opening(self) -> tuple[object, ...]:
+        """What the OPEN and the TCP connection are made of. Sessions go on where it stays the same."""
         opened = (self.asn, self.peer_asn, self.router_id, self.hold_time, self.hostname)
         return (*opened, self.source, self.interface, self.ttl, self.min_ttl, self.md5)
 

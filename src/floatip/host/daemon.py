@@ -25,6 +25,7 @@ from typing import Any
 
 import floatip
 from floatip import DEFAULT_CONFIG
+from floatip.commands import Refusal
 from floatip.core.addresses import Placed
 from floatip.core.events import (
     Became,
@@ -53,7 +54,7 @@ from floatip.core.settings import Settings
 from floatip.core.snapshot import describe, view
 from floatip.core.state import as_data
 from floatip.host import keepalived, privileges, starts, wiring
-from floatip.host.ask import ControlError, Record, socket_path
+from floatip.host.ask import Record, socket_path
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
@@ -114,10 +115,7 @@ def serve(read: Read, log: Log | None = None, follow: Follow | None = None, file
     except ConfigErrors as error:
         print(render(error.errors, error.warnings), file=sys.stderr)
         return _not_now() if error.may_mend else 2
-    except privileges.NotAllowed as error:
-        print(error, file=sys.stderr)
-        return 1
-    except ControlError as error:
+    except Refusal as error:
         print(f"{error.what}\n  hint: {error.hint}", file=sys.stderr)
         return 1
     except Exception:

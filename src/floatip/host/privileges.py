@@ -4,21 +4,18 @@ import ctypes
 import os
 from pathlib import Path
 
+from floatip.commands import Refusal
+
 CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 
 
-class NotAllowed(Exception):
-    """A capability is missing; as the user is to read it."""
-
-
 def need() -> None:
+    """Raises `Refusal`: a capability is missing."""
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     if ~int(status["CapEff"], 16) & (CAP_NET_ADMIN | CAP_NET_RAW):
-        raise NotAllowed(
-            "not allowed to hold addresses or to open raw sockets\n"
-            "  hint: run as root, or with CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7))"
-        )
+        what = "not allowed to hold addresses or to open raw sockets"
+        raise Refusal(what, "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7))")
 
 
 def keep_from_children() -> None:

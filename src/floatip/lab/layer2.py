@@ -3,54 +3,49 @@
 The bridge stands in the router's place, a port has the name of its host, and nothing runs on the route servers.
 """
 
-from collections.abc import Iterable
-from typing import Any
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.rtnl import RTMGRP_NEIGH
+import struct
 
 from floatip.core.addresses import Address
-from floatip.lab.network import NODES, OBSERVER, ROUTER, Network, add_address, index_of, write_sysctls
-from floatip.lab.routes import RouteWatch
+from floatip.lab.network import NODES, OBSERVER, ROUTER, Network, write_sysctls
+from floatip.lab.routes import RouteWatch, ip_shows
+from floatip.rtnetlink import attributes
 
 MACS = {host.name: f"02:00:00:00:02:{number:02x}" for number, host in enumerate((*NODES, OBSERVER), 1)}
+NEIGHBOUR = struct.Struct("=BxxxiHBB")
+NDA_DST, NDA_LLADDR = 1, 2
 
 
 class SharedLayer2(Network):
     filtered_as = "bridge"
 
     def _build(self) -> None:
-        with self.inside(ROUTER), IPRoute() as ip:
-            ip.link("add", kind="bridge", ifname="bridge")
-            bridge = index_of(ip, "bridge")
-            ip.link("set", index=bridge, state="up")
-            for host, mac in MACS.items():
-                peer = {"ifname": "eth0", "address": mac, "net_ns_fd": self._namespaces[host].fd}
-                ip.link("add", kind="veth", ifname=host, peer=peer)
-                ip.link("set", index=index_of(ip, host), master=bridge, state="up")
-        for each in (*NODES, OBSERVER):
-            with self.inside(each.name), IPRoute() as ip:
+        self._ip(ROUTER, ["link add bridge type bridge", "link set bridge up"])
+        for host in (*NODES, OBSERVER):
+            peer = f"name eth0 address {MACS[host.name]} netns {self.path_of(host.name)}"
+            port = [f"link add {host.name} type veth peer {peer}", f"link set {host.name} master bridge up"]
+            self._ip(ROUTER, port)
+            with self.inside(host.name):
                 write_sysctls(router=False)
-                for interface in ("lo", "eth0"):
-                    ip.link("set", index=index_of(ip, interface), state="up")
-                add_address(ip, index_of(ip, "eth0"), str(each.ipv4))
+            self._ip(host.name, ["link set lo up", "link set eth0 up", f"address add {host.ipv4} dev eth0"])
 
 
 class NeighbourWatch(RouteWatch):
     """Which node the observer sends to: the neighbour entry of a /32."""
 
-    _groups = RTMGRP_NEIGH
+    _groups = 0x4
+    """RTMGRP_NEIGH."""
 
     def __init__(self, network: Network, prefix: str) -> None:
         self._nodes = {MACS[node.name]: node.ipv6 for node in NODES}
         super().__init__(network, OBSERVER.name, prefix)
 
-    def _now(self, ip: IPRoute) -> Iterable[Any]:
-        return ip.get_neighbours()  # type: ignore[no-any-return]
+    def _shown(self) -> Address | None:
+        entries = ip_shows("neigh", "show", "to", str(self._prefix))
+        return next((self._nodes.get(entry.get("lladdr", "")) for entry in entries), None)
 
-    def _concerns(self, neighbour: Any) -> bool:
+    def _said(self, kind: int, body: memoryview) -> list[Address | None]:
         """A failed entry has no MAC: then it leads where it led."""
-        return (neighbour.get_attr("NDA_DST"), neighbour.get_attr("NDA_LLADDR") in self._nodes) == (self._prefix, True)
-
-    def _next_hop(self, neighbour: Any) -> Address | None:
-        return self._nodes[neighbour.get_attr("NDA_LLADDR")]
+        found = attributes(body, NEIGHBOUR.size)
+        mac = bytes(found.get(NDA_LLADDR, b"")).hex(":")
+        is_ours = bytes(found.get(NDA_DST, b"")) == self._prefix.network_address.packed
+        return [self._nodes[mac]] if is_ours and mac in self._nodes else []

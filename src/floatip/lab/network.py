@@ -7,20 +7,17 @@ Nothing here is asynchronous.
 
 import os
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
-from pyroute2 import IPRoute
-
 from floatip.core.addresses import Address
 from floatip.lab.faults import Faults
-from floatip.lab.namespaces import Closes, LabError, Namespace
+from floatip.lab.namespaces import Closes, LabError, Namespace, find_program
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,6 @@ ROUTER_MAC = "02:00:00:00:00:01"
 SUBNET = IPv4Network("192.168.128.0/17")
 NODE_SUBNET = IPv6Network("2600:3c03:0:1::/64")
 
-IFA_F_TENTATIVE = 0x40
 USABLE_WITHIN = 30.0
 
 
@@ -92,11 +88,9 @@ class Network(Closes):
         self._processes.clear()
         self._namespaces.clear()
 
-    @contextmanager
-    def inside(self, host: str) -> Iterator[None]:
+    def inside(self, host: str) -> AbstractContextManager[None]:
         """This thread is in the host: what it starts and the sockets that it opens stay there."""
-        with self._namespaces[host].inside():
-            yield
+        return self._namespaces[host].inside()
 
     def path_of(self, host: str) -> str:
         """The host's network namespace as a file, for programs that enter it themselves."""
@@ -124,80 +118,72 @@ class Network(Closes):
         for name in self._namespaces:
             with self.inside(name):
                 write_sysctls(router=name == ROUTER)
-        with self.inside(ROUTER), IPRoute() as ip:
-            _build_router(ip)
-            macs = {host.name: self._link(ip, host, number) for number, host in enumerate(self._hosts, 1)}
+        links = [line for number, host in enumerate(self._hosts, 1) for line in self._link(host, number)]
+        self._ip(ROUTER, [*BUILD_ROUTER, *links])
+        with self.inside(ROUTER):
+            for host in self._hosts:
+                _write_sysctl(f"ipv4/neigh/{host.name}/proxy_delay", 0)
         for host in self._hosts:
-            with self.inside(host.name), IPRoute() as ip:
-                _build_host(ip, host, macs[host.name])
+            self._ip(host.name, _build_host(host))
         for name in self._namespaces:
-            with self.inside(name), IPRoute() as ip:
-                _wait_until_usable(ip, name)
+            with self.inside(name):
+                _wait_until_usable(name)
 
-    def _link(self, ip: IPRoute, host: LabHost, number: int) -> str:
+    def _link(self, host: LabHost, number: int) -> Iterator[str]:
         """The host's link, seen from the router: routes to its addresses, and neighbours that never fail."""
         mac = f"02:00:00:00:01:{number:02x}"
-        peer = {"ifname": "eth0", "address": mac, "net_ns_fd": self._namespaces[host.name].fd}
-        ip.link("add", kind="veth", ifname=host.name, address=ROUTER_MAC, peer=peer)
-        index = index_of(ip, host.name)
-        _write_sysctl(f"ipv4/neigh/{host.name}/proxy_delay", 0)
-        ip.link("set", index=index, state="up")
-        add_address(ip, index, f"{LINK_LOCAL}/64")
+        peer = f"name eth0 address {mac} netns {self.path_of(host.name)}"
+        yield f"link add {host.name} address {ROUTER_MAC} type veth peer {peer}"
+        yield f"link set {host.name} up"
+        yield f"address add {LINK_LOCAL}/64 dev {host.name}"
         for address in host.addresses:
-            ip.route("add", dst=f"{address}/{address.max_prefixlen}", oif=index)
-            ip.neigh("add", dst=str(address), lladdr=mac, ifindex=index, state="permanent")
-        return mac
+            yield f"route add {address} dev {host.name}"
+            yield f"neigh add {address} lladdr {mac} dev {host.name} nud permanent"
+
+    def _ip(self, host: str, lines: Iterable[str]) -> None:
+        with self.inside(host):
+            subprocess.run(
+                [find_program("ip", "iproute2"), "-batch", "-"], input="\n".join(lines), text=True, check=True
+            )
 
 
-def _build_router(ip: IPRoute) -> None:
-    lo = index_of(ip, "lo")
-    ip.link("set", index=lo, state="up")
-    for address in (f"{GATEWAY}/32", f"{FABRIC}/128"):
-        add_address(ip, lo, address)
-    # Proxy ARP answers for what has a route. Addresses that no host has right now lead into a sink, so that the
-    # observer resolves the floating IP once, whether it is announced or not. NOARP: the sink resolves nothing, and its
-    # other end drops frames that are not addressed to it.
-    ip.link("add", kind="veth", ifname="sink", peer={"ifname": "drain"})
-    sink = index_of(ip, "sink")
-    ip.link("set", index=sink, arp=False, state="up")
-    ip.link("set", index=index_of(ip, "drain"), state="up")
-    ip.route("add", dst=str(SUBNET), oif=sink)
+# Proxy ARP answers for what has a route. Addresses that no host has right now lead into a sink, so that the observer
+# resolves the floating IP once, whether it is announced or not. NOARP: the sink resolves nothing, and its other end
+# drops frames that are not addressed to it.
+BUILD_ROUTER = (
+    "link set lo up",
+    f"address add {GATEWAY}/32 dev lo",
+    f"address add {FABRIC}/128 dev lo",
+    "link add sink type veth peer name drain",
+    "link set sink arp off up",
+    "link set drain up",
+    f"route add {SUBNET} dev sink",
+)
 
 
-def _build_host(ip: IPRoute, host: LabHost, mac: str) -> None:
-    eth0 = index_of(ip, "eth0")
-    ip.link("set", index=index_of(ip, "lo"), state="up")
-    add_address(ip, eth0, f"{host.ipv6}/128")
+def _build_host(host: LabHost) -> Iterator[str]:
+    yield "link set lo up"
+    yield f"address add {host.ipv6}/128 dev eth0"
     if host.ipv4:
-        add_address(ip, eth0, str(host.ipv4))
-    ip.link("set", index=eth0, state="up")
-    ip.route("add", dst="::/0", gateway=LINK_LOCAL, oif=eth0)
+        yield f"address add {host.ipv4} dev eth0"
+    yield "link set eth0 up"
+    yield f"route add default via {LINK_LOCAL} dev eth0"
     if host.ipv4:
-        ip.route("add", dst="0.0.0.0/0", gateway=str(GATEWAY))
+        yield f"route add default via {GATEWAY}"
         return
     # A route server's kernel routes name the node, not the way to it: for that the nodes must look like neighbours.
-    ip.route("add", dst=str(NODE_SUBNET), oif=eth0)
+    yield f"route add {NODE_SUBNET} dev eth0"
     for node in NODES:
-        ip.neigh("add", dst=str(node.ipv6), lladdr=ROUTER_MAC, ifindex=eth0, state="permanent")
+        yield f"neigh add {node.ipv6} lladdr {ROUTER_MAC} dev eth0 nud permanent"
 
 
-def _wait_until_usable(ip: IPRoute, host: str) -> None:
+def _wait_until_usable(host: str) -> None:
     """An IPv6 address is tentative, and nothing can bind to it, until a worker of the kernel has seen the carrier."""
     deadline = time.monotonic() + USABLE_WITHIN
-    while any(address["flags"] & IFA_F_TENTATIVE for address in ip.get_addr(family=socket.AF_INET6)):
+    while subprocess.run(["ip", "-6", "address", "show", "tentative"], stdout=subprocess.PIPE, check=True).stdout:
         if time.monotonic() > deadline:
             raise LabError(f"addresses of {host} stay tentative", "try again when the machine is less busy")
         time.sleep(0.002)
-
-
-def index_of(ip: IPRoute, interface: str) -> int:
-    (index,) = ip.link_lookup(ifname=interface)
-    return int(index)
-
-
-def add_address(ip: IPRoute, index: int, address: str) -> None:
-    address, _, length = address.partition("/")
-    ip.addr("add", index=index, address=address, prefixlen=int(length))
 
 
 def write_sysctls(*, router: bool) -> None:

@@ -123,8 +123,12 @@ class RouteServer:
             outputs += self._update(peer, update, now)
         return outputs
 
-    def closed(self, connection: int, now: float) -> list[Output]:
-        return self._forget(connection)
+    def closed(self, connection: int) -> list[Output]:
+        if connection not in self._clients:
+            return []
+        peer, _ = self._clients.pop(connection)
+        lost = [prefix for prefix, routes in self._routes.items() if peer in routes]
+        return self._learn(peer, dict.fromkeys(lost))
 
     def tick(self, now: float) -> list[Output]:
         outputs: list[Output] = []
@@ -139,14 +143,7 @@ class RouteServer:
 
     def _drop(self, connection: int, end: PeeringEnded) -> list[Output]:
         refusal: list[Output] = [Send(connection, end.last_words)] if end.last_words else []
-        return [*refusal, Drop(connection, str(end)), *self._forget(connection)]
-
-    def _forget(self, connection: int) -> list[Output]:
-        if connection not in self._clients:
-            return []
-        peer, _ = self._clients.pop(connection)
-        lost = [prefix for prefix, routes in self._routes.items() if peer in routes]
-        return self._learn(peer, dict.fromkeys(lost))
+        return [*refusal, Drop(connection, str(end)), *self.closed(connection)]
 
     def _update(self, peer: Address, update: Update, now: float) -> list[Output]:
         changes: dict[Prefix, LearntRoute | None] = dict.fromkeys(update.withdrawn)

@@ -17,19 +17,17 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 from typing import Any
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Prefix
 from floatip.core.bgp.wire import pack_routes
 from floatip.lab.route_server import BestChanged, Drop, Output, RouteServer, Send
+from floatip.lab.routes import flush, request
 from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
+from floatip.rtnetlink import Netlink
 
 PORT = 179
 ASN = 65000
 CLIENT_ASN = 65001
-RTPROT_BGP = 186
 FABRIC_HOLD_TIME = 9
 RETRY_INTERVAL = 1.0
 
@@ -87,7 +85,7 @@ class ClientConnection(asyncio.Protocol):
         self._listener.perform(self._listener.machine.received(self._number, data, self._listener.now()))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._listener.perform(self._listener.machine.closed(self._number, self._listener.now()))
+        self._listener.perform(self._listener.machine.closed(self._number))
         del self._listener.transports[self._number]
 
 
@@ -143,40 +141,6 @@ class Uplink:
                 writer.writelines(pack_routes(self._best.items(), ()))
 
 
-class RoutingTable:
-    """The main table of this namespace, changed in order and each prefix at once."""
-
-    def __init__(self) -> None:
-        self._changes: asyncio.Queue[BestChanged] = asyncio.Queue()
-
-    def best_changed(self, change: BestChanged) -> None:
-        self._changes.put_nowait(change)
-
-    async def follow(self) -> None:
-        async with AsyncIPRoute() as ip:
-            try:
-                await ip.flush_routes(proto=RTPROT_BGP)  # a predecessor that was killed left its routes
-                while True:
-                    change = await self._changes.get()
-                    try:
-                        await self._install(ip, change)
-                    except NetlinkError as error:
-                        print(f"{change.prefix} not installed: {error}", file=sys.stderr, flush=True)
-            finally:
-                await ip.flush_routes(proto=RTPROT_BGP)
-
-    async def _install(self, ip: Any, change: BestChanged) -> None:
-        if change.route is None:
-            await ip.route("del", dst=str(change.prefix), proto=RTPROT_BGP)
-            return
-        next_hop = change.route.attributes.next_hop
-        (way,) = await ip.route("get", dst=str(next_hop))
-        gateway: dict[str, Any] = {"gateway": str(next_hop)}
-        if change.prefix.version == 4 and next_hop.version == 6:
-            gateway = {"via": {"family": 10, "addr": str(next_hop)}}
-        await ip.route("replace", dst=str(change.prefix), proto=RTPROT_BGP, oif=way.get_attr("RTA_OIF"), **gateway)
-
-
 async def serve(role: str, router_id: IPv4Address, hold_time: int, fabric: Address) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_end_on_bug)
@@ -184,19 +148,24 @@ async def serve(role: str, router_id: IPv4Address, hold_time: int, fabric: Addre
     assert serving is not None
     loop.add_signal_handler(signal.SIGTERM, serving.cancel)
     is_fabric = role == "fabric"
-    table, uplink = RoutingTable(), Uplink(fabric, router_id)
+    kernel, uplink = Netlink(), Uplink(fabric, router_id)
 
     def best_changed(change: BestChanged) -> None:
         if not is_fabric:
             uplink.best_changed(change)
-        table.best_changed(change)
+        next_hop = change.route.attributes.next_hop if change.route else None
+        (code,) = kernel.request([request(change.prefix, next_hop)])
+        if code:
+            print(f"{change.prefix} not installed: {os.strerror(code)}", file=sys.stderr, flush=True)
 
     clients = frozenset({ASN if is_fabric else CLIENT_ASN})
     listener = Listener(RouteServer(ASN, router_id, hold_time, clients), best_changed)
-    async with await loop.create_server(lambda: ClientConnection(listener), "::", PORT), asyncio.TaskGroup() as tasks:
-        tasks.create_task(table.follow())
-        if not is_fabric:
-            tasks.create_task(uplink.keep())
+    flush()  # a predecessor that was killed left its routes
+    try:
+        async with await loop.create_server(lambda: ClientConnection(listener), "::", PORT):
+            await (loop.create_future() if is_fabric else uplink.keep())
+    finally:
+        flush()
 
 
 def _end_on_bug(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

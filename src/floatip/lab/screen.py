@@ -5,13 +5,11 @@ Colour and bold appear on a terminal only (not with NO_COLOR, TERM=dumb or in a 
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from threading import Event, Thread
-
-from rich.console import Console
-from rich.text import Text
 
 from floatip.lab.network import NODES
 from floatip.lab.record import SCENE, Record, RunEvent
@@ -30,29 +28,37 @@ LAG = 1.3
 SAME_CAUSE = 0.02
 """Seconds within which what one node says has one cause."""
 REPEAT_AFTER = 10.0
-STYLES = {"ok": "green", "FAILED": "bold red"}
+STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32"}
 
 
 class Screen:
-    def __init__(self, *, silent: bool = False, console: Console | None = None) -> None:
-        colour = {"color_system": None} if os.environ.get("NO_COLOR") else {}
-        self._console = console or Console(highlight=False, quiet=silent, **colour)  # type: ignore[arg-type]
+    def __init__(self, *, silent: bool = False) -> None:
+        self._is_silent = silent
+        self._has_styles = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def say(self, text: str = "", style: str = "", indent: int = 0) -> None:
         """`indent`: where lines go on that are too long for the screen."""
         for line in text.split("\n"):
-            for part in wrap(line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True) or [""]:
-                self._console.print(Text(part, style), soft_wrap=True)
+            for part in wrap(line, WIDTH, subsequent_indent=" " * indent) or [""]:
+                self._print(self._styled(part, style))
 
     def verdicts(self, verdicts: Iterable[Verdict], notes: Iterable[str]) -> None:
         for verdict in verdicts:
-            word = "ok" if verdict.holds else "FAILED"
-            lines = wrap(verdict.text, WIDTH - 10)
-            self._console.print(Text.assemble("  ", (f"{word:6}", STYLES[word]), "  ", lines[0]), soft_wrap=True)
-            for line in lines[1:]:
-                self._console.print(Text(" " * 10 + line), soft_wrap=True)
+            word, style = ("ok", "green") if verdict.holds else ("FAILED", "bold red")
+            first, *others = wrap(verdict.text, WIDTH - 10)
+            self._print(f"  {self._styled(f'{word:6}', style)}  {first}")
+            for line in others:
+                self._print(" " * 10 + line)
         for note in notes:
             self.say(f"  note    {note}", "dim", indent=10)
+
+    def _styled(self, text: str, style: str) -> str:
+        codes = ";".join(STYLES[word] for word in style.split())
+        return f"\033[{codes}m{text}\033[0m" if codes and self._has_styles else text
+
+    def _print(self, line: str) -> None:
+        if not self._is_silent:
+            print(line, flush=True)
 
 
 class Feed:

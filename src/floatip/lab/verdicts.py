@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from floatip.lab.network import ROUTER
 from floatip.lab.record import OPEN_FOR_AT_MOST, Record
-from floatip.observing.summary import KINDS, PLURAL, Kind, ProbeResult, Summary, Window
+from floatip.observing.summary import KINDS, PLURAL, ProbeResult, Summary, Window
 
 STILL_ON_THE_WAY = 0.05
 """Seconds in which packets that are on their way may still reach the node that has just handed over."""
@@ -43,15 +43,12 @@ def one_master(record: Record) -> Verdict:
 
 def nothing_lost(seen: Summary, when: str = "") -> list[Verdict]:
     return [
-        Verdict(not lost, f"{lost} of {seen.sent(kind)} {PLURAL[kind]} lost {when}".rstrip() + _errors(seen, kind))
+        Verdict(
+            not lost, f"{lost} of {seen.sent(kind)} {PLURAL[kind]} lost {when}".rstrip() + seen.errors_in_words(kind)
+        )
         for kind in KINDS
         for lost in [seen.lost(kind)]
     ]
-
-
-def _errors(seen: Summary, kind: Kind) -> str:
-    errors = ", ".join(f"{number} {error}" for error, number in seen.errors(kind).items())
-    return f" ({errors})" if errors else ""
 
 
 def handed_over(record: Record) -> list[Verdict]:
@@ -71,7 +68,7 @@ def lost_less_than(record: Record, bound: float, times: int = 1) -> list[Verdict
         short = all(window.ms / 1000 < bound + delay for window, delay in zip(windows, delays, strict=True))
         holds = len(windows) <= times and short and all(window.next_good_at for window in windows)
         lost = f"{PLURAL[kind]} lost for {outages} ({limit(bound, max(delays))})" if windows else f"no {kind} lost"
-        found.append(Verdict(holds, lost if holds else lost + _errors(record.seen, kind)))
+        found.append(Verdict(holds, lost if holds else lost + record.seen.errors_in_words(kind)))
     return found
 
 

@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from floatip.commands import Refusal
-from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Output, Report, TextReport
+from floatip.core.vrrp.wire import checksum
+from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Report, TextReport
 from floatip.observing.summary import (
     KINDS,
     RESET,
@@ -71,11 +72,8 @@ class Echoes:
 
     def pack(self, sequence: int) -> bytes:
         rest = struct.pack("!HH", self.ident, sequence) + self.token
-        total = (self.request << 8) + sum(struct.unpack("!6H", rest))
-        total = (total & 0xFFFF) + (total >> 16)
-        total = (total & 0xFFFF) + (total >> 16)
         # For IPv6 the kernel overwrites the checksum, and for a ping socket the identifier too.
-        return struct.pack("!BBH", self.request, 0, ~total & 0xFFFF) + rest
+        return struct.pack("!BBH", self.request, 0, checksum(bytes((self.request, 0)) + rest)) + rest
 
     def parse(self, data: bytes) -> int | None:
         """The sequence number, if this is a reply to us; a raw IPv4 socket puts the IP header in front."""
@@ -335,8 +333,7 @@ def observe(
     if duration is not None:
         slots = min(slots, math.ceil(duration / interval - 1e-9))
     started_at = time.monotonic()
-    output = Output()
-    report = JsonReport(output, probes=probes) if as_json else TextReport(output, started_at, interval)
+    report = JsonReport(probes=probes) if as_json else TextReport(started_at, interval)
     report.start(
         at=started_at,
         wall=time.time(),

@@ -12,15 +12,12 @@ FLUSH_INTERVAL = 0.025
 STRIP_WIDTH = 50
 
 
-class Output:
-    """Lines to stdout in batches: a write for each of a thousand probes a second would cost slots."""
+class Lines:
+    """To stdout in batches: a write for each of a thousand probes a second would cost slots."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.flushed_at = 0.0
-
-    def write(self, line: str) -> None:
-        self.lines.append(line)
 
     def flush(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -31,9 +28,9 @@ class Output:
             self.flushed_at = now
 
 
-class JsonReport:
-    def __init__(self, output: Output, *, probes: bool) -> None:
-        self.output = output
+class JsonReport(Lines):
+    def __init__(self, *, probes: bool) -> None:
+        super().__init__()
         self.probes = probes
 
     def probe(self, probe: ProbeResult) -> None:
@@ -44,25 +41,25 @@ class JsonReport:
         self._write({"event": "move", **move.to_json()})
 
     def settled(self, until: float) -> None:
-        self.output.flush()
+        self.flush()
 
     def start(self, **what: object) -> None:
         self._write({"event": "start", **what})
-        self.output.flush(force=True)
+        self.flush(force=True)
 
     def summary(self, summary: Summary) -> None:
         self._write(summary.to_json())
-        self.output.flush(force=True)
+        self.flush(force=True)
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.output.write(json.dumps(line, ensure_ascii=False))
+        self.lines.append(json.dumps(line, ensure_ascii=False))
 
 
-class TextReport:
+class TextReport(Lines):
     """A line a second, once the fate of every probe of that second is known, then the moves in that second."""
 
-    def __init__(self, output: Output, started_at: float, interval: float) -> None:
-        self.output = output
+    def __init__(self, started_at: float, interval: float) -> None:
+        super().__init__()
         self.started_at = started_at
         self.wall_offset = time.time() - time.monotonic()
         self.width = max(1, min(STRIP_WIDTH, round(1 / interval)))
@@ -74,9 +71,9 @@ class TextReport:
     def start(self, **what: object) -> None:
         named, address, port, interval = (what[key] for key in ("name", "address", "port", "interval"))
         target = address if named == address else f"{named} ({address})"
-        self.output.write(f"probing {target} port {port} every {interval} s until Ctrl-C or the limit given")
-        self.output.write("each line is one second: time, node that answered, its probes (x: lost)")
-        self.output.flush(force=True)
+        self.lines.append(f"probing {target} port {port} every {interval} s until Ctrl-C or the limit given")
+        self.lines.append("each line is one second: time, node that answered, its probes (x: lost)")
+        self.flush(force=True)
 
     def probe(self, probe: ProbeResult) -> None:
         self.seconds.setdefault(int(probe.at - self.started_at), []).append(probe)
@@ -91,12 +88,12 @@ class TextReport:
                 break
             self._write_second(second)
             self._write_moves(self.started_at + second + 1)
-        self.output.flush()
+        self.flush()
 
     def _write_moves(self, until: float) -> None:
         for move in [move for move in self.moves if move.at < until]:
             self.moves.remove(move)
-            self.output.write(f"{self.clock(move.at)} moved {move.source} -> {move.destination}")
+            self.lines.append(f"{self.clock(move.at)} moved {move.source} -> {move.destination}")
 
     def _write_second(self, second: int) -> None:
         """`16:58:24 haproxy1 |..xx......| lost 2 echoes, 2 requests (refused)`"""
@@ -112,7 +109,7 @@ class TextReport:
         errors = ", ".join({**summary.errors("echo"), **summary.errors("request")})
         because = f" ({errors})" if errors else ""
         clock = self.clock(start).partition(".")[0]
-        self.output.write(f"{clock} {who} {self.edge}{''.join(strip)}{self.edge} lost {lost}{because}")
+        self.lines.append(f"{clock} {who} {self.edge}{''.join(strip)}{self.edge} lost {lost}{because}")
 
     def summary(self, summary: Summary) -> None:
         self.settled(math.inf)
@@ -120,26 +117,25 @@ class TextReport:
             if summary.sent(kind):
                 self._write_kind(summary, kind)
         for move in summary.moves():
-            self.output.write(f"moved      {move.source} -> {move.destination} at {self.clock(move.at)}")
+            self.lines.append(f"moved      {move.source} -> {move.destination} at {self.clock(move.at)}")
         if answers := summary.answers():
-            self.output.write("answered   " + ", ".join(f"{who} {count}" for who, count in answers.items()))
+            self.lines.append("answered   " + ", ".join(f"{who} {count}" for who, count in answers.items()))
         if alike := summary.answered_alike:
-            self.output.write(f"note       all answers carry one name: {alike[0]!r} ({alike[1]})")
-            self.output.write("           If both nodes answer alike, moves are not seen: send X-Node")
-        self.output.write(f"observer   sent each probe at most {summary.late_max * 1000:.1f} ms late")
-        self.output.flush(force=True)
+            self.lines.append(f"note       all answers carry one name: {alike[0]!r} ({alike[1]})")
+            self.lines.append("           If both nodes answer alike, moves are not seen: send X-Node")
+        self.lines.append(f"observer   sent each probe at most {summary.late_max * 1000:.1f} ms late")
+        self.flush(force=True)
 
     def _write_kind(self, summary: Summary, kind: Kind) -> None:
-        errors = ", ".join(f"{count} {error}" for error, count in summary.errors(kind).items())
-        line = f"{PLURAL[kind]:<10} {summary.sent(kind)} sent, {summary.lost(kind)} lost"
-        line += f" ({errors})" if errors else ""
+        lost = f"{summary.lost(kind)} lost{summary.errors_in_words(kind)}"
+        line = f"{PLURAL[kind]:<10} {summary.sent(kind)} sent, {lost}"
         p50, p99 = summary.rtt(kind, 50), summary.rtt(kind, 99)
         if p50 is not None and p99 is not None:
             line += f", rtt p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms"
-        self.output.write(line)
+        self.lines.append(line)
         for window in summary.windows(kind):
             until = "the end" if window.next_good_at is None else self.clock(window.next_good_at)
-            self.output.write(
+            self.lines.append(
                 f"  {window.lost} lost from {self.clock(window.first_lost_at)} to {until}, {window.ms:.0f} ms"
             )
 

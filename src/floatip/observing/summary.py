@@ -198,6 +198,11 @@ class Summary:
     def errors(self, kind: Kind) -> dict[str, int]:
         return dict(Counter(probe.error or "unknown" for probe in self.of(kind) if not probe.ok))
 
+    def errors_in_words(self, kind: Kind) -> str:
+        """As ` (2 refused, 1 reset)`; empty: there are none."""
+        errors = ", ".join(f"{number} {error}" for error, number in self.errors(kind).items())
+        return f" ({errors})" if errors else ""
+
     def rtt(self, kind: Kind, percent: float) -> float | None:
         """The nearest-rank percentile, in seconds."""
         rtts = sorted(probe.rtt for probe in self.of(kind) if probe.ok and probe.rtt is not None)

@@ -72,8 +72,6 @@ def _closed(path: Path, places: Places, machine: Machine) -> Iterable[Problem]:
 
 def render(errors: Iterable[ConfigError], warnings: Iterable[ConfigWarning]) -> str:
     errors, warnings = list(errors), list(warnings)
-    if not errors and not warnings:
-        return "ok"
     problems = sorted([*errors, *warnings], key=lambda problem: problem.line)
     return "\n".join([*map(str, problems), f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"])
 

@@ -94,15 +94,9 @@ def look_around(user: str = "") -> Machine:
     """`user`: with whose eyes files are looked at; only root can. Raises OSError: what was not seen is not missing."""
     names = sorted(name for _, name in socket.if_nameindex())
     interfaces: dict[str, list[InterfaceAddress]] = {name: [] for name in names}
-    leased, temporary, added = set(), set(), set()
-    for one, message in _addresses():
+    known = _addresses()
+    for one in known:
         interfaces.setdefault(one.interface, []).append(one.address)
-        if not message.flags & IFA_F_PERMANENT:
-            leased.add(one)
-        if message.flags & IFA_F_TEMPORARY and one.address.version == 6:
-            temporary.add(one)
-        if message.proto == OURS:
-            added.add(one)
     routes = list(_routes())
     ignores = {name: _ipv4_setting(name, "arp_ignore") for name in ("all", *names)}
     promotes = {name: _ipv4_setting(name, "promote_secondaries") for name in ("all", *names)}
@@ -114,17 +108,19 @@ def look_around(user: str = "") -> Machine:
     )
     defaults = [(metric, name) for name, network, _, metric in routes if not network.prefixlen]
     return Machine(
-        {name: tuple(found) for name, found in interfaces.items()},
-        answering,
-        min(defaults)[1] if defaults else "",
-        frozenset(name for name in names if Path(f"/sys/class/net/{name}/bridge").exists()),
-        stop_limit(),
-        user,
-        frozenset(leased),
-        frozenset(temporary),
-        frozenset(name for name in names if not promotes[name] and not promotes["all"]),
-        _mounts(),
-        frozenset(added),
+        interfaces={name: tuple(found) for name, found in interfaces.items()},
+        answering=answering,
+        default_interface=min(defaults)[1] if defaults else "",
+        bridges=frozenset(name for name in names if Path(f"/sys/class/net/{name}/bridge").exists()),
+        stop_limit=stop_limit(),
+        user=user,
+        leased=frozenset(one for one, said in known.items() if not said.flags & IFA_F_PERMANENT),
+        temporary=frozenset(
+            one for one, said in known.items() if said.flags & IFA_F_TEMPORARY and one.address.version == 6
+        ),
+        demoting=frozenset(name for name in names if not promotes[name] and not promotes["all"]),
+        mounts=_mounts(),
+        added=frozenset(one for one, said in known.items() if said.proto == OURS),
     )
 
 
@@ -133,7 +129,7 @@ def daemons_user() -> str:
     return DAEMON if os.geteuid() == 0 and user_id(DAEMON) is not None else ""
 
 
-def _addresses() -> list[tuple[Placed, AddressMessage]]:
+def _addresses() -> dict[Placed, AddressMessage]:
     """All addresses of the kernel. Raises OSError."""
     names = dict(socket.if_nameindex())
     with closing(Netlink()) as netlink:
@@ -141,9 +137,9 @@ def _addresses() -> list[tuple[Placed, AddressMessage]]:
             with suppress(Interrupted):
                 found = [one for one in netlink.read(GETADDR) if isinstance(one, AddressMessage) and one.packed]
                 break
-    return [
-        (Placed(names.get(one.index, str(one.index)), ip_interface((one.packed, one.prefixlen))), one) for one in found
-    ]
+    return {
+        Placed(names.get(one.index, str(one.index)), ip_interface((one.packed, one.prefixlen))): one for one in found
+    }
 
 
 def _routes() -> Iterator[tuple[str, IPv4Network, bool, int]]:

@@ -72,7 +72,7 @@ class Places:
 
     place: Callable[[Thing], Place]
     """Of the thing, or of the nearest that it is part of."""
-    path: Callable[[Thing], str] = lambda thing: ".".join(key for key in thing if isinstance(key, str))
+    path: Callable[[Thing], str]
     """As a person says it: `instance "VI_1" vrrp.priority`."""
     given: set[Thing] = field(default_factory=set)
     """The keys that the file has, accepted or not."""

@@ -19,13 +19,12 @@ LARGEST = 1 << 20
 
 
 @contextmanager
-def looked_at(path: str | Path, *, directory: int | None = None, follow: bool = True) -> Iterator[int]:
+def looked_at(path: str | Path, *, follow: bool = True) -> Iterator[int]:
     """A descriptor for `fstat` and `read_from` that has not opened the file. Raises `OSError`."""
-    if directory is None:
-        note_path(path)
+    note_path(path)
     flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(path, flags, dir_fd=directory)
+        descriptor = os.open(path, flags)
     except ValueError:
         raise OSError(errno.EINVAL, "its name contains a NUL") from None
     try:

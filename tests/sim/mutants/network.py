@@ -207,7 +207,7 @@ MUTANTS = (
     Mutant(
         "BGP packets leave as any other",
         PEERS,
-        "(*_traffic_class(self.peer), DSCP_CS6),",
+        "(level, traffic_class, DSCP_CS6),",
         "",
         f"{OF_PEERS}packets_carry_the_class_of_network_control_and_leave_from_no_temporary_address",
     ),

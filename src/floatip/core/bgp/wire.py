@@ -30,8 +30,6 @@ class Capabilities:
     four_octet_asn: bool = False
     hostname: str = ""
     """FQDN capability (73); empty: not offered."""
-    other: tuple[int, ...] = ()
-    """Codes of the capabilities that we do not know, as received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +206,7 @@ def _parse_capabilities(offered: Iterable[tuple[int, bytes]]) -> tuple[Capabilit
     families: set[Family] = set()
     extended_next_hop: set[tuple[int, int, int]] = set()
     asn: int | None = None
-    route_refresh, hostname, other = False, "", []
+    route_refresh, hostname = False, ""
     for code, value in offered:
         match code, len(value):
             case _Capability.MULTIPROTOCOL, 4:
@@ -223,15 +221,12 @@ def _parse_capabilities(offered: Iterable[tuple[int, bytes]]) -> tuple[Capabilit
                 route_refresh = True
             case _Capability.HOSTNAME, _:
                 hostname = counted_text(value)
-            case _:
-                other.append(code)
     capabilities = Capabilities(
         families=frozenset(families),
         extended_next_hop=frozenset(extended_next_hop),
         route_refresh=route_refresh,
         four_octet_asn=asn is not None,
         hostname=hostname,
-        other=tuple(other),
     )
     return capabilities, asn
 
@@ -258,8 +253,6 @@ def _offer(message: Open) -> Iterator[tuple[int, bytes]]:
     if offered.extended_next_hop:
         triples = sorted(offered.extended_next_hop)
         yield _Capability.EXTENDED_NEXT_HOP, b"".join(struct.pack("!HHH", *triple) for triple in triples)
-    for code in offered.other:
-        yield code, b""
 
 
 def _pack_option(kind: int, value: bytes) -> bytes:

@@ -105,7 +105,10 @@ def unheard(name: str, peer: Address | None, heard_at: float, now: float) -> Pro
 
 
 class Elector(Protocol):
-    """Time is an argument (monotonic seconds); every method that changes something returns the effects."""
+    """Time is an argument (monotonic seconds); every method that changes something returns the effects.
+
+    What a method does here is right where nobody elects.
+    """
 
     role: Role
     reason: str
@@ -156,20 +159,27 @@ class Elector(Protocol):
     def goes_on_as(self, config: Election) -> bool:
         """Whether `reconfigure` can take this over, so that role and memories stay."""
 
-    def reconfigure(self, config: Election, addresses: Iterable[Address], now: float) -> list[Effect]: ...
+    def reconfigure(self, config: Election, addresses: Iterable[Address], now: float) -> list[Effect]:
+        return []
 
-    def hear(self, fact: Fact, now: float) -> list[Effect]: ...
+    def hear(self, fact: Fact, now: float) -> list[Effect]:
+        return []
 
-    def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]: ...
+    def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]:
+        return []
 
-    def tick(self, now: float) -> list[Effect]: ...
+    def tick(self, now: float) -> list[Effect]:
+        return []
 
     def ask(self) -> list[Effect]:
         """Make a master that may be there say so at once."""
+        return []
 
-    def stop(self, reason: str, now: float) -> list[Effect]: ...
+    def stop(self, reason: str, now: float) -> list[Effect]:
+        return []
 
-    def problems(self, around: Surroundings, now: float) -> list[Problem]: ...
+    def problems(self, around: Surroundings, now: float) -> list[Problem]:
+        return []
 
 
 class VirtualRouter:

@@ -12,7 +12,6 @@ notify FIFO, or a notify command), whether its addresses are on its interface, a
 * It claims to be master while another node's adverts keep arriving for more than two intervals: contested, backup. A
   keepalived that hangs keeps its addresses and says nothing; only the adverts of its successor show it.
 * `barred` (cut off from all route servers): backup, and afterwards again only after silence.
-
 """
 
 import math

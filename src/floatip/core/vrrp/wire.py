@@ -69,13 +69,13 @@ def parse(data: bytes, source: Address, destination: Address) -> Advert:
         raise Malformed(f"{len(data)} octets, where an address count of {count} makes {length}")
     addresses = tuple(IPv4Address(data[at : at + 4]) for at in range(_HEADER.size, addresses_end, 4))
     if version == 2:
-        if _checksum(data):
+        if checksum(data):
             raise Malformed("the checksum is wrong")
         auth_pass = _parse_auth(timing >> 8, data[addresses_end:])
         return Advert(2, vrid, priority, float(_interval(timing & 0xFF)), addresses, auth_pass)
     # RFC 9568 5.2.8: over the message alone; RFC 5798 was read as with the pseudo-header
-    if _checksum(data) and _checksum(_pseudo_header(source, destination, length) + data):
-        if not _checksum(_pseudo_header(source, GROUP, length) + data):
+    if checksum(data) and checksum(_pseudo_header(source, destination, length) + data):
+        if not checksum(_pseudo_header(source, GROUP, length) + data):
             raise Malformed("the checksum is that of old_unicast_checksum: delete this line in its keepalived.conf")
         raise Malformed("the checksum is wrong")
     return Advert(3, vrid, priority, _interval(timing & 0x0FFF) / 100, addresses)
@@ -95,7 +95,7 @@ def pack(advert: Advert, source: Address, destination: Address) -> bytes:
     count = len(advert.addresses)
     header = _HEADER.pack(advert.version << 4 | _ADVERTISEMENT, advert.vrid, advert.priority, count, timing, 0)
     data = header + b"".join(address.packed for address in advert.addresses) + tail
-    return data[:6] + _checksum(pseudo_header + data).to_bytes(2) + data[8:]
+    return data[:6] + checksum(pseudo_header + data).to_bytes(2) + data[8:]
 
 
 def _parse_auth(kind: int, data: bytes) -> bytes:
@@ -121,7 +121,7 @@ def _pseudo_header(source: Address, destination: Address, length: int) -> bytes:
     return source.packed + destination.packed + struct.pack("!HH", PROTOCOL, length)
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071): 0 over data that holds its own correct one."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:

@@ -38,6 +38,7 @@ class Runner(Protocol):
 
     def tell(self) -> None:
         """A reload: a check that answers unasked tells its verdict again."""
+        return None
 
     def close(self) -> None: ...
 

@@ -6,12 +6,12 @@ is no failure by itself: if it does not begin in time, the core fails it at its 
 
 from functools import partial
 
-from floatip.host.checks.kind import Means, Report
+from floatip.host.checks.kind import Means, Report, Runner
 from floatip.host.child import Running
 from floatip.model import Script
 
 
-class ScriptRunner:
+class ScriptRunner(Runner):
     def __init__(self, kind: Script, report: Report, means: Means) -> None:
         self._argv = kind.argv
         self._report = report
@@ -31,9 +31,6 @@ class ScriptRunner:
             self._child.terminate()  # the core has given it up
         else:
             self._start(run, timeout)
-
-    def tell(self) -> None:
-        pass
 
     def close(self) -> None:
         self._next = None

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 
-from floatip.host.checks.kind import Means, Report
+from floatip.host.checks.kind import Means, Report, Runner
 from floatip.host.errors import in_words
 from floatip.model import Tcp
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class TcpRunner:
+class TcpRunner(Runner):
     def __init__(self, kind: Tcp, report: Report, means: Means) -> None:
         self._kind = kind
         self._report = report
@@ -23,20 +23,13 @@ class TcpRunner:
 
     def run(self, run: int, timeout: float) -> None:
         done = partial(self._report, run)
-        try:
-            address = ip_address("127.0.0.1" if self._kind.host == "localhost" else self._kind.host)
-        except ValueError:
-            done(False, f"{self._kind.host} is not an address")
-            return
+        address = ip_address("127.0.0.1" if self._kind.host == "localhost" else self._kind.host)
         try:
             connecting = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
         except OSError as error:
             done(False, f"cannot open a socket for IPv{address.version}: {in_words(error.errno)}")
             return
         _Connect(connecting, (str(address), self._kind.port), timeout, done, self._connects)
-
-    def tell(self) -> None:
-        pass
 
     def close(self) -> None:
         for connect in list(self._connects):

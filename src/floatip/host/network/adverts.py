@@ -24,7 +24,6 @@ from floatip.host.network import packet_filter
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.slices import Slice
 
-"""RFC 9568 section 5.1.1.2."""
 MOST_AT_ONCE = 512
 STRANGERS_A_SECOND = 50
 RECEIVE_BUFFER = 4 << 20

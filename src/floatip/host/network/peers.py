@@ -39,7 +39,11 @@ TCP_MD5SIG = 14
 IPV6_ADDR_PREFERENCES, IPV6_PREFER_SRC_PUBLIC = 72, 2
 DSCP_CS6 = 0xC0
 """RFC 4271 appendix E."""
-IP_MINTTL, IPV6_MINHOPCOUNT = 21, 73
+OF_VERSION = {
+    4: (socket.IPPROTO_IP, socket.IP_TTL, 21, socket.IP_TOS),
+    6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 73, socket.IPV6_TCLASS),
+}
+"""Level, and the options for TTL, least TTL (IP_MINTTL, IPV6_MINHOPCOUNT) and traffic class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ class _Connection:
 
     @property
     def dscp(self) -> int:
-        level, traffic_class = _traffic_class(self.peer)
+        level, _, _, traffic_class = OF_VERSION[self.peer.version]
         return self._socket.getsockopt(level, traffic_class) >> 2
 
     def acknowledged(self) -> bool:
@@ -161,11 +165,7 @@ class _Connection:
         return state != TCP_SYN_SENT and not any(queued)
 
     def _set(self, options: Options) -> None:
-        level, ttl, min_ttl = (
-            (socket.IPPROTO_IP, socket.IP_TTL, IP_MINTTL)
-            if self.peer.version == 4
-            else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, IPV6_MINHOPCOUNT)
-        )
+        level, ttl, min_ttl, traffic_class = OF_VERSION[self.peer.version]
         self._socket.setsockopt(level, ttl, options.ttl)
         self._socket.setsockopt(level, min_ttl, options.min_ttl)
         if options.interface:
@@ -175,7 +175,7 @@ class _Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # What not every kernel knows, and what is only better with it.
         wishes = [
-            (*_traffic_class(self.peer), DSCP_CS6),
+            (level, traffic_class, DSCP_CS6),
             # After a cut the next try comes within a second, so that its end is seen soon.
             (socket.IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1),
             (socket.IPPROTO_TCP, TCP_RTO_MAX_MS, 1000),
@@ -253,11 +253,6 @@ class _Connection:
         self._loop.remove_writer(self._socket)
         self._socket.close()
         self._ended(self, reason, trouble)
-
-
-def _traffic_class(peer: Address) -> tuple[int, int]:
-    """Level and name of the socket option."""
-    return (socket.IPPROTO_IP, socket.IP_TOS) if peer.version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
 
 
 def _md5_signature(peer: Address, key: bytes) -> bytes:

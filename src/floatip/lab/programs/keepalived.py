@@ -1,7 +1,6 @@
 """keepalived, which elects in the nodes where floatip follows it."""
 
 import os
-import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,10 +10,7 @@ from floatip.lab.programs.program import Program
 
 
 class KeepalivedProgram(Program):
-    """`FIFO` in the text of its configuration becomes the path of a FIFO that root alone may write.
-
-    kill, pause and resume signal both of its processes, the main one and the one for VRRP.
-    """
+    """`FIFO` in the text of its configuration becomes the path of a FIFO that root alone may write."""
 
     name = "keepalived"
 
@@ -27,6 +23,7 @@ class KeepalivedProgram(Program):
 
     @property
     def pids(self) -> list[int]:
+        """Of the main process and of the one for VRRP."""
         return [int(path.read_text()) for path in (self.pid_file, self.vrrp_pid_file)]
 
     def wait(self, timeout: float = 10.0) -> int:
@@ -35,20 +32,6 @@ class KeepalivedProgram(Program):
         with suppress(FileNotFoundError, ChildProcessError):
             os.waitpid(int(self.vrrp_pid_file.read_text()), 0)
         return status
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-        self.wait()
-
-    def pause(self) -> None:
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self.pids:
-            os.kill(pid, number)
 
     def command(self) -> Sequence[str]:
         files = {"pid": self.pid_file, "vrrp_pid": self.vrrp_pid_file, "checkers_pid": self.directory / "checkers_pid"}

@@ -8,12 +8,8 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from pyroute2 import IPRoute
-
 from floatip.lab.network import Network
-
-RTPROT_BIRD = 12
-RTPROT_BGP = 186
+from floatip.lab.routes import flush
 
 
 class Program:
@@ -45,6 +41,11 @@ class Program:
         return self._process.pid
 
     @property
+    def pids(self) -> list[int]:
+        """Of all its processes that kill, pause and resume signal."""
+        return [self.pid]
+
+    @property
     def was_started(self) -> bool:
         return self._process is not None
 
@@ -62,14 +63,18 @@ class Program:
         return self._process.wait(timeout)
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.wait()
 
     def pause(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.pids:
+            os.kill(pid, number)
 
     def write(self, name: str, text: str) -> str:
         """A file in its directory; the path."""
@@ -81,7 +86,6 @@ class Program:
 class RoutingProgram(Program):
     def kill(self) -> None:
         super().kill()
-        # The kernel keeps the routes of a program that is killed, and a new BIRD stumbles over them.
-        with self.network.inside(self.host), IPRoute() as ip:
-            for protocol in (RTPROT_BIRD, RTPROT_BGP):
-                ip.flush_routes(proto=protocol)
+        # A new BIRD stumbles over the routes of the one that was killed.
+        with self.network.inside(self.host):
+            flush()

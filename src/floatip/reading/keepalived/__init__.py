@@ -68,9 +68,8 @@ def read(
     global_defs = tuple(
         option for statement in statements if statement.keyword == "global_defs" for option in statement.block or ()
     )
-    defaults = vrrp.defaults(global_defs)
     errors: Errors = [*keywords.check(statements)]
-    instances = vrrp.instances(statements, defaults, errors)
+    instances = vrrp.instances(statements, global_defs, errors)
     if errors:
         raise NotUnderstood(sorted(errors, key=lambda error: (reader.files.index(error[0].file), error[0].line)))
     return KeepalivedConf(

@@ -7,7 +7,7 @@ from which it leaves out an instance or an address, is refused.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 from itertools import takewhile
 from typing import Literal, get_args
@@ -173,30 +173,16 @@ def groups(statements: tuple[Statement, ...], instances: Iterable[Instance]) -> 
     return tuple(group for group in found if len(group.statement.words) == 2 and group.members)
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What `global_defs` says for all instances."""
-
+def instances(
+    statements: tuple[Statement, ...], global_defs: Iterable[Statement], errors: Errors
+) -> tuple[Instance, ...]:
     version: Literal[2, 3] = 2
-    strict: bool = False
-
-
-def defaults(global_defs: Iterable[Statement]) -> Defaults:
-    found = Defaults()
     for option in global_defs:
-        if option.keyword == "vrrp_version":
-            found = replace(found, version=vrrp_version(option, found.version))
-        elif option.keyword == "vrrp_strict":
-            found = replace(found, strict=True)
-    return found
-
-
-def instances(statements: tuple[Statement, ...], defaults: Defaults, errors: Errors) -> tuple[Instance, ...]:
+        version = vrrp_version(option, version) if option.keyword == "vrrp_version" else version
+    strict = any(option.keyword == "vrrp_strict" for option in global_defs)
     found: dict[str, Instance] = {}
-    for statement in statements:
-        if statement.keyword != "vrrp_instance":
-            continue
-        if instance := _instance(statement, _known_above(statements, statement), defaults, errors):
+    for statement in (one for one in statements if one.keyword == "vrrp_instance"):
+        if instance := _instance(statement, _known_above(statements, statement), version, strict, errors):
             errors += _conflicts(instance, found.values())
             found.setdefault(instance.name, instance)
     return tuple(found.values())
@@ -227,7 +213,10 @@ def _virtual_router(instance: Instance) -> tuple[object, ...]:
     return instance.interface, instance.vrid, instance.is_ipv6, frozenset(instance.peers)
 
 
-def _instance(statement: Statement, above: Above, defaults: Defaults, errors: Errors) -> Instance | None:
+def _instance(
+    statement: Statement, above: Above, version: Literal[2, 3], strict: bool, errors: Errors
+) -> Instance | None:
+    """`version`, `strict`: what `global_defs` says for all."""
     name, interface, vrid = statement.argument(), statement.last("interface"), _vrid(statement, errors)
     errors += _what_every_instance_needs(statement)
     if not (name and interface and interface.argument() and vrid):
@@ -239,8 +228,8 @@ def _instance(statement: Statement, above: Above, defaults: Defaults, errors: Er
     for virtual in addresses:
         hint = "put it in virtual_ipaddress_excluded"
         _is_of_family(family, virtual.address.version, virtual.statement, hint, errors)
-    strict = _is_strict(statement, defaults.strict)
-    version = 3 if family == 6 and strict else _version(statement, 3 if family == 6 else defaults.version)
+    strict = _is_strict(statement, strict)
+    version = 3 if family == 6 and strict else _version(statement, 3 if family == 6 else version)
     if not addresses and (strict or version == 3):
         what = f"{statement}: no virtual_ipaddress with {'strict_mode' if strict else 'version 3'}"
         errors.append((statement.place, f"{what}, and keepalived does not start", "add virtual_ipaddress"))

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from floatip.core.settings import Keepalived, Static
-from floatip.model import File, Model, Process
+from floatip.core.settings import Instance, Keepalived, Static
+from floatip.model import Check, File, Model, Process
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances
 from floatip.reading.words import closest, shown
@@ -19,22 +19,20 @@ def repeated(model: Model, places: Places) -> Iterator[Problem]:
             if value and (earlier := first.setdefault(value, thing)) != thing:
                 yield places.error(thing, f"{value} is taken by line {places.place(earlier).line}", hint)
 
-    checks = [((*at, "name"), check.name) for at, check in places.each(("check",), model.checks)]
-    named = [((*at, "name"), instance.name) for at, instance in instances(model, places)]
-    for kind, things in (("check", checks), ("instance", named)):
-        yield from once(((at, name and f'"{name}"') for at, name in things), f"give each {kind} a name of its own")
-    vrids = [
+    named: tuple[tuple[str, Iterable[Check | Instance]], ...] = ("check", model.checks), ("instance", model.instances)
+    for kind, items in named:
+        names = (((*at, "name"), one.name and f'"{one.name}"') for at, one in places.each((kind,), items))
+        yield from once(names, f"give each {kind} a name of its own")
+    vrids = (
         ((*at, "vrid"), f"{one.vrid} on {one.interface}" if one.vrid and one.interface else "")
         for at, one in elections(model, places)
-    ]
-    yield from once(vrids, "give two instances on one interface two vrids")
-    followed = [
-        ((*at, "instance"), one.instance) for at, one in elections(model, places) if isinstance(one, Keepalived)
-    ]
-    yield from once(((at, name and f'"{name}"') for at, name in followed), "name another one of keepalived's instances")
-    yield from once(
-        ((at, str(one.ip)) for at, one in floating(model, places)), "list each address once, in one instance"
     )
+    yield from once(vrids, "give two instances on one interface two vrids")
+    followed = ((at, one.instance) for at, one in elections(model, places) if isinstance(one, Keepalived))
+    quoted = (((*at, "instance"), name and f'"{name}"') for at, name in followed)
+    yield from once(quoted, "name another one of keepalived's instances")
+    addresses = ((at, str(one.ip)) for at, one in floating(model, places))
+    yield from once(addresses, "list each address once, in one instance")
 
 
 def checks(model: Model, places: Places) -> Iterator[Problem]:

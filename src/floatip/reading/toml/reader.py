@@ -1,12 +1,12 @@
 """floatip.toml read into the model."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from floatip.core import settings as core
 from floatip.core.bgp.rank import Rank
 from floatip.model import (
+    PRIORITY,
     Check,
     File,
     Kind,
@@ -21,7 +21,6 @@ from floatip.model import (
     instance,
     network,
 )
-from floatip.model.instances import PRIORITY
 from floatip.providers import PROVIDERS, linode
 from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem
 from floatip.reading.toml.document import Document
@@ -51,8 +50,8 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
         network=net,
         keepalived=LocalKeepalived(**read.get("keepalived", {})),
         notify=Notify(**read["notify"]) if "notify" in read else None,
+        **{key: read[key] for key in ("state_log", "release_delay") if key in read},
     )
-    model = replace(model, **{key: read[key] for key in ("state_log", "release_delay") if key in read})
     has_secret = any(thing[-1] in ("md5", "auth_pass") for thing in places.given)
     problems = [*walk.problems, *_means_nothing(places), *_open_to_all(document, places, has_secret=has_secret)]
     return model, places, problems

@@ -9,7 +9,7 @@ from typing import Any
 
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.attributes import Origin
-from floatip.model.network import NextHop
+from floatip.model import NextHop
 from floatip.providers import LINODE_REGIONS
 from floatip.reading.words import as_list, closest, shown
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 from floatip.reading.keepalived import KeepalivedConf
 from floatip.reading.keepalived.lint import commands, instances, scripts, takeover, tracking
-from floatip.reading.keepalived.lint.facts import MachineFacts
-from floatip.reading.keepalived.lint.finding import SEVERITIES, Finding
+from floatip.reading.keepalived.lint.facts import SEVERITIES, Finding, MachineFacts
 
 __all__ = ["Finding", "MachineFacts", "lint"]
 

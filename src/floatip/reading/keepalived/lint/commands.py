@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floatip.reading.keepalived import KeepalivedConf, Statement
-from floatip.reading.keepalived.lint.facts import MachineFacts, in_path, paths_of, taken_back
-from floatip.reading.keepalived.lint.finding import Finding
+from floatip.reading.keepalived.lint.facts import Finding, MachineFacts, in_path, paths_of, taken_back
 from floatip.reading.keepalived.syntax import WORD
 from floatip.reading.rights import ROOT, User
 

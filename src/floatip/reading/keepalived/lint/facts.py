@@ -1,14 +1,15 @@
-"""What the rules must know of the machine: users, files and their owners, sudo rules, addresses, what runs."""
+"""What a rule is given: users, files and their owners, sudo rules, addresses, what runs. What it gives: findings."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from floatip.core.addresses import Placed
 from floatip.reading import regular
-from floatip.reading.keepalived import KeepalivedConf
+from floatip.reading.keepalived import KeepalivedConf, Place
 from floatip.reading.rights import ROOT, SeenFile, User, seen
 
 SERVICES = ("haproxy", "nginx", "apache2", "httpd", "envoy", "traefik", "caddy", "varnishd", "postgres", "mysqld")
@@ -20,6 +21,10 @@ CODE = {"shell": re.compile(r"-\w*[cm]"), "perl": re.compile(r"-\w*e")}
 ROOTS_OWN = ("/etc", "/usr", "/bin", "/sbin", "/lib")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """systemd's, for its services."""
+
+Severity = Literal["danger", "wrong", "note"]
+"""It loses traffic or gives away root; it does not do what is written; good to know."""
+SEVERITIES: tuple[Severity, ...] = ("danger", "wrong", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,17 @@ class MachineFacts:
     """Those of the kernel that somebody configured."""
     services: frozenset[str] = frozenset()
     """Programs that run here and may be what the floating address is for: haproxy, nginx..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    code: str
+    """Which rule it is; what code may ask for."""
+    severity: Severity
+    place: Place
+    what: str
+    hint: str
+    """What to do. It may contain names that others chose: make it printable before you show it."""
 
 
 def gather(

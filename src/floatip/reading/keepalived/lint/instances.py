@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from floatip.reading.keepalived import Instance, KeepalivedConf, Place, Statement, VirtualAddress, keywords
-from floatip.reading.keepalived.lint.facts import MachineFacts
-from floatip.reading.keepalived.lint.finding import Finding
+from floatip.reading.keepalived.lint.facts import Finding, MachineFacts
 from floatip.reading.keepalived.vrrp import OPTIONS
 
 IP = re.compile(r"[0-9]+(\.[0-9]+){3}(/\d+)?|[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]*(/\d+)?")

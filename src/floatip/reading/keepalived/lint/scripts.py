@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from floatip.reading.keepalived import KeepalivedConf
 from floatip.reading.keepalived.lint.commands import ScriptCommand, commands
-from floatip.reading.keepalived.lint.facts import MachineFacts
-from floatip.reading.keepalived.lint.finding import Finding, Severity
+from floatip.reading.keepalived.lint.facts import Finding, MachineFacts, Severity
 
 KILLALL = re.compile(r"\bkillall\s+(-\S+\s+)*(-0|-s\s*0)|\b(pidof|pgrep)\s")
 SYSTEMCTL = re.compile(r"\bsystemctl\s+(?:-\S+\s+)*(start|stop|restart|try-restart|reload|reload-or-restart)\b")

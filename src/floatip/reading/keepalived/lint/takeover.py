@@ -6,8 +6,7 @@ from pathlib import Path
 
 from floatip.reading.keepalived import KeepalivedConf, Place
 from floatip.reading.keepalived.lint.commands import commands, script_users
-from floatip.reading.keepalived.lint.facts import MachineFacts, taken_back
-from floatip.reading.keepalived.lint.finding import Finding
+from floatip.reading.keepalived.lint.facts import Finding, MachineFacts, taken_back
 from floatip.reading.rights import SeenFile, User
 
 WRITABLE = "others-can-write"

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 
 from floatip.reading.keepalived import Group, Instance, KeepalivedConf, Script
-from floatip.reading.keepalived.lint.facts import MachineFacts, paths_of
-from floatip.reading.keepalived.lint.finding import Finding, Severity
+from floatip.reading.keepalived.lint.facts import Finding, MachineFacts, Severity, paths_of
 
 SLOW = 5.0
 """Seconds."""

@@ -1,0 +1,245 @@
+"""What the daemon runs from, whichever file it was read from: plain data with its defaults. Durations are seconds."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Literal
+
+from floatip.core import settings as core
+from floatip.core.addresses import Address, InterfaceAddress
+from floatip.core.bgp.attributes import Origin
+from floatip.core.bgp.rank import Marks, Rank
+from floatip.core.bgp.trouble import Trouble
+from floatip.providers import Provider
+
+Placement = Literal["all", "master"]
+PRIORITY = 100
+NO_ROUTER_ID = IPv4Address("10.0.0.1")
+"""Any number does; lelastic sends this one from every node, and the route servers take it."""
+Community = tuple[int, ...]
+NextHop = Literal["session", "ipv4", "ipv6"] | tuple[Address, ...]
+
+
+# A check: what is looked at, one class a kind, and the policy by which the core judges the results
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Passes when the program exits with status 0."""
+
+    argv: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        return shlex.join(self.argv)
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """Passes when a connection opens."""
+
+    host: str
+    """An address, or `localhost`: a check must not hang on a name server."""
+    port: int
+
+    @property
+    def what(self) -> str:
+        return f"{self.host} {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Watched: the host reports each change, the core never asks."""
+
+    path: Path
+    fail_when: Literal["present", "absent"] = "present"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Watched. `process` is the name that `pgrep -x` finds, or the absolute path of a pid file."""
+
+    process: str
+
+
+Kind = Script | Tcp | File | Process
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    policy: core.Check
+    kind: Kind | None
+    """None: refused. Such a check is looked at by the rules and never run."""
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+
+# An instance of the core
+
+
+def instance(
+    name: str,
+    addresses: tuple[InterfaceAddress, ...],
+    election: core.Election,
+    *,
+    has_bgp: bool,
+    placement: Placement | None = None,
+    interface: str | None = None,
+    **others: object,
+) -> core.Instance:
+    """Without BGP only the master can hold an address, and it does so on the interface where the nodes elect."""
+    placement = placement or ("all" if has_bgp else "master")
+    default = election.interface if placement == "master" and isinstance(election, core.Vrrp) else "lo"
+    figures: dict[str, Any] = {"placement": placement, "interface": interface or default, **others}
+    return core.Instance(name, addresses, election, **figures)
+
+
+# The network that is announced to: a provider's profile under what the file says, and the `Speaker` that follows
+
+
+@dataclass(frozen=True, slots=True)
+class RankMarks:
+    """Where a rank does not look as the provider's profile has it. None: as there."""
+
+    communities: tuple[Community, ...] | None = None
+    origin: Origin | None = None
+    prepend: int | None = None
+    """How many times more our AS stands in the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    profile: Provider
+    """With the figures of the file over those of the provider."""
+    speaker: core.Speaker
+    """Complete but for its router id and next hops, which may depend on the machine."""
+    router_id: IPv4Address | None = None
+    next_hop: NextHop = "session"
+
+    def speak(self, machine: IPv4Address | None) -> core.Speaker:
+        """`machine`: an IPv4 address of this machine, as router id and as next hop."""
+        next_hops = self.next_hop if isinstance(self.next_hop, tuple) else ()
+        if self.next_hop == "ipv4" and machine:
+            next_hops = (machine,)
+        router_id = self.router_id or machine or NO_ROUTER_ID
+        return replace(self.speaker, router_id=router_id, next_hops=next_hops)
+
+
+def network(
+    provider: Provider,
+    *,
+    router_id: IPv4Address | None = None,
+    next_hop: NextHop = "session",
+    communities: tuple[Community, ...] = (),
+    ranks: Mapping[Rank, RankMarks] | None = None,
+    peers: tuple[Address, ...] | None = None,
+    asn: int | None = None,
+    peer_asn: int | None = None,
+    hold_time: int | None = None,
+    multihop_ttl: int | None = None,
+    **options: Any,
+) -> Network:
+    """What is None is as the provider has it. `options`: fields of `core.Speaker` that the provider does not touch."""
+    figures: dict[str, Any] = {
+        "peers": peers,
+        "asn": asn,
+        "peer_asn": peer_asn,
+        "hold_time": hold_time,
+        # RFC 5082 section 3: packets that the peer may count hops of leave with 255.
+        "multihop_ttl": 255 if options.get("min_ttl") else multihop_ttl,
+    }
+    profile = replace(provider, **{key: value for key, value in figures.items() if value is not None})
+    own = {which: (ranks or {}).get(which, RankMarks()) for which in profile.marks}
+    added = {which: (*(marks.communities or ()), *communities) for which, marks in own.items()}
+    large = {which: _of_length(3, added[which]) for which in added}
+    speaker = core.Speaker(
+        asn=profile.asn,
+        peer_asn=profile.peer_asn,
+        router_id=NO_ROUTER_ID,
+        peers=profile.peers,
+        marks={which: _marks(profile.marks[which], own[which], added[which]) for which in own},
+        large_communities={which: numbers for which, numbers in large.items() if numbers},
+        hold_time=profile.hold_time,
+        ttl=profile.multihop_ttl,
+        first_repeat=profile.first_repeat,
+        repeat_interval=profile.repeat_interval,
+        hints=_hints(profile, has_key=bool(options.get("md5")), has_min_ttl=bool(options.get("min_ttl"))),
+        **options,
+    )
+    return Network(profile, speaker, router_id, next_hop)
+
+
+def _marks(marks: Marks, own: RankMarks, added: tuple[Community, ...]) -> Marks:
+    kept = marks.communities if own.communities is None else ()
+    return Marks(
+        origin=marks.origin if own.origin is None else own.origin,
+        path_length=marks.path_length if own.prepend is None else 1 + own.prepend,
+        communities=tuple(dict.fromkeys((*kept, *_of_length(2, added)))),
+    )
+
+
+def _of_length(length: int, communities: tuple[Community, ...]) -> tuple[Any, ...]:
+    """Those of two numbers (RFC 1997) or of three (RFC 8092), each once."""
+    return tuple(dict.fromkeys(numbers for numbers in communities if len(numbers) == length))
+
+
+def _hints(profile: Provider, *, has_key: bool, has_min_ttl: bool) -> dict[Trouble, str]:
+    """A wrong key or too few hops left look the same from here: silence."""
+    doubts = "; or the MD5 key does not match" * has_key
+    doubts += "; or the TTL does not: the peer must send with 255 and be near enough for min_ttl" * has_min_ttl
+    return {**profile.hints, Trouble.TIMED_OUT: profile.hints[Trouble.TIMED_OUT] + doubts}
+
+
+# All of it: what a configuration says, and the core's settings that follow from it
+
+
+@dataclass(frozen=True, slots=True)
+class LocalKeepalived:
+    """The keepalived of this machine, whichever instances follow it."""
+
+    fifo: Path = Path("/run/keepalived/floatip")
+    pid_file: Path = Path("/run/keepalived.pid")
+    vrrp_pid_file: Path = Path("/run/vrrp.pid")
+    script_user: str = ""
+    """Who besides root may run `floatip notify`; empty: nobody."""
+    other_vrids: tuple[int, ...] = ()
+    """Of instances that keepalived has and none here follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    command: tuple[str, ...]
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    checks: tuple[Check, ...] = ()
+    instances: tuple[core.Instance, ...] = ()
+    network: Network | None = None
+    """None: nothing is announced by BGP."""
+    keepalived: LocalKeepalived = LocalKeepalived()
+    notify: Notify | None = None
+    state_log: Path | None = None
+    release_delay: float = core.Settings().release_delay
+
+    def settings(self, seed: int = 0, router_id: IPv4Address | None = None) -> core.Settings:
+        """What the core needs. `router_id` is an IPv4 address of this machine, used when the file has none."""
+        return core.Settings(
+            checks=tuple(check.policy for check in self.checks),
+            instances=self.instances,
+            speaker=self.network.speak(self.source or router_id) if self.network else None,
+            other_vrids=frozenset(self.keepalived.other_vrids),
+            release_delay=self.release_delay,
+            seed=seed,
+        )
+
+    @property
+    def source(self) -> IPv4Address | None:
+        """The first with which an instance takes part in an election."""
+        elections = (instance.election for instance in self.instances)
+        return next((election.source for election in elections if not isinstance(election, core.Static)), None)
