@@ -132,7 +132,7 @@ class Instance:
     def hear(self, fact: Fact, now: float) -> list[Effect]:
         effects = self.elector.hear(fact, now)
         if now < self._stay_until and self.elector.other_reign_at >= self._stay_since:
-            self._stay_until = now
+            self._stay_until, self._stay_since = now + KEEP_TIME, math.inf
             effects = [*effects, *self.elector.ask()]  # the neighbours may still find the address here
         if effects and not any(isinstance(effect, Became) for effect in effects):
             return effects + self._defend(now)  # an answer to an advert of one who takes himself for master

@@ -80,7 +80,9 @@ MUTANTS = (
         "if False and now >= self._defended_at",
     ),
     Mutant("who yields goes on telling the neighbours", INSTANCE, "[StopGarp(old)] if old else []", "[]"),
-    Mutant("who yields does not release", INSTANCE, "= now + KEEP_TIME", "= now + 3600"),
+    Mutant(
+        "who yields does not release", INSTANCE, "self._keep_until = now + KEEP_TIME", "self._keep_until = now + 3600"
+    ),
     Mutant(
         "a sick master keeps the address",
         INSTANCE,
@@ -192,9 +194,9 @@ MUTANTS = (
     Mutant(
         "what a killed master left stays beside another master",
         INSTANCE,
-        "            self._stay_until = now\n            effects",
-        "            effects",
-        f"{OF_NODE}what_a_killed_master_left_is_released_once_another_is_heard",
+        "self._stay_until, self._stay_since = now + KEEP_TIME, math.inf",
+        "pass",
+        f"{OF_NODE}what_a_killed_master_left_is_released_200_ms_after_another_was_heard",
     ),
     Mutant("what a killed master left is released in silence", INSTANCE, "[*effects, *self.elector.ask()]", "effects"),
     # The cost of what changes nothing
