@@ -54,7 +54,7 @@ class Screen:
 
     def _styled(self, text: str, style: str) -> str:
         codes = ";".join(STYLES[word] for word in style.split())
-        return f"\033[{codes}m{text}\033[0m" if codes and self._has_styles else text
+        return f"\033[{codes}m{text}\033[0m" if text and codes and self._has_styles else text
 
     def _print(self, line: str) -> None:
         if not self._is_silent:
