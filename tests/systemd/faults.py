@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from floatip.lab.network import ROUTER
 from floatip.lab.record import Record
 from floatip.lab.verdicts import Verdict, lost_less_than, moved_to, nothing_lost
-from floatip.observing.summary import KINDS
+from floatip.observing.summary import KINDS, ProbeResult, Summary
 from tests.systemd import guide
 from tests.systemd.machines import Machine
 from tests.systemd.pair import Pair
@@ -23,6 +23,9 @@ GIVEN_UP_AFTER = 20.0
 """Seconds after which nothing mends it any more."""
 CALM = 0.6
 """Seconds without a loss that end the waiting."""
+
+LONG, ENOUGH = 0.9, 0.2
+"""Seconds: how long a probe is waited for, and how long without a CPU excuses that none came."""
 
 Act = Callable[[Pair, Stack, Machine], None]
 
@@ -46,6 +49,13 @@ class Fault:
     """Whether the guide's stack has no such thing."""
 
 
+def starved(record: Record, probe: ProbeResult) -> bool:
+    """Whether it is a request that was lost for want of a CPU: a HAProxy without one fills its queue, and a connection
+    that finds it full is tried again after a second. Echoes need no HAProxy."""
+    is_lost_request = probe.kind == "request" and not probe.ok
+    return is_lost_request and record.delayed(probe.at - LONG, probe.at + LONG) > ENOUGH
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     fault: Fault
@@ -62,7 +72,8 @@ class Outcome:
         fault, record = self.fault, self.record
         moves = self.claiming[:1] == (self.other,) if fault.moves is None else fault.moves
         expected, other = (self.other, self.master) if moves else (self.master, self.other)
-        lost = lost_less_than(record, fault.lost_at_most, MANY) if fault.lost_at_most else nothing_lost(record.seen)
+        served = Summary.from_probes(probe for probe in record.seen.probes if not starved(record, probe))
+        lost = lost_less_than(record, fault.lost_at_most, MANY) if fault.lost_at_most else nothing_lost(served)
         claims = other in self.claiming
         return [
             *lost,
@@ -87,6 +98,8 @@ class Outcome:
         lines += [f"  the traffic moved at {', '.join(moves)}"] if moves else []
         delayed = record.delayed(at, math.inf)
         lines += [f"  the lab had no CPU for {delayed:.3f} s in all"] if delayed >= 0.1 else []
+        late = sum(starved(record, probe) for probe in record.seen.probes)
+        lines += [f"  {late} of the lost requests are put down to that"] if late else []
         bad = [probe for probe in record.seen.probes if not probe.ok][:20]
         lines += [f"  {probe.kind} lost at {probe.at - at:.3f}: {probe.error}" for probe in bad]
         return "\n".join(lines)
