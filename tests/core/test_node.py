@@ -219,10 +219,20 @@ def test_a_link_that_blinks_again_and_again_is_a_problem_until_it_is_steady() ->
     why = "lost at least 5 times within 60 s, the last time because eth0 is down"
     assert problems(host) == [("link-unsteady", f"eth0 comes and goes: {why}")]
     assert (host.role, host.when("link unsteady")) == (Role.MASTER, [31.4])
-    host.run(90.9)
+    host.run(91.3)
     assert problems(host) == [("link-unsteady", f"eth0 comes and goes: {why}")]
-    host.run(91.1)
+    host.run(91.5)
     assert problems(host) == []
+
+
+def test_a_link_that_goes_on_blinking_is_one_problem_and_not_a_new_one_each_time() -> None:
+    host = master()
+    for number in range(20):
+        host.tell(LinkChanged("eth0", False, "eth0 is down"), at=31 + 14 * number)
+        host.tell(LinkChanged("eth0", True, ""), at=31.04 + 14 * number)
+        host.run(44.9 + 14 * number)
+        assert bool(problems(host)) is (number >= 4)
+    assert len(host.when("link unsteady")) == 1
 
 
 def test_a_link_that_is_lost_now_and_then_is_no_problem() -> None:
@@ -769,10 +779,34 @@ def restarted() -> Host:
     """After a crash of the daemon alone: its address is still there."""
     host = Host(VLAN, start=False)
     host.tell(held(A, interface="eth0"), LinkChanged("eth0", True, ""), Started(), at=10)
-    assert [word for _, word in host.log if word.startswith(("advert", "hold"))] == ["advert 1", "hold 192.0.2.10"]
-    host.tell(WELL)
-    assert host.role is Role.BACKUP
+    assert [word for _, word in host.log if word.startswith(("advert", "hold"))] == ["hold 192.0.2.10"]
+    assert host.tell(WELL)[2:4] == ["role backup", "advert 1"]
     return host
+
+
+def test_a_sick_one_or_one_that_keeps_dying_asks_nobody_who_is_master() -> None:
+    """A keepalived with `nopreempt` would take the question for a sign of life, and wait anew."""
+    for first, barred_for, said in ((SICK, 0, ["advert 0"]), (WELL, 60, [])):
+        host = Host(VLAN, start=False)
+        host.tell(held(A, interface="eth0"), LinkChanged("eth0", True, ""), Started(barred_for), first, at=10)
+        assert [word for _, word in host.log if word.startswith("advert")] == said
+
+
+def test_only_those_addresses_stay_that_are_there() -> None:
+    host = Host(config(placement="master", interface="eth0", addresses=(A, B)), start=False)
+    host.tell(held(A, interface="eth0"), LinkChanged("eth0", True, ""), Started(), WELL, at=10)
+    assert "hold 192.0.2.10" in [word for _, word in host.log]
+    assert "hold 192.0.2.10 192.0.2.11" not in [word for _, word in host.log]
+
+
+def test_who_stops_or_falls_sick_while_the_address_stays_hands_over() -> None:
+    host = restarted()
+    assert host.tell(StopRequested(), at=11)[0] == "advert 0"
+    host = restarted()
+    assert "advert 0" in host.tell(SICK, at=11)
+    host = restarted()
+    host.tell(advert(100), at=10.1)
+    assert "advert 0" not in host.tell(SICK, at=10.2)
 
 
 def test_what_a_killed_master_left_serves_until_its_successor_is_master_by_itself() -> None:

@@ -7,7 +7,7 @@ under placement "master" keeps rank and address until the new one has taken over
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from floatip.core import settings
 from floatip.core.addresses import Address, InterfaceAddress, Placed
@@ -66,6 +66,8 @@ class Instance:
         self._keep_until = -math.inf
         self._stay_until = self._stay_since = -math.inf
         """For how long addresses may stay that a predecessor left here, or this node before it was suspended."""
+        self._staying = frozenset[Placed]()
+        self._may_ask = True
         self._told: frozenset[Placed] = frozenset()
         """The addresses of which the layer-2 neighbours know that they are here."""
         self._defended_at = -math.inf
@@ -107,16 +109,27 @@ class Instance:
             at = min(at, self._stay_until)
         return at
 
-    def begin(self, holding: Holding, now: float) -> list[Effect]:
-        """Where only a master has the addresses, those that a killed one left go on serving until another is heard."""
-        if self.config.placement != "master" or not any(target.key in holding.placed for target in self.targets):
-            return []
-        self._stay(now)
-        return self.elector.ask()
+    def begin(self, holding: Holding, *, may_ask: bool, now: float) -> None:
+        """Where only a master has the addresses, those that a killed one left go on serving until another is heard.
 
-    def _stay(self, now: float) -> None:
+        `may_ask`: a keepalived with `nopreempt` takes the question for a sign of life, so who keeps dying asks nobody.
+        """
+        here = frozenset(target.placed for target in self.targets if target.key in holding.placed)
+        if self.config.placement == "master" and here:
+            self._stay(here, now)
+            self._may_ask = may_ask
+
+    def _stay(self, here: frozenset[Placed], now: float) -> None:
         """Until this node is master, or another."""
+        self._staying = here
         self._stay_since, self._stay_until = now, now + 2 * (self.elector.master_down_interval or 0.0)
+
+    def _stay_no_more(self, now: float) -> list[Effect]:
+        """The others may still take this node for master."""
+        if now >= self._stay_until:
+            return []
+        self._stay_until = -math.inf
+        return self.elector.hand_over() if self._stay_since < math.inf else []
 
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""
@@ -150,7 +163,7 @@ class Instance:
         return self.elector.tick(now) if now >= self.elector.deadline else []
 
     def stop(self, reason: str, now: float) -> list[Effect]:
-        return self.elector.stop(reason, now)
+        return self._stay_no_more(now) + self.elector.stop(reason, now)
 
     # The steps of a review
 
@@ -177,10 +190,14 @@ class Instance:
             barred=barred,
             damped=self.unkept or self.decision.damped(now),
         )
-        effects = self.elector.constrain(obstacles, now)
+        began, is_free = self.role is Role.INIT, replace(obstacles, waiting="") == Obstacles()
+        effects = [] if is_free else self._stay_no_more(now)
+        effects += self.elector.constrain(obstacles, now)
+        if began and self.role is Role.BACKUP and now < self._stay_until and self._may_ask:
+            effects += self.elector.ask()
         was_suspended = self._was_master and self.role is Role.BACKUP and self.elector.master is None
-        if was_suspended and obstacles == Obstacles() and self.config.placement == "master":
-            self._stay(now)  # another may be master or not
+        if was_suspended and is_free and self.config.placement == "master":
+            self._stay(self.placed, now)  # another may be master or not
         self._succeed(hold_time, clock_ahead, now)
         return effects
 
@@ -202,7 +219,7 @@ class Instance:
         role = Role.MASTER if now < self._keep_until else self.role
         if now >= self._keep_until:
             self._keep_until = -math.inf
-        if now >= self._stay_until or self.role in (Role.MASTER, Role.FAULT):
+        if now >= self._stay_until or self.role is Role.MASTER:
             self._stay_until = -math.inf
         # Without an address it withdraws as one that stops does: that is no flap to be damped.
         health, why_not = self.health_reason, stopping or self.waiting
@@ -229,7 +246,10 @@ class Instance:
 
     def wants(self, now: float) -> frozenset[Placed]:
         """What is to be held now. Health does not matter: a service cannot bind an address that is not there."""
-        return self.placed if self.config.placement != "found" and self._keeps(now) else frozenset()
+        if self.config.placement == "found" or not self._keeps(now):
+            return frozenset()
+        stays = self.role is not Role.MASTER and self._keep_until <= now < self._stay_until
+        return self._staying & self.placed if stays else self.placed
 
     def _keeps(self, now: float) -> bool:
         may_stay = now < max(self._keep_until, self._stay_until)

@@ -60,7 +60,8 @@ LINK_PATIENCE = 0.05
 """Seconds for which a link may be gone: a lease that is renewed takes the address away for less than a millisecond."""
 LOSSES, LOSSES_WINDOW = 5, 60.0
 """How often a link may be lost within so many seconds, however shortly, before it is a problem."""
-UNSTEADY = "restarted 3 times within a minute: stays backup until it has run for a minute"
+KEEPS_DYING = "restarted 3 times within a minute"
+UNSTEADY = f"{KEEPS_DYING}: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
 LOST = "lost", "removed by another program; floatip adds it again"
@@ -169,13 +170,14 @@ class Node:
 
     def _start(self, barred_for: float, now: float) -> list[Effect]:
         self.started_at = self.network.began_at = now
-        effects = [effect for instance in self.instances.values() for effect in instance.begin(self.holding, now)]
+        for instance in self.instances.values():
+            instance.begin(self.holding, may_ask=not barred_for, now=now)
         self._await_cut_off()
-        effects += self._tick(now)
+        effects = self._tick(now)
         if barred_for:
             self.barred_until = now + barred_for
             self._timers.set(BARRED, self.barred_until)
-            effects.append(Became("start", "floatip", "barred", UNSTEADY))
+            effects.append(Became("start", "floatip", "barred", self.unsteady))
         self._mark(self.instances)
         return effects + self._review(now)
 
@@ -420,7 +422,11 @@ class Node:
 
     def _link_lost(self, interface: str, fault: str, now: float) -> list[Effect]:
         was_unsteady = interface in self.unsteady_links(now)
-        self._lost_links.setdefault(interface, deque(maxlen=LOSSES)).append((now, fault))
+        lost = self._lost_links.setdefault(interface, deque(maxlen=LOSSES))
+        if not was_unsteady:  # else it goes on, until there was none for as long
+            while lost and now > lost[0][0] + LOSSES_WINDOW:
+                lost.popleft()
+        lost.append((now, fault))
         if was_unsteady or not (why := self.unsteady_links(now).get(interface)):
             return []
         return [Became("link", interface, "unsteady", why[1])]
@@ -434,7 +440,7 @@ class Node:
                 f"lost at least {LOSSES} times within {LOSSES_WINDOW:g} s, the last time because {lost[-1][1]}",
             )
             for name, lost in often.items()
-            if now <= lost[0][0] + LOSSES_WINDOW
+            if now <= lost[-1][0] + LOSSES_WINDOW
         }
 
     def _link_is(self, interface: str, fault: str, now: float) -> list[Effect]:
@@ -522,6 +528,12 @@ class Node:
             return f"cut off: no route server has acknowledged anything for more than {limit:.1f} s"
         # A standby of placement "all" serves; where only a master holds the address, nobody might.
         return UNSTEADY if self.barred_until < math.inf and instance.config.placement == "all" else ""
+
+    @property
+    def unsteady(self) -> str:
+        """What it means that this node died again and again."""
+        is_barred = any(instance.config.placement == "all" for instance in self.instances.values())
+        return UNSTEADY if is_barred else KEEPS_DYING
 
     def _announce(self, marked: Iterable[str], now: float) -> list[Effect]:
         changes: dict[Prefix, Route | None] = {}

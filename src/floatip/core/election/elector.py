@@ -175,6 +175,10 @@ class Elector(Protocol):
         """Make a master that may be there say so at once."""
         return []
 
+    def hand_over(self) -> list[Effect]:
+        """Let the others take over who may take this node for master."""
+        return []
+
     def stop(self, reason: str, now: float) -> list[Effect]:
         return []
 
@@ -192,6 +196,9 @@ class VirtualRouter:
     address_moves = False
 
     def ask(self) -> list[Effect]:
+        return []
+
+    def hand_over(self) -> list[Effect]:
         return []
 
     @property

@@ -244,6 +244,9 @@ class Router(VirtualRouter):
     def ask(self) -> list[Effect]:
         return self._advertise(ASKING)
 
+    def hand_over(self) -> list[Effect]:
+        return self._advertise(0)
+
     def _objection(self, advert: Advert, source: Address, ttl: int) -> str:
         """Why the advert is dropped (RFC 9568 section 7.1), or empty."""
         config = self.config

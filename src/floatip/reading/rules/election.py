@@ -3,6 +3,7 @@
 from collections.abc import Container, Iterator
 
 from floatip.core.addresses import Address
+from floatip.core.election.elector import ASKING
 from floatip.core.settings import Keepalived, Vrrp
 from floatip.model import Model
 from floatip.reading.machine import Machine
@@ -27,6 +28,13 @@ def versions(model: Model, places: Places) -> Iterator[Problem]:
         if one.version == 3 and not 0.01 <= interval <= 40.95:
             what = f"{shown_interval} is not between 0.01 and 40.95, as version 3 needs"
             yield places.error(thing, what, USUAL)
+
+
+def priorities(model: Model, places: Places) -> Iterator[Problem]:
+    for at, one in elections(model, places):
+        if one.priority == ASKING:
+            what = f"adverts of priority {ASKING} are questions: floatip takes no node that sends them for a master"
+            yield places.warning((*at, "priority"), what, "use 2 or more, also on the other nodes")
 
 
 def passwords(model: Model, places: Places) -> Iterator[Problem]:
@@ -111,5 +119,5 @@ def _not_there(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Ma
     return places.warning(thing, f"this machine does not have {one.source}", hint)
 
 
-RULES = (versions, passwords, peers, places_of_addresses)
+RULES = (versions, priorities, passwords, peers, places_of_addresses)
 ON_MACHINE = (sources,)
