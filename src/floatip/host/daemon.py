@@ -50,7 +50,7 @@ from floatip.core.events import (
     Ticked,
 )
 from floatip.core.node import Node
-from floatip.core.settings import Keepalived, Settings
+from floatip.core.settings import Settings
 from floatip.core.snapshot import describe, view
 from floatip.core.state import as_data
 from floatip.host import keepalived, privileges, starts, wiring
@@ -167,7 +167,7 @@ class Daemon:
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)
         memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
-        self._memories, self._starts = memories, memories["starts"]
+        self._memories, self._starts = memories.values(), memories["starts"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         commands = {
             "status": Command(self._status, "ask for the status"),
@@ -188,9 +188,7 @@ class Daemon:
 
     async def serve(self) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL)
-        follows = any(isinstance(instance.election, Keepalived) for instance in self._loaded.model.instances)
-        needed = [name for name in self._memories if follows or name != "keepalived"]
-        await asyncio.gather(*(self._memories[name].load() for name in needed))
+        await asyncio.gather(*(memory.load() for memory in self._memories))
         with _of_the_kernel():
             await self._parts.kernel.start()
             # Once: a session does not survive another router id, and addresses come and go.
