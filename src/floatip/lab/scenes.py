@@ -8,6 +8,7 @@ crash, because both nodes hold the address on `lo` and the standby's route is th
 alone holds it: there the skew time is lost too where a check fails.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -297,6 +298,10 @@ def back(run: Run) -> list[Verdict]:
     ]
 
 
+PUT_BACK = 0.05
+"""Seconds that putting back a deleted address may take."""
+
+
 def delete(run: Run) -> list[Verdict]:
     at = run.fault(f"delete the floating IP on {MASTER}")
     run.delete_address(MASTER)
@@ -310,14 +315,17 @@ def delete(run: Run) -> list[Verdict]:
     most = 0.9 * run.options.probe_interval
     more = f", and those in {delayed:.2f} s without a CPU" if delayed >= 0.01 else ""
     windows = [window for kind in KINDS for window in record.seen.windows(kind)]
-    short = all(window.last_lost_at - window.first_lost_at < most + delayed for window in windows)
+    back_after = held.at - at if held else math.inf
+    most += min(back_after, PUT_BACK) + delayed
+    short = all(window.last_lost_at - window.first_lost_at < most for window in windows)
     return [
         Verdict(
             max(lost.values()) <= 1 or (short and len(windows) <= len(KINDS)),
-            f"{lost['echo']} echoes and {lost['request']} requests lost (at most one of each{more})",
+            f"{lost['echo']} echoes and {lost['request']} requests lost (at most one of each, or those until it was back{more})",
         ),
         Verdict(
-            held is not None, f"floatip put it back after {(held.at - at) * 1000:.1f} ms" if held else "not put back"
+            back_after <= PUT_BACK + delayed,
+            f"floatip put it back after {back_after * 1000:.1f} ms (limit {PUT_BACK * 1000:.0f} ms{more})",
         ),
         Verdict(not roles, f"{len(roles)} changes of role"),
         answered_only_by(record.seen, MASTER, at, "the deletion"),
