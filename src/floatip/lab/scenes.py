@@ -321,7 +321,7 @@ def delete(run: Run) -> list[Verdict]:
     return [
         Verdict(
             max(lost.values()) <= 1 or (short and len(windows) <= len(KINDS)),
-            f"{lost['echo']} echoes and {lost['request']} requests lost (one of each, or those until it was back{more})",
+            f"{lost['echo']} echoes and {lost['request']} requests lost (one of each, or until it was back{more})",
         ),
         Verdict(
             back_after <= PUT_BACK + delayed,
