@@ -120,6 +120,7 @@ def test_a_node_that_keeps_dying_is_master_where_only_a_master_has_the_address()
     host.tell(Started(barred_for=60), LinkChanged("eth0", True, ""), WELL)
     host.run(DOWN)
     assert host.role is Role.MASTER
+    assert ("start-limit", "floatip crashed and restarted 3 times within a minute") in problems(host)
 
 
 def test_who_replaces_a_fresh_master_announces_the_second_rung_and_the_time_of_day_as_med() -> None:
@@ -216,7 +217,7 @@ def test_a_link_that_blinks_again_and_again_is_a_problem_until_it_is_steady() ->
         host.tell(LinkChanged("eth0", False, "eth0 is down"), at=31 + number / 10)
         host.tell(LinkChanged("eth0", False, "eth0 has no carrier"), at=31.02 + number / 10)
         host.tell(LinkChanged("eth0", True, ""), at=31.04 + number / 10)
-    why = "lost at least 5 times within 60 s, the last time because eth0 is down"
+    why = "lost at least 5 times, never steady for 60 s since, the last time because eth0 is down"
     assert problems(host) == [("link-unsteady", f"eth0 comes and goes: {why}")]
     assert (host.role, host.when("link unsteady")) == (Role.MASTER, [31.4])
     host.run(91.3)
@@ -785,7 +786,7 @@ def restarted() -> Host:
 
 
 def test_a_sick_one_or_one_that_keeps_dying_asks_nobody_who_is_master() -> None:
-    """A keepalived with `nopreempt` would take the question for a sign of life, and wait anew."""
+    """A keepalived with `nopreempt` would take the question for a sign of life, and wait again."""
     for first, barred_for, said in ((SICK, 0, ["advert 0"]), (WELL, 60, [])):
         host = Host(VLAN, start=False)
         host.tell(held(A, interface="eth0"), LinkChanged("eth0", True, ""), Started(barred_for), first, at=10)

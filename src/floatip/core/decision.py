@@ -115,10 +115,7 @@ class Decision:
         if now < self._settled_at:
             self.deadline = min(self.deadline, self._settled_at)
             if self._is_again:
-                return (
-                    Rank.TAKEOVER_AGAIN,
-                    "took over before the last takeover had settled, so one step stronger",
-                )
+                return Rank.TAKEOVER_AGAIN, "took over before the last takeover had settled, so one step stronger"
             return Rank.TAKEOVER, "took over; outranks a stale route of the old master until that must be gone"
         return Rank.ACTIVE, "master, settled"
 

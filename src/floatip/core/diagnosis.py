@@ -9,7 +9,7 @@ from floatip.core.election.elector import Role, Surroundings, keepalived
 from floatip.core.health import Health
 from floatip.core.holding import Holding
 from floatip.core.instance import Instance, Target
-from floatip.core.node import Node
+from floatip.core.node import KEEPS_CRASHING, UNSTEADY, Node
 from floatip.core.problems import Code, Problem, Severity
 
 UNACKNOWLEDGED = 5.0
@@ -43,8 +43,9 @@ def _of_stop(node: Node) -> Iterator[Problem]:
 
 def _of_network(node: Node, now: float) -> Iterator[Problem]:
     if node.barred_until < float("inf"):
-        left = f"floatip crashed and {node.unsteady}, {node.barred_until - now:.0f} s more"
-        yield Problem(Code.START_LIMIT, "floatip", left, "read why: journalctl -u floatip", since=node.started_at)
+        left = f"{UNSTEADY}, {node.barred_until - now:.0f} s more" if node.holds_back else KEEPS_CRASHING
+        what = f"floatip crashed and {left}"
+        yield Problem(Code.START_LIMIT, "floatip", what, "read why: journalctl -u floatip", since=node.started_at)
     sessions = list(node.sessions.values())
     down = [session for session in sessions if not session.is_up]
     if sessions and len(down) == len(sessions):

@@ -64,9 +64,11 @@ class Instance:
         """Why an address of it does not stay here; empty: all do."""
         self._was_master = False
         self._keep_until = -math.inf
-        self._stay_until = self._stay_since = -math.inf
-        """For how long addresses may stay that a predecessor left here, or this node before it was suspended."""
         self._staying = frozenset[Placed]()
+        """Addresses that a predecessor left here, or this node had before it was suspended."""
+        self._stay_until = -math.inf
+        self._stay_since = -math.inf
+        """`math.inf`: another master was heard, and has them in a moment."""
         self._may_ask = True
         self._told: frozenset[Placed] = frozenset()
         """The addresses of which the layer-2 neighbours know that they are here."""
@@ -124,7 +126,7 @@ class Instance:
         self._staying = here
         self._stay_since, self._stay_until = now, now + 2 * (self.elector.master_down_interval or 0.0)
 
-    def _stay_no_more(self, now: float) -> list[Effect]:
+    def _end_stay(self, now: float) -> list[Effect]:
         """The others may still take this node for master."""
         if now >= self._stay_until:
             return []
@@ -163,7 +165,7 @@ class Instance:
         return self.elector.tick(now) if now >= self.elector.deadline else []
 
     def stop(self, reason: str, now: float) -> list[Effect]:
-        return self._stay_no_more(now) + self.elector.stop(reason, now)
+        return self._end_stay(now) + self.elector.stop(reason, now)
 
     # The steps of a review
 
@@ -191,7 +193,7 @@ class Instance:
             damped=self.unkept or self.decision.damped(now),
         )
         began, is_free = self.role is Role.INIT, replace(obstacles, waiting="") == Obstacles()
-        effects = [] if is_free else self._stay_no_more(now)
+        effects = [] if is_free else self._end_stay(now)
         effects += self.elector.constrain(obstacles, now)
         if began and self.role is Role.BACKUP and now < self._stay_until and self._may_ask:
             effects += self.elector.ask()

@@ -60,8 +60,8 @@ LINK_PATIENCE = 0.05
 """Seconds for which a link may be gone: a lease that is renewed takes the address away for less than a millisecond."""
 LOSSES, LOSSES_WINDOW = 5, 60.0
 """How often a link may be lost within so many seconds, however shortly, before it is a problem."""
-KEEPS_DYING = "restarted 3 times within a minute"
-UNSTEADY = f"{KEEPS_DYING}: stays backup until it has run for a minute"
+KEEPS_CRASHING = "restarted 3 times within a minute"
+UNSTEADY = f"{KEEPS_CRASHING}: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
 LOST = "lost", "removed by another program; floatip adds it again"
@@ -177,7 +177,8 @@ class Node:
         if barred_for:
             self.barred_until = now + barred_for
             self._timers.set(BARRED, self.barred_until)
-            effects.append(Became("start", "floatip", "barred", self.unsteady))
+            reason = UNSTEADY if self.holds_back else KEEPS_CRASHING
+            effects.append(Became("start", "floatip", "barred", reason))
         self._mark(self.instances)
         return effects + self._review(now)
 
@@ -437,7 +438,8 @@ class Node:
         return {
             name: (
                 lost[0][0],
-                f"lost at least {LOSSES} times within {LOSSES_WINDOW:g} s, the last time because {lost[-1][1]}",
+                f"lost at least {LOSSES} times, never steady for {LOSSES_WINDOW:g} s since, "
+                f"the last time because {lost[-1][1]}",
             )
             for name, lost in often.items()
             if now <= lost[-1][0] + LOSSES_WINDOW
@@ -530,10 +532,9 @@ class Node:
         return UNSTEADY if self.barred_until < math.inf and instance.config.placement == "all" else ""
 
     @property
-    def unsteady(self) -> str:
-        """What it means that this node died again and again."""
-        is_barred = any(instance.config.placement == "all" for instance in self.instances.values())
-        return UNSTEADY if is_barred else KEEPS_DYING
+    def holds_back(self) -> bool:
+        """Whether a node that crashes again and again leaves an instance to others for a while."""
+        return any(instance.config.placement == "all" for instance in self.instances.values())
 
     def _announce(self, marked: Iterable[str], now: float) -> list[Effect]:
         changes: dict[Prefix, Route | None] = {}

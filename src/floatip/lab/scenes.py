@@ -315,7 +315,9 @@ def delete(run: Run) -> list[Verdict]:
     most = 0.9 * run.options.probe_interval
     more = f", and those in {delayed:.2f} s without a CPU" if delayed >= 0.01 else ""
     windows = [window for kind in KINDS for window in record.seen.windows(kind)]
-    back_after = held.at - at if held else math.inf
+    # From when floatip knows: the deletion itself needs a process to start.
+    gone = record.first(MASTER, "address", "lost", at)
+    back_after = held.at - gone.at if held and gone else math.inf
     most += min(back_after, PUT_BACK) + delayed
     short = all(window.last_lost_at - window.first_lost_at < most for window in windows)
     return [
@@ -325,7 +327,7 @@ def delete(run: Run) -> list[Verdict]:
         ),
         Verdict(
             back_after <= PUT_BACK + delayed,
-            f"floatip put it back after {back_after * 1000:.1f} ms (limit {PUT_BACK * 1000:.0f} ms{more})",
+            f"floatip put it back {back_after * 1000:.1f} ms after it knew (limit {PUT_BACK * 1000:.0f} ms{more})",
         ),
         Verdict(not roles, f"{len(roles)} changes of role"),
         answered_only_by(record.seen, MASTER, at, "the deletion"),

@@ -139,7 +139,7 @@ class Follower(VirtualRouter):
             case KeepalivedSaid(_, _, state, is_old, at):
                 return self.said(state, is_old, now, at)
 
-    def forsaken(self, now: float) -> bool:
+    def is_unled(self, now: float) -> bool:
         """Whether keepalived stays backup although nobody has been master for long enough that it should be."""
         silent_since = max(self._advert_at, self.since)
         return self.role is Role.BACKUP and self.runs and now > silent_since + 2 * self.master_down_interval
@@ -319,7 +319,7 @@ class Follower(VirtualRouter):
             found.append(Problem(Code.KEEPALIVED_OTHER_INSTANCE, name, what, hint))
         elif self.role is Role.MASTER and self._is_alone:
             found.append(unheard(name, self._advert_from, self._advert_at, now))
-        elif self.forsaken(now):
+        elif self.is_unled(now):
             silence = f"nobody sends adverts for vrid {config.vrid} on {config.interface}"
             what = f"{name}: {silence}, and keepalived stays BACKUP"
             hint = f"{COMPARE}; check that keepalived responds: systemctl status keepalived"

@@ -265,7 +265,7 @@ class Router(VirtualRouter):
     def _receive_as_backup(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         # RFC 9568 6.4.2
         if advert.priority == ASKING < self.config.priority:
-            return []  # another backup; who followed it would wait anew
+            return []  # another backup asks: following it would start the wait again
         self._note_reign(advert, source, now)
         if advert.priority == 0:
             return self._hasten(f"{source} handed over (priority 0)", now)
