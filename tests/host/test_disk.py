@@ -62,6 +62,26 @@ def test_a_disk_that_hangs_holds_up_nothing_and_is_told(reports: Reports, monkey
     play(story, reports)
 
 
+def test_a_success_mends_nothing_while_a_later_job_of_the_same_thing_hangs(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_module, "PATIENCE", 0.1)
+
+    async def story(disk: Disk) -> None:
+        first, second = Hanging(), Hanging()
+        over = [disk.do("state file held", job) for job in (first, second)]
+        await until(lambda: len(reports.failing("disk")) == 1)
+        await asyncio.sleep(0.1)  # the patience with the second one is over too
+        first.go_on.set()
+        assert await over[0]
+        assert len(reports.failing("disk")) == 1
+        second.go_on.set()
+        assert await over[1]
+        assert reports.failing("disk") == set()
+
+    play(story, reports)
+
+
 def test_what_waits_for_a_disk_that_hangs_is_bounded(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_module, "LIMIT", 3)
 

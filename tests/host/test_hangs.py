@@ -171,6 +171,10 @@ def problems(floatip: Floatip) -> list[str]:
     return [one["what"] for one in floatip.status()["problems"] if one["severity"] != "note"]
 
 
+def role_of_moved(floatip: Floatip) -> str:
+    return next(str(one["role"]["value"]) for one in floatip.status()["instances"] if one["name"] == "moved")
+
+
 def is_well(floatip: Floatip) -> bool:
     try:
         return held() == ADDRESSES and not problems(floatip)
@@ -222,10 +226,11 @@ def test_a_call_that_hangs_is_a_problem_while_it_does_and_delays_no_advert(
     if TOLD[call]:
         disk.hang(call)
         trigger.touch()
+        wait(lambda: role_of_moved(floatip) == "fault")
+        trigger.unlink()  # a second change: of its two files one waits for the disk, the other one for that now
         wait(lambda: hanging(floatip) == TOLD[call])
         adverts.go_on()
         answers()
-        trigger.unlink()
         wait(lambda: is_well(floatip))
 
     # During a reload

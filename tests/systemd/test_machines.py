@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from floatip.lab.network import FLOATING
-from tests.systemd.machines import CGROUPS, wait_for
+from tests.systemd.machines import wait_for
 from tests.systemd.pair import Pair
 from tests.systemd.stacks import GUIDE, settle, use
 
@@ -20,7 +20,7 @@ from tests.systemd.pair import Pair
 with ExitStack() as exits:
     rack = Rack()
     Pair(rack, exits)
-    print(rack.directory, flush=True)
+    print(rack.directory, *rack.cgroups, flush=True)
     sys.stdin.read()
 """
 
@@ -41,15 +41,16 @@ def test_nothing_is_left_of_the_hosts_when_the_tests_are_killed() -> None:
     command = [sys.executable, "-c", A_SESSION]
     with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
         assert session.stdout
-        directory = Path(session.stdout.readline().strip())
+        directory, *cgroups = map(Path, session.stdout.readline().split())
         name = directory.name
         assert name.startswith("floatip-hosts-")
         assert directory.is_dir()
-        assert list(CGROUPS.glob(f"**/{name}"))
+        assert cgroups
+        assert all(cgroup.is_dir() for cgroup in cgroups)
         assert _running(name).count("systemd") == 3
         os.kill(session.pid, signal.SIGKILL)
     wait_for(lambda: not directory.exists(), "the directory to be removed", 120)
-    assert not list(CGROUPS.glob(f"**/{name}"))
+    assert not any(cgroup.exists() for cgroup in cgroups)
     assert name not in Path("/proc/mounts").read_text()
     wait_for(lambda: not _running(name), "the janitor to end too, the last of them", 120)
 

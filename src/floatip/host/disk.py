@@ -85,8 +85,11 @@ class Disk:
         task.over.set_result(not reason)
         if reason:
             self.fail(task.what, reason)
-        else:
+        elif not any(self._is_late(other) for other in self._tasks if other.what == task.what):
             self._failures.clear(task.what)
+
+    def _is_late(self, task: _Task) -> bool:
+        return task.impatience.when() <= self._loop.time()
 
 
 class Memory:
