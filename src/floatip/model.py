@@ -242,4 +242,4 @@ class Model:
     def source(self) -> IPv4Address | None:
         """The first with which an instance takes part in an election."""
         elections = (instance.election for instance in self.instances)
-        return next((election.source for election in elections if not isinstance(election, core.Static)), None)
+        return next((one.source for one in elections if isinstance(one, core.Vrrp | core.Keepalived)), None)

@@ -41,6 +41,7 @@ from floatip.core.events import (
     Reloaded,
     SendAdvert,
     SendBytes,
+    SendDatagram,
     Started,
     StopGarp,
     Ticked,
@@ -111,7 +112,7 @@ def _words(effect: Effect, peer: Address) -> list[str]:
             return [type(effect).__name__.lower()] if to == peer else []
         case Probe(check):
             return [f"probe {check}"]
-        case Garp() | StopGarp() | Exit():
+        case Garp() | StopGarp() | SendDatagram() | Exit():
             return [type(effect).__name__.lower()]
 
 

@@ -9,7 +9,7 @@ import floatip.core
 
 CORE = Path(floatip.core.__file__).parent
 PURE = {"bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "ipaddress", "itertools", "math"}
-PURE |= {"heapq", "re", "struct", "types", "typing"}
+PURE |= {"hashlib", "heapq", "hmac", "re", "struct", "types", "typing"}
 
 
 def imports(path: Path) -> set[str]:

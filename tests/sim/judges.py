@@ -10,7 +10,7 @@ from functools import partial
 from math import inf
 
 from floatip.core.bgp.rank import Rank
-from floatip.core.settings import Static
+from floatip.core.settings import Keepalived, Vrrp
 from tests.sim.world import INSTANCE, RUNNING, Fault, Machine, Outage, World
 
 MOMENT = 0.02
@@ -225,5 +225,5 @@ def _announces_though_sick(node: Machine) -> bool:
 
 def _priority(node: Machine) -> int:
     election = node.config.instances[0].election
-    assert not isinstance(election, Static)
+    assert isinstance(election, Vrrp | Keepalived)
     return election.priority

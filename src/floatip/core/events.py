@@ -74,6 +74,16 @@ class AdvertReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class DatagramReceived:
+    """A UDP datagram of another node arrived at the link's port; `data` is unverified."""
+
+    source: Address
+    data: bytes
+    at: float
+    """When the kernel received it, in monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkChanged:
     """Whether VRRP can work on the interface: it exists, is up and carries the configured source addresses."""
 
@@ -180,6 +190,7 @@ Event = (
     | Reloaded
     | CheckDone
     | AdvertReceived
+    | DatagramReceived
     | LinkChanged
     | Held
     | KeepalivedFound
@@ -214,6 +225,14 @@ class SendAdvert:
 
     interface: str
     source: Address
+    destination: Address
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendDatagram:
+    """Send `data` to the link's port of another node."""
+
     destination: Address
     data: bytes
 
@@ -292,4 +311,4 @@ class Exit:
     """All is handed over and released: the process may end."""
 
 
-Effect = Probe | SendAdvert | Dial | SendBytes | Close | Measure | Hold | Garp | StopGarp | Became | Exit
+Effect = Probe | SendAdvert | SendDatagram | Dial | SendBytes | Close | Measure | Hold | Garp | StopGarp | Became | Exit

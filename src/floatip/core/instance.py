@@ -17,6 +17,7 @@ from floatip.core.bgp.session import Route
 from floatip.core.decision import Decision, Facts
 from floatip.core.election.elector import ADDRESSES, Elector, Fact, Obstacles, Role, Seen
 from floatip.core.election.follower import Follower
+from floatip.core.election.nodes import NodesElector
 from floatip.core.election.router import Router
 from floatip.core.election.static import StaticElector
 from floatip.core.events import Became, Effect, Garp, StopGarp
@@ -47,6 +48,8 @@ def elector(config: settings.Instance, now: float) -> Elector:
             return Router(config.name, vrrp, [a.ip for a in config.addresses], now)
         case settings.Keepalived() as keepalived:
             return Follower(config.name, keepalived, now)
+        case settings.Nodes() as nodes:
+            return NodesElector(config.name, nodes, now)
         case settings.Static() as static:
             return StaticElector(static, now)
 

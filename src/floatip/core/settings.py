@@ -13,6 +13,8 @@ from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
 
+LINK_PORT = 9112
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -71,7 +73,48 @@ class Static:
     role: Literal["primary", "secondary"]
 
 
-Election = Vrrp | Keepalived | Static
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The nodes elect among themselves, over the link."""
+
+    prefer: tuple[str, ...] = ()
+    """Nodes, the first choice first; those that are not named come after them, spread evenly."""
+    together: str = ""
+    """The instances that name the same word are carried by one node, as long as it can."""
+    apart: str = ""
+    """The instances that name the same word are carried by different nodes, as long as there are enough."""
+    preempt: bool = False
+    """Whether a better node takes over from a node that carries it."""
+    preempt_delay: float = 0.0
+
+
+Election = Vrrp | Keepalived | Static | Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One of the nodes that know each other."""
+
+    name: str
+    address: Address
+    weight: float = 1.0
+    """How much it carries, beside the others; 0: nothing, unless it is preferred or nobody else is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How the nodes speak with each other."""
+
+    nodes: tuple[Node, ...]
+    """All of them, in the order of the file."""
+    own: str
+    """Which of them this node is."""
+    keys: tuple[bytes, ...] = field(repr=False)
+    """The first one signs; each is believed."""
+    digest: bytes
+    """Of the configuration: the first 8 octets of a SHA-256."""
+    interval: float = 0.1
+    port: int = LINK_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +182,11 @@ class Settings:
     speaker: Speaker | None = None
     other_vrids: frozenset[int] = frozenset()
     """Of this machine's keepalived, for instances that nobody here follows."""
+    link: Link | None = None
+    """None: the nodes do not know each other."""
     release_delay: float = 1.0
     """How long a stopping node keeps its addresses after it has withdrawn them."""
     seed: int = field(default=0, compare=False)
     """Spreads the reconnects of nodes that lost the same route server; the host draws it."""
+    boot: int = field(default=0, compare=False)
+    """Tells the datagrams of this daemon from those of its predecessors; the host draws it, and it is not 0."""

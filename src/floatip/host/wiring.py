@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from floatip.core.addresses import Placed
-from floatip.core.settings import Keepalived, Settings, Static
+from floatip.core.settings import Keepalived, Settings, Vrrp
 from floatip.host import keepalived
 from floatip.host.checks import Probes
 from floatip.host.control import Control
@@ -34,7 +34,7 @@ class Parts:
 def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     """`settings` are those of the model, as the core has them."""
     model = loaded.model
-    elections = [instance.election for instance in settings.instances if not isinstance(instance.election, Static)]
+    elections = [one.election for one in settings.instances if isinstance(one.election, Vrrp | Keepalived)]
     sources: dict[str, set[IPv4Address]] = {}
     for election in elections:
         sources.setdefault(election.interface, set()).add(election.source)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from floatip.core.settings import Instance, Keepalived, Static, Vrrp
+from floatip.core.settings import Instance, Keepalived, Nodes, Static, Vrrp
 from floatip.model import Model, Network
 from floatip.providers import LINODE_REGIONS
 
@@ -31,6 +31,8 @@ def _election(instance: Instance) -> str:
             return f"vrid {one.vrid} on {one.interface} from {source} to {_few(peers, ' ')}"
         case Keepalived():
             return f"keepalived elects {one.instance}, vrid {one.vrid} on {one.interface}"
+        case Nodes():
+            return f"prefers {', then '.join(one.prefer)}" if one.prefer else "the nodes elect"
         case Static():
             return f"always {one.role}"
 

@@ -1,8 +1,8 @@
 """Who elects for an instance, behind one door.
 
 An elector learns facts, is told what stands in this node's way, and says which role the node has and why. `Instance` is
-the only one that speaks with it. Three exist: `Router` (VRRP of our own), `Follower` (a keepalived that the
-administrator keeps), and `Static` (no election).
+the only one that speaks with it. Four exist: `NodesElector` (the nodes among themselves, over the link), `Router`
+(VRRP of our own), `Follower` (a keepalived that the administrator keeps), and `Static` (no election).
 """
 
 import math
@@ -12,6 +12,7 @@ from enum import Enum
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from floatip.core import settings
 from floatip.core.addresses import Address
 from floatip.core.drops import Drops
 from floatip.core.events import Effect, KeepalivedFound, KeepalivedSaid
@@ -46,7 +47,42 @@ class Seen:
     elsewhere: bool
 
 
-Fact = Heard | Seen | KeepalivedFound | KeepalivedSaid
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Another node, which lives, says over the link that it is master."""
+
+    node: str
+    address: Address
+    reign: int
+    """When its mastership began, in milliseconds since the epoch."""
+    acknowledged: bool
+    """A route server has what it announces as master."""
+    leaves: bool
+    """It wants another node to take over."""
+    successor: str
+    """Which one; empty: whoever is best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What is known over the link of one instance, and of this node's place among those that could be its master."""
+
+    claims: tuple[Claim, ...]
+    place: int
+    """Nodes that are ready and come before this one, where nobody is master."""
+    is_best: bool
+    """Whether this node is to have it, whoever has it now."""
+    own: settings.Node
+    preference: int
+    """Its place in the order that follows from the configuration alone."""
+    detection_time: float
+    clock_ahead: float
+    """Seconds from monotonic time to seconds since the epoch."""
+    gone: str = ""
+    """What became of the last master, in words."""
+
+
+Fact = Heard | Seen | KeepalivedFound | KeepalivedSaid | Others
 Subject = Hashable
 """What a fact is about."""
 
@@ -70,6 +106,11 @@ class Obstacles:
 KEEPALIVED: Subject = "keepalived"
 ADDRESSES: Subject = "addresses"
 """Of `Seen`."""
+
+
+def others(instance: str) -> Subject:
+    """What the other nodes say of it over the link."""
+    return "others", instance
 
 
 def adverts(interface: str, vrid: int) -> Subject:

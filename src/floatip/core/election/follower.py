@@ -138,6 +138,8 @@ class Follower(VirtualRouter):
                 return self.found(runs, reason, now)
             case KeepalivedSaid(_, _, state, is_old, at):
                 return self.said(state, is_old, now, at)
+            case _:
+                return []
 
     def is_unled(self, now: float) -> bool:
         """Whether keepalived stays backup although nobody has been master for long enough that it should be."""

@@ -1,0 +1,225 @@
+"""The nodes elect among themselves, over the link: each computes the same answer from what all of them say.
+
+Who is master stays it. Where nobody is, the best of the ready nodes takes over at once. Each of the others waits one
+step longer than the one before it, in case that one does not: a node that lies about being ready delays, and no more.
+
+Of two masters the later one stays, as at the route servers (decision 25): by the time of day at which it took over,
+then by the greater address. Both nodes compare the same numbers. The earlier one yields when a route server has
+acknowledged what the later one announces, or after a second: make before break. So to hand over, a master only says
+that it wants to leave, and goes on until another one has taken over.
+"""
+
+import math
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from floatip.core.addresses import Address
+from floatip.core.drops import Drops
+from floatip.core.election.elector import (
+    Claim,
+    Fact,
+    Obstacles,
+    Others,
+    Role,
+    Subject,
+    Surroundings,
+    others,
+)
+from floatip.core.events import Became, Effect
+from floatip.core.problems import Problem
+from floatip.core.settings import Election, Nodes
+
+YIELD_AFTER = 1.0
+"""Seconds for which a master waits for the route servers of the later one."""
+FIRST_PREFERENCE = 200
+
+
+class NodesElector:
+    sick = well = ""
+    interface = ""
+    address_moves = False
+
+    def __init__(self, name: str, config: Nodes, now: float) -> None:
+        self.name = name
+        self.config = config
+        self.role = Role.INIT
+        self.reason = "starting"
+        self.since = now
+        self.master: Address | None = None
+        self.reign_at = self.other_reign_at = -math.inf
+        self.reign = 0
+        """When this node became master, in milliseconds since the epoch; 0: it is not."""
+        self.dropped = Drops()
+        self.hears = frozenset[Subject]({others(name)})
+        self.deadline = math.inf
+        self._others: Others | None = None
+        self._obstacles = Obstacles()
+        self._listen_until = -math.inf
+        """Nobody is known to be master before: another node may not have been heard yet."""
+        self._open_since = math.inf
+        """Since when nobody is master who wants to stay it."""
+        self._better_since = math.inf
+        """Since when this master knows of a later one."""
+        self._preempt_at = math.inf
+
+    @property
+    def detection_time(self) -> float:
+        return self._others.detection_time if self._others else 0.0
+
+    @property
+    def master_down_interval(self) -> float | None:
+        return self.detection_time
+
+    @property
+    def preference(self) -> tuple[int, IPv4Address] | None:
+        if self._others is None:
+            return None
+        own = IPv4Address(int(self._others.own.address) & 0xFFFFFFFF)
+        return max(FIRST_PREFERENCE - self._others.preference, 1), own
+
+    def goes_on_as(self, config: Election) -> bool:
+        return isinstance(config, Nodes)
+
+    def reconfigure(self, config: Election, addresses: Iterable[Address], now: float) -> list[Effect]:
+        assert isinstance(config, Nodes)
+        self.config, self._preempt_at = config, math.inf
+        return self._judge(now)
+
+    def hear(self, fact: Fact, now: float) -> list[Effect]:
+        if not isinstance(fact, Others):
+            return []
+        self._others = fact
+        for claim in fact.claims:
+            self.other_reign_at = max(self.other_reign_at, min(claim.reign / 1000 - fact.clock_ahead, now))
+        return self._judge(now)
+
+    def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]:
+        self._obstacles = obstacles
+        fault = obstacles.sick or obstacles.link
+        effects: list[Effect] = []
+        match self.role:
+            case Role.INIT | Role.FAULT if not fault and not obstacles.waiting:
+                is_start = self.role is Role.INIT
+                effects = self._become(Role.BACKUP, "started" if is_start else "the fault is gone", now)
+                if is_start:
+                    self._listen_until = now + self.detection_time
+            case Role.INIT | Role.BACKUP | Role.MASTER if fault:
+                effects = self._become(Role.FAULT, fault, now)
+            case Role.FAULT if fault and fault != self.reason:
+                effects = self._become(Role.FAULT, fault, now)
+            case Role.MASTER if yields := obstacles.barred or (obstacles.damped if self._has_heir() else ""):
+                effects = self._become(Role.BACKUP, yields, now)
+        return effects + self._judge(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        return self._judge(now)
+
+    def stop(self, reason: str, now: float) -> list[Effect]:
+        return self._become(Role.INIT, reason, now)
+
+    def ask(self) -> list[Effect]:
+        return []
+
+    def hand_over(self) -> list[Effect]:
+        return []
+
+    def problems(self, around: Surroundings, now: float) -> list[Problem]:
+        return []
+
+    def _has_heir(self) -> bool:
+        """Whether another master is there already: one that is damped leaves only to somebody."""
+        return self._others is not None and any(not claim.leaves for claim in self._others.claims)
+
+    def _judge(self, now: float) -> list[Effect]:
+        self.deadline = math.inf
+        if self._others is None:
+            return []
+        match self.role:
+            case Role.MASTER:
+                return self._judge_as_master(self._others, now)
+            case Role.BACKUP:
+                return self._judge_as_backup(self._others, now)
+        self.master = _latest(self._others.claims)
+        return []
+
+    def _judge_as_master(self, around: Others, now: float) -> list[Effect]:
+        own = self.reign, int(around.own.address)
+        later = [claim for claim in around.claims if (claim.reign, int(claim.address)) > own]
+        if not later:
+            self._better_since = math.inf
+            return []
+        best = max(later, key=_order)
+        self._better_since = min(self._better_since, now)
+        if best.acknowledged or now >= self._better_since + YIELD_AFTER:
+            effects = self._become(Role.BACKUP, f"{best.node} took over", now)
+            return effects + self._judge(now)
+        self.deadline = self._better_since + YIELD_AFTER
+        return []
+
+    def _judge_as_backup(self, around: Others, now: float) -> list[Effect]:
+        staying = [claim for claim in around.claims if not claim.leaves]
+        self.master = _latest(around.claims)
+        if staying:
+            self._open_since = math.inf
+            return self._preempt(around, now)
+        self._preempt_at = math.inf
+        self._open_since = min(self._open_since, now)
+        if self._obstacles.barred or (self._obstacles.damped and around.claims):
+            return []
+        at = max(self._open_since + self._wait(around), self._listen_until)
+        if now < at:
+            self.deadline = at
+            return []
+        return self._enter_master(self._why(around), now)
+
+    def _wait(self, around: Others) -> float:
+        """Seconds until it is this node's turn."""
+        step = around.detection_time / 2
+        successors = {claim.successor for claim in around.claims} - {""}
+        if successors:
+            return 0.0 if around.own.name in successors else step * (around.place + 1)
+        return step * around.place
+
+    def _why(self, around: Others) -> str:
+        if around.claims:
+            return f"{max(around.claims, key=_order).node} hands over"
+        return around.gone or "no node is master"
+
+    def _preempt(self, around: Others, now: float) -> list[Effect]:
+        free = not self._obstacles.barred and not self._obstacles.damped
+        if not (self.config.preempt and around.is_best and free):
+            self._preempt_at = math.inf
+            return []
+        if self._preempt_at == math.inf:
+            self._preempt_at = max(now + self.config.preempt_delay, self._listen_until)
+        if now < self._preempt_at:
+            self.deadline = self._preempt_at
+            return []
+        return self._enter_master("is preferred (preempt)", now)
+
+    def _enter_master(self, reason: str, now: float) -> list[Effect]:
+        assert self._others is not None
+        effects = self._become(Role.MASTER, reason, now)
+        self.reign_at = now
+        latest = max((claim.reign for claim in self._others.claims), default=0)
+        # Where the clocks differ, still later than whom it replaces.
+        self.reign = max(round((now + self._others.clock_ahead) * 1000), latest + 1)
+        return effects
+
+    def _become(self, role: Role, reason: str, now: float) -> list[Effect]:
+        if role is not self.role:
+            self.since = now
+        self.role, self.reason = role, reason
+        self.master = None
+        self.reign = 0
+        self._better_since = self._open_since = self._preempt_at = self.deadline = math.inf
+        return [Became("role", self.name, role.value, reason)]
+
+
+def _order(claim: Claim) -> tuple[int, int]:
+    return claim.reign, int(claim.address)
+
+
+def _latest(claims: Iterable[Claim]) -> Address | None:
+    best = max(claims, key=_order, default=None)
+    return best.address if best else None
