@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from hashlib import sha256
+from itertools import islice
 
 from floatip.core.malformed import Malformed
 
@@ -24,14 +25,22 @@ NEVER = 0xFFFFFFFF
 """An age: it was not heard yet."""
 LONGEST_NAME = 64
 LONGEST_REASON = 160
-HEADER = struct.Struct("!2sBB8sQQHQQI")
-"""Magic, format, flags, sender, boot, sequence, interval; and of the receiver: boot, sequence, age."""
+PREFIX = struct.Struct("!2sB")
+"""Magic and format: nothing else is read before the signature has been checked."""
+HEADER = struct.Struct("!2sBB8s8sQQQQIH2x")
+"""Magic, format, flags, sender, receiver, boot, sequence; of the receiver: boot, sequence, age; then the interval."""
 BLOCK = struct.Struct("!BH")
-NODE = struct.Struct("!BBB8sQH")
-"""Flags, sessions up, sessions, digest, until, number of instances; then name, version and reason."""
-INSTANCE = struct.Struct("!8sBBBHQ8s")
-"""Id, role, rank, flags, preference, reign, successor; then the reason."""
+NODE = struct.Struct("!BBH8sQB")
+"""Sessions up, sessions, number of instances, digest, until, flags; then name, version and reason."""
+INSTANCE = struct.Struct("!8sBBHQ8sB")
+"""Id, role, rank, preference, reign, successor, flags; then the reason."""
 HEARD = struct.Struct("!8sI")
+ROOM = LARGEST - HEADER.size - TAG
+"""Octets for blocks."""
+
+OTHER_FORMAT = 1
+OTHER_KEY = 2
+"""Codes of `Malformed`; 0 is everything else."""
 
 
 class Kind(IntEnum):
@@ -69,6 +78,13 @@ class InstanceFlag(IntFlag):
     """It is master, and wants another node to take over."""
     HEALTHY = 8
     HELD = 16
+
+
+# Looked up: to make a flag of a number takes ten times as long, and an instance's block is read very often.
+_ROLES = {int(role): role for role in Role}
+_HELLO_FLAGS = tuple(map(HelloFlag, range(1 << len(HelloFlag))))
+_NODE_FLAGS = tuple(map(NodeFlag, range(1 << len(NodeFlag))))
+_INSTANCE_FLAGS = tuple(map(InstanceFlag, range(1 << len(InstanceFlag))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,8 @@ class Datagram:
     node: NodeState | None = None
     instances: tuple[InstanceState, ...] = ()
     heard: tuple[Heard, ...] = ()
+    receiver: bytes = bytes(ID)
+    """`identity` of its name. Each receiver has its own sequence, so a datagram to another one must not be believed."""
 
 
 def identity(name: str) -> bytes:
@@ -140,7 +158,12 @@ def identity(name: str) -> bytes:
 
 def node_block(state: NodeState) -> bytes:
     fixed = NODE.pack(
-        state.flags, _octet(state.sessions_up), _octet(state.sessions), state.digest, state.until, state.instances
+        _within(state.sessions_up, 0xFF),
+        _within(state.sessions, 0xFF),
+        _within(state.instances, 0xFFFF),
+        state.digest,
+        _within(state.until, 0xFFFFFFFFFFFFFFFF),
+        state.flags,
     )
     texts = _text(state.name, LONGEST_NAME), _text(state.version, LONGEST_NAME), _text(state.reason, LONGEST_REASON)
     return _block(Kind.NODE, fixed, *texts)
@@ -148,17 +171,28 @@ def node_block(state: NodeState) -> bytes:
 
 def instance_block(state: InstanceState) -> bytes:
     fixed = INSTANCE.pack(
-        state.instance, state.role, state.rank, state.flags, state.preference, state.reign, state.successor
+        state.instance,
+        state.role,
+        _within(state.rank, 0xFF),
+        _within(state.preference, 0xFFFF),
+        _within(state.reign, 0xFFFFFFFFFFFFFFFF),
+        state.successor,
+        state.flags,
     )
     return _block(Kind.INSTANCE, fixed, _text(state.reason, LONGEST_REASON))
 
 
 def heard_block(heard: Iterable[Heard]) -> bytes:
-    return _block(Kind.HEARD, *(HEARD.pack(one.node, one.age) for one in heard))
+    """Of the first 93 at most: a block that is larger than the room could never be sent."""
+    most = (ROOM - BLOCK.size) // HEARD.size
+    return _block(Kind.HEARD, *(HEARD.pack(one.node, _within(one.age, NEVER)) for one in islice(heard, most)))
 
 
 def pack(datagram: Datagram, key: bytes, blocks: Iterable[bytes] = ()) -> bytes:
-    """`blocks`: those made already; the datagram's own come before them. Whoever fills it keeps within `LARGEST`."""
+    """`blocks`: those made already; the datagram's own come before them.
+
+    A block for which there is no room is left out: nobody would read the hello with it, and take its sender for dead.
+    """
     own = [node_block(datagram.node)] if datagram.node else []
     own += map(instance_block, datagram.instances)
     own += [heard_block(datagram.heard)] if datagram.heard else []
@@ -167,42 +201,52 @@ def pack(datagram: Datagram, key: bytes, blocks: Iterable[bytes] = ()) -> bytes:
         FORMAT,
         datagram.flags,
         datagram.sender,
+        datagram.receiver,
         datagram.boot,
         datagram.sequence,
-        datagram.interval,
         datagram.your_boot,
         datagram.your_sequence,
-        datagram.your_age,
+        _within(datagram.your_age, NEVER),
+        max(_within(datagram.interval, 0xFFFF), 1),
     )
-    signed = b"".join((header, *own, *blocks))
+    signed = b"".join((header, *_that_fit((*own, *blocks))))
     return signed + _tag(signed, key)
 
 
-ROOM = LARGEST - HEADER.size - TAG
-"""Octets for blocks."""
+def _that_fit(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    room = ROOM
+    for block in blocks:
+        if len(block) <= room:
+            yield block
+            room -= len(block)
 
 
 def parse(data: bytes, keys: Iterable[bytes]) -> Datagram:
     """Raises Malformed. What it says is believed only after one of the keys has signed it."""
     if len(data) < HEADER.size + TAG:
         raise Malformed("shorter than a hello")
+    magic, version = PREFIX.unpack_from(data)
+    if magic != MAGIC:
+        raise Malformed("not a datagram of the link")
+    if version != FORMAT:
+        raise Malformed(f"format {version}, not {FORMAT}: from another release of floatip", OTHER_FORMAT)
     if len(data) > LARGEST:
         raise Malformed(f"longer than {LARGEST} octets")
-    magic, version, flags, *figures = HEADER.unpack_from(data)
-    if magic != MAGIC:
-        raise Malformed("no hello of floatip")
-    if version != FORMAT:
-        raise Malformed(f"format {version}, ours is {FORMAT}: it is of another release")
     signed, tag = data[:-TAG], data[-TAG:]
     if not any(hmac.compare_digest(tag, _tag(signed, key)) for key in keys):
-        raise Malformed("signed with another key")
-    sender, boot, sequence, interval, your_boot, your_sequence, your_age = figures
+        raise Malformed("signed with another key", OTHER_KEY)
+    return _believed(signed)
+
+
+def _believed(data: bytes) -> Datagram:
+    fields = HEADER.unpack_from(data)
+    _, _, flags, sender, receiver, boot, sequence, your_boot, your_sequence, your_age, interval = fields
     if not interval:
         raise Malformed("an interval of 0")
     node: NodeState | None = None
     instances: list[InstanceState] = []
     heard: list[Heard] = []
-    for kind, body in _blocks(signed[HEADER.size :]):
+    for kind, body in _blocks(data, HEADER.size):
         if kind == Kind.NODE:
             node = _node(body)
         elif kind == Kind.INSTANCE:
@@ -214,60 +258,66 @@ def parse(data: bytes, keys: Iterable[bytes]) -> Datagram:
         boot,
         sequence,
         interval,
-        HelloFlag(flags & HelloFlag.LEAVES),
+        _HELLO_FLAGS[flags & (len(_HELLO_FLAGS) - 1)],
         your_boot,
         your_sequence,
         your_age,
         node,
         tuple(instances),
         tuple(heard),
+        receiver,
     )
 
 
-def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while data:
-        if len(data) < BLOCK.size:
+def _blocks(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    end = len(data)
+    while at < end:
+        body = at + BLOCK.size
+        if body > end:
             raise Malformed("a block is cut")
-        kind, length = BLOCK.unpack_from(data)
-        if len(data) < BLOCK.size + length:
+        kind, length = BLOCK.unpack_from(data, at)
+        at = body + length
+        if at > end:
             raise Malformed("a block is cut")
-        yield kind, data[BLOCK.size : BLOCK.size + length]
-        data = data[BLOCK.size + length :]
+        yield kind, data[body:at]
 
 
 def _node(body: bytes) -> NodeState:
     if len(body) < NODE.size:
         raise Malformed("a node's block is too short")
-    flags, sessions_up, sessions, digest, until, instances = NODE.unpack_from(body)
-    name, version, reason = _texts(body[NODE.size :], 3)
-    known = NodeFlag(flags & 0x0F)
+    sessions_up, sessions, instances, digest, until, flags = NODE.unpack_from(body)
+    name, version, reason = _texts(body, NODE.size, 3)
+    known = _NODE_FLAGS[flags & (len(_NODE_FLAGS) - 1)]
     return NodeState(name, version, digest, instances, known, sessions_up, sessions, until, reason)
 
 
 def _instance(body: bytes) -> InstanceState:
     if len(body) < INSTANCE.size:
         raise Malformed("an instance's block is too short")
-    instance, role, rank, flags, preference, reign, successor = INSTANCE.unpack_from(body)
-    if role not in set(Role):
-        raise Malformed(f"role {role} of an instance")
-    (reason,) = _texts(body[INSTANCE.size :], 1)
-    known = InstanceFlag(flags & 0x1F)
-    return InstanceState(instance, Role(role), rank, known, preference, reign, successor, reason)
+    instance, role, rank, preference, reign, successor, flags = INSTANCE.unpack_from(body)
+    (reason,) = _texts(body, INSTANCE.size, 1)
+    known = _INSTANCE_FLAGS[flags & (len(_INSTANCE_FLAGS) - 1)]
+    # A role of a later release takes no part here. To refuse it would make the whole node seem dead.
+    role = _ROLES.get(role, Role.INIT)
+    return InstanceState(instance, role, rank, known, preference, reign, successor, reason)
 
 
-def _texts(data: bytes, number: int) -> list[str]:
+def _texts(data: bytes, at: int, number: int) -> list[str]:
     texts = []
     for _ in range(number):
-        if not data or len(data) < 1 + data[0]:
+        if at >= len(data) or at + 1 + data[at] > len(data):
             raise Malformed("a text is cut")
-        texts.append(_clean(data[1 : 1 + data[0]]))
-        data = data[1 + data[0] :]
+        end = at + 1 + data[at]
+        texts.append(_clean(data[at + 1 : end]))
+        at = end
     return texts
 
 
 def _clean(octets: bytes) -> str:
     """What can be shown on a terminal."""
     text = octets.decode("utf-8", "replace")
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
@@ -281,8 +331,8 @@ def _block(kind: Kind, *parts: bytes) -> bytes:
     return BLOCK.pack(kind, len(body)) + body
 
 
-def _octet(number: int) -> int:
-    return min(number, 255)
+def _within(number: int, most: int) -> int:
+    return max(0, min(number, most))
 
 
 def _tag(signed: bytes, key: bytes) -> bytes:
