@@ -1,23 +1,29 @@
-"""Mutated BGP messages, through the parser and into sessions in every state: nothing but `Malformed` may be raised.
+"""Mutated messages: nothing but `Malformed` may be raised.
 
-    python -m bench.fuzz [--messages 1000000] [--seed 1]
+    python -m bench.fuzz [bgp|link] [--messages 1000000] [--seed 1]
 
-The messages are those of `tests/captures` and our own, with octets flipped, cut and inserted. A session that they have
-closed is replaced by a new one. Prints the rate, and how often each answer came, so that one can see how deep they got.
+Octets are flipped, cut and inserted. `bgp`: the messages of `tests/captures` and our own, through the parser and into
+sessions in every state; a session that they have closed is replaced by a new one. `link`: datagrams of the link, three
+of four signed again. Prints the rate, the memory, and how often each answer came: it shows how deep they got.
 """
 
 import argparse
+import os
 import random
 import sys
 import time
-import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from bench.pairs import rss
 from floatip.core.bgp import wire
 from floatip.core.bgp.notification import Notification, explain
 from floatip.core.bgp.session import Session, State
 from floatip.core.events import Became, Effect, SendBytes
+from floatip.core.link import wire as link_wire
 from floatip.core.malformed import Malformed
+from tests.core import test_link_wire as datagrams
 from tests.core.test_bgp_wire import LELASTIC, MESSAGES, REACTIONS, mutations
 from tests.core.test_session import ACTIVE, KEEPALIVE, STANDBY, V4, V6, established, open_confirm, open_sent, theirs
 
@@ -27,30 +33,56 @@ STATES = (open_sent, open_confirm, established)
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.fuzz")
+    parser.add_argument("what", nargs="?", choices=("bgp", "link"), default="bgp")
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    draw = random.Random(options.seed)
-    sessions = [make() for make in STATES]
+    play = {"bgp": bgp, "link": link}[options.what]
     counts: Counter[str] = Counter()
-    begun = time.monotonic()
-    for number, message in enumerate(mutations(SEEDS, options.messages, options.seed)):
-        which = draw.randrange(len(STATES))
-        try:
-            counts[parsed(message)] += 1
-            counts[heard(sessions[which], message, draw)] += 1
-        except Exception:
-            print(f"message {number}, in state {sessions[which].state.value}: {message.hex()}", file=sys.stderr)
-            traceback.print_exc()
-            return 1
-        if sessions[which].state is State.IDLE:
-            sessions[which] = STATES[which]()
-            sessions[which].announce({V4: ACTIVE, V6: STANDBY}, 0)
+    begun, memory = time.monotonic(), rss(os.getpid())
+    for answer in play(options.messages, options.seed):
+        counts[answer] += 1
     spent = time.monotonic() - begun
     for what, count in sorted(counts.items()):
         print(f"{count:9}  {what}")
     print(f"{options.messages} messages, {options.messages / spent:.0f} a second, nothing raised but Malformed")
+    print(f"RSS {memory:.1f} MB before, {rss(os.getpid()):.1f} MB after")
     return 0
+
+
+def bgp(messages: int, seed: int) -> Iterator[str]:
+    draw = random.Random(seed)
+    sessions = [make() for make in STATES]
+    for number, message in enumerate(mutations(SEEDS, messages, seed)):
+        which = draw.randrange(len(STATES))
+        with shown(f"message {number}, in state {sessions[which].state.value}", message):
+            yield parsed(message)
+            yield heard(sessions[which], message, draw)
+        if sessions[which].state is State.IDLE:
+            sessions[which] = STATES[which]()
+            sessions[which].announce({V4: ACTIVE, V6: STANDBY}, 0)
+
+
+def link(messages: int, seed: int) -> Iterator[str]:
+    for number, (data, is_signed) in enumerate(datagrams.mutations(messages, seed)):
+        with shown(f"datagram {number}", data):
+            try:
+                read = link_wire.parse(data, (datagrams.KEY,))
+                assert is_signed
+                assert all(text.isprintable() for text in datagrams.shown(read))
+                yield "a datagram"
+            except Malformed as error:
+                yield error.what
+
+
+@contextmanager
+def shown(which: str, data: bytes) -> Iterator[None]:
+    """If it raises."""
+    try:
+        yield
+    except Exception:
+        print(f"{which}: {data.hex()}", file=sys.stderr)
+        raise
 
 
 def parsed(message: bytes) -> str:
