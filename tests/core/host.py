@@ -34,6 +34,7 @@ from floatip.core.events import (
     Garp,
     Held,
     Hold,
+    KeepOrders,
     LinkChanged,
     Measure,
     Measured,
@@ -112,7 +113,7 @@ def _words(effect: Effect, peer: Address) -> list[str]:
             return [type(effect).__name__.lower()] if to == peer else []
         case Probe(check):
             return [f"probe {check}"]
-        case Garp() | StopGarp() | SendDatagram() | Exit():
+        case Garp() | StopGarp() | SendDatagram() | KeepOrders() | Exit():
             return [type(effect).__name__.lower()]
 
 

@@ -53,6 +53,48 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator has asked for, until it is taken back."""
+
+    reason: str = ""
+    until: float = 0.0
+    """Seconds since the epoch; 0: it has no end."""
+    withdraw: bool = False
+    """A drained node announces nothing, and is no standby either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Leave mastership to the others: each of them takes over before this node lowers. None: serve again."""
+
+    order: Order | None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """No node takes over or yields, whatever it prefers, while it is healthy. None: go on."""
+
+    order: Order | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersRecalled:
+    """What a predecessor was asked for, and nobody has taken back."""
+
+    drained: Order | None
+    paused: Order | None
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverAsked:
+    """Once, and only if another node takes over within `HANDOVER_TIME`."""
+
+    instances: tuple[str, ...]
+    to: str = ""
+    """Which node; empty: the best."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckDone:
     """The answer to `Probe(check, run)`; a pushed check (file) answers by itself, with run 0."""
 
@@ -188,6 +230,10 @@ Event = (
     | Ticked
     | StopRequested
     | Reloaded
+    | Drained
+    | Paused
+    | HandoverAsked
+    | OrdersRecalled
     | CheckDone
     | AdvertReceived
     | DatagramReceived
@@ -235,6 +281,14 @@ class SendDatagram:
 
     destination: Address
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeepOrders:
+    """Remember them for the next start, across reboots; both, each time."""
+
+    drained: Order | None
+    paused: Order | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,4 +365,18 @@ class Exit:
     """All is handed over and released: the process may end."""
 
 
-Effect = Probe | SendAdvert | SendDatagram | Dial | SendBytes | Close | Measure | Hold | Garp | StopGarp | Became | Exit
+Effect = (
+    Probe
+    | SendAdvert
+    | SendDatagram
+    | KeepOrders
+    | Dial
+    | SendBytes
+    | Close
+    | Measure
+    | Hold
+    | Garp
+    | StopGarp
+    | Became
+    | Exit
+)

@@ -65,6 +65,8 @@ class Instance:
         """When an address that was held was found missing."""
         self.unkept = ""
         """Why an address of it does not stay here; empty: all do."""
+        self.bar = ""
+        """Why it must not be master; empty: it may."""
         self._was_master = False
         self._keep_until = -math.inf
         self._staying = frozenset[Placed]()
@@ -187,14 +189,15 @@ class Instance:
         self.health_since = now
         return [Became("health", self.config.name, health.value, reason)]
 
-    def elect(self, link_fault: str, barred: str, hold_time: float, clock_ahead: float, now: float) -> list[Effect]:
-        obstacles = Obstacles(
+    def elect(self, outside: Obstacles, hold_time: float, clock_ahead: float, now: float) -> list[Effect]:
+        """`outside`: what stands in the way of the whole node."""
+        obstacles = replace(
+            outside,
             waiting=self.health_reason if self.health is Health.UNKNOWN else "",
             sick=self.health_reason if self.health is Health.DOWN else "",
-            link=link_fault,
-            barred=barred,
             damped=self.unkept or self.decision.damped(now),
         )
+        self.bar = obstacles.barred or obstacles.damped
         began, is_free = self.role is Role.INIT, replace(obstacles, waiting="") == Obstacles()
         effects = [] if is_free else self._end_stay(now)
         effects += self.elector.constrain(obstacles, now)

@@ -29,6 +29,8 @@ class Network:
         self.cut_off = False
         self.cut_off_time = math.inf
         """Seconds without an acknowledgement from any route server after which this node must not be master."""
+        self.drains = False
+        """Whether all that is announced is everybody's last choice."""
         self._seed = seed
         self._has_announced = False
         """Whether all sessions know all routes."""
@@ -39,7 +41,7 @@ class Network:
             for peer in self.speaker.peers:
                 self.sessions.setdefault(peer, Session(peer, self.speaker, self._seed, now))
 
-    def reconfigure(self, new: Speaker | None, *, drains: bool, now: float) -> tuple[list[Effect], frozenset[Failure]]:
+    def reconfigure(self, new: Speaker | None, now: float) -> tuple[list[Effect], frozenset[Failure]]:
         """Sessions go on where nothing changes that they were opened with."""
         old, failures = self.speaker, frozenset[Failure]()
         if old is not None and new is not None and new.router_id != old.router_id:
@@ -58,7 +60,7 @@ class Network:
             else:
                 continue
             del self.sessions[peer]
-        self._speak_as(_drained(new) if drains and new is not None else new)
+        self._speak_as(_drained(new) if self.drains and new is not None else new)
         self._make_sessions(now)
         for session in self.sessions.values():
             session.acknowledged_at = max(session.acknowledged_at, heard_at)  # a reload is no cut
@@ -117,6 +119,7 @@ class Network:
 
     def drain(self) -> None:
         """What is announced from now on is everybody's last choice, and still there (RFC 8326)."""
+        self.drains = True
         if self.speaker:
             self._speak_as(_drained(self.speaker))
 

@@ -19,7 +19,7 @@ from floatip.core.addresses import Address, Placed
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.drops import Drops
-from floatip.core.election.elector import KEEPALIVED, Fact, Heard, Subject, adverts, keepalived
+from floatip.core.election.elector import KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
 from floatip.core.events import (
     AdvertReceived,
     Became,
@@ -27,27 +27,35 @@ from floatip.core.events import (
     CheckDone,
     ClockMoved,
     Connected,
+    DatagramReceived,
     Disconnected,
+    Drained,
     Effect,
     Event,
     Exit,
     Failing,
     Failure,
+    HandoverAsked,
     Held,
     Hold,
     KeepalivedFound,
     KeepalivedSaid,
     LinkChanged,
+    Measure,
     Measured,
+    OrdersRecalled,
+    Paused,
     Reloaded,
     Started,
     StopRequested,
     Ticked,
     Writable,
 )
+from floatip.core.fleet import Fleet
 from floatip.core.health import CheckState, combine
 from floatip.core.holding import Holding, Key
 from floatip.core.instance import CUT_OFF_AT_LEAST, Instance
+from floatip.core.link.link import Changed
 from floatip.core.malformed import Malformed
 from floatip.core.network import Network
 from floatip.core.settings import Settings
@@ -70,6 +78,11 @@ RELEASED = "released", "no instance holds it on this node any more"
 K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
+LINK, ACKNOWLEDGE = "link", "acknowledge"
+ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
+"""Seconds between two looks at whether the route servers have what a new master announces, and how long it looks."""
+LEAVE_TIME = 1.5
+"""Seconds for which a node that stops waits for the others to take over."""
 
 
 class Node:
@@ -79,6 +92,7 @@ class Node:
         self.instances = {instance.name: Instance(instance, now) for instance in config.instances}
         self.network = Network(config.speaker, config.seed, now)
         self.sessions = self.network.sessions
+        self.fleet = Fleet(config.link, config.boot, now) if config.link else None
         self.holding = Holding()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
@@ -113,6 +127,8 @@ class Node:
         self._routes: dict[str, dict[Prefix, Route]] = {}
         """What each instance announces."""
         self._wants: dict[str, frozenset[Placed]] = {}
+        self._paused = ""
+        """Why the nodes do not elect now."""
         self._withdraw_at = math.inf
         self._is_releasing = False
         self._index()
@@ -130,6 +146,8 @@ class Node:
         match event:
             case AdvertReceived():
                 return self._advert(event, now)
+            case DatagramReceived():
+                return self._datagram(event, now)
             case Ticked():
                 return self._tick(now)
             case BytesReceived(peer, data) if session := self.sessions.get(peer):
@@ -157,12 +175,14 @@ class Node:
             case Reloaded(config):
                 return [] if self.stopping else self._reload(config, now)
             case StopRequested(reason):
-                return self._drain(reason, now) or self._stop(reason, now)
+                return self._hand_over(reason, now) or self._drain(reason, now) or self._stop(reason, now)
+            case Drained() | Paused() | HandoverAsked() | OrdersRecalled() if self.fleet:
+                return self._order(self.fleet, event, now)
             case Started(barred_for):
                 return [] if self.stopping else self._start(barred_for, now)
             case ClockMoved(ahead):
                 self._clock_ahead = ahead
-                return []
+                return self._consult(None, now) if self.running and not self.stopping else []
             case _:
                 return []  # about a peer or a check that a reload removed
 
@@ -170,6 +190,7 @@ class Node:
 
     def _start(self, barred_for: float, now: float) -> list[Effect]:
         self.started_at = self.network.began_at = now
+        self._consult(None, now)
         for instance in self.instances.values():
             instance.begin(self.holding, may_ask=not barred_for, now=now)
         self._await_cut_off()
@@ -193,8 +214,9 @@ class Node:
                 # Of one that goes on, its new election speaks, if anything becomes different.
                 effects += [effect for effect in stopped if name not in wanted or not isinstance(effect, Became)]
         self.instances = {i.name: self._reloaded_instance(i, now, effects) for i in config.instances}
-        ended, failures = self.network.reconfigure(config.speaker, drains=bool(self.draining), now=now)
+        ended, failures = self.network.reconfigure(config.speaker, now)
         effects += [*self._failing("router id", failures, now), *ended]
+        self._reload_fleet(config, now)
         self.config = config
         self.dropped = Drops()  # it may be what this mends
         self.strangers.clear()
@@ -204,7 +226,7 @@ class Node:
             self.keepalived = None
             self.keepalived_said.clear()
         self._mark(self.instances)
-        return effects + self._review(now)
+        return effects + self._consult(None, now) + self._review(now)
 
     def _reloaded_check(self, config: settings.Check, now: float) -> CheckState:
         check = self.checks.get(config.name)
@@ -255,6 +277,8 @@ class Node:
         self._timers.set(HOLD, self.holding.again_at)
         self._timers.set(BARRED, self.barred_until)
         self._timers.set(WITHDRAW, self._withdraw_at)
+        if self.fleet:
+            self._timers.set(LINK, self.fleet.link.deadline)
         for interface, (at, _) in self._blinks.items():
             self._timers.set(("link", interface), at)
 
@@ -278,10 +302,14 @@ class Node:
         if EXIT in due:
             effects += self._exit(is_over=True)
         if WITHDRAW in due:
-            return effects + self._stop(self.draining, now)
+            return effects + (self._drain(self.draining, now) or self._stop(self.draining, now))
         if CUT_OFF in due:
             effects += self._review(now)  # before an elector claims what it must not
             self._await_cut_off()
+        if LINK in due and self.fleet:
+            effects += self._tick_link(self.fleet, now)
+        if ACKNOWLEDGE in due:
+            effects += self._await_acknowledgement(now)
         if BARRED in due:
             self.barred_until = math.inf
             effects.append(Became("start", "floatip", "steady", "it has run for a minute"))
@@ -512,8 +540,7 @@ class Node:
         if not self.stopping:
             hold_time = self.network.hold_time
             for instance in instances:
-                fault = self.links.get(instance.elector.interface, "")
-                effects += instance.elect(fault, self._bar(instance), hold_time, self._clock_ahead, now)
+                effects += instance.elect(self._obstacles(instance), hold_time, self._clock_ahead, now)
         for instance in instances:
             effects += instance.decide(self.stopping, self.config.speaker is not None, now)
         effects += self._announce(marked, now)
@@ -521,7 +548,12 @@ class Node:
         for instance in instances:
             effects += instance.tell_neighbours(self.holding)
             self._await(instance)
-        return effects
+        return effects + self._tell_others(instances, now) if self.fleet else effects
+
+    def _obstacles(self, instance: Instance) -> Obstacles:
+        fault = self.links.get(instance.elector.interface, "")
+        leaving, paused = (self.fleet.leaves(instance), self.fleet.pause_reason) if self.fleet else ("", "")
+        return Obstacles(link=fault, barred=self._bar(instance), leaving=leaving, paused=paused)
 
     def _bar(self, instance: Instance) -> str:
         """Why it must not be master; empty: it may."""
@@ -569,18 +601,126 @@ class Node:
         self._timers.set(HOLD, self.holding.again_at)
         return effects
 
+    # The other nodes
+
+    def _datagram(self, event: DatagramReceived, now: float) -> list[Effect]:
+        if self.fleet is None or not self.running or self.stopping:
+            return []
+        effects, changed = self.fleet.link.received(event.source, event.data, event.at, now)
+        self._timers.set(LINK, self.fleet.link.deadline)
+        if changed is not None and not changed:
+            return effects
+        return effects + self._consult(changed, now)
+
+    def _tick_link(self, fleet: Fleet, now: float) -> list[Effect]:
+        effects = fleet.expire(now + self._clock_ahead)
+        before = len(fleet.wishes)
+        fleet.fulfil(self.instances, now)
+        if effects or len(fleet.wishes) != before:
+            self._mark(self.instances)
+        said, changed = fleet.link.tick(now)
+        self._timers.set(LINK, fleet.link.deadline)
+        return effects + said + self._consult(changed, now)
+
+    def _consult(self, changed: Changed, now: float) -> list[Effect]:
+        """What the instances learn of the others."""
+        if self.fleet is None or self.stopping:
+            return []
+        effects: list[Effect] = []
+        pause = self.fleet.pause_reason
+        if pause != self._paused:
+            self._paused = pause
+            self._mark(self.instances)
+        for instance, around in self.fleet.consult(changed, self.instances, self._clock_ahead):
+            effects += self._tell([instance], around, now)
+        return effects + self._review(now) if self._marked and self.running else effects
+
+    def _tell_others(self, instances: Iterable[Instance], now: float) -> list[Effect]:
+        if self.fleet is None:
+            return []
+        if any(instance.role is Role.MASTER for instance in instances):
+            self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
+        effects = self.fleet.tell(instances, len(self.instances), self.network, self.holding, now)
+        if self.fleet.leaving and not self.network.drains and self._has_left():
+            self._withdraw_in(0.0, now)
+        return effects
+
+    def _await_acknowledgement(self, now: float) -> list[Effect]:
+        """Of what new masters announce: the others wait for it."""
+        young = [
+            instance
+            for instance in self.instances.values()
+            if instance.role is Role.MASTER and now < instance.elector.reign_at + ACKNOWLEDGE_TIME
+        ]
+        if not young or not self.fleet:
+            return []
+        effects = self.fleet.tell(young, len(self.instances), self.network, self.holding, now)
+        waiting = [session for session in self.sessions.values() if session.is_up]
+        if self.fleet.awaits_acknowledgement(young):
+            self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
+            effects += [Measure(session.peer) for session in waiting]
+        return effects
+
+    def _order(
+        self, fleet: Fleet, event: Drained | Paused | HandoverAsked | OrdersRecalled, now: float
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        match event:
+            case Drained(order):
+                effects += fleet.drain(order)
+            case Paused(order):
+                effects += fleet.pause(order)
+            case HandoverAsked():
+                fleet.wish(event, self.instances, now)
+            case OrdersRecalled(drained, paused):
+                fleet.recall(drained, paused)
+        self._mark(self.instances)
+        return effects + self._consult(None, now)
+
+    def _reload_fleet(self, config: Settings, now: float) -> None:
+        if config.link is None:
+            self.fleet = None
+        elif self.fleet is None:
+            self.fleet = Fleet(config.link, config.boot, now)
+        else:
+            self.fleet.reload(config.link, self.instances, now)
+
+    def _hand_over(self, reason: str, now: float) -> list[Effect]:
+        """Before a stop: whoever is ready takes over first."""
+        fleet = self.fleet
+        if fleet is None or fleet.leaving or self.draining or self.stopping:
+            return []
+        if not any(self._is_handed_over(instance) and fleet.heirs(name) for name, instance in self.instances.items()):
+            return []
+        fleet.leaving = self.draining = reason
+        self._withdraw_in(LEAVE_TIME, now)
+        self._mark(self.instances)
+        news = Became("node", fleet.own.name, "leaving", f"{reason}: another node takes over first")
+        return [news, *self._consult(None, now)]
+
+    def _has_left(self) -> bool:
+        return not any(self._is_handed_over(instance) for instance in self.instances.values())
+
+    @staticmethod
+    def _is_handed_over(instance: Instance) -> bool:
+        return instance.role is Role.MASTER and isinstance(instance.config.election, settings.Nodes)
+
     # The end
 
     def _drain(self, reason: str, now: float) -> list[Effect]:
         """Before a stop, if asked for: our routes are everybody's last choice, and still there (RFC 8326)."""
         drain_time = self.network.drain_time
-        if not drain_time or self.draining or self.stopping or not self._routes:
+        if not drain_time or self.network.drains or self.stopping or not self._routes:
             return []
-        self.draining, self._withdraw_at = reason, now + drain_time
-        self._timers.set(WITHDRAW, self._withdraw_at)
+        self.draining = reason
+        self._withdraw_in(drain_time, now)
         self.network.drain()
         news = Became("network", "route servers", "draining", f"{reason}: routes are withdrawn in {drain_time:g} s")
         return [news, *self._review(now)]
+
+    def _withdraw_in(self, seconds: float, now: float) -> None:
+        self._withdraw_at = now + seconds
+        self._timers.set(WITHDRAW, self._withdraw_at)
 
     def _stop(self, reason: str, now: float) -> list[Effect]:
         if self.stopping:
@@ -592,6 +732,7 @@ class Node:
             effects += instance.stop(reason, now)
         self._mark(self.instances)
         effects += self._review(now)
+        effects += self.fleet.link.leave(now) if self.fleet else []
         effects += self.network.stop(reason, now)
         self._timers = Timers()
         self._timers.set(RELEASE, now + self.config.release_delay)

@@ -115,6 +115,8 @@ class Link:
     """Of the configuration: the first 8 octets of a SHA-256."""
     interval: float = 0.1
     port: int = LINK_PORT
+    version: str = ""
+    """Of floatip."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,10 @@ class Obstacles:
     """It cannot take part in the election."""
     barred: str = ""
     """It must not be master."""
+    leaving: str = ""
+    """It must not become master, and a master waits only until another node has taken over."""
+    paused: str = ""
+    """It stays what it is, as long as it can."""
     damped: str = ""
     """It must not be master while another node is: it hands over once, and takes over only from a silent master."""
 
@@ -159,6 +163,8 @@ class Elector(Protocol):
     """Who is master elsewhere, as far as we hear."""
     reign_at: float
     """When this node became master last; `-math.inf`: never."""
+    reign: int
+    """When a master that the nodes elected began, in milliseconds since the epoch; 0: it is none."""
     other_reign_at: float
     """When the latest other master that we know of began, or was first heard; `-math.inf`: there was none."""
     dropped: Drops
@@ -232,6 +238,7 @@ class VirtualRouter:
 
     config: Vrrp | Keepalived
     reign_at = other_reign_at = -math.inf
+    reign = 0
     _master_interval: float
     """Seconds between two adverts of the master, as far as we know."""
     address_moves = False

@@ -126,6 +126,10 @@ class NodesElector:
     def problems(self, around: Surroundings, now: float) -> list[Problem]:
         return []
 
+    @property
+    def _must_wait(self) -> str:
+        return self._obstacles.barred or self._obstacles.leaving or self._obstacles.paused
+
     def _has_heir(self) -> bool:
         """Whether another master is there already: one that is damped leaves only to somebody."""
         return self._others is not None and any(not claim.leaves for claim in self._others.claims)
@@ -145,7 +149,7 @@ class NodesElector:
     def _judge_as_master(self, around: Others, now: float) -> list[Effect]:
         own = self.reign, int(around.own.address)
         later = [claim for claim in around.claims if (claim.reign, int(claim.address)) > own]
-        if not later:
+        if not later or self._obstacles.paused:
             self._better_since = math.inf
             return []
         best = max(later, key=_order)
@@ -164,9 +168,9 @@ class NodesElector:
             return self._preempt(around, now)
         self._preempt_at = math.inf
         self._open_since = min(self._open_since, now)
-        if self._obstacles.barred or (self._obstacles.damped and around.claims):
+        if self._must_wait or (self._obstacles.damped and around.claims):
             return []
-        at = max(self._open_since + self._wait(around), self._listen_until)
+        at = max(self._open_since, self._listen_until) + self._wait(around)
         if now < at:
             self.deadline = at
             return []
@@ -186,7 +190,7 @@ class NodesElector:
         return around.gone or "no node is master"
 
     def _preempt(self, around: Others, now: float) -> list[Effect]:
-        free = not self._obstacles.barred and not self._obstacles.damped
+        free = not self._must_wait and not self._obstacles.damped
         if not (self.config.preempt and around.is_best and free):
             self._preempt_at = math.inf
             return []

@@ -18,6 +18,7 @@ class StaticElector(Elector):
     sick = well = ""
     address_moves = False
     reign_at = other_reign_at = -math.inf
+    reign = 0
 
     def __init__(self, config: Static, now: float) -> None:
         self.role = _role(config)

@@ -1,0 +1,338 @@
+"""This node among the others: what it says over the link, what each instance learns from there, and what an operator
+has asked of it.
+
+Everything is a level. A node that is to leave says so with each state, stays master until another one has taken over,
+and nobody needs an answer.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from floatip.core import settings
+from floatip.core.bgp.rank import Rank
+from floatip.core.bgp.session import Session
+from floatip.core.election.elector import Claim, Others, Role
+from floatip.core.events import Became, Effect, HandoverAsked, KeepOrders, Order
+from floatip.core.health import Health
+from floatip.core.holding import Holding
+from floatip.core.instance import Instance
+from floatip.core.link import spread, wire
+from floatip.core.link.link import Changed, Link, Peer
+from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeState
+from floatip.core.network import Network
+from floatip.core.state import FRESH_SESSION
+
+HANDOVER_TIME = 5.0
+"""Seconds after which a handover that nobody took up is forgotten."""
+ROLES = {
+    Role.INIT: wire.Role.INIT,
+    Role.BACKUP: wire.Role.BACKUP,
+    Role.MASTER: wire.Role.MASTER,
+    Role.FAULT: wire.Role.FAULT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """That another node takes over an instance."""
+
+    successor: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why an order is not carried out, and what to do next."""
+
+    what: str
+    hint: str
+
+
+class Fleet:
+    def __init__(self, config: settings.Link, boot: int, now: float) -> None:
+        self.link = Link(config, boot, now)
+        self.drained: Order | None = None
+        self.paused: Order | None = None
+        self.leaving = ""
+        """Why this node is about to stop, while others take over."""
+        self.wishes: dict[str, Wish] = {}
+        self._told: dict[str, Others] = {}
+        self._went: dict[bytes, str] = {}
+        """What became of the last other master of each instance."""
+
+    @property
+    def own(self) -> settings.Node:
+        return self.link.own
+
+    @property
+    def others(self) -> Iterable[Peer]:
+        return self.link.peers.values()
+
+    # What an operator asks
+
+    def drain(self, order: Order | None) -> list[Effect]:
+        self.drained = order
+        return [self._kept(), *_news("drained", "in service", order, self.own.name)]
+
+    def pause(self, order: Order | None) -> list[Effect]:
+        self.paused = order
+        return [self._kept(), *_news("paused", "resumed", order, self.own.name)]
+
+    def recall(self, drained: Order | None, paused: Order | None) -> None:
+        """As a predecessor kept them."""
+        self.drained, self.paused = drained, paused
+
+    def _kept(self) -> Effect:
+        return KeepOrders(self.drained, self.paused)
+
+    def expire(self, epoch: float) -> list[Effect]:
+        """What has an end that has come."""
+        effects: list[Effect] = []
+        if self.drained and 0 < self.drained.until <= epoch:
+            effects += self.drain(None)
+        if self.paused and 0 < self.paused.until <= epoch:
+            effects += self.pause(None)
+        return effects
+
+    @property
+    def ends(self) -> float:
+        """When `expire` has something to do, in seconds since the epoch; 0: never."""
+        ends = [order.until for order in (self.drained, self.paused) if order and order.until]
+        return min(ends, default=0.0)
+
+    def wish(self, event: HandoverAsked, instances: Mapping[str, Instance], now: float) -> None:
+        for name in event.instances:
+            if name in instances and instances[name].role is Role.MASTER:
+                self.wishes[name] = Wish(event.to, now + HANDOVER_TIME)
+
+    def fulfil(self, instances: Mapping[str, Instance], now: float) -> None:
+        """Forget the wishes that came true, or that nobody took up."""
+        self.wishes = {
+            name: wish
+            for name, wish in self.wishes.items()
+            if now < wish.until and name in instances and instances[name].role is Role.MASTER
+        }
+
+    def leaves(self, instance: Instance) -> str:
+        """Why another node is to take over from it; empty: it stays."""
+        if self.leaving:
+            return self.leaving
+        if self.drained:
+            return f"drained: {self.drained.reason}" if self.drained.reason else "drained"
+        return ""
+
+    @property
+    def pause_reason(self) -> str:
+        """Why no node of the fleet takes over; empty: they may."""
+        if self.paused:
+            return f"paused: {self.paused.reason}" if self.paused.reason else "paused"
+        who = next((peer for peer in self.others if peer.alive and _says(peer, NodeFlag.PAUSED)), None)
+        return f"{who.name} has paused the election" if who else ""
+
+    def heirs(self, instance: str, *, young: bool = True) -> list[Peer]:
+        """The other nodes that could take over now. `young`: also those whom route servers may not believe yet."""
+        identity = wire.identity(instance)
+        return [
+            peer
+            for peer in self.others
+            if peer.alive
+            and (state := peer.instances.get(identity))
+            and state.flags & InstanceFlag.READY
+            and (young or _says(peer, NodeFlag.SEASONED))
+        ]
+
+    # What an instance learns
+
+    def consult(
+        self, changed: Changed, instances: Mapping[str, Instance], clock_ahead: float
+    ) -> list[tuple[Instance, Others]]:
+        """What is news to instances that the nodes elect; `changed` as `Link` gives it."""
+        elected = {name: one for name, one in instances.items() if isinstance(one.config.election, settings.Nodes)}
+        names = [name for name in elected if changed is None or wire.identity(name) in changed]
+        if not names:
+            return []
+        claims = {name: tuple(self._claims(name)) for name in elected}
+        plan = self._plan(elected, claims)
+        best = self._best(elected)
+        news = []
+        for name in names:
+            config = elected[name].config
+            around = Others(
+                claims[name],
+                self._place(config, plan.get(name, "")),
+                best.get(name) == self.own.name,
+                self.own,
+                self._preference(config),
+                self.link.detection_time,
+                clock_ahead,
+                self._gone(name, claims[name]),
+            )
+            if around != self._told.get(name):
+                self._told[name] = around
+                news.append((elected[name], around))
+        return news
+
+    def reload(self, config: settings.Link, instances: Mapping[str, Instance], now: float) -> None:
+        self.link.configure(config, now)
+        self.link.keep({wire.identity(name) for name in instances})
+        self._told.clear()
+
+    def awaits_acknowledgement(self, instances: Iterable[Instance]) -> bool:
+        states = (self.link.own_state(wire.identity(instance.config.name)) for instance in instances)
+        return any(state and not state.flags & InstanceFlag.ACKNOWLEDGED for state in states)
+
+    def _claims(self, instance: str) -> Iterable[Claim]:
+        identity = wire.identity(instance)
+        for peer in self.others:
+            state = peer.instances.get(identity)
+            if state and peer.alive and state.role is wire.Role.MASTER:
+                yield Claim(
+                    peer.name,
+                    peer.config.address,
+                    state.reign,
+                    bool(state.flags & InstanceFlag.ACKNOWLEDGED),
+                    bool(state.flags & InstanceFlag.LEAVES),
+                    self._name(state.successor),
+                )
+
+    def _name(self, identity: bytes) -> str:
+        """Empty: of no node."""
+        if identity == self.link.identity:
+            return self.own.name
+        return next((peer.name for peer in self.others if peer.identity == identity), "")
+
+    def _gone(self, name: str, claims: tuple[Claim, ...]) -> str:
+        """In words, while nobody is master."""
+        identity = wire.identity(name)
+        if claims:
+            self._went[identity] = max(claims, key=lambda claim: claim.reign).node
+            return ""
+        peer = self.link.peers.get(self._went.get(identity, ""))
+        if peer is None:
+            return "no node is master"
+        if not peer.alive:
+            return f"{peer.name}, which was master, is gone: {peer.why}"
+        state = peer.instances.get(identity)
+        return f"{peer.name} is not master any more: {state.reason}" if state else f"{peer.name} has lost it"
+
+    def _is_ready(self, instance: str, node: str) -> bool:
+        if node == self.own.name:
+            return True
+        peer = self.link.peers.get(node)
+        state = peer.instances.get(wire.identity(instance)) if peer and peer.alive else None
+        return bool(state and state.flags & InstanceFlag.READY)
+
+    def _plan(self, elected: Mapping[str, Instance], claims: Mapping[str, tuple[Claim, ...]]) -> dict[str, str]:
+        """Who is to take over what nobody has."""
+        if all(any(not claim.leaves for claim in each) for each in claims.values()):
+            return {}
+        carried = {name: self.own.name for name, one in elected.items() if one.role is Role.MASTER}
+        for name, each in claims.items():
+            if staying := [claim for claim in each if not claim.leaves]:
+                carried[name] = max(staying, key=lambda claim: claim.reign).node
+        configs = [one.config for one in elected.values()]
+        return spread.assign(configs, self.link.config.nodes, self._is_ready, carried)
+
+    def _best(self, elected: Mapping[str, Instance]) -> dict[str, str]:
+        """Who is to have each, whoever has it: only where somebody asks."""
+        configs = [one.config for one in elected.values()]
+        if not any(isinstance(one.election, settings.Nodes) and one.election.preempt for one in configs):
+            return {}
+        return spread.assign(configs, self.link.config.nodes, self._is_ready, {})
+
+    def _place(self, config: settings.Instance, planned: str) -> int:
+        order = [node for node in spread.ranking(config, self.link.config.nodes) if self._is_ready(config.name, node)]
+        if planned in order:
+            order.remove(planned)
+            order.insert(0, planned)
+        return order.index(self.own.name)
+
+    def _preference(self, config: settings.Instance) -> int:
+        return spread.ranking(config, self.link.config.nodes).index(self.own.name)
+
+    # What this node says
+
+    def tell(
+        self,
+        changed: Iterable[Instance],
+        count: int,
+        network: Network,
+        holding: Holding,
+        now: float,
+    ) -> list[Effect]:
+        states = {}
+        for instance in changed:
+            state = self._state(instance, network, holding, now)
+            states[state.instance] = state
+        return self.link.tell(self._node_state(count, network, now), states, now)
+
+    def _node_state(self, count: int, network: Network, now: float) -> NodeState:
+        up = [session for session in network.sessions.values() if session.is_up]
+        is_seasoned = not network.sessions or any(now - session.since >= FRESH_SESSION for session in up)
+        order = self.drained or self.paused
+        flags = NodeFlag(0)
+        flags |= NodeFlag.DRAINED if self.drained else NodeFlag(0)
+        flags |= NodeFlag.PAUSED if self.paused else NodeFlag(0)
+        flags |= NodeFlag.STOPPING if self.leaving else NodeFlag(0)
+        flags |= NodeFlag.SEASONED if is_seasoned else NodeFlag(0)
+        return NodeState(
+            self.own.name,
+            self.link.config.version,
+            self.link.config.digest,
+            count,
+            flags,
+            len(up),
+            len(network.sessions),
+            round(order.until) if order else 0,
+            order.reason if order else "",
+        )
+
+    def _state(self, instance: Instance, network: Network, holding: Holding, now: float) -> InstanceState:
+        elector, name = instance.elector, instance.config.name
+        is_master = elector.role is Role.MASTER
+        wish = self.wishes.get(name)
+        is_held = all(target.key in holding.placed for target in instance.targets)
+        up = [session for session in network.sessions.values() if session.is_up]
+        must_hold = instance.config.placement == "all"
+        flags = InstanceFlag(0)
+        if instance.health is Health.UP:
+            flags |= InstanceFlag.HEALTHY
+        if is_held:
+            flags |= InstanceFlag.HELD
+        can_tell = bool(up) and not network.cut_off if network.sessions else True
+        takes_part = elector.role in (Role.BACKUP, Role.MASTER) and not wish and not self.leaves(instance)
+        if takes_part and instance.health is Health.UP and can_tell and (is_held or not must_hold):
+            flags |= InstanceFlag.READY if not instance.bar else InstanceFlag(0)
+        if is_master and is_acknowledged(instance, up, is_held=is_held):
+            flags |= InstanceFlag.ACKNOWLEDGED
+        if is_master and (wish or self.leaves(instance)):
+            flags |= InstanceFlag.LEAVES
+        return InstanceState(
+            wire.identity(name),
+            ROLES[elector.role],
+            instance.decision.rank,
+            flags,
+            self._preference(instance.config) if isinstance(instance.config.election, settings.Nodes) else 0,
+            elector.reign,
+            wire.identity(wish.successor) if is_master and wish and wish.successor else bytes(wire.ID),
+            elector.reason,
+        )
+
+
+def is_acknowledged(instance: Instance, up: Iterable[Session], *, is_held: bool) -> bool:
+    """Whether the route servers have what this master announces; without any, whether it holds the addresses."""
+    prefixes = [target.prefix for target in instance.targets]
+    sessions = [session for session in up if any(session.tells(prefix) for prefix in prefixes)]
+    if instance.decision.rank is Rank.NONE or not is_held:
+        return False
+    return all(session.acknowledged_at > instance.elector.reign_at for session in sessions)
+
+
+def _says(peer: Peer, flag: NodeFlag) -> bool:
+    return bool(peer.node and peer.node.flags & flag)
+
+
+def _news(begun: str, over: str, order: Order | None, name: str) -> list[Effect]:
+    if order is None:
+        return [Became("node", name, over, "asked for, or its time is over")]
+    return [Became("node", name, begun, order.reason or "asked for")]

@@ -1,0 +1,348 @@
+"""The link: what this node says to the others, what they have said, and which of them live.
+
+Nothing is believed of a datagram but what a known node has signed with a key of ours, once, since this daemon began: a
+new boot of a node is believed when it repeats our own, and an old one never again. What is said is a level and not an
+edge: each state is sent at once, twice more with the next hellos, and with all others once a second.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from floatip.core import settings
+from floatip.core.addresses import Address
+from floatip.core.drops import Drops
+from floatip.core.events import Became, Effect, SendDatagram
+from floatip.core.link import wire
+from floatip.core.link.detector import Detector
+from floatip.core.link.wire import Datagram, Heard, HelloFlag, InstanceState, NodeState
+from floatip.core.malformed import Malformed
+
+REPEATS = 3
+"""How often a change is said, beside the state of each second."""
+ALL_INTERVAL = 1.0
+"""Seconds between two hellos with the whole state."""
+WINDOW = 64
+"""Sequence numbers that may come out of order (as in RFC 4303 section 3.4.3)."""
+STRANGERS_KEPT = 64
+STALE_AFTER = 5.0
+"""Seconds after which what a node has not repeated is not so any more."""
+MATTERS = 30.0
+"""Seconds for which a refused datagram says why a node is not heard."""
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """Another node, as it is known here."""
+
+    config: settings.Node
+    identity: bytes
+    detector: Detector
+    sequence: int = 0
+    """Of the last datagram to it."""
+    boot: int = 0
+    last: int = 0
+    """The greatest sequence heard, and which of those before it."""
+    seen: int = 0
+    old_boots: set[int] = field(default_factory=set)
+    unproven: tuple[int, int, float] = (0, 0, -math.inf)
+    """A boot that has not repeated ours yet, its sequence, and when it came."""
+    alive: bool = False
+    since: float = -math.inf
+    """When it was heard first, or last."""
+    why: str = "not heard yet"
+    """Why it is not alive."""
+    hears_us_at: float = -math.inf
+    node: NodeState | None = None
+    instances: dict[bytes, InstanceState] = field(default_factory=dict)
+    said: dict[bytes, tuple[int, float]] = field(default_factory=dict)
+    """The sequence with which each came last, and when."""
+    others: dict[bytes, Heard] = field(default_factory=dict)
+    refused: str = ""
+    """Why its last datagram was not believed."""
+    refused_at: float = -math.inf
+    answered_at: float = -math.inf
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    def hears_us(self, now: float) -> bool:
+        return now < self.hears_us_at + self.detector.patience + self.detector.interval
+
+
+Changed = set[bytes] | None
+"""Instances of which something else is known now; None: of all."""
+
+
+class Link:
+    def __init__(self, config: settings.Link, boot: int, now: float) -> None:
+        self.boot = boot
+        self.dropped = Drops()
+        self.strangers: dict[Address, float] = {}
+        """Who is no node and spoke to us, and when last."""
+        self.peers: dict[str, Peer] = {}
+        self.began_at = now
+        self._node: NodeState | None = None
+        self._instances: dict[bytes, InstanceState] = {}
+        self._blocks: dict[bytes, bytes] = {}
+        self._repeats: dict[bytes, int] = {}
+        """How often each change is still to be said; the key of the node itself is empty."""
+        self._hello_at = now
+        self._all_at = now
+        self._ticked_at = now
+        self.configure(config, now)
+
+    def configure(self, config: settings.Link, now: float) -> None:
+        self.config = config
+        self.own = next(node for node in config.nodes if node.name == config.own)
+        self.identity = wire.identity(config.own)
+        before = self.peers
+        self.peers = {}
+        for node in config.nodes:
+            if node.name == config.own:
+                continue
+            known = before.get(node.name)
+            if known is None or known.config.address != node.address:
+                known = Peer(node, wire.identity(node.name), Detector(config.interval), since=now)
+            known.config = node
+            self.peers[node.name] = known
+        self._by_address = {peer.config.address: peer for peer in self.peers.values()}
+        self._hello_at = min(self._hello_at, now + config.interval)
+
+    @property
+    def detection_time(self) -> float:
+        """Seconds after which a silent node is gone, where nothing is lost."""
+        return Detector(self.config.interval).patience
+
+    @property
+    def deadline(self) -> float:
+        gone = [peer.detector.gone_at for peer in self.peers.values() if peer.alive]
+        return min([self._hello_at, *gone])
+
+    # What arrives
+
+    def received(self, source: Address, data: bytes, at: float, now: float) -> tuple[list[Effect], Changed]:
+        peer = self._by_address.get(source)
+        if peer is None:
+            self.dropped.count("from an address that is no node's", now)
+            if source in self.strangers or len(self.strangers) < STRANGERS_KEPT:
+                self.strangers[source] = now
+            return [], set()
+        try:
+            datagram = wire.parse(data, self.config.keys)
+        except Malformed as error:
+            return self._refuse(peer, error.what, now)
+        if datagram.sender != peer.identity:
+            return self._refuse(peer, "says that it is another node: two nodes may have one address", now)
+        if datagram.receiver != self.identity:
+            self.dropped.count(f"of {peer.name}, for another node", now)
+            return [], set()
+        if datagram.boot in peer.old_boots:
+            self.dropped.count("of a daemon that has ended", now)
+            return [], set()
+        if datagram.boot != peer.boot and datagram.your_boot != self.boot:
+            peer.unproven = datagram.boot, datagram.sequence, at
+            return self._answer(peer, now), set()
+        effects: list[Effect] = []
+        if datagram.boot != peer.boot:
+            effects += self._new_boot(peer, datagram.boot, now)
+        lost = self._lost(peer, datagram.sequence)
+        if lost is None:
+            self.dropped.count("doubled or replayed", now)
+            return effects, set()
+        peer.refused, peer.refused_at = "", -math.inf
+        if datagram.flags & HelloFlag.LEAVES:
+            self._forget(peer)
+            return effects + self._gone(peer, "its daemon has stopped", now), None
+        peer.detector.heard(min(at, now), datagram.interval / 1000, lost)
+        if datagram.your_boot == self.boot and datagram.your_age != wire.NEVER:
+            peer.hears_us_at = max(peer.hears_us_at, at - datagram.your_age / 1000)
+        changed = self._learn(peer, datagram, now)
+        if peer.alive:
+            return effects, changed
+        peer.alive, peer.since, peer.why = True, now, ""
+        return [*effects, Became("node", peer.name, "alive", f"{peer.config.address} is heard")], None
+
+    def _refuse(self, peer: Peer, what: str, now: float) -> tuple[list[Effect], Changed]:
+        peer.refused, peer.refused_at = what, now
+        self.dropped.count(f"of {peer.name}: {what}", now)
+        return [], set()
+
+    def _answer(self, peer: Peer, now: float) -> list[Effect]:
+        """So that it can prove that it speaks now: at most once an interval, or a replay would make us talk."""
+        if now < peer.answered_at + self.config.interval / 2:
+            return []
+        peer.answered_at = now
+        return [self._datagram(peer, (), now, unproven=True)]
+
+    def _new_boot(self, peer: Peer, boot: int, now: float) -> list[Effect]:
+        was_alive = peer.alive
+        self._forget(peer)
+        peer.boot = boot
+        if not was_alive:
+            return []
+        peer.alive, peer.since = False, now
+        return [Became("node", peer.name, "restarted", "its daemon has begun anew")]
+
+    def _forget(self, peer: Peer) -> None:
+        if peer.boot:
+            peer.old_boots.add(peer.boot)
+        peer.boot = peer.last = peer.seen = 0
+        peer.hears_us_at = -math.inf
+        peer.node = None
+        peer.instances, peer.said, peer.others = {}, {}, {}
+        peer.detector.forget()
+
+    def _lost(self, peer: Peer, sequence: int) -> int | None:
+        """How many sequence numbers it skips; None: it was heard already, or is too old to know."""
+        ahead = sequence - peer.last
+        if ahead > 0:
+            lost = ahead - 1 if peer.last else 0
+            peer.seen = (peer.seen << min(ahead, WINDOW) | 1) & ((1 << WINDOW) - 1)
+            peer.last = sequence
+            return lost
+        if ahead <= -WINDOW or peer.seen >> -ahead & 1:
+            return None
+        peer.seen |= 1 << -ahead
+        return 0
+
+    def _learn(self, peer: Peer, datagram: Datagram, now: float) -> Changed:
+        changed: Changed = set()
+        if datagram.node is not None and datagram.sequence == peer.last and datagram.node != peer.node:
+            peer.node, changed = datagram.node, None
+        for state in datagram.instances:
+            sequence, _ = peer.said.get(state.instance, (0, 0.0))
+            if datagram.sequence < sequence or (not sequence and len(peer.instances) >= 1024):
+                continue
+            peer.said[state.instance] = datagram.sequence, now
+            if peer.instances.get(state.instance) != state:
+                peer.instances[state.instance] = state
+                if changed is not None:
+                    changed.add(state.instance)
+        for one in datagram.heard[:64]:
+            peer.others[one.node] = one
+        return changed
+
+    # Time
+
+    def tick(self, now: float) -> tuple[list[Effect], Changed]:
+        """What is to be said now, and who is gone. Whatever had arrived before must have been heard."""
+        if now > self._ticked_at + 2 * self.config.interval + self.config.interval:
+            for peer in self.peers.values():
+                peer.detector.excuse(now)
+        self._ticked_at = now
+        effects: list[Effect] = []
+        changed: Changed = set()
+        for peer in self.peers.values():
+            if peer.alive and now >= peer.detector.gone_at:
+                silent = now - peer.detector.heard_at
+                effects += self._gone(peer, f"silent for {silent:.2f} s", now)
+                changed = None
+            elif peer.alive and changed is not None:
+                changed |= self._stale(peer, now)
+        if now >= self._hello_at:
+            effects += self._say(now)
+        return effects, changed
+
+    def _gone(self, peer: Peer, why: str, now: float) -> list[Effect]:
+        if not peer.alive:
+            peer.why = why
+            return []
+        peer.alive, peer.since, peer.why = False, now, why
+        return [Became("node", peer.name, "gone", why)]
+
+    def _stale(self, peer: Peer, now: float) -> set[bytes]:
+        old = {instance for instance, (_, at) in peer.said.items() if now > at + STALE_AFTER}
+        for instance in old:
+            del peer.said[instance], peer.instances[instance]
+        return old
+
+    # What this node says
+
+    def tell(self, node: NodeState, instances: Mapping[bytes, InstanceState], now: float) -> list[Effect]:
+        """The state from now on; of `instances` only those that may have changed."""
+        if node != self._node:
+            self._node = node
+            self._repeats[b""] = REPEATS
+            self._blocks[b""] = wire.node_block(node)
+        for identity, state in instances.items():
+            if self._instances.get(identity) != state:
+                self._instances[identity] = state
+                self._blocks[identity] = wire.instance_block(state)
+                self._repeats[identity] = REPEATS
+        # A hello that says something new does not wait for its time.
+        return self._say(now, is_early=True) if REPEATS in self._repeats.values() else []
+
+    def own_state(self, instance: bytes) -> InstanceState | None:
+        return self._instances.get(instance)
+
+    def keep(self, instances: set[bytes]) -> None:
+        """A reload has removed the others."""
+        self._instances = {identity: state for identity, state in self._instances.items() if identity in instances}
+        self._blocks = {key: block for key, block in self._blocks.items() if not key or key in instances}
+        self._repeats = {key: left for key, left in self._repeats.items() if not key or key in instances}
+
+    def leave(self, now: float) -> list[Effect]:
+        """The last word."""
+        return [self._datagram(peer, (), now, flags=HelloFlag.LEAVES) for peer in self.peers.values()]
+
+    def _say(self, now: float, *, is_early: bool = False) -> list[Effect]:
+        if not is_early:
+            late = now - self._hello_at
+            self._hello_at = now + self.config.interval - (late if late < self.config.interval / 2 else 0.0)
+        if now >= self._all_at:
+            self._all_at = now + ALL_INTERVAL
+            blocks = [self._heard_block(now), *self._blocks.values()]
+        else:
+            blocks = [self._blocks[key] for key in self._repeats if key in self._blocks]
+        self._repeats = {key: left - 1 for key, left in self._repeats.items() if left > 1}
+        pieces = list(_pieces(blocks))
+        return [self._datagram(peer, piece, now) for peer in self.peers.values() for piece in pieces]
+
+    def _heard_block(self, now: float) -> bytes:
+        return wire.heard_block(
+            Heard(peer.identity, _milliseconds(now - peer.detector.heard_at)) for peer in self.peers.values()
+        )
+
+    def _datagram(
+        self,
+        peer: Peer,
+        blocks: Iterable[bytes],
+        now: float,
+        *,
+        flags: HelloFlag = HelloFlag(0),  # noqa: B008
+        unproven: bool = False,
+    ) -> Effect:
+        peer.sequence += 1
+        boot, sequence, at = peer.boot, peer.last, peer.detector.heard_at
+        if unproven or not boot:
+            boot, sequence, at = peer.unproven
+        datagram = Datagram(
+            self.identity,
+            self.boot,
+            peer.sequence,
+            round(self.config.interval * 1000),
+            flags,
+            boot,
+            sequence,
+            _milliseconds(now - at) if boot else wire.NEVER,
+            receiver=peer.identity,
+        )
+        return SendDatagram(peer.config.address, wire.pack(datagram, self.config.keys[0], blocks))
+
+
+def _milliseconds(age: float) -> int:
+    return min(round(max(age, 0.0) * 1000), wire.NEVER - 1) if age < math.inf else wire.NEVER
+
+
+def _pieces(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """One datagram each; the first one even where there is nothing to say."""
+    piece, room = list[bytes](), wire.ROOM
+    for block in blocks:
+        if len(block) > room:
+            yield piece
+            piece, room = [], wire.ROOM
+        piece.append(block)
+        room -= len(block)
+    yield piece
