@@ -107,6 +107,48 @@ class LinkView:
 
 
 @dataclass(frozen=True, slots=True)
+class CarriedView:
+    instance: str
+    rank: str
+    leaving: bool = False
+    """It hands the instance over."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A configured node, as this one knows it over the link."""
+
+    name: str
+    address: str
+    own: bool
+    """It is the node that says this."""
+    state: str
+    """ "this node", "alive", "silent", "unheard" (not once since the start), "refused"."""
+    why: str = ""
+    """A sentence: why it is silent or refused."""
+    version: str = ""
+    same_configuration: bool | None = None
+    """None: not known, as all of what follows is while it is unheard."""
+    healthy: bool | None = None
+    instances_healthy: int = 0
+    instances: int = 0
+    sessions_up: int = 0
+    sessions: int = 0
+    carries: tuple[CarriedView, ...] = ()
+    heard: float | None = None
+    """Seconds ago."""
+    hears_us: float | None = None
+    """How many seconds ago it last heard this node, as it says; None: it does not hear this node."""
+    drained: bool = False
+    paused: bool = False
+    stopping: bool = False
+    reason: str = ""
+    """Why it is drained or paused, as the administrator said."""
+    until: float | None = None
+    """Seconds until the drain or pause ends; None: until `undrain` or `resume`."""
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulingView:
     """Of the thread that runs the daemon's loop (sched(7))."""
 
@@ -155,6 +197,8 @@ class Status:
     control_requests_rejected: int = 0
     scheduling: SchedulingView | None = None
     sockets: tuple[SocketView, ...] = ()
+    nodes: tuple[NodeView, ...] = ()
+    """As configured: all nodes, this one among them; none: there is no link."""
 
     @property
     def needs_a_person(self) -> bool:
