@@ -16,6 +16,7 @@ from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, 
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
 JSON = Option("--json", "Print JSON", dest="as_json")
+WATCH = Option("-w --watch", "Repeat every second, also while no daemon answers, until Ctrl-C")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,11 +66,29 @@ def _main(arguments: Sequence[str]) -> int:
     DAILY,
     {0: "all is well", 1: "the daemon names problems", 3: "no daemon answers", 4: "this user may not ask the daemon"},
     JSON,
-    Option("-w --watch", "Repeat every second, also while no daemon answers, until Ctrl-C"),
+    WATCH,
 )
 def status(as_json: bool, watch: bool) -> int:
     """Show what the daemon on this machine does, since when and why."""
     from floatip import status as shown  # noqa: PLC0415
+
+    return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
+
+
+@Command(
+    DAILY,
+    {
+        0: "all nodes are alive and hear this one",
+        1: "a node is silent, deaf or refused, or no nodes are configured",
+        3: "no daemon answers",
+        4: "this user may not ask the daemon",
+    },
+    JSON,
+    WATCH,
+)
+def nodes(as_json: bool, watch: bool) -> int:
+    """Show all nodes: who is alive, what each carries, which are drained."""
+    from floatip import nodes as shown  # noqa: PLC0415
 
     return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from floatip import DEFAULT_CONFIG
@@ -19,17 +20,21 @@ INTERVAL = 1.0
 
 
 def show(*, as_json: bool) -> int:
-    answer, status = _answer()
+    answer, status = answered()
     print(_drawn(answer, status, as_json=as_json))
     return 1 if status.needs_a_person else 0
 
 
 def watch(*, as_json: bool) -> NoReturn:
+    repeat(lambda: _drawn(*answered(), as_json=as_json), as_json=as_json)
+
+
+def repeat(draw: Callable[[], str], *, as_json: bool) -> NoReturn:
     """Until Ctrl-C, also while the daemon is restarted."""
     silent_since = ""
     while True:
         try:
-            text, silent_since = _drawn(*_answer(), as_json=as_json), ""
+            text, silent_since = draw(), ""
         except NotAllowed:
             raise
         except ControlError as error:
@@ -43,7 +48,7 @@ def watch(*, as_json: bool) -> NoReturn:
         time.sleep(INTERVAL)
 
 
-def _answer() -> tuple[Record, Status]:
+def answered() -> tuple[Record, Status]:
     try:
         answer = ask(socket_path(), {"cmd": "status"})
         return answer, read(Status, answer)

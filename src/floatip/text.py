@@ -47,6 +47,15 @@ def terminal_width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
+def span(seconds: float) -> str:
+    """In a sentence, in two units at most: 1 h 58 min, 45 s."""
+    for unit, smaller, name, smaller_name in ((DAY, HOUR, "d", "h"), (HOUR, MINUTE, "h", "min")):
+        if seconds >= unit:
+            rest = int(seconds % unit // smaller)
+            return f"{seconds // unit:.0f} {name}" + (f" {rest} {smaller_name}" if rest else "")
+    return f"{seconds // MINUTE:.0f} min" if seconds >= MINUTE else f"{seconds:.0f} s"
+
+
 def age(seconds: float) -> str:
     """Two units are enough: 3d 4h, 12m 5s, 0.4s."""
     if seconds < 10:

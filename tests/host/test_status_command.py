@@ -18,9 +18,10 @@ import pytest
 
 from floatip import status
 from floatip.core.snapshot import describe
-from floatip.core.state import as_data
+from floatip.core.state import NodeView, as_data
 from tests.command_line import floatip
 from tests.core.host import master
+from tests.core.test_view import node, own
 from tests.host.users import as_user
 
 
@@ -93,12 +94,48 @@ def test_an_answer_of_another_version_is_no_traceback(
         assert shown().startswith("3 error: the daemon is of another version")
 
 
+def with_nodes(*nodes: NodeView) -> bytes:
+    return json.dumps(json.loads(ANSWER) | {"nodes": as_data(nodes)}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("second", "code"),
+    [
+        (node("haproxy2"), 0),
+        (node("haproxy2", drained=True, healthy=False), 0),
+        (node("haproxy2", hears_us=None), 1),
+        (node("haproxy2", state="silent"), 1),
+        (node("haproxy2", state="unheard"), 1),
+        (node("haproxy2", state="refused"), 1),
+    ],
+)
+def test_nodes_exits_with_0_only_if_all_are_alive_and_hear_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: NodeView, code: int
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with daemon(tmp_path, with_nodes(own(), second)):
+        status, table = floatip("nodes")
+        assert (status, table.count("haproxy")) == (code, 2)
+        assert table.startswith("NODE ")
+        assert floatip("nodes", "--json") == (code, json.dumps(as_data((own(), second)), indent=2) + "\n")
+
+
+def test_nodes_without_a_link_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with daemon(tmp_path):
+        status, told = floatip("nodes")
+        assert status == 1, "it cannot say that all nodes are alive"
+        assert told.startswith("no [[node]] is configured: this node knows no others\nhint: ")
+        assert floatip("nodes", "--json") == (1, "[]\n")
+    assert floatip("nodes")[0] == 3
+
+
 @contextmanager
-def watching(directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "floatip", "status", "--watch", *options]
+def watching(directory: Path, *options: str, command: str = "status") -> Iterator[subprocess.Popen[str]]:
+    arguments = [sys.executable, "-m", "floatip", command, "--watch", *options]
     environment = {**os.environ, "RUNTIME_DIRECTORY": str(directory)}
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+    with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         try:
             yield process
             process.send_signal(signal.SIGINT)
@@ -132,3 +169,11 @@ def test_watch_with_json_leaves_stdout_to_json(tmp_path: Path) -> None:
         assert until(process.stderr, "no daemon answers")
         with daemon(tmp_path):
             assert next(process.stdout) == "{\n"
+
+
+def test_nodes_can_be_watched_too(tmp_path: Path) -> None:
+    with watching(tmp_path, command="nodes") as process:
+        assert process.stdout
+        assert until(process.stdout, "no daemon answers")
+        with daemon(tmp_path, with_nodes(own(), node("haproxy2"))):
+            assert until(process.stdout, "haproxy2") == until(process.stdout, "haproxy2")

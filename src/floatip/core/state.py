@@ -123,7 +123,7 @@ class NodeView:
     own: bool
     """It is the node that says this."""
     state: str
-    """ "this node", "alive", "silent", "unheard" (not once since the start), "refused"."""
+    """One of "this node", "alive", "silent", "unheard" (not once since the start), "refused"."""
     why: str = ""
     """A sentence: why it is silent or refused."""
     version: str = ""
