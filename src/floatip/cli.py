@@ -19,6 +19,30 @@ JSON = Option("--json", "Print JSON", dest="as_json")
 WATCH = Option("-w --watch", "Repeat every second, also while no daemon answers, until Ctrl-C")
 
 
+VERB_EXITS = {
+    0: "done",
+    1: "refused, or not done within 30 s",
+    3: "no daemon answers",
+    4: "this user may not ask the daemon",
+    130: "stopped by Ctrl-C; the daemon goes on",
+}
+
+
+def _duration(text: str) -> float:
+    from floatip.verbs import seconds  # noqa: PLC0415
+
+    return seconds(text)
+
+
+def _reason(text: str) -> str:
+    from floatip.verbs import reason  # noqa: PLC0415
+
+    return reason(text)
+
+
+REASON = Option("--reason TEXT", "Why; shown in the status of all nodes", _reason, "")
+
+
 def main(arguments: Sequence[str]) -> int:
     """The exit status. A command's `--help` raises SystemExit."""
     return ended(lambda: _main(arguments))
@@ -91,6 +115,70 @@ def nodes(as_json: bool, watch: bool) -> int:
     from floatip import nodes as shown  # noqa: PLC0415
 
     return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
+
+
+@Command(
+    DAILY,
+    VERB_EXITS,
+    REASON,
+    Option("--for TIME", "Undrain after this time: 90s, 30m, 2h, 1h30m", _duration, dest="seconds"),
+    Option("--force", "Also if no other node is ready, or its sessions are young"),
+)
+def drain(reason: str, seconds: float | None, force: bool) -> int:
+    """Hand over all that this node carries, and keep it out of elections.
+
+    Waits until the other nodes carry it. The node stays drained until floatip
+    undrain, also when it restarts. Repeating the command shows how it stands.
+    """
+    from floatip.verbs import carry_out  # noqa: PLC0415
+
+    return carry_out("drain", reason=reason, **{"for": seconds}, force=force)
+
+
+@Command(DAILY, VERB_EXITS)
+def undrain() -> int:
+    """Let this node take part in elections again."""
+    from floatip.verbs import carry_out  # noqa: PLC0415
+
+    return carry_out("undrain")
+
+
+@Command(
+    DAILY,
+    VERB_EXITS,
+    Option("[INSTANCE]", "The instance (default: all that this node carries)"),
+    Option("--to NODE", "The node that takes over (default: the best that is ready)"),
+    Option("--force", "Also if the sessions of the node that takes over are young"),
+)
+def handover(instance: str | None, to: str | None, force: bool) -> int:
+    """Hand an instance over to another node that is ready.
+
+    Run it on the node that carries the instance.
+    """
+    from floatip.verbs import carry_out  # noqa: PLC0415
+
+    return carry_out("handover", instance=instance, to=to, force=force)
+
+
+@Command(
+    DAILY,
+    VERB_EXITS,
+    Option("--for TIME", "Resume after this time: 90s, 30m, 2h, 1h30m", _duration, dest="seconds"),
+    REASON,
+)
+def pause(seconds: float | None, reason: str) -> int:
+    """Freeze the elections of this node; checks still count."""
+    from floatip.verbs import carry_out  # noqa: PLC0415
+
+    return carry_out("pause", **{"for": seconds}, reason=reason)
+
+
+@Command(DAILY, VERB_EXITS)
+def resume() -> int:
+    """Let this node elect again after a pause."""
+    from floatip.verbs import carry_out  # noqa: PLC0415
+
+    return carry_out("resume")
 
 
 @Command(

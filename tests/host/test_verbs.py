@@ -1,0 +1,172 @@
+"""`floatip drain` and its like against a made daemon: what they ask, what they show, and how they exit."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from floatip import verbs
+from floatip.arguments import parse
+from floatip.commands import COMMANDS
+from tests.command_line import floatip
+
+DONE = {"done": True, "refused": "", "hint": "", "waiting": []}
+WAITS = DONE | {"done": False, "waiting": ["web: haproxy2 takes over"]}
+
+
+@contextmanager
+def daemon(directory: Path, *answers: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """Gives the answers in turn, and then the last one again; yields the requests."""
+    path, requests, stopping = directory / "floatip.sock", list[dict[str, Any]](), Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            while True:
+                client, _ = listener.accept()
+                with client, client.makefile("rb") as lines:
+                    line = lines.readline()
+                    if stopping.is_set():
+                        return
+                    requests.append(json.loads(line))
+                    answer = answers[min(len(requests), len(answers)) - 1]
+                    client.sendall(json.dumps(answer).encode() + b"\n")
+
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            yield requests
+        finally:
+            stopping.set()
+            with socket.socket(socket.AF_UNIX) as last:
+                last.connect(str(path))
+            thread.join()
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        ("drain", {"cmd": "drain", "reason": "", "for": None, "force": False}),
+        (
+            "drain --reason kernel --for 1h30m --force",
+            {"cmd": "drain", "reason": "kernel", "for": 5400.0, "force": True},
+        ),
+        ("undrain", {"cmd": "undrain"}),
+        ("handover", {"cmd": "handover", "instance": None, "to": None, "force": False}),
+        ("handover web --to b --force", {"cmd": "handover", "instance": "web", "to": "b", "force": True}),
+        ("pause", {"cmd": "pause", "for": None, "reason": ""}),
+        ("pause --for 90s --reason why", {"cmd": "pause", "for": 90.0, "reason": "why"}),
+        ("resume", {"cmd": "resume"}),
+    ],
+)
+def test_each_command_is_one_request(runtime: Path, line: str, request_: dict[str, Any]) -> None:
+    with daemon(runtime, DONE) as requests:
+        status, said = floatip(*line.split())
+    assert (status, requests) == (0, [request_])
+    assert said.startswith("done in 0.")
+
+
+def test_a_command_asks_until_it_is_done_and_shows_each_step_once(runtime: Path) -> None:
+    second = WAITS | {"waiting": ["web: haproxy2 takes over", "mail: haproxy2 takes over"]}
+    done = DONE | {"result": "haproxy2 carries web, mail"}
+    with daemon(runtime, WAITS, WAITS, second, done) as requests:
+        status, said = floatip("drain")
+    assert status == 0
+    assert [request["cmd"] for request in requests] == ["drain", "verb-status", "verb-status", "verb-status"]
+    *steps, end = said.splitlines()
+    assert steps == ["web: haproxy2 takes over", "mail: haproxy2 takes over"]
+    assert end.startswith("done in ")
+    assert end.endswith(" s: haproxy2 carries web, mail")
+
+
+@pytest.mark.parametrize("before", [[], [WAITS]])
+def test_a_refusal_says_why_and_what_to_do(runtime: Path, before: list[dict[str, Any]]) -> None:
+    refused = DONE | {"done": False, "refused": "haproxy2 is not healthy", "hint": "repair it, or use --force"}
+    with daemon(runtime, *before, refused):
+        status, said = floatip("handover", "web")
+    assert status == 1
+    assert said.endswith("error: handover refused: haproxy2 is not healthy\nhint: repair it, or use --force\n")
+
+
+def test_a_command_that_is_not_done_in_time_says_what_it_waits_for(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "LIMIT", 0.0)
+    with daemon(runtime, WAITS):
+        status, said = floatip("drain")
+    assert status == 1
+    assert "error: drain is not done after 0 s; the daemon waits for: web: haproxy2 takes over\nhint: " in said
+    assert said.endswith("to take it back: floatip undrain\n")
+
+
+def test_without_a_daemon_and_for_a_user_who_may_not_the_exit_status_is_that_of_status(runtime: Path) -> None:
+    assert floatip("drain")[0] == 3
+    with daemon(runtime, {"error": "user 7 may not drain", "hint": "root may", "forbidden": True}):
+        assert floatip("drain") == (4, "error: user 7 may not drain\nhint: root may\n")
+
+
+def test_nothing_that_the_daemon_says_is_a_command_to_the_terminal(runtime: Path) -> None:
+    evil = "\x1b[2K"
+    with daemon(runtime, WAITS | {"waiting": [evil]}, DONE | {"result": evil}):
+        assert evil not in floatip("drain")[1]
+
+
+@pytest.mark.parametrize("verb", sorted(verbs.TAKE_BACK))
+def test_ctrl_c_says_what_goes_on_and_how_to_take_it_back(runtime: Path, verb: str) -> None:
+    command = [sys.executable, "-m", "floatip", verb]
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(runtime)}
+    pipe = subprocess.PIPE
+    with (
+        daemon(runtime, WAITS),
+        subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process,
+    ):
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "web: haproxy2 takes over\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert f"the daemon goes on. Take it back: {verbs.TAKE_BACK[verb]}\n" in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1h1m1s", 3661), ("0h5s", 5)]
+)
+def test_a_duration_has_hours_minutes_and_seconds(text: str, seconds: float) -> None:
+    assert parse(COMMANDS["drain"], ["--for", text])["seconds"] == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0s", "90", "h", "1d", "30m1h", "-1h", "1.5h", "1 h", "\u0663h", "99999h", "1h\n"]
+)
+def test_what_is_no_duration_is_refused_before_anything_happens(runtime: Path, text: str) -> None:
+    with daemon(runtime, DONE) as requests:
+        for verb in ("drain", "pause"):
+            status, said = floatip(verb, f"--for={text}")
+            assert status == 2
+            assert "is not a duration such as 90s, 30m, 2h or 1h30m\nhint: " in said
+    assert requests == []
+
+
+def test_a_reason_must_fit_into_what_nodes_tell_each_other(runtime: Path) -> None:
+    with daemon(runtime, DONE) as requests:
+        for text in ("x" * 161, "\u00e9" * 81, "two\nlines"):
+            status, said = floatip("drain", "--reason", text)
+            assert (status, "is not one line of at most 160 bytes" in said) == (2, True)
+        assert requests == []
+        assert floatip("drain", "--reason", "\u00e9" * 80)[0] == 0
