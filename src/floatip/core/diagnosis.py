@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
+from floatip.core import settings
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.decision import DAMPED
 from floatip.core.election.elector import Role, Surroundings, keepalived
+from floatip.core.fleet_problems import of_fleet
 from floatip.core.health import Health
 from floatip.core.holding import Holding
 from floatip.core.instance import Instance, Target
@@ -25,6 +27,9 @@ def diagnose(node: Node, now: float) -> list[Problem]:
     found = [*_of_stop(node), *_of_network(node, now), *_of_host(node), *_of_links(node, now)]
     for instance in node.instances.values():
         found += _of_instance(node, instance, now)
+    if node.fleet:
+        elected = [one for one in node.instances.values() if isinstance(one.config.election, settings.Nodes)]
+        found += of_fleet(node.fleet, elected, node.clock_ahead, now)
     found += _of_packets(node, now)
     return sorted(found, key=lambda problem: list(Severity).index(problem.severity))
 

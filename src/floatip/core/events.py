@@ -59,8 +59,6 @@ class Order:
     reason: str = ""
     until: float = 0.0
     """Seconds since the epoch; 0: it has no end."""
-    withdraw: bool = False
-    """A drained node announces nothing, and is no standby either."""
 
 
 @dataclass(frozen=True, slots=True)

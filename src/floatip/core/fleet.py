@@ -40,14 +40,6 @@ class Wish:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why an order is not carried out, and what to do next."""
-
-    what: str
-    hint: str
-
-
 class Fleet:
     def __init__(self, config: settings.Link, boot: int, now: float) -> None:
         self.link = Link(config, boot, now)
@@ -129,16 +121,13 @@ class Fleet:
         who = next((peer for peer in self.others if peer.alive and _says(peer, NodeFlag.PAUSED)), None)
         return f"{who.name} has paused the election" if who else ""
 
-    def heirs(self, instance: str, *, young: bool = True) -> list[Peer]:
-        """The other nodes that could take over now. `young`: also those whom route servers may not believe yet."""
+    def heirs(self, instance: str) -> list[Peer]:
+        """The other nodes that could take over now."""
         identity = wire.identity(instance)
         return [
             peer
             for peer in self.others
-            if peer.alive
-            and (state := peer.instances.get(identity))
-            and state.flags & InstanceFlag.READY
-            and (young or _says(peer, NodeFlag.SEASONED))
+            if peer.alive and (state := peer.instances.get(identity)) and state.flags & InstanceFlag.READY
         ]
 
     # What an instance learns
@@ -326,6 +315,24 @@ def is_acknowledged(instance: Instance, up: Iterable[Session], *, is_held: bool)
     if instance.decision.rank is Rank.NONE or not is_held:
         return False
     return all(session.acknowledged_at > instance.elector.reign_at for session in sessions)
+
+
+def why_not(peer: Peer, instance: str) -> str:
+    """Why a node could not take over, as what follows its name."""
+    if not peer.alive:
+        return f"is {peer.why}" if peer.why.startswith(("silent", "not")) else f"is not there: {peer.why}"
+    state = peer.instances.get(wire.identity(instance))
+    if _says(peer, NodeFlag.DRAINED):
+        return "is drained"
+    if _says(peer, NodeFlag.STOPPING):
+        return "is stopping"
+    if state is None:
+        return f"has no instance {instance}"
+    if not state.flags & InstanceFlag.HEALTHY or state.role is wire.Role.FAULT:
+        return f"is not healthy: {state.reason}"
+    if peer.node and peer.node.sessions and not peer.node.sessions_up:
+        return "has no BGP session"
+    return f"is not ready: {state.reason}"
 
 
 def _says(peer: Peer, flag: NodeFlag) -> bool:

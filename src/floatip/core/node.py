@@ -120,7 +120,8 @@ class Node:
         self.started_at = math.inf
         self.barred_until = math.inf
         """Because this node died again and again; `math.inf`: it did not."""
-        self._clock_ahead = 0.0
+        self.clock_ahead = 0.0
+        """Seconds from monotonic time to seconds since the epoch."""
         self._timers = Timers()
         self._marked: dict[str, None] = {}
         """The instances that the next review looks at."""
@@ -181,7 +182,7 @@ class Node:
             case Started(barred_for):
                 return [] if self.stopping else self._start(barred_for, now)
             case ClockMoved(ahead):
-                self._clock_ahead = ahead
+                self.clock_ahead = ahead
                 return self._consult(None, now) if self.running and not self.stopping else []
             case _:
                 return []  # about a peer or a check that a reload removed
@@ -540,7 +541,7 @@ class Node:
         if not self.stopping:
             hold_time = self.network.hold_time
             for instance in instances:
-                effects += instance.elect(self._obstacles(instance), hold_time, self._clock_ahead, now)
+                effects += instance.elect(self._obstacles(instance), hold_time, self.clock_ahead, now)
         for instance in instances:
             effects += instance.decide(self.stopping, self.config.speaker is not None, now)
         effects += self._announce(marked, now)
@@ -613,7 +614,7 @@ class Node:
         return effects + self._consult(changed, now)
 
     def _tick_link(self, fleet: Fleet, now: float) -> list[Effect]:
-        effects = fleet.expire(now + self._clock_ahead)
+        effects = fleet.expire(now + self.clock_ahead)
         before = len(fleet.wishes)
         fleet.fulfil(self.instances, now)
         if effects or len(fleet.wishes) != before:
@@ -631,7 +632,7 @@ class Node:
         if pause != self._paused:
             self._paused = pause
             self._mark(self.instances)
-        for instance, around in self.fleet.consult(changed, self.instances, self._clock_ahead):
+        for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead):
             effects += self._tell([instance], around, now)
         return effects + self._review(now) if self._marked and self.running else effects
 

@@ -1,20 +1,30 @@
 """The state of a node, taken at one moment."""
 
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from floatip.core import settings
+from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.diagnosis import diagnose, is_held
+from floatip.core.fleet import Fleet
 from floatip.core.health import CheckState
 from floatip.core.instance import Instance
+from floatip.core.link import wire
+from floatip.core.link.link import MATTERS, Peer
+from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeState
 from floatip.core.node import Node
 from floatip.core.problems import Problem
 from floatip.core.state import (
     FRESH_SESSION,
     AddressView,
+    CarriedView,
     CheckView,
     InstanceView,
     KeepalivedView,
     LinkView,
+    NodeView,
     ProblemView,
     SessionView,
     Standing,
@@ -34,6 +44,7 @@ def describe(node: Node, now: float) -> Status:
         keepalived=_keepalived(node, now),
         links=tuple(LinkView(name, not fault, fault) for name, fault in node.links.items()),
         dropped=dict(node.dropped.counts) | strangers,
+        nodes=tuple(_nodes(node, now)),
         problems=tuple(view(problem, now) for problem in diagnose(node, now)),
     )
 
@@ -41,6 +52,68 @@ def describe(node: Node, now: float) -> Status:
 def view(problem: Problem, now: float) -> ProblemView:
     age = None if problem.since is None or math.isinf(problem.since) else now - problem.since
     return ProblemView(problem.code, problem.severity, problem.subject, problem.what, problem.hint, age)
+
+
+def _nodes(node: Node, now: float) -> Iterator[NodeView]:
+    """In the order of the configuration."""
+    fleet = node.fleet
+    if fleet is None:
+        return
+    for one in fleet.link.config.nodes:
+        peer = fleet.link.peers.get(one.name)
+        if peer:
+            yield _peer(node, fleet, peer, now)
+        elif state := fleet.link.own_node:
+            instances = fleet.link.own_instances
+            told = _told(node, one, state, instances, now)
+            yield replace(told, own=True, state="this node", same_configuration=None)
+
+
+def _peer(node: Node, fleet: Fleet, peer: Peer, now: float) -> NodeView:
+    told = _told(node, peer.config, peer.node, peer.instances, now)
+    is_heard = peer.detector.heard_at > -math.inf
+    known = replace(
+        told,
+        same_configuration=peer.node.digest == fleet.link.config.digest if peer.node else None,
+        heard=now - peer.detector.heard_at if is_heard else None,
+        hears_us=now - peer.hears_us_at if peer.hears_us(now) else None,
+    )
+    if peer.alive:
+        return known
+    if peer.refused and now < peer.refused_at + MATTERS:
+        return replace(known, state="refused", why=peer.refused)
+    return replace(known, state="silent" if peer.was_heard else "unheard", why=peer.why if peer.was_heard else "")
+
+
+def _told(
+    node: Node, one: settings.Node, state: NodeState | None, instances: Mapping[bytes, InstanceState], now: float
+) -> NodeView:
+    """As the node says it of itself."""
+    view = NodeView(one.name, str(one.address), own=False, state="alive")
+    if state is None:
+        return view
+    names = {wire.identity(name): name for name in node.instances}
+    healthy = sum(bool(each.flags & InstanceFlag.HEALTHY) for each in instances.values())
+    ranks = {rank.value: rank.label for rank in Rank if rank is not Rank.NONE}
+    return replace(
+        view,
+        version=state.version,
+        healthy=healthy == len(instances),
+        instances_healthy=healthy,
+        instances=state.instances,
+        sessions_up=state.sessions_up,
+        sessions=state.sessions,
+        carries=tuple(
+            CarriedView(names[identity], ranks[each.rank], bool(each.flags & InstanceFlag.LEAVES))
+            for identity, each in instances.items()
+            if identity in names and each.rank in ranks
+        ),
+        drained=bool(state.flags & NodeFlag.DRAINED),
+        paused=bool(state.flags & NodeFlag.PAUSED),
+        stopping=bool(state.flags & NodeFlag.STOPPING),
+        reason=state.reason,
+        until=state.until - node.clock_ahead - now if state.until else None,
+    )
 
 
 def _instance(node: Node, instance: Instance, now: float) -> InstanceView:

@@ -48,6 +48,7 @@ class Peer:
     unproven: tuple[int, int, float] = (0, 0, -math.inf)
     """A boot that has not repeated ours yet, its sequence, and when it came."""
     alive: bool = False
+    was_heard: bool = False
     since: float = -math.inf
     """When it was heard first, or last."""
     why: str = "not heard yet"
@@ -161,7 +162,8 @@ class Link:
         changed = self._learn(peer, datagram, now)
         if peer.alive:
             return effects, changed
-        peer.alive, peer.since, peer.why = True, now, ""
+        peer.alive = peer.was_heard = True
+        peer.since, peer.why = now, ""
         return [*effects, Became("node", peer.name, "alive", f"{peer.config.address} is heard")], None
 
     def _refuse(self, peer: Peer, what: str, now: float) -> tuple[list[Effect], Changed]:
@@ -273,6 +275,15 @@ class Link:
                 self._repeats[identity] = REPEATS
         # A hello that says something new does not wait for its time.
         return self._say(now, is_early=True) if REPEATS in self._repeats.values() else []
+
+    @property
+    def own_node(self) -> NodeState | None:
+        """What this node says of itself; None: it has not yet."""
+        return self._node
+
+    @property
+    def own_instances(self) -> Mapping[bytes, InstanceState]:
+        return self._instances
 
     def own_state(self, instance: bytes) -> InstanceState | None:
         return self._instances.get(instance)

@@ -1,0 +1,85 @@
+"""What is wrong between the nodes, as this one knows it."""
+
+from collections.abc import Iterator
+
+from floatip.core.election.elector import Role
+from floatip.core.events import Order
+from floatip.core.fleet import Fleet, why_not
+from floatip.core.instance import Instance
+from floatip.core.link import wire
+from floatip.core.link.link import MATTERS, Peer
+from floatip.core.problems import Code, Problem, Severity
+
+STRANGERS_MATTER = 300.0
+SETTLE = 2.0
+"""Seconds in which the nodes agree, as a rule."""
+
+
+def of_fleet(fleet: Fleet, instances: list[Instance], clock_ahead: float, now: float) -> Iterator[Problem]:
+    for peer in fleet.others:
+        yield from _of_peer(fleet, peer, now)
+    for instance in instances:
+        yield from _of_instance(fleet, instance, now)
+    for address, at in fleet.link.strangers.items():
+        if now < at + STRANGERS_MATTER:
+            what = f"{address} sends to the port of the link, and is no node of the configuration"
+            hint = f"add it as a [[node]] on all nodes, or find out what it is: tcpdump -ni any host {address}"
+            yield Problem(Code.LINK_STRANGER, str(address), what, hint, Severity.WARNING, at)
+    if fleet.drained:
+        yield _ordered("drained", "undrain", fleet.drained, clock_ahead, now)
+    if fleet.paused:
+        yield _ordered("paused", "resume", fleet.paused, clock_ahead, now)
+
+
+def _ordered(what: str, end: str, order: Order, clock_ahead: float, now: float) -> Problem:
+    left = f" for {max(order.until - clock_ahead - now, 0):.0f} s more" if order.until else ""
+    why = f": {order.reason}" if order.reason else ""
+    code = Code.DRAINED if what == "drained" else Code.PAUSED
+    return Problem(code, "floatip", f"this node is {what}{left}{why}", f"to end it: floatip {end}", Severity.WARNING)
+
+
+def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
+    name, port, address = peer.name, fleet.link.config.port, peer.config.address
+    if not peer.alive:
+        if peer.refused and now < peer.refused_at + MATTERS:
+            what = f"what {name} says is refused: {peer.refused}"
+            hint = "compare the files key and floatip.toml of both nodes: sha256sum /etc/floatip/*"
+            yield Problem(Code.NODE_REFUSED, name, what, hint, since=peer.since)
+        elif now > fleet.link.began_at + SETTLE:
+            what = f"{name} is {peer.why}" if peer.why.startswith(("silent", "not")) else f"{name}: {peer.why}"
+            hint = f"run there: systemctl status floatip; see what arrives: tcpdump -ni any udp port {port}"
+            yield Problem(Code.NODE_SILENT, name, what, hint, since=peer.since)
+        return
+    if not peer.hears_us(now) and now > peer.since + SETTLE:
+        what = f"{name} does not hear this node, and this node hears it"
+        hint = f"let UDP port {port} from {fleet.own.address} pass on {name} ({address}), and on the way there"
+        yield Problem(Code.NODE_DEAF, name, what, hint)
+    if peer.node is None:
+        return
+    if peer.node.version != fleet.link.config.version:
+        what = f"{name} runs floatip {peer.node.version}, this node {fleet.link.config.version}"
+        yield Problem(Code.OTHER_VERSION, name, what, "upgrade the older one", Severity.WARNING)
+    if peer.node.digest != fleet.link.config.digest:
+        what = f"{name} has another configuration than this node"
+        hint = "copy floatip.toml from one node to the other, then there: floatip check && systemctl reload floatip"
+        yield Problem(Code.OTHER_CONFIGURATION, name, what, hint)
+
+
+def _of_instance(fleet: Fleet, instance: Instance, now: float) -> Iterator[Problem]:
+    name, elector = instance.config.name, instance.elector
+    identity = wire.identity(name)
+    states = [(peer, peer.instances[identity]) for peer in fleet.others if peer.alive and identity in peer.instances]
+    masters = [peer.name for peer, state in states if state.role is wire.Role.MASTER]
+    if elector.role is Role.MASTER:
+        masters.insert(0, fleet.own.name)
+    is_settled = now > max(elector.since, fleet.link.began_at) + SETTLE
+    if len(masters) > 1 and is_settled:
+        what = f"{name}: {' and '.join(masters)} are both master"
+        yield Problem(Code.SECOND_MASTER, name, what, "see whether they hear each other: floatip nodes")
+    if not masters and is_settled:
+        what = f"{name}: no node that is heard is master"
+        yield Problem(Code.NOBODY_SERVES, name, what, "see what each node says: floatip nodes")
+    if elector.role is Role.MASTER and is_settled and not fleet.heirs(name):
+        why = "; ".join(f"{peer.name} {why_not(peer, name)}" for peer in fleet.others)
+        what = f"{name}: no other node could take over: {why}"
+        yield Problem(Code.NO_STANDBY, name, what, "mend that node: floatip nodes")
