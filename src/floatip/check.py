@@ -14,7 +14,7 @@ from floatip.host import privileges
 from floatip.host.checks.once import Result, run_each
 from floatip.host.errors import in_words
 from floatip.model import Check, Model, Script
-from floatip.reading import ConfigWarning, machine
+from floatip.reading import machine
 from floatip.reading.keepalived.lint.facts import PATH
 from floatip.reading.patience import told_when_slow
 from floatip.reading.toml.document import Document, read
@@ -41,15 +41,15 @@ def check(file: Path, *, run: bool) -> int:
     try:
         with told_when_slow(file):
             document = read(str(file))
-            warnings = _judged(document, user, file)
+            loaded = _judged(document, user, file)
             model, places = accepted(document)
-            warnings += [*beside.beside(model, places, System())]
+            warnings = [*loaded.warnings, *beside.beside(model, places, System())]
     except reading.ConfigErrors as refused:
         _show(reading.render(refused.errors, refused.warnings))
         return 2
     if warnings:
         _show(reading.render([], warnings))
-    _show("\n".join(f"ok: {line}" for line in reading.will(model)))
+    _show("\n".join(f"ok: {line}" for line in reading.will(model, loaded.here)))
     return _run(model, user) if run else 0
 
 
@@ -61,10 +61,10 @@ def _show(text: str, indent: int = 4) -> None:
             print(part, flush=True)
 
 
-def _judged(document: Document, user: str, file: Path) -> list[ConfigWarning]:
+def _judged(document: Document, user: str, file: Path) -> reading.Loaded:
     """Raises `ConfigErrors` and `Unseen`."""
     try:
-        return [*reading.judged(document, user, file).warnings]
+        return reading.judged(document, user, file)
     except OSError as error:
         what = f"this machine's addresses and routes cannot be read: {in_words(error.errno)}"
         raise Unseen(what, "ask the kernel yourself: ip address; ip route") from None

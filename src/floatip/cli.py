@@ -291,6 +291,30 @@ def init(file: Path, output: Path | None, **answers: str | None) -> int:
 
 
 @Command(
+    SET_UP,
+    {0: "written", 1: "not written", 2: "the options exclude each other"},
+    Option("FILE", "The file of the key", Path, Path(DEFAULT_CONFIG).with_name("key")),
+    Option("--next", "Add a second key, which is believed and does not sign yet", dest="add_next"),
+    Option("--use-next", "Let the second key sign; the first is still believed"),
+    Option("--drop-old", "Remove the key that signs no more"),
+)
+def key(file: Path, add_next: bool, use_next: bool, drop_old: bool) -> int:
+    """Make the key with which the nodes sign what they tell each other.
+
+    All nodes have the same file. Without options, make the first one. To replace
+    the key without a gap: --next, --use-next, --drop-old, and after each of them
+    copy the file to all nodes and reload floatip there, as the output says.
+    """
+    from floatip import key as keys  # noqa: PLC0415
+
+    asked = {"--next": add_next, "--use-next": use_next, "--drop-old": drop_old}
+    given = [name for name, is_given in asked.items() if is_given]
+    if len(given) > 1:
+        raise Misused(f"{given[0]} and {given[1]} exclude each other", "give one, copy the file to all nodes, reload")
+    return keys.write(file.absolute(), given[0] if given else "")
+
+
+@Command(
     STARTED,
     {
         0: "asked to stop",

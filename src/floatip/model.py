@@ -1,8 +1,10 @@
 """What the daemon runs from, whichever file it was read from: plain data with its defaults. Durations are seconds."""
 
+import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from hashlib import sha256
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,8 @@ from floatip.providers import Provider
 
 Placement = Literal["all", "master"]
 PRIORITY = 100
+OWN_INTERFACE = ""
+"""Of an instance: the one that has this node's own address, once that is found."""
 NO_ROUTER_ID = IPv4Address("10.0.0.1")
 """Any number does; lelastic sends this one from every node, and the route servers take it."""
 Community = tuple[int, ...]
@@ -91,9 +95,11 @@ def instance(
     interface: str | None = None,
     **others: object,
 ) -> core.Instance:
-    """Without BGP only the master can hold an address, and it does so on the interface where the nodes elect."""
+    """Without BGP only the master can hold an address, and it does so on the interface where the nodes meet."""
     placement = placement or ("all" if has_bgp else "master")
-    default = election.interface if placement == "master" and isinstance(election, core.Vrrp) else "lo"
+    default = "lo"
+    if placement == "master" and isinstance(election, core.Vrrp | core.Nodes):
+        default = election.interface if isinstance(election, core.Vrrp) else OWN_INTERFACE
     figures: dict[str, Any] = {"placement": placement, "interface": interface or default, **others}
     return core.Instance(name, addresses, election, **figures)
 
@@ -194,6 +200,28 @@ def _hints(profile: Provider, *, has_key: bool, has_min_ttl: bool) -> dict[Troub
     return {**profile.hints, Trouble.TIMED_OUT: profile.hints[Trouble.TIMED_OUT] + doubts}
 
 
+# The nodes that know each other
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    interval: float = 0.1
+    port: int = core.LINK_PORT
+    key: Path | None = None
+    """None: the file `key` beside the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Which of the nodes this machine is, and what the file of the key has here."""
+
+    node: core.Node
+    interface: str
+    """The one that has the node's address."""
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """The first one signs, each is believed; none: the file was not read."""
+
+
 # All of it: what a configuration says, and the core's settings that follow from it
 
 
@@ -222,24 +250,70 @@ class Model:
     instances: tuple[core.Instance, ...] = ()
     network: Network | None = None
     """None: nothing is announced by BGP."""
+    nodes: tuple[core.Node, ...] = ()
+    """All that know each other; none: they do not."""
+    link: Link = Link()
     keepalived: LocalKeepalived = LocalKeepalived()
     notify: Notify | None = None
     state_log: Path | None = None
     release_delay: float = core.Settings().release_delay
 
-    def settings(self, seed: int = 0, router_id: IPv4Address | None = None) -> core.Settings:
+    def settings(
+        self, seed: int = 0, router_id: IPv4Address | None = None, here: Here | None = None, boot: int = 0
+    ) -> core.Settings:
         """What the core needs. `router_id` is an IPv4 address of this machine, used when the file has none."""
+        own = here.node.address if here and isinstance(here.node.address, IPv4Address) else None
         return core.Settings(
             checks=tuple(check.policy for check in self.checks),
             instances=self.instances,
-            speaker=self.network.speak(self.source or router_id) if self.network else None,
+            speaker=self.network.speak(self.source or own or router_id) if self.network else None,
             other_vrids=frozenset(self.keepalived.other_vrids),
+            link=self._link(here) if here else None,
             release_delay=self.release_delay,
             seed=seed,
+            boot=boot,
         )
+
+    def _link(self, here: Here) -> core.Link:
+        digest = sha256(self._alike().encode()).digest()[:8]
+        return core.Link(self.nodes, here.node.name, here.keys, digest, self.link.interval, self.link.port)
+
+    def _alike(self) -> str:
+        """What must be the same on all nodes, in one form, however the file writes it.
+
+        Route servers, sources and the router id may differ, and so may an election by VRRP or keepalived.
+        """
+        instances = [
+            (one.name, one.addresses, one.checks, one.placement, isinstance(one.election, core.Nodes) and one.election)
+            for one in self.instances
+        ]
+        network = self.network and (
+            self.network.profile.name,
+            self.network.profile.dcid,
+            self.network.speaker.med,
+            self.network.speaker.marks,
+            self.network.speaker.large_communities,
+        )
+        return json.dumps(
+            (self.nodes, self.link.interval, self.checks, instances, network), default=_plain, sort_keys=True
+        )
+
+    def on(self, interface: str) -> "Model":
+        """With this as the one of this node's own address."""
+        instances = (
+            replace(one, interface=interface) if one.interface == OWN_INTERFACE else one for one in self.instances
+        )
+        return replace(self, instances=tuple(instances))
 
     @property
     def source(self) -> IPv4Address | None:
         """The first with which an instance takes part in an election."""
         elections = (instance.election for instance in self.instances)
         return next((one.source for one in elections if isinstance(one, core.Vrrp | core.Keepalived)), None)
+
+
+def _plain(value: Any) -> object:
+    """What JSON has no form for."""
+    if is_dataclass(value):
+        return type(value).__name__, *(getattr(value, one.name) for one in fields(value))
+    return str(value)

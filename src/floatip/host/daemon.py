@@ -161,6 +161,7 @@ class Daemon:
         self._stopping = False
         self._clock_ahead = 0.0
         self._seed = int.from_bytes(os.urandom(4))
+        self._boot = int.from_bytes(os.urandom(8)) or 1
         self._failures = Failures("daemon", self.report)
         check = "floatip check" if file == DEFAULT_CONFIG else f"floatip check {quote(file)}"
         self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check)
@@ -335,7 +336,7 @@ class Daemon:
     # Configuration
 
     def _settings(self) -> Settings:
-        settings = self._loaded.model.settings(self._seed, self._router_id)
+        settings = self._loaded.model.settings(self._seed, self._router_id, self._loaded.here, self._boot)
         return self._follow(settings, self._parts.kernel.permanent) if self._follow else settings
 
     def _configure(self, settings: Settings) -> None:

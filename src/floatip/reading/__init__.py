@@ -7,15 +7,17 @@ machine can change, is a warning, or a `MachineError` where it is dangerous: the
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from floatip.model import Model
+from floatip.model import Here, Model
+from floatip.reading import key
 from floatip.reading.files import closed_above
 from floatip.reading.machine import Machine, look_around
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigWarning, MachineError, Places, Problem
 from floatip.reading.rights import user_id
-from floatip.reading.rules import judge
+from floatip.reading.rules import judge, nodes
 from floatip.reading.toml import document, reader
 from floatip.reading.toml.document import Document
 from floatip.reading.will import will
@@ -40,6 +42,8 @@ class Loaded(NamedTuple):
     warnings: tuple[ConfigWarning, ...] = ()
     script_user: int | None = None
     """The number of keepalived's `script_user`; None: none is named, or there is no such user."""
+    here: Here | None = None
+    """Where nodes know each other."""
 
 
 def load(path: str | Path, user: str = "") -> Loaded:
@@ -54,13 +58,35 @@ def judged(text: Document, user: str = "", path: Path | None = None) -> Loaded:
     """`path`: where it was read, unless it is not written yet. Raises `ConfigErrors`."""
     model, places, problems = reader.model_of(text)
     machine = look_around(user)
-    problems += [*judge(model, places, machine), *(_closed(path, places, machine) if path else ())]
+    here = _here(model, machine)
+    model = model.on(here.interface) if here else model
+    problems += judge(model, places, machine)
+    if path:
+        problems += _closed(path, places, machine)
+        keys, of_key = _keys(model, path, places, machine)
+        problems += of_key
+        here = here and replace(here, keys=keys)
     problems.sort(key=lambda problem: problem.line)
     warnings = [problem for problem in problems if isinstance(problem, ConfigWarning)]
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
         raise ConfigErrors(errors, warnings)
     user_name = model.keepalived.script_user
-    return Loaded(model, tuple(warnings), user_id(user_name) if user_name else None)
+    return Loaded(model, tuple(warnings), user_id(user_name) if user_name else None, here)
+
+
+def _here(model: Model, machine: Machine) -> Here | None:
+    """Which node this machine is; the rules say it where none is, or more than one."""
+    match nodes.here(model, machine):
+        case [node]:
+            return Here(node, machine.interface_of(node.address))
+    return None
+
+
+def _keys(model: Model, path: Path, places: Places, machine: Machine) -> tuple[tuple[bytes, ...], list[Problem]]:
+    if not model.nodes:
+        return (), []
+    keys, doubts = key.read(model.link.key or path.absolute().with_name(key.NAME), machine)
+    return keys, [places.on_machine(("link", "key"), doubt.what, doubt.hint) for doubt in doubts]
 
 
 def _closed(path: Path, places: Places, machine: Machine) -> Iterable[Problem]:

@@ -1,38 +1,42 @@
 """What the daemon will do with a model, one line an instance."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 
-from floatip.core.settings import Instance, Keepalived, Nodes, Static, Vrrp
-from floatip.model import Model, Network
+from floatip.core.settings import Instance, Keepalived, Node, Nodes, Static, Vrrp
+from floatip.model import Here, Model, Network
 from floatip.providers import LINODE_REGIONS
+from floatip.reading.words import few, listed
 
 MOST = 3
 
 
-def will(model: Model) -> Iterator[str]:
-    """As `VI_1 192.0.2.1/32, vrid 51 on eth0 from .227 to .241, check haproxy, Newark (6): 4 route servers`."""
+def will(model: Model, here: Here | None = None) -> Iterator[str]:
+    """`here`: which of the nodes this machine is.
+
+    As `VI_1 192.0.2.1/32, vrid 51 on eth0 from .227 to .241, check haproxy, Newark (6): 4 route servers`.
+    """
+    nodes = _nodes(model.nodes, here)
     for instance in model.instances:
-        addresses = _few([str(address) for address in instance.addresses], " ")
-        parts = (f"{instance.name} {addresses}", _election(instance), _checks(instance), _network(model.network))
+        addresses = few([str(address) for address in instance.addresses], " ", MOST)
+        parts = (f"{instance.name} {addresses}", _election(instance, nodes), _checks(instance), _network(model.network))
         yield ", ".join(parts)
 
 
-def _few(words: list[str], between: str) -> str:
-    rest = len(words) - MOST
-    return between.join(words[:MOST]) + (f" and {rest} more" if rest > 0 else "")
+def _nodes(nodes: Sequence[Node], here: Here | None) -> str:
+    return listed([f"{node.name} (this node)" if here and node == here.node else node.name for node in nodes])
 
 
-def _election(instance: Instance) -> str:
+def _election(instance: Instance, nodes: str) -> str:
     one = instance.election
     match one:
         case Vrrp():
             source, *peers = _short([one.source, *one.peers])
-            return f"vrid {one.vrid} on {one.interface} from {source} to {_few(peers, ' ')}"
+            return f"vrid {one.vrid} on {one.interface} from {source} to {few(peers, ' ', MOST)}"
         case Keepalived():
             return f"keepalived elects {one.instance}, vrid {one.vrid} on {one.interface}"
         case Nodes():
-            return f"prefers {', then '.join(one.prefer)}" if one.prefer else "the nodes elect"
+            return f"{nodes} elect" + (f", {' then '.join(one.prefer)} first" if one.prefer else "")
         case Static():
             return f"always {one.role}"
 
@@ -46,7 +50,7 @@ def _short(addresses: list[IPv4Address]) -> list[str]:
 def _checks(instance: Instance) -> str:
     names = list(instance.checks)
     if names:
-        return f"check{'s' * (len(names) > 1)} {_few(names, ' ')}"
+        return f"check{'s' * (len(names) > 1)} {few(names, ' ', MOST)}"
     return "keepalived checks" if isinstance(instance.election, Keepalived) else "no check"
 
 

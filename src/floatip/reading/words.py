@@ -4,7 +4,7 @@ import difflib
 import json
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def shown(value: object) -> str:
@@ -13,6 +13,16 @@ def shown(value: object) -> str:
     except (RecursionError, ValueError):
         text = "a value of many levels"
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def listed(words: Sequence[str]) -> str:
+    """As `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def few(words: Sequence[str], between: str, most: int) -> str:
+    rest = len(words) - most
+    return between.join(words[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def closest(word: str, words: Iterable[str]) -> str:

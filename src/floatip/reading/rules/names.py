@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from floatip.core.settings import Instance, Keepalived, Static
+from floatip.core.settings import Instance, Keepalived, Node, Static
 from floatip.model import Check, File, Model, Process
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances
@@ -19,8 +19,9 @@ def repeated(model: Model, places: Places) -> Iterator[Problem]:
             if value and (earlier := first.setdefault(value, thing)) != thing:
                 yield places.error(thing, f"{value} is taken by line {places.place(earlier).line}", hint)
 
-    named: tuple[tuple[str, Iterable[Check | Instance]], ...] = ("check", model.checks), ("instance", model.instances)
-    for kind, items in named:
+    named: dict[str, Iterable[Check | Instance | Node]]
+    named = {"node": model.nodes, "check": model.checks, "instance": model.instances}
+    for kind, items in named.items():
         names = (((*at, "name"), one.name and f'"{one.name}"') for at, one in places.each((kind,), items))
         yield from once(names, f"give each {kind} a name of its own")
     vrids = (

@@ -10,6 +10,7 @@ from floatip.model import (
     Check,
     File,
     Kind,
+    Link,
     LocalKeepalived,
     Model,
     Network,
@@ -24,10 +25,22 @@ from floatip.model import (
 from floatip.providers import PROVIDERS, linode
 from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem
 from floatip.reading.toml.document import Document
-from floatip.reading.toml.tables import TOP
+from floatip.reading.toml.tables import ELECTIONS, TOP
 from floatip.reading.toml.walk import Walk
 
 TIMING = ("interval", "timeout", "rise", "fall")
+NODES = ("prefer", "together", "apart", "preempt", "preempt_delay")
+"""Keys of an instance for the election of the nodes."""
+BELONGS = "remove it: it is for an instance that the nodes elect, which has no vrrp, keepalived or static"
+HINTS = {
+    ("vrrp", "prefer"): "write a priority into vrrp: the node with the higher one becomes master",
+    ("vrrp", "preempt"): "write it into vrrp: vrrp = { ..., preempt = false }",
+    ("vrrp", "preempt_delay"): "write it into vrrp: vrrp = { ..., preempt_delay = 5 }",
+    ("keepalived", "prefer"): "remove it: the priority in keepalived.conf says which node is preferred",
+    ("keepalived", "preempt"): "remove it: keepalived.conf says it, by nopreempt",
+    ("keepalived", "preempt_delay"): "remove it: keepalived.conf says it, by preempt_delay",
+}
+"""For keys of the nodes' election, by what elects instead."""
 
 
 def accepted(document: Document) -> tuple[Model, Places]:
@@ -46,14 +59,17 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
     net = _network(read, places)
     model = Model(
         checks=tuple(map(_check, read.get("check", ()))),
-        instances=tuple(_instance(one, has_bgp=net is not None) for one in read.get("instance", ())),
+        instances=tuple(_instance(one, places, has_bgp=net is not None) for one in read.get("instance", ())),
         network=net,
+        nodes=tuple(core.Node(**one) for one in read.get("node", ())),
+        link=Link(**read.get("link", {})),
         keepalived=LocalKeepalived(**read.get("keepalived", {})),
         notify=Notify(**read["notify"]) if "notify" in read else None,
         **{key: read[key] for key in ("state_log", "release_delay") if key in read},
     )
     has_secret = any(thing[-1] in ("md5", "auth_pass") for thing in places.given)
-    problems = [*walk.problems, *_means_nothing(places), *_open_to_all(document, places, has_secret=has_secret)]
+    problems = [*walk.problems, *_means_nothing(places), *_elections(document, places)]
+    problems += [*_open_to_all(document, places, has_secret=has_secret)]
     return model, places, problems
 
 
@@ -77,16 +93,18 @@ def _kind(read: dict[str, Any]) -> Kind | None:
     return Process(read["process"]) if "process" in read else None
 
 
-def _instance(read: dict[str, Any], *, has_bgp: bool) -> core.Instance:
+def _instance(read: dict[str, Any], places: Places, *, has_bgp: bool) -> core.Instance:
     others = {key: read[key] for key in ("checks", "placement", "interface", "last_resort") if key in read}
-    return instance(read["name"], read["addresses"], _election(read), has_bgp=has_bgp, **others)
+    return instance(read["name"], read["addresses"], _election(read, places), has_bgp=has_bgp, **others)
 
 
-def _election(read: dict[str, Any]) -> core.Vrrp | core.Keepalived | core.Static:
+def _election(read: dict[str, Any], places: Places) -> core.Election:
     if "vrrp" in read:
         return core.Vrrp(**{"priority": PRIORITY} | read["vrrp"])
     if "keepalived" in read:
         return core.Keepalived(**{"priority": PRIORITY, "instance": read["name"]} | read["keepalived"])
+    if "static" not in read and ("node",) in places.given:
+        return core.Nodes(**{key: read[key] for key in NODES if key in read})
     # Where it was refused or is missing, the one about which the rules ask least.
     return core.Static(read.get("static", "secondary"))
 
@@ -113,6 +131,24 @@ def _means_nothing(places: Places) -> Iterator[Problem]:
         if (*at, "fail_when") in places.given and (*at, "file") not in places.given:
             hint = 'add file = "/run/floatip/trigger", or remove it'
             yield places.error((*at, "fail_when"), "means nothing without file", hint)
+
+
+def _elections(document: Document, places: Places) -> Iterator[Problem]:
+    """An instance is elected by one of its tables, or else by the nodes; each has keys of its own."""
+    for at in sorted({thing[:2] for thing in places.given if thing[0] == "instance" and len(thing) > 2}, key=str):
+        elected = next((key for key in ELECTIONS if (*at, key) in places.given), None)
+        if elected:
+            for key in NODES:
+                if (*at, key) in places.given:
+                    hint = HINTS.get((elected, key), BELONGS)
+                    yield places.error((*at, key), f"means nothing beside {elected}", hint)
+        elif ("node",) not in places.given:
+            what = "has no vrrp, keepalived or static, and there are no nodes that could elect"
+            hint = "add a [[node]] for each node, with its name and address; or give exactly one of the three"
+            yield places.error(at, what, hint)
+        elif (*at, "preempt_delay") in places.given and document.data["instance"][at[1]].get("preempt") is not True:
+            hint = "add preempt = true, or remove it"
+            yield places.warning((*at, "preempt_delay"), "means nothing without preempt = true", hint)
 
 
 def _open_to_all(document: Document, places: Places, *, has_secret: bool) -> Iterator[Problem]:

@@ -39,14 +39,28 @@ class Table:
 Kind = Parse | Items | Table
 
 NAME = Key(v.string)
-PERIOD = Key(v.seconds(0.01, 86400, "write seconds; 0.5 is half a second"))
-DELAY = Key(v.seconds(0, 3600, "write seconds; 0 is no delay"))
+PERIOD = Key(v.number(0.01, 86400, "write seconds; 0.5 is half a second"))
+DELAY = Key(v.number(0, 3600, "write seconds; 0 is no delay"))
 TIMES = Key(v.whole(1, 1000, "write how many results in a row count; 1 acts on the first"))
 COMMUNITIES = Key(Items(v.community, most=32, why_most="an UPDATE must have room for prefixes"))
 LARGEST_ASN = 2**32 - 1
 VRID = v.whole(1, 255, "choose another number, the same on all nodes of the instance")
 NOBODY = IPv4Address(0)
 
+NODE = Table(
+    {
+        "name": Key(v.node_name, example="haproxy1", absent=""),
+        "address": Key(v.link_address, example="192.0.2.1", absent=NOBODY),
+        "weight": Key(v.number(0, 1000, "1 is usual; a node with 2 carries twice as much, with 0 nothing")),
+    }
+)
+LINK = Table(
+    {
+        "interval": Key(v.number(0.02, 10, "write seconds; 0.1 is usual")),
+        "port": Key(v.whole(1, 65535, "choose a UDP port that no other program uses, the same on all nodes")),
+        "key": Key(v.path),
+    }
+)
 LINODE = Table({"dcid": Key(v.dcid, example=6, absent=0)})
 MARKS = Table(
     {
@@ -64,7 +78,7 @@ BGP = Table(
         "peer_asn": Key(v.whole(1, LARGEST_ASN, "give the route servers' AS number: 65000 on Linode")),
         "router_id": Key(v.router_id),
         "hold_time": Key(v.whole(3, 65535, "write seconds (RFC 4271 section 4.2)")),
-        "retry_interval": Key(v.seconds(0.1, 3600, "write seconds; half a second is 0.5")),
+        "retry_interval": Key(v.number(0.1, 3600, "write seconds; half a second is 0.5")),
         "source": Key(v.address),
         "interface": NAME,
         "multihop_ttl": Key(v.whole(1, 255, "the TTL of a packet has 8 bits")),
@@ -112,6 +126,8 @@ VRRP = Table(
     }
 )
 FOLLOWED = Table(ELECTION | {"instance": NAME, "peers": Key(Items(v.node_address)), "sync_group": NAME})
+ELECTIONS = "vrrp", "keepalived", "static"
+"""An instance without any of them is elected by the nodes."""
 INSTANCE = Table(
     {
         "name": Key(v.string, example="VI_1", absent=""),
@@ -123,8 +139,13 @@ INSTANCE = Table(
         "placement": Key(v.one_of("all", "master")),
         "interface": NAME,
         "last_resort": Key(v.boolean),
+        "prefer": Key(Items(v.string)),
+        "together": NAME,
+        "apart": NAME,
+        "preempt": Key(v.boolean),
+        "preempt_delay": DELAY,
     },
-    exactly_one=("vrrp", "keepalived", "static"),
+    at_most_one=(ELECTIONS,),
 )
 KEEPALIVED = Table(
     {
@@ -140,6 +161,8 @@ TOP = Table(
     {
         "linode": Key(LINODE),
         "bgp": Key(BGP),
+        "node": Key(Items(NODE, least=1, most=16, why_most="give each group of up to 16 nodes a file of its own")),
+        "link": Key(LINK),
         "check": Key(Items(CHECK)),
         "instance": Key(Items(INSTANCE, least=1)),
         "keepalived": Key(KEEPALIVED),

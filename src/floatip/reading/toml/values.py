@@ -9,6 +9,7 @@ from typing import Any
 
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.attributes import Origin
+from floatip.core.link.wire import LONGEST_NAME
 from floatip.model import NextHop
 from floatip.providers import LINODE_REGIONS
 from floatip.reading.words import as_list, closest, shown
@@ -67,7 +68,7 @@ def whole(low: int, high: int, hint: str) -> Parse:
     return parse
 
 
-def seconds(low: float, high: float, hint: str) -> Parse:
+def number(low: float, high: float, hint: str) -> Parse:
     def parse(value: object) -> float:
         return float(_between(_number(value), low, high, hint))
 
@@ -187,6 +188,22 @@ def node_address(value: object) -> IPv4Address:
         hint = "name each node's own IPv4 address: adverts go to peers by unicast"
     _of_one_host(found, hint)
     return found
+
+
+def link_address(value: object) -> Address:
+    """Of a node on the link."""
+    found = _of_one_host(_address(value), "name the node's own address, such as 192.0.2.1")
+    if found.version == 6 and found.is_link_local:
+        what = f"{found} is link-local: it means nothing without an interface, and routers do not forward it"
+        raise Wrong(what, "name another IPv6 address of the node, or its IPv4 address")
+    return found
+
+
+def node_name(value: object) -> str:
+    name = string(value)
+    if (octets := len(name.encode())) > LONGEST_NAME:
+        raise Wrong(f"a name of {octets} octets is too long", f"use up to {LONGEST_NAME} octets: datagrams carry it")
+    return name
 
 
 def _ipv4(value: object) -> IPv4Address:
