@@ -71,6 +71,8 @@ FIRST_LINES = {
 
 
 def make_scripts(directory: Path) -> None:
+    (directory / "key").write_text("5a" * 32)
+    (directory / "key").chmod(0o640)
     (directory / "open").mkdir()
     for name, text in FIRST_LINES.items():
         (directory / name).write_bytes(text)

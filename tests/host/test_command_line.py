@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from floatip import init, prompts
+from floatip import init, key, prompts
 from floatip.adopt import command as adoption
 from floatip.adopt.plan import Wishes
 from floatip.arguments import parse
@@ -32,7 +32,7 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     assert floatip("--help") == floatip("-h") == (0, alone)
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
     daily = ["status", "nodes", "drain", "undrain", "handover", "pause", "resume", "check", "observe"]
-    assert listed == [*daily, "adopt", "init", "run", "lelastic", "notify", "lab", "providers"]
+    assert listed == [*daily, "adopt", "init", "key", "run", "lelastic", "notify", "lab", "providers"]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
 
@@ -118,6 +118,16 @@ def test_init_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert got.pop("system")
     names = ("dcid", "addresses", "interface", "source", "peer", "vrid", "prefer", "check")
     assert got == {"given": dict(zip(names, "abcdefgh", strict=True)), "file": Path("i"), "output": None}
+
+
+def test_key_takes_one_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert called(monkeypatch, key, "write", "key") == {"file": Path("/etc/floatip/key"), "step": ""}
+    for step in ("--next", "--use-next", "--drop-old"):
+        monkeypatch.undo()
+        assert called(monkeypatch, key, "write", "key", step, "/a/key") == {"file": Path("/a/key"), "step": step}
+    monkeypatch.undo()
+    status, said = floatip("key", "--drop-old", "--next")
+    assert (status, said.splitlines()[0]) == (2, "error: --next and --drop-old exclude each other")
 
 
 def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,4 +75,4 @@ def _unreadable(path: Path, error: OSError, share: str) -> Doubt:
         hint = f"make it on one node, and copy it to the others: {command(path)}"
         return Doubt(f"{path} is missing: the nodes sign what they tell each other", hint)
     hint = share if error.errno == errno.EACCES else f"move it away, and make another: {command(path)}"
-    return Doubt(f"{path} cannot be read: {str(error.strerror).lower()}", hint)
+    return Doubt(f"{path} cannot be read: {error.strerror}", hint)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from floatip.core.addresses import Address, Placed
 from floatip.core.settings import Keepalived, Vrrp
-from floatip.model import Model
+from floatip.model import OWN_INTERFACE, Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances
@@ -61,8 +61,8 @@ def elsewhere(model: Model, places: Places, machine: Machine) -> Iterator[Proble
         if one not in machine.added:
             standing.setdefault(one.address.ip, []).append(one)
     for at, instance in instances(model, places):
-        if isinstance(instance.election, Keepalived):
-            continue  # keepalived moves it, on whichever interface
+        if isinstance(instance.election, Keepalived) or instance.interface == OWN_INTERFACE:
+            continue  # keepalived moves it, on whichever interface; or this machine is none of the nodes
         for thing, address in places.each((*at, "addresses"), instance.addresses):
             for one in standing.get(address.ip, ()):
                 if one != Placed(instance.interface, address):

@@ -68,7 +68,7 @@ def preferences(model: Model, places: Places) -> Iterator[Problem]:
 def own(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     """An error: without it this node can take no part. At boot the address may come later than floatip."""
     found = here(model, machine)
-    if len(found) > 1:
+    if len({node.address for node in found}) > 1:
         what = f"more than one is this machine: {listed([*map(_named, found)])}"
         hint = "give each [[node]] an address that only its machine has: ip address"
         yield places.on_machine(("node",), what, hint)

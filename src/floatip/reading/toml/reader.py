@@ -34,8 +34,8 @@ NODES = ("prefer", "together", "apart", "preempt", "preempt_delay")
 BELONGS = "remove it: it is for an instance that the nodes elect, which has no vrrp, keepalived or static"
 HINTS = {
     ("vrrp", "prefer"): "write a priority into vrrp: the node with the higher one becomes master",
-    ("vrrp", "preempt"): "write it into vrrp: vrrp = { ..., preempt = false }",
-    ("vrrp", "preempt_delay"): "write it into vrrp: vrrp = { ..., preempt_delay = 5 }",
+    ("vrrp", "preempt"): "move it into vrrp, which has a preempt of its own",
+    ("vrrp", "preempt_delay"): "move it into vrrp, which has a preempt_delay of its own",
     ("keepalived", "prefer"): "remove it: the priority in keepalived.conf says which node is preferred",
     ("keepalived", "preempt"): "remove it: keepalived.conf says it, by nopreempt",
     ("keepalived", "preempt_delay"): "remove it: keepalived.conf says it, by preempt_delay",
@@ -142,11 +142,15 @@ def _elections(document: Document, places: Places) -> Iterator[Problem]:
                 if (*at, key) in places.given:
                     hint = HINTS.get((elected, key), BELONGS)
                     yield places.error((*at, key), f"means nothing beside {elected}", hint)
-        elif ("node",) not in places.given:
+        elif ("node",) not in places.given and places.is_whole(("node",)):
             what = "has no vrrp, keepalived or static, and there are no nodes that could elect"
             hint = "add a [[node]] for each node, with its name and address; or give exactly one of the three"
             yield places.error(at, what, hint)
-        elif (*at, "preempt_delay") in places.given and document.data["instance"][at[1]].get("preempt") is not True:
+        elif (
+            ("node",) in places.given
+            and (*at, "preempt_delay") in places.given
+            and document.data["instance"][at[1]].get("preempt") is not True
+        ):
             hint = "add preempt = true, or remove it"
             yield places.warning((*at, "preempt_delay"), "means nothing without preempt = true", hint)
 
