@@ -14,6 +14,7 @@ RULES_OF_COMMANDS, RULES_OF_NETWORK = "reading/rules/commands.py", "reading/rule
 PLAN, NOTIFY_SCRIPTS, BESIDE = "adopt/plan.py", "adopt/notify_scripts.py", "adopt/beside.py"
 OF_CONF, OF_LINT = "config/test_keepalived_conf.py::test_", "config/test_keepalived_lint.py::test_"
 OF_CONFIG, OF_MACHINE = "config/test_config.py::test_", "host/test_machine.py::test_"
+OF_NODES, KEY = "config/test_nodes.py::test_", "reading/key.py"
 OF_ADOPT, OF_INIT = "adopt/test_adopt.py::test_", "adopt/test_init.py::test_"
 READ = f"{OF_CONF}each_case_is_read_as_keepalived_reads_it"
 REFUSED = f"{OF_CONF}what_is_refused_is_refused_by_keepalived_too_and_every_error_has_its_place"
@@ -477,6 +478,42 @@ MUTANTS = (
         "        yield from _announcers(places, system)\n",
         "        pass\n",
         "adopt/test_beside.py::test_a_lelastic_that_runs_takes_the_sessions",
+    ),
+    # The nodes and their key
+    Mutant(
+        "every user may read the key",
+        KEY,
+        "if mode & 0o007:",
+        "if False:",
+        f"{OF_NODES}a_key_that_others_can_use_is_refused",
+    ),
+    Mutant(
+        "the old key is believed no more once the next one signs",
+        "key.py",
+        'return keys[::-1] if step == "--use-next" else keys[:1]',
+        'return keys[1:] if step == "--use-next" else keys[:1]',
+        "host/test_key.py::test_in_every_step_each_node_believes_what_the_others_sign",
+    ),
+    Mutant(
+        "the digest is of this node",
+        "model.py",
+        "digest = sha256(self._alike().encode())",
+        "digest = sha256((here.interface + self._alike()).encode())",
+        f"{OF_NODES}the_digest_is_the_same_on_all_nodes_and_with_another_key",
+    ),
+    Mutant(
+        "the digest says nothing of elections",
+        "model.py",
+        "isinstance(one.election, core.Nodes) and one.election)",
+        "isinstance(one.election, core.Nodes))",
+        f"{OF_NODES}the_digest_tells_each_difference_from_every_other",
+    ),
+    Mutant(
+        "an address that is not there yet ends the daemon",
+        "reading/rules/nodes.py",
+        'yield places.on_machine(("node",), what, hint)\n\n\n',
+        'yield places.error(("node",), what, hint)\n\n\n',
+        f"{OF_NODES}a_node_whose_address_is_not_there_yet_may_start_later",
     ),
     # What reaches a terminal
     Mutant(

@@ -135,22 +135,21 @@ def _means_nothing(places: Places) -> Iterator[Problem]:
 
 def _elections(document: Document, places: Places) -> Iterator[Problem]:
     """An instance is elected by one of its tables, or else by the nodes; each has keys of its own."""
-    for at in sorted({thing[:2] for thing in places.given if thing[0] == "instance" and len(thing) > 2}, key=str):
-        elected = next((key for key in ELECTIONS if (*at, key) in places.given), None)
-        if elected:
-            for key in NODES:
-                if (*at, key) in places.given:
-                    hint = HINTS.get((elected, key), BELONGS)
-                    yield places.error((*at, key), f"means nothing beside {elected}", hint)
-        elif ("node",) not in places.given and places.is_whole(("node",)):
+    has_nodes = ("node",) in places.given
+    tables = document.data.get("instance")
+    for index, table in enumerate(tables if isinstance(tables, list) else ()):
+        if not isinstance(table, dict):
+            continue
+        at, given = ("instance", index), table.keys()
+        elected = next((key for key in ELECTIONS if key in given), None)
+        if not elected and not has_nodes and places.is_whole(("node",)):
             what = "has no vrrp, keepalived or static, and there are no nodes that could elect"
             hint = "add a [[node]] for each node, with its name and address; or give exactly one of the three"
             yield places.error(at, what, hint)
-        elif (
-            ("node",) in places.given
-            and (*at, "preempt_delay") in places.given
-            and document.data["instance"][at[1]].get("preempt") is not True
-        ):
+        for key in NODES:
+            if elected and key in given:
+                yield places.error((*at, key), f"means nothing beside {elected}", HINTS.get((elected, key), BELONGS))
+        if not elected and has_nodes and "preempt_delay" in given and table.get("preempt") is not True:
             hint = "add preempt = true, or remove it"
             yield places.warning((*at, "preempt_delay"), "means nothing without preempt = true", hint)
 
