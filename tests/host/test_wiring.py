@@ -1,5 +1,7 @@
 """What each part of the host is configured with, from a model read from a file."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
 from typing import Any, cast
@@ -8,6 +10,7 @@ import pytest
 
 from floatip import reading
 from floatip.core.addresses import Placed
+from floatip.core.settings import Link, Node, Settings
 from floatip.host import keepalived, wiring
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options
@@ -68,13 +71,15 @@ class Recorder:
     allow = configure
 
 
-def connected(text: str, directory: Path) -> dict[str, Any]:
+def connected(
+    text: str, directory: Path, fit: Callable[[Settings], Settings] = lambda as_read: as_read
+) -> dict[str, Any]:
     file = directory / "floatip.toml"
     file.write_text(text.replace("{dir}", str(directory)))
     loaded = reading.load(file)
     told: dict[str, Any] = {}
     parts = wiring.Parts(*(cast(Any, Recorder(told, name)) for name in wiring.Parts.__dataclass_fields__))
-    wiring.connect(parts, loaded, loaded.model.settings())
+    wiring.connect(parts, loaded, fit(loaded.model.settings()))
     return told
 
 
@@ -98,6 +103,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
     }
     assert told == {
         "adverts": (sources, ["eth1"], known),
+        "link": (None,),
         "hooks": (("/bin/true", "-v"), 3),
         "state_log": (directory / "state", 3),
         "probes": (
@@ -125,3 +131,10 @@ def test_where_no_keepalived_is_followed_nobody_else_may_speak_for_it(directory:
     told = connected("[[instance]]" + CONFIG.split("[[instance]]")[2], directory)
     assert told["hooks"] == ((), 0)
     assert "peers" not in told
+
+
+def test_the_link_is_bound_to_the_own_node_and_knows_the_others(directory: Path) -> None:
+    nodes = tuple(Node(f"n{number}", ip_address(f"10.0.0.{number}")) for number in (1, 2, 3))
+    link = Link(nodes, "n2", (bytes(32),), bytes(8), port=1234)
+    told = connected(CONFIG, directory, lambda settings: replace(settings, link=link))
+    assert told["link"] == (ip_address("10.0.0.2"), 1234, (ip_address("10.0.0.1"), ip_address("10.0.0.3")))

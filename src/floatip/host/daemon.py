@@ -1,7 +1,7 @@
 """The daemon: gives the core its events, does what it answers, and decides nothing.
 
 One loop, one queue, one timer. Events that arise while effects are performed wait for their turn; after each
-batch the timer is set to the core's deadline, and it is believed only after every advert that has arrived was heard.
+batch the timer is set to the core's deadline, and it is believed only after all that other nodes have sent was heard.
 Whatever goes wrong in our own code ends the process (exit status 70): asyncio alone would note it and go on deaf.
 """
 
@@ -44,6 +44,7 @@ from floatip.core.events import (
     Reloaded,
     SendAdvert,
     SendBytes,
+    SendDatagram,
     Started,
     StopGarp,
     StopRequested,
@@ -64,6 +65,7 @@ from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
 from floatip.host.log import ERROR, NOTICE, WARNING, Log
 from floatip.host.network.adverts import Adverts
 from floatip.host.network.kernel import Kernel
+from floatip.host.network.link import Link
 from floatip.host.network.peers import Peers
 from floatip.host.news import Item, News
 from floatip.host.reload import Read, Reload
@@ -178,6 +180,7 @@ class Daemon:
         self._news = News(subscribers, self._loop.call_soon)
         self._parts = wiring.Parts(
             Adverts(self.report),
+            Link(self.report),
             Peers(self.report),
             Hooks(self.report),
             StateLog(self._disk),
@@ -255,6 +258,7 @@ class Daemon:
         self._timer = None
         self._busy = True
         self._parts.adverts.drain()
+        self._parts.link.drain()
         self._look_at_the_clock()
         self._queue.append(Ticked())
         self._pump()
@@ -271,6 +275,8 @@ class Daemon:
             match effect:
                 case SendAdvert():
                     self._parts.adverts.send(effect)
+                case SendDatagram():
+                    self._parts.link.send(effect)
                 case SendBytes():
                     self._parts.peers.send(effect)
                 case Probe():
@@ -328,7 +334,7 @@ class Daemon:
             hooks_dropped=self._parts.hooks.dropped,
             control_requests_rejected=self._parts.control.rejected,
             scheduling=scheduling(),
-            sockets=(*self._parts.adverts.sockets(), *self._parts.peers.sockets()),
+            sockets=(*self._parts.adverts.sockets(), *self._parts.link.sockets(), *self._parts.peers.sockets()),
         )
         answer: Record = as_data(status)
         return answer
@@ -384,6 +390,7 @@ class Daemon:
         self._parts.probes.close()
         self._parts.peers.close_all()
         self._parts.adverts.close()
+        self._parts.link.close()
         self._parts.keepalived.close()
         self._parts.control.close()
         self._parts.kernel.close()

@@ -11,6 +11,7 @@ from floatip.host.control import Control
 from floatip.host.hooks import Hooks
 from floatip.host.network.adverts import Adverts
 from floatip.host.network.kernel import Kernel
+from floatip.host.network.link import Link
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
 from floatip.host.state_log import StateLog
@@ -22,6 +23,7 @@ from floatip.reading.machine import look_around
 @dataclass(frozen=True, slots=True)
 class Parts:
     adverts: Adverts
+    link: Link
     peers: Peers
     hooks: Hooks
     state_log: StateLog
@@ -43,6 +45,12 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     for election in elections:
         known[election.interface] = known.get(election.interface, Known()).plus(election.vrid, election.peers)
     parts.adverts.configure(sources, [election.interface for election in followed if not election.peers], known)
+    if link := settings.link:
+        addresses = {node.name: node.address for node in link.nodes}
+        own = addresses.pop(link.own)
+        parts.link.configure(own, link.port, tuple(addresses.values()))
+    else:
+        parts.link.configure(None)
     # Addresses that are only found may be the machine's own.
     held = (instance for instance in settings.instances if instance.placement != "found")
     placed = frozenset(Placed(one.interface, address) for one in held for address in one.addresses)

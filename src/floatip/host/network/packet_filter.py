@@ -1,21 +1,29 @@
-"""A filter in the kernel (classic BPF), so that VRRP packets of others cost this process nothing.
+"""Filters in the kernel (classic BPF), so that packets of others cost this process nothing.
 
-Packets from a known node, or of a virtual router that anybody may speak for, are for the election. All others are
-strangers; a few of them a second are worth a look. The two filters of an interface are each other's opposite.
+VRRP packets from a known node, or of a virtual router that anybody may speak for, are for the election. All others are
+strangers; a few of them a second are worth a look. The two filters of an interface are each other's opposite. The two
+UDP sockets of the link share one filter, which says which of them gets a datagram.
 """
 
 import array
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-SO_ATTACH_FILTER = 26
+from floatip.core.addresses import Address
+
+SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF = 26, 51
 LDX_HEADER_LENGTH, LD_WORD, LD_BYTE_X, JUMP_EQUAL, RETURN = 0xB1, 0x20, 0x50, 0x15, 0x06
 SOURCE, VRID = 12, 1
 """Where they are: in the IPv4 header, and behind it."""
 ALL, NOTHING = 0xFFFFFFFF, 0
+IP_HEADER = 0xFFF00000
+"""SKF_NET_OFF: behind it, offsets count from the IP header, where a filter begins with the data of UDP."""
+SOURCE_OF_VERSION = {4: 12, 6: 8}
+FIRST, SECOND = 0, 1
+"""Of the sockets that share a port, in the order in which they were bound."""
 
 Instruction = tuple[int, int, int, int]
 """Code, how many to skip if true, how many if false, value (struct sock_filter)."""
@@ -49,8 +57,29 @@ def _return_if_any_of(values: Iterable[int], answer: int) -> list[Instruction]:
     return [one for value in sorted(values) for one in ((JUMP_EQUAL, 0, 1, value), (RETURN, 0, 0, answer))]
 
 
+def by_source(known: Collection[Address]) -> list[Instruction]:
+    """The first socket gets what comes from a known node, the second all the rest. Addresses of one family."""
+    code: list[Instruction] = []
+    for address in known:
+        words = [int.from_bytes(address.packed[at : at + 4]) for at in range(0, len(address.packed), 4)]
+        for number, word in enumerate(words):
+            code.append((LD_WORD, 0, 0, IP_HEADER + SOURCE_OF_VERSION[address.version] + 4 * number))
+            code.append((JUMP_EQUAL, 0, 2 * (len(words) - number) - 1, word))
+        code.append((RETURN, 0, 0, FIRST))
+    return [*code, (RETURN, 0, 0, SECOND)]
+
+
 def attach(raw: socket.socket, instructions: list[Instruction]) -> None:
     """In place of the one before. Raises OSError."""
+    _attach(raw, SO_ATTACH_FILTER, instructions)
+
+
+def share_out(udp: socket.socket, known: Collection[Address]) -> None:
+    """Among the sockets that have its port (SO_REUSEPORT), in place of the way before. Raises OSError."""
+    _attach(udp, SO_ATTACH_REUSEPORT_CBPF, by_source(known))
+
+
+def _attach(to: socket.socket, option: int, instructions: list[Instruction]) -> None:
     code = array.array("B", b"".join(struct.pack("=HBBI", *one) for one in instructions))
     address, _ = code.buffer_info()
-    raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(instructions), address))
+    to.setsockopt(socket.SOL_SOCKET, option, struct.pack("HP", len(instructions), address))
