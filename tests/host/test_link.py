@@ -1,6 +1,7 @@
 """The sockets of the link, in a namespace; the nodes are addresses of its loopback interface."""
 
 import asyncio
+import errno
 import socket
 import struct
 import subprocess
@@ -85,10 +86,11 @@ def heard(reports: Reports) -> list[tuple[Address, bytes]]:
     return [(event.source, event.data) for event in reports.of(DatagramReceived)]
 
 
-def queued(link: Link) -> int:
-    """Octets of memory that the datagrams of known nodes take in the kernel."""
+def queued(link: Link, of_strangers: bool = False) -> int:
+    """Octets of memory that the datagrams take in the kernel."""
     assert link._sockets
-    return int(struct.unpack("I", link._sockets.known.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4))[0])
+    udp = link._sockets.strangers if of_strangers else link._sockets.known
+    return int(struct.unpack("I", udp.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4))[0])
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -285,24 +287,31 @@ def test_strangers_do_not_get_between_the_nodes(reports: Reports, nodes: list[Ad
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("at_a_time", [1, 500])
 def test_of_a_flood_of_strangers_few_a_second_are_looked_at(
-    reports: Reports, nodes: list[Address], monkeypatch: pytest.MonkeyPatch
+    reports: Reports, nodes: list[Address], monkeypatch: pytest.MonkeyPatch, at_a_time: int
 ) -> None:
+    """Whether the loop has its turn between them or not."""
     monkeypatch.setattr(link_module, "STRANGERS_A_SECOND", 10)
     ours, theirs, _, stranger = nodes
 
     async def story() -> None:
         link = Link(reports)
         link.configure(ours, PORT, [theirs])
+        began_at = time.monotonic()
         with node(theirs) as send, node(stranger) as flood:
-            for _ in range(2000):
-                flood(b"", ours)
             for number in range(100):
+                for _ in range(at_a_time):
+                    flood(b"", ours)
                 send(bytes([number]), ours)
-        await until(lambda: len(reports.events) >= 110)
-        assert len(reports.events) == 110
+                await reports.next(DatagramReceived, number + 1)
+        await until(lambda: sum(source == theirs for source, _ in heard(reports)) == 100)
+        looked_at = [source for source, _ in heard(reports) if source == stranger]
+        assert 0 < len(looked_at) <= 10 + 10 * (time.monotonic() - began_at)
         assert [data[0] for source, data in heard(reports) if source == theirs] == list(range(100))
-        await reports.next(DatagramReceived, 111)  # the next second
+        number = len(reports.events)
+        wait_until(lambda: queued(link, of_strangers=True) > 0)
+        await reports.next(DatagramReceived, number + 1)  # later
         link.close()
 
     asyncio.run(story())
@@ -394,6 +403,46 @@ def test_a_link_that_is_closed_is_not_opened_again(
         add(ours, "lo")
         await asyncio.sleep(0.05)
         assert link.sockets() == []
+
+    asyncio.run(story())
+
+
+def test_reloads_meanwhile_do_not_add_tries(
+    reports: Reports, ipv4: list[Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "OPEN_AGAIN_INTERVAL", 0.2)
+    tries = []
+
+    def refuse(own: Address, port: int) -> None:
+        tries.append(own)
+        raise OSError(errno.EADDRNOTAVAIL, "")
+
+    monkeypatch.setattr(link_module, "_pair", refuse)
+
+    async def story() -> None:
+        link = Link(reports)
+        for _ in range(20):
+            link.configure(ipv4[0], PORT)
+        await until(lambda: len(tries) > 20)
+        await asyncio.sleep(0.1)
+        assert len(tries) < 25
+        link.close()
+
+    asyncio.run(story())
+
+
+def test_with_another_address_the_failures_of_the_one_before_go(reports: Reports, ipv4: list[Address]) -> None:
+    ours, theirs, *_ = ipv4
+    far = theirs + 0x10000
+
+    async def story() -> None:
+        link = Link(reports)
+        link.configure(ours, PORT, [far])
+        link.send(SendDatagram(far, b""))
+        assert [failure.what for failure in reports.failing("link")] == [f"link to {far}"]
+        link.configure(ours + 40, PORT, [far])
+        assert [failure.what for failure in reports.failing("link")] == ["link socket"]
+        link.close()
 
     asyncio.run(story())
 

@@ -167,12 +167,12 @@ class Link:
             pass
 
     def _look(self, strangers: socket.socket) -> None:
-        for _ in range(STRANGERS_A_SECOND):
-            if not self._hear(strangers):
-                return
-        # Enough for this second. What the socket cannot keep, the kernel drops.
+        number = 0
+        while number < STRANGERS_A_SECOND and self._hear(strangers):
+            number += 1
+        # A flood that comes one by one must not wake the loop either. What the socket cannot keep, the kernel drops.
         self._loop.remove_reader(strangers)
-        self._loop.call_later(1.0, self._look_again, strangers)
+        self._loop.call_later(number / STRANGERS_A_SECOND, self._look_again, strangers)
 
     def _look_again(self, strangers: socket.socket) -> None:
         if self._sockets and self._sockets.strangers is strangers:
