@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Literal
 
+import floatip
 from floatip.core import settings as core
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.attributes import Origin
@@ -276,7 +277,8 @@ class Model:
 
     def _link(self, here: Here) -> core.Link:
         digest = sha256(self._alike().encode()).digest()[:8]
-        return core.Link(self.nodes, here.node.name, here.keys, digest, self.link.interval, self.link.port)
+        figures = self.link.interval, self.link.port, floatip.__version__
+        return core.Link(self.nodes, here.node.name, here.keys, digest, *figures)
 
     def _alike(self) -> str:
         """What must be the same on all nodes, in one form, however the file writes it.

@@ -17,7 +17,7 @@ from floatip.core.health import Health
 from floatip.core.holding import Holding
 from floatip.core.instance import Instance
 from floatip.core.link import spread, wire
-from floatip.core.link.link import Changed, Link, Peer
+from floatip.core.link.link import SILENT, UNHEARD, Changed, Link, Peer
 from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeState
 from floatip.core.network import Network
 from floatip.core.state import FRESH_SESSION
@@ -200,7 +200,7 @@ class Fleet:
         if peer is None:
             return "no node is master"
         if not peer.alive:
-            return f"{peer.name}, which was master, is gone: {peer.why}"
+            return f"{peer.name}, which was master, {why_not(peer, name)}"
         state = peer.instances.get(identity)
         return f"{peer.name} is not master any more: {state.reason}" if state else f"{peer.name} has lost it"
 
@@ -320,7 +320,7 @@ def is_acknowledged(instance: Instance, up: Iterable[Session], *, is_held: bool)
 def why_not(peer: Peer, instance: str) -> str:
     """Why a node could not take over, as what follows its name."""
     if not peer.alive:
-        return f"is {peer.why}" if peer.why.startswith(("silent", "not")) else f"is not there: {peer.why}"
+        return f"is {peer.why}" if peer.why in (SILENT, UNHEARD) else f"is not there: {peer.why}"
     state = peer.instances.get(wire.identity(instance))
     if _says(peer, NodeFlag.DRAINED):
         return "is drained"

@@ -7,7 +7,7 @@ from floatip.core.events import Order
 from floatip.core.fleet import Fleet, why_not
 from floatip.core.instance import Instance
 from floatip.core.link import wire
-from floatip.core.link.link import MATTERS, Peer
+from floatip.core.link.link import MATTERS, SILENT, Peer
 from floatip.core.problems import Code, Problem, Severity
 
 STRANGERS_MATTER = 300.0
@@ -46,7 +46,8 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
             hint = "compare the files key and floatip.toml of both nodes: sha256sum /etc/floatip/*"
             yield Problem(Code.NODE_REFUSED, name, what, hint, since=peer.since)
         elif now > fleet.link.began_at + SETTLE:
-            what = f"{name} is {peer.why}" if peer.why.startswith(("silent", "not")) else f"{name}: {peer.why}"
+            silent = f"has been silent for {now - peer.detector.heard_at:.1f} s"
+            what = f"{name} {silent if peer.why == SILENT else why_not(peer, '')}"
             hint = f"run there: systemctl status floatip; see what arrives: tcpdump -ni any udp port {port}"
             yield Problem(Code.NODE_SILENT, name, what, hint, since=peer.since)
         return

@@ -38,6 +38,7 @@ from floatip.core.events import (
     Garp,
     Held,
     Hold,
+    KeepOrders,
     LinkChanged,
     Measure,
     Probe,
@@ -68,6 +69,7 @@ from floatip.host.network.kernel import Kernel
 from floatip.host.network.link import Link
 from floatip.host.network.peers import Peers
 from floatip.host.news import Item, News
+from floatip.host.orders import Orders
 from floatip.host.reload import Read, Reload
 from floatip.host.restart import Restart
 from floatip.host.scheduling import scheduling
@@ -82,7 +84,8 @@ SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread that computes, as one that reads the configuration, keeps the loop waiting."""
 CLOCK_TOLERANCE = 0.01
 """Seconds by which the time of day may go astray before the core is told."""
-MEMORIES = ("held", "keepalived", "starts")
+ORDERS = "orders"
+MEMORIES = ("held", "keepalived", "starts", ORDERS)
 OUR_BUG = 70
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
@@ -169,10 +172,14 @@ class Daemon:
         self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check)
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)
-        memories = {name: Memory(self._disk, _state_directory() / f"{name}.json") for name in MEMORIES}
+        memories = {
+            name: Memory(self._disk, _state_directory() / f"{name}.json", across_boots=name == ORDERS)
+            for name in MEMORIES
+        }
         self._memories, self._starts = memories.values(), memories["starts"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
-        commands = {
+        self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
+        commands = self._orders.commands(time.time) | {
             "status": Command(self._status, "ask for the status"),
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
@@ -209,6 +216,8 @@ class Daemon:
         self._configure(settings)
         barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._look_at_the_clock()
+        if recalled := self._orders.recalled():
+            self._queue.append(recalled)
         self._queue.append(Started(barred_for))
         self._pump()
         watching = asyncio.create_task(self._parts.kernel.run())
@@ -287,6 +296,8 @@ class Daemon:
                     self._parts.kernel.garp(effect)
                 case StopGarp():
                     self._parts.kernel.stop_garp(effect)
+                case KeepOrders():
+                    self._orders.keep(effect)
                 case Dial():
                     self._parts.peers.dial(effect)
                 case Close():

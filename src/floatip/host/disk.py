@@ -93,13 +93,13 @@ class Disk:
 
 
 class Memory:
-    """A small JSON object that outlives the daemon, but not the boot, in a file that is replaced whole."""
+    """A small JSON object that outlives the daemon, in a file that is replaced whole."""
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: Disk, path: Path, *, across_boots: bool = False) -> None:
         self._disk = disk
         self._path = path
         self._name = f"state file {path}"
-        self._boot = _boot()
+        self._boot = "any" if across_boots else _boot()
         self._left: Any = None
         """By a predecessor. Only the thread sets it."""
         self._state: dict[str, Any] | None = None

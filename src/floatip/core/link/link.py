@@ -27,6 +27,7 @@ WINDOW = 64
 STRANGERS_KEPT = 64
 STALE_AFTER = 5.0
 """Seconds after which what a node has not repeated is not so any more."""
+SILENT, UNHEARD = "silent", "not heard yet"
 MATTERS = 30.0
 """Seconds for which a refused datagram says why a node is not heard."""
 
@@ -51,7 +52,7 @@ class Peer:
     was_heard: bool = False
     since: float = -math.inf
     """When it was heard first, or last."""
-    why: str = "not heard yet"
+    why: str = UNHEARD
     """Why it is not alive."""
     hears_us_at: float = -math.inf
     node: NodeState | None = None
@@ -239,7 +240,7 @@ class Link:
         for peer in self.peers.values():
             if peer.alive and now >= peer.detector.gone_at:
                 silent = now - peer.detector.heard_at
-                effects += self._gone(peer, f"silent for {silent:.2f} s", now)
+                effects += self._gone(peer, SILENT, now, f"silent for {silent:.2f} s")
                 changed = None
             elif peer.alive and changed is not None:
                 changed |= self._stale(peer, now)
@@ -247,12 +248,12 @@ class Link:
             effects += self._say(now)
         return effects, changed
 
-    def _gone(self, peer: Peer, why: str, now: float) -> list[Effect]:
+    def _gone(self, peer: Peer, why: str, now: float, news: str = "") -> list[Effect]:
         if not peer.alive:
             peer.why = why
             return []
         peer.alive, peer.since, peer.why = False, now, why
-        return [Became("node", peer.name, "gone", why)]
+        return [Became("node", peer.name, "gone", news or why)]
 
     def _stale(self, peer: Peer, now: float) -> set[bytes]:
         old = {instance for instance, (_, at) in peer.said.items() if now > at + STALE_AFTER}
