@@ -332,7 +332,7 @@ def test_instances_that_are_together_go_to_one_node_while_one_is_ready_for_all()
     assert parted, "some groups had no node that was ready for all"
 
 
-def most_apart(group: Sequence[str], fleet: Sequence[Node], ready: Callable[[str, str], bool]) -> bool:
+def each_has_its_own(group: Sequence[str], fleet: Sequence[Node], ready: Callable[[str, str], bool]) -> bool:
     """Whether each can have its own node, by trying all ways."""
     ways = permutations([node.name for node in fleet], len(group))
     return any(all(map(ready, group, way)) for way in ways)
@@ -352,10 +352,24 @@ def test_instances_that_are_apart_go_to_different_nodes_wherever_that_is_possibl
         ready = some_ready(chance, group + others, fleet)
         answer = assign(group + others, fleet, lambda i, n: (i, n) in ready, {})  # noqa: B023
         able = [one.name for one in group if one.name in answer]
-        possible = most_apart(able, fleet, lambda i, n: (i, n) in ready)  # noqa: B023
+        possible = each_has_its_own(able, fleet, lambda i, n: (i, n) in ready)  # noqa: B023
         assert (len({answer[name] for name in able}) == len(able)) == possible
         counts[possible] += 1
     assert min(counts[True], counts[False]) > 5
+
+
+def test_many_make_way_for_each_other() -> None:
+    chance = random.Random(16)
+    counts = Counter[bool]()
+    for _ in SEEDS:
+        fleet = nodes(*names(chance, 6))
+        group = [instance(name, apart="x") for name in names(chance, 6)]
+        ready = {(one.name, node.name) for one in group for node in chance.sample(fleet, 2)}
+        answer = assign(group, fleet, lambda i, n: (i, n) in ready, {})  # noqa: B023
+        possible = each_has_its_own([one.name for one in group], fleet, lambda i, n: (i, n) in ready)  # noqa: B023
+        assert (len(set(answer.values())) == 6) == possible
+        counts[possible] += 1
+    assert min(counts.values()) > 20
 
 
 def test_one_that_makes_way_for_another_counts_only_where_it_went() -> None:
