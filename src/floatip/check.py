@@ -19,9 +19,7 @@ from floatip.reading.keepalived.lint.facts import PATH
 from floatip.reading.patience import told_when_slow
 from floatip.reading.toml.document import Document, read
 from floatip.reading.toml.reader import accepted
-from floatip.text import folded, printable, say, terminal_width
-
-HINT = "  hint: "
+from floatip.text import printable, say, show
 
 NOT_OURS = ("operation not permitted", "no process found")
 """What kill -0 and killall -0 say of a process of another user."""
@@ -45,20 +43,12 @@ def check(file: Path, *, run: bool) -> int:
             model, places = accepted(document)
             warnings = [*loaded.warnings, *beside.beside(model, places, System())]
     except reading.ConfigErrors as refused:
-        _show(reading.render(refused.errors, refused.warnings))
+        show(reading.render(refused.errors, refused.warnings))
         return 2
     if warnings:
-        _show(reading.render([], warnings))
-    _show("\n".join(f"ok: {line}" for line in reading.will(model, loaded.here)))
+        show(reading.render([], warnings))
+    show("\n".join(f"ok: {line}" for line in reading.will(model, loaded.here)))
     return _run(model, user) if run else 0
-
-
-def _show(text: str, indent: int = 4) -> None:
-    """Long lines are folded; what belongs to a line stands below it, indented."""
-    width = terminal_width()
-    for line in text.split("\n"):
-        for part in folded(line, width, len(HINT) if line.startswith(HINT) else indent):
-            print(part, flush=True)
 
 
 def _judged(document: Document, user: str, file: Path) -> reading.Loaded:
@@ -97,11 +87,11 @@ def _run(model: Model, user: str) -> int:
 
     def done(check: Check, result: Result) -> None:
         verdict = "passed" if result.passed else "failed"
-        _show(printable(f"{verdict}  {check.name:{width}}  {result.seconds:6.2f} s  {result.reason}"), width + 20)
+        show(printable(f"{verdict}  {check.name:{width}}  {result.seconds:6.2f} s  {result.reason}"), width + 20)
         if not result.passed:
             failed.append(check)
             if hint := _hint(check, result.reason):
-                _show(f"  hint: {hint}")
+                show(f"  hint: {hint}")
 
     asyncio.run(run_each(checks, done, _still_running))
     print(f"{len(checks) - len(failed)} of {len(checks)} passed")

@@ -200,6 +200,24 @@ def check(file: Path, run: bool) -> int:
 
 @Command(
     DAILY,
+    {0: "shown", 2: "the configuration cannot be used, or has no such node"},
+    FILE,
+    Option("--without NODE", "Show only what happens without this node; may be repeated", action="append"),
+    JSON,
+)
+def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
+    """Show which node carries which instance, and who takes over from whom.
+
+    First with all nodes ready, then without each of them in turn. Reads only the
+    file, on any machine; "floatip nodes" shows what the nodes do now.
+    """
+    from floatip import plan as planning  # noqa: PLC0415
+
+    return planning.plan(file, without or [], as_json=as_json)
+
+
+@Command(
+    DAILY,
     {0: "nothing was lost", 1: "something was lost", 2: "floatip cannot observe"},
     Option("ADDRESS", "The floating IP, or a name, which is resolved once"),
     Option("--port PORT", "Port of the service", Number(int, 1, 65535), 80),

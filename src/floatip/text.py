@@ -5,6 +5,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+HINT = "  hint: "
 MIN_COLUMN = 20
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -40,6 +41,14 @@ def folded(line: str, width: int, indent: int) -> list[str]:
     head, rest = line[:indent], line[indent:]
     lines = textwrap.wrap(rest, width - indent, break_long_words=False, break_on_hyphens=False)
     return [head + lines[0], *(" " * indent + each for each in lines[1:])]
+
+
+def show(text: str, indent: int = 4) -> None:
+    """On stdout. Long lines are folded; what belongs to a line stands below it, indented."""
+    width = terminal_width()
+    for line in text.split("\n"):
+        for part in folded(line, width, len(HINT) if line.startswith(HINT) else indent):
+            print(part, flush=True)
 
 
 def terminal_width() -> int:

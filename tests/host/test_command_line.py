@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from floatip import init, key, prompts
+from floatip import init, key, plan, prompts
 from floatip.adopt import command as adoption
 from floatip.adopt.plan import Wishes
 from floatip.arguments import parse
@@ -31,7 +31,7 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     assert status == 2
     assert floatip("--help") == floatip("-h") == (0, alone)
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
-    daily = ["status", "nodes", "drain", "undrain", "handover", "pause", "resume", "check", "observe"]
+    daily = ["status", "nodes", "drain", "undrain", "handover", "pause", "resume", "check", "plan", "observe"]
     assert listed == [*daily, "adopt", "init", "key", "run", "lelastic", "notify", "lab", "providers"]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
@@ -82,6 +82,11 @@ def test_observe_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None
     assert list(called(monkeypatch, prober, "observe", *line.split()).values()) == [
         "x", 81, 1.0, 2.0, 3.0, 4, True, True, "tcp", "/",
     ]  # fmt: skip
+
+
+def test_plan_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = called(monkeypatch, plan, "plan", "plan", "f", "--without", "a", "--json", "--without", "b")
+    assert got == {"file": Path("f"), "without": ["a", "b"], "as_json": True}
 
 
 def test_adopt_hands_over_each_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
