@@ -206,7 +206,7 @@ def check(file: Path, run: bool) -> int:
     JSON,
 )
 def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
-    """Show which node carries which instance, and who takes over from whom.
+    """Show which node carries which instance, and who takes over from it.
 
     First with all nodes ready, then without each of them in turn. Reads only the
     file, on any machine; "floatip nodes" shows what the nodes do now.

@@ -1,6 +1,7 @@
 """`floatip plan`, by the file alone."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,15 @@ def test_instances_that_the_nodes_do_not_elect_for_are_named(file: Path) -> None
     shown = floatip("plan", str(file))[1]
     assert "\nnot in this plan, because the nodes do not elect for them: old\n" in shown
     assert shown.count("old") == 1
+
+
+PAGE = (Path(__file__).parents[2] / "docs/operate/nodes.md").read_text()
+
+
+@pytest.mark.parametrize(("text", "shown"), re.findall(r"```toml\n(.*?)```\n\n```\n(.*?)```", PAGE, re.DOTALL))
+def test_the_examples_of_the_manual_have_the_plans_that_stand_below_them(text: str, shown: str, file: Path) -> None:
+    file.write_text(text)
+    assert floatip("plan", str(file))[1].partition("\n\n")[2].partition("\n\n+")[0] == shown.rstrip()
 
 
 @pytest.mark.parametrize(
