@@ -367,6 +367,7 @@ class World:
                 speaker=settings.Speaker(65001, 65000, source, peers, marks=marks, hold_time=hold_time)
                 if peers
                 else None,
+                link=self._link(name, dict(zip(names, sources, strict=True))),
                 seed=self.random.getrandbits(32),
             )
             local = Ip6(f"2600:3c0f:6::{int(source) & 0xFF:x}")
@@ -383,9 +384,13 @@ class World:
         for each in self.nodes.values():
             self._boot(each)
 
-    def _election(self, name: str, vrrp: settings.Vrrp) -> settings.Vrrp | settings.Keepalived:
+    def _election(self, name: str, vrrp: settings.Vrrp) -> settings.Election:
         """Who elects for a node: by itself with these figures, or another with them."""
         return vrrp
+
+    def _link(self, own: str, sources: Mapping[str, Address]) -> settings.Link | None:
+        """How a node knows the others."""
+        return None
 
     # Time
 
@@ -658,7 +663,7 @@ class World:
     def _boot(self, node: Machine) -> None:
         node.incarnation += 1
         node.power, node.stopping = RUNNING, False
-        node.node = Node(replace(node.config, seed=self.random.getrandbits(32)), self.now)
+        node.node = Node(self._drawn(node.config), self.now)
         node.process = Process(self, node)
         node.checks = host.checks(node.process, lambda: node.service, CHECK)
         node.notified = host.Notified(node.process, node.node, self._run_command)
@@ -669,6 +674,10 @@ class World:
         self._introduce(node)
         self._handle(node, Started())
         self._changed()
+
+    def _drawn(self, config: settings.Settings) -> settings.Settings:
+        """With what its host draws at each start."""
+        return replace(config, seed=self.random.getrandbits(32))
 
     def _introduce(self, node: Machine) -> None:
         """What else its host knows before it starts."""

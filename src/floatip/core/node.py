@@ -487,6 +487,8 @@ class Node:
         if not any(isinstance(effect, Became) for effect in effects):
             return effects
         self._await_cut_off()
+        if self.fleet:
+            self._mark(self.instances)  # the other nodes are told who is ready
         return effects + self._review(now)
 
     def _measured(self, session: Session, acknowledged: bool, now: float) -> list[Effect]:
