@@ -28,7 +28,7 @@ def diagnose(node: Node, now: float) -> list[Problem]:
     for instance in node.instances.values():
         found += _of_instance(node, instance, now)
     if node.fleet:
-        elected = [one for one in node.instances.values() if isinstance(one.config.election, settings.Nodes)]
+        elected = [one for one in node.instances.values() if not isinstance(one.config.election, settings.Static)]
         found += of_fleet(node.fleet, elected, node.clock_ahead, now)
     found += _of_packets(node, now)
     return sorted(found, key=lambda problem: list(Severity).index(problem.severity))

@@ -49,6 +49,10 @@ class Fleet:
         """Why this node is about to stop, while others take over."""
         self.wishes: dict[str, Wish] = {}
         self._told: dict[str, Others] = {}
+        self._whole: dict[str, str] | None = None
+        """The plan for when all nodes are ready."""
+        self._ready: set[str] = set()
+        """The instances for which this node has said that it is ready."""
         self._went: dict[bytes, str] = {}
         """What became of the last other master of each instance."""
 
@@ -143,6 +147,7 @@ class Fleet:
         claims = {name: tuple(self._claims(name)) for name in elected}
         plan = self._plan(elected, claims)
         best = self._best(elected)
+        is_open = {name for name, each in claims.items() if all(claim.leaves for claim in each)}
         news = []
         for name in names:
             config = elected[name].config
@@ -150,6 +155,7 @@ class Fleet:
                 claims[name],
                 self._place(config, plan.get(name, "")),
                 best.get(name) == self.own.name,
+                _is_together(elected[name]) and plan.get(name) == self.own.name and name not in is_open,
                 self.own,
                 self._preference(config),
                 self.link.detection_time,
@@ -165,6 +171,8 @@ class Fleet:
         self.link.configure(config, now)
         self.link.keep({wire.identity(name) for name in instances})
         self._told.clear()
+        self._whole = None
+        self._ready &= instances.keys()
 
     def awaits_acknowledgement(self, instances: Iterable[Instance]) -> bool:
         states = (self.link.own_state(wire.identity(instance.config.name)) for instance in instances)
@@ -206,14 +214,15 @@ class Fleet:
 
     def _is_ready(self, instance: str, node: str) -> bool:
         if node == self.own.name:
-            return True
+            return instance in self._ready
         peer = self.link.peers.get(node)
         state = peer.instances.get(wire.identity(instance)) if peer and peer.alive else None
         return bool(state and state.flags & InstanceFlag.READY)
 
     def _plan(self, elected: Mapping[str, Instance], claims: Mapping[str, tuple[Claim, ...]]) -> dict[str, str]:
-        """Who is to take over what nobody has."""
-        if all(any(not claim.leaves for claim in each) for each in claims.values()):
+        """Who is to take over what nobody has, or what must move to be together."""
+        is_open = any(all(claim.leaves for claim in each) for each in claims.values())
+        if not is_open and not any(map(_is_together, elected.values())):
             return {}
         carried = {name: self.own.name for name, one in elected.items() if one.role is Role.MASTER}
         for name, each in claims.items():
@@ -223,18 +232,21 @@ class Fleet:
         return spread.assign(configs, self.link.config.nodes, self._is_ready, carried)
 
     def _best(self, elected: Mapping[str, Instance]) -> dict[str, str]:
-        """Who is to have each, whoever has it: only where somebody asks."""
+        """Who is preferred for each: only where somebody asks. The others' absence moves nothing that is whole."""
         configs = [one.config for one in elected.values()]
         if not any(isinstance(one.election, settings.Nodes) and one.election.preempt for one in configs):
             return {}
-        return spread.assign(configs, self.link.config.nodes, self._is_ready, {})
+        nodes = self.link.config.nodes
+        if self._whole is None:
+            self._whole = spread.assign(configs, nodes, lambda instance, node: True, {})
+        return spread.assign(configs, nodes, self._is_ready, self._whole)
 
     def _place(self, config: settings.Instance, planned: str) -> int:
         order = [node for node in spread.ranking(config, self.link.config.nodes) if self._is_ready(config.name, node)]
         if planned in order:
             order.remove(planned)
             order.insert(0, planned)
-        return order.index(self.own.name)
+        return order.index(self.own.name) if self.own.name in order else len(order)
 
     def _preference(self, config: settings.Instance) -> int:
         return spread.ranking(config, self.link.config.nodes).index(self.own.name)
@@ -248,12 +260,17 @@ class Fleet:
         network: Network,
         holding: Holding,
         now: float,
-    ) -> list[Effect]:
-        states = {}
+    ) -> tuple[list[Effect], bool]:
+        """And whether the plan is another, because this node is ready for more or less than before."""
+        states, before = {}, set(self._ready)
         for instance in changed:
             state = self._state(instance, network, holding, now)
             states[state.instance] = state
-        return self.link.tell(self._node_state(count, network, now), states, now)
+            if state.flags & InstanceFlag.READY:
+                self._ready.add(instance.config.name)
+            else:
+                self._ready.discard(instance.config.name)
+        return self.link.tell(self._node_state(count, network, now), states, now), self._ready != before
 
     def _node_state(self, count: int, network: Network, now: float) -> NodeState:
         up = [session for session in network.sessions.values() if session.is_up]
@@ -315,6 +332,11 @@ def is_acknowledged(instance: Instance, up: Iterable[Session], *, is_held: bool)
     if instance.decision.rank is Rank.NONE or not is_held:
         return False
     return all(session.acknowledged_at > instance.elector.reign_at for session in sessions)
+
+
+def _is_together(instance: Instance) -> bool:
+    election = instance.config.election
+    return isinstance(election, settings.Nodes) and bool(election.together)
 
 
 def why_not(peer: Peer, instance: str) -> str:

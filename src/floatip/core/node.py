@@ -78,7 +78,7 @@ RELEASED = "released", "no instance holds it on this node any more"
 K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
-LINK, ACKNOWLEDGE = "link", "acknowledge"
+LINK, ACKNOWLEDGE, CONSULT = "link", "acknowledge", "consult"
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
 """Seconds between two looks at whether the route servers have what a new master announces, and how long it looks."""
 LEAVE_TIME = 1.5
@@ -309,6 +309,8 @@ class Node:
             self._await_cut_off()
         if LINK in due and self.fleet:
             effects += self._tick_link(self.fleet, now)
+        if CONSULT in due:
+            effects += self._consult(None, now)
         if ACKNOWLEDGE in due:
             effects += self._await_acknowledgement(now)
         if BARRED in due:
@@ -643,9 +645,15 @@ class Node:
             return []
         if any(instance.role is Role.MASTER for instance in instances):
             self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
-        effects = self.fleet.tell(instances, len(self.instances), self.network, self.holding, now)
+        effects = self._say(self.fleet, instances, now)
         if self.fleet.leaving and not self.network.drains and self._has_left():
             self._withdraw_in(0.0, now)
+        return effects
+
+    def _say(self, fleet: Fleet, instances: Iterable[Instance], now: float) -> list[Effect]:
+        effects, is_another_plan = fleet.tell(instances, len(self.instances), self.network, self.holding, now)
+        if is_another_plan:
+            self._timers.set(CONSULT, now)
         return effects
 
     def _await_acknowledgement(self, now: float) -> list[Effect]:
@@ -657,7 +665,7 @@ class Node:
         ]
         if not young or not self.fleet:
             return []
-        effects = self.fleet.tell(young, len(self.instances), self.network, self.holding, now)
+        effects = self._say(self.fleet, young, now)
         waiting = [session for session in self.sessions.values() if session.is_up]
         if self.fleet.awaits_acknowledgement(young):
             self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)

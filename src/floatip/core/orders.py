@@ -12,6 +12,7 @@ from floatip.core.link.wire import NodeFlag
 from floatip.core.node import Node
 from floatip.core.state import FRESH_SESSION
 
+OURS = settings.Nodes | settings.Vrrp
 Order = Drained | Paused | HandoverAsked
 
 
@@ -73,11 +74,12 @@ def names_to_hand_over(node: Node, instance: str | None) -> tuple[str, ...]:
 
 
 def _elected(node: Node) -> list[Instance]:
-    return [one for one in node.instances.values() if isinstance(one.config.election, settings.Nodes)]
+    """Those that floatip can hand over."""
+    return [one for one in node.instances.values() if isinstance(one.config.election, OURS)]
 
 
 def _foreign(node: Node) -> Refused | None:
-    others = [one for one in node.instances.values() if not isinstance(one.config.election, settings.Nodes)]
+    others = [one for one in node.instances.values() if not isinstance(one.config.election, OURS)]
     return _not_ours(others[0]) if others else None
 
 
@@ -88,8 +90,8 @@ def _not_ours(instance: Instance) -> Refused:
             hint = f"have keepalived hand over: systemctl stop keepalived; it elects {theirs}"
             return Refused(f"keepalived elects the master of {name}, not floatip", hint)
         case settings.Vrrp():
-            hint = "to hand over by VRRP: systemctl stop floatip; or remove vrrp from the instance on all nodes"
-            return Refused(f"VRRP elects the master of {name}, and a node cannot ask another to take over", hint)
+            what = f"VRRP elects the master of {name}: a node with the higher priority would take it back"
+            return Refused(what, "to move it until you say otherwise: floatip drain")
     return Refused(f"the role of {name} is configured: static", "change static on both nodes, then reload")
 
 

@@ -51,7 +51,7 @@ from floatip.core.events import (
     StopRequested,
     Ticked,
 )
-from floatip.core.node import Node
+from floatip.core.node import LEAVE_TIME, Node
 from floatip.core.settings import Settings
 from floatip.core.snapshot import describe, view
 from floatip.core.state import as_data
@@ -392,7 +392,8 @@ class Daemon:
 
     def _time_to_stop(self) -> float:
         settings = self._node.config
-        return settings.release_delay + (settings.speaker.graceful_shutdown if settings.speaker else 0.0)
+        leaving = LEAVE_TIME if settings.link else 0.0
+        return leaving + settings.release_delay + (settings.speaker.graceful_shutdown if settings.speaker else 0.0)
 
     def _close(self) -> None:
         self._busy = True  # nobody hears what the parts say now

@@ -71,7 +71,9 @@ class Others:
     place: int
     """Nodes that are ready and come before this one, where nobody is master."""
     is_best: bool
-    """Whether this node is to have it, whoever has it now."""
+    """Whether this node is preferred to the one that has it."""
+    is_called: bool
+    """Whether this node has to have it, because it has the instances that are together with it."""
     own: settings.Node
     preference: int
     """Its place in the order that follows from the configuration alone."""

@@ -191,15 +191,17 @@ class NodesElector:
 
     def _preempt(self, around: Others, now: float) -> list[Effect]:
         free = not self._must_wait and not self._obstacles.damped
-        if not (self.config.preempt and around.is_best and free):
+        if not free or not (around.is_called or (self.config.preempt and around.is_best)):
             self._preempt_at = math.inf
             return []
         if self._preempt_at == math.inf:
-            self._preempt_at = max(now + self.config.preempt_delay, self._listen_until)
+            delay = 0.0 if around.is_called else self.config.preempt_delay
+            self._preempt_at = max(now + delay, self._listen_until)
         if now < self._preempt_at:
             self.deadline = self._preempt_at
             return []
-        return self._enter_master("is preferred (preempt)", now)
+        why = f"has what is together with it: {self.config.together}" if around.is_called else "is preferred (preempt)"
+        return self._enter_master(why, now)
 
     def _enter_master(self, reason: str, now: float) -> list[Effect]:
         assert self._others is not None

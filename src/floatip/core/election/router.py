@@ -23,7 +23,8 @@ Where this differs from the RFC, and why:
 * A node that was suspended for longer than the master-down interval re-runs the election, because another node may have
   taken over: a master becomes backup, and a backup waits once more.
 * `barred` (cut off from all route servers) keeps a backup from claiming mastership and makes a master give it up.
-* `damped` makes a master hand over once, and keeps a backup from preempting. A silent master is replaced in time.
+* `damped` and `leaving` make a master hand over once, and keep a backup from preempting. A silent master is replaced
+  in time.
 * A backup that had to give mastership back twice in five minutes asks its master before it claims again (`_ask`).
 * After a fault of its link a router listens for 2 s at least: the others may still have to find it (ARP).
 * A reload changes figures and not roles: a master of another priority stays master and advertises the new one.
@@ -156,11 +157,12 @@ class Router(VirtualRouter):
             self._listen(now)  # somebody else may be master by now
         if self._link_fault and not obstacles.link:
             self._linked_at = now
-        if not obstacles.damped:
+        damped = obstacles.damped or obstacles.leaving
+        if not damped:
             self._yielded_to.clear()
-        yields = obstacles.barred or ("" if obstacles.damped in self._yielded_to else obstacles.damped)
-        self._yielded_to |= {obstacles.damped} - {""}
-        self._link_fault, self._barred, self._damped = obstacles.link, obstacles.barred, obstacles.damped
+        yields = obstacles.barred or ("" if damped in self._yielded_to else damped)
+        self._yielded_to |= {damped} - {""}
+        self._link_fault, self._barred, self._damped = obstacles.link, obstacles.barred, damped
         waiting, fault = obstacles.waiting, obstacles.sick or obstacles.link
         match self.role:
             case Role.INIT if not waiting and not fault:
