@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from floatip.core.link import wire
 from floatip.host.ask import ControlError, ask
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -695,3 +696,55 @@ daemon.load = hang
     floatip.signal(signal.SIGTERM)
     assert floatip.exit_status() == 0
     assert held() == set()
+
+
+FLEET = """
+[[node]]
+name = "a"
+address = "10.0.0.1"
+[[node]]
+name = "b"
+address = "10.0.0.2"
+[[check]]
+name = "trigger"
+file = "{directory}/trigger"
+[[instance]]
+name = "VI_1"
+addresses = ["192.0.2.10/32"]
+checks = ["trigger"]
+"""
+
+
+def test_it_speaks_with_the_other_nodes_on_one_socket(floatip: Floatip) -> None:
+    key = bytes(range(32))
+    file = floatip.directory / "key"
+    file.touch(0o600)
+    file.write_text(key.hex())
+    floatip.write(FLEET)
+    floatip.start()
+    wait(lambda: floatip.role() != "not running")
+    (view,) = [one for one in floatip.status()["sockets"] if one["what"].startswith("link")]
+    assert view == {"what": "link at 10.0.0.1 port 9112", "dscp": 48, "packet_filter": "known nodes"}
+    ip("address add 10.0.0.2/32 dev peer9")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("10.0.0.2", 9112))
+        other.settimeout(60)
+        hello = wire.parse(other.recv(2000), [key])
+        assert (hello.sender, hello.your_age) == (wire.identity("a"), wire.NEVER)
+        ours = wire.Datagram(
+            sender=hello.receiver,
+            receiver=hello.sender,
+            boot=7,
+            sequence=1,
+            interval=100,
+            flags=wire.HelloFlag(0),
+            your_boot=hello.boot,
+            your_sequence=hello.sequence,
+            your_age=0,
+        )
+        other.sendto(wire.pack(ours, key), ("10.0.0.1", 9112))
+        while (hello := wire.parse(other.recv(2000), [key])).your_sequence != 1:
+            pass
+        assert hello.your_boot == 7
+        floatip.signal(signal.SIGTERM)
+        assert floatip.exit_status() == 0

@@ -69,7 +69,7 @@ class Link:
         self._view = memoryview(self._buffer)
 
     def configure(self, own: Address | None, port: int = 0, known: Collection[Address] = ()) -> None:
-        """`known`: the addresses of the other nodes. Without an address of its own, the link is closed."""
+        """`known`: the other nodes, with addresses of the same IP version. Without an own one, the link is closed."""
         if (own, port) != (self._own, self._port):
             self._shut()
             self._own, self._port = own, port
@@ -84,8 +84,6 @@ class Link:
         if not self._sockets or not self._own:
             return  # that it is not open is a failure already
         try:
-            if to.version != self._own.version:
-                raise OSError(errno.EAFNOSUPPORT, "")
             self._sockets.known.sendto(datagram.data, (str(to), self._port))
         except OSError as error:
             if str(to) in self._known:
@@ -114,8 +112,6 @@ class Link:
     def _hint(self, error: OSError, to: Address) -> str:
         if error.errno == errno.EPERM:
             return f"let UDP to port {self._port} out of this machine's firewall: nft list ruleset"
-        if error.errno == errno.EAFNOSUPPORT:
-            return "give all nodes addresses of the same family, IPv4 or IPv6"
         return f"see which way it would go, and from which address: ip address; ip route get {to} from {self._own}"
 
     # Sockets
@@ -132,8 +128,7 @@ class Link:
                 self._sockets = _pair(self._own, self._port)
                 self._loop.add_reader(self._sockets.known, self._read, self._sockets.known)
                 self._loop.add_reader(self._sockets.strangers, self._look, self._sockets.strangers)
-            same_family = [address for address in self._known.values() if address.version == self._own.version]
-            packet_filter.share_out(self._sockets.known, same_family)
+            packet_filter.share_out(self._sockets.known, self._known.values())
         except OSError as error:
             self._failures.set(OPENING, *self._why_closed(error))
             self._again = self._loop.call_later(OPEN_AGAIN_INTERVAL, self._open)
