@@ -336,22 +336,29 @@ def test_what_is_not_for_us_comes_by_a_way_of_its_own(reports: Reports) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("at_a_time", [1, 100])
 def test_of_a_flood_of_strangers_few_a_second_are_looked_at_and_no_advert_is_lost(
-    reports: Reports, monkeypatch: pytest.MonkeyPatch
+    reports: Reports, monkeypatch: pytest.MonkeyPatch, at_a_time: int
 ) -> None:
+    """Whether the loop has its turn between them or not."""
     monkeypatch.setattr(adverts_module, "STRANGERS_A_SECOND", 10)
+
+    def known() -> list[int]:
+        return [event.data[-1] for event in reports.of(AdvertReceived) if event.source == IPv4Address("127.0.0.2")]
 
     async def story() -> None:
         play = Strangers(reports)
         play.receiver.configure(["lo"], known={"lo": KNOWN})
-        for _ in range(2000):
-            play.send("127.0.0.9", advert(51))
+        began_at = time.monotonic()
         for number in range(100):
+            for _ in range(at_a_time):
+                play.send("127.0.0.9", advert(51))
             play.send("127.0.0.2", advert(51) + bytes([number]))
-        await until(lambda: len(reports.events) >= 110)
-        assert len(reports.events) == 110
-        assert [event.data[4] for event in reports.of(AdvertReceived) if len(event.data) > 4] == list(range(100))
-        await reports.next(AdvertReceived, 111)  # the next second
+            await until(lambda: len(known()) > number)  # noqa: B023
+        looked_at = len(reports.events) - 100
+        assert 0 < looked_at <= 10 + 10 * (time.monotonic() - began_at)
+        assert known() == list(range(100))
+        await reports.next(AdvertReceived, len(reports.events) + 1)  # later
         play.close()
 
     asyncio.run(story())

@@ -211,12 +211,12 @@ class Adverts:
             pass
 
     def _look(self, interface: str, strangers: socket.socket) -> None:
-        for _ in range(STRANGERS_A_SECOND):
-            if not self._hear(interface, strangers):
-                return
-        # Enough for this second. What the socket cannot keep, the kernel drops.
+        number = 0
+        while number < STRANGERS_A_SECOND and self._hear(interface, strangers):
+            number += 1
+        # A flood that comes one by one must not wake the loop either. What the socket cannot keep, the kernel drops.
         self._loop.remove_reader(strangers)
-        self._loop.call_later(1.0, self._look_again, interface, strangers)
+        self._loop.call_later(number / STRANGERS_A_SECOND, self._look_again, interface, strangers)
 
     def _look_again(self, interface: str, strangers: socket.socket) -> None:
         link = self._links.get(interface)
