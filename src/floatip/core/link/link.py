@@ -93,6 +93,8 @@ class Link:
         self._hello_at = now
         self._all_at = now
         self._ticked_at = now
+        self._spoken = 0
+        """No sequence was greater: a node that a reload removes and another one adds believes no lower one."""
         self.configure(config, now)
 
     def configure(self, config: settings.Link, now: float) -> None:
@@ -100,13 +102,14 @@ class Link:
         self.own = next(node for node in config.nodes if node.name == config.own)
         self.identity = wire.identity(config.own)
         before = self.peers
+        self._spoken = max([self._spoken, *(peer.sequence for peer in before.values())])
         self.peers = {}
         for node in config.nodes:
             if node.name == config.own:
                 continue
             known = before.get(node.name)
             if known is None or known.config.address != node.address:
-                known = Peer(node, wire.identity(node.name), Detector(config.interval), since=now)
+                known = Peer(node, wire.identity(node.name), Detector(config.interval), self._spoken, since=now)
             known.config = node
             self.peers[node.name] = known
         self._by_address = {peer.config.address: peer for peer in self.peers.values()}
@@ -165,7 +168,10 @@ class Link:
             return effects, changed
         peer.alive = peer.was_heard = True
         peer.since, peer.why = now, ""
-        return [*effects, Became("node", peer.name, "alive", f"{peer.config.address} is heard")], None
+        effects.append(Became("node", peer.name, "alive", f"{peer.config.address} is heard"))
+        # It has just begun, perhaps, and would take the place of a master whom it hears and does not know as such.
+        self._repeats = dict.fromkeys(self._blocks, REPEATS)
+        return effects + self._say(now, is_early=True), None
 
     def _refuse(self, peer: Peer, what: str, now: float) -> tuple[list[Effect], Changed]:
         peer.refused, peer.refused_at = what, now

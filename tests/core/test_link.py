@@ -1,0 +1,77 @@
+"""What two nodes know of each other after each datagram."""
+
+from collections import deque
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from floatip.core import settings
+from floatip.core.events import Effect, SendDatagram
+from floatip.core.link import wire
+from floatip.core.link.link import Link
+from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeState
+
+WEB = wire.identity("web")
+ONE, TWO, THREE = (settings.Node(f"haproxy{number}", IPv4Address(f"10.0.0.{number}")) for number in (1, 2, 3))
+
+
+class Pair:
+    """Two of them; what they send arrives at once, in order."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.links: dict[str, Link] = {}
+        self.begin(ONE)
+        self.begin(TWO)
+
+    def begin(self, own: settings.Node) -> Link:
+        config = settings.Link((ONE, TWO), own.name, (b"k" * 32,), bytes(8))
+        link = self.links[own.name] = Link(config, int(self.now * 1000) + int(own.address), self.now)
+        return link
+
+    def deliver(self, sender: Link, effects: list[Effect]) -> None:
+        waiting = deque((sender, effect) for effect in effects)
+        while waiting:
+            source, effect = waiting.popleft()
+            if isinstance(effect, SendDatagram):
+                for link in self.links.values():
+                    if link.own.address == effect.destination:
+                        answers, _ = link.received(source.own.address, effect.data, self.now, self.now)
+                        waiting += ((link, answer) for answer in answers)
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds * 100)):
+            self.now += 0.01
+            for link in self.links.values():
+                effects, _ = link.tick(self.now)
+                self.deliver(link, effects)
+
+    def tell(self, link: Link, role: wire.Role) -> None:
+        node = NodeState(link.own.name, "1", bytes(8), 1, NodeFlag(0))
+        state = InstanceState(WEB, role, 3, InstanceFlag.READY, 0, 1)
+        self.deliver(link, link.tell(node, {WEB: state}, self.now))
+
+
+def test_a_node_that_starts_knows_who_is_master_as_soon_as_it_hears_him() -> None:
+    """Otherwise it knows for a second only that he is there, and takes his place."""
+    pair = Pair()
+    pair.tell(pair.links["haproxy1"], wire.Role.MASTER)
+    for _ in range(10):
+        pair.run(1.13)
+        two = pair.begin(TWO)
+        while not two.peers["haproxy1"].alive:
+            pair.run(0.01)
+        pair.run(0.01)
+        assert two.peers["haproxy1"].instances[WEB].role is wire.Role.MASTER
+
+
+def test_a_node_that_is_added_again_is_heard_at_once() -> None:
+    pair = Pair()
+    pair.run(30)
+    one, two = pair.links.values()
+    config = one.config
+    one.configure(replace(config, nodes=(ONE, THREE)), pair.now)
+    pair.run(2)
+    assert not two.peers["haproxy1"].alive
+    one.configure(config, pair.now)
+    pair.run(0.5)
+    assert (one.peers["haproxy2"].alive, two.peers["haproxy1"].alive) == (True, True)
