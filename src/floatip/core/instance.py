@@ -212,6 +212,8 @@ class Instance:
     def _succeed(self, hold_time: float, clock_ahead: float, now: float) -> None:
         is_master = self.role is Role.MASTER
         if is_master and not self._was_master:
+            if self.elector.reign:  # so that the route servers order the nodes as they order themselves
+                clock_ahead = self.elector.reign / 1000 - self.elector.reign_at
             blind_time = 3 * max(self.elector.master_down_interval or 0.0, CUT_OFF_AT_LEAST)
             self.decision.became_master(
                 self.elector.reign_at, self.elector.other_reign_at, clock_ahead, hold_time, blind_time

@@ -387,14 +387,15 @@ class Node:
         return []
 
     def _tell(self, hearers: Iterable[Instance], fact: Fact, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for instance in hearers:
-            caused = instance.hear(fact, now)
-            self._await(instance)
-            if any(isinstance(effect, Became) for effect in caused):
-                self._mark([instance.config.name])
-            effects += caused
+        effects = [effect for instance in hearers for effect in self._hear(instance, fact, now)]
         return effects + self._review(now) if self._marked else effects
+
+    def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
+        effects = instance.hear(fact, now)
+        self._await(instance)
+        if any(isinstance(effect, Became) for effect in effects):
+            self._mark([instance.config.name])
+        return effects
 
     def _keepalived_found(self, event: KeepalivedFound, now: float) -> list[Effect]:
         self.keepalived, self.keepalived_since = event, now if event.since is None else event.since
@@ -637,7 +638,7 @@ class Node:
             self._paused = pause
             self._mark(self.instances)
         for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead):
-            effects += self._tell([instance], around, now)
+            effects += self._hear(instance, around, now)
         return effects + self._review(now) if self._marked and self.running else effects
 
     def _tell_others(self, instances: Iterable[Instance], now: float) -> list[Effect]:
