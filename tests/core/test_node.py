@@ -84,6 +84,15 @@ def test_an_address_that_is_there_already_is_announced_at_once() -> None:
     assert "standby 192.0.2.10" in [word for _, word in host.log]
 
 
+def test_a_check_that_answers_before_the_start_is_told_with_it_where_the_nodes_elect() -> None:
+    nodes = (settings.Node("haproxy1", US), settings.Node("haproxy2", PEER))
+    link = settings.Link(nodes, "haproxy1", (b"k" * 32,), bytes(8))
+    host = Host(replace(config(election=settings.Nodes()), link=link), start=False)
+    host.tell(WELL)
+    told = host.tell(Started())
+    assert [word for word in told if word in ("health up", "role backup")] == ["health up", "role backup"]
+
+
 def test_nobody_announces_before_the_checks_have_answered() -> None:
     host = Host(start=False)
     host.tell(Started())

@@ -191,11 +191,10 @@ class Node:
 
     def _start(self, barred_for: float, now: float) -> list[Effect]:
         self.started_at = self.network.began_at = now
-        self._consult(None, now)
         for instance in self.instances.values():
             instance.begin(self.holding, may_ask=not barred_for, now=now)
         self._await_cut_off()
-        effects = self._tick(now)
+        effects = self._consult(None, now) + self._tick(now)
         if barred_for:
             self.barred_until = now + barred_for
             self._timers.set(BARRED, self.barred_until)
