@@ -140,6 +140,8 @@ class Fleet:
         self, changed: Changed, instances: Mapping[str, Instance], clock_ahead: float
     ) -> list[tuple[Instance, Others]]:
         """What is news to instances that the nodes elect; `changed` as `Link` gives it."""
+        if changed is not None and not changed:
+            return []
         elected = {name: one for name, one in instances.items() if isinstance(one.config.election, settings.Nodes)}
         names = [name for name in elected if changed is None or wire.identity(name) in changed]
         if not names:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 
@@ -151,6 +152,7 @@ class Datagram:
     """`identity` of its name. Each receiver has its own sequence, so a datagram to another one must not be believed."""
 
 
+@lru_cache(4096)
 def identity(name: str) -> bytes:
     """Of a node or an instance, on the wire."""
     return sha256(name.encode()).digest()[:ID]
