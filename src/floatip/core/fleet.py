@@ -208,7 +208,7 @@ class Fleet:
             return ""
         peer = self.link.peers.get(self._went.get(identity, ""))
         if peer is None:
-            return "no node is master"
+            return "no other node was master"
         if not peer.alive:
             return f"{peer.name}, which was master, {why_not(peer, name)}"
         state = peer.instances.get(identity)

@@ -11,6 +11,10 @@ from floatip.core.link.link import MATTERS, SILENT, Peer
 from floatip.core.problems import Code, Problem, Severity
 
 STRANGERS_MATTER = 300.0
+REFUSED = {
+    wire.OTHER_KEY: "copy the key from one node to the other: sha256sum /etc/floatip/key; then: systemctl reload floatip",
+    wire.OTHER_FORMAT: "upgrade the older node: floatip --version",
+}
 SETTLE = 2.0
 """Seconds in which the nodes agree, as a rule."""
 
@@ -43,7 +47,9 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
     if not peer.alive:
         if peer.refused and now < peer.refused_at + MATTERS:
             what = f"what {name} says is refused: {peer.refused}"
-            hint = "compare the files key and floatip.toml of both nodes: sha256sum /etc/floatip/*"
+            hint = REFUSED.get(
+                peer.refused_for, "compare floatip.toml of both nodes: sha256sum /etc/floatip/floatip.toml"
+            )
             yield Problem(Code.NODE_REFUSED, name, what, hint, since=peer.since)
         elif now > fleet.link.began_at + SETTLE:
             silent = f"has been silent for {now - peer.detector.heard_at:.1f} s"

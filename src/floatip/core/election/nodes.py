@@ -187,7 +187,7 @@ class NodesElector:
     def _why(self, around: Others) -> str:
         if around.claims:
             return f"{max(around.claims, key=_order).node} hands over"
-        return around.gone or "no node is master"
+        return around.gone or "no other node was master"
 
     def _preempt(self, around: Others, now: float) -> list[Effect]:
         free = not self._must_wait and not self._obstacles.damped

@@ -63,6 +63,8 @@ class Peer:
     refused: str = ""
     """Why its last datagram was not believed."""
     refused_at: float = -math.inf
+    refused_for: int = 0
+    """`OTHER_KEY`, `OTHER_FORMAT`, or something else."""
     answered_at: float = -math.inf
 
     @property
@@ -137,7 +139,7 @@ class Link:
         try:
             datagram = wire.parse(data, self.config.keys)
         except Malformed as error:
-            return self._refuse(peer, error.what, now)
+            return self._refuse(peer, error.what, now, error.code)
         if datagram.sender != peer.identity:
             return self._refuse(peer, "says that it is another node: two nodes may have one address", now)
         if datagram.receiver != self.identity:
@@ -173,8 +175,8 @@ class Link:
         self._repeats = dict.fromkeys(self._blocks, REPEATS)
         return effects + self._say(now, is_early=True), None
 
-    def _refuse(self, peer: Peer, what: str, now: float) -> tuple[list[Effect], Changed]:
-        peer.refused, peer.refused_at = what, now
+    def _refuse(self, peer: Peer, what: str, now: float, code: int = 0) -> tuple[list[Effect], Changed]:
+        peer.refused, peer.refused_at, peer.refused_for = what, now, code
         self.dropped.count(f"of {peer.name}: {what}", now)
         return [], set()
 
