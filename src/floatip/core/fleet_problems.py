@@ -12,7 +12,7 @@ from floatip.core.problems import Code, Problem, Severity
 
 STRANGERS_MATTER = 300.0
 REFUSED = {
-    wire.OTHER_KEY: "copy the key from one node to the other: sha256sum /etc/floatip/key; then: systemctl reload floatip",
+    wire.OTHER_KEY: "copy the key from one node to the other, then there: systemctl reload floatip",
     wire.OTHER_FORMAT: "upgrade the older node: floatip --version",
 }
 SETTLE = 2.0
