@@ -69,7 +69,7 @@ def _until_done(request: Record, verb: str, began: float) -> Record:
             hint = f"the daemon goes on: floatip nodes shows how it stands; to take it back: {TAKE_BACK[verb]}"
             raise Refusal(f"{verb} is not done after {LIMIT:g} s{why}", hint)
         time.sleep(INTERVAL)
-        request = {"cmd": "verb-status"}
+        request = {"cmd": "verb-status", "order": answer.get("order")}
 
 
 def _sentences(waiting: object) -> list[str]:

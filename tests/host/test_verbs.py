@@ -85,9 +85,10 @@ def test_each_command_is_one_request(runtime: Path, line: str, request_: dict[st
 def test_a_command_asks_until_it_is_done_and_shows_each_step_once(runtime: Path) -> None:
     second = WAITS | {"waiting": ["web: haproxy2 takes over", "mail: haproxy2 takes over"]}
     done = DONE | {"result": "haproxy2 carries web, mail"}
-    with daemon(runtime, WAITS, WAITS, second, done) as requests:
+    with daemon(runtime, WAITS | {"order": 7}, WAITS | {"order": 7}, second | {"order": 7}, done) as requests:
         status, said = floatip("drain")
     assert status == 0
+    assert [request.get("order") for request in requests] == [None, 7, 7, 7], "another client may have asked since"
     assert [request["cmd"] for request in requests] == ["drain", "verb-status", "verb-status", "verb-status"]
     *steps, end = said.splitlines()
     assert steps == ["web: haproxy2 takes over", "mail: haproxy2 takes over"]

@@ -67,10 +67,14 @@ class Fleet:
     # What an operator asks
 
     def drain(self, order: Order | None) -> list[Effect]:
+        if order == self.drained:
+            return []
         self.drained = order
         return [self._kept(), *_news("drained", "in service", order, self.own.name)]
 
     def pause(self, order: Order | None) -> list[Effect]:
+        if order == self.paused:
+            return []
         self.paused = order
         return [self._kept(), *_news("paused", "resumed", order, self.own.name)]
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from floatip.core import settings
+from floatip.core import events, settings
 from floatip.core.election.elector import Role
 from floatip.core.events import Drained, HandoverAsked, Paused
 from floatip.core.fleet import Fleet, why_not
 from floatip.core.instance import Instance
 from floatip.core.link import wire
-from floatip.core.link.wire import NodeFlag
+from floatip.core.link.wire import InstanceFlag, NodeFlag
 from floatip.core.node import Node
 from floatip.core.state import FRESH_SESSION
 
@@ -41,36 +41,76 @@ def objection(node: Node, order: Order, *, force: bool) -> Refused | None:
         case Drained(None) | Paused():
             return None
         case Drained():
-            return _foreign(node) or _paused(fleet) or (None if force else _unready(node, fleet, _elected(node)))
+            return _foreign(node) or _paused(fleet) or _unready_to_drain(node, fleet, force=force)
         case HandoverAsked():
             return _paused(fleet) or _handover(node, fleet, order, force=force)
 
 
-def progress(node: Node, order: Order) -> Progress | Refused:
-    """How far it is, since it was accepted."""
+def progress(node: Node, order: Order, *, force: bool) -> Progress | Refused:
+    """How far it is, since it was accepted. With `force`, a drain is also done where nobody is ready."""
     fleet = node.fleet
     if fleet is None:
         return Refused("a reload has removed the nodes", "floatip status")
     match order:
-        case Drained(None):
-            return Progress(done=True, result=f"{fleet.own.name} is ready to take over")
-        case Paused(None):
-            return Progress(done=True, result="the nodes elect")
-        case Paused():
-            return Progress(done=True, result="no node takes over or yields until: floatip resume")
-        case Drained():
-            return _left(fleet, [one for one in _elected(node) if one.role is Role.MASTER], _elected(node))
+        case Drained(wanted):
+            return _meanwhile("drained", fleet.drained, wanted) or _drained(node, fleet, force=force)
+        case Paused(wanted):
+            return _meanwhile("paused", fleet.paused, wanted) or Progress(done=True, result=_paused_result(fleet))
         case HandoverAsked(names):
-            asked = [node.instances[name] for name in names if name in node.instances]
-            still = [one for one in asked if one.role is Role.MASTER]
-            if late := [one.config.name for one in still if one.config.name not in fleet.wishes]:
-                return Refused(f"no node took over {', '.join(late)} in time", "see how they are: floatip nodes")
-            return _left(fleet, still, asked)
+            return _handed_over(fleet, [node.instances[name] for name in names if name in node.instances])
 
 
 def names_to_hand_over(node: Node, instance: str | None) -> tuple[str, ...]:
     """Those that an order without a name means: all that this node carries."""
-    return (instance,) if instance else tuple(one.config.name for one in _elected(node) if one.role is Role.MASTER)
+    if instance is not None:
+        return (instance,)
+    return tuple(one.config.name for one in _elected(node) if one.role is Role.MASTER)
+
+
+def _meanwhile(what: str, is_so: events.Order | None, wanted: events.Order | None) -> Refused | None:
+    """Whether somebody has asked for the opposite since."""
+    if bool(is_so) == bool(wanted):
+        return None
+    change = f"this node has been {what} again" if is_so else f"this node is not {what} any more"
+    return Refused(f"{change}, by another command or by a time limit", "see how it stands: floatip nodes")
+
+
+def _drained(node: Node, fleet: Fleet, *, force: bool) -> Progress:
+    asked = _elected(node)
+    if not fleet.drained:
+        return Progress(done=True, result=_in_service(fleet, asked))
+    still = [one for one in asked if one.role is Role.MASTER]
+    stay = [one.config.name for one in still if force and not fleet.heirs(one.config.name)]
+    if waiting := _waits(fleet, [one for one in still if one.config.name not in stay]):
+        return Progress(done=False, waiting=waiting)
+    carried = [sentence for one in asked if one not in still and (sentence := _carried(fleet, one.config.name))]
+    rest = [f"{', '.join(stay)} stays here until another node is ready"] if stay else []
+    return Progress(done=True, result="; ".join([*carried, *rest]))
+
+
+def _in_service(fleet: Fleet, elected: list[Instance]) -> str:
+    states = [(one, fleet.link.own_state(wire.identity(one.config.name))) for one in elected]
+    late = [one for one, state in states if not state or not state.flags & InstanceFlag.READY]
+    unready = "".join(f"; it could not carry {one.config.name} now: {one.elector.reason}" for one in late)
+    return f"{fleet.own.name} is in service" + (unready or ", and ready to take over")
+
+
+def _paused_result(fleet: Fleet) -> str:
+    if fleet.paused:
+        return "no node takes over or yields until: floatip resume"
+    return fleet.pause_reason or "the nodes elect"
+
+
+def _handed_over(fleet: Fleet, asked: list[Instance]) -> Progress | Refused:
+    still = [one for one in asked if one.role is Role.MASTER]
+    if late := [one.config.name for one in still if one.config.name not in fleet.wishes]:
+        what = f"{', '.join(late)} is here: no node took over in time, or gave it back"
+        return Refused(what, "see how they are: floatip nodes")
+    carried = {one.config.name: _carried(fleet, one.config.name) for one in asked if one not in still}
+    nowhere = [f"{name}: no node that is heard is master" for name, sentence in carried.items() if not sentence]
+    if waiting := [*_waits(fleet, still), *nowhere]:
+        return Progress(done=False, waiting=tuple(waiting))
+    return Progress(done=True, result="; ".join(carried.values()))
 
 
 def _elected(node: Node) -> list[Instance]:
@@ -93,6 +133,10 @@ def _not_ours(instance: Instance) -> Refused:
             what = f"VRRP elects the master of {name}: a node with the higher priority would take it back"
             return Refused(what, "to move it until you say otherwise: floatip drain")
     return Refused(f"the role of {name} is configured: static", "change static on both nodes, then reload")
+
+
+def _unready_to_drain(node: Node, fleet: Fleet, *, force: bool) -> Refused | None:
+    return None if force or fleet.drained else _unready(node, fleet, _elected(node))
 
 
 def _paused(fleet: Fleet) -> Refused | None:
@@ -151,19 +195,18 @@ def _unready(
     return None
 
 
-def _left(fleet: Fleet, still: list[Instance], asked: list[Instance]) -> Progress:
+def _waits(fleet: Fleet, still: list[Instance]) -> tuple[str, ...]:
+    """What keeps this node master."""
     waiting = []
-    for instance in still:
-        name = instance.config.name
-        heirs = [peer.name for peer in fleet.heirs(name)]
-        if heirs:
+    for name in (one.config.name for one in still):
+        if fleet.pause_reason:
+            waiting.append(f"{name}: no node takes over now: {fleet.pause_reason}")
+        elif heirs := [peer.name for peer in fleet.heirs(name)]:
             waiting.append(f"{name}: waits for {' or '.join(heirs)} to take over")
-    if waiting:
-        return Progress(done=False, waiting=tuple(waiting))
-    stay = [one.config.name for one in still]
-    carried = [sentence for one in asked if one not in still and (sentence := _carried(fleet, one.config.name))]
-    results = [f"{', '.join(stay)} stays here until another node is ready"] if stay else []
-    return Progress(done=True, result="; ".join([*carried, *results]))
+        else:
+            why = "; ".join(f"{peer.name} {why_not(peer, name)}" for peer in fleet.others)
+            waiting.append(f"{name}: no other node is ready: {why}")
+    return tuple(waiting)
 
 
 def _carried(fleet: Fleet, name: str) -> str:
