@@ -1,6 +1,6 @@
 """The world of nodes that elect among themselves, over the link: datagrams, what goes wrong with them, and orders."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -49,13 +49,13 @@ class Linked(World):
     ) -> None:
         self._nodes_election = settings.Nodes(prefer=prefer, preempt=preempt, preempt_delay=preempt_delay)
         self._interval = interval
+        self.preempt_delay = preempt_delay if preempt else 0.0
         self.one_way: set[tuple[str, str]] = set()
         """From whom to whom nothing of the link comes."""
         self.jitter = self.doubled = 0.0
         """Seconds by which a datagram may be late, and the share of those that come twice."""
         self.orders: dict[str, OrdersRecalled] = {}
         """What is kept on the disk of each node."""
-        self.masters_of_old: Counter[str] = Counter()
         self._recorded: list[tuple[Machine, Machine, bytes]] = []
         self._latest: deque[tuple[Machine, Machine, bytes]] = deque(maxlen=RECORDED)
         self._seen = 0

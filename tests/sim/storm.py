@@ -32,7 +32,9 @@ from tests.sim.host import NOTIFY_TIMEOUT, PASSES, RUN_TIME, Outcome
 from tests.sim.judges import Judges
 from tests.sim.judges_beside import JudgesBeside
 from tests.sim.judges_lan import JudgesLan
+from tests.sim.judges_linked import JudgesLinked
 from tests.sim.lan import Lan
+from tests.sim.linked import Linked
 from tests.sim.world import Fault, World
 
 FAULTS_UNTIL = 40.0
@@ -44,13 +46,17 @@ GRACE_LAN = 3.1
 LASTS, BRIEFLY = (1.0, 15.0), (0.0, 0.5)
 QUIET = 5.0
 
+LINKED = 8
+"""One of so many storms is played by nodes that elect over the link."""
+
 Verbs = tuple[Callable[[str], None], Callable[[str], None]]
 NODE_KINDS = ("crash", "kill", "freeze", "hang", "sick", "hanging", "cut", "stop", "delete")
 ELECTION_KINDS = ("split", "loss")
 SERVER_KINDS = ("rs-down", "rs-cut")
 LAN_KINDS = ("link-down", "arp-loss")
 KEEPALIVED_KINDS = ("kp-stop", "kp-kill", "kp-hang", "kp-fault", "kp-fifo", "kp-strip", "kp-add", "helper", "reload")
-ALL_KINDS = (*NODE_KINDS, *ELECTION_KINDS, *SERVER_KINDS, *LAN_KINDS, *KEEPALIVED_KINDS)
+LINK_KINDS = ("one-way", "jitter", "double", "replay", "forge", "pause", "drain", "hold", "handover")
+ALL_KINDS = (*NODE_KINDS, *ELECTION_KINDS, *SERVER_KINDS, *LAN_KINDS, *KEEPALIVED_KINDS, *LINK_KINDS)
 OFTEN_BRIEF = {"kill", "kp-kill", "kp-fifo", "kp-strip"}
 """Beside keepalived: systemd starts what was killed, and others than keepalived mend its address."""
 
@@ -71,6 +77,8 @@ class Storm:
 
     kinds: ClassVar[tuple[str, ...]] = (*NODE_KINDS, *ELECTION_KINDS, *SERVER_KINDS)
     faults: ClassVar = 4
+    until: ClassVar = FAULTS_UNTIL
+    mended_at: ClassVar = MENDED_AT
 
     def __init__(self, seed: int) -> None:
         self.random = random = Random(seed)
@@ -109,10 +117,10 @@ class Storm:
 
     def play(self) -> None:
         world, random = self.world, self.random
-        for at in sorted(random.uniform(1.0, FAULTS_UNTIL) for _ in range(self.faults)):
+        for at in sorted(random.uniform(1.0, self.until) for _ in range(self.faults)):
             self._pass(at)
             self._strike(random.choices(self.kinds, self.weights)[0])
-        self._pass(MENDED_AT)
+        self._pass(self.mended_at)
         while self._mends:
             heappop(self._mends)[2]()
         world.run(QUIET)
@@ -127,7 +135,7 @@ class Storm:
         """The notify command works, fails, is slow or hangs, until all is mended."""
         random = self._commands
         after = random.choice((RUN_TIME, RUN_TIME, random.uniform(0.0, 2 * NOTIFY_TIMEOUT), inf))
-        return Outcome(random.random() < 0.5, after) if self.world.now < MENDED_AT else PASSES
+        return Outcome(random.random() < 0.5, after) if self.world.now < self.mended_at else PASSES
 
     def _pass(self, until: float) -> None:
         while self._mends and self._mends[0][0] <= until:
@@ -258,12 +266,76 @@ class StormBeside(Storm):
         return kind in OFTEN_BRIEF and self.random.random() < 0.5
 
 
+class StormLinked(Storm):
+    """Of nodes that elect over the link."""
+
+    kinds: ClassVar = (*Storm.kinds, *LINK_KINDS)
+    faults: ClassVar = 6
+    until: ClassVar = 20.0
+    mended_at: ClassVar = 24.0
+
+    def _make(self, seed: int) -> None:
+        random = self.random
+        figures = self._figures()
+        for name in ("priorities", "advert_interval"):
+            del figures[name]
+        figures["nodes"] = nodes = random.choice((2,) * 8 + (3,) * 4 + (4, 5, 7))
+        figures["prefer"] = tuple(random.sample("abcdefg"[:nodes], random.choice((0, 1, 2))))
+        figures["preempt_delay"] = random.choice((0.0, 0.0, 2.0))
+        self.world = self.linked = Linked(seed, **figures)
+        self.judges = self.judges_linked = JudgesLinked(self.linked, fall=self.fall)
+
+    def play(self) -> None:
+        super().play()
+        self.judges_linked.judge_changes()
+
+    def _strike(self, kind: str) -> None:
+        world, random = self.linked, self.random
+        nodes = sorted(world.nodes)
+        match kind:
+            case "one-way" if not world.one_way:
+                one, other = random.sample(nodes, 2)
+                world.silence(one, other)
+                self._later(partial(world.unsilence, one, other))
+            case "jitter" if not world.jitter:
+                world.delay(random.choice((0.01, 0.1, 0.5)))
+                self._later(partial(world.delay, 0.0))
+            case "double" if not world.doubled:
+                world.double(random.choice((0.1, 1.0)))
+                self._later(partial(world.double, 0.0))
+            case "loss" if not world.loss:
+                world.lose(random.choice((0.05, 0.2, 0.4)))
+                self._later(partial(world.lose, 0.0))
+            case "replay":
+                world.replay(random.choice((1, 20)))
+            case "forge":
+                world.forge(random.choice((1, 20)))
+            case "handover":
+                world.hand_over(random.choice(world.masters or nodes), random.choice(["", *nodes]))
+            case "pause" if free := sorted(set(nodes) - self._struck):
+                world.pause(random.choice(free), random.uniform(0.0, 0.2), deaf=random.random() < 0.5)
+            case "drain" | "hold" if free := sorted(set(nodes) - self._struck):
+                name = random.choice(free)
+                strike, mend = self._verbs()[kind]
+                strike(name)
+                self._later(partial(mend, name), name)
+            case _:
+                super()._strike(kind)
+
+    def _verbs(self) -> dict[str, Verbs]:
+        world = self.linked
+        orders = {"drain": (world.drain, world.undrain), "hold": (world.hold_election, world.resume_election)}
+        return super()._verbs() | orders
+
+
 def _keepalived_of(name: str) -> str:
     """It may have a fault of its own beside that of its node."""
     return f"keepalived {name}"
 
 
 def storm(seed: int) -> Storm:
+    if seed % LINKED == 0:
+        return StormLinked(seed)
     return (Storm, StormOnLan, StormBeside)[seed % 3](seed)
 
 
