@@ -32,8 +32,10 @@ from floatip.core.events import (
     Writable,
 )
 from floatip.core.instance import Instance
+from floatip.core.link.wire import NodeFlag
 from floatip.core.node import SUBJECTS_KEPT
 from floatip.core.settings import Check, Static, Vrrp
+from floatip.core.state import FRESH_SESSION
 from floatip.core.vrrp import wire
 from floatip.core.vrrp.wire import Advert
 from tests.core.host import (
@@ -85,12 +87,26 @@ def test_an_address_that_is_there_already_is_announced_at_once() -> None:
 
 
 def test_a_check_that_answers_before_the_start_is_told_with_it_where_the_nodes_elect() -> None:
-    nodes = (settings.Node("haproxy1", US), settings.Node("haproxy2", PEER))
-    link = settings.Link(nodes, "haproxy1", (b"k" * 32,), bytes(8))
-    host = Host(replace(config(election=settings.Nodes()), link=link), start=False)
+    host = Host(among_nodes(), start=False)
     host.tell(WELL)
     told = host.tell(Started())
     assert [word for word in told if word in ("health up", "role backup")] == ["health up", "role backup"]
+
+
+def test_the_others_are_told_when_the_sessions_are_old_enough_although_nothing_else_happens() -> None:
+    host = Host(among_nodes())
+    assert host.node.fleet
+    link = host.node.fleet.link
+    host.run(FRESH_SESSION - 0.1)
+    assert link.own_node and NodeFlag.SEASONED not in link.own_node.flags
+    host.run(FRESH_SESSION + 0.2)
+    assert NodeFlag.SEASONED in link.own_node.flags
+
+
+def among_nodes() -> settings.Settings:
+    nodes = (settings.Node("haproxy1", US), settings.Node("haproxy2", PEER))
+    link = settings.Link(nodes, "haproxy1", (b"k" * 32,), bytes(8))
+    return replace(config(election=settings.Nodes()), link=link)
 
 
 def test_nobody_announces_before_the_checks_have_answered() -> None:

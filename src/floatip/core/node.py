@@ -623,9 +623,11 @@ class Node:
         fleet.fulfil(self.instances, now)
         if effects or len(fleet.wishes) != before:
             self._mark(self.instances)
+        # What passes with time alone, such as the youth of a session, marks nobody.
+        told, _ = fleet.tell((), len(self.instances), self.network, self.holding, now)
         said, changed = fleet.link.tick(now)
         self._timers.set(LINK, fleet.link.deadline)
-        return effects + said + self._consult(changed, now)
+        return effects + told + said + self._consult(changed, now)
 
     def _consult(self, changed: Changed, now: float) -> list[Effect]:
         """What the instances learn of the others."""
