@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from floatip import model, reading
+from floatip import __version__, model, reading
 from floatip.core.settings import Link, Node, Nodes, Settings
 from floatip.reading import machine
 from tests.command_line import floatip
@@ -79,7 +79,7 @@ def test_one_file_gives_each_node_its_own_part_of_the_link(config: Path, monkeyp
     ours = settings(config)
     nodes = Node("haproxy1", IPv4Address("192.168.143.227")), Node("haproxy2", IPv4Address("192.168.143.241"))
     assert ours.link
-    assert ours.link == Link(nodes, "haproxy1", (bytes.fromhex(KEY),), ours.link.digest, 0.1, 9112)
+    assert ours.link == Link(nodes, "haproxy1", (bytes.fromhex(KEY),), ours.link.digest, 0.1, 9112, __version__)
     assert (ours.boot, ours.instances[0].election) == (7, Nodes())
     assert len(ours.link.digest) == 8
     there = machine.Machine({"eth0": (IPv4Interface("192.168.143.241/17"),), "lo": ()})
