@@ -287,25 +287,26 @@ def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo
     SET_UP,
     {0: "written", 1: "not written", 2: "the answers make no valid configuration"},
     Option("--dcid WHERE", "Linode's data centre: 6, us-east or newark; none for no BGP"),
+    Option(
+        "--node NAME=ADDRESS",
+        "A node and its own address; repeat it for each. This machine's may be left out",
+        dest="nodes",
+        action="append",
+    ),
     Option("--address IP", "The floating IP; several separated by commas", dest="addresses"),
-    Option("--interface NAME", "Interface to the other node"),
-    Option("--source IP", "This node's private address"),
-    Option("--peer IP", "The other node's private address"),
-    Option("--vrid N", "Virtual router id: 1 to 255, the same on both nodes"),
-    Option("--prefer WHICH", "Which healthy node is master: this, other or neither"),
     Option("--check WHAT", "What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none"),
-    Option("--file FILE", "Write this node's configuration there", Path, Path(DEFAULT_CONFIG)),
-    Option("--output DIR", "Write the other node's configuration there (default: print it)", Path),
+    Option("--prefer NODE", "The node that carries the address at first; none: any"),
+    Option("--file FILE", "Write the configuration there, and the key beside it", Path, Path(DEFAULT_CONFIG)),
 )
-def init(file: Path, output: Path | None, **answers: str | None) -> int:
-    """Write the configurations of a pair of nodes without keepalived.
+def init(file: Path, **answers: object) -> int:
+    """Write the configuration of all nodes and their key.
 
-    Asks for what no option says. Overwrites nothing.
+    For nodes without keepalived. Asks for what no option says. Overwrites nothing.
     """
-    from floatip import init as pair  # noqa: PLC0415
+    from floatip import init as fleet  # noqa: PLC0415
     from floatip.adopt.system import System  # noqa: PLC0415
 
-    return pair.init(System(), answers, file, output)
+    return fleet.init(System(), answers, file)
 
 
 @Command(

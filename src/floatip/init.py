@@ -1,246 +1,327 @@
-"""`floatip init`: a few answers become the configurations of both nodes of a pair. Nothing is overwritten.
+"""`floatip init`: a few answers become the configuration of all nodes, and their key. Nothing is overwritten.
 
-Where keepalived runs already, use `floatip adopt`.
+The file is the same on all nodes: each finds itself by its address. Where keepalived runs already, use `floatip adopt`.
 """
 
 import errno
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from ipaddress import ip_address, ip_interface
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import ip_interface
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
-from floatip import DEFAULT_CONFIG, prompts, reading
+from floatip import DEFAULT_CONFIG, key, prompts, reading
 from floatip.adopt import toml_writer as toml
 from floatip.adopt.beside import beside
 from floatip.adopt.files import Change, private, write
 from floatip.adopt.system import AdoptError, System
 from floatip.commands import Misused, again_as_root
+from floatip.core.addresses import Address, InterfaceAddress
+from floatip.core.settings import LINK_PORT, Node
 from floatip.providers import LINODE_REGIONS
+from floatip.reading.key import NAME
+from floatip.reading.key import read as read_key
+from floatip.reading.machine import Machine, daemons_user
+from floatip.reading.toml import values
 from floatip.reading.toml.document import parse
 from floatip.reading.toml.reader import accepted
+from floatip.reading.words import listed
 from floatip.text import say
 
-PRIORITIES = {"this": (150, 100), "other": (100, 150), "neither": (100, 100)}
-"""This node's and the other's, by which of them is preferred."""
+Given = Mapping[str, Any]
+"""What the options say, by their names in `floatip.cli`; None, or no node: it is asked."""
 Answers = dict[str, Any]
+T = TypeVar("T")
+REQUIRED = {"dcid": "--dcid", "nodes": "--node", "addresses": "--address", "check": "--check"}
+NONE = "none"
+FORM = "haproxy1=192.0.2.1"
 
 
-Given = Mapping[str, str | None]
-"""What the flags say, by the names of `QUESTIONS`; None: it is asked."""
-
-
-class Question(NamedTuple):
-    text: str
-    read: Callable[[str, System, Answers], Any]
-    """The answer as a value, with those before it. Raises `ValueError` with what is wrong."""
-    placeholder: Any
-    """Stands for the value while an earlier answer is tried."""
-    default: Callable[[System, Answers], str] = lambda *_: ""
-    """Empty: there is none."""
-
-
-def _is_number(text: str) -> bool:
-    return text.isdecimal() and len(text) < 9
-
-
-def _own_addresses(system: System, interface: str) -> list[Any]:
-    return [one.ip for one in system.machine().interfaces[interface] if one.version == 4]
-
-
-def _default_source(system: System, answers: Answers) -> str:
-    """The private address if there is one: nodes of a pair talk by it."""
-    floating = {ip_interface(address).ip for address in answers["addresses"]}
-    here = [ip for ip in _own_addresses(system, answers["interface"]) if ip not in floating]
-    return str(min(here, key=lambda ip: not ip.is_private)) if here else ""
-
-
-def _dcid(text: str, system: System, answers: Answers) -> int | str | None:
-    if text == "none" or _is_number(text):
-        return None if text == "none" else int(text)
-    named = {region.place.lower(): region.slug for region in LINODE_REGIONS}
-    slug = named.get(text.lower(), text.lower())
-    if slug not in named.values():
-        raise ValueError(f"{text} is no region; `floatip providers` lists names and numbers")
-    return slug
-
-
-def _addresses(text: str, system: System, answers: Answers) -> list[str]:
-    found = [str(ip_interface(word)) for word in text.replace(",", " ").split()]
-    if not found:
-        raise ValueError("at least one address is needed")
-    return list(dict.fromkeys(found))
-
-
-def _interface(text: str, system: System, answers: Answers) -> str:
-    names = system.machine().interfaces
-    if text not in names:
-        raise ValueError(f"{text} is not an interface of this machine; it has {', '.join(sorted(names))}")
-    if text == "lo":
-        raise ValueError("lo leads to no other node")
-    return text
-
-
-def _source(text: str, system: System, answers: Answers) -> str:
-    own = _own_addresses(system, answers["interface"])
-    if ip_address(text) not in own:
-        there = ", ".join(map(str, own)) or "no IPv4 address"
-        raise ValueError(f"{text} is not an address of this machine's {answers['interface']}, which has {there}")
-    return _between_nodes(text, system, answers)
-
-
-def _between_nodes(text: str, system: System, answers: Answers) -> str:
-    if ip_address(text) in {ip_interface(one).ip for one in answers["addresses"]}:
-        raise ValueError(f"{text} is a floating address; give the node's own")
-    return text
-
-
-def _vrid(text: str, system: System, answers: Answers) -> int | str:
-    return int(text) if _is_number(text) else text
-
-
-def _prefer(text: str, system: System, answers: Answers) -> str:
-    if text not in PRIORITIES:
-        raise ValueError(f"{text} is not this, other or neither")
-    return text
-
-
-def _check(text: str, system: System, answers: Answers) -> dict[str, str]:
-    kind, _, value = text.partition(":")
-    if text == "none":
-        return {}
-    if kind not in ("tcp", "process", "script") or not value:
-        raise ValueError(f"{text} is not tcp:127.0.0.1:80, process:haproxy, script:/path or none")
-    name = value if kind == "process" else Path(value).stem if kind == "script" else "tcp"
-    return {"name": name, kind: value}
-
-
-QUESTIONS = {
-    "dcid": Question("Linode's data centre: a number, a region such as us-east, or none (no BGP)", _dcid, None),
-    "addresses": Question("Floating address, or several separated by commas", _addresses, ["192.0.2.10/32"]),
-    "interface": Question(
-        "Interface to the other node", _interface, "lo", lambda system, _: system.machine().default_interface
-    ),
-    "source": Question("This node's private address", _source, "192.0.2.1", _default_source),
-    "peer": Question("The other node's private address", _between_nodes, "192.0.2.2"),
-    "vrid": Question("Virtual router id, the same on both nodes, different for each pair", _vrid, 51, lambda *_: "51"),
-    "prefer": Question(
-        "Which node is master when both are healthy: this, other or neither", _prefer, "neither", lambda *_: "neither"
-    ),
-    "check": Question("What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", _check, {}),
-}
-
-
-def init(system: System, given: Given, file: Path, output: Path | None) -> int:
+def init(system: System, given: Given, file: Path) -> int:
     """Raises `Refusal`."""
-    _is_new(system, file, "edit it, or move it away")
-    if output and system.at(output).exists() and not system.at(output).is_dir():
-        hint = "give --output a directory: the other node's file is written into it"
-        raise AdoptError(f"{output} is not a directory", hint)
-    answers = _answers(system, given)
-    ours, others = pair(answers)
-    warnings = toml.checked(ours)
-    texts = {file: ours}
-    if output:
-        _is_new(system, output / f"{answers['peer']}.toml", "move it away, or give --output another directory")
-        texts = {output / f"{answers['peer']}.toml": others, **texts}
-    missing = [path.parent for path in texts if not system.at(path.parent).exists()]
+    if system.at(file).exists():
+        raise AdoptError(f"{file} exists", "edit it, or move it away")
+    machine = replace(system.machine(), user=daemons_user())
+    of_key = file.with_name(NAME)
+    has_key = _has_key(system, of_key, machine)
+    answers = Interview(machine, given).answers
+    text = _file(answers)
+    warnings = toml.checked(text, machine)
+    texts = {file: text} if has_key else {of_key: key.new(), file: text}
+    made = [] if system.at(file.parent).exists() else [file.parent]
+    _write(system, file, texts)
+    for directory in made:
+        say(f"{directory}: did not exist, and was made")
+    say(f"{of_key}: {'is there already, and is used' if has_key else 'written, a new key'}")
+    own = next(node for node in answers["nodes"] if machine.has(node.address))
+    say(f"{file}: written, the same for all nodes; this one is {own.name}, {own.address}")
+    for warning in (*warnings, *beside(*accepted(parse(str(file), text.encode())), system)):
+        say(f"warning: {warning.text}\n  hint: {warning.hint}")
+    say("\n".join(("", *_next(answers, own, file))))
+    return 0
+
+
+def _has_key(system: System, file: Path, machine: Machine) -> bool:
+    """Raises `AdoptError`: one that cannot be used."""
+    if not system.at(file).exists():
+        return False
+    _, doubts = read_key(system.at(file), machine)
+    if doubts:
+        raise AdoptError(doubts[0].what, doubts[0].hint)
+    return True
+
+
+def _write(system: System, file: Path, texts: Mapping[Path, str]) -> None:
     try:
         list(write(system, [Change(path, None, private(system, text)) for path, text in texts.items()]))
     except OSError as error:
         is_denied = error.errno in (errno.EACCES, errno.EPERM)
-        hint = again_as_root() if is_denied else "choose another path: --file and --output"
+        hint = again_as_root() if is_denied else "choose another path: --file"
         raise AdoptError(f"{error.filename or file} cannot be written: {error.strerror}", hint) from None
-    for directory in missing:
-        say(f"{directory}: did not exist, and was made")
-    say(f"{file}: written, for this node")
-    for warning in (*warnings, *beside(*accepted(parse(str(file), ours.encode())), system)):
-        say(f"warning: {warning.text}\n  hint: {warning.hint}")
-    if output:
-        say(f"{output / answers['peer']}.toml: written, for the other node; copy it there to {file}")
-    else:
-        say(f"{file} of the other node:")
-        print(others, flush=True)
-    say(_next(answers, file))
-    return 0
 
 
-def _is_new(system: System, file: Path, hint: str) -> None:
-    if system.at(file).exists():
-        raise AdoptError(f"{file} exists", hint)
+# The answers
 
 
-def _next(answers: Answers, file: Path) -> str:
-    lines = [
-        "Open the firewall of both nodes:",
-        f"  IP protocol 112 (VRRP) between {answers['source']} and {answers['peer']}",
-    ]
-    if answers["dcid"]:
-        lines.append("  TCP port 179 (BGP) to the route servers (floatip providers), and the replies")
-    lines += ["Then on each node:", f"  floatip check {file}"]
-    if file.absolute() != Path(DEFAULT_CONFIG):
-        lines.append(f"  mv {file} {DEFAULT_CONFIG}    # the unit reads only this file")
-    return "\n".join([*lines, "  systemctl enable --now floatip"])
+class Interview:
+    """Asks for what the options do not say. Each answer is such that `floatip check` accepts the file with it."""
 
+    def __init__(self, machine: Machine, given: Given) -> None:
+        """Raises `Misused`: an option is wrong, or one is missing and there is nobody to ask."""
+        self._machine = machine
+        self._given = given
+        self.answers: Answers = {}
+        missing = [option for name, option in REQUIRED.items() if not given.get(name)]
+        if missing and not sys.stdin.isatty():
+            what = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, and stdin is not a terminal"
+            raise Misused(what, "floatip init --help")
+        self._learn("dcid", "Linode's data centre: 6, us-east or newark; none for no BGP", self._dcid)
+        self._learn_nodes()
+        self._learn("addresses", "Floating address, or several separated by commas", self._addresses)
+        self._learn("check", "What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", self._check)
+        names = ", ".join(node.name for node in self.answers["nodes"])
+        prefer = f"Which node carries it at first: {names}; none: any, and whichever carries it keeps it"
+        self._learn("prefer", prefer, self._prefer, NONE, given.get("prefer") or (None if missing else NONE))
 
-def _answers(system: System, given: Given) -> Answers:
-    missing = [name for name in QUESTIONS if given.get(name) is None]
-    if missing and not sys.stdin.isatty():
-        names = ", ".join(f"--{name.removesuffix('es')}" for name in missing)
-        what = f"{names} {'is' if len(missing) == 1 else 'are'} missing, and stdin is not a terminal"
-        raise Misused(what, "floatip init --help")
-    answers: Answers = {}
-    for name, question in QUESTIONS.items():
-        value = given.get(name)
-        while name not in answers:
-            text = prompts.ask(question.text, default=question.default(system, answers)) if value is None else value
+    def _learn(
+        self, name: str, question: str, read: Callable[[str], Any], default: str = "", given: str | None = None
+    ) -> None:
+        option = REQUIRED.get(name, f"--{name}")
+        given = given or self._given.get(name)
+        self.answers[name] = self._answer(option, question, read, default, given)
+
+    def _answer(self, option: str, question: str, read: Callable[[str], T], default: str, given: str | None) -> T:
+        while True:
+            text = prompts.ask(question, default) if given is None else given
             try:
-                answers[name] = _tried(name, text.strip(), system, answers)
-            except ValueError as error:
-                if value is not None:
-                    raise Misused(f"--{name.removesuffix('es')}: {error}", "floatip init --help") from None
-                say(f"  {error}")
-    return answers
+                return read(text.strip())
+            except values.Wrong as wrong:
+                if given is not None:
+                    raise Misused(f"{option}: {wrong.what}", wrong.hint) from None
+                say(f"  {wrong.what}\n  hint: {wrong.hint}")
+
+    def _learn_nodes(self) -> None:
+        given = self._given.get("nodes") or []
+        nodes: list[Node] = []
+        for text in given:
+            nodes.append(self._answer("--node", "", lambda text: self._node(text, nodes), "", text))
+        if not any(self._machine.has(node.address) for node in nodes):
+            nodes.insert(0, self._own(nodes, is_asked=not given))
+        if given:
+            self._answer("--node", "", lambda _: self._tried("nodes", nodes), "", "")
+        else:
+            self._ask_others(nodes)
+        self.answers["nodes"] = nodes
+
+    def _own(self, others: list[Node], *, is_asked: bool) -> Node:
+        """This machine's node, which the options may leave out."""
+        name, address = socket.gethostname().partition(".")[0], _own_address(self._machine)
+        for other in others:
+            if other.name == name:
+                raise Misused(f"--node: {_not_here(other, self._machine)}", f"give this machine's own: {name}=ADDRESS")
+        default = f"{name}={address}" if address else ""
+        if not (is_asked or default):
+            hint = f"bring its network up, or add --node {name}=ADDRESS"
+            raise Misused("--node: none is this machine, which has no address", hint)
+        given = None if is_asked else default
+        return self._answer("--node", "This node, as NAME=ADDRESS", self._node_here, default, given)
+
+    def _ask_others(self, nodes: list[Node]) -> None:
+        question, default = "Another node, as NAME=ADDRESS", ""
+        while found := self._answer("--node", question, lambda text: self._another(text, nodes), default, None):
+            nodes.append(found)
+            question, default = "One more node, as NAME=ADDRESS, or none", NONE
+
+    def _another(self, text: str, nodes: list[Node]) -> Node | None:
+        if text == NONE and len(nodes) > 1:
+            return None
+        node = self._node(text, nodes)
+        self._tried("nodes", [*nodes, node])
+        return node
+
+    def _node(self, text: str, others: Iterable[Node]) -> Node:
+        name, _, address = text.replace("=", " ").strip().rpartition(" ")
+        if not name:
+            raise values.Wrong(f"{text} is not a name and an address", f"write {FORM}")
+        node = Node(values.node_name(name.strip()), values.link_address(address))
+        if any(other.name == node.name for other in others):
+            raise values.Wrong(f"{node.name} is there already", "give each node a name of its own")
+        return node
+
+    def _node_here(self, text: str) -> Node:
+        node = self._node(text, ())
+        if not self._machine.has(node.address):
+            raise values.Wrong(_not_here(node, self._machine), "give the address by which the other nodes reach it")
+        return node
+
+    def _dcid(self, text: str) -> int | None:
+        if text == NONE:
+            return None
+        if text.isdecimal():
+            return values.dcid(int(text[:9]))
+        named = {region.place.casefold(): region.slug for region in LINODE_REGIONS}
+        return values.dcid(named.get(text.casefold(), text.casefold()))
+
+    def _addresses(self, text: str) -> list[str]:
+        found = [_floating(word) for word in text.replace(",", " ").split()]
+        nodes = {node.address: node.name for node in self.answers["nodes"]}
+        for one in found:
+            if one.ip in nodes:
+                raise values.Wrong(f"{one.ip} is the address of {nodes[one.ip]}", "give the floating address")
+            if place := next((at for at in self._machine.placed(leased=True) if at.address.ip == one.ip), None):
+                if place in self._machine.added:
+                    continue
+                hint = f"remove it there, floatip adds it: ip address del {place.address} dev {place.interface}"
+                raise values.Wrong(f"{one.ip} is an address of this machine, on {place.interface}", hint)
+        return self._tried("addresses", list(dict.fromkeys(map(str, found))))
+
+    def _check(self, text: str) -> dict[str, str]:
+        kind, _, value = text.partition(":")
+        if text == NONE:
+            return {}
+        if kind not in ("tcp", "process", "script") or not value:
+            raise values.Wrong(f"{text} is no check", "write tcp:127.0.0.1:80, process:haproxy, script:/path or none")
+        name = value if kind == "process" else Path(value).stem if kind == "script" else "tcp"
+        return self._tried("check", {"name": name, kind: value})
+
+    def _prefer(self, text: str) -> str:
+        names = [node.name for node in self.answers["nodes"]]
+        if text != NONE and text not in names:
+            raise values.Wrong(f"there is no node {text}", f"the nodes are {listed(names)}; or write none")
+        return "" if text == NONE else text
+
+    def _tried(self, name: str, value: T) -> T:
+        """Raises `Wrong` if a file with this answer is refused."""
+        answers = {"addresses": [_unused(value if name == "nodes" else [])], "check": {}, "prefer": ""}
+        try:
+            toml.checked(_file(answers | self.answers | {name: value}), self._machine)
+        except reading.ConfigErrors as refused:
+            raise values.Wrong(refused.errors[0].what, refused.errors[0].hint) from None
+        return value
 
 
-def _tried(name: str, text: str, system: System, answers: Answers) -> Any:
-    """The value of an answer with which `floatip check` accepts the file. Raises `ValueError`."""
-    value = QUESTIONS[name].read(text, system, answers)
-    placeholders = {other: question.placeholder for other, question in QUESTIONS.items()}
-    if "192.0.2.2" in map(str, {**answers, name: value}.values()):
-        placeholders["peer"] = "192.0.2.3"
+def _floating(word: str) -> InterfaceAddress:
     try:
-        for file in pair(placeholders | answers | {name: value}):
-            toml.checked(file)
-    except reading.ConfigErrors as refused:
-        problem = refused.errors[0]
-        raise ValueError(f"{problem.what} ({problem.hint})") from None
-    return value
+        word = str(ip_interface(word))
+    except ValueError:
+        raise values.Wrong(f"{word} is not an IP address", "write an address, such as 192.0.2.10") from None
+    return values.interface_address(word)
 
 
-def pair(answers: Answers) -> tuple[str, str]:
-    """This node's file, and the other's."""
-    here, there = answers["source"], answers["peer"]
-    ours, others = PRIORITIES[answers["prefer"]]
-    return _file(answers, here, there, ours), _file(answers, there, here, others)
+def _unused(nodes: Any) -> str:
+    """A floating address for a file that is only tried."""
+    used = {str(node.address) for node in nodes}
+    return next(one for one in ("192.0.2.10/32", "192.0.2.11/32") if one.partition("/")[0] not in used)
 
 
-def _file(answers: Answers, source: str, peer: str, priority: int) -> str:
-    vrrp = {"interface": answers["interface"], "vrid": answers["vrid"], "priority": priority}
-    if answers["prefer"] == "neither":
-        vrrp["preempt"] = False
-    vrrp |= {"source": source, "peers": [peer]}
-    check = answers["check"]
-    instance = {"name": f"VI_{answers['vrid']}", "addresses": answers["addresses"]}
-    instance |= {"checks": [check["name"]]} if check else {}
-    dcid = answers["dcid"]
-    instance |= {} if dcid else {"placement": "master"}
-    linode = toml.table("[linode]", {"dcid": dcid} if dcid else {}, "The data centre, which decides the route servers.")
-    checks = toml.table("[[check]]", check, "The node is not master while this fails.")
-    about = (
-        "The higher priority is master while both are healthy; with equal ones and preempt = false the master stays."
+def _not_here(node: Node, machine: Machine) -> str:
+    has = [str(one) for one in _usable(machine)]
+    return f"{node.address} is not an address of this machine, which has {listed(has) or 'none'}"
+
+
+def _usable(machine: Machine) -> Iterator[Address]:
+    """The addresses by which another node may reach this one; the likeliest first."""
+    here = [
+        (name not in ("", machine.default_interface), one)
+        for name, all_ in machine.interfaces.items()
+        for one in all_
+        if name not in machine.bridges and not (one.is_loopback or one.is_link_local or one.is_unspecified)
+    ]
+    # An address that moves is a /32 as a rule. Nodes of a pair talk by their private network.
+    here.sort(key=lambda at: (at[1].version, at[1].network.num_addresses == 1, not at[1].is_private, at[0], at[1].ip))
+    return (one.ip for _, one in here)
+
+
+def _own_address(machine: Machine) -> Address | None:
+    return next(_usable(machine), None)
+
+
+# What is written, and what comes next
+
+
+def _file(answers: Answers) -> str:
+    dcid, check, prefer = answers["dcid"], answers["check"], answers["prefer"]
+    places = [f": {region.place} ({region.slug})" for region in LINODE_REGIONS if region.dcid == dcid]
+    linode = toml.table(
+        "[linode]",
+        {"dcid": dcid} if dcid else {},
+        f"The data centre, which decides the route servers{''.join(places)}.",
     )
-    instances = toml.table("[[instance]]", instance | {"vrrp": vrrp}, "The floating addresses.", about)
-    comment = f"Written by `floatip init` on {socket.gethostname()}, for the node with {source}; the other has {peer}."
-    return toml.document([comment, "Every key: docs/reference/configuration.md."], {}, [linode, checks, instances])
+    nodes = [
+        toml.table("[[node]]", {"name": node.name, "address": node.address}, *comments)
+        for node, comments in zip(answers["nodes"], (("The nodes.",), *[()] * len(answers["nodes"])), strict=False)
+    ]
+    instance = {"name": "web", "addresses": answers["addresses"]}
+    instance |= {"checks": [check["name"]]} if check else {}
+    instance |= {"prefer": [prefer]} if prefer else {}
+    instance |= {} if dcid else {"placement": "master"}
+    return toml.document(
+        [
+            f"Written by `floatip init` on {socket.gethostname()}. Every key: docs/reference/configuration.md.",
+            "The same file is on all nodes: each finds itself by its address.",
+        ],
+        {},
+        [
+            linode,
+            *nodes,
+            toml.table("[[check]]", check, "While this fails, a node does not carry the address."),
+            toml.table(
+                "[[instance]]", instance, "The floating address. The node that carries it keeps it while it can."
+            ),
+        ],
+    )
+
+
+def _next(answers: Answers, own: Node, file: Path) -> Iterator[str]:
+    others = [node.address for node in answers["nodes"] if node != own]
+    config, of_key = Path(DEFAULT_CONFIG), Path(DEFAULT_CONFIG).with_name(NAME)
+    if file.absolute() != config:
+        yield "Move both files to where floatip reads them:"
+        yield f"  mv {file} {config} && mv {file.with_name(NAME)} {of_key}"
+    yield "Install floatip on the other nodes, and copy both files there:"
+    for address in others:
+        host = f"[{address}]" if address.version == 6 else str(address)
+        yield f"  scp -p {config} {of_key} root@{host}:{config.parent}/"
+        yield f"  ssh root@{address} chgrp floatip {config} {of_key}"
+    yield f"On each node, let UDP port {LINK_PORT} in from the other nodes. Here:"
+    yield from _firewall(others)
+    out = f"UDP port {LINK_PORT} to the other nodes"
+    out += ", TCP port 179 (BGP) to the route servers" if answers["dcid"] else ""
+    yield f"  Outgoing, if you filter that: {out}"
+    yield "Then on each node:"
+    yield "  floatip check --run"
+    yield "  systemctl enable --now floatip"
+    yield "  floatip nodes"
+
+
+def _firewall(others: list[Address]) -> Iterator[str]:
+    family = "ip6" if others[0].version == 6 else "ip"
+    from_ = str(others[0]) if len(others) == 1 else "{ " + ", ".join(map(str, others)) + " }"
+    rule = f"{family} saddr {from_} udp dport {LINK_PORT} accept"
+    yield "  nftables:  nft insert rule inet filter input " + (rule if len(others) == 1 else f"'{rule}'")
+    for address in others:
+        yield f"  ufw:       ufw allow proto udp from {address} to any port {LINK_PORT}"
+    sources = ", ".join(str(ip_interface(address)) for address in others)
+    yield f"  Linode Cloud Firewall, an inbound rule: UDP, port {LINK_PORT}, sources {sources}, ACCEPT"

@@ -53,7 +53,7 @@ def _keys(file: Path, step: str) -> Keys:
     if not step:
         if os.path.lexists(file):
             raise Refusal(f"{file} exists", f"to replace the key without a gap: {command(file)} --next")
-        return (secrets.token_bytes(OCTETS),)
+        return (_drawn(),)
     keys, doubts = read(file, Machine({}))
     if doubts:
         raise Refusal(*doubts[0][:2])
@@ -61,10 +61,19 @@ def _keys(file: Path, step: str) -> Keys:
         if len(keys) > 1:
             hint = f"finish the last replacement first: {command(file)} --use-next, or --drop-old if that was done"
             raise Refusal(f"{file} has two keys already", hint)
-        return (*keys, secrets.token_bytes(OCTETS))
+        return (*keys, _drawn())
     if len(keys) == 1:
         raise Refusal(f"{file} has only one key", f"add the next one: {command(file)} --next")
     return keys[::-1] if step == "--use-next" else keys[:1]
+
+
+def new() -> str:
+    """The text of a file with a first key."""
+    return _text((_drawn(),))
+
+
+def _drawn() -> bytes:
+    return secrets.token_bytes(OCTETS)
 
 
 def _text(keys: Keys) -> str:

@@ -118,11 +118,11 @@ def test_undo_refuses_the_options_that_it_does_not_use(option: str, monkeypatch:
 
 
 def test_init_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "init --dcid a --address b --interface c --source d --peer e --vrid f --prefer g --check h --file i"
+    line = "init --dcid a --node b=1 --address c --node d=2 --check e --prefer f --file g"
     got = called(monkeypatch, init, "init", *line.split())
     assert got.pop("system")
-    names = ("dcid", "addresses", "interface", "source", "peer", "vrid", "prefer", "check")
-    assert got == {"given": dict(zip(names, "abcdefgh", strict=True)), "file": Path("i"), "output": None}
+    given = {"dcid": "a", "nodes": ["b=1", "d=2"], "addresses": "c", "check": "e", "prefer": "f"}
+    assert got == {"given": given, "file": Path("g")}
 
 
 def test_key_takes_one_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from floatip import reading
-from floatip.reading.machine import daemons_user
+from floatip.reading.machine import Machine, daemons_user
 from floatip.reading.toml.document import parse
 
 Values = Mapping[str, object]
@@ -28,6 +28,7 @@ def _value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def checked(text: str) -> tuple[reading.ConfigWarning, ...]:
-    """What `floatip check` warns of. Raises `ConfigErrors`."""
-    return reading.judged(parse("floatip.toml", text.encode(errors="surrogateescape")), daemons_user()).warnings
+def checked(text: str, machine: Machine | None = None) -> tuple[reading.ConfigWarning, ...]:
+    """What `floatip check` warns of; on this machine, unless another is given. Raises `ConfigErrors`."""
+    document = parse("floatip.toml", text.encode(errors="surrogateescape"))
+    return reading.judged(document, daemons_user(), machine=machine).warnings

@@ -54,10 +54,10 @@ def load(path: str | Path, user: str = "") -> Loaded:
     return judged(document.read(str(path)), user, Path(path))
 
 
-def judged(text: Document, user: str = "", path: Path | None = None) -> Loaded:
+def judged(text: Document, user: str = "", path: Path | None = None, machine: Machine | None = None) -> Loaded:
     """`path`: where it was read, unless it is not written yet. Raises `ConfigErrors`."""
     model, places, problems = reader.model_of(text)
-    machine = look_around(user)
+    machine = machine or look_around(user)
     here = _here(model, machine)
     model = model.on(here.interface) if here else model
     problems += judge(model, places, machine)

@@ -154,7 +154,9 @@ def _address(value: object) -> Address:
     try:
         return ip_address(value if isinstance(value, str) else "")
     except ValueError:
-        raise Wrong(f"{shown(value)} is not an IP address", "write the address alone, without a prefix") from None
+        has_prefix = isinstance(value, str) and "/" in value
+        hint = "write the address alone, without a prefix" if has_prefix else "write an address; names are not resolved"
+        raise Wrong(f"{shown(value)} is not an IP address", hint) from None
 
 
 def _of_one_host(found: Address, hint: str, *, loopback: bool = False) -> Address:
