@@ -92,10 +92,16 @@ def test_options_make_the_file_of_the_design(host: Played) -> None:
     }
 
 
-@pytest.mark.parametrize(("own", "other"), [(0, 1), (1, 0)])
-def test_each_node_finds_itself_in_the_file(
-    host: Played, monkeypatch: pytest.MonkeyPatch, own: int, other: int
-) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/configuration.md"])
+def test_the_documents_show_what_it_writes(host: Played, page: str) -> None:
+    block = (Path(__file__).parents[2] / page).read_text().split("```toml\n")[1].partition("```")[0]
+    shown, file = tomllib.loads(block), written(host, GUIDE)
+    assert shown["check"][0]["name"] == "haproxy"
+    assert shown | {"check": file["check"]} == file
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_each_node_finds_itself_in_the_file(host: Played, monkeypatch: pytest.MonkeyPatch, own: int) -> None:
     written(host, GUIDE)
     host.on_eth0 = (NODES[own]["address"] + "/17",)
     monkeypatch.setattr(reading, "look_around", lambda user: host.machine())

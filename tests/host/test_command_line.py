@@ -2,6 +2,8 @@
 
 import builtins
 import os
+import re
+import shlex
 import subprocess
 import sys
 import termios
@@ -53,6 +55,31 @@ def test_the_help_of_a_command_fits_and_says_how_it_exits(name: str, monkeypatch
 def test_a_command_takes_the_options_that_its_help_lists(name: str) -> None:
     options = parse(COMMANDS[name], ["x"] if name == "observe" else [])
     signature(COMMANDS[name].run).bind(**options)
+
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/operate").glob("*.md"))]
+
+
+def shown_commands(page: Path) -> list[str]:
+    """Of floatip: lines of blocks, and in a line of text."""
+    *texts, last = page.read_text().split("```")
+    lines = [line for block in texts[1::2] for line in block.splitlines()]
+    lines += [code for text in (*texts[::2], last) for code in re.findall(r"`([^`]+)`", text)]
+    parts = [part.strip().removeprefix("sudo ") for line in lines for part in line.split("&&")]
+    return [part.partition("  #")[0] for part in parts if part.startswith("floatip ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_command_that_a_page_shows_can_be_given(page: Path) -> None:
+    shown = shown_commands(page)
+    assert shown
+    for line in shown:
+        name, *arguments = shlex.split(line)[1:]
+        if name in PARSED:
+            signature(COMMANDS[name].run).bind(**parse(COMMANDS[name], arguments))
+        else:
+            assert name in (*COMMANDS, "--version"), line
 
 
 def called(monkeypatch: pytest.MonkeyPatch, module: object, name: str, *arguments: str) -> dict[str, Any]:
