@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,7 +56,8 @@ def init(system: System, given: Given, file: Path) -> int:
         say(f"{directory}: did not exist, and was made")
     say(f"{of_key}: {'is there already, and is used' if has_key else 'written, a new key'}")
     own = next(node for node in answers["nodes"] if machine.has(node.address))
-    say(f"{file}: written, the same for all nodes; this one is {own.name}, {own.address}")
+    nodes = [f"{node.name} {node.address}{' (this node)' * (node == own)}" for node in answers["nodes"]]
+    say(f"{file}: written, the same for all nodes: {listed(nodes)}")
     for warning in (*warnings, *beside(*accepted(parse(str(file), text.encode())), system)):
         say(f"warning: {warning.text}\n  hint: {warning.hint}")
     say("\n".join(("", *_next(answers, own, file))))
@@ -137,14 +138,15 @@ class Interview:
 
     def _own(self, others: list[Node], *, is_asked: bool) -> Node:
         """This machine's node, which the options may leave out."""
-        name, address = socket.gethostname().partition(".")[0], _own_address(self._machine)
+        name = socket.gethostname().partition(".")[0]
+        usable = [one for one in _usable(self._machine) if not others or one.version == others[0].address.version]
         for other in others:
             if other.name == name:
                 raise Misused(f"--node: {_not_here(other, self._machine)}", f"give this machine's own: {name}=ADDRESS")
-        default = f"{name}={address}" if address else ""
+        default = f"{name}={usable[0]}" if usable else ""
         if not (is_asked or default):
             hint = f"bring its network up, or add --node {name}=ADDRESS"
-            raise Misused("--node: none is this machine, which has no address", hint)
+            raise Misused("--node: none is this machine, which has no address of that kind", hint)
         given = None if is_asked else default
         return self._answer("--node", "This node, as NAME=ADDRESS", self._node_here, default, given)
 
@@ -232,8 +234,8 @@ def _floating(word: str) -> InterfaceAddress:
 
 def _unused(nodes: Any) -> str:
     """A floating address for a file that is only tried."""
-    used = {str(node.address) for node in nodes}
-    return next(one for one in ("192.0.2.10/32", "192.0.2.11/32") if one.partition("/")[0] not in used)
+    used = {node.address for node in nodes}
+    return next(f"{one}/32" for one in ip_network("192.0.2.0/24") if one not in used)
 
 
 def _not_here(node: Node, machine: Machine) -> str:
@@ -252,10 +254,6 @@ def _usable(machine: Machine) -> Iterator[Address]:
     # An address that moves is a /32 as a rule. Nodes of a pair talk by their private network.
     here.sort(key=lambda at: (at[1].version, at[1].network.num_addresses == 1, not at[1].is_private, at[0], at[1].ip))
     return (one.ip for _, one in here)
-
-
-def _own_address(machine: Machine) -> Address | None:
-    return next(_usable(machine), None)
 
 
 # What is written, and what comes next

@@ -131,12 +131,18 @@ def test_a_guess_is_private_and_neither_link_local_nor_of_a_bridge_nor_a_single_
 
 
 def test_nodes_may_speak_ipv6(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
-    host.on_eth0 = ("2001:db8::1/64",)
+    host.on_eth0 = ("192.168.143.227/17", "2001:db8::1/64")
     assert written(host, given(nodes=["haproxy2=2001:db8::2"]))["node"][0]["address"] == "2001:db8::1"
     said = capsys.readouterr().err
     assert "ip6 saddr 2001:db8::2 udp dport 9112 accept" in said
     assert "sources 2001:db8::2/128" in said
     assert "root@[2001:db8::2]:/etc/floatip/" in said
+
+
+def test_nodes_may_have_the_addresses_of_examples(host: Played) -> None:
+    host.on_eth0 = ("192.0.2.0/31",)
+    nodes = [f"n{number}=192.0.2.{number}" for number in range(4)]
+    assert len(written(host, given(nodes=nodes))["node"]) == 4
 
 
 @pytest.mark.parametrize("prefer", ["haproxy1", "haproxy2"])
@@ -267,8 +273,11 @@ def test_a_wrong_option_writes_nothing(
     assert not host.at(FILE.parent).exists()
 
 
-def test_a_machine_without_an_address_must_be_named(host: Played, capsys: pytest.CaptureFixture[str]) -> None:
-    host.on_eth0 = ()
+@pytest.mark.parametrize("on_eth0", [(), ("2001:db8::1/64",)], ids=["no address", "of another version"])
+def test_a_machine_without_an_address_must_be_named(
+    host: Played, capsys: pytest.CaptureFixture[str], on_eth0: tuple[str, ...]
+) -> None:
+    host.on_eth0 = on_eth0
     assert status(host, given(nodes=["haproxy2=192.168.143.241"])) == 2
     assert "hint: bring its network up, or add --node haproxy1=ADDRESS" in capsys.readouterr().err
 
@@ -277,7 +286,8 @@ def test_it_says_what_comes_next(host: Played, capsys: pytest.CaptureFixture[str
     assert status(host, GUIDE) == 0
     said = capsys.readouterr().err
     assert f"{KEY}: written, a new key\n" in said
-    assert f"{FILE}: written, the same for all nodes; this one is haproxy1, 192.168.143.227\n" in said
+    nodes = "haproxy1 192.168.143.227 (this node) and haproxy2 192.168.143.241"
+    assert f"{FILE}: written, the same for all nodes: {nodes}\n" in said
     _, _, after = said.partition("\n\n")
     assert after.splitlines() == [
         "Install floatip on the other nodes, and copy both files there:",
