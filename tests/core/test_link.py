@@ -19,6 +19,7 @@ class Pair:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.is_cut = False
         self.links: dict[str, Link] = {}
         self.begin(ONE)
         self.begin(TWO)
@@ -32,7 +33,7 @@ class Pair:
         waiting = deque((sender, effect) for effect in effects)
         while waiting:
             source, effect = waiting.popleft()
-            if isinstance(effect, SendDatagram):
+            if isinstance(effect, SendDatagram) and not self.is_cut:
                 for link in self.links.values():
                     if link.own.address == effect.destination:
                         answers, _ = link.received(source.own.address, effect.data, self.now, self.now)
@@ -62,6 +63,20 @@ def test_a_node_that_starts_knows_who_is_master_as_soon_as_it_hears_him() -> Non
             pair.run(0.01)
         pair.run(0.01)
         assert two.peers["haproxy1"].instances[WEB].role is wire.Role.MASTER
+
+
+def test_a_node_that_was_away_is_missed_as_soon_as_before() -> None:
+    """Its absence is not taken for a lossy way to it."""
+    pair = Pair()
+    pair.run(10)
+    peer = pair.links["haproxy2"].peers["haproxy1"]
+    for seconds in (1.07, 1.93, 2.2, 60):
+        pair.is_cut = True
+        pair.run(seconds)
+        pair.is_cut = False
+        pair.run(5)
+        assert peer.alive
+        assert peer.detector.patience < 0.33
 
 
 def test_a_node_that_is_added_again_is_heard_at_once() -> None:

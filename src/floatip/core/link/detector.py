@@ -30,14 +30,16 @@ class Detector:
         self._losses = 0
         """Of the last `WINDOW` datagrams, a bit for each that was lost."""
 
-    def heard(self, at: float, interval: float, lost: int) -> None:
-        """`lost`: datagrams that its sequence has skipped."""
+    def heard(self, at: float, interval: float, lost: int, *, is_back: bool) -> None:
+        """`lost`: datagrams that its sequence has skipped. `is_back`: it was gone, and what was between says nothing of
+        the way to it.
+        """
         if interval != self.interval:
             self.interval, self._jitter = interval, 0.0
-        if lost >= MOST_INTERVALS:
-            lost = self._losses = 0  # that was no loss: it was cut off
+        if is_back or lost >= MOST_INTERVALS:  # it was cut off
+            lost = 0
         self._losses = ((self._losses << lost | (1 << lost) - 1) << 1) & ((1 << WINDOW) - 1)
-        if self.heard_at > -math.inf:
+        if self.heard_at > -math.inf and not is_back:
             late = max(0.0, at - self.heard_at - interval * (1 + lost))
             self._jitter += (min(late, interval) - self._jitter) * SMOOTHING
         self.heard_at = max(self.heard_at, at)

@@ -162,7 +162,7 @@ class Link:
         if datagram.flags & HelloFlag.LEAVES:
             self._forget(peer)
             return effects + self._gone(peer, "its daemon has stopped", now), None
-        peer.detector.heard(min(at, now), datagram.interval / 1000, lost)
+        peer.detector.heard(min(at, now), datagram.interval / 1000, lost, is_back=not peer.alive)
         if datagram.your_boot == self.boot and datagram.your_age != wire.NEVER:
             peer.hears_us_at = max(peer.hears_us_at, at - datagram.your_age / 1000)
         changed = self._learn(peer, datagram, now)
