@@ -200,3 +200,14 @@ def test_a_sick_node_is_worse_and_the_latest_of_several_masters_better_than_any_
         for at in (1.8e9, 1.8e9 + 0.1, 1.8e9 + 5):
             assert 0 <= med(*worst, rung, at + 0.05) < med(*best, rung, at) < med(*best, Rank.ACTIVE)
         assert med(*best, rung, 1.8e9) != med(*worst, rung, 1.8e9)
+
+
+def test_where_the_latest_master_stays_the_latest_of_settled_ones_has_the_best_med() -> None:
+    best, worst = (255, IPv4Address("10.0.0.9")), (1, IPv4Address("10.0.0.1"))
+    day = 86400
+    for age in (4, 60, day, 7 * day, 180 * day):
+        later, earlier = (
+            med(*node, Rank.ACTIVE, at, latest_stays=True) for node, at in ((worst, 1.8e9), (best, 1.8e9 - age))
+        )
+        assert 0 <= later < earlier < med(*best, Rank.STANDBY)
+    assert med(*best, Rank.ACTIVE, 1.8e9, latest_stays=True) < med(*worst, Rank.ACTIVE, 1.8e9, latest_stays=True)

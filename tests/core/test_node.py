@@ -98,7 +98,8 @@ def test_the_others_are_told_when_the_sessions_are_old_enough_although_nothing_e
     assert host.node.fleet
     link = host.node.fleet.link
     host.run(FRESH_SESSION - 0.1)
-    assert link.own_node and NodeFlag.SEASONED not in link.own_node.flags
+    assert link.own_node
+    assert NodeFlag.SEASONED not in link.own_node.flags
     host.run(FRESH_SESSION + 0.2)
     assert NodeFlag.SEASONED in link.own_node.flags
 

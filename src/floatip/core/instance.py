@@ -277,7 +277,8 @@ class Instance:
         if self.elector.preference is None:
             return Route(rank)
         in_fault = self.role is Role.FAULT  # the others may not know it yet
-        return Route(rank, med(*self.elector.preference, rank, self.decision.master_since, in_fault=in_fault))
+        among_nodes, since = isinstance(self.config.election, settings.Nodes), self.decision.master_since
+        return Route(rank, med(*self.elector.preference, rank, since, in_fault=in_fault, latest_stays=among_nodes))
 
     def _defend(self, now: float) -> list[Effect]:
         """Another node takes itself for master, and may have told the neighbours so."""

@@ -43,7 +43,19 @@ class Marks:
     """Standard communities, each as (AS, value) (RFC 1997)."""
 
 
-def med(priority: int, source: IPv4Address, rank: Rank, since: float = 0.0, *, in_fault: bool = False) -> int:
+TAKEOVER_STEP, ACTIVE_STEP = 1 / 32, 2.0
+"""Seconds in one step of the MED, where the latest master has the best."""
+
+
+def med(
+    priority: int,
+    source: IPv4Address,
+    rank: Rank,
+    since: float = 0.0,
+    *,
+    in_fault: bool = False,
+    latest_stays: bool = False,
+) -> int:
     """The MED that orders nodes as the election would: higher priority first, then the greater source address.
 
     It needs nothing but the node's own figures: the inverted priority in the second octet, the inverted low 16 bits of
@@ -53,8 +65,13 @@ def med(priority: int, source: IPv4Address, rank: Rank, since: float = 0.0, *, i
     On the takeover rungs the latest master wins instead, because the route of an earlier one may be stale. `since` is
     when this one became master, in seconds since the epoch. The MED falls by one step each 1/32 s, and begins again
     every six days. Of two that became master in one step, the greater address wins.
+
+    `latest_stays`: so it is in the election too. Then settled masters, of a split network, are ordered in the same way,
+    in steps of 2 s, which last for a year.
     """
-    if rank in (Rank.TAKEOVER, Rank.TAKEOVER_AGAIN):
-        return (~int(since * 32) & 0xFFFFFF) << 7 | (~int(source) & 0x7F)
+    is_settled = rank is Rank.ACTIVE and latest_stays
+    if is_settled or rank in (Rank.TAKEOVER, Rank.TAKEOVER_AGAIN):
+        step = ACTIVE_STEP if is_settled else TAKEOVER_STEP
+        return (~int(since / step) & 0xFFFFFF) << 7 | (~int(source) & 0x7F)
     order = 0xFF if rank is Rank.LAST_RESORT else 0xC0 if in_fault else 0x80
     return order << 24 | (255 - priority) << 16 | (~int(source) & 0xFFFF)
