@@ -381,7 +381,7 @@ def notify(*arguments: str) -> int:
     Option("--hold-time SECONDS", "Hold time of the BGP sessions", Number(int, 3, 65535), 9),
     Option(
         "--advert-interval SECONDS",
-        "Time between two adverts; whole ones: VRRP version 2",
+        "Of VRRP: time between two adverts; whole ones: version 2",
         Number(float, 0.01, 40),
         1.0,
     ),
@@ -404,7 +404,7 @@ def lab(
     from floatip.lab.scenes import SCENES  # noqa: PLC0415
 
     if show_scenes:
-        print("\n".join(f"{name:13} {one.about}" for name, one in SCENES.items()))
+        print("\n".join(f"{name:18} {one.about}" for name, one in SCENES.items()))
         return 0
     names = list(SCENES) if scene == "all" else [scene]
     if scene == "shell":

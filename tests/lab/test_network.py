@@ -1,3 +1,4 @@
+import contextlib
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import floatip
+from floatip.core.settings import LINK_PORT
 from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
 from floatip.lab.network import (
     FLOATING,
@@ -153,19 +155,19 @@ def test_a_cut_pair_loses_each_other_and_no_one_else(network: Network) -> None:
     assert reaches(network, "haproxy2", ROUTE_SERVERS[1].ipv6)
 
 
-def test_cut_vrrp_drops_adverts_between_the_nodes_and_nothing_else(network: Network) -> None:
+def test_what_the_nodes_tell_each_other_can_be_cut_and_nothing_else(network: Network) -> None:
     assert hears_an_advert(network)
-    network.faults.cut_vrrp()
+    network.faults.cut_election()
     assert not hears_an_advert(network, within=0.5)
     assert reaches(network, "haproxy1", "192.168.143.241")
-    network.faults.heal_vrrp()
+    network.faults.heal_election()
     assert hears_an_advert(network)
 
 
 def test_on_a_shared_layer_2_the_observer_finds_who_has_the_address_and_adverts_can_be_cut(tmp_path: Path) -> None:
     with SharedLayer2(tmp_path) as network, NeighbourWatch(network, str(FLOATING)) as watch:
         assert hears_an_advert(network)
-        network.faults.cut_vrrp()
+        network.faults.cut_election()
         assert not hears_an_advert(network, within=0.5)
         for node in NODES:
             assert succeeds(network, node.name, "ip", "address", "add", str(FLOATING), "dev", "eth0")
@@ -174,6 +176,39 @@ def test_on_a_shared_layer_2_the_observer_finds_who_has_the_address_and_adverts_
             network.faults.cut(node.name)
             assert succeeds(network, OBSERVER.name, "ip", "neigh", "flush", "dev", "eth0")
             assert not reaches(network, OBSERVER.name, str(FLOATING.ip))
+
+
+def test_a_share_of_the_link_can_be_cut_in_one_direction(network: Network) -> None:
+    def arrive(sender: str, receiver: str) -> int:
+        """Of 200 datagrams."""
+        address = {"haproxy1": "192.168.143.227", "haproxy2": "192.168.143.241"}[receiver]
+        with network.inside(receiver):
+            theirs = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            theirs.bind((address, LINK_PORT))
+        with network.inside(sender):
+            ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with theirs, ours:
+            for _ in range(200):
+                ours.sendto(b"hello", (address, LINK_PORT))
+            theirs.setblocking(False)
+            count = 0
+            with contextlib.suppress(BlockingIOError):
+                while theirs.recv(100):
+                    count += 1
+            return count
+
+    assert arrive("haproxy1", "haproxy2") == 200
+    network.faults.cut_link("haproxy1", "haproxy2")
+    assert (arrive("haproxy1", "haproxy2"), arrive("haproxy2", "haproxy1")) == (0, 200)
+    assert reaches(network, "haproxy1", "192.168.143.241")
+    network.faults.heal_link()
+    network.faults.cut_link("haproxy1", "haproxy2", 0.4)
+    assert 60 < arrive("haproxy1", "haproxy2") < 180
+    network.faults.heal_link()
+    network.faults.cut_election()
+    assert arrive("haproxy1", "haproxy2") == 0
+    network.faults.heal_election()
+    assert arrive("haproxy1", "haproxy2") == 200
 
 
 def hears_an_advert(network: Network, within: float = 30) -> bool:

@@ -13,11 +13,14 @@ import pytest
 from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Origin
 from floatip.core.bgp.wire import pack_routes
+from floatip.lab.configuration import floatip_toml
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, LabHost, Network
 from floatip.lab.programs.bird import BirdFabric, BirdRouteServer
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.programs.program import Program
 from floatip.lab.programs.services import HAProxy, PlainService
+from floatip.lab.record import RunOptions
 from floatip.lab.routes import RouteWatch
 from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
 from tests.lab.arrivals import arrival
@@ -254,6 +257,14 @@ def test_a_daemon_is_paused_resumed_stopped_and_started_again(network: Network) 
     assert service.pid != first
     service.kill()
     assert not service.running
+
+
+def test_a_node_that_is_watched_runs_in_real_time_as_its_unit_has_it(network: Network, tmp_path: Path) -> None:
+    node = FloatipDaemon(network, "haproxy1", floatip_toml(RunOptions(), "haproxy1", tmp_path, None))
+    node.start()
+    next(node.watch())
+    assert os.sched_getscheduler(node.pid) == os.SCHED_RR | os.SCHED_RESET_ON_FORK
+    node.kill()
 
 
 def state(pid: int) -> str:

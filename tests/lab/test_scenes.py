@@ -14,7 +14,7 @@ PLAYS = [
     *[(scene, *WITH_BIRD) for scene in ("check", "stop", "kill", "return", "rs-cut", "rs-restart")],
     ("crash", "--hold-time", "90"),
     ("crash-again", "--hold-time", "90", *WITH_BIRD),
-    *[(scene, "--advert-interval", "0.1") for scene in ("crash", "vlan-crash")],
+    *[(scene, "--advert-interval", "0.1") for scene in ("vrrp-crash", "vlan-crash")],
 ]
 TIMEOUT = 240.0
 

@@ -12,17 +12,20 @@ from dataclasses import replace
 import pytest
 
 from floatip.lab.network import HAPROXY1, HAPROXY2, ROUTER
-from floatip.lab.record import SCENE, Record, RunEvent, RunOptions
+from floatip.lab.record import SCENE, Answer, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteChange
 from floatip.lab.scheduling import Delay, DelayWatch, delayed, run_delay
 from floatip.lab.screen import Feed, Screen, describe, group_by_cause
 from floatip.lab.verdicts import (
     Verdict,
     answered_only_by,
+    changes_role,
     handed_over,
     happened_within,
     lost_less_than,
     moved_to,
+    was_done,
+    was_refused,
 )
 from floatip.observing.summary import RESET, ProbeResult
 
@@ -217,6 +220,37 @@ def test_adverts_of_whole_seconds_are_version_2_and_others_version_3(
     options = RunOptions(advert_interval=interval)
     assert options.vrrp_version == version
     assert options.master_down_interval == pytest.approx(down, abs=0.001)
+
+
+def test_a_command_is_judged_by_its_status_and_its_words() -> None:
+    done = Answer("floatip drain on haproxy1", 0, "done in 0.11 s: haproxy2 carries VI_1")
+    refused = Answer("floatip drain on haproxy1", 1, "error: drain refused: haproxy2 is drained")
+    failed = Answer("floatip drain on haproxy1", 3, "error: no floatip daemon answers: refused")
+    assert [was_done(each).holds for each in (done, refused, failed)] == [True, False, False]
+    assert [was_done(done, what).holds for what in ("haproxy2 carries", "stays here")] == [True, False]
+    assert [was_refused(each, "is drained").holds for each in (done, refused, failed)] == [False, True, False]
+    verdict = was_refused(refused, "is silent")
+    assert not verdict.holds
+    assert "is silent" in verdict.text
+    assert refused.text in verdict.text
+
+
+def test_changes_of_role_are_counted_for_each_node_from_an_instant_on() -> None:
+    record = record_of()
+    roles = [
+        (1, "haproxy1", "master"),
+        (12, "haproxy1", "backup"),
+        (12, "haproxy2", "master"),
+        (13, "haproxy2", "backup"),
+    ]
+    record.events = [RunEvent(at, node, "role", "VI_1", role, "") for at, node, role in roles]
+    assert [verdict.holds for verdict in changes_role(record, 10, 1)] == [True, False]
+    assert [verdict.holds for verdict in changes_role(record, 10, 2)] == [True, True]
+
+
+def test_a_silent_node_is_noticed_by_the_link_sooner_than_by_vrrp() -> None:
+    assert RunOptions(election="nodes").detection_time < 0.4
+    assert RunOptions().detection_time == RunOptions().master_down_interval
 
 
 @pytest.mark.parametrize(("outage", "holds"), [(0.85, True), (0.95, False)])

@@ -72,13 +72,18 @@ class JudgesLinked(Judges):
         return not self._is_recent(LOSSY, LOSS_REMEMBERED) and any(self._argue(node, each) for each in others)
 
     def _both_masters(self, one: Machine, other: Machine) -> bool:
-        return not self.linked.is_held and not self._is_recent(LOSSY, ALL_INTERVAL) and super()._both_masters(one, other)
+        return (
+            not self.linked.is_held and not self._is_recent(LOSSY, ALL_INTERVAL) and super()._both_masters(one, other)
+        )
 
     def _cost(self, fault: Fault, in_play: list[Fault]) -> float:
         lossy = self._patience_of_loss(in_play)
         match fault.kind:
             case "crash" | "freeze" | "cut" | "pause":
-                return super()._cost(replace_kind(fault, "crash" if fault.kind == "pause" else fault.kind), in_play) + lossy
+                return (
+                    super()._cost(replace_kind(fault, "crash" if fault.kind == "pause" else fault.kind), in_play)
+                    + lossy
+                )
             case "hang" if fault.until < inf:
                 return 0.0
             case _:

@@ -2,31 +2,19 @@
 
 from pathlib import Path
 
-from floatip.lab.network import FLOATING, NODES
+from floatip.lab.network import FLOATING, NODES, THREE_NODES, LabHost
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.record import PRIORITY, RunOptions
 
 
-def _addresses(host: str) -> tuple[str, str]:
-    """Of this node and of the other."""
-    me, other = NODES if host == NODES[0].name else reversed(NODES)
-    assert me.ipv4 is not None
-    assert other.ipv4 is not None
-    return str(me.ipv4.ip), str(other.ipv4.ip)
-
-
 def floatip_toml(options: RunOptions, host: str, trigger: Path, elector: KeepalivedProgram | None) -> str:
     """`elector`: keepalived, if it elects."""
-    me, other = _addresses(host)
     check = f"""\
 [[check]]
 name = "trigger"
 {options.check or f'file = "{trigger}"'}
 """
-    election = """\
-[instance.vrrp]
-preempt = false
-"""
+    nodes = election = ""
     if elector:
         check = ""  # keepalived checks
         election = f"""\
@@ -36,17 +24,37 @@ pid_file = "{elector.pid_file}"
 vrrp_pid_file = "{elector.vrrp_pid_file}"
 
 [instance.keepalived]
-"""
+{_virtual_router(options, host)}"""
+    elif options.election == "nodes":
+        nodes = "".join(map(_node, THREE_NODES if options.three else NODES))
+    else:
+        election = f"[instance.vrrp]\npreempt = false\n{_virtual_router(options, host)}"
     bgp = "" if options.shared_layer2 else f"[linode]\ndcid = 6\n\n[bgp]\nhold_time = {options.hold_time}\n"
     return f"""\
 {bgp}
-{check}
+{nodes}{check}
 [[instance]]
 name = "VI_1"
 addresses = ["{FLOATING}"]
 checks = [{'"trigger"' if check else ""}]
 
-{election}interface = "eth0"
+{election}"""
+
+
+def _node(host: LabHost) -> str:
+    assert host.ipv4 is not None
+    return f"""\
+[[node]]
+name = "{host.name}"
+address = "{host.ipv4.ip}"
+
+"""
+
+
+def _virtual_router(options: RunOptions, host: str) -> str:
+    me, other = _addresses(host)
+    return f"""\
+interface = "eth0"
 vrid = 51
 priority = {PRIORITY}
 version = {options.vrrp_version}
@@ -54,6 +62,14 @@ advert_interval = {options.advert_interval:g}
 source = "{me}"
 peers = ["{other}"]
 """
+
+
+def _addresses(host: str) -> tuple[str, str]:
+    """Of this node and of the other."""
+    me, other = NODES if host == NODES[0].name else reversed(NODES)
+    assert me.ipv4 is not None
+    assert other.ipv4 is not None
+    return str(me.ipv4.ip), str(other.ipv4.ip)
 
 
 def keepalived_conf(options: RunOptions, host: str, trigger: Path) -> str:

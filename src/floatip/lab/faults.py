@@ -6,7 +6,10 @@ force when its method returns, and so is its end.
 
 import subprocess
 
+from floatip.core.settings import LINK_PORT as PORT
 from floatip.lab.namespaces import Namespace, find_program
+
+ELECTION = {"ip protocol 112", f"udp dport {PORT}"}
 
 
 class Faults:
@@ -37,13 +40,23 @@ class Faults:
         self._dropped -= _between(one, other)
         self._apply()
 
-    def cut_vrrp(self) -> None:
-        """Adverts no longer get through between the nodes."""
-        self._dropped.add("ip protocol 112")
+    def cut_election(self) -> None:
+        """What the nodes tell each other no longer gets through: adverts and the link."""
+        self._dropped |= ELECTION
         self._apply()
 
-    def heal_vrrp(self) -> None:
-        self._dropped.discard("ip protocol 112")
+    def cut_link(self, sender: str, receiver: str, share: float = 1.0) -> None:
+        """`share` of the datagrams of the one no longer reach the other."""
+        some = "" if share == 1 else f" numgen random mod 100 < {share * 100:.0f}"
+        self._dropped.add(f'iifname "{sender}" oifname "{receiver}" udp dport {PORT}{some}')
+        self._apply()
+
+    def heal_link(self) -> None:
+        self._dropped = {rule for rule in self._dropped if f"udp dport {PORT}" not in rule}
+        self._apply()
+
+    def heal_election(self) -> None:
+        self._dropped -= ELECTION
         self._apply()
 
     def heal_all(self) -> None:

@@ -1,4 +1,5 @@
-"""The guide's network: haproxy1, haproxy2, an observer, four route servers, and the router between them all.
+"""The guide's network: haproxy1, haproxy2, an observer, four route servers, and the router between them all. A third
+node, haproxy4, is there for the scenes that play with three.
 
 As on Linode no two hosts share a layer 2: each has a link of its own to the router, which answers every ARP request
 for them (proxy ARP) and forwards by its own table. What the fabric installs there moves the traffic, nothing else.
@@ -34,9 +35,11 @@ class LabHost:
 HAPROXY1 = LabHost("haproxy1", IPv6Address("2600:3c03:0:1::1"), IPv4Interface("192.168.143.227/17"))
 HAPROXY2 = LabHost("haproxy2", IPv6Address("2600:3c03:0:1::2"), IPv4Interface("192.168.143.241/17"))
 OBSERVER = LabHost("haproxy3", IPv6Address("2600:3c03:0:1::3"), IPv4Interface("192.168.209.244/17"))
+HAPROXY4 = LabHost("haproxy4", IPv6Address("2600:3c03:0:1::4"), IPv4Interface("192.168.143.242/17"))
 NODES = (HAPROXY1, HAPROXY2)
+THREE_NODES = (*NODES, HAPROXY4)
 ROUTE_SERVERS = tuple(LabHost(f"rs{n}", IPv6Address(f"2600:3c0f:6:34::{n}")) for n in range(1, 5))
-HOSTS = (*NODES, OBSERVER, *ROUTE_SERVERS)
+HOSTS = (*NODES, OBSERVER, *ROUTE_SERVERS, HAPROXY4)
 FLOATING = IPv4Interface("192.168.223.158/32")
 
 ROUTER = "router"
@@ -173,7 +176,7 @@ def _build_host(host: LabHost) -> Iterator[str]:
         return
     # A route server's kernel routes name the node, not the way to it: for that the nodes must look like neighbours.
     yield f"route add {NODE_SUBNET} dev eth0"
-    for node in NODES:
+    for node in THREE_NODES:
         yield f"neigh add {node.ipv6} lladdr {ROUTER_MAC} dev eth0 nud permanent"
 
 

@@ -8,15 +8,18 @@ import math
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
-from floatip.lab.network import NODES, ROUTER
+from floatip.lab.network import ROUTER, THREE_NODES
 from floatip.lab.routes import RouteChange
 from floatip.lab.scheduling import Delay, delayed
 from floatip.observing.summary import KINDS, RESET, ProbeResult, Summary
 
 PRIORITY = 50  # both nodes, as in the guide; the greater address, haproxy2's, wins a tie
-NEXT_HOPS = {str(host.ipv6): host.name for host in NODES}
+NEXT_HOPS = {str(host.ipv6): host.name for host in THREE_NODES}
 SCENE = "scene"
+NODE_GONE_AFTER = 0.35
+"""Seconds until a silent node is gone for the others: three intervals and a margin, which follows the jitter."""
 OPEN_FOR_AT_MOST = 0.05
 """Seconds that one request may take while the host schedules everything."""
 
@@ -29,8 +32,10 @@ class RunOptions:
     probe_interval: float = 0.005
     check: str = ""
     """A line of configuration instead of the trigger file."""
-    keepalived: bool = False
-    """keepalived elects and floatip follows it; otherwise floatip elects."""
+    election: Literal["nodes", "vrrp", "keepalived"] = "vrrp"
+    """Who elects: the nodes over the link, floatip by VRRP, or keepalived, which floatip follows."""
+    three: bool = False
+    """Nodes; otherwise two."""
     shared_layer2: bool = False
     """Without route servers: the master alone holds the address (placement `master`)."""
 
@@ -50,6 +55,11 @@ class RunOptions:
         """Seconds."""
         return 3 * self.advert_interval + self.skew_time
 
+    @property
+    def detection_time(self) -> float:
+        """Seconds after which a silent master is replaced, at most."""
+        return NODE_GONE_AFTER if self.election == "nodes" else self.master_down_interval
+
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
@@ -61,6 +71,15 @@ class RunEvent:
     name: str
     value: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command of floatip said, such as `handover`."""
+
+    command: str
+    status: int
+    text: str
 
 
 @dataclass
@@ -108,6 +127,12 @@ class Record:
     def of(self, host: str, what: str) -> list[RunEvent]:
         return [event for event in self.events if (event.host, event.what) == (host, what)]
 
+    @property
+    def nodes(self) -> list[str]:
+        """Those that have said something, in order."""
+        hosts = {event.host for event in self.events}
+        return [node.name for node in THREE_NODES if node.name in hosts]
+
     def latest(self, host: str, what: str) -> str:
         """Its value now; empty: nothing known yet."""
         found = self.of(host, what)
@@ -119,7 +144,7 @@ class Record:
 
     @property
     def masters(self) -> list[str]:
-        return [node.name for node in NODES if self.latest(node.name, "role") == "master"]
+        return [node for node in self.nodes if self.latest(node, "role") == "master"]
 
     @property
     def started_first_at(self) -> float:

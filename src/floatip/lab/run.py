@@ -8,18 +8,19 @@ from pathlib import Path
 from shutil import rmtree, which
 from tempfile import TemporaryDirectory
 from threading import Thread
+from typing import Any
 
 from floatip.lab.configuration import floatip_toml, keepalived_conf
 from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
 from floatip.lab.namespaces import Closes, LabError, is_entered
-from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, Network
+from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, THREE_NODES, Network
 from floatip.lab.programs.bird import BirdFabric, BirdRouteServer, Rules
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
 from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
 from floatip.lab.programs.services import HAProxy, PlainService
-from floatip.lab.record import SCENE, Record, RunEvent, RunOptions
+from floatip.lab.record import SCENE, Answer, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteWatch
 from floatip.lab.scheduling import DelayWatch, run_delay
 
@@ -57,7 +58,8 @@ class Run(Closes):
         self.network: Network = self._exits.enter_context(
             SharedLayer2(directory) if self.options.shared_layer2 else Network(directory)
         )
-        self.triggers = {node.name: directory / f"{node.name}.trigger" for node in NODES}
+        hosts = [node.name for node in (THREE_NODES if self.options.three else NODES)]
+        self.triggers = {host: directory / f"{host}.trigger" for host in hosts}
         self.servers: dict[str, Program] = {}
         self.routing: list[Program] = []
         """The route servers and the fabric."""
@@ -66,9 +68,10 @@ class Run(Closes):
             fabric = BirdFabric(self.network) if self.options.bird else BuiltInFabric(self.network)
             self.routing = [fabric, *self.servers.values()]
         service = HAProxy if which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin") else PlainService
-        self.services = {node.name: service(self.network, node.name) for node in NODES}
-        self.keepaliveds = {node.name: self._keepalived(node.name) for node in NODES if self.options.keepalived}
-        self.nodes = {node.name: self._node(node.name) for node in NODES}
+        self.services = {host: service(self.network, host) for host in hosts}
+        keepalived = self.options.election == "keepalived"
+        self.keepaliveds = {host: self._keepalived(host) for host in hosts if keepalived}
+        self.nodes = {host: self._node(host) for host in hosts}
         self.electors: dict[str, Program] = {**self.nodes, **self.keepaliveds}
         """By node, the program that elects: keepalived, or floatip itself."""
         self.observer = ObserverProgram(
@@ -106,7 +109,7 @@ class Run(Closes):
         return list(dict.fromkeys(pids))
 
     def start(self, *, observed: bool = True) -> None:
-        """Start everything, haproxy1 before haproxy2, so that it is master. Returns when traffic flows."""
+        """Start everything, haproxy1 before the others, so that it is master. Returns when traffic flows."""
         for program in (*self.routing, *self.services.values()):
             program.start()
         for name in self.servers:
@@ -117,11 +120,15 @@ class Run(Closes):
             lambda: self.record.latest("haproxy1", "role") != "", "haproxy1 to take part in the election", READY_TIMEOUT
         )
         self.record.start_delay = run_delay(self.nodes["haproxy1"].pid)
-        # haproxy1 is master after master-down, so haproxy2 can start a little less than that later at no cost.
-        time.sleep(max(SECOND_NODE_DELAY, min(HEAD_START, self.options.master_down_interval - 1)))
-        self.start_node("haproxy2")
+        if self.options.election == "nodes":
+            self.wait_for_role("haproxy1", "master")
+        else:
+            # haproxy1 is master after master-down, so haproxy2 can start a little less than that later at no cost.
+            time.sleep(max(SECOND_NODE_DELAY, min(HEAD_START, self.options.master_down_interval - 1)))
+        for host in list(self.nodes)[1:]:
+            self.start_node(host)
         self.wait_for(
-            self._ready, "haproxy1 to be master, haproxy2 standby, and all routes to lead to haproxy1", READY_TIMEOUT
+            self._ready, "haproxy1 to be master, the others standby, and all routes to lead to haproxy1", READY_TIMEOUT
         )
         if not observed:
             return
@@ -134,7 +141,8 @@ class Run(Closes):
 
     def _ready(self) -> bool:
         record, now = self.record, time.monotonic()
-        elected = record.latest("haproxy1", "role") == "master" and record.latest("haproxy2", "rank") == "standby"
+        elected = record.latest("haproxy1", "role") == "master"
+        elected &= all(record.latest(host, "rank") == "standby" for host in list(self.nodes)[1:])
         # Without route servers the observer asks for the way with its first probe.
         return elected and all(record.pointed_at(host, now) == "haproxy1" for host in record.routes if self.servers)
 
@@ -172,6 +180,27 @@ class Run(Closes):
         return self.wait_for(
             lambda: self.record.first(node, what, value, after) is not None, f"{node} to have {what} {value}"
         )
+
+    def ask(self, node: str, *words: str) -> Answer:
+        """Run a command of floatip on the node, to its end."""
+        command = f"floatip {' '.join(words)}"
+        self.mark(f"{node}: {command}")
+        done = self.nodes[node].ask(*words)
+        text = " ".join(done.stdout.split())
+        self.mark(f"{node}: {text}")
+        return Answer(f"{command} on {node}", done.returncode, text)
+
+    def knows(self, node: str, other: str) -> dict[str, Any]:
+        """What it knows of the other one by the link."""
+        found: dict[str, Any] = next(each for each in self.nodes[node].status()["nodes"] if each["name"] == other)
+        return found
+
+    def reload(self, node: str, check: str) -> None:
+        """With one more check; returns when the daemon has it."""
+        daemon = self.nodes[node]
+        self.mark(f"{node} reloads, with a check {check} more")
+        daemon.reload(f'[[check]]\nname = "{check}"\nfile = "{self.triggers[node]}"\n')
+        self.wait_for(lambda: check in daemon.checks(), f"{node} to have reloaded")
 
     def connected(self, node: str) -> bool:
         """With all route servers."""

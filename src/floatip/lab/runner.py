@@ -41,7 +41,7 @@ class Result:
             "scene": self.scene,
             "holds": self.holds,
             "options": asdict(record.options),
-            "master_down_interval": record.options.master_down_interval,
+            "detection_time": record.options.detection_time,
             "fault_at": record.fault_at,
             "start_to_first_route": record.start_to_first_route,
             "longest_outage": record.longest_outage,
@@ -75,7 +75,7 @@ def play(names: Sequence[str], options: RunOptions, *, runs: int, as_json: bool,
 def play_once(name: str, options: RunOptions, screen: Screen, *, count: str = "", keep: bool = False) -> Result:
     scene = SCENES[name]
     screen.say(f"{name}{count}: {scene.about}", "bold")
-    with Run(replace(options, keepalived=scene.keepalived, shared_layer2=scene.shared_layer2)) as run:
+    with Run(replace(options, election=scene.election, three=scene.three, shared_layer2=scene.shared_layer2)) as run:
         feed = Feed(screen, run.record, str(run.network.directory))
         try:
             run.start()

@@ -3,26 +3,32 @@
 Each begins with haproxy1 as master, both nodes announced, and an observer that sends an echo and a request every few
 milliseconds. A scene does its faults to a `Run`, lets it finish, and reads its verdicts from the `Record`.
 
-The elector is floatip, or keepalived with floatip following it. In both cases nothing may be lost but in a silent
-crash, because both nodes hold the address on `lo` and the standby's route is there. In a VLAN (`vlan-...`) the master
-alone holds it: there the skew time is lost too where a check fails.
+The nodes elect over the link, floatip elects by VRRP (`vrrp-...`), or keepalived does and floatip follows it
+(`beside-...`). In all cases nothing may be lost but in a silent crash, because both nodes hold the address on `lo` and
+the standby's route is there. In a VLAN (`vlan-...`, by VRRP) the master alone holds it: there the skew time is lost too
+where a check fails.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
+from floatip.core.state import FRESH_SESSION
 from floatip.lab.network import ROUTER
 from floatip.lab.record import Record
 from floatip.lab.run import Run
 from floatip.lab.verdicts import (
+    AGREEMENT,
+    FOREVER,
     TAKEOVER_MARGIN,
     Verdict,
     agreement,
     answered_only_by,
     becomes_standby,
+    changes_role,
     ends_as,
     handed_over,
     happened_within,
@@ -31,18 +37,22 @@ from floatip.lab.verdicts import (
     never_moves,
     nothing_lost,
     one_master,
+    was_done,
+    was_refused,
 )
 from floatip.observing.summary import KINDS
 
 MASTER, STANDBY = "haproxy1", "haproxy2"
+SEASONED_WITHIN = FRESH_SESSION + 15
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     about: str
     play: Callable[[Run], list[Verdict]]
-    keepalived: bool = False
-    """Whether keepalived elects."""
+    election: Literal["nodes", "vrrp", "keepalived"] = "nodes"
+    three: bool = False
+    """Nodes; otherwise two."""
     shared_layer2: bool = False
     """Whether the address is where the master is."""
 
@@ -72,13 +82,13 @@ def stop(run: Run) -> list[Verdict]:
     released = not run.holds_address(MASTER)
     run.wait_for_role(STANDBY, "master")
     time.sleep(2)
-    if run.options.keepalived:
+    if run.options.election == "keepalived":
         run.mark(f"start {elector.name} on {MASTER} again")
         elector.start()
         time.sleep(6)
     record = run.finish()
     lost, ends = nothing_lost(record.seen), [ends_as(record, STANDBY, "master")]
-    if run.options.keepalived:
+    if run.options.election == "keepalived":
         return [*lost, moved_with_role(record, at, "SIGTERM"), ends_as(record, MASTER, "backup"), *ends]
     return [
         *lost,
@@ -94,7 +104,7 @@ def kill(run: Run) -> list[Verdict]:
     at = run.fault(f"kill {elector.name} on {MASTER} (SIGKILL)")
     elector.kill()
     run.wait_for_role(STANDBY, "master")
-    if not run.options.keepalived:
+    if run.options.election != "keepalived":
         time.sleep(1)
         record = run.finish()
         return [*nothing_lost(record.seen), moved_with_role(record, at, "SIGKILL"), ends_as(record, STANDBY, "master")]
@@ -120,7 +130,7 @@ def hang(run: Run) -> list[Verdict]:
     elector.pause()
     run.wait_for_role(STANDBY, "master")
     taken = run.mark(f"{STANDBY} is master")
-    if run.options.keepalived:
+    if run.options.election == "keepalived":
         run.wait_for_role(MASTER, "backup")
     time.sleep(max(0.0, at + 12 - time.monotonic()))
     woken = run.mark("resume it (SIGCONT)")
@@ -174,7 +184,7 @@ def crash(run: Run, age: float) -> list[Verdict]:
     time.sleep(3)
     record = run.finish()
     return [
-        *lost_less_than(record, run.options.master_down_interval + TAKEOVER_MARGIN),
+        *lost_less_than(record, run.options.detection_time + TAKEOVER_MARGIN),
         moved_to(record, STANDBY, silent, "the crash"),
         ends_as(record, STANDBY, "master"),
     ]
@@ -196,7 +206,7 @@ def crash_again(run: Run) -> list[Verdict]:
     time.sleep(3)
     record = run.finish()
     return [
-        *lost_less_than(record, run.options.master_down_interval + TAKEOVER_MARGIN, 2),
+        *lost_less_than(record, run.options.detection_time + TAKEOVER_MARGIN, 2),
         moved_to(record, STANDBY, silent, "the first crash", until=again),
         moved_to(record, MASTER, silent_again, "the second crash"),
         ends_as(record, MASTER, "master"),
@@ -224,7 +234,7 @@ def rs_cut(run: Run) -> list[Verdict]:
     return [
         *nothing_lost(record.seen),
         answered_only_by(record.seen, MASTER, at, "the cut", until=stopped),
-        moved_to(record, STANDBY, stopped, "SIGTERM"),
+        moved_with_role(record, stopped, "SIGTERM"),
         ends_as(record, STANDBY, "master"),
     ]
 
@@ -259,12 +269,13 @@ def rs_restart(run: Run) -> list[Verdict]:
 
 
 def split(run: Run) -> list[Verdict]:
+    # A master settles after 20 s: then both have.
     seconds = 10 if run.options.shared_layer2 else 60
-    at = run.fault(f"the nodes do not hear each other's adverts for {seconds} s; both are healthy")
-    run.network.faults.cut_vrrp()
+    at = run.fault(f"the nodes do not hear each other for {seconds} s; both are healthy")
+    run.network.faults.cut_election()
     time.sleep(seconds)
     healed = run.mark("they hear each other again")
-    run.network.faults.heal_vrrp()
+    run.network.faults.heal_election()
     time.sleep(6)
     record = run.finish()
     event = "they heard each other again"
@@ -334,12 +345,14 @@ def delete(run: Run) -> list[Verdict]:
     ]
 
 
-def moved_with_role(record: Record, at: float, event: str) -> Verdict:
+def moved_with_role(record: Record, at: float, event: str, until: float = FOREVER) -> Verdict:
     """At once where the network drops the route of a daemon that ends, else with the takeover."""
     taken = record.first(STANDBY, "role", "master", at)
-    if taken and (record.options.keepalived or record.options.shared_layer2):
-        return moved_to(record, STANDBY, taken.at, "the takeover")
-    return moved_to(record, STANDBY, at, event)
+    if taken and record.options.election == "nodes":  # it takes over first, and so has to wait for the route servers
+        return moved_to(record, STANDBY, taken.at, "the takeover", until=until, within=AGREEMENT)
+    if taken and (record.options.election == "keepalived" or record.options.shared_layer2):
+        return moved_to(record, STANDBY, taken.at, "the takeover", until=until)
+    return moved_to(record, STANDBY, at, event, until=until)
 
 
 def cut(run: Run, node: str) -> float:
@@ -348,6 +361,193 @@ def cut(run: Run, node: str) -> float:
     return time.monotonic()
 
 
+def reload(run: Run) -> list[Verdict]:
+    at = run.fault("both nodes get another configuration")
+    run.reload(STANDBY, "another")
+    time.sleep(1)
+    run.reload(MASTER, "another")
+    time.sleep(2)
+    record = run.finish()
+    return [
+        *nothing_lost(record.seen),
+        answered_only_by(record.seen, MASTER, at, "the reload"),
+        never_moves(record, at, "the reload"),
+        *changes_role(record, at, 0),
+    ]
+
+
+def upgrade(run: Run) -> list[Verdict]:
+    """As a package does it, node by node, the standby first."""
+    run.fault(f"floatip is restarted on {STANDBY} (SIGTERM)")
+    renew(run, STANDBY)
+    time.sleep(1)
+    again = run.mark(f"floatip is restarted on {MASTER}")
+    renew(run, MASTER)
+    time.sleep(2)
+    record = run.finish()
+    return [
+        *nothing_lost(record.seen),
+        moved_with_role(record, again, "SIGTERM"),
+        ends_as(record, MASTER, "backup"),
+        ends_as(record, STANDBY, "master"),
+    ]
+
+
+def renew(run: Run, node: str) -> None:
+    run.nodes[node].stop()
+    run.nodes[node].wait()
+    ended = time.monotonic()
+    run.start_node(node)
+    run.wait_for_event(node, "rank", "standby", ended)
+
+
+def handover(run: Run) -> list[Verdict]:
+    young = run.ask(MASTER, "handover")
+    run.wait_for(lambda: is_seasoned(run, STANDBY), f"{STANDBY}'s sessions to be old enough", SEASONED_WITHIN)
+    at = run.fault(f"{MASTER} hands over")
+    done = run.ask(MASTER, "handover")
+    time.sleep(1)
+    record = run.finish()
+    return [
+        was_refused(young, "younger than 30 s"),
+        was_done(done),
+        *nothing_lost(record.seen),
+        moved_with_role(record, at, "the command"),
+        ends_as(record, MASTER, "backup"),
+        ends_as(record, STANDBY, "master"),
+        *changes_role(record, at, 1),
+    ]
+
+
+def refused(run: Run) -> list[Verdict]:
+    at = run.fault(f"the check of {STANDBY} fails, and {MASTER} is to hand over")
+    run.triggers[STANDBY].touch()
+    run.wait_for_role(STANDBY, "fault")
+    sick = run.ask(MASTER, "handover", "--force")
+    run.mark(f"stop floatip on {STANDBY} (SIGTERM)")
+    run.nodes[STANDBY].stop()
+    run.nodes[STANDBY].wait()
+    gone = run.ask(MASTER, "drain")
+    time.sleep(1)
+    record = run.finish()
+    return [
+        was_refused(sick, f"{STANDBY} is not healthy"),
+        was_refused(gone, "no other node could take over"),
+        *nothing_lost(record.seen),
+        answered_only_by(record.seen, MASTER, at, "the check failed"),
+        ends_as(record, MASTER, "master"),
+    ]
+
+
+def drain(run: Run) -> list[Verdict]:
+    run.wait_for(lambda: is_seasoned(run, STANDBY), f"{STANDBY}'s sessions to be old enough", SEASONED_WITHIN)
+    at = run.fault(f"{MASTER} is drained")
+    drained = run.ask(MASTER, "drain", "--reason", "kernel upgrade")
+    time.sleep(1)
+    run.mark(f"floatip is restarted on {MASTER}")
+    renew(run, MASTER)
+    stays = run.ask(STANDBY, "drain")
+    undrained = run.ask(MASTER, "undrain")
+    run.wait_for(lambda: not run.knows(STANDBY, MASTER)["drained"], f"{STANDBY} to know that {MASTER} is back")
+    back = run.mark(f"stop floatip on {STANDBY} (SIGTERM)")
+    run.nodes[STANDBY].stop()
+    run.wait_for_role(MASTER, "master")
+    time.sleep(1)
+    record = run.finish()
+    returned = record.first(MASTER, "role", "master", back)
+    return [
+        was_done(drained),
+        was_refused(stays, f"{MASTER} is drained"),
+        was_done(undrained),
+        *nothing_lost(record.seen),
+        moved_with_role(record, at, "the command", until=back),
+        moved_to(record, MASTER, returned.at if returned else back, "it was back", within=AGREEMENT),
+    ]
+
+
+def drain_both(run: Run) -> list[Verdict]:
+    at = run.fault(f"{STANDBY} is drained, then {MASTER}")
+    first = run.ask(STANDBY, "drain")
+    second = run.ask(MASTER, "drain")
+    forced = run.ask(MASTER, "drain", "--force")
+    time.sleep(1)
+    undrained = run.ask(STANDBY, "undrain")
+    run.wait_for_role(STANDBY, "master")
+    time.sleep(1)
+    record = run.finish()
+    return [
+        was_done(first),
+        was_refused(second, f"{STANDBY} is drained"),
+        was_done(forced, "stays here until another node is ready"),
+        was_done(undrained),
+        *nothing_lost(record.seen),
+        moved_with_role(record, at, "it was ready"),
+        ends_as(record, MASTER, "backup"),
+    ]
+
+
+def one_way(run: Run, deaf: str) -> list[Verdict]:
+    (other,) = {MASTER, STANDBY} - {deaf}
+    at = run.fault(f"{deaf} no longer hears {other} for 10 s")
+    run.network.faults.cut_link(other, deaf)
+    time.sleep(10)
+    healed = run.mark(f"{deaf} hears {other} again")
+    run.network.faults.heal_link()
+    time.sleep(3)
+    record = run.finish()
+    return [
+        *nothing_lost(record.seen),
+        *agreement(record, at),
+        never_moves(record, healed, "they heard each other again"),
+        one_master(record),
+        *changes_role(record, at, 1),
+    ]
+
+
+def lossy(run: Run) -> list[Verdict]:
+    at = run.fault("40 % of what the nodes tell each other is lost, for a minute")
+    run.network.faults.cut_link(MASTER, STANDBY, 0.4)
+    run.network.faults.cut_link(STANDBY, MASTER, 0.4)
+    time.sleep(60)
+    healed = run.mark("nothing is lost any more")
+    run.network.faults.heal_link()
+    time.sleep(3)
+    record = run.finish()
+    calm = never_moves(record, healed, "nothing was lost any more")
+    return [*nothing_lost(record.seen), *agreement(record, at), calm, one_master(record), *changes_role(record, at, 1)]
+
+
+def crash_two(run: Run) -> list[Verdict]:
+    at = run.fault(f"{MASTER} crashes: its packets vanish")
+    run.network.faults.cut(MASTER)
+    others = [node for node in run.nodes if node != MASTER]
+    run.wait_for(lambda: any(run.record.first(node, "role", "master", at) for node in others), "its successor")
+    (successor,) = (node for node in others if run.record.first(node, "role", "master", at))
+    (last,) = (node for node in others if node != successor)
+    run.mark(f"{successor}, which has just taken over, crashes as well")
+    silent = cut(run, successor)
+    run.wait_for_event(last, "role", "master", at)
+    time.sleep(3)
+    record = run.finish()
+    back = next((probe.at for probe in record.seen.probes if probe.ok and probe.who == last), None)
+    limit = run.options.detection_time + TAKEOVER_MARGIN
+    return [
+        happened_within(record, f"{last} answered", back, limit, silent, "the second crash"),
+        moved_to(record, last, silent, "the second crash", within=limit),
+        ends_as(record, last, "master"),
+    ]
+
+
+def is_seasoned(run: Run, node: str) -> bool:
+    """As the other nodes know it."""
+    up = [event.at for event in run.record.of(node, "session") if event.value == "up"]
+    return time.monotonic() > max(up) + FRESH_SESSION + 0.5
+
+
+Beside = partial(Scene, election="keepalived")
+InVlan = partial(Scene, election="vrrp", shared_layer2=True)
+BY_VRRP = ("check", "stop", "kill", "hang", "crash", "crash-settled", "crash-again", "split", "return")
+"""Scenes in which it matters who elects."""
 SCENES = {
     "check": Scene(f"the guide's own test: a trigger file makes {MASTER}'s check fail", check),
     "stop": Scene(f"the daemon on {MASTER} is stopped (SIGTERM)", stop),
@@ -361,18 +561,31 @@ SCENES = {
     "split": Scene("the nodes do not hear each other for 60 s", split),
     "return": Scene(f"{MASTER} returns from a crash, then from SIGKILL", back),
     "delete": Scene(f"somebody deletes the floating IP on {MASTER}", delete),
-    "beside-check": Scene("keepalived elects: its check fails", check, keepalived=True),
-    "beside-stop": Scene("keepalived elects: it is stopped and started", stop, keepalived=True),
-    "beside-kill": Scene("keepalived elects: it is killed, then started", kill, keepalived=True),
-    "beside-hang": Scene("keepalived elects: it is suspended for 12 s", hang, keepalived=True),
-    "beside-again": Scene("keepalived elects: floatip is killed and started at once", restart, keepalived=True),
-    "vlan-check": Scene(f"in a VLAN: {MASTER}'s check fails", check, shared_layer2=True),
-    "vlan-stop": Scene(f"in a VLAN: the daemon on {MASTER} is stopped", stop, shared_layer2=True),
-    "vlan-kill": Scene(f"in a VLAN: the daemon on {MASTER} is killed", kill, shared_layer2=True),
-    "vlan-again": Scene("in a VLAN: floatip is killed and started at once", again, shared_layer2=True),
-    "vlan-hang": Scene(f"in a VLAN: the daemon on {MASTER} is suspended for 12 s", hang, shared_layer2=True),
-    "vlan-crash": Scene(f"in a VLAN: {MASTER} crashes silently", partial(crash, age=6.0), shared_layer2=True),
-    "vlan-split": Scene("in a VLAN: the nodes do not hear each other for 10 s", split, shared_layer2=True),
-    "vlan-return": Scene(f"in a VLAN: {MASTER} returns from a crash, then from SIGKILL", back, shared_layer2=True),
-    "vlan-delete": Scene("in a VLAN: somebody deletes the floating IP", delete, shared_layer2=True),
+    "reload": Scene("both nodes reload another configuration", reload),
+    "upgrade": Scene("floatip is restarted on both nodes, one after the other", upgrade),
+    "handover": Scene(f"floatip handover on {MASTER}, too early and then in time", handover),
+    "refused": Scene("nobody is ready: handover and drain are refused", refused),
+    "drain": Scene(f"{MASTER} is drained, restarted, undrained, and takes over again", drain),
+    "drain-both": Scene("both nodes are drained: the last one refuses, unless forced", drain_both),
+    "deaf": Scene(f"{MASTER} does not hear {STANDBY} for 10 s", partial(one_way, deaf=MASTER)),
+    "unheard": Scene(f"{STANDBY} does not hear {MASTER} for 10 s", partial(one_way, deaf=STANDBY)),
+    "lossy": Scene("for a minute 40 % of what the nodes tell each other is lost", lossy),
+    "crash-two": Scene("three nodes: the master crashes, and its successor as it takes over", crash_two, three=True),
+    "beside-check": Beside("keepalived elects: its check fails", check),
+    "beside-stop": Beside("keepalived elects: it is stopped and started", stop),
+    "beside-kill": Beside("keepalived elects: it is killed, then started", kill),
+    "beside-hang": Beside("keepalived elects: it is suspended for 12 s", hang),
+    "beside-again": Beside("keepalived elects: floatip is killed and started at once", restart),
+    "vlan-check": InVlan(f"in a VLAN: {MASTER}'s check fails", check),
+    "vlan-stop": InVlan(f"in a VLAN: the daemon on {MASTER} is stopped", stop),
+    "vlan-kill": InVlan(f"in a VLAN: the daemon on {MASTER} is killed", kill),
+    "vlan-again": InVlan("in a VLAN: floatip is killed and started at once", again),
+    "vlan-hang": InVlan(f"in a VLAN: the daemon on {MASTER} is suspended for 12 s", hang),
+    "vlan-crash": InVlan(f"in a VLAN: {MASTER} crashes silently", partial(crash, age=6.0)),
+    "vlan-split": InVlan("in a VLAN: the nodes do not hear each other for 10 s", split),
+    "vlan-return": InVlan(f"in a VLAN: {MASTER} returns from a crash, then from SIGKILL", back),
+    "vlan-delete": InVlan("in a VLAN: somebody deletes the floating IP", delete),
+}
+SCENES |= {
+    f"vrrp-{name}": replace(SCENES[name], about=f"by VRRP: {SCENES[name].about}", election="vrrp") for name in BY_VRRP
 }

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from threading import Event, Thread
 
-from floatip.lab.network import NODES
+from floatip.lab.network import THREE_NODES
 from floatip.lab.record import SCENE, Record, RunEvent
 from floatip.lab.verdicts import Verdict
 
 WIDTH = 80
 STRIP_WIDTH = 50
-MARKS = {"haproxy1": "1", "haproxy2": "2"}
+MARKS = {"haproxy1": "1", "haproxy2": "2", "haproxy4": "4"}
 LEGEND = (
     "a line is a second, a character 20 ms: 1 haproxy1 answers,",
     "2 haproxy2 answers, x a probe is lost; repeats are left out",
@@ -67,7 +67,7 @@ class Feed:
     def __init__(self, screen: Screen, record: Record, directory: str) -> None:
         self._screen = screen
         self._record = record
-        names = {str(node.ipv4.ip): node.name for node in NODES if node.ipv4}
+        names = {str(node.ipv4.ip): node.name for node in THREE_NODES if node.ipv4}
         self._short = {f"{directory}/": "", **names}
         self._told = 0.0
         """All events up to this instant are printed."""

@@ -6,7 +6,7 @@ Lost echoes alone prove nothing, because both nodes hold the address: who answer
 from dataclasses import dataclass, replace
 
 from floatip.lab.network import ROUTER
-from floatip.lab.record import OPEN_FOR_AT_MOST, Record
+from floatip.lab.record import OPEN_FOR_AT_MOST, Answer, Record
 from floatip.observing.summary import KINDS, PLURAL, ProbeResult, Summary, Window
 
 STILL_ON_THE_WAY = 0.05
@@ -39,6 +39,31 @@ def ends_as(record: Record, node: str, role: str) -> Verdict:
 def one_master(record: Record) -> Verdict:
     masters = record.masters
     return Verdict(len(masters) == 1, f"master at the end: {' and '.join(masters) or 'no node'}")
+
+
+def was_done(answer: Answer, what: str = "") -> Verdict:
+    """`what`: words that it must have said."""
+    holds = answer.status == 0 and what in answer.text
+    return Verdict(holds, f"{answer.command}: " + (what or "done") if holds else _odd(answer, what))
+
+
+def was_refused(answer: Answer, why: str) -> Verdict:
+    holds = answer.status == 1 and "refused" in answer.text and why in answer.text
+    return Verdict(holds, f"{answer.command}: refused, because {why}" if holds else _odd(answer, why))
+
+
+def _odd(answer: Answer, wanted: str) -> str:
+    more = f", and not {wanted!r}" if wanted else ""
+    return f"{answer.command}: status {answer.status}, {answer.text!r}{more}"
+
+
+def changes_role(record: Record, after: float, most: int) -> list[Verdict]:
+    """Each node, so often at most."""
+    found = []
+    for node in record.nodes:
+        count = sum(event.at > after for event in record.of(node, "role"))
+        found.append(Verdict(count <= most, f"{count} changes of role on {node} (at most {most})"))
+    return found
 
 
 def nothing_lost(seen: Summary, when: str = "") -> list[Verdict]:

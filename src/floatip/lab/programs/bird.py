@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from floatip.lab.namespaces import find_program
-from floatip.lab.network import FABRIC, NODES, ROUTE_SERVERS, ROUTER, LabHost, Network, router_id
+from floatip.lab.network import FABRIC, ROUTE_SERVERS, ROUTER, THREE_NODES, LabHost, Network, router_id
 from floatip.lab.programs.program import RoutingProgram
 from floatip.lab.route_server_process import ASN, CLIENT_ASN, FABRIC_HOLD_TIME
 
@@ -33,7 +33,7 @@ class Rules:
 
 def _write_globals(host: str, rules: Rules) -> str:
     """Next hops are reached directly, so that the kernel's routes name the node itself."""
-    ways = " ".join(f'route {node.ipv6}/128 via "{node.name if host == ROUTER else "eth0"}";' for node in NODES)
+    ways = " ".join(f'route {node.ipv6}/128 via "{node.name if host == ROUTER else "eth0"}";' for node in THREE_NODES)
     accepted = ["if (65000, 1) ~ bgp_community then bgp_local_pref = 200;"] if rules.weighs_communities else []
     accepted += [f"if bgp_path !~ [= {CLIENT_ASN} =] then reject;"] if rules.only_bare_path else []
     merge = "merge paths on; " if rules.multipath else ""
@@ -104,7 +104,7 @@ class BirdRouteServer(RoutingProgram):
 
     def command(self) -> Sequence[str]:
         config = [_write_globals(self.host, self._rules)]
-        config += [_write_session(self.address, node, CLIENT_ASN, self._rules) for node in NODES]
+        config += [_write_session(self.address, node, CLIENT_ASN, self._rules) for node in THREE_NODES]
         if self._feeds_fabric:
             rules, fabric = Rules(hold_time=FABRIC_HOLD_TIME), LabHost("fabric", FABRIC)
             config.append(_write_session(self.address, fabric, ASN, rules, onward=True))

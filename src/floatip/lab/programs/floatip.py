@@ -1,7 +1,10 @@
 """floatip itself: the daemon of a node, and the observer on a third machine."""
 
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +17,12 @@ from floatip.lab.network import Network
 from floatip.lab.programs.program import Program
 from floatip.observing.summary import ProbeResult
 
+KEY = f"{0x10A71B:064x}\n"
+"""Of the link, where there is one."""
+
+
+UNIT_PRIORITY = 10
+
 
 class FloatipDaemon(Program):
     name = "floatip"
@@ -21,6 +30,7 @@ class FloatipDaemon(Program):
     def __init__(self, network: Network, host: str, config_text: str) -> None:
         super().__init__(network, host)
         self.config = self.write("floatip.toml", config_text)
+        Path(self.write("key", KEY)).chmod(0o600)
         self._run, self._state = self.directory / "run", self.directory / "state"
         for each in (self._run, self._state):
             each.mkdir(exist_ok=True)
@@ -38,12 +48,37 @@ class FloatipDaemon(Program):
     def status(self) -> dict[str, Any]:
         return ask(self.socket, {"cmd": "status"})
 
+    def checks(self) -> list[str]:
+        return [check["name"] for check in self.status()["checks"]]
+
+    def reload(self, more: str) -> None:
+        """With more at the end of its file (SIGHUP)."""
+        self.write("floatip.toml", f"{Path(self.config).read_text()}\n{more}")
+        os.kill(self.pid, signal.SIGHUP)
+
+    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run one of its commands, as an operator does, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "floatip", *words],
+            env={**os.environ, **self.environment()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def _run_in_real_time(self) -> None:
+        """As chrt in debian/floatip.service, where the machine allows it: else a busy machine makes others miss it."""
+        with suppress(PermissionError, ProcessLookupError):
+            os.sched_setscheduler(self.pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(UNIT_PRIORITY))
+
     def watch(self) -> Iterator[dict[str, Any]]:
-        """Its news from the first on, while it runs; the generator waits for them."""
+        """Its news from the first on, while it runs; the generator waits for them. It is in real time then."""
         client = socket.socket(socket.AF_UNIX)
         while self.running:
             try:
                 client.connect(str(self.socket))
+                self._run_in_real_time()
                 break
             except (FileNotFoundError, ConnectionRefusedError):  # not yet
                 time.sleep(0.005)
