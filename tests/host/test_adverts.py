@@ -160,6 +160,25 @@ def test_an_interface_that_appears_later_or_anew_is_opened_then(reports: Reports
     assert len(reports.events) == 2
 
 
+def test_the_last_advert_on_an_interface_that_a_reload_gives_up_still_leaves(reports: Reports) -> None:
+    async def story() -> None:
+        make_link()
+        adverts = Adverts(reports)
+        adverts.configure(["eth9"])
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
+            wire.bind(("peer9", 0x0800))
+            wire.settimeout(60)
+            adverts.configure([])
+            adverts.send(SendAdvert("eth9", OURS, THEIRS, b"last"))
+            assert next_advert(wire)[20:] == b"last"
+        await asyncio.sleep(0)
+        assert not adverts.sockets()
+        adverts.close()
+
+    asyncio.run(story())
+    assert not reports.events
+
+
 def test_a_destination_fails_until_a_send_works(reports: Reports) -> None:
     advert = SendAdvert("eth9", OURS, THEIRS, b"")
 

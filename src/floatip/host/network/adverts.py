@@ -105,8 +105,8 @@ class Adverts:
         if self._again:
             self._again.cancel()
             self._again = None
-        for interface in self._links.keys() - self._interfaces:
-            self._close(interface)
+        # Not yet: who has just stopped being a virtual router there says so now.
+        self._loop.call_soon(self._close_the_others)
         for interface in self._interfaces:
             self._open(interface)
         self._opening.keep(_vrrp_on(interface) for interface in self._interfaces)
@@ -146,6 +146,7 @@ class Adverts:
 
     def close(self) -> None:
         self.configure(())
+        self._close_the_others()
         if self._again:
             self._again.cancel()
 
@@ -195,6 +196,10 @@ class Adverts:
         packet_filter.attach(link.adverts, packet_filter.program(known))
         packet_filter.attach(link.strangers, packet_filter.program(known, strangers=True))
         link.is_filtered = known is not None
+
+    def _close_the_others(self) -> None:
+        for interface in self._links.keys() - self._interfaces:
+            self._close(interface)
 
     def _close(self, interface: str) -> None:
         if link := self._links.pop(interface, None):
