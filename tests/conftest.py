@@ -13,8 +13,8 @@ from tests.tables import TABLES
 
 TOGETHER = ("tests/systemd/",)
 """Directories that are one group each: their tests share hosts."""
-ALONE = "tests/systemd/test_vlan.py"
-"""The file of such a directory that has hosts of its own."""
+ALONE = ("tests/systemd/test_nodes.py", "tests/systemd/test_vlan.py")
+"""Files of such a directory that have hosts of their own."""
 APART = ("tests/lab/test_beside_keepalived.py", "tests/lab/test_scenes.py", "tests/sim/test_storms.py")
 """Files in which each test is a group: it makes its own network or world, and takes long."""
 ORDER = ("tests/systemd/", "tests/lab/test_interop.py", *APART[:2], "tests/lab/", "tests/sim/", "tests/host/")
@@ -37,7 +37,7 @@ def group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
     if file in APART:
         return nodeid
-    if file == ALONE:
+    if file in ALONE:
         return file
     return next((directory for directory in TOGETHER if file.startswith(directory)), file)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.systemd.machines import Rack
 from tests.systemd.pair import Pair
-from tests.systemd.table import TABLE, VLAN_TABLE
+from tests.systemd.table import NODES_TABLE, TABLE, VLAN_TABLE
 from tests.tables import TABLES
 
 RUNS = int(os.environ.get("RUNS", "1"))
@@ -77,6 +77,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_sessionfinish() -> None:
-    for title, table in {"faults on real hosts": TABLE, "faults on real hosts in a VLAN": VLAN_TABLE}.items():
+    tables = {
+        "faults on real hosts": TABLE,
+        "faults on real hosts in a VLAN": VLAN_TABLE,
+        "faults on real hosts that are nodes": NODES_TABLE,
+    }
+    for title, table in tables.items():
         if table.rows:
             TABLES[title] = table

@@ -37,11 +37,17 @@ class Stack(Protocol):
 
     def install(self, pair: Pair) -> None: ...
 
+    def masters(self, pair: Pair) -> list[Machine]:
+        """As they see themselves."""
+        return pair.masters()
+
     def prepare(self, pair: Pair, master: Machine) -> None:
         """What is needed beyond a master and a backup."""
+        return
 
     def claims(self, node: Machine) -> bool:
         """Whether the node is announced as master."""
+        ...
 
 
 def use(pair: Pair, stack: Stack) -> None:
@@ -63,7 +69,7 @@ def settle(pair: Pair, stack: Stack) -> Machine:
     masters: list[Machine] = []
 
     def one_is_master() -> bool:
-        masters[:] = pair.masters()
+        masters[:] = stack.masters(pair)
         return len(masters) == 1 and not any(node.succeeds(NOTIFYING) for node in pair.nodes)
 
     def it_is_announced() -> bool:
@@ -81,7 +87,7 @@ def claiming(pair: Pair, stack: Stack) -> list[Machine]:
     return [node for node in pair.nodes if node.name not in pair.network.faults.cut_off and stack.claims(node)]
 
 
-class Guide:
+class Guide(Stack):
     name = "the guide's stack"
     announcer = "lelastic"
     repair = REPAIR
@@ -104,7 +110,7 @@ class Guide:
         return node.succeeds(f"systemctl is-active lelastic && ip address show eth0 | grep -F ' {FLOATING} '")
 
 
-class Beside:
+class Beside(Stack):
     name = "floatip beside keepalived"
     announcer = "floatip"
     repair = REPAIR
@@ -120,20 +126,27 @@ class Beside:
         # A route that flaps is damped, so every test begins with a clean record.
         on_each(pair.nodes, lambda node: node.run("systemctl restart floatip", quiet=True))
         for node in pair.nodes:
-            wait_for(lambda node=node: self._is_announced(node), f"{node.name} to be announced", SETTLE_TIMEOUT)  # type: ignore[misc]
+            wait_for(lambda node=node: is_announced(status(node)), f"{node.name} to be announced", SETTLE_TIMEOUT)  # type: ignore[misc]
 
     def claims(self, node: Machine) -> bool:
-        return any(each["rank"]["value"] in ("active", "takeover", "takeover-again") for each in self._instances(node))
+        return claims(status(node))
 
-    def _is_announced(self, node: Machine) -> bool:
-        """By all route servers."""
-        announced_to = [each["announced_to"] for one in self._instances(node) for each in one["addresses"]]
-        return announced_to == [len(ROUTE_SERVERS)]
 
-    def _instances(self, node: Machine) -> list[Any]:
-        # Its exit status tells whether something is wrong, and here something often is.
-        told = node.run("floatip status --json", check=False, quiet=True)
-        return list(json.loads(told)["instances"]) if told else []  # nothing: no daemon answers
+def status(node: Machine) -> Any:
+    # Its exit status tells whether something is wrong, and here something often is.
+    told = node.run("floatip status --json", check=False, quiet=True)
+    return json.loads(told) if told else {"instances": [], "nodes": [], "sessions": []}  # no daemon answers
+
+
+def claims(told: Any) -> bool:
+    """Whether a node with this status is announced as master."""
+    return any(each["rank"]["value"] in ("active", "takeover", "takeover-again") for each in told["instances"])
+
+
+def is_announced(told: Any) -> bool:
+    """By all route servers."""
+    announced_to = [each["announced_to"] for one in told["instances"] for each in one["addresses"]]
+    return announced_to == [len(ROUTE_SERVERS)]
 
 
 def adopt(node: Machine, options: str = "") -> None:

@@ -27,3 +27,4 @@ def _cell(texts: list[str]) -> str:
 
 TABLE = Table(("the guide's stack", "floatip beside keepalived"))
 VLAN_TABLE = Table(("keepalived alone", "floatip alone"))
+NODES_TABLE = Table(("floatip's nodes",))

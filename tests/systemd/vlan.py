@@ -82,7 +82,7 @@ peers = ["{peer.ipv4.ip}"]
 """
 
 
-class Vlan:
+class Vlan(Stack):
     """One daemon does it all."""
 
     def __init__(self, daemon: str) -> None:
@@ -100,9 +100,6 @@ class Vlan:
         guide.install_service(node)
         (other,) = CONFIG.keys() - {self.announcer}
         node.run(f"systemctl disable --now {other}; systemctl enable --now {self.announcer}")
-
-    def prepare(self, pair: Pair, master: Machine) -> None:
-        """Both nodes are ready."""
 
     def claims(self, node: Machine) -> bool:
         return f" {FLOATING} " in node.run("ip -4 address show eth0", quiet=True)
