@@ -90,3 +90,16 @@ def test_a_node_that_is_added_again_is_heard_at_once() -> None:
     one.configure(config, pair.now)
     pair.run(0.5)
     assert (one.peers["haproxy2"].alive, two.peers["haproxy1"].alive) == (True, True)
+    pair.run(30)
+    pair.links["haproxy1"] = Link(config, one.boot, pair.now)  # all nodes were removed, and added again
+    pair.run(0.5)
+    assert two.peers["haproxy1"].alive
+    assert two.peers["haproxy1"].last == pair.links["haproxy1"].peers["haproxy2"].sequence
+
+
+def test_a_stranger_who_becomes_a_node_is_none_any_more() -> None:
+    link = Pair().links["haproxy1"]
+    link.received(THREE.address, b"", 100.0, 100.0)
+    assert list(link.strangers) == [THREE.address]
+    link.configure(replace(link.config, nodes=(ONE, TWO, THREE)), 101.0)
+    assert not link.strangers

@@ -3,14 +3,26 @@
 import asyncio
 import json
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from floatip.core import settings
-from floatip.core.events import ClockMoved, Drained, KeepOrders, Order, OrdersRecalled, Paused, Started
+from floatip.core.events import (
+    Became,
+    ClockMoved,
+    Drained,
+    Event,
+    Hold,
+    KeepOrders,
+    Order,
+    OrdersRecalled,
+    Paused,
+    Started,
+    Ticked,
+)
 from floatip.core.node import Node
 from floatip.core.settings import Settings
 from floatip.host.ask import Record
@@ -25,6 +37,8 @@ LINK = settings.Link(
     (b"k" * 32,),
     bytes(8),
 )
+ENDS: tuple[Any, ...] = (float("nan"), float("inf"), -1, 1e300, 10**400, "0", None, [])
+"""Which are none."""
 KEPT_BEFORE = {"boot": "any", "drained": {"reason": "kernel", "until": 0.0}, "paused": None}
 
 
@@ -35,8 +49,11 @@ class Asked:
         self.node = Node(Settings(link=LINK), 0.0)
         for event in (ClockMoved(EPOCH), Started()):
             self.node.handle(event, 0.0)
-        self.orders = Orders(lambda: self.node, lambda event: self.node.handle(event, 1.0), memory)
+        self.orders = Orders(lambda: self.node, self._tell, memory)
         self.commands = self.orders.commands(lambda: EPOCH)
+
+    def _tell(self, event: Event) -> None:
+        self.node.handle(event, 1.0)
 
     def __call__(self, command: str, **fields: Any) -> Record:
         request = json.loads(json.dumps({"cmd": command, **fields}))
@@ -131,7 +148,8 @@ def test_each_client_is_told_of_his_own_order(tmp_path: Path, reports: Reports) 
         ask("drain")
         late = ask("verb-status", order=undrain["order"])
         assert late["refused"] == "this node has been drained again, by another command or by a time limit"
-        for number in (None, 0, 10**30, True, "1", [], -1.5):
+        odd: tuple[Any, ...] = (None, 0, 10**30, True, "1", [], -1.5)
+        for number in odd:
             assert ask("verb-status", order=number)["refused"] == "this daemon does not know of it"
 
     play(story, tmp_path / "orders.json", reports)
@@ -150,10 +168,29 @@ def test_orders_are_not_kept_for_ever(tmp_path: Path, reports: Reports) -> None:
 
 def test_what_changes_nothing_is_no_news(tmp_path: Path, reports: Reports) -> None:
     def story(ask: Asked) -> None:
-        assert ask.node.handle(Drained(None), 1.0) == []
-        assert ask.node.handle(Paused(None), 1.0) == []
-        assert ask.node.handle(Drained(Order("kernel")), 1.0) != []
-        assert ask.node.handle(Drained(Order("kernel")), 1.0) == []
+        events: list[tuple[Event, bool]] = [
+            (Drained(None), False),
+            (Paused(None), False),
+            (Drained(Order("kernel")), True),
+            (Drained(Order("kernel")), False),
+        ]
+        for event, is_news in events:
+            effects = ask.node.handle(event, 1.0)
+            assert any(isinstance(effect, Became) for effect in effects) == is_news
+            assert any(isinstance(effect, KeepOrders) for effect in effects), "the file may have been spoilt"
+
+    play(story, tmp_path / "orders.json", reports)
+
+
+def test_a_time_limit_is_one_of_the_clock_on_the_wall(tmp_path: Path, reports: Reports) -> None:
+    def story(ask: Asked) -> None:
+        ask("drain", **{"for": 100})
+        for event in (ClockMoved(EPOCH - 5000), Ticked()):
+            ask.node.handle(event, 1.2)
+        assert ask.drained
+        for event in (ClockMoved(EPOCH + 99), Ticked()):
+            ask.node.handle(event, 1.4)
+        assert not ask.drained
 
     play(story, tmp_path / "orders.json", reports)
 
@@ -167,6 +204,18 @@ def test_what_is_kept_is_recalled(tmp_path: Path, reports: Reports) -> None:
         assert ask.orders.recalled() == OrdersRecalled(effect.drained, effect.paused)
 
     play(story, file, reports)
+
+
+def test_a_start_with_orders_does_what_any_start_does() -> None:
+    instance = settings.Instance("web", (IPv4Interface("192.0.2.10/32"),), settings.Nodes())
+    started = []
+    recalled: tuple[Event, ...]
+    for recalled in ((), (OrdersRecalled(None, None),), (OrdersRecalled(Order("kernel"), None),)):
+        node = Node(Settings(instances=(instance,), link=LINK), 0.0)
+        effects = [each for event in (*recalled, Started()) for each in node.handle(event, 1.0)]
+        started.append([effect for effect in effects if isinstance(effect, Became | Hold)])
+    assert started[0] == started[1] == started[2]
+    assert Became("role", "web", "backup", "started") in started[0]
 
 
 @pytest.mark.parametrize(
@@ -184,10 +233,7 @@ def test_what_is_kept_is_recalled(tmp_path: Path, reports: Reports) -> None:
         json.dumps(KEPT_BEFORE | {"drained": {"reason": 7, "until": 0}}),
         json.dumps(KEPT_BEFORE | {"drained": {"reason": "x" * 161, "until": 0}}),
         json.dumps(KEPT_BEFORE | {"drained": {"reason": "a\nb", "until": 0}}),
-        *(
-            json.dumps(KEPT_BEFORE | {"paused": {"reason": "", "until": until}})
-            for until in (float("nan"), float("inf"), -1, 1e300, 10**400, "0", None, [])
-        ),
+        *(json.dumps(KEPT_BEFORE | {"paused": {"reason": "", "until": until}}) for until in ENDS),
     ],
 )
 def test_nonsense_in_the_state_file_is_told_and_ignored(content: str, tmp_path: Path, reports: Reports) -> None:

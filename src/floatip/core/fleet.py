@@ -67,16 +67,12 @@ class Fleet:
     # What an operator asks
 
     def drain(self, order: Order | None) -> list[Effect]:
-        if order == self.drained:
-            return []
-        self.drained = order
-        return [self._kept(), *_news("drained", "in service", order, self.own.name)]
+        before, self.drained = self.drained, order
+        return [self._kept(), *_news("drained", "in service", before, order, self.own.name)]
 
     def pause(self, order: Order | None) -> list[Effect]:
-        if order == self.paused:
-            return []
-        self.paused = order
-        return [self._kept(), *_news("paused", "resumed", order, self.own.name)]
+        before, self.paused = self.paused, order
+        return [self._kept(), *_news("paused", "resumed", before, order, self.own.name)]
 
     def recall(self, drained: Order | None, paused: Order | None) -> None:
         """As a predecessor kept them."""
@@ -367,7 +363,9 @@ def _says(peer: Peer, flag: NodeFlag) -> bool:
     return bool(peer.node and peer.node.flags & flag)
 
 
-def _news(begun: str, over: str, order: Order | None, name: str) -> list[Effect]:
+def _news(begun: str, over: str, before: Order | None, order: Order | None, name: str) -> list[Effect]:
+    if order == before:
+        return []
     if order is None:
         return [Became("node", name, over, "asked for, or its time is over")]
     return [Became("node", name, begun, order.reason or "asked for")]

@@ -18,6 +18,7 @@ from floatip.core.link.detector import Detector
 from floatip.core.link.wire import Datagram, Heard, HelloFlag, InstanceState, NodeState
 from floatip.core.malformed import Malformed
 
+MICROSECONDS = 1_000_000
 REPEATS = 3
 """How often a change is said, beside the state of each second."""
 ALL_INTERVAL = 1.0
@@ -95,8 +96,6 @@ class Link:
         self._hello_at = now
         self._all_at = now
         self._ticked_at = now
-        self._spoken = 0
-        """No sequence was greater: a node that a reload removes and another one adds believes no lower one."""
         self.configure(config, now)
 
     def configure(self, config: settings.Link, now: float) -> None:
@@ -104,17 +103,19 @@ class Link:
         self.own = next(node for node in config.nodes if node.name == config.own)
         self.identity = wire.identity(config.own)
         before = self.peers
-        self._spoken = max([self._spoken, *(peer.sequence for peer in before.values())])
         self.peers = {}
         for node in config.nodes:
             if node.name == config.own:
                 continue
             known = before.get(node.name)
             if known is None or known.config.address != node.address:
-                known = Peer(node, wire.identity(node.name), Detector(config.interval), self._spoken, since=now)
+                # The other one believes no lower sequence, after a reload that has removed it and one that adds it.
+                begin = round(now * MICROSECONDS)
+                known = Peer(node, wire.identity(node.name), Detector(config.interval), begin, since=now)
             known.config = node
             self.peers[node.name] = known
         self._by_address = {peer.config.address: peer for peer in self.peers.values()}
+        self.strangers = {address: at for address, at in self.strangers.items() if address not in self._by_address}
         self._hello_at = min(self._hello_at, now + config.interval)
 
     @property
