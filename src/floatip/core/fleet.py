@@ -48,6 +48,8 @@ class Fleet:
         self.leaving = ""
         """Why this node is about to stop, while others take over."""
         self.wishes: dict[str, Wish] = {}
+        self._given: dict[str, str] = {}
+        """To whom it has handed over what: `preempt` takes nothing back from them."""
         self._told: dict[str, Others] = {}
         self._whole: dict[str, str] | None = None
         """The plan for when all nodes are ready."""
@@ -98,16 +100,18 @@ class Fleet:
 
     def wish(self, event: HandoverAsked, instances: Mapping[str, Instance], now: float) -> None:
         for name in event.instances:
-            if name in instances and instances[name].role is Role.MASTER:
+            if name in instances and instances[name].role is Role.MASTER and event.to != self.own.name:
                 self.wishes[name] = Wish(event.to, now + HANDOVER_TIME)
 
     def fulfil(self, instances: Mapping[str, Instance], now: float) -> None:
         """Forget the wishes that came true, or that nobody took up."""
-        self.wishes = {
-            name: wish
-            for name, wish in self.wishes.items()
-            if now < wish.until and name in instances and instances[name].role is Role.MASTER
-        }
+        for name, wish in list(self.wishes.items()):
+            role = instances[name].role if name in instances else None
+            if role is Role.MASTER and now < wish.until:
+                continue
+            del self.wishes[name]
+            if role is Role.BACKUP and (claims := tuple(self._claims(name))):
+                self._given[name] = max(claims, key=lambda claim: claim.reign).node
 
     def leaves(self, instance: Instance) -> str:
         """Why another node is to take over from it; empty: it stays."""
@@ -115,7 +119,7 @@ class Fleet:
             return self.leaving
         if self.drained:
             return f"drained: {self.drained.reason}" if self.drained.reason else "drained"
-        return ""
+        return "asked to hand over" if instance.config.name in self.wishes else ""
 
     @property
     def pause_reason(self) -> str:
@@ -155,8 +159,9 @@ class Fleet:
             config = elected[name].config
             around = Others(
                 claims[name],
+                name in self._ready,
                 self._place(config, plan.get(name, "")),
-                best.get(name) == self.own.name,
+                best.get(name) == self.own.name and not self._has_given(name, claims[name]),
                 _is_together(elected[name]) and plan.get(name) == self.own.name and name not in is_open,
                 self.own,
                 self._preference(config),
@@ -180,6 +185,12 @@ class Fleet:
         states = (self.link.own_state(wire.identity(instance.config.name)) for instance in instances)
         return any(state and not state.flags & InstanceFlag.ACKNOWLEDGED for state in states)
 
+    def _has_given(self, name: str, claims: Iterable[Claim]) -> bool:
+        if any(claim.node == self._given.get(name) for claim in claims):
+            return True
+        self._given.pop(name, None)
+        return False
+
     def _claims(self, instance: str) -> Iterable[Claim]:
         identity = wire.identity(instance)
         for peer in self.others:
@@ -189,6 +200,7 @@ class Fleet:
                     peer.name,
                     peer.config.address,
                     state.reign,
+                    bool(state.flags & InstanceFlag.READY),
                     bool(state.flags & InstanceFlag.ACKNOWLEDGED),
                     bool(state.flags & InstanceFlag.LEAVES),
                     self._name(state.successor),
@@ -244,11 +256,12 @@ class Fleet:
         return spread.assign(configs, nodes, self._is_ready, self._whole)
 
     def _place(self, config: settings.Instance, planned: str) -> int:
-        order = [node for node in spread.ranking(config, self.link.config.nodes) if self._is_ready(config.name, node)]
+        ranking = spread.ranking(config, self.link.config.nodes)
+        order = [node for node in ranking if self._is_ready(config.name, node)]
         if planned in order:
             order.remove(planned)
             order.insert(0, planned)
-        return order.index(self.own.name) if self.own.name in order else len(order)
+        return order.index(self.own.name) if self.own.name in order else len(order) + ranking.index(self.own.name)
 
     def _preference(self, config: settings.Instance) -> int:
         return spread.ranking(config, self.link.config.nodes).index(self.own.name)
@@ -299,7 +312,8 @@ class Fleet:
         elector, name = instance.elector, instance.config.name
         is_master = elector.role is Role.MASTER
         wish = self.wishes.get(name)
-        is_held = all(target.key in holding.placed for target in instance.targets)
+        # One that somebody has just deleted is put back before anybody could take over.
+        is_held = all(target.key in holding.placed or target.ip in instance.lost_at for target in instance.targets)
         up = [session for session in network.sessions.values() if session.is_up]
         must_hold = instance.config.placement == "all"
         flags = InstanceFlag(0)
@@ -308,12 +322,12 @@ class Fleet:
         if is_held:
             flags |= InstanceFlag.HELD
         can_tell = bool(up) and not network.cut_off if network.sessions else True
-        takes_part = elector.role in (Role.BACKUP, Role.MASTER) and not wish and not self.leaves(instance)
+        takes_part = elector.role in (Role.BACKUP, Role.MASTER) and not self.leaves(instance)
         if takes_part and instance.health is Health.UP and can_tell and (is_held or not must_hold):
             flags |= InstanceFlag.READY if not instance.bar else InstanceFlag(0)
-        if is_master and is_acknowledged(instance, up, is_held=is_held):
+        if is_master and is_acknowledged(instance, up, is_held=is_held, announces=bool(network.sessions)):
             flags |= InstanceFlag.ACKNOWLEDGED
-        if is_master and (wish or self.leaves(instance)):
+        if is_master and self.leaves(instance):
             flags |= InstanceFlag.LEAVES
         return InstanceState(
             wire.identity(name),
@@ -327,11 +341,11 @@ class Fleet:
         )
 
 
-def is_acknowledged(instance: Instance, up: Iterable[Session], *, is_held: bool) -> bool:
+def is_acknowledged(instance: Instance, up: Iterable[Session], *, is_held: bool, announces: bool) -> bool:
     """Whether the route servers have what this master announces; without any, whether it holds the addresses."""
     prefixes = [target.prefix for target in instance.targets]
     sessions = [session for session in up if any(session.tells(prefix) for prefix in prefixes)]
-    if instance.decision.rank is Rank.NONE or not is_held:
+    if instance.decision.rank is Rank.NONE or not is_held or (announces and not sessions):
         return False
     return all(session.acknowledged_at > instance.elector.reign_at for session in sessions)
 

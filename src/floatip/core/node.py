@@ -81,6 +81,8 @@ CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "w
 LINK, ACKNOWLEDGE, CONSULT = "link", "acknowledge", "consult"
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
 """Seconds between two looks at whether the route servers have what a new master announces, and how long it looks."""
+BACKLOG = 0.05
+"""Seconds for which a datagram may have waited."""
 LEAVE_TIME = 1.5
 """Seconds for which a node that stops waits for the others to take over."""
 
@@ -615,6 +617,9 @@ class Node:
         self._timers.set(LINK, self.fleet.link.deadline)
         if changed is not None and not changed:
             return effects
+        if now > event.at + BACKLOG:  # it is history, and what came after it may wait behind it
+            self._timers.set(CONSULT, now)
+            return effects
         return effects + self._consult(changed, now)
 
     def _tick_link(self, fleet: Fleet, now: float) -> list[Effect]:
@@ -647,6 +652,11 @@ class Node:
             return []
         if any(instance.role is Role.MASTER for instance in instances):
             self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
+        wishes = len(self.fleet.wishes)
+        self.fleet.fulfil(self.instances, now)
+        if len(self.fleet.wishes) != wishes:
+            self._mark(self.instances)  # who has handed over is in nobody's way any more
+            self._timers.set(CONSULT, now)
         effects = self._say(self.fleet, instances, now)
         if self.fleet.leaving and not self.network.drains and self._has_left():
             self._withdraw_in(0.0, now)

@@ -55,6 +55,7 @@ class Claim:
     address: Address
     reign: int
     """When its mastership began, in milliseconds since the epoch."""
+    ready: bool
     acknowledged: bool
     """A route server has what it announces as master."""
     leaves: bool
@@ -68,6 +69,8 @@ class Others:
     """What is known over the link of one instance, and of this node's place among those that could be its master."""
 
     claims: tuple[Claim, ...]
+    is_ready: bool
+    """Whether this node could be master now, as it has said."""
     place: int
     """Nodes that are ready and come before this one, where nobody is master."""
     is_best: bool

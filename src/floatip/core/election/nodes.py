@@ -61,6 +61,7 @@ class NodesElector:
         self._better_since = math.inf
         """Since when this master knows of a later one."""
         self._preempt_at = math.inf
+        self._renewed_at = -math.inf
 
     @property
     def detection_time(self) -> float:
@@ -94,8 +95,10 @@ class NodesElector:
         return self._judge(now)
 
     def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]:
-        self._obstacles = obstacles
         fault = obstacles.sick or obstacles.link
+        if self._obstacles.barred and not obstacles.barred:
+            self._listen_until = now + self.detection_time  # where it was cut off, it may not have heard the others
+        self._obstacles = obstacles
         effects: list[Effect] = []
         match self.role:
             case Role.INIT | Role.FAULT if not fault and not obstacles.waiting:
@@ -147,17 +150,19 @@ class NodesElector:
         return []
 
     def _judge_as_master(self, around: Others, now: float) -> list[Effect]:
-        own = self.reign, int(around.own.address)
-        later = [claim for claim in around.claims if (claim.reign, int(claim.address)) > own]
+        own = not self._obstacles.leaving, self.reign, int(around.own.address)
+        later = [claim for claim in around.claims if (not claim.leaves, *_order(claim)) > own]
         if not later or self._obstacles.paused:
             self._better_since = math.inf
             return []
-        best = max(later, key=_order)
+        best = max(later, key=lambda claim: (not claim.leaves, *_order(claim)))
+        if self._may_preempt(around) and not self.config.preempt_delay and now >= self._renewed_at + YIELD_AFTER:
+            return self._renew(best, now)
         self._better_since = min(self._better_since, now)
-        if best.acknowledged or now >= self._better_since + YIELD_AFTER:
+        if best.acknowledged or (best.ready and now >= self._better_since + YIELD_AFTER):
             effects = self._become(Role.BACKUP, f"{best.node} took over", now)
             return effects + self._judge(now)
-        self.deadline = self._better_since + YIELD_AFTER
+        self.deadline = self._better_since + YIELD_AFTER if best.ready else math.inf
         return []
 
     def _judge_as_backup(self, around: Others, now: float) -> list[Effect]:
@@ -168,7 +173,7 @@ class NodesElector:
             return self._preempt(around, now)
         self._preempt_at = math.inf
         self._open_since = min(self._open_since, now)
-        if self._must_wait or (self._obstacles.damped and around.claims):
+        if self._must_wait or (around.claims and not around.is_ready):
             return []
         at = max(self._open_since, self._listen_until) + self._wait(around)
         if now < at:
@@ -190,27 +195,40 @@ class NodesElector:
         return around.gone or "no other node was master"
 
     def _preempt(self, around: Others, now: float) -> list[Effect]:
-        free = not self._must_wait and not self._obstacles.damped
-        if not free or not (around.is_called or (self.config.preempt and around.is_best)):
+        if not self._may_preempt(around):
             self._preempt_at = math.inf
             return []
         if self._preempt_at == math.inf:
             delay = 0.0 if around.is_called else self.config.preempt_delay
-            self._preempt_at = max(now + delay, self._listen_until)
+            self._preempt_at = max(now + delay, self._listen_until, self._renewed_at + YIELD_AFTER)
         if now < self._preempt_at:
             self.deadline = self._preempt_at
             return []
         why = f"has what is together with it: {self.config.together}" if around.is_called else "is preferred (preempt)"
         return self._enter_master(why, now)
 
+    def _may_preempt(self, around: Others) -> bool:
+        free = not self._must_wait and not self._obstacles.damped
+        return free and (around.is_called or (self.config.preempt and around.is_best))
+
+    def _renew(self, rival: Claim, now: float) -> list[Effect]:
+        """It would take back at once what it gave. Once a second: both may take themselves for the better one."""
+        self._renewed_at = now
+        self.reason, self._better_since = f"is preferred to {rival.node}", math.inf
+        self.reign = self._latest_reign(now)
+        return [Became("role", self.name, self.role.value, self.reason)]
+
     def _enter_master(self, reason: str, now: float) -> list[Effect]:
-        assert self._others is not None
         effects = self._become(Role.MASTER, reason, now)
         self.reign_at = now
+        self.reign = self._latest_reign(now)
+        return effects
+
+    def _latest_reign(self, now: float) -> int:
+        assert self._others is not None
         latest = max((claim.reign for claim in self._others.claims), default=0)
         # Where the clocks differ, still later than whom it replaces.
-        self.reign = max(round((now + self._others.clock_ahead) * 1000), latest + 1)
-        return effects
+        return max(round((now + self._others.clock_ahead) * 1000), latest + 1)
 
     def _become(self, role: Role, reason: str, now: float) -> list[Effect]:
         if role is not self.role:

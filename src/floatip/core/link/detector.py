@@ -44,9 +44,9 @@ class Detector:
             self._jitter += (min(late, interval) - self._jitter) * SMOOTHING
         self.heard_at = max(self.heard_at, at)
 
-    def excuse(self, now: float) -> None:
-        """This node was held up itself, and may have missed what was said."""
-        self._excused_until = now + self.patience
+    def excuse(self, late: float, now: float) -> None:
+        """This node was held up itself for so many seconds, and may have missed what was said."""
+        self._excused_until = min(self.heard_at + late, now) + self.patience
 
     def forget(self) -> None:
         self.__init__(self.interval)  # type: ignore[misc]
@@ -63,6 +63,11 @@ class Detector:
             return INTERVALS
         needed = math.log(FALSE_ALARM) / math.log(lost) if lost < 1 else math.inf
         return min(max(INTERVALS, math.ceil(min(needed, MOST_INTERVALS))), MOST_INTERVALS)
+
+    @property
+    def slack(self) -> float:
+        """How much more patient it is than where nothing is lost."""
+        return self._intervals() / INTERVALS
 
     @property
     def gone_at(self) -> float:

@@ -27,7 +27,7 @@ WINDOW = 64
 """Sequence numbers that may come out of order (as in RFC 4303 section 3.4.3)."""
 STRANGERS_KEPT = 64
 STALE_AFTER = 5.0
-"""Seconds after which what a node has not repeated is not so any more."""
+"""Seconds after which what a node has not repeated is not so any more; where datagrams are lost, it takes longer."""
 SILENT, UNHEARD = "silent", "not heard yet"
 MATTERS = 30.0
 """Seconds for which a refused datagram says why a node is not heard."""
@@ -95,7 +95,6 @@ class Link:
         """How often each change is still to be said; the key of the node itself is empty."""
         self._hello_at = now
         self._all_at = now
-        self._ticked_at = now
         self.configure(config, now)
 
     def configure(self, config: settings.Link, now: float) -> None:
@@ -163,6 +162,8 @@ class Link:
         if datagram.flags & HelloFlag.LEAVES:
             self._forget(peer)
             return effects + self._gone(peer, "its daemon has stopped", now), None
+        if datagram.sequence < peer.last:  # it was overtaken, or kept: no sign that the node lives now
+            return effects, self._learn(peer, datagram, now) if peer.alive else set()
         peer.detector.heard(min(at, now), datagram.interval / 1000, lost, is_back=not peer.alive)
         if datagram.your_boot == self.boot and datagram.your_age != wire.NEVER:
             peer.hears_us_at = max(peer.hears_us_at, at - datagram.your_age / 1000)
@@ -240,10 +241,9 @@ class Link:
 
     def tick(self, now: float) -> tuple[list[Effect], Changed]:
         """What is to be said now, and who is gone. Whatever had arrived before must have been heard."""
-        if now > self._ticked_at + 2 * self.config.interval + self.config.interval:
+        if now > self._hello_at + self.config.interval / 4:
             for peer in self.peers.values():
-                peer.detector.excuse(now)
-        self._ticked_at = now
+                peer.detector.excuse(now - self._hello_at, now)
         effects: list[Effect] = []
         changed: Changed = set()
         for peer in self.peers.values():
@@ -265,7 +265,7 @@ class Link:
         return [Became("node", peer.name, "gone", news or why)]
 
     def _stale(self, peer: Peer, now: float) -> set[bytes]:
-        old = {instance for instance, (_, at) in peer.said.items() if now > at + STALE_AFTER}
+        old = {instance for instance, (_, at) in peer.said.items() if now > at + STALE_AFTER * peer.detector.slack}
         for instance in old:
             del peer.said[instance], peer.instances[instance]
         return old
