@@ -72,9 +72,9 @@ class JudgesLinked(Judges):
         return not self._is_recent(LOSSY, LOSS_REMEMBERED) and any(self._argue(node, each) for each in others)
 
     def _both_masters(self, one: Machine, other: Machine) -> bool:
-        return (
-            not self.linked.is_held and not self._is_recent(LOSSY, ALL_INTERVAL) and super()._both_masters(one, other)
-        )
+        if self.linked.is_held or self._is_recent(LOSSY, ALL_INTERVAL) or inf in (one.able_since, other.able_since):
+            return False
+        return super()._both_masters(one, other)
 
     def _cost(self, fault: Fault, in_play: list[Fault]) -> float:
         lossy = self._patience_of_loss(in_play)
@@ -119,7 +119,8 @@ class JudgesLinked(Judges):
 
     def _successors(self, incumbent: str, *, preempt: bool) -> list[str]:
         nodes = self.world.nodes
-        if not preempt:
+        was_asked = any(each.kind == "handover" for each in self.world.faults)
+        if not preempt or was_asked:  # what was given by hand is not taken back
             return [incumbent] if incumbent else list(nodes)
         config = next(iter(nodes.values())).config
         free = [name for name, each in nodes.items() if not self._is_damped(each)] or list(nodes)

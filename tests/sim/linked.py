@@ -1,7 +1,7 @@
 """The world of nodes that elect among themselves, over the link: datagrams, what goes wrong with them, and orders."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -244,7 +244,3 @@ class Linked(World):
     def _receive(self, receiver: Machine, incarnation: int, source: Address, data: bytes) -> None:
         if receiver.incarnation == incarnation:
             self._handle(receiver, DatagramReceived(source, data, self.now))
-
-
-def peers_of(world: Linked, name: str) -> Iterable[str]:
-    return (each for each in world.nodes if each != name)

@@ -184,14 +184,15 @@ class Storm:
             "delete": (world.delete, lambda _: None),
         }
 
-    def _later(self, mend: Callable[[], None], name: str = "", kind: str = "") -> None:
+    def _later(self, mend: Callable[[], None], name: str = "", kind: str = "", lasts: float | None = None) -> None:
         self._struck.add(name)
 
         def mended() -> None:
             self._struck.discard(name)
             mend()
 
-        lasts = self.random.uniform(*(BRIEFLY if self._is_brief(kind) else LASTS))
+        if lasts is None:
+            lasts = self.random.uniform(*(BRIEFLY if self._is_brief(kind) else LASTS))
         at = self.world.now + max(2.0 if kind in ("stop", "kp-stop") else 0.0, lasts)
         heappush(self._mends, (at, len(self._mends) + int(at * 1e6), mended))
 
@@ -313,7 +314,9 @@ class StormLinked(Storm):
             case "handover":
                 world.hand_over(random.choice(world.masters or nodes), random.choice(["", *nodes]))
             case "pause" if free := sorted(set(nodes) - self._struck):
-                world.pause(random.choice(free), random.uniform(0.0, 0.2), deaf=random.random() < 0.5)
+                name, lasts = random.choice(free), random.uniform(0.0, 0.2)
+                world.pause(name, lasts, deaf=random.random() < 0.5)
+                self._later(lambda: None, name, lasts=lasts)
             case "drain" | "hold" if free := sorted(set(nodes) - self._struck):
                 name = random.choice(free)
                 strike, mend = self._verbs()[kind]
