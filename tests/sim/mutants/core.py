@@ -51,8 +51,8 @@ MUTANTS = (
     Mutant(
         "a lost election changes no rank",
         NODE,
-        "if any(isinstance(effect, Became) for effect in caused):",
-        "if False:",
+        "if any(isinstance(effect, Became) for effect in effects):\n            self._mark([instance.config",
+        "if False:\n            self._mark([instance.config",
     ),
     Mutant(
         "a master that times made marks nothing", NODE, "if instance.role is not role or not is_patient:", "if False:"
@@ -69,8 +69,8 @@ MUTANTS = (
     Mutant(
         "the latest master is not the best",
         INSTANCE,
-        ", rank, self.decision.master_since, in_fault",
-        ", rank, 0.0, in_fault",
+        "settings.Nodes), self.decision.master_since",
+        "settings.Nodes), 0.0",
     ),
     Mutant("nobody tells the neighbours", INSTANCE, "[*effects, Garp(new)] if new else effects", "effects"),
     Mutant(
@@ -203,15 +203,15 @@ MUTANTS = (
     Mutant(
         "each change of one instance looks at all",
         NODE,
-        "                self._mark([instance.config.name])\n            effects += caused",
-        "                self._mark(self.instances)\n            effects += caused",
+        "in effects):\n            self._mark([instance.config.name])",
+        "in effects):\n            self._mark(self.instances)",
         f"{OF_NODE}a_change_of_one_instance_looks_at_no_other",
     ),
     Mutant(
         "an advert that changes nothing is reviewed",
         NODE,
-        "if any(isinstance(effect, Became) for effect in caused):",
-        "if True:",
+        "if any(isinstance(effect, Became) for effect in effects):\n            self._mark([instance.config",
+        "if True:\n            self._mark([instance.config",
         f"{OF_NODE}a_change_of_one_instance_looks_at_no_other",
     ),
     Mutant(
@@ -238,9 +238,9 @@ MUTANTS = (
     ),
     Mutant(
         "a reload ends a graceful shutdown",
-        NODE,
-        "drains=bool(self.draining)",
-        "drains=False",
+        NETWORK,
+        "_drained(new) if self.drains and",
+        "_drained(new) if False and",
         f"{OF_NODE}a_reload_while_it_drains_keeps_it_everybodys_last_choice",
     ),
     Mutant(

@@ -104,8 +104,8 @@ MUTANTS = (
     Mutant(
         "a damped master keeps its mastership",
         ROUTER,
-        "else obstacles.damped)",
-        'else "")',
+        "in self._yielded_to else damped)",
+        'in self._yielded_to else "")',
         f"{OF_ROUTER}a_master_that_is_damped_hands_over_once",
     ),
     Mutant(

@@ -275,10 +275,10 @@ MUTANTS = (
     ),
     # init
     Mutant(
-        "a source that is not here is noticed at the end",
+        "a second node of one name is noticed at the end",
         "init.py",
-        "if ip_address(text) not in own:",
-        "if False:",
+        """raise values.Wrong(f"{node.name} is there already", "give each node a name of its own")""",
+        "pass",
         f"{OF_INIT}each_answer_is_checked_at_its_question_and_asked_again",
     ),
     Mutant(
