@@ -293,7 +293,7 @@ MUTANTS = (
         "adopt/files.py",
         "return FileState(0o640, 0, group, content)",
         "return FileState(0o644, 0, group, content)",
-        f"{OF_INIT}what_it_writes_is_for_its_owner_and_the_daemon_alone",
+        f"{OF_INIT}file_and_key_are_for_root_and_the_daemon_alone",
     ),
     # floatip.toml
     Mutant(
