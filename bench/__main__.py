@@ -8,6 +8,7 @@ flood     a route server that sends 200,000 routes
 idle      what an idle daemon costs beside keepalived
 scale     many groups and many addresses, beside keepalived; `python -m bench.scale --help` has more options
 attacks   misuse of the control socket, floods, deletions, checks that hang: what adverts and traffic notice
+link      the link between nodes: its cost beside keepalived, false alarms, a flood, a hundred instances handed over
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash beside the time of detection
 """
@@ -21,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, flood, idle, role, scale
+from bench import announce, attacks, flood, idle, link, role, scale
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -30,6 +31,8 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
+JUDGED = ("scale", "attacks", "link")
+"""Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
 
@@ -40,7 +43,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--scenes", default=",".join(SCENES))
     parser.add_argument("--only", default=",".join(scale.PARTS), help="parts of scale")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long scale measures at each advert interval")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long scale and link measure at each interval")
     parser.add_argument("--out", type=Path, help="all results as JSON")
     options = parser.parse_args()
     results: dict[str, Any] = {}
@@ -51,8 +54,8 @@ def main() -> int:
     if options.out:
         options.out.write_text(json.dumps(results))
     judged = [run["holds"] for run in results.get("scenes", [])]
-    judged += [row["holds"] is not False for part in ("scale", "attacks") for row in results.get(part, [])]
-    return 0 if all(judged) and results.get("scale", True) and results.get("attacks", True) else 1
+    judged += [row["holds"] is not False for part in JUDGED for row in results.get(part, [])]
+    return 0 if all(judged) and all(results.get(part, True) for part in JUDGED) else 1
 
 
 def scenes(names: Sequence[str], count: int) -> list[dict[str, Any]]:
@@ -103,6 +106,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "idle": lambda options: idle.measure(),
     "scale": lambda options: scale.measure(options.only, options.seconds, options.runs),
     "attacks": lambda options: attacks.measure(),
+    "link": lambda options: link.measure(options.seconds),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 

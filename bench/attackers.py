@@ -2,23 +2,30 @@
 
 python -m bench.attackers clients PATH LINE NUMBER BYTES SECONDS AGAIN
 python -m bench.attackers flood ADDRESS A_SECOND SECONDS
+python -m bench.attackers forge ADDRESS A_SECOND SECONDS SOURCE
 python -m bench.attackers delete ADDRESS A_SECOND SECONDS
+python -m bench.attackers freeze TIMES LENGTH SECONDS PID ...
 
 It prints one JSON object: what it reached, when it began, and the CPU time that it took.
 """
 
 import ctypes
 import json
+import os
 import resource
 import selectors
+import signal
 import socket
+import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, ip_interface
 
 from floatip import rtnetlink
+from floatip.core.link import wire as link_wire
+from floatip.core.settings import LINK_PORT
 from floatip.core.vrrp.wire import PROTOCOL, Advert, pack
 from floatip.lab.network import FLOATING
 
@@ -97,15 +104,32 @@ class _Message(ctypes.Structure):
 
 def flood(address: str, a_second: float, seconds: float) -> dict[str, float]:
     """The strongest advert that a backup would believe, if its sender were a peer."""
-    libc = ctypes.CDLL(None, use_errno=True)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, PROTOCOL) as raw:
         raw.connect((address, 0))
         source = IPv4Address(raw.getsockname()[0])
         data = pack(Advert(3, VRID, 255, 0.1, (FLOATING.ip,)), source, IPv4Address(address))
-        buffer = _Buffer(data, len(data))
-        message = _Message(_Header(buffers=ctypes.pointer(buffer), buffers_count=1))
-        messages = (_Message * BATCH)(*[message] * BATCH)
-        sent = sum(max(0, libc.sendmmsg(raw.fileno(), messages, BATCH, 0)) for _ in _pace(a_second / BATCH, seconds))
+        return _repeat(raw, data, a_second, seconds)
+
+
+def forge(address: str, a_second: float, seconds: float, source: str) -> dict[str, float]:
+    """A hello with a state, of the node that has the source, signed with another key."""
+    state = link_wire.InstanceState(bytes(8), link_wire.Role.MASTER, 3, link_wire.InstanceFlag.READY)
+    said = link_wire.Datagram(bytes(8), 1, 1, 100, link_wire.HelloFlag(0), instances=(state,))
+    hello = link_wire.pack(said, b"not the key of these nodes")
+    udp = struct.pack("!HHHH", LINK_PORT, LINK_PORT, 8 + len(hello), 0) + hello
+    fixed = struct.pack("!BBHLBBH", 0x45, 0, 20 + len(udp), 0, 64, socket.IPPROTO_UDP, 0)
+    ends = IPv4Address(source).packed + IPv4Address(address).packed
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.connect((address, 0))
+        return _repeat(raw, fixed + ends + udp, a_second, seconds)
+
+
+def _repeat(raw: socket.socket, data: bytes, a_second: float, seconds: float) -> dict[str, float]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = _Buffer(data, len(data))
+    message = _Message(_Header(buffers=ctypes.pointer(buffer), buffers_count=1))
+    messages = (_Message * BATCH)(*[message] * BATCH)
+    sent = sum(max(0, libc.sendmmsg(raw.fileno(), messages, BATCH, 0)) for _ in _pace(a_second / BATCH, seconds))
     return {"a_second": sent / seconds}
 
 
@@ -115,6 +139,20 @@ def delete(address: str, a_second: float, seconds: float) -> dict[str, float]:
     request = rtnetlink.deletion(socket.if_nametoindex("lo"), ip_interface(address))
     found = [netlink.request([request]) == [0] for _ in _pace(a_second, seconds)]
     return {"asked": len(found), "deleted": sum(found)}
+
+
+def freeze(times: int, length: float, seconds: float, pids: Sequence[int]) -> dict[str, float]:
+    """Each process so often, one after the other."""
+    longest = 0.0
+    for turn, _ in enumerate(_pace(times * len(pids) / seconds, seconds)):
+        stopped_at = time.monotonic()
+        os.kill(pids[turn % len(pids)], signal.SIGSTOP)
+        try:
+            time.sleep(length)
+        finally:
+            os.kill(pids[turn % len(pids)], signal.SIGCONT)
+        longest = max(longest, time.monotonic() - stopped_at)
+    return {"longest": longest}
 
 
 def _pace(a_second: float, seconds: float) -> Iterator[None]:
@@ -133,9 +171,13 @@ def main() -> None:
     if what == "clients":
         path, line, number, size, seconds, again = rest
         told = clients(path, line, int(number), int(size), float(seconds), again == "again")
+    elif what == "freeze":
+        times, length, seconds, *pids = rest
+        told = freeze(int(times), float(length), float(seconds), [int(pid) for pid in pids])
     else:
-        attack = {"flood": flood, "delete": delete}[what]
-        told = attack(rest[0], float(rest[1]), float(rest[2]))
+        address, a_second, seconds, *source = rest
+        attacks: dict[str, Callable[..., dict[str, float]]] = {"flood": flood, "forge": forge, "delete": delete}
+        told = attacks[what](address, float(a_second), float(seconds), *source)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({**told, "began": began, "cpu": usage.ru_utime + usage.ru_stime}))
 

@@ -305,7 +305,7 @@ def play(name: str, attack: Attack) -> Result:
         run = exits.enter_context(Run(options))
         run.start()
         for node in run.nodes.values():
-            _schedule_as_the_unit(node.pid)
+            schedule_as_the_unit(node.pid)
         tap = exits.enter_context(Tap(run.network, run.nodes))
         watch = exits.enter_context(Watch({host: node.pid for host, node in run.nodes.items()}))
         time.sleep(SETTLE)
@@ -327,7 +327,7 @@ def play(name: str, attack: Attack) -> Result:
     return Result(name, without, under, did, list(judge(attack, without, under)))
 
 
-def _schedule_as_the_unit(pid: int) -> None:
+def schedule_as_the_unit(pid: int) -> None:
     """As chrt in debian/floatip.service."""
     try:
         os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(UNIT_PRIORITY))

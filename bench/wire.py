@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -19,6 +20,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
+from floatip.core.settings import LINK_PORT
 from floatip.core.vrrp.wire import PROTOCOL
 from floatip.lab.namespaces import Closes, LabError
 from floatip.lab.network import ROUTER, Network
@@ -37,6 +39,7 @@ SOL_PACKET = 263
 PACKET_STATISTICS = 6
 TIMESPEC = struct.Struct("@qq")
 IP_HEADER = 20
+HELLO_PORT = LINK_PORT.to_bytes(2)
 RTMGRP_ADDRESSES = 0x10 | 0x100
 RTM_NEWADDR, RTM_DELADDR = 20, 21
 IFA_ADDRESS, IFA_LOCAL = 1, 2
@@ -104,13 +107,17 @@ class Capture:
 
 
 class Tap(Closes):
-    """When the adverts and KEEPALIVEs of nodes left them: seen in the router, where the links of the nodes end."""
+    """When adverts, KEEPALIVEs and hellos left their nodes: seen in the router, where the links of the nodes end."""
 
     def __init__(self, network: Network, nodes: Iterable[str]) -> None:
         self.adverts: dict[str, list[float]] = {node: [] for node in nodes}
         """Of each node, those of a priority above 0."""
         self.keepalives: dict[tuple[str, bytes], list[float]] = {}
         """By node and route server."""
+        self.hellos: dict[tuple[str, bytes], list[float]] = {}
+        """By node and the node that it is for."""
+        self.octets: Counter[str] = Counter()
+        """Of the hellos of each node, as in their IP headers."""
         self._clock = _Clock()
         self._sockets: list[tuple[str, socket.socket]] = []
         with network.inside(ROUTER):
@@ -145,6 +152,9 @@ class Tap(Closes):
         if packet[0] >> 4 == 4:
             if packet[9] == PROTOCOL and packet[IP_HEADER + 2]:
                 self.adverts[node].append(self._clock.monotonic(stamp))
+            elif packet[9] == socket.IPPROTO_UDP and packet[IP_HEADER + 2 : IP_HEADER + 4] == HELLO_PORT:
+                self.hellos.setdefault((node, packet[16:20]), []).append(self._clock.monotonic(stamp))
+                self.octets[node] += int.from_bytes(packet[2:4])
         elif packet[6] == socket.IPPROTO_TCP and packet.endswith(KEEPALIVE):
             self.keepalives.setdefault((node, packet[24:40]), []).append(self._clock.monotonic(stamp))
 
