@@ -150,6 +150,12 @@ def _knows_nodes(node: Machine) -> bool:
     return bool(status(node)["nodes"])
 
 
+def _start_afresh(pair: Pair) -> None:
+    """A node that has crashed twice within a minute stays standby after the third time; a stop forgets that."""
+    for node in pair.nodes:
+        node.run("systemctl restart floatip")
+
+
 def _drain_reboot_undrain(pair: Pair, stack: Stack, master: Machine) -> None:
     master.run("floatip drain --reason 'a new kernel'")
     master.reboot()
@@ -216,12 +222,19 @@ FAULTS = (
     Fault("systemctl reload", shell("systemctl reload floatip"), moves=False, within=WATCHED),
     Fault("systemctl reboot", lambda pair, stack, master: master.reboot(), moves=True, within=WATCHED),
     Fault("package upgrade", _upgrade, moves=True, within=WATCHED, prepare=_next_package),
-    Fault("SIGKILL", shell("systemctl kill --signal=KILL floatip"), moves=None, within=WATCHED + STARTED),
+    Fault(
+        "SIGKILL",
+        shell("systemctl kill --signal=KILL floatip"),
+        moves=None,
+        within=WATCHED + STARTED,
+        prepare=_start_afresh,
+    ),
     Fault(
         "SIGSTOP: it hangs",
         shell("systemctl kill --signal=STOP floatip"),
         moves=True,
         within=WATCHED + WATCHDOG + STARTED,
+        prepare=_start_afresh,
     ),
     Fault("the machine vanishes", _vanish, moves=True, within=WATCHED, lost_at_most=DETECTED),
     Fault(
