@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import replace
 from ipaddress import IPv4Address
+from random import Random
 
 from floatip.core import settings
 from floatip.core.events import Effect, SendDatagram
@@ -20,6 +21,8 @@ class Pair:
     def __init__(self) -> None:
         self.now = 100.0
         self.is_cut = False
+        self.loss = 0.0
+        self._random = Random(1)
         self.links: dict[str, Link] = {}
         self.begin(ONE)
         self.begin(TWO)
@@ -33,7 +36,7 @@ class Pair:
         waiting = deque((sender, effect) for effect in effects)
         while waiting:
             source, effect = waiting.popleft()
-            if isinstance(effect, SendDatagram) and not self.is_cut:
+            if isinstance(effect, SendDatagram) and not self.is_cut and self._random.random() >= self.loss:
                 for link in self.links.values():
                     if link.own.address == effect.destination:
                         answers, _ = link.received(source.own.address, effect.data, self.now, self.now)
@@ -77,6 +80,29 @@ def test_a_node_that_was_away_is_missed_as_soon_as_before() -> None:
         pair.run(5)
         assert peer.alive
         assert peer.detector.patience < 0.33
+
+
+def test_a_master_whose_way_is_lossy_keeps_what_it_has_said() -> None:
+    pair = Pair()
+    one, two = pair.links.values()
+    pair.tell(one, wire.Role.MASTER)
+    pair.run(3)
+    peer = two.peers["haproxy1"]
+    pair.loss = 0.4
+    for _ in range(250):
+        pair.run(1)
+        assert WEB in peer.instances or not peer.alive
+
+
+def test_an_instance_that_a_node_no_longer_has_is_forgotten() -> None:
+    pair = Pair()
+    one, two = pair.links.values()
+    pair.tell(one, wire.Role.MASTER)
+    pair.run(10)
+    assert WEB in two.peers["haproxy1"].instances
+    one.keep(set())
+    pair.run(10)
+    assert not two.peers["haproxy1"].instances
 
 
 def test_a_node_that_is_added_again_is_heard_at_once() -> None:
