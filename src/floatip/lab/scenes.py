@@ -524,16 +524,16 @@ def crash_two(run: Run) -> list[Verdict]:
     run.wait_for(lambda: any(run.record.first(node, "role", "master", at) for node in others), "its successor")
     (successor,) = (node for node in others if run.record.first(node, "role", "master", at))
     (last,) = (node for node in others if node != successor)
-    run.mark(f"{successor}, which has just taken over, crashes as well")
+    again = run.mark(f"{successor}, which has just taken over, crashes as well")
     silent = cut(run, successor)
     run.wait_for_event(last, "role", "master", at)
     time.sleep(3)
     record = run.finish()
     back = next((probe.at for probe in record.seen.probes if probe.ok and probe.who == last), None)
-    limit = run.options.detection_time + TAKEOVER_MARGIN
+    limit = run.options.detection_time + TAKEOVER_MARGIN + silent - again
     return [
-        happened_within(record, f"{last} answered", back, limit, silent, "the second crash"),
-        moved_to(record, last, silent, "the second crash", within=limit),
+        happened_within(record, f"{last} answered", back, limit, again, "the second crash began"),
+        moved_to(record, last, again, "the second crash", within=limit),
         ends_as(record, last, "master"),
     ]
 
