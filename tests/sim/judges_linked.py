@@ -94,14 +94,15 @@ class JudgesLinked(Judges):
         return MOST_INTERVALS * 0.1 if is_lossy else 0.0
 
     def _is_undecided(self, fault: Fault, in_play: list[Fault]) -> bool:
-        others = [each for each in in_play if each is not fault and each.kind in (*LOSSY, "hold", "drain")]
-        return bool(others)
+        # One that was cut off did not learn that another took over, and perhaps died meanwhile.
+        undecided = (*LOSSY, "hold", "drain", "cut", "freeze", "hang")
+        return any(each.node != fault.node and each.kind in undecided for each in in_play)
 
     # After the run
 
     def judge_changes(self) -> None:
         """A role changes because something has happened."""
-        patience = ECHO + self.linked.preempt_delay
+        patience = ECHO + self.linked.preempt_delay + self.world.hold_time
         for at, _, who, what, why in self.world.trace:
             if not what.startswith(f"role {INSTANCE}") or at < ECHO:
                 continue

@@ -118,6 +118,17 @@ def test_a_split_for_a_minute_and_its_healing_cost_nothing(preempt: bool) -> Non
     assert not preempt or world.masters == ["a"]
 
 
+def test_in_a_split_the_preferred_master_stays_it() -> None:
+    world = preferring("a", preempt=True)
+    began = world.now
+    world.part("a", "b")
+    world.run(20)
+    world.join("a", "b")
+    world.run(20)
+    assert "a role web backup" not in changes(world, began)
+    assert_whole(world, "a")
+
+
 def test_in_a_split_all_route_servers_point_at_one_carrier_within_a_tenth_of_a_second_of_each_change() -> None:
     world = preferring("a")
     world.part("a", "b")
@@ -262,6 +273,20 @@ def seen_pointers(world: Linked, seconds: float) -> set[str]:
         world.run(0.001)
         seen |= world.pointers()
     return seen
+
+
+@pytest.mark.parametrize("after", [0.002, 0.01, 0.03])
+def test_a_new_master_that_crashes_before_the_old_one_has_yielded_leaves_nothing_stronger_behind(after: float) -> None:
+    world = preferring("a")
+    world.hand_over("a")
+    while "b" not in world.masters:
+        world.run(0.001)
+    world.run(after)
+    with world.measured() as lost:
+        world.crash("b")
+        world.run(20)
+    assert_whole(world, "a")
+    assert lost[0] < DETECTION
 
 
 def test_a_handover_goes_to_the_node_that_is_named() -> None:
@@ -443,6 +468,25 @@ def test_a_preferred_node_without_a_route_server_does_not_take_over() -> None:
     world._dial = dial  # type: ignore[method-assign]
     world.run(10)
     assert_whole(world, "a")
+
+
+def test_nobody_yields_to_a_master_that_cannot_announce() -> None:
+    """The two did not hear each other, and the later one has lost its route servers just before they do again."""
+    world = preferring("a")
+    world.part("a", "b")
+    world.run(5)
+    assert world.masters == ["a", "b"]
+    for connection in list(world.nodes["b"].sockets.values()):
+        world.nodes["b"].sockets.pop(connection.server.address)
+        world.nodes["b"].told.pop(connection.server.address, None)
+        connection.node_open = False
+        world._send(connection, connection.up, None)
+        world._deliver(world.nodes["b"], Disconnected(connection.server.address, "connection reset by the peer"))
+    world._dial = lambda *_: None  # type: ignore[method-assign]
+    world.join("a", "b")
+    world.run(YIELD_AFTER + SOON)
+    assert "a" in world.masters
+    assert world.pointers() == {"a"}
 
 
 def test_a_node_takes_over_though_a_route_server_is_silent() -> None:

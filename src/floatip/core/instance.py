@@ -68,6 +68,7 @@ class Instance:
         self.bar = ""
         """Why it must not be master; empty: it may."""
         self._was_master = False
+        self._reign = 0
         self._keep_until = -math.inf
         self._staying = frozenset[Placed]()
         """Addresses that a predecessor left here, or this node had before it was suspended."""
@@ -211,7 +212,7 @@ class Instance:
 
     def _succeed(self, hold_time: float, clock_ahead: float, now: float) -> None:
         is_master = self.role is Role.MASTER
-        if is_master and not self._was_master:
+        if is_master and not (self._was_master and self._reign == self.elector.reign):
             if self.elector.reign:  # so that the route servers order the nodes as they order themselves
                 clock_ahead = self.elector.reign / 1000 - self.elector.reign_at
             blind_time = 3 * max(self.elector.master_down_interval or 0.0, CUT_OFF_AT_LEAST)
@@ -220,7 +221,7 @@ class Instance:
             )
         if self._was_master and self.elector.master is not None and self.config.placement == "master":
             self._keep_until = now + KEEP_TIME
-        self._was_master = is_master
+        self._was_master, self._reign = is_master, self.elector.reign
 
     def decide(self, stopping: str, announces: bool, now: float) -> list[Effect]:
         """The rank, from all that is known by now. `announces`: whether there are route servers."""

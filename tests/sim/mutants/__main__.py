@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 
 import floatip
-from tests.sim.mutants import Mutant, core, election, host, network, reading
+from tests.sim.mutants import Mutant, core, election, host, link, network, reading
 
 PACKAGE = Path(floatip.__file__).parent
-STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan"))
-MUTANTS = (*election.MUTANTS, *core.MUTANTS, *network.MUTANTS, *host.MUTANTS, *reading.MUTANTS)
+STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan", "_linked"))
+MUTANTS = (*election.MUTANTS, *link.MUTANTS, *core.MUTANTS, *network.MUTANTS, *host.MUTANTS, *reading.MUTANTS)
 LONGEST = 120
 """Of what is printed of a test."""
 TIMEOUT = 600

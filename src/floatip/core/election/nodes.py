@@ -62,6 +62,8 @@ class NodesElector:
         """Since when this master knows of a later one."""
         self._preempt_at = math.inf
         self._renewed_at = -math.inf
+        self._has_rival = False
+        """Whether this master knows of a later one."""
 
     @property
     def detection_time(self) -> float:
@@ -152,12 +154,16 @@ class NodesElector:
     def _judge_as_master(self, around: Others, now: float) -> list[Effect]:
         own = not self._obstacles.leaving, self.reign, int(around.own.address)
         later = [claim for claim in around.claims if (not claim.leaves, *_order(claim)) > own]
+        had_rival, self._has_rival = self._has_rival, bool(later)
+        if had_rival and not later:  # what it left behind at the route servers is stronger
+            return self._renew("the one that took over is not master any more", now)
         if not later or self._obstacles.paused:
             self._better_since = math.inf
             return []
         best = max(later, key=lambda claim: (not claim.leaves, *_order(claim)))
+        # Once a second: both may take themselves for the better one.
         if self._may_preempt(around) and not self.config.preempt_delay and now >= self._renewed_at + YIELD_AFTER:
-            return self._renew(best, now)
+            return self._renew(f"is preferred to {best.node}", now)
         self._better_since = min(self._better_since, now)
         if best.acknowledged or (best.ready and now >= self._better_since + YIELD_AFTER):
             effects = self._become(Role.BACKUP, f"{best.node} took over", now)
@@ -211,12 +217,10 @@ class NodesElector:
         free = not self._must_wait and not self._obstacles.damped
         return free and (around.is_called or (self.config.preempt and around.is_best))
 
-    def _renew(self, rival: Claim, now: float) -> list[Effect]:
-        """It would take back at once what it gave. Once a second: both may take themselves for the better one."""
+    def _renew(self, reason: str, now: float) -> list[Effect]:
+        """A mastership that is the latest again, as if it had yielded and taken back at once."""
         self._renewed_at = now
-        self.reason, self._better_since = f"is preferred to {rival.node}", math.inf
-        self.reign = self._latest_reign(now)
-        return [Became("role", self.name, self.role.value, self.reason)]
+        return self._enter_master(reason, now)
 
     def _enter_master(self, reason: str, now: float) -> list[Effect]:
         effects = self._become(Role.MASTER, reason, now)
@@ -235,7 +239,7 @@ class NodesElector:
             self.since = now
         self.role, self.reason = role, reason
         self.master = None
-        self.reign = 0
+        self.reign, self._has_rival = 0, False
         self._better_since = self._open_since = self._preempt_at = self.deadline = math.inf
         return [Became("role", self.name, role.value, reason)]
 
