@@ -120,14 +120,15 @@ class JudgesLinked(Judges):
 
     def _successors(self, incumbent: str, *, preempt: bool) -> list[str]:
         nodes = self.world.nodes
-        was_asked = any(each.kind == "handover" for each in self.world.faults)
-        if not preempt or was_asked:  # what was given by hand is not taken back
+        if not preempt:
             return [incumbent] if incumbent else list(nodes)
         config = next(iter(nodes.values())).config
         free = [name for name, each in nodes.items() if not self._is_damped(each)] or list(nodes)
         assert config.link is not None
         best = assign(config.instances, config.link.nodes, lambda _, node: node in free, {})
-        return list(best.values())
+        # What was given by hand is not taken back; what a node was asked for that did not have it, it did not give.
+        was_asked = any(each.kind == "handover" for each in self.world.faults)
+        return [*best.values(), *([incumbent or "nobody"] if was_asked else [])]
 
 
 def replace_kind(fault: Fault, kind: str) -> Fault:
