@@ -159,6 +159,7 @@ class Fleet:
             config = elected[name].config
             around = Others(
                 claims[name],
+                any(peer.alive and peer.node is None for peer in self.others),
                 name in self._ready,
                 self._place(config, plan.get(name, "")),
                 best.get(name) == self.own.name and not self._has_given(name, claims[name]),

@@ -69,6 +69,8 @@ class Others:
     """What is known over the link of one instance, and of this node's place among those that could be its master."""
 
     claims: tuple[Claim, ...]
+    untold: bool
+    """Whether a node lives that has not said yet what it is master of."""
     is_ready: bool
     """Whether this node could be master now, as it has said."""
     place: int

@@ -31,6 +31,8 @@ from floatip.core.settings import Election, Nodes
 
 YIELD_AFTER = 1.0
 """Seconds for which a master waits for the route servers of the later one."""
+UNTOLD_TIME = 1.0
+"""Seconds for which a node waits for what another one, which lives, is master of."""
 FIRST_PREFERENCE = 200
 
 
@@ -189,6 +191,8 @@ class NodesElector:
 
     def _wait(self, around: Others) -> float:
         """Seconds until it is this node's turn."""
+        if around.untold:
+            return UNTOLD_TIME
         step = around.detection_time / 2
         successors = {claim.successor for claim in around.claims} - {""}
         if successors:
