@@ -183,6 +183,7 @@ def _alarm(interval: float, seconds: float, limit: float | None = None) -> Itera
     yield Row(part, f"longest of {2 * FREEZES} freezes", "ms", 1000 * longest)
     yield Row(part, "hellos late, p99", "ms", 1000 * late.p99)
     yield Row(part, "hellos late, longest", "ms", 1000 * late.longest)
+    yield Row(part, "hellos late, longest of our making, freezes included", "ms", 1000 * late.ours)
 
 
 def _settled(network: Network, interval: float, instances: int = 10, nodes: int = 2) -> Fleet:
