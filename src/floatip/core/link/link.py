@@ -251,7 +251,7 @@ class Link:
                 silent = now - peer.detector.heard_at
                 effects += self._gone(peer, SILENT, now, f"silent for {silent:.2f} s")
                 changed = None
-            elif peer.alive and changed is not None:
+            elif peer.alive and changed is not None and now >= self._all_at:
                 changed |= self._stale(peer, now)
         if now >= self._hello_at:
             effects += self._say(now)
