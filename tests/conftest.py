@@ -13,11 +13,12 @@ from tests.tables import TABLES
 
 TOGETHER = ("tests/systemd/",)
 """Directories that are one group each: their tests share hosts."""
-ALONE = ("tests/systemd/test_nodes.py", "tests/systemd/test_vlan.py")
+ALONE = ("tests/systemd/test_nodes_on_hosts.py", "tests/systemd/test_vlan.py")
 """Files of such a directory that have hosts of their own."""
 APART = ("tests/lab/test_beside_keepalived.py", "tests/lab/test_scenes.py", "tests/sim/test_storms.py")
 """Files in which each test is a group: it makes its own network or world, and takes long."""
-ORDER = ("tests/systemd/", "tests/lab/test_interop.py", *APART[:2], "tests/lab/", "tests/sim/", "tests/host/")
+LONG = ("tests/lab/test_interop.py", "tests/host/test_two_daemons.py", "tests/host/test_hangs.py")
+ORDER = ("tests/systemd/", *LONG, *APART[:2], "tests/lab/", "tests/sim/", "tests/host/")
 """What takes long starts first. Whatever starts last is short, so that no process runs alone at the end."""
 
 
