@@ -13,7 +13,7 @@ MUTANTS = (
         LINK,
         "if ahead <= -WINDOW or peer.seen >> -ahead & 1:",
         "if False:",
-        f"{STORY}what_is_replayed_or_forged_changes_nothing",
+        f"{STORY}a_dead_node_does_not_live_again_by_what_it_once_said",
     ),
     Mutant(
         "an overtaken datagram is a sign of life",
@@ -41,7 +41,7 @@ MUTANTS = (
         LINK,
         "if datagram.boot != peer.boot and datagram.your_boot != self.boot:",
         "if False:",
-        f"{STORY}what_is_replayed_or_forged_changes_nothing",
+        f"{STORY}a_node_that_has_begun_anew_believes_nothing_that_was_said_to_its_predecessor",
     ),
     Mutant(
         "any key signs",
@@ -234,6 +234,6 @@ MUTANTS = (
         NODE,
         "        if self.fleet:\n            self._mark(self.instances)  # the",
         "        if False:\n            self._mark(self.instances)  # the",
-        f"{STORY}at_a_cold_start_one_node_becomes_master_and_no_other_ever_was",
+        f"{STORY}each_node_knows_which_others_are_ready",
     ),
 )
