@@ -36,6 +36,8 @@ class Spell:
 class Judges:
     """Watches a world from the moment that it is made; `violations` says what was seen, with its time."""
 
+    updates = UPDATES
+
     def __init__(self, world: World, *, fall: int = 1) -> None:
         self.world = world
         self.violations: list[str] = []
@@ -165,7 +167,7 @@ class Judges:
             # verdict over a check that hung, or over being cut off, may fall after the mending.
             in_play = [each for each in self.world.faults if each.at < at < each.until + echo]
             others = in_play if in_play and in_play[-1].kind in ("hanging", "cut") else in_play[:-1]
-            if count > UPDATES + len(others):
+            if count > self.updates + len(others):
                 self.violations.append(f"{at:.3f}: UPDATE number {count} of {node} to one route server after one fault")
 
     def judge_hooks(self) -> None:

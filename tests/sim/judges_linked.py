@@ -8,7 +8,7 @@ from floatip.core.fleet import HANDOVER_TIME
 from floatip.core.link.detector import MOST_INTERVALS
 from floatip.core.link.link import ALL_INTERVAL
 from floatip.core.link.spread import assign
-from tests.sim.judges import MOMENT, Judges
+from tests.sim.judges import MOMENT, UPDATES, Judges
 from tests.sim.linked import Linked
 from tests.sim.world import INSTANCE, RUNNING, Fault, Machine
 
@@ -24,6 +24,8 @@ LOSS_REMEMBERED = 20.0
 
 
 class JudgesLinked(Judges):
+    updates = UPDATES + 2  # a preferred node may come back later
+
     def __init__(self, world: Linked, *, fall: int = 1) -> None:
         self.linked = world
         super().__init__(world, fall=fall)
@@ -95,8 +97,9 @@ class JudgesLinked(Judges):
 
     def _is_undecided(self, fault: Fault, in_play: list[Fault]) -> bool:
         # One that was cut off did not learn that another took over, and perhaps died meanwhile.
-        undecided = (*LOSSY, "hold", "drain", "cut", "freeze", "hang")
-        return any(each.node != fault.node and each.kind in undecided for each in in_play)
+        others = [each for each in in_play if each.node != fault.node]
+        undecided = any(each.kind in ("hold", "drain", "cut", "freeze", "hang") for each in others)
+        return undecided or any(each.kind in LOSSY for each in in_play)
 
     # After the run
 

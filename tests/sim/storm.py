@@ -46,7 +46,7 @@ GRACE_LAN = 3.1
 LASTS, BRIEFLY = (1.0, 15.0), (0.0, 0.5)
 QUIET = 5.0
 
-LINKED = 8
+LINKED = 20
 """One of so many storms is played by nodes that elect over the link."""
 
 Verbs = tuple[Callable[[str], None], Callable[[str], None]]
@@ -271,16 +271,16 @@ class StormLinked(Storm):
     """Of nodes that elect over the link."""
 
     kinds: ClassVar = (*Storm.kinds, *LINK_KINDS)
-    faults: ClassVar = 6
-    until: ClassVar = 20.0
-    mended_at: ClassVar = 24.0
+    faults: ClassVar = 5
+    until: ClassVar = 12.0
+    mended_at: ClassVar = 14.0
 
     def _make(self, seed: int) -> None:
         random = self.random
         figures = self._figures()
         for name in ("priorities", "advert_interval"):
             del figures[name]
-        figures["nodes"] = nodes = random.choice((2,) * 8 + (3,) * 4 + (4, 5, 7))
+        figures["nodes"] = nodes = random.choice((2,) * 12 + (3,) * 5 + (4, 5, 7))
         figures["prefer"] = tuple(random.sample("abcdefg"[:nodes], random.choice((0, 1, 2))))
         figures["preempt_delay"] = random.choice((0.0, 0.0, 2.0))
         self.world = self.linked = Linked(seed, **figures)

@@ -321,6 +321,16 @@ def test_a_handover_goes_to_the_node_that_is_named() -> None:
     assert_whole(world, "c")
 
 
+def test_a_third_node_that_is_preferred_to_the_successor_leaves_it_alone() -> None:
+    world = preferring("a", "b", "c", nodes=3, preempt=True)
+    world.rs_cut(1)  # so that it takes a while
+    began = world.now
+    world.hand_over("a", "c")
+    world.run(30)
+    assert_whole(world, "c")
+    assert [each for each in changes(world, began) if each.startswith("b")] == []
+
+
 def test_what_was_handed_over_is_not_taken_back_until_that_node_is_gone() -> None:
     world = preferring("a", preempt=True)
     world.hand_over("a")

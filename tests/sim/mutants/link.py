@@ -166,6 +166,13 @@ MUTANTS = (
         f"{STORY}a_handover_goes_to_the_node_that_is_named",
     ),
     Mutant(
+        "a third node preempts the successor",
+        NODES,
+        "if staying == list(around.claims) != []:",
+        "if staying:",
+        f"{STORY}a_third_node_that_is_preferred_to_the_successor_leaves_it_alone",
+    ),
+    Mutant(
         "who was cut off does not listen",
         NODES,
         "if self._obstacles.barred and not obstacles.barred:",
