@@ -178,10 +178,10 @@ class NodesElector:
         self.master = _latest(around.claims)
         if staying:
             self._open_since = math.inf
-        if staying == list(around.claims) != []:  # while one hands over, who takes it is decided
-            return self._preempt(around, now)
+            if len(staying) == len(around.claims):
+                return self._preempt(around, now)
         self._preempt_at = math.inf
-        if staying:
+        if staying:  # while one hands over, who takes it is decided
             return []
         self._open_since = min(self._open_since, now)
         if self._must_wait or (around.claims and not around.is_ready):
