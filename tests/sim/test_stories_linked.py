@@ -327,6 +327,8 @@ def test_a_third_node_that_is_preferred_to_the_successor_leaves_it_alone() -> No
     began = world.now
     world.hand_over("a", "c")
     world.run(30)
+    world.rs_uncut(1)
+    world.run(10)
     assert_whole(world, "c")
     assert [each for each in changes(world, began) if each.startswith("b")] == []
 

@@ -168,7 +168,7 @@ MUTANTS = (
     Mutant(
         "a third node preempts the successor",
         NODES,
-        "if staying == list(around.claims) != []:",
+        "if len(staying) == len(around.claims):",
         "if staying:",
         f"{STORY}a_third_node_that_is_preferred_to_the_successor_leaves_it_alone",
     ),
