@@ -41,7 +41,7 @@ class JudgesLinked(Judges):
     def _watch_election(self) -> None:
         quick = self.linked.detection_time * 1.5 + MOMENT
         self._never(quick, "nobody is master, and a node is ready", partial(self._is_open, is_lossy=False))
-        slow = (MOST_INTERVALS + 5) * 0.1 + ALL_INTERVAL
+        slow = (MOST_INTERVALS + 5) * self.linked.interval + ALL_INTERVAL
         self._never(slow, "nobody is master, and a node is ready", partial(self._is_open, is_lossy=True))
 
     def _is_open(self, *, is_lossy: bool) -> bool:
@@ -93,7 +93,7 @@ class JudgesLinked(Judges):
 
     def _patience_of_loss(self, in_play: list[Fault]) -> float:
         is_lossy = any(each.kind in LOSSY for each in self.world.faults if each.at <= in_play[-1].at)
-        return MOST_INTERVALS * 0.1 if is_lossy else 0.0
+        return MOST_INTERVALS * self.linked.interval if is_lossy else 0.0
 
     def _is_undecided(self, fault: Fault, in_play: list[Fault]) -> bool:
         # One that was cut off did not learn that another took over, and perhaps died meanwhile.

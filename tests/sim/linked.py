@@ -48,7 +48,7 @@ class Linked(World):
         **options: Any,
     ) -> None:
         self._nodes_election = settings.Nodes(prefer=prefer, preempt=preempt, preempt_delay=preempt_delay)
-        self._interval = interval
+        self.interval = interval
         self.preempt_delay = preempt_delay if preempt else 0.0
         self.one_way: set[tuple[str, str]] = set()
         """From whom to whom nothing of the link comes."""
@@ -62,7 +62,7 @@ class Linked(World):
         super().__init__(seed, priorities=(100,) * nodes, **options)
         self.detection_time = self._any.fleet.link.detection_time if self._any.fleet else 0.0
         # The successors that come before may have just gone too.
-        self.slowest_takeover = self.detection_time * (1 + (nodes - 2) / 2) + 2 * self._interval
+        self.slowest_takeover = self.detection_time * (1 + (nodes - 2) / 2) + 2 * self.interval
 
     @property
     def _any(self) -> Node:
@@ -73,7 +73,7 @@ class Linked(World):
 
     def _link(self, own: str, sources: Mapping[str, Address]) -> settings.Link | None:
         nodes = tuple(settings.Node(name, address) for name, address in sources.items())
-        return settings.Link(nodes, own, (KEY,), digest=bytes(8), interval=self._interval, version="1")
+        return settings.Link(nodes, own, (KEY,), digest=bytes(8), interval=self.interval, version="1")
 
     def _drawn(self, config: settings.Settings) -> settings.Settings:
         return replace(super()._drawn(config), boot=self.random.getrandbits(63) | 1)

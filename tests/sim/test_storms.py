@@ -16,7 +16,16 @@ def test_nothing_forbidden_is_seen_in_a_storm(first: int) -> None:
         assert not report.violations, "\n".join([f"SEED={seed}", *report.score, *report.violations])
 
 
-@pytest.mark.parametrize("seed", [3, 4, 5], ids=["by itself", "on a shared layer 2", "beside keepalived"])
+@pytest.mark.parametrize("first", range(0, 60, 10))
+def test_nothing_forbidden_is_seen_in_a_storm_of_nodes_that_elect_over_the_link(first: int) -> None:
+    for seed in range(first, first + 10):
+        report = play(seed, linked=1)
+        assert not report.violations, "\n".join([f"SEED={seed}", *report.score, *report.violations])
+
+
+@pytest.mark.parametrize(
+    "seed", [3, 4, 5, 40], ids=["by itself", "on a shared layer 2", "beside keepalived", "over the link"]
+)
 def test_the_same_seed_gives_the_same_score_whatever_the_order_of_sets_and_hashes(seed: int) -> None:
     script = f"from tests.sim.storm import storm; s = storm({seed}); s.play(); print('\\n'.join(s.world.score()))"
     scores = {
