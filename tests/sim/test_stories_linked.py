@@ -141,6 +141,17 @@ def test_a_split_for_a_minute_and_its_healing_cost_nothing(preempt: bool) -> Non
     assert world.masters == ["a" if preempt else "b"]  # the later one
 
 
+def test_when_a_split_heals_one_master_is_left_after_the_next_hello() -> None:
+    for seed in range(5):
+        world = settled(seed=seed)
+        world.part("a", "b")
+        world.run(5 + world.random.random())
+        assert world.masters == ["a", "b"]
+        world.join("a", "b")
+        world.run(INTERVAL + MOMENT)
+        assert len(world.masters) == 1
+
+
 def test_in_a_split_the_preferred_master_stays_it() -> None:
     world = preferring("a", preempt=True)
     began = world.now

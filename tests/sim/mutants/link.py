@@ -83,7 +83,7 @@ MUTANTS = (
         LINK,
         "self._repeats = dict.fromkeys(self._blocks, REPEATS)",
         "pass",
-        f"{STORY}a_node_that_comes_back_takes_nothing_from_the_master",
+        f"{STORY}when_a_split_heals_one_master_is_left_after_the_next_hello",
     ),
     Mutant(
         "a deaf peer is gone",
