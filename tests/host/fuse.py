@@ -45,6 +45,8 @@ NAMED = {LOOKUP: 0, MKDIR: 8, UNLINK: 0, RENAME: 8, CREATE: 16, RENAME2: 16}
 HEADER = struct.Struct("IIQQIIII")
 """Length, opcode, number of the request, node, uid, gid, pid, more."""
 LARGEST = 1 << 17
+UNMOUNTED = errno.ENODEV, errno.ECONNABORTED
+"""The second one, where it is unmounted during the call."""
 MODES = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_EXCL
 
 Body = bytes
@@ -138,7 +140,7 @@ class Disk:
                 self._answer(device, request)
         except OSError as error:
             os.close(device)
-            if error.errno != errno.ENODEV:  # it is mounted nowhere now
+            if error.errno not in UNMOUNTED:
                 raise
 
     def _path(self, opcode: int, node: int, request: bytes) -> Path:
@@ -157,7 +159,7 @@ class Disk:
         try:
             os.write(device, struct.pack("IiQ", 16 + len(answer), code, number) + answer)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EBADF):  # nobody waits for it now
+            if error.errno not in (errno.ENOENT, errno.EBADF, *UNMOUNTED):  # nobody waits for it now
                 raise
 
     def _entry(self, path: Path) -> bytes:
