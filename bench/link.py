@@ -19,7 +19,6 @@ is over its limit.
 import argparse
 import json
 import math
-import os
 import socket
 import statistics
 import subprocess
@@ -27,7 +26,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,10 +36,10 @@ from bench.attacks import Lateness, Window, schedule_as_the_unit
 from bench.fleet import Fleet, addresses_of, configuration, ipv4_of, stage
 from bench.pairs import ONE, OTHER, STARTED_WITHIN, Pair, Plan, shared_groups, wait_for
 from bench.pairs import stage as stage_of_pair
-from bench.scale import Row, log, table
+from bench.scale import Part, Row, log, run_parts
 from bench.wire import Tap, Watch
 from floatip.core.state import FRESH_SESSION
-from floatip.lab.namespaces import LabError, enter
+from floatip.lab.namespaces import LabError
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, NODES, OBSERVER, Network
 from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.record import RunOptions
@@ -414,7 +412,7 @@ def _echo(number: int) -> bytes:
 # All
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
+PARTS: dict[str, Part] = {
     "pair": pair,
     "fleet": fleet,
     "alarm": alarm,
@@ -439,24 +437,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long `pair`, `fleet` and `alarm` measure")
     parser.add_argument("--runs", type=int, default=20, help="of `handover`")
-    parser.add_argument("--json", type=Path, help="all rows")
-    options = parser.parse_args()
-    if unknown := set(options.only.split(",")) - PARTS.keys():
-        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    try:
-        enter([sys.executable, "-m", "bench.link", *sys.argv[1:]])
-        rows: list[Row] = []
-        for name in options.only.split(","):
-            log(f"{name} ... (load of the machine {os.getloadavg()[0]:.1f})")
-            rows += PARTS[name](options)
-    except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"load of the machine at the end: {os.getloadavg()[0]:.1f}\n{table(rows)}")
-    if options.json:
-        found = [{**asdict(row), "ratio": row.ratio, "holds": row.holds} for row in rows]
-        options.json.write_text(json.dumps(found, indent=1))
-    return 1 if any(row.holds is False for row in rows) else 0
+    return run_parts(parser, PARTS)
 
 
 if __name__ == "__main__":

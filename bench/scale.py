@@ -17,6 +17,7 @@ Everything happens in namespaces that end with this process. The exit status is 
 import argparse
 import json
 import math
+import os
 import resource
 import signal
 import socket
@@ -24,7 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv4Interface
@@ -575,7 +576,8 @@ def _children_cpu() -> float:
 # All
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
+Part = Callable[[argparse.Namespace], Iterator[Row]]
+PARTS: dict[str, Part] = {
     "advert": advert,
     "lab": lab,
     "steady": steady,
@@ -619,21 +621,25 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="of `silence`, `burst` and `lab`; the worst counts")
     parser.add_argument("--counts", default="80,255,1000", help="addresses of `addresses`")
     parser.add_argument("--rounds", type=int, default=100, help="of `advert`")
+    return run_parts(parser, PARTS)
+
+
+def run_parts(parser: argparse.ArgumentParser, parts: Mapping[str, Part]) -> int:
+    """Measure what `--only` names, in namespaces; print the table; the exit status. `parser`: of `python -m MODULE`."""
     parser.add_argument("--json", type=Path, help="all rows")
     options = parser.parse_args()
-    unknown = set(options.only.split(",")) - PARTS.keys()
-    if unknown:
-        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if unknown := set(options.only.split(",")) - parts.keys():
+        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     try:
-        enter([sys.executable, "-m", "bench.scale", *sys.argv[1:]])
+        enter([sys.executable, *parser.prog.split()[1:], *sys.argv[1:]])
         rows: list[Row] = []
         for name in options.only.split(","):
-            log(f"{name} ...")
-            rows += PARTS[name](options)
+            log(f"{name} ... (load of the machine {os.getloadavg()[0]:.1f})")
+            rows += parts[name](options)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(rows))
+    print(f"load of the machine at the end: {os.getloadavg()[0]:.1f}\n{table(rows)}")
     if options.json:
         found = [{**asdict(row), "ratio": row.ratio, "holds": row.holds} for row in rows]
         options.json.write_text(json.dumps(found, indent=1))

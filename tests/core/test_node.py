@@ -20,11 +20,13 @@ from floatip.core.events import (
     Connected,
     Dial,
     Disconnected,
+    Drained,
     Effect,
     Failing,
     Failure,
     LinkChanged,
     Measured,
+    Order,
     Reloaded,
     Started,
     StopRequested,
@@ -33,7 +35,7 @@ from floatip.core.events import (
 )
 from floatip.core.instance import Instance
 from floatip.core.link.wire import NodeFlag
-from floatip.core.node import SUBJECTS_KEPT
+from floatip.core.node import LEAVE_TIME, SUBJECTS_KEPT
 from floatip.core.settings import Check, Static, Vrrp
 from floatip.core.state import FRESH_SESSION
 from floatip.core.vrrp import wire
@@ -104,10 +106,37 @@ def test_the_others_are_told_when_the_sessions_are_old_enough_although_nothing_e
     assert NodeFlag.SEASONED in link.own_node.flags
 
 
-def among_nodes() -> settings.Settings:
+def test_a_node_that_leaves_goes_on_speaking_while_its_routes_are_everybodys_last_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the time to leave and that of a hello come at once."""
+    host = Host(among_nodes(speaker={"graceful_shutdown": 10}))
+    host.run(30)
+    assert host.node.fleet
+    monkeypatch.setattr(host.node.fleet, "heirs", lambda instance: ["haproxy2"])  # who never takes over
+    host.tell(StopRequested())
+    host.tick(30 + LEAVE_TIME + 1)
+    host.run(30 + LEAVE_TIME + 8)
+    assert host.node.draining
+    assert max(host.when("senddatagram")) > 30 + LEAVE_TIME + 7
+
+
+def test_a_drained_node_of_a_vrrp_pair_hands_over_and_comes_back_only_when_asked() -> None:
+    link = among_nodes().link
+    host = master(replace(config(), link=link))
+    assert "advert 0" in host.tell(Drained(Order("kernel update")))
+    assert (host.role, host.node.instances["VI_1"].elector.reason) == (Role.BACKUP, "drained: kernel update")
+    host.tell(advert(50))
+    assert host.role is Role.BACKUP
+    host.tell(Drained(None))
+    host.run(60)
+    assert host.role is Role.MASTER
+
+
+def among_nodes(**changes: Any) -> settings.Settings:
     nodes = (settings.Node("haproxy1", US), settings.Node("haproxy2", PEER))
     link = settings.Link(nodes, "haproxy1", (b"k" * 32,), bytes(8))
-    return replace(config(election=settings.Nodes()), link=link)
+    return replace(config(election=settings.Nodes(), **changes), link=link)
 
 
 def test_nobody_announces_before_the_checks_have_answered() -> None:

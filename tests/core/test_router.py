@@ -540,12 +540,14 @@ def test_a_damped_backup_takes_over_from_one_that_hands_over_as_any_other() -> N
     assert wire.router.deadline == 11 + SKEW
 
 
-def test_a_master_that_is_damped_hands_over_once() -> None:
+@pytest.mark.parametrize("obstacle", ["damped", "leaving"])
+def test_a_master_that_is_damped_hands_over_once(obstacle: str) -> None:
+    """And so does one that is drained."""
     wire = master()
-    assert wire.judge(at=11, damped="cannot keep it") == [0]
+    assert wire.judge(at=11, **{obstacle: "cannot keep it"}) == [0]
     assert (wire.router.role, wire.router.reason) == (BACKUP, "cannot keep it")
     assert wire.tick(11 + DOWN) == [100]
-    assert wire.judge(at=15, damped="cannot keep it") == wire.judge(at=15) == []
+    assert wire.judge(at=15, **{obstacle: "cannot keep it"}) == wire.judge(at=15) == []
     assert wire.router.role is MASTER
 
 

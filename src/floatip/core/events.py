@@ -143,7 +143,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class KeepalivedFound:
-    """Whether the user's keepalived runs; a new process, even a short while later, is told anew."""
+    """Whether the user's keepalived runs; a new process, even a short while later, is told again."""
 
     running: bool
     reason: str

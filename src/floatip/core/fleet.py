@@ -56,7 +56,7 @@ class Fleet:
         self._ready: set[str] = set()
         """The instances for which this node has said that it is ready."""
         self._went: dict[bytes, str] = {}
-        """What became of the last other master of each instance."""
+        """The last other master of each instance."""
 
     @property
     def own(self) -> settings.Node:
@@ -92,19 +92,14 @@ class Fleet:
             effects += self.pause(None)
         return effects
 
-    @property
-    def ends(self) -> float:
-        """When `expire` has something to do, in seconds since the epoch; 0: never."""
-        ends = [order.until for order in (self.drained, self.paused) if order and order.until]
-        return min(ends, default=0.0)
-
     def wish(self, event: HandoverAsked, instances: Mapping[str, Instance], now: float) -> None:
         for name in event.instances:
             if name in instances and instances[name].role is Role.MASTER and event.to != self.own.name:
                 self.wishes[name] = Wish(event.to, now + HANDOVER_TIME)
 
-    def fulfil(self, instances: Mapping[str, Instance], now: float) -> None:
-        """Forget the wishes that came true, or that nobody took up."""
+    def fulfil(self, instances: Mapping[str, Instance], now: float) -> bool:
+        """Forget the wishes that came true, or that nobody took up. Returns whether there were such."""
+        before = len(self.wishes)
         for name, wish in list(self.wishes.items()):
             role = instances[name].role if name in instances else None
             if role is Role.MASTER and now < wish.until:
@@ -112,6 +107,7 @@ class Fleet:
             del self.wishes[name]
             if role is Role.BACKUP and (claims := tuple(self._claims(name))):
                 self._given[name] = max(claims, key=lambda claim: claim.reign).node
+        return len(self.wishes) < before
 
     def leaves(self, instance: Instance) -> str:
         """Why another node is to take over from it; empty: it stays."""
@@ -138,6 +134,14 @@ class Fleet:
             if peer.alive and (state := peer.instances.get(identity)) and state.flags & InstanceFlag.READY
         ]
 
+    def carrier(self, instance: str) -> str:
+        """The other node that is master of it; empty: none that is heard."""
+        return next((claim.node for claim in self._claims(instance)), "")
+
+    def why_nobody(self, instance: str, to: str = "") -> str:
+        """Why no other node, or not `to`, could take over."""
+        return "; ".join(f"{peer.name} {why_not(peer, instance)}" for peer in self.others if to in ("", peer.name))
+
     # What an instance learns
 
     def consult(
@@ -154,12 +158,13 @@ class Fleet:
         plan = self._plan(elected, claims)
         best = self._best(elected)
         is_open = {name for name, each in claims.items() if all(claim.leaves for claim in each)}
+        untold = any(peer.alive and peer.node is None for peer in self.others)
         news = []
         for name in names:
             config = elected[name].config
             around = Others(
                 claims[name],
-                any(peer.alive and peer.node is None for peer in self.others),
+                untold,
                 name in self._ready,
                 self._place(config, plan.get(name, "")),
                 best.get(name) == self.own.name and not self._has_given(name, claims[name]),
@@ -292,17 +297,18 @@ class Fleet:
         up = [session for session in network.sessions.values() if session.is_up]
         is_seasoned = not network.sessions or any(now - session.since >= FRESH_SESSION for session in up)
         order = self.drained or self.paused
-        flags = NodeFlag(0)
-        flags |= NodeFlag.DRAINED if self.drained else NodeFlag(0)
-        flags |= NodeFlag.PAUSED if self.paused else NodeFlag(0)
-        flags |= NodeFlag.STOPPING if self.leaving else NodeFlag(0)
-        flags |= NodeFlag.SEASONED if is_seasoned else NodeFlag(0)
+        flags = {
+            NodeFlag.DRAINED: self.drained,
+            NodeFlag.PAUSED: self.paused,
+            NodeFlag.STOPPING: self.leaving,
+            NodeFlag.SEASONED: is_seasoned,
+        }
         return NodeState(
             self.own.name,
             self.link.config.version,
             self.link.config.digest,
             count,
-            flags,
+            NodeFlag(sum(flag for flag, is_so in flags.items() if is_so)),
             len(up),
             len(network.sessions),
             round(order.until) if order else 0,
@@ -316,25 +322,22 @@ class Fleet:
         # One that somebody has just deleted is put back before anybody could take over.
         is_held = all(target.key in holding.placed or target.ip in instance.lost_at for target in instance.targets)
         up = [session for session in network.sessions.values() if session.is_up]
-        must_hold = instance.config.placement == "all"
-        flags = InstanceFlag(0)
-        if instance.health is Health.UP:
-            flags |= InstanceFlag.HEALTHY
-        if is_held:
-            flags |= InstanceFlag.HELD
-        can_tell = bool(up) and not network.cut_off if network.sessions else True
-        takes_part = elector.role in (Role.BACKUP, Role.MASTER) and not self.leaves(instance)
-        if takes_part and instance.health is Health.UP and can_tell and (is_held or not must_hold):
-            flags |= InstanceFlag.READY if not instance.bar else InstanceFlag(0)
-        if is_master and is_acknowledged(instance, up, is_held=is_held, announces=bool(network.sessions)):
-            flags |= InstanceFlag.ACKNOWLEDGED
-        if is_master and self.leaves(instance):
-            flags |= InstanceFlag.LEAVES
+        announces, leaves, is_healthy = bool(network.sessions), self.leaves(instance), instance.health is Health.UP
+        can_tell = bool(up) and not network.cut_off if announces else True
+        can_hold = is_held or instance.config.placement != "all"
+        takes_part = elector.role in (Role.BACKUP, Role.MASTER) and not leaves and not instance.bar
+        flags = {
+            InstanceFlag.HEALTHY: is_healthy,
+            InstanceFlag.HELD: is_held,
+            InstanceFlag.READY: takes_part and is_healthy and can_tell and can_hold,
+            InstanceFlag.ACKNOWLEDGED: is_master and is_acknowledged(instance, up, is_held, announces),
+            InstanceFlag.LEAVES: is_master and leaves,
+        }
         return InstanceState(
             wire.identity(name),
             ROLES[elector.role],
             instance.decision.rank,
-            flags,
+            InstanceFlag(sum(flag for flag, is_so in flags.items() if is_so)),
             self._preference(instance.config) if isinstance(instance.config.election, settings.Nodes) else 0,
             elector.reign,
             wire.identity(wish.successor) if is_master and wish and wish.successor else bytes(wire.ID),
@@ -342,7 +345,7 @@ class Fleet:
         )
 
 
-def is_acknowledged(instance: Instance, up: Iterable[Session], *, is_held: bool, announces: bool) -> bool:
+def is_acknowledged(instance: Instance, up: Iterable[Session], is_held: bool, announces: bool) -> bool:
     """Whether the route servers have what this master announces; without any, whether it holds the addresses."""
     prefixes = [target.prefix for target in instance.targets]
     sessions = [session for session in up if any(session.tells(prefix) for prefix in prefixes)]

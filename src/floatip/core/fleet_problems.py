@@ -36,7 +36,7 @@ def of_fleet(fleet: Fleet, instances: list[Instance], clock_ahead: float, now: f
 
 
 def _ordered(what: str, end: str, order: Order, clock_ahead: float, now: float) -> Problem:
-    left = f" for {max(order.until - clock_ahead - now, 0):.0f} s more" if order.until else ""
+    left = f" for {max(order.until - clock_ahead - now, 0) / 60:.0f} min more" if order.until else ""
     why = f": {order.reason}" if order.reason else ""
     code = Code.DRAINED if what == "drained" else Code.PAUSED
     return Problem(code, "floatip", f"this node is {what}{left}{why}", f"to end it: floatip {end}", Severity.WARNING)
@@ -81,12 +81,11 @@ def _of_instance(fleet: Fleet, instance: Instance, now: float) -> Iterator[Probl
         masters.insert(0, fleet.own.name)
     is_settled = now > max(elector.since, fleet.link.began_at) + SETTLE
     if len(masters) > 1 and is_settled:
-        what = f"{name}: {' and '.join(masters)} are both master"
+        what = f"{name} has {len(masters)} masters: {' and '.join(masters)}"
         yield Problem(Code.SECOND_MASTER, name, what, "see whether they hear each other: floatip nodes")
     if not masters and is_settled:
         what = f"{name}: no node that is heard is master"
         yield Problem(Code.NOBODY_SERVES, name, what, "see what each node says: floatip nodes")
     if elector.role is Role.MASTER and is_settled and not fleet.heirs(name):
-        why = "; ".join(f"{peer.name} {why_not(peer, name)}" for peer in fleet.others)
-        what = f"{name}: no other node could take over: {why}"
-        yield Problem(Code.NO_STANDBY, name, what, "mend that node: floatip nodes")
+        what = f"{name}: no other node could take over: {fleet.why_nobody(name)}"
+        yield Problem(Code.NO_STANDBY, name, what, "mend that node: run floatip status there")

@@ -304,7 +304,9 @@ class Node:
         if EXIT in due:
             effects += self._exit(is_over=True)
         if WITHDRAW in due:
-            return effects + (self._drain(self.draining, now) or self._stop(self.draining, now))
+            effects += self._drain(self.draining, now) or self._stop(self.draining, now)
+            if self.stopping:
+                return effects
         if CUT_OFF in due:
             effects += self._review(now)  # before an elector claims what it must not
             self._await_cut_off()
@@ -555,7 +557,7 @@ class Node:
         for instance in instances:
             effects += instance.tell_neighbours(self.holding)
             self._await(instance)
-        return effects + self._tell_others(instances, now) if self.fleet else effects
+        return effects + self._tell_others(self.fleet, instances, now) if self.fleet else effects
 
     def _obstacles(self, instance: Instance) -> Obstacles:
         fault = self.links.get(instance.elector.interface, "")
@@ -624,9 +626,7 @@ class Node:
 
     def _tick_link(self, fleet: Fleet, now: float) -> list[Effect]:
         effects = fleet.expire(now + self.clock_ahead)
-        before = len(fleet.wishes)
-        fleet.fulfil(self.instances, now)
-        if effects or len(fleet.wishes) != before:
+        if fleet.fulfil(self.instances, now) or effects:
             self._mark(self.instances)
         # What passes with time alone, such as the youth of a session, marks nobody.
         told, _ = fleet.tell((), len(self.instances), self.network, self.holding, now)
@@ -647,18 +647,14 @@ class Node:
             effects += self._hear(instance, around, now)
         return effects + self._review(now) if self._marked and self.running else effects
 
-    def _tell_others(self, instances: Iterable[Instance], now: float) -> list[Effect]:
-        if self.fleet is None:
-            return []
-        if any(instance.role is Role.MASTER for instance in instances):
+    def _tell_others(self, fleet: Fleet, instances: Iterable[Instance], now: float) -> list[Effect]:
+        if any(_is_young(instance, now) for instance in instances):
             self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
-        wishes = len(self.fleet.wishes)
-        self.fleet.fulfil(self.instances, now)
-        if len(self.fleet.wishes) != wishes:
+        if fleet.fulfil(self.instances, now):
             self._mark(self.instances)  # who has handed over is in nobody's way any more
             self._timers.set(CONSULT, now)
-        effects = self._say(self.fleet, instances, now)
-        if self.fleet.leaving and not self.network.drains and self._has_left():
+        effects = self._say(fleet, instances, now)
+        if fleet.leaving and not self.network.drains and self._has_left():
             self._withdraw_in(0.0, now)
         return effects
 
@@ -670,18 +666,13 @@ class Node:
 
     def _await_acknowledgement(self, now: float) -> list[Effect]:
         """Of what new masters announce: the others wait for it."""
-        young = [
-            instance
-            for instance in self.instances.values()
-            if instance.role is Role.MASTER and now < instance.elector.reign_at + ACKNOWLEDGE_TIME
-        ]
+        young = [instance for instance in self.instances.values() if _is_young(instance, now)]
         if not young or not self.fleet:
             return []
         effects = self._say(self.fleet, young, now)
-        waiting = [session for session in self.sessions.values() if session.is_up]
         if self.fleet.awaits_acknowledgement(young):
             self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
-            effects += [Measure(session.peer) for session in waiting]
+            effects += [Measure(session.peer) for session in self.sessions.values() if session.is_up]
         return effects
 
     def _order(
@@ -713,7 +704,7 @@ class Node:
         fleet = self.fleet
         if fleet is None or fleet.leaving or self.draining or self.stopping:
             return []
-        if not any(self._is_handed_over(instance) and fleet.heirs(name) for name, instance in self.instances.items()):
+        if not any(_is_handed_over(instance) and fleet.heirs(name) for name, instance in self.instances.items()):
             return []
         fleet.leaving = self.draining = reason
         self._withdraw_in(LEAVE_TIME, now)
@@ -722,11 +713,7 @@ class Node:
         return [news, *self._consult(None, now)]
 
     def _has_left(self) -> bool:
-        return not any(self._is_handed_over(instance) for instance in self.instances.values())
-
-    @staticmethod
-    def _is_handed_over(instance: Instance) -> bool:
-        return instance.role is Role.MASTER and isinstance(instance.config.election, settings.Nodes)
+        return not any(map(_is_handed_over, self.instances.values()))
 
     # The end
 
@@ -773,6 +760,16 @@ class Node:
         self._is_releasing = False
         self._timers.set(EXIT, math.inf)
         return [Exit()]
+
+
+def _is_young(instance: Instance, now: float) -> bool:
+    """Whether route servers may still be learning of this master."""
+    return instance.role is Role.MASTER and now < instance.elector.reign_at + ACKNOWLEDGE_TIME
+
+
+def _is_handed_over(instance: Instance) -> bool:
+    """Whether another node has to take over before this one stops."""
+    return instance.role is Role.MASTER and isinstance(instance.config.election, settings.Nodes)
 
 
 def _told(keys: list[Key], value: str, reason: str) -> list[Became]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from floatip.core import events, settings
 from floatip.core.election.elector import Role
 from floatip.core.events import Drained, HandoverAsked, Paused
-from floatip.core.fleet import Fleet, why_not
+from floatip.core.fleet import Fleet
 from floatip.core.instance import Instance
 from floatip.core.link import wire
 from floatip.core.link.wire import InstanceFlag, NodeFlag
@@ -167,12 +167,8 @@ def _handover(node: Node, fleet: Fleet, order: HandoverAsked, *, force: bool) ->
 
 
 def _who_carries(fleet: Fleet, name: str) -> str:
-    identity = wire.identity(name)
-    for peer in fleet.others:
-        state = peer.instances.get(identity)
-        if peer.alive and state and state.role is wire.Role.MASTER:
-            return f"{peer.name} does; run it there"
-    return "no node that is heard does: floatip nodes"
+    carrier = fleet.carrier(name)
+    return f"{carrier} does; run it there" if carrier else "no node that is heard does: floatip nodes"
 
 
 def _unready(
@@ -183,10 +179,9 @@ def _unready(
         name = instance.config.name
         ready = [peer for peer in fleet.heirs(name) if to in ("", peer.name)]
         if not ready:
-            what = "; ".join(f"{p.name} {why_not(p, name)}" for p in fleet.others if to in ("", p.name))
-            hint = "mend that node first: floatip nodes"
+            hint = "mend that node first: run floatip status there"
             hint += "" if to else "; floatip drain --force leaves as soon as one is ready"
-            return Refused(f"no other node could take over {name}: {what}", hint)
+            return Refused(f"no other node could take over {name}: {fleet.why_nobody(name, to)}", hint)
         seasoned = [peer for peer in ready if peer.node and peer.node.flags & NodeFlag.SEASONED]
         if not seasoned and not force and instance.role is Role.MASTER:
             who = ", ".join(peer.name for peer in ready)
@@ -204,15 +199,10 @@ def _waits(fleet: Fleet, still: list[Instance]) -> tuple[str, ...]:
         elif heirs := [peer.name for peer in fleet.heirs(name)]:
             waiting.append(f"{name}: waits for {' or '.join(heirs)} to take over")
         else:
-            why = "; ".join(f"{peer.name} {why_not(peer, name)}" for peer in fleet.others)
-            waiting.append(f"{name}: no other node is ready: {why}")
+            waiting.append(f"{name}: no other node is ready: {fleet.why_nobody(name)}")
     return tuple(waiting)
 
 
 def _carried(fleet: Fleet, name: str) -> str:
-    identity = wire.identity(name)
-    for peer in fleet.others:
-        state = peer.instances.get(identity)
-        if peer.alive and state and state.role is wire.Role.MASTER:
-            return f"{peer.name} carries {name}"
-    return ""
+    carrier = fleet.carrier(name)
+    return f"{carrier} carries {name}" if carrier else ""

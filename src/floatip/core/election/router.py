@@ -222,7 +222,7 @@ class Router(VirtualRouter):
             effects = self._enter_backup(f"was suspended for {late:.1f} s: another node may have taken over", now)
             # The neighbours may have found the address here meanwhile: who is master tells them again.
             return effects + (self.ask() if self.address_moves else [])
-        self._heard = None  # whom we followed may have begun anew meanwhile
+        self._heard = None  # whom we followed may have begun again meanwhile
         self._listen(now)
         return []
 

@@ -48,9 +48,6 @@ class Detector:
         """This node was held up itself for so many seconds, and may have missed what was said."""
         self._excused_until = min(self.heard_at + late, now) + self.patience
 
-    def forget(self) -> None:
-        self.__init__(self.interval)  # type: ignore[misc]
-
     @property
     def patience(self) -> float:
         """Seconds of silence."""

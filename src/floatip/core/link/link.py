@@ -60,7 +60,6 @@ class Peer:
     instances: dict[bytes, InstanceState] = field(default_factory=dict)
     said: dict[bytes, tuple[int, float]] = field(default_factory=dict)
     """The sequence with which each came last, and when."""
-    others: dict[bytes, Heard] = field(default_factory=dict)
     refused: str = ""
     """Why its last datagram was not believed."""
     refused_at: float = -math.inf
@@ -183,7 +182,7 @@ class Link:
         return [], set()
 
     def _answer(self, peer: Peer, now: float) -> list[Effect]:
-        """So that it can prove that it speaks now: at most once an interval, or a replay would make us talk."""
+        """So that it can prove that it speaks now: at most twice an interval, or a replay would make us talk."""
         if now < peer.answered_at + self.config.interval / 2:
             return []
         peer.answered_at = now
@@ -196,7 +195,7 @@ class Link:
         if not was_alive:
             return []
         peer.alive, peer.since = False, now
-        return [Became("node", peer.name, "restarted", "its daemon has begun anew")]
+        return [Became("node", peer.name, "restarted", "its daemon was restarted")]
 
     def _forget(self, peer: Peer) -> None:
         if peer.boot:
@@ -204,8 +203,8 @@ class Link:
         peer.boot = peer.last = peer.seen = 0
         peer.hears_us_at = -math.inf
         peer.node = None
-        peer.instances, peer.said, peer.others = {}, {}, {}
-        peer.detector.forget()
+        peer.instances, peer.said = {}, {}
+        peer.detector = Detector(peer.detector.interval)
 
     def _lost(self, peer: Peer, sequence: int) -> int | None:
         """How many sequence numbers it skips; None: it was heard already, or is too old to know."""
@@ -233,8 +232,6 @@ class Link:
                 peer.instances[state.instance] = state
                 if changed is not None:
                     changed.add(state.instance)
-        for one in datagram.heard[:64]:
-            peer.others[one.node] = one
         return changed
 
     # Time
