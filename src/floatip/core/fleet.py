@@ -311,7 +311,7 @@ class Fleet:
             NodeFlag(sum(flag for flag, is_so in flags.items() if is_so)),
             len(up),
             len(network.sessions),
-            round(order.until) if order else 0,
+            int(order.until) if order else 0,  # never later than it ends
             order.reason if order else "",
         )
 
