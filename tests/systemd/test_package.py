@@ -80,6 +80,7 @@ def test_the_fields_say_what_it_needs(package: Path) -> None:
     needs = fields["Depends"]
     assert re.search(r"python3 \(>= 3\.(\d+)\), python3 \(<< 3\.\d+\)", needs), needs
     assert "procps" in needs, "/bin/kill of ExecReload"
+    assert {"python3-h11", "python3-rich"} <= set(needs.split(", ")), needs
 
 
 def test_all_belongs_to_root_and_nobody_else_may_write(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:

@@ -178,6 +178,21 @@ class ProblemView:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeView:
+    """A change, as the history keeps it."""
+
+    time: str
+    """Of the wall clock, UTC, ISO 8601 with milliseconds."""
+    what: str
+    """The kind of thing: role, rank, health, check, session, node, address, network, link, failure, start, ..."""
+    name: str
+    before: str
+    """Its value until then; empty: not known."""
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     stopping: str
     cut_off: bool
@@ -199,6 +214,16 @@ class Status:
     sockets: tuple[SocketView, ...] = ()
     nodes: tuple[NodeView, ...] = ()
     """As configured: all nodes, this one among them; none: there is no link."""
+    host: str = ""
+    """The name of the machine."""
+    time: str = ""
+    """When this was so, by the wall clock: UTC, ISO 8601 with milliseconds."""
+    monotonic: float = 0.0
+    """The same moment in seconds of CLOCK_MONOTONIC (clock_gettime(2))."""
+    uptime: float = 0.0
+    """Seconds since the daemon was started."""
+    recent: tuple[ChangeView, ...] = ()
+    """The last three changes worth a line, oldest first."""
 
     @property
     def needs_a_person(self) -> bool:

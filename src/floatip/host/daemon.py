@@ -11,6 +11,7 @@ import gc
 import math
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -157,6 +159,7 @@ class Daemon:
         self._follow = follow
         self._log = log
         self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
         self._loop.set_exception_handler(self._die)
         self._systemd = Systemd()
         self._queue: deque[Event] = deque()
@@ -341,6 +344,10 @@ class Daemon:
             problems=(*known.problems, *(view(problem, now) for problem in self._parts.control.problems(now))),
             pid=os.getpid(),
             version=floatip.__version__,
+            host=socket.gethostname(),
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            monotonic=now,
+            uptime=now - self._started,
             log_lines_dropped=self._log.dropped,
             hooks_dropped=self._parts.hooks.dropped,
             control_requests_rejected=self._parts.control.rejected,
