@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from random import Random
 
 from floatip.core import settings
+from floatip.core.addresses import Address
 from floatip.core.events import Effect, SendDatagram
 from floatip.core.link import wire
 from floatip.core.link.link import Link
@@ -22,6 +23,7 @@ class Pair:
         self.now = 100.0
         self.is_cut = False
         self.loss = 0.0
+        self.deaf: set[Address] = set()
         self._random = Random(1)
         self.links: dict[str, Link] = {}
         self.begin(ONE)
@@ -38,7 +40,7 @@ class Pair:
             source, effect = waiting.popleft()
             if isinstance(effect, SendDatagram) and not self.is_cut and self._random.random() >= self.loss:
                 for link in self.links.values():
-                    if link.own.address == effect.destination:
+                    if link.own.address == effect.destination and effect.destination not in self.deaf:
                         answers, _ = link.received(source.own.address, effect.data, self.now, self.now)
                         waiting += ((link, answer) for answer in answers)
 
@@ -80,6 +82,30 @@ def test_a_node_that_was_away_is_missed_as_soon_as_before() -> None:
         pair.run(5)
         assert peer.alive
         assert peer.detector.patience < 0.33
+
+
+def test_what_a_node_said_before_its_silence_is_not_believed_after_it() -> None:
+    """It had been master, and yields while it is not heard: a handover to it now must wait for what it says now."""
+    pair = Pair()
+    one, two = pair.links.values()
+    pair.tell(one, wire.Role.MASTER)
+    pair.tell(two, wire.Role.BACKUP)
+    pair.run(0.5)
+    peer = two.peers["haproxy1"]
+    pair.deaf.add(TWO.address)
+    pair.run(1)
+    assert not peer.alive
+    assert one.peers["haproxy2"].alive, "it hears the one who does not hear it"
+    pair.tell(one, wire.Role.BACKUP)
+    for _ in range(5):
+        pair.run(1.13)
+        pair.deaf.clear()
+        while not peer.alive:
+            pair.run(0.01)
+        assert peer.instances.get(WEB) in (None, one.own_state(WEB))
+        pair.run(0.21)
+        assert peer.instances.get(WEB) == one.own_state(WEB), "it says all as soon as it is heard again"
+        pair.deaf.add(TWO.address)
 
 
 def test_a_master_whose_way_is_lossy_keeps_what_it_has_said() -> None:

@@ -46,6 +46,8 @@ class Peer:
     last: int = 0
     """The greatest sequence heard, and which of those before it."""
     seen: int = 0
+    back: int = 0
+    """The sequence with which it was heard again after a silence, or first."""
     old_boots: set[int] = field(default_factory=set)
     unproven: tuple[int, int, float] = (0, 0, -math.inf)
     """A boot that has not repeated ours yet, its sequence, and when it came."""
@@ -162,11 +164,19 @@ class Link:
             self._forget(peer)
             return effects + self._gone(peer, "its daemon has stopped", now), None
         if datagram.sequence < peer.last:  # it was overtaken, or kept: no sign that the node lives now
-            return effects, self._learn(peer, datagram, now) if peer.alive else set()
+            is_of_now = peer.alive and datagram.sequence >= peer.back
+            return effects, self._learn(peer, datagram, now) if is_of_now else set()
+        if not peer.alive:  # what it said before its silence may not be so any more
+            peer.back, peer.node = datagram.sequence, None
+            peer.instances, peer.said = {}, {}
+        heard_us = peer.hears_us(now)
         peer.detector.heard(min(at, now), datagram.interval / 1000, lost, is_back=not peer.alive)
         if datagram.your_boot == self.boot and datagram.your_age != wire.NEVER:
             peer.hears_us_at = max(peer.hears_us_at, at - datagram.your_age / 1000)
         changed = self._learn(peer, datagram, now)
+        if peer.hears_us(now) and not heard_us:  # it has forgotten what we said before
+            self._repeats = dict.fromkeys(self._blocks, REPEATS)
+            effects += self._say(now, is_early=True) if peer.alive else []
         if peer.alive:
             return effects, changed
         peer.alive = peer.was_heard = True
