@@ -325,6 +325,30 @@ def test_a_new_master_that_crashes_before_the_old_one_has_yielded_leaves_nothing
     assert lost[0] < DETECTION
 
 
+def test_a_handover_waits_for_what_a_node_says_now_that_was_deaf_to() -> None:
+    """Before the silence that node was master, and its mastership has ended since."""
+    for _ in range(10):
+        world = preferring("a")
+        world.run(world.random.random())
+        world.silence("a", "b")
+        world.run(5)
+        assert_whole(world, "b")
+        began = world.now
+        world.unsilence("a", "b")
+        fleet = world.nodes["b"].node.fleet
+        assert fleet is not None
+        while not fleet.link.peers["a"].alive:
+            world.run(0.001)
+        with world.measured() as lost:
+            world.hand_over("b")
+            world.run(5)
+        assert lost == [0]
+        assert_whole(world, "a")
+        assert_flaps(world, began, at_most=1)
+        roles = [(name, what) for at, _, name, what, _ in world.trace if at >= began and what.startswith("role")]
+        assert roles == [("a", "role web master"), ("b", "role web backup")], "make before break"
+
+
 def test_a_handover_goes_to_the_node_that_is_named() -> None:
     world = preferring("a", "b", "c", nodes=3)
     world.hand_over("a", "c")

@@ -44,6 +44,13 @@ MUTANTS = (
         f"{STORY}a_node_that_has_begun_anew_believes_nothing_that_was_said_to_its_predecessor",
     ),
     Mutant(
+        "what was said before a silence counts after it",
+        LINK,
+        "if not peer.alive:  # what",
+        "if False:  # what",
+        f"{STORY}a_handover_waits_for_what_a_node_says_now_that_was_deaf_to",
+    ),
+    Mutant(
         "any key signs",
         WIRE,
         "if not any(hmac.compare_digest(tag, _tag(signed, key)) for key in keys):",
