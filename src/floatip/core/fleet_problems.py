@@ -20,6 +20,10 @@ SETTLE = 2.0
 
 
 def of_fleet(fleet: Fleet, instances: list[Instance], clock_ahead: float, now: float) -> Iterator[Problem]:
+    if now <= fleet.link.began_at + SETTLE:
+        what = f"floatip started {now - fleet.link.began_at:.1f} s ago: which node serves is not known yet"
+        hint = f"ask again {SETTLE:g} s after the start: floatip status"
+        yield Problem(Code.STARTING, "floatip", what, hint, Severity.WARNING, fleet.link.began_at)
     for peer in fleet.others:
         yield from _of_peer(fleet, peer, now)
     for instance in instances:
@@ -51,7 +55,7 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
                 peer.refused_for, "compare floatip.toml of both nodes: sha256sum /etc/floatip/floatip.toml"
             )
             yield Problem(Code.NODE_REFUSED, name, what, hint, since=peer.since)
-        elif now > fleet.link.began_at + SETTLE:
+        elif peer.was_heard or now > peer.since + SETTLE:
             silent = f"has been silent for {now - peer.detector.heard_at:.1f} s"
             what = f"{name} {silent if peer.why == SILENT else why_not(peer, '')}"
             hint = f"run there: systemctl status floatip; see what arrives: tcpdump -ni any udp port {port}"

@@ -49,6 +49,7 @@ class Code(StrEnum):
     VRRP_UNKNOWN = "vrrp-unknown"
     MALFORMED_MESSAGES = "malformed-messages"
     DAMPED = "damped"
+    STARTING = "starting"
     START_LIMIT = "start-limit"
     STOPPING = "stopping"
     RELOAD_REFUSED = "reload-refused"
