@@ -397,6 +397,22 @@ def test_drain_and_undrain(lan: Lan) -> None:
     assert lan.two.held() == {WEB, MAIL}, "nothing moves back"
 
 
+def test_a_drained_node_announces_nothing_if_asked_to_withdraw(lan: Lan) -> None:
+    def ranks() -> set[str]:
+        return {one["rank"]["value"] for one in lan.one.status()["instances"]}
+
+    assert lan.one.command("drain")[0] == 0
+    wait(lambda: lan.two.held() == {WEB, MAIL} and ranks() == {"standby"})
+    assert lan.one.command("drain", "--withdraw")[0] == 0
+    wait(lambda: ranks() == {"none"})
+    assert lan.one.status()["instances"][0]["rank"]["reason"] == "drained, and asked to withdraw"
+    lan.one.stop()
+    lan.one.start()
+    wait(lambda: lan.one.status()["instances"] and ranks() == {"none"} and lan.one.roles()["web"] == "backup")
+    assert lan.one.command("undrain")[0] == 0
+    wait(lambda: ranks() == {"standby"})
+
+
 def test_a_drain_ends_when_its_time_is_over(lan: Lan) -> None:
     assert lan.one.command("drain", "--for", "1s")[0] == 0
     wait(lambda: lan.one.news("node haproxy1 in service"))

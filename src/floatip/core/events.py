@@ -59,6 +59,8 @@ class Order:
     reason: str = ""
     until: float = 0.0
     """Seconds since the epoch; 0: it has no end."""
+    withdraw: bool = False
+    """Of a drain: announce nothing either, once another node has taken over."""
 
 
 @dataclass(frozen=True, slots=True)

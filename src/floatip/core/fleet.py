@@ -118,6 +118,11 @@ class Fleet:
         return "asked to hand over" if instance.config.name in self.wishes else ""
 
     @property
+    def withdraws(self) -> str:
+        """Why this node announces nothing that it is not master of; empty: it does, as a standby."""
+        return "drained, and asked to withdraw" if self.drained and self.drained.withdraw else ""
+
+    @property
     def pause_reason(self) -> str:
         """Why no node of the fleet takes over; empty: they may."""
         if self.paused:

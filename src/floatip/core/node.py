@@ -551,7 +551,8 @@ class Node:
             for instance in instances:
                 effects += instance.elect(self._obstacles(instance), hold_time, self.clock_ahead, now)
         for instance in instances:
-            effects += instance.decide(self.stopping, self.config.speaker is not None, now)
+            withdrawn = self.fleet.withdraws if self.fleet and instance.role is not Role.MASTER else ""
+            effects += instance.decide(self.stopping or withdrawn, self.config.speaker is not None, now)
         effects += self._announce(marked, now)
         effects += self._hold(marked, now)
         for instance in instances:

@@ -40,7 +40,7 @@ class Orders:
 
         def order(request: Record) -> Order:
             lasts = _seconds(request)
-            return Order(_reason(request), now() + lasts if lasts else 0.0)
+            return Order(_reason(request), now() + lasts if lasts else 0.0, _flag(request, "withdraw"))
 
         def handover(request: Record) -> HandoverAsked:
             names = names_to_hand_over(self._node(), _name(request, "instance"))
@@ -66,7 +66,7 @@ class Orders:
     def _answering(self, read: Callable[[Record], Asked]) -> Callable[[Record, int], Record]:
         def answer(request: Record, pid: int) -> Record:
             try:
-                order, force = read(request), _force(request)
+                order, force = read(request), _flag(request, "force")
             except Odd as error:
                 return _refusal(Refused(f"it is not understood: {error}", f"send for example {EXAMPLE}"))
             if refused := objection(self._node(), order, force=force):
@@ -128,24 +128,26 @@ def _seconds(request: Record) -> float | None:
     raise Odd(f"for is not a number of seconds, more than 0 and at most {LONGEST:.0f} (366 days)")
 
 
-def _force(request: Record) -> bool:
-    value = request.get("force")
+def _flag(request: Record, key: str) -> bool:
+    value = request.get(key)
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise Odd("force is neither true nor false")
+    raise Odd(f"{key} is neither true nor false")
 
 
 def _plain(order: Order | None) -> Any:
-    return None if order is None else {"reason": order.reason, "until": order.until}
+    return None if order is None else {"reason": order.reason, "until": order.until, "withdraw": order.withdraw}
 
 
 def _order(plain: Any) -> Order | None:
     """As it was kept. Raises what `Memory.recall` takes for nonsense."""
     if plain is None:
         return None
-    reason, until = plain["reason"], plain["until"]
+    reason, until, withdraw = plain["reason"], plain["until"], plain.get("withdraw", False)
     if not _is_reason(reason):
         raise ValueError("a reason is not one line of text")
     if not isinstance(until, int | float) or not 0 <= until <= LAST:
         raise ValueError("an end is not a time")
-    return Order(reason, float(until))
+    if not isinstance(withdraw, bool):
+        raise ValueError("withdraw is neither true nor false")
+    return Order(reason, float(until), withdraw)
