@@ -420,6 +420,17 @@ def test_a_drain_ends_when_its_time_is_over(lan: Lan) -> None:
     assert json.loads(lan.one.orders.read_text())["drained"] is None
 
 
+def test_a_drain_outlives_a_reload_that_takes_the_nodes_away(lan: Lan) -> None:
+    assert lan.one.command("drain", "--reason", "kernel")[0] == 0
+    alone = CONFIG.partition("[[instance]]")[2]
+    vrrp = "[[instance]]" + alone.replace('placement = "master"', VRRP).replace("51", "52", 1)
+    lan.one.reload(vrrp)
+    assert lan.one.status()["nodes"] == []
+    lan.one.reload(CONFIG)
+    wait(lambda: lan.one.view("haproxy1")["drained"] and lan.one.view("haproxy1")["reason"] == "kernel")
+    assert "master" not in lan.one.roles().values()
+
+
 def test_a_drain_outlives_the_daemon_and_the_boot(lan: Lan) -> None:
     assert lan.one.command("drain", "--reason", "kernel")[0] == 0
     lan.one.stop()

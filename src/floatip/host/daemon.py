@@ -219,8 +219,7 @@ class Daemon:
         self._configure(settings)
         barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._look_at_the_clock()
-        if recalled := self._orders.recalled():
-            self._queue.append(recalled)
+        self._recall_orders()
         self._queue.append(Started(barred_for))
         self._pump()
         watching = asyncio.create_task(self._parts.kernel.run())
@@ -375,8 +374,13 @@ class Daemon:
         self._configure(settings)
         now = self._loop.time()
         self._perform(self._node.handle(Reloaded(settings), now), now)
+        self._recall_orders()  # a reload that took the nodes away may have forgotten them
         self._pump()
         self._news.forget(lambda what, name: what in ("role", "rank") and name not in self._node.instances)
+
+    def _recall_orders(self) -> None:
+        if recalled := self._orders.recalled():
+            self._queue.append(recalled)
 
     # The end
 
