@@ -1,37 +1,59 @@
 """What a person should look at: the problems of a node, worst first, each made from the state as it is now."""
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from floatip.core import settings
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.decision import DAMPED
 from floatip.core.election.elector import Role, Surroundings, keepalived
-from floatip.core.fleet_problems import of_fleet
+from floatip.core.fleet_problems import of_election, of_fleet
 from floatip.core.health import Health
 from floatip.core.holding import Holding
 from floatip.core.instance import Instance, Target
-from floatip.core.node import KEEPS_CRASHING, UNSTEADY, Node
-from floatip.core.problems import Code, Problem, Severity
+from floatip.core.problems import KEEPS_CRASHING, UNSTEADY, Code, Problem, Severity
+
+if TYPE_CHECKING:  # it tells the other nodes what is found here
+    from floatip.core.node import Node
 
 UNACKNOWLEDGED = 5.0
 """Seconds, and KEEPALIVEs, without an acknowledgement after which a route server is a warning."""
 MATTERS = 300.0
 """Seconds for which a packet that could not be used is a problem."""
+_ORDER = {severity: place for place, severity in enumerate(Severity)}
 
 
-def diagnose(node: Node, now: float) -> list[Problem]:
+def diagnose(node: "Node", now: float) -> list[Problem]:
     """Worst first. None of `Severity.PROBLEM`: this node is a master that serves, or a standby that could."""
+    return worst_first([*of_node(node, now), *of_instances(node, node.instances.values(), now)])
+
+
+def worst_first(problems: Iterable[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: _ORDER[problem.severity])
+
+
+def of_node(node: "Node", now: float) -> Iterator[Problem]:
+    """What is no instance's own problem."""
+    yield from _of_stop(node)
     if node.stopping:  # sessions that close and addresses that go are no problems of their own
-        return [*_of_stop(node), *_of_host(node)]
-    found = [*_of_stop(node), *_of_network(node, now), *_of_host(node), *_of_links(node, now)]
-    for instance in node.instances.values():
-        found += _of_instance(node, instance, now)
+        yield from _of_host(node)
+        return
+    yield from _of_network(node, now)
+    yield from _of_host(node)
+    yield from _of_links(node, now)
     if node.fleet:
-        elected = [one for one in node.instances.values() if not isinstance(one.config.election, settings.Static)]
-        found += of_fleet(node.fleet, elected, node.clock_ahead, now)
-    found += _of_packets(node, now)
-    return sorted(found, key=lambda problem: list(Severity).index(problem.severity))
+        yield from of_fleet(node.fleet, node.clock_ahead, now)
+    yield from _of_packets(node, now)
+
+
+def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Iterator[Problem]:
+    if node.stopping:
+        return
+    for instance in instances:
+        yield from _of_instance(node, instance, now)
+        if node.fleet and not isinstance(instance.config.election, settings.Static):
+            yield from of_election(node.fleet, instance, now)
 
 
 def is_held(holding: Holding, instance: Instance, target: Target) -> bool:
@@ -40,13 +62,13 @@ def is_held(holding: Holding, instance: Instance, target: Target) -> bool:
     return target.key in holding.placed
 
 
-def _of_stop(node: Node) -> Iterator[Problem]:
+def _of_stop(node: "Node") -> Iterator[Problem]:
     if reason := node.stopping or node.draining:
         hint = "wait; if it stays so, see what it waits for: systemctl status floatip"
         yield Problem(Code.STOPPING, "floatip", f"stopping: {reason}", hint)
 
 
-def _of_network(node: Node, now: float) -> Iterator[Problem]:
+def _of_network(node: "Node", now: float) -> Iterator[Problem]:
     if node.barred_until < float("inf"):
         left = f"{UNSTEADY}, {node.barred_until - now:.0f} s more" if node.holds_back else KEEPS_CRASHING
         what = f"floatip crashed and {left}"
@@ -87,20 +109,20 @@ def _try(session: Session) -> str:
     return session.hint or "read what was tried: journalctl -u floatip -g session"
 
 
-def _of_host(node: Node) -> Iterator[Problem]:
+def _of_host(node: "Node") -> Iterator[Problem]:
     for failures in node.failures.values():
         for since, failure in failures.values():
             hint = failure.hint or f"look it up in docs/operate/troubleshooting.md, under {failure.code}"
             yield Problem(failure.code, failure.what, f"{failure.what}: {failure.reason}", hint, since=since)
 
 
-def _of_links(node: Node, now: float) -> Iterator[Problem]:
+def _of_links(node: "Node", now: float) -> Iterator[Problem]:
     for interface, (since, why) in node.unsteady_links(now).items():
         hint = f"find out why: journalctl -k -g {interface}; see when: ip -timestamp monitor link"
         yield Problem(Code.LINK_UNSTEADY, interface, f"{interface} comes and goes: {why}", hint, since=since)
 
 
-def _of_instance(node: Node, instance: Instance, now: float) -> Iterator[Problem]:
+def _of_instance(node: "Node", instance: Instance, now: float) -> Iterator[Problem]:
     name, elector, decision = instance.config.name, instance.elector, instance.decision
     if instance.health is not Health.UP:
         hint = "repair the service, or run the check by hand"
@@ -156,14 +178,14 @@ def _unannounced(instance: Instance, sessions: Iterable[Session]) -> Iterator[Pr
                 yield Problem(Code.PREFIX_REFUSED, instance.config.name, what, hint, since=session.since)
 
 
-def _surroundings(node: Node, instance: Instance) -> Surroundings:
+def _surroundings(node: "Node", instance: Instance) -> Surroundings:
     spoken_of = [keepalived(kind, name) for kind, name in node.keepalived_said]
     others = [n for kind, n in node.keepalived_said if kind == "INSTANCE" and not node.is_followed(kind, n)]
     fault = node.links.get(instance.elector.interface, "")
     return Surroundings(fault, tuple(others), any(subject in instance.elector.hears for subject in spoken_of))
 
 
-def _of_packets(node: Node, now: float) -> Iterator[Problem]:
+def _of_packets(node: "Node", now: float) -> Iterator[Problem]:
     for what, count in node.dropped.since(now - MATTERS).items():
         hint = "see who sends them: tcpdump -vni any ip proto 112"
         yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"{_count(count, 'VRRP packet')} dropped: {what}", hint)

@@ -19,15 +19,13 @@ SETTLE = 2.0
 """Seconds in which the nodes agree, as a rule."""
 
 
-def of_fleet(fleet: Fleet, instances: list[Instance], clock_ahead: float, now: float) -> Iterator[Problem]:
+def of_fleet(fleet: Fleet, clock_ahead: float, now: float) -> Iterator[Problem]:
     if now <= fleet.link.began_at + SETTLE:
         what = f"floatip started {now - fleet.link.began_at:.1f} s ago: which node serves is not known yet"
         hint = f"ask again {SETTLE:g} s after the start: floatip status"
         yield Problem(Code.STARTING, "floatip", what, hint, Severity.WARNING, fleet.link.began_at)
     for peer in fleet.others:
         yield from _of_peer(fleet, peer, now)
-    for instance in instances:
-        yield from _of_instance(fleet, instance, now)
     for address, at in fleet.link.strangers.items():
         if now < at + STRANGERS_MATTER:
             what = f"{address} sends to the port of the link, and is no node of the configuration"
@@ -76,7 +74,7 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
         yield Problem(Code.OTHER_CONFIGURATION, name, what, hint)
 
 
-def _of_instance(fleet: Fleet, instance: Instance, now: float) -> Iterator[Problem]:
+def of_election(fleet: Fleet, instance: Instance, now: float) -> Iterator[Problem]:
     name, elector = instance.config.name, instance.elector
     identity = wire.identity(name)
     states = [(peer, peer.instances[identity]) for peer in fleet.others if peer.alive and identity in peer.instances]

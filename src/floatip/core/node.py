@@ -58,6 +58,8 @@ from floatip.core.instance import CUT_OFF_AT_LEAST, Instance
 from floatip.core.link.link import Changed
 from floatip.core.malformed import Malformed
 from floatip.core.network import Network
+from floatip.core.problems import KEEPS_CRASHING, UNSTEADY
+from floatip.core.report import Reporter
 from floatip.core.settings import Settings
 from floatip.core.timers import Timers
 from floatip.core.vrrp import wire
@@ -68,8 +70,6 @@ LINK_PATIENCE = 0.05
 """Seconds for which a link may be gone: a lease that is renewed takes the address away for less than a millisecond."""
 LOSSES, LOSSES_WINDOW = 5, 60.0
 """How often a link may be lost within so many seconds, however shortly, before it is a problem."""
-KEEPS_CRASHING = "restarted 3 times within a minute"
-UNSTEADY = f"{KEEPS_CRASHING}: stays backup until it has run for a minute"
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
 LOST = "lost", "removed by another program; floatip adds it again"
@@ -78,7 +78,7 @@ RELEASED = "released", "no instance holds it on this node any more"
 K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
-LINK, ACKNOWLEDGE, CONSULT = "link", "acknowledge", "consult"
+LINK, ACKNOWLEDGE, CONSULT, REPORT = "link", "acknowledge", "consult", "report"
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
 """Seconds between two looks at whether the route servers have what a new master announces, and how long it looks."""
 BACKLOG = 0.05
@@ -95,6 +95,7 @@ class Node:
         self.network = Network(config.speaker, config.seed, now)
         self.sessions = self.network.sessions
         self.fleet = Fleet(config.link, config.boot, now) if config.link else None
+        self.reporter = Reporter(now)
         self.holding = Holding()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
@@ -281,6 +282,7 @@ class Node:
         self._timers.set(WITHDRAW, self._withdraw_at)
         if self.fleet:
             self._timers.set(LINK, self.fleet.link.deadline)
+            self._timers.set(REPORT, self.reporter.at)
         for interface, (at, _) in self._blinks.items():
             self._timers.set(("link", interface), at)
 
@@ -314,6 +316,9 @@ class Node:
             effects += self._tick_link(self.fleet, now)
         if CONSULT in due:
             effects += self._consult(None, now)
+        if REPORT in due and self.fleet:
+            self.reporter.tick(self, self.fleet.link, now)
+            self._timers.set(REPORT, self.reporter.at)
         if ACKNOWLEDGE in due:
             effects += self._await_acknowledgement(now)
         if BARRED in due:
@@ -530,6 +535,7 @@ class Node:
     # The review
 
     def _mark(self, names: Iterable[str]) -> None:
+        self.reporter.is_marked = True
         self._marked.update(dict.fromkeys(names))
 
     def _review(self, now: float) -> list[Effect]:

@@ -59,6 +59,11 @@ class Code(StrEnum):
     """A part of the host cannot do something."""
 
 
+KEEPS_CRASHING = "restarted 3 times within a minute"
+UNSTEADY = f"{KEEPS_CRASHING}: stays backup until it has run for a minute"
+"""Why a node must not be master."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     code: Code

@@ -1,7 +1,7 @@
 """The state of a node, taken at one moment."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from floatip.core import settings
@@ -13,9 +13,11 @@ from floatip.core.health import CheckState
 from floatip.core.instance import Instance
 from floatip.core.link import wire
 from floatip.core.link.link import MATTERS, Peer
+from floatip.core.link.report import Content
 from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeState
 from floatip.core.node import Node
 from floatip.core.problems import Problem
+from floatip.core.report import content
 from floatip.core.state import (
     FRESH_SESSION,
     AddressView,
@@ -34,6 +36,7 @@ from floatip.core.state import (
 
 
 def describe(node: Node, now: float) -> Status:
+    problems = diagnose(node, now)
     strangers = {f"no instance has vrid {vrid} on {where}": n for (where, vrid), n in node.strangers.items()}
     return Status(
         stopping=node.stopping or node.draining,
@@ -44,8 +47,8 @@ def describe(node: Node, now: float) -> Status:
         keepalived=_keepalived(node, now),
         links=tuple(LinkView(name, not fault, fault) for name, fault in node.links.items()),
         dropped=dict(node.dropped.counts) | strangers,
-        nodes=tuple(_nodes(node, now)),
-        problems=tuple(view(problem, now) for problem in diagnose(node, now)),
+        nodes=tuple(_nodes(node, problems, now)),
+        problems=tuple(view(problem, now) for problem in problems),
     )
 
 
@@ -54,7 +57,7 @@ def view(problem: Problem, now: float) -> ProblemView:
     return ProblemView(problem.code, problem.severity, problem.subject, problem.what, problem.hint, age)
 
 
-def _nodes(node: Node, now: float) -> Iterator[NodeView]:
+def _nodes(node: Node, problems: Iterable[Problem], now: float) -> Iterator[NodeView]:
     """In the order of the configuration."""
     fleet = node.fleet
     if fleet is None:
@@ -66,7 +69,8 @@ def _nodes(node: Node, now: float) -> Iterator[NodeView]:
         elif state := fleet.link.own_node:
             instances = fleet.link.own_instances
             told = _told(node, one, state, instances, now)
-            yield replace(told, own=True, state="this node", same_configuration=None)
+            own = _with_report(told, content(node.checks.values(), problems), 0.0)
+            yield replace(own, own=True, state="this node", same_configuration=None)
 
 
 def _peer(node: Node, fleet: Fleet, peer: Peer, now: float) -> NodeView:
@@ -79,10 +83,23 @@ def _peer(node: Node, fleet: Fleet, peer: Peer, now: float) -> NodeView:
         hears_us=now - peer.hears_us_at if peer.hears_us(now) else None,
     )
     if peer.alive:
-        return known
+        return _with_report(known, peer.report.content, now - peer.report.at)
     if peer.refused and now < peer.refused_at + MATTERS:
         return replace(known, state="refused", why=peer.refused)
     return replace(known, state="silent" if peer.was_heard else "unheard", why=peer.why if peer.was_heard else "")
+
+
+def _with_report(view: NodeView, report: Content | None, age: float) -> NodeView:
+    if report is None:
+        return view
+    return replace(
+        view,
+        reported=age,
+        checks=report.checks,
+        more_checks=report.more_checks,
+        problems=report.problems,
+        more_problems=report.more_problems,
+    )
 
 
 def _told(

@@ -115,6 +115,27 @@ class CarriedView:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckBrief:
+    """A check, as its node tells the others."""
+
+    name: str
+    value: str
+    last_result: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemBrief:
+    """A problem, as its node tells the others."""
+
+    code: str
+    """A later release may have codes that this one does not know."""
+    severity: str
+    subject: str
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """A configured node, as this one knows it over the link."""
 
@@ -146,6 +167,14 @@ class NodeView:
     """Why it is drained or paused, as the administrator said."""
     until: float | None = None
     """Seconds until the drain or pause ends; None: until `undrain` or `resume`."""
+    reported: float | None = None
+    """How many seconds ago it told its checks and problems; None: they are not known."""
+    checks: tuple[CheckBrief, ...] = ()
+    """Worst first, and the problems too."""
+    more_checks: int = 0
+    """So many are not listed."""
+    problems: tuple[ProblemBrief, ...] = ()
+    more_problems: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 Nothing is believed of a datagram but what a known node has signed with a key of ours, once, since this daemon began: a
 new boot of a node is believed when it repeats our own, and an old one never again. What is said is a level and not an
-edge: each state is sent at once, twice more with the next hellos, and with all others once a second.
+edge: each state is sent at once, twice more with the next hellos, and with all others once a second. A report of checks
+and problems rides with the hellos that are not early, in datagrams of its own where there is a state to say.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from floatip.core import settings
@@ -15,6 +16,7 @@ from floatip.core.drops import Drops
 from floatip.core.events import Became, Effect, SendDatagram
 from floatip.core.link import wire
 from floatip.core.link.detector import Detector
+from floatip.core.link.report import Hearing, Saying
 from floatip.core.link.wire import Datagram, Heard, HelloFlag, InstanceState, NodeState
 from floatip.core.malformed import Malformed
 
@@ -62,6 +64,7 @@ class Peer:
     instances: dict[bytes, InstanceState] = field(default_factory=dict)
     said: dict[bytes, tuple[int, float]] = field(default_factory=dict)
     """The sequence with which each came last, and when."""
+    report: Hearing = field(default_factory=Hearing)
     refused: str = ""
     """Why its last datagram was not believed."""
     refused_at: float = -math.inf
@@ -94,6 +97,7 @@ class Link:
         self._blocks: dict[bytes, bytes] = {}
         self._repeats: dict[bytes, int] = {}
         """How often each change is still to be said; the key of the node itself is empty."""
+        self.report = Saying()
         self._hello_at = now
         self._all_at = now
         self.configure(config, now)
@@ -168,7 +172,7 @@ class Link:
             return effects, self._learn(peer, datagram, now) if is_of_now else set()
         if not peer.alive:  # what it said before its silence may not be so any more
             peer.back, peer.node = datagram.sequence, None
-            peer.instances, peer.said = {}, {}
+            peer.instances, peer.said, peer.report = {}, {}, Hearing()
         heard_us = peer.hears_us(now)
         peer.detector.heard(min(at, now), datagram.interval / 1000, lost, is_back=not peer.alive)
         if datagram.your_boot == self.boot and datagram.your_age != wire.NEVER:
@@ -213,7 +217,7 @@ class Link:
         peer.boot = peer.last = peer.seen = 0
         peer.hears_us_at = -math.inf
         peer.node = None
-        peer.instances, peer.said = {}, {}
+        peer.instances, peer.said, peer.report = {}, {}, Hearing()
         peer.detector = Detector(peer.detector.interval)
 
     def _lost(self, peer: Peer, sequence: int) -> int | None:
@@ -233,6 +237,7 @@ class Link:
         changed: Changed = set()
         if datagram.node is not None and datagram.sequence == peer.last and datagram.node != peer.node:
             peer.node, changed = datagram.node, None
+        peer.report.hear(datagram, now)
         for state in datagram.instances:
             sequence, _ = peer.said.get(state.instance, (0, 0.0))
             if datagram.sequence < sequence or (not sequence and len(peer.instances) >= 1024):
@@ -260,6 +265,7 @@ class Link:
                 changed = None
             elif peer.alive and changed is not None and now >= self._all_at:
                 changed |= self._stale(peer, now)
+            peer.report.forget_stale(peer.detector.interval, peer.detector.slack, now)
         if now >= self._hello_at:
             effects += self._say(now)
         return effects, changed
@@ -325,7 +331,9 @@ class Link:
         else:
             blocks = [self._blocks[key] for key in self._repeats if key in self._blocks]
         self._repeats = {key: left - 1 for key, left in self._repeats.items() if left > 1}
-        pieces = list(_pieces(blocks))
+        pieces = list(wire.pieces(blocks))
+        if not is_early and (part := self.report.next_part()):
+            pieces = [*pieces, part] if blocks else [part]
         return [self._datagram(peer, piece, now) for peer in self.peers.values() for piece in pieces]
 
     def _heard_block(self, now: float) -> bytes:
@@ -362,15 +370,3 @@ class Link:
 
 def _milliseconds(age: float) -> int:
     return min(round(max(age, 0.0) * 1000), wire.NEVER - 1) if age < math.inf else wire.NEVER
-
-
-def _pieces(blocks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """One datagram each; the first one even where there is nothing to say."""
-    piece, room = list[bytes](), wire.ROOM
-    for block in blocks:
-        if len(block) > room:
-            yield piece
-            piece, room = [], wire.ROOM
-        piece.append(block)
-        room -= len(block)
-    yield piece

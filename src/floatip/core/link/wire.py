@@ -15,6 +15,8 @@ from hashlib import sha256
 from itertools import islice
 
 from floatip.core.malformed import Malformed
+from floatip.core.problems import Severity
+from floatip.core.state import CheckBrief, ProblemBrief
 
 MAGIC = b"fl"
 FORMAT = 1
@@ -26,6 +28,11 @@ NEVER = 0xFFFFFFFF
 """An age: it was not heard yet."""
 LONGEST_NAME = 64
 LONGEST_REASON = 160
+LONGEST_CODE = 32
+LONGEST_SENTENCE = 200
+"""Octets: what a problem is, and its hint."""
+MOST_PARTS = 32
+"""Of a report."""
 PREFIX = struct.Struct("!2sB")
 """Magic and format: nothing else is read before the signature has been checked."""
 HEADER = struct.Struct("!2sBB8s8sQQQQIH2x")
@@ -36,6 +43,12 @@ NODE = struct.Struct("!BBH8sQB")
 INSTANCE = struct.Struct("!8sBBHQ8sB")
 """Id, role, rank, preference, reign, successor, flags; then the reason."""
 HEARD = struct.Struct("!8sI")
+REPORT = struct.Struct("!QBBHH")
+"""Number, part, parts; checks and problems of the sender in all."""
+CHECK = struct.Struct("!B")
+"""Its value; then name and last result."""
+PROBLEM = struct.Struct("!B")
+"""Its severity; then code, subject, what and hint."""
 ROOM = LARGEST - HEADER.size - TAG
 """Octets for blocks."""
 
@@ -48,6 +61,9 @@ class Kind(IntEnum):
     NODE = 1
     INSTANCE = 2
     HEARD = 3
+    CHECK = 4
+    PROBLEM = 5
+    REPORT = 6
 
 
 class Role(IntEnum):
@@ -80,6 +96,9 @@ class InstanceFlag(IntFlag):
     HEALTHY = 8
     HELD = 16
 
+
+CHECK_VALUES = ("unknown", "up", "down")
+SEVERITIES = (Severity.PROBLEM, Severity.WARNING, Severity.NOTE)
 
 # Looked up: to make a flag of a number takes ten times as long, and an instance's block is read very often.
 _ROLES = {int(role): role for role in Role}
@@ -130,6 +149,20 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Says which report the checks and problems of a datagram belong to."""
+
+    number: int
+    """Greater than that of the report before; the same when a report is repeated."""
+    part: int
+    """Each part is a datagram; 0 is the first."""
+    parts: int
+    checks: int
+    """How many the sender has. A report names the worst of them."""
+    problems: int
+
+
+@dataclass(frozen=True, slots=True)
 class Datagram:
     sender: bytes
     """`identity` of its name."""
@@ -150,6 +183,9 @@ class Datagram:
     heard: tuple[Heard, ...] = ()
     receiver: bytes = bytes(ID)
     """`identity` of its name. Each receiver has its own sequence, so a datagram to another one must not be believed."""
+    report: Report | None = None
+    checks: tuple[CheckBrief, ...] = ()
+    problems: tuple[ProblemBrief, ...] = ()
 
 
 @lru_cache(4096)
@@ -190,6 +226,23 @@ def heard_block(heard: Iterable[Heard]) -> bytes:
     return _block(Kind.HEARD, *(HEARD.pack(one.node, _within(one.age, NEVER)) for one in islice(heard, most)))
 
 
+def report_block(report: Report) -> bytes:
+    checks, problems = (_within(count, 0xFFFF) for count in (report.checks, report.problems))
+    return _block(Kind.REPORT, REPORT.pack(report.number, report.part, report.parts, checks, problems))
+
+
+def check_block(check: CheckBrief) -> bytes:
+    texts = _text(check.name, LONGEST_NAME), _text(check.last_result, LONGEST_REASON)
+    return _block(Kind.CHECK, CHECK.pack(CHECK_VALUES.index(check.value)), *texts)
+
+
+def problem_block(problem: ProblemBrief) -> bytes:
+    fixed = PROBLEM.pack(SEVERITIES.index(Severity(problem.severity)))
+    names = _text(problem.code, LONGEST_CODE), _text(problem.subject, LONGEST_NAME)
+    sentences = _text(problem.what, LONGEST_SENTENCE), _text(problem.hint, LONGEST_SENTENCE)
+    return _block(Kind.PROBLEM, fixed, *names, *sentences)
+
+
 def pack(datagram: Datagram, key: bytes, blocks: Iterable[bytes] = ()) -> bytes:
     """`blocks`: those made already; the datagram's own come before them.
 
@@ -198,6 +251,8 @@ def pack(datagram: Datagram, key: bytes, blocks: Iterable[bytes] = ()) -> bytes:
     own = [node_block(datagram.node)] if datagram.node else []
     own += map(instance_block, datagram.instances)
     own += [heard_block(datagram.heard)] if datagram.heard else []
+    own += [report_block(datagram.report)] if datagram.report else []
+    own += [*map(check_block, datagram.checks), *map(problem_block, datagram.problems)]
     header = HEADER.pack(
         MAGIC,
         FORMAT,
@@ -213,6 +268,18 @@ def pack(datagram: Datagram, key: bytes, blocks: Iterable[bytes] = ()) -> bytes:
     )
     signed = b"".join((header, *_that_fit((*own, *blocks))))
     return signed + _tag(signed, key)
+
+
+def pieces(blocks: Iterable[bytes], most: int = ROOM) -> Iterator[list[bytes]]:
+    """What has room in one datagram each; the first piece comes even where there is nothing to say."""
+    piece, room = list[bytes](), most
+    for block in blocks:
+        if len(block) > room:
+            yield piece
+            piece, room = [], most
+        piece.append(block)
+        room -= len(block)
+    yield piece
 
 
 def _that_fit(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -248,6 +315,9 @@ def _believed(data: bytes) -> Datagram:
     node: NodeState | None = None
     instances: list[InstanceState] = []
     heard: list[Heard] = []
+    report: Report | None = None
+    checks: list[CheckBrief] = []
+    problems: list[ProblemBrief] = []
     for kind, body in _blocks(data, HEADER.size):
         if kind == Kind.NODE:
             node = _node(body)
@@ -255,6 +325,12 @@ def _believed(data: bytes) -> Datagram:
             instances.append(_instance(body))
         elif kind == Kind.HEARD:
             heard += [Heard(*one) for one in HEARD.iter_unpack(body[: len(body) - len(body) % HEARD.size])]
+        elif kind == Kind.REPORT:
+            report = _report(body)
+        elif kind == Kind.CHECK:
+            checks.append(_check(body))
+        elif kind == Kind.PROBLEM:
+            problems.append(_problem(body))
     return Datagram(
         sender,
         boot,
@@ -268,6 +344,9 @@ def _believed(data: bytes) -> Datagram:
         tuple(instances),
         tuple(heard),
         receiver,
+        report,
+        tuple(checks),
+        tuple(problems),
     )
 
 
@@ -302,6 +381,32 @@ def _instance(body: bytes) -> InstanceState:
     # A role of a later release takes no part here. To refuse it would make the whole node seem dead.
     role = _ROLES.get(role, Role.INIT)
     return InstanceState(instance, role, rank, known, preference, reign, successor, reason)
+
+
+def _report(body: bytes) -> Report:
+    if len(body) < REPORT.size:
+        raise Malformed("a report's block is too short")
+    report = Report(*REPORT.unpack_from(body))
+    if report.part >= report.parts:
+        raise Malformed(f"part {report.part} of a report of {report.parts}")
+    return report
+
+
+def _check(body: bytes) -> CheckBrief:
+    if len(body) < CHECK.size:
+        raise Malformed("a check's block is too short")
+    (value,) = CHECK.unpack_from(body)
+    name, last_result = _texts(body, CHECK.size, 2)
+    return CheckBrief(name, CHECK_VALUES[value] if value < len(CHECK_VALUES) else CHECK_VALUES[0], last_result)
+
+
+def _problem(body: bytes) -> ProblemBrief:
+    if len(body) < PROBLEM.size:
+        raise Malformed("a problem's block is too short")
+    (severity,) = PROBLEM.unpack_from(body)
+    code, subject, what, hint = _texts(body, PROBLEM.size, 4)
+    known = SEVERITIES[severity] if severity < len(SEVERITIES) else Severity.NOTE
+    return ProblemBrief(code, known, subject, what, hint)
 
 
 def _texts(data: bytes, at: int, number: int) -> list[str]:
