@@ -29,15 +29,21 @@ from floatip.core.link.wire import (
     Kind,
     NodeFlag,
     NodeState,
+    Report,
     Role,
+    check_block,
     heard_block,
     identity,
     instance_block,
     node_block,
     pack,
     parse,
+    problem_block,
+    report_block,
 )
 from floatip.core.malformed import Malformed
+from floatip.core.problems import Severity
+from floatip.core.state import CheckBrief, ProblemBrief
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "link.md"
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
@@ -52,6 +58,9 @@ WEB = InstanceState(
     reason="haproxy2 hands over",
 )
 NODE = NodeState("haproxy1", "0.2.0", bytes.fromhex("a1a2a3a4a5a6a7a8"), 1, NodeFlag.SEASONED, 4, 4)
+REPORT = Report(1_234_567_890, 0, 1, 3, 1)
+CHECK = CheckBrief("haproxy", "down", "connection refused")
+PROBLEM = ProblemBrief("drained", Severity.WARNING, "floatip", "this node is drained", "to end it: floatip undrain")
 DOCUMENTED = replace(
     HELLO,
     your_boot=0xFEDCBA9876543210,
@@ -60,6 +69,9 @@ DOCUMENTED = replace(
     node=NODE,
     instances=(WEB,),
     heard=(Heard(TWO, 57), Heard(THREE, NEVER)),
+    report=REPORT,
+    checks=(CHECK,),
+    problems=(PROBLEM,),
 )
 VECTOR = bytes.fromhex(
     "666c0100"
@@ -71,11 +83,26 @@ VECTOR = bytes.fromhex(
     "0200314b5e57f6eb2f42b902030000000001a0c4506c0000000000000000001b13686170726f7879322068616e6473206f76"
     "6572"
     "030018de348551e707b081000000390f1ea65807019766ffffffff"
-    "5cb29b16439e3f3bb1107342579e2913"
+    "06000e00000000499602d2000100030001"
+    "04001c0207686170726f787912636f6e6e656374696f6e2072656675736564"
+    "0500410107647261696e656407666c6f617469701474686973206e6f646520697320647261696e65641a746f20656e642069"
+    "743a20666c6f6174697020756e647261696e"
+    "16905f6aec1cbe45a56dace827dd3de9"
+)
+BLOCKS = (
+    node_block(NODE),
+    instance_block(WEB),
+    heard_block(DOCUMENTED.heard),
+    report_block(REPORT),
+    check_block(CHECK),
+    problem_block(PROBLEM),
 )
 FULL = replace(
     DOCUMENTED,
     heard=(),
+    report=None,
+    checks=(),
+    problems=(),
     instances=tuple(replace(WEB, instance=identity(f"web{n}"), role=Role.BACKUP, reign=0) for n in range(20)),
 )
 
@@ -127,6 +154,16 @@ NODES = st.builds(
 INSTANCES = st.builds(
     InstanceState, IDS, st.sampled_from(Role), OCTETS, st.integers(0, 31).map(InstanceFlag), U16, U64, IDS, texts(160)
 )
+REPORTS = st.builds(
+    lambda number, part, more, checks, problems: Report(number, part, part + more, checks, problems),
+    U64,
+    st.integers(0, 127),
+    st.integers(1, 128),
+    U16,
+    U16,
+)
+CHECKS = st.builds(CheckBrief, texts(64), st.sampled_from(["unknown", "up", "down"]), texts(160))
+PROBLEMS = st.builds(ProblemBrief, texts(32), st.sampled_from(Severity), texts(64), texts(200), texts(200))
 DATAGRAMS = st.builds(
     Datagram,
     IDS,
@@ -142,10 +179,17 @@ DATAGRAMS = st.builds(
     st.lists(st.builds(Heard, IDS, U32), max_size=15).map(tuple),
     IDS,
 )
+REPORTED = st.builds(
+    lambda hello, report, checks, problems: replace(hello, report=report, checks=checks, problems=problems),
+    st.just(HELLO),
+    st.none() | REPORTS,
+    st.lists(CHECKS, max_size=2).map(tuple),
+    st.lists(PROBLEMS, max_size=1).map(tuple),
+)
 
 
 @settings(deadline=None, max_examples=300)
-@given(DATAGRAMS)
+@given(DATAGRAMS | REPORTED)
 def test_parse_is_the_inverse_of_pack(datagram: Datagram) -> None:
     data = pack(datagram, KEY)
     assert len(data) <= LARGEST
@@ -153,10 +197,9 @@ def test_parse_is_the_inverse_of_pack(datagram: Datagram) -> None:
 
 
 def test_blocks_that_were_made_before_come_after_those_of_the_datagram() -> None:
-    bare = replace(DOCUMENTED, node=None, instances=(), heard=())
-    blocks = node_block(NODE), instance_block(WEB), heard_block(DOCUMENTED.heard)
-    assert pack(bare, KEY, blocks) == VECTOR
-    assert pack(replace(bare, node=NODE), KEY, blocks[1:]) == VECTOR
+    bare = replace(HELLO, your_boot=0xFEDCBA9876543210, your_sequence=1234, your_age=57)
+    assert pack(bare, KEY, BLOCKS) == VECTOR
+    assert pack(replace(bare, node=NODE), KEY, BLOCKS[1:]) == VECTOR
 
 
 # What does not fit
@@ -176,6 +219,20 @@ def test_a_figure_that_does_not_fit_is_the_nearest_one() -> None:
     read = parse(pack(sent, KEY), [KEY])
     assert (read.interval, read.your_age, read.heard) == (1, 0, (Heard(TWO, 0),))
     assert read.instances == (replace(small, rank=0, preference=0, reign=0),)
+
+
+def test_the_texts_of_a_report_are_cut() -> None:
+    long = "x" * 500
+    sent = replace(
+        HELLO,
+        report=replace(REPORT, checks=70_000, problems=70_000),
+        checks=(CheckBrief(long, "up", long),),
+        problems=(ProblemBrief(long, Severity.NOTE, long, long, long),),
+    )
+    read = parse(pack(sent, KEY), [KEY])
+    assert read.report == replace(REPORT, checks=65535, problems=65535)
+    assert read.checks == (CheckBrief(long[:64], "up", long[:160]),)
+    assert read.problems == (ProblemBrief(long[:32], Severity.NOTE, long[:64], long[:200], long[:200]),)
 
 
 @pytest.mark.parametrize(
@@ -227,17 +284,38 @@ def test_what_a_later_release_adds_is_skipped() -> None:
     data = with_blocks(
         block(0, b""),
         block(Kind.NODE, node[BLOCK.size :] + more),
-        block(4, more),
+        block(max(Kind) + 1, more),
         block(Kind.INSTANCE, web[BLOCK.size :] + more),
         block(255, bytes(300)),
         block(Kind.HEARD, heard_block(DOCUMENTED.heard)[BLOCK.size :] + more[:11]),
+        *(block(each[0], each[BLOCK.size :] + more) for each in BLOCKS[3:]),
     )
     data = altered(data, 3, b"\xfe")  # flags
     data = altered(data, HEADER.size - 2, b"\xff\xff")  # reserved
-    assert parse(data, [KEY]) == replace(HELLO, node=NODE, instances=(WEB,), heard=DOCUMENTED.heard)
+    assert parse(data, [KEY]) == replace(
+        HELLO,
+        node=NODE,
+        instances=(WEB,),
+        heard=DOCUMENTED.heard,
+        report=REPORT,
+        checks=(CHECK,),
+        problems=(PROBLEM,),
+    )
 
 
-def test_a_flag_or_a_role_of_a_later_release_does_not_make_its_node_unreadable() -> None:
+def test_a_release_without_reports_reads_everything_else() -> None:
+    """It knows kinds 1 to 3, and skips the others by their length."""
+    at, known, data = HEADER.size, VECTOR[: HEADER.size], VECTOR[:-TAG]
+    while at < len(data):
+        kind, length = BLOCK.unpack_from(data, at)
+        end = at + BLOCK.size + length
+        known += data[at:end] if kind <= 3 else b""
+        at = end
+    assert at == len(data)
+    assert parse(signed(known), [KEY]) == replace(DOCUMENTED, report=None, checks=(), problems=())
+
+
+def test_a_flag_or_a_code_of_a_later_release_does_not_make_its_node_unreadable() -> None:
     web = bytearray(instance_block(WEB))
     web[BLOCK.size + 8], web[BLOCK.size + 28] = 4, 0xE0 | InstanceFlag.HELD
     node = bytearray(node_block(NODE))
@@ -245,6 +323,13 @@ def test_a_flag_or_a_role_of_a_later_release_does_not_make_its_node_unreadable()
     read = parse(with_blocks(bytes(web), bytes(node)), [KEY])
     assert read.instances == (replace(WEB, role=Role.INIT, flags=InstanceFlag.HELD),)
     assert read.node == replace(NODE, flags=NodeFlag.PAUSED)
+    check, problem = bytearray(check_block(CHECK)), bytearray(problem_block(PROBLEM))
+    check[BLOCK.size] = problem[BLOCK.size] = 3
+    read = parse(with_blocks(bytes(check), bytes(problem)), [KEY])
+    assert (read.checks, read.problems) == (
+        (replace(CHECK, value="unknown"),),
+        (replace(PROBLEM, severity=Severity.NOTE),),
+    )
 
 
 @pytest.mark.parametrize("version", [0, 2, 255])
@@ -321,8 +406,7 @@ def test_a_datagram_that_is_cut_is_refused() -> None:
 
 
 def test_a_signed_datagram_ends_where_a_block_ends() -> None:
-    blocks = node_block(NODE), instance_block(WEB), heard_block(DOCUMENTED.heard)
-    ends = {HEADER.size + sum(map(len, blocks[:n])) for n in range(4)}
+    ends = {HEADER.size + sum(map(len, BLOCKS[:n])) for n in range(len(BLOCKS) + 1)}
     for length in range(len(VECTOR) - TAG + 1):
         if length in ends:
             assert parse(signed(VECTOR[:length]), [KEY]).boot == HELLO.boot
@@ -331,11 +415,17 @@ def test_a_signed_datagram_ends_where_a_block_ends() -> None:
                 parse(signed(VECTOR[:length]), [KEY])
 
 
-@pytest.mark.parametrize("whole", [node_block(NODE), instance_block(WEB)], ids=["node", "instance"])
+@pytest.mark.parametrize("whole", [*BLOCKS[:2], *BLOCKS[3:]], ids=["node", "instance", "report", "check", "problem"])
 def test_a_block_that_ends_before_its_fields_is_refused(whole: bytes) -> None:
     for length in range(len(whole) - BLOCK.size):
         with pytest.raises(Malformed, match=r"block is too short|a text is cut"):
             parse(with_blocks(block(whole[0], whole[BLOCK.size : BLOCK.size + length])), [KEY])
+
+
+@pytest.mark.parametrize(("part", "parts"), [(0, 0), (1, 1), (255, 7)])
+def test_a_part_that_a_report_does_not_have_is_refused(part: int, parts: int) -> None:
+    with pytest.raises(Malformed, match=f"part {part} of a report of {parts}"):
+        parse(with_blocks(report_block(replace(REPORT, part=part, parts=parts))), [KEY])
 
 
 def test_an_interval_of_0_is_refused() -> None:
@@ -354,7 +444,7 @@ SEEDS = [
     pack(HELLO, KEY),
     VECTOR,
     pack(FULL, KEY),
-    with_blocks(*(block(kind, bytes(range(50))) for kind in range(6))),
+    with_blocks(*(block(kind, bytes(range(50))) for kind in range(8))),
     pack(replace(HELLO, heard=tuple(Heard(identity(str(n)), n) for n in range(93))), KEY),
 ]
 
@@ -382,7 +472,9 @@ def mutations(count: int, seed: int) -> Iterator[tuple[bytes, bool]]:
 def shown(datagram: Datagram) -> list[str]:
     """The texts that a person may see."""
     node = datagram.node
-    return [state.reason for state in datagram.instances] + ([node.name, node.version, node.reason] if node else [])
+    texts = [state.reason for state in datagram.instances] + ([node.name, node.version, node.reason] if node else [])
+    texts += [text for check in datagram.checks for text in (check.name, check.value, check.last_result)]
+    return texts + [text for p in datagram.problems for text in (p.code, p.severity, p.subject, p.what, p.hint)]
 
 
 def test_noise_raises_nothing_but_malformed() -> None:

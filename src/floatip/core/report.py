@@ -42,15 +42,15 @@ class Reporter:
         """Something may be a problem now that was none, or the other way round."""
         self._said_at = now - REPORT_INTERVAL
         self._said: object = None
-        self._left: list[str] | None = None
+        self.left: list[str] | None = None
         """The instances that this look has not come to yet; None: it has not begun."""
         self._found: list[Problem] = []
 
     def tick(self, node: "Node", link: Link, now: float) -> None:
-        if self._left is None:
+        if self.left is None:
             self._begin(node, link, now)
-        elif self._left:
-            names, self._left = self._left[:SLICE], self._left[SLICE:]
+        elif self.left:
+            names, self.left = self.left[:SLICE], self.left[SLICE:]
             instances = [node.instances[name] for name in names if name in node.instances]
             self._found += of_instances(node, instances, now)
             self.at = now + SLICE_PAUSE
@@ -60,11 +60,11 @@ class Reporter:
     def _begin(self, node: "Node", link: Link, now: float) -> None:
         self.at = now + LOOK_INTERVAL
         if not link.report and (self.is_marked or now >= self._said_at + REPORT_INTERVAL):
-            self.is_marked, self._left, self._found = False, list(node.instances), []
+            self.is_marked, self.left, self._found = False, list(node.instances), []
             self.at = now + SLICE_PAUSE
 
     def _end(self, node: "Node", link: Link, now: float) -> None:
-        self._left, self.at = None, now + LOOK_INTERVAL
+        self.left, self.at = None, now + LOOK_INTERVAL
         found = content(node.checks.values(), worst_first([*of_node(node, now), *self._found]))
         # What checks and problems say may be new each second: it waits for its turn.
         essence = [(c.name, c.value) for c in found.checks], [(p.code, p.subject) for p in found.problems]

@@ -89,7 +89,7 @@ class Hearing:
     def forget_stale(self, interval: float, slack: float, now: float) -> None:
         """`interval`: seconds between two hellos; `slack`: as the detector has it."""
         if now > self.at + REPEATS * (REPORT_INTERVAL + self._count * interval) * slack:
-            self.content = None
+            self.content, self._whole = None, -1
 
     def _gathered(self) -> tuple[list[CheckBrief], list[ProblemBrief]]:
         parts = [part for _, part in sorted(self._parts.items())]
