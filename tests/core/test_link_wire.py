@@ -424,7 +424,7 @@ def test_a_block_that_ends_before_its_fields_is_refused(whole: bytes) -> None:
 
 @pytest.mark.parametrize(("part", "parts"), [(0, 0), (1, 1), (255, 7)])
 def test_a_part_that_a_report_does_not_have_is_refused(part: int, parts: int) -> None:
-    with pytest.raises(Malformed, match=f"part {part} of a report of {parts}"):
+    with pytest.raises(Malformed, match="a part that its report does not have"):
         parse(with_blocks(report_block(replace(REPORT, part=part, parts=parts))), [KEY])
 
 

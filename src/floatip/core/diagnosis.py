@@ -26,7 +26,8 @@ _ORDER = {severity: place for place, severity in enumerate(Severity)}
 
 def diagnose(node: "Node", now: float) -> list[Problem]:
     """Worst first. None of `Severity.PROBLEM`: this node is a master that serves, or a standby that could."""
-    return worst_first([*of_node(node, now), *of_instances(node, node.instances.values(), now)])
+    instances = node.instances.values()
+    return worst_first([*of_node(node, now), *of_instances(node, instances, now), *of_packets(node, now)])
 
 
 def worst_first(problems: Iterable[Problem]) -> list[Problem]:
@@ -44,7 +45,6 @@ def of_node(node: "Node", now: float) -> Iterator[Problem]:
     yield from _of_links(node, now)
     if node.fleet:
         yield from of_fleet(node.fleet, node.clock_ahead, now)
-    yield from _of_packets(node, now)
 
 
 def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Iterator[Problem]:
@@ -185,7 +185,9 @@ def _surroundings(node: "Node", instance: Instance) -> Surroundings:
     return Surroundings(fault, tuple(others), any(subject in instance.elector.hears for subject in spoken_of))
 
 
-def _of_packets(node: "Node", now: float) -> Iterator[Problem]:
+def of_packets(node: "Node", now: float) -> Iterator[Problem]:
+    if node.stopping:
+        return
     for what, count in node.dropped.since(now - MATTERS).items():
         hint = "see who sends them: tcpdump -vni any ip proto 112"
         yield Problem(Code.ADVERTS_DROPPED, "VRRP", f"{_count(count, 'VRRP packet')} dropped: {what}", hint)

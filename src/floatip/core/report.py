@@ -6,7 +6,7 @@ To look takes milliseconds where there are hundreds of instances, so it is done 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from floatip.core.diagnosis import of_instances, of_node, worst_first
+from floatip.core.diagnosis import of_instances, of_node, of_packets, worst_first
 from floatip.core.health import CheckState, Health
 from floatip.core.link.link import Link
 from floatip.core.link.report import MOST_CHECKS, MOST_PROBLEMS, REPORT_INTERVAL, Content
@@ -65,7 +65,7 @@ class Reporter:
 
     def _end(self, node: "Node", link: Link, now: float) -> None:
         self.left, self.at = None, now + LOOK_INTERVAL
-        found = content(node.checks.values(), worst_first([*of_node(node, now), *self._found]))
+        found = content(node.checks.values(), worst_first([*of_node(node, now), *self._found, *of_packets(node, now)]))
         # What checks and problems say may be new each second: it waits for its turn.
         essence = [(c.name, c.value) for c in found.checks], [(p.code, p.subject) for p in found.problems]
         if essence != self._said or now >= self._said_at + REPORT_INTERVAL:

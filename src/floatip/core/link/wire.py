@@ -388,7 +388,7 @@ def _report(body: bytes) -> Report:
         raise Malformed("a report's block is too short")
     report = Report(*REPORT.unpack_from(body))
     if report.part >= report.parts:
-        raise Malformed(f"part {report.part} of a report of {report.parts}")
+        raise Malformed("a part that its report does not have")
     return report
 
 
