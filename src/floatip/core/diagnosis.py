@@ -50,8 +50,12 @@ def of_node(node: "Node", now: float) -> Iterator[Problem]:
 def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Iterator[Problem]:
     if node.stopping:
         return
+    spoken_of = {keepalived(kind, name) for kind, name in node.keepalived_said}
+    others = tuple(n for kind, n in node.keepalived_said if kind == "INSTANCE" and not node.is_followed(kind, n))
     for instance in instances:
-        yield from _of_instance(node, instance, now)
+        fault = node.links.get(instance.elector.interface, "")
+        around = Surroundings(fault, others, not spoken_of.isdisjoint(instance.elector.hears))
+        yield from _of_instance(node, instance, around, now)
         if node.fleet and not isinstance(instance.config.election, settings.Static):
             yield from of_election(node.fleet, instance, now)
 
@@ -122,7 +126,7 @@ def _of_links(node: "Node", now: float) -> Iterator[Problem]:
         yield Problem(Code.LINK_UNSTEADY, interface, f"{interface} comes and goes: {why}", hint, since=since)
 
 
-def _of_instance(node: "Node", instance: Instance, now: float) -> Iterator[Problem]:
+def _of_instance(node: "Node", instance: Instance, around: Surroundings, now: float) -> Iterator[Problem]:
     name, elector, decision = instance.config.name, instance.elector, instance.decision
     if instance.health is not Health.UP:
         hint = "repair the service, or run the check by hand"
@@ -148,7 +152,7 @@ def _of_instance(node: "Node", instance: Instance, now: float) -> Iterator[Probl
         yield Problem(Code.NOT_HELD, name, f"{name} announces nothing: {instance.waiting}", hint)
     if decision.rank is not Rank.NONE:
         yield from _unannounced(instance, node.sessions.values())
-    yield from elector.problems(_surroundings(node, instance), now)
+    yield from elector.problems(around, now)
     for what, count in elector.dropped.since(now - MATTERS).items():
         hint = f"compare the election of both nodes, and look at the adverts: tcpdump -vni {elector.interface} vrrp"
         yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", hint)
@@ -176,13 +180,6 @@ def _unannounced(instance: Instance, sessions: Iterable[Session]) -> Iterator[Pr
                 hint = "ask the peer's operator to enable the family"
                 hint += ", for IPv4 over IPv6 with extended next hop (RFC 8950)" if version == 4 else ""
                 yield Problem(Code.PREFIX_REFUSED, instance.config.name, what, hint, since=session.since)
-
-
-def _surroundings(node: "Node", instance: Instance) -> Surroundings:
-    spoken_of = [keepalived(kind, name) for kind, name in node.keepalived_said]
-    others = [n for kind, n in node.keepalived_said if kind == "INSTANCE" and not node.is_followed(kind, n)]
-    fault = node.links.get(instance.elector.interface, "")
-    return Surroundings(fault, tuple(others), any(subject in instance.elector.hears for subject in spoken_of))
 
 
 def of_packets(node: "Node", now: float) -> Iterator[Problem]:

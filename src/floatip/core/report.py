@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it owns the reporter
 
 LOOK_INTERVAL = 1.0
 """Seconds at least from one look to the next."""
-SLICE, SLICE_PAUSE = 16, 0.02
+SLICE, SLICE_PAUSE = 8, 0.02
 """Instances that are looked at in one go, and the seconds from one to the next."""
 WORST_FIRST = {Health.DOWN: 0, Health.UNKNOWN: 1, Health.UP: 2}
 
