@@ -151,9 +151,8 @@ def _below(node: NodeView, nodes: Sequence[NodeView]) -> Iterator[str]:
     else:
         yield f"{node.address}  carried when last heard: {carries}" if node.carries else node.address
     yield from _remarks(node, nodes)
-    if node.problems:
-        codes = ", ".join(dict.fromkeys(problem.code for problem in node.problems))
-        yield f"problems: {codes}" + (f" and {node.more_problems} more" if node.more_problems else "")
+    if codes := dict.fromkeys(problem.code for problem in node.problems if problem.severity != Severity.NOTE):
+        yield f"problems: {', '.join(codes)}" + (f", {node.more_problems} not listed" if node.more_problems else "")
 
 
 def _is_known(node: NodeView) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.events import CheckDone, Disconnected, Failing, Failure, LinkChanged
 from floatip.core.snapshot import describe
-from floatip.core.state import CarriedView, NodeView, Status, as_data, read
+from floatip.core.state import CarriedView, CheckBrief, NodeView, ProblemBrief, Status, as_data, read
 from floatip.text import aligned, folded, span
 from floatip.view import draw_nodes, draw_status
 from tests.core.host import RS, RS2, SICK, Host, config, master
@@ -132,10 +132,35 @@ def test_a_node_without_a_link_has_no_block_of_nodes() -> None:
     assert not [line for line in drawn(master(TWO)) if line.startswith("node")]
 
 
+REPORTED: dict[str, Any] = {
+    "reported": 1.5,
+    "checks": (CheckBrief("web", "down", "connection refused"),),
+    "more_checks": 2,
+    "problems": (ProblemBrief("unhealthy", "problem", "web", "web is not healthy", "repair it"),),
+    "more_problems": 1,
+}
+
+
 def test_the_nodes_come_back_from_json_as_they_were() -> None:
-    nodes = (own(), node("haproxy2", carries=(CarriedView("web", "active", True),), hears_us=None, until=5.0))
+    nodes = (
+        own(),
+        node("haproxy2", carries=(CarriedView("web", "active", True),), hears_us=None, until=5.0, **REPORTED),
+    )
     whole = replace(describe(master(TWO).node, 30.0), nodes=nodes)
     assert read(Status, as_data(whole)).nodes == nodes
+
+
+def test_the_problems_of_a_node_are_named_below_it() -> None:
+    hostile = ProblemBrief("\x1b[2J", "later", "", "", "")
+    problems = [ProblemBrief(code, severity, "web", "", "") for code, severity in PROBLEMS]
+    sick = node("haproxy2", problems=(*problems, hostile), more_problems=3)
+    lines = draw_nodes([own(), sick]).splitlines()
+    assert lines[-1] == "  problems: no-session, unhealthy, \\x1b[2J, 3 not listed"
+    well = node("haproxy2", problems=(ProblemBrief("peer-unheard", "note", "web", "", ""),))
+    assert len(draw_nodes([own(), well]).splitlines()) == 5
+
+
+PROBLEMS = [("no-session", "problem"), ("unhealthy", "problem"), ("unhealthy", "warning"), ("peer-unheard", "note")]
 
 
 def test_each_node_has_a_line_in_the_status() -> None:

@@ -324,6 +324,7 @@ def at(records: list[dict[str, Any]], what: str, name: str, value: str) -> float
 
 
 def test_two_nodes_know_each_other_and_one_carries_each_instance(lan: Lan) -> None:
+    wait(lambda: not any(node["problems"] for host in lan.hosts for node in host.status()["nodes"]))
     for host in lan.hosts:
         status, said = host.command("nodes")
         assert status == 0
@@ -332,6 +333,70 @@ def test_two_nodes_know_each_other_and_one_carries_each_instance(lan: Lan) -> No
         assert lines[4] == ["10.0.0.2", "web,", "mail", "at", "standby"]
         status, said = host.command("status")
         assert (status, said.splitlines()[-1]) == (0, "no problems")
+
+
+CHECKED = (
+    CONFIG.replace('name = "mail"', 'name = "mail"\nchecks = ["app"]')
+    + """
+[[check]]
+name = "app"
+tcp = "127.0.0.1:8080"
+interval = 0.2
+"""
+)
+SERVICE = """
+import socket
+server = socket.create_server(("127.0.0.1", 8080))
+print("listens", flush=True)
+while True:
+    server.accept()[0].close()
+"""
+
+
+def test_each_node_shows_the_checks_and_problems_of_the_other(lan: Lan) -> None:
+    services = [
+        subprocess.Popen([*host.inside, sys.executable, "-c", SERVICE], stdout=subprocess.PIPE) for host in lan.hosts
+    ]
+    try:
+        for service in services:
+            assert service.stdout
+            assert service.stdout.readline() == b"listens\n"
+        for host in lan.hosts:
+            host.reload(CHECKED)
+        wait(lambda: all(_told(lan, host, "app", "up", set()) for host in lan.hosts))
+        services[1].kill()
+        wait(lambda: _told(lan, lan.two, "app", "down", {"unhealthy"}))
+        status, said = lan.one.command("nodes", "--json")
+        assert status == 0, "it lives, and hears this node"
+        view = next(node for node in json.loads(said) if node["name"] == "haproxy2")
+        (check,) = view["checks"]
+        assert (check["name"], check["value"], check["last_result"]) == ("app", "down", "connection refused")
+        (problem,) = (one for one in view["problems"] if one["code"] == "unhealthy")
+        assert (problem["severity"], problem["subject"]) == ("problem", "mail")
+        assert problem["what"] == "mail is not healthy: check app: connection refused"
+        assert problem["hint"]
+        assert 0 <= view["reported"] < 20
+        assert "\n  problems: unhealthy\n" in lan.one.command("nodes")[1] + "\n"
+        lan.one.signal(signal.SIGSTOP)
+        wait(lambda: lan.two.view("haproxy1")["state"] == "silent")
+        silent = lan.two.view("haproxy1")
+        assert (silent["reported"], silent["checks"], silent["problems"]) == (None, [], [])
+        lan.one.signal(signal.SIGCONT)
+        wait(lambda: _told(lan, lan.one, "app", "up", {"no-standby"}))
+    finally:
+        for service in services:
+            service.kill()
+            service.communicate()
+
+
+def _told(lan: Lan, host: Host, check: str, value: str, problems: set[str]) -> bool:
+    """Whether both nodes, asked for this one, say that of its check and its problems."""
+    views = [each.view(host.name) for each in lan.hosts]
+    return all(
+        [(one["name"], one["value"]) for one in view["checks"]] == [(check, value)]
+        and {one["code"] for one in view["problems"]} == problems
+        for view in views
+    )
 
 
 # A node ends
