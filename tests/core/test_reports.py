@@ -235,13 +235,14 @@ class Nodes:
         self.tell(other, DatagramReceived(source.address, effect.data, self.now))
 
     def run(self, seconds: float, every: float = math.inf, check: str = "") -> None:
-        """Meanwhile `check` of haproxy1 passes again and again, each time with other words."""
+        """Meanwhile `check` of haproxy1 passes again and again, with other words each time, and other things change."""
         until, beat = self.now + seconds, self.now
         while (deadline := min(beat, *(node.deadline for node in self.nodes.values()))) < until:
             self.now = max(self.now, deadline)
             if self.now >= beat:
                 beat += every
                 if check:
+                    self.nodes["haproxy1"].reporter.is_marked = True
                     self.tell("haproxy1", CheckDone(check, 0, True, f"connected at {self.now:g}"))
             for name, node in self.nodes.items():
                 if node.deadline <= self.now:

@@ -3,6 +3,7 @@
 from tests.sim.mutants import Mutant
 
 LINK, DETECTOR, WIRE = "core/link/link.py", "core/link/detector.py", "core/link/wire.py"
+REPORT, OF_REPORTS = "core/link/report.py", "core/test_reports.py::test_"
 NODES, FLEET, NODE, INSTANCE = "core/election/nodes.py", "core/fleet.py", "core/node.py", "core/instance.py"
 STORY = "sim/test_stories_linked.py::test_"
 
@@ -88,8 +89,8 @@ MUTANTS = (
     Mutant(
         "a node that is heard again is not told who is master",
         LINK,
-        "self._repeats = dict.fromkeys(self._blocks, REPEATS)",
-        "pass",
+        "return effects + self._say(now, is_early=True), None",
+        "return effects, None",
         f"{STORY}when_a_split_heals_one_master_is_left_after_the_next_hello",
     ),
     Mutant(
@@ -249,5 +250,33 @@ MUTANTS = (
         "        if self.fleet:\n            self._mark(self.instances)  # the",
         "        if False:\n            self._mark(self.instances)  # the",
         f"{STORY}each_node_knows_which_others_are_ready",
+    ),
+    Mutant(
+        "what a node reported before its silence is shown after it",
+        LINK,
+        "peer.instances, peer.said, peer.report = {}, {}, Hearing()\n        heard_us",
+        "peer.instances, peer.said = {}, {}\n        heard_us",
+        f"{OF_REPORTS}a_report_of_before_a_silence_is_not_believed_after_it",
+    ),
+    Mutant(
+        "half a report is shown",
+        REPORT,
+        "if len(self._parts) == report.parts:",
+        "if self._parts:",
+        f"{OF_REPORTS}a_report_is_heard_whole_and_replaced_whole",
+    ),
+    Mutant(
+        "a report is never stale",
+        REPORT,
+        "self.content, self._whole = None, -1",
+        "pass",
+        f"{OF_REPORTS}a_report_is_stale_when_it_is_not_repeated",
+    ),
+    Mutant(
+        "new words of a check are told at once",
+        "core/report.py",
+        "essence = [(c.name, c.value) for c in found.checks]",
+        "essence = list(found.checks)",
+        f"{OF_REPORTS}a_check_whose_words_change_all_the_time_adds_no_report",
     ),
 )
