@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from ipaddress import IPv4Interface
 from itertools import pairwise
+from random import Random
 
 import pytest
 
@@ -22,7 +23,7 @@ from floatip.core.events import (
     Ticked,
 )
 from floatip.core.link import wire
-from floatip.core.link.report import MOST_CHECKS, MOST_PROBLEMS, REPORT_INTERVAL, Content
+from floatip.core.link.report import MOST_CHECKS, MOST_PROBLEMS, REPORT_INTERVAL, Content, Hearing
 from floatip.core.link.wire import Datagram, HelloFlag, Report
 from floatip.core.node import Node
 from floatip.core.problems import Severity
@@ -30,6 +31,7 @@ from floatip.core.report import LOOK_INTERVAL, SLICE
 from floatip.core.snapshot import describe
 from floatip.core.state import CheckBrief, NodeView, ProblemBrief
 from tests.core.test_link import ONE, TWO, Pair
+from tests.core.test_link_wire import HELLO
 
 KEY = b"k" * 32
 UP, DOWN = CheckBrief("web", "up", "connected"), CheckBrief("web", "down", "connection refused")
@@ -140,6 +142,21 @@ def test_a_report_that_was_overtaken_is_not_shown() -> None:
     assert heard(pair) == Content((CheckBrief("", "up", ""),) * MOST_CHECKS), (
         "what it says in all is less than what it lists"
     )
+
+
+def test_whatever_is_reported_no_more_is_kept_than_a_report_may_have() -> None:
+    draw, hearing, shown = Random(1), Hearing(), 0
+    for turn in range(20_000):
+        parts = draw.randint(1, 40)
+        report = Report(turn // 50, draw.randrange(parts), parts, draw.randrange(300), draw.randrange(300))
+        checks, problems = (UP,) * draw.randrange(54), (PROBLEM,) * draw.randrange(20)
+        hearing.hear(replace(HELLO, report=report, checks=checks, problems=problems), float(turn))
+        if hearing.content:
+            shown += 1
+            assert len(hearing.content.checks) <= MOST_CHECKS
+            assert len(hearing.content.problems) <= MOST_PROBLEMS
+            assert min(hearing.content.more_checks, hearing.content.more_problems) >= 0
+    assert shown > 1000
 
 
 def test_no_report_rides_with_a_change_of_state_or_makes_a_datagram_too_large() -> None:

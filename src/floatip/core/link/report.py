@@ -17,7 +17,7 @@ REPORT_INTERVAL = 5.0
 MOST_CHECKS, MOST_PROBLEMS = 64, 16
 """That a report names; the others are counted."""
 REPEATS = 3
-"""After so many reports that did not come, the last one is stale."""
+"""A report is stale after so many intervals without a repetition."""
 MICROSECONDS = 1_000_000
 
 
