@@ -136,7 +136,8 @@ def configure(flags: Flags) -> Model:
             f'neighborpattern "{flags.neighborpattern}" makes no addresses with dcid {flags.dcid}',
             'the first "%d" becomes the dcid, the second 1 to 4: "2600:3c0f:%d:34::%d"',
         ) from None
-    return Model(network=network(linode(flags.dcid), peers=tuple(peers), multihop_ttl=flags.multihopttl))
+    log = "json" if flags.logjson else "text"
+    return Model(network=network(linode(flags.dcid), peers=tuple(peers), multihop_ttl=flags.multihopttl), log=log)
 
 
 def _warnings(flags: Flags, ignored: list[str]) -> Iterable[str]:

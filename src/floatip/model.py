@@ -256,6 +256,8 @@ class Model:
     link: Link = Link()
     keepalived: LocalKeepalived = LocalKeepalived()
     notify: Notify | None = None
+    log: str = "text"
+    """"text", which has fields where it goes to the journal, or "json"."""
     state_log: Path | None = None
     release_delay: float = core.Settings().release_delay
 

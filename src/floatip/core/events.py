@@ -358,6 +358,7 @@ class Became:
     name: str
     value: str
     reason: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -519,8 +519,7 @@ class Node:
             since, known = after[one.what]
             if one.what not in before or known != one:
                 after[one.what] = since, one
-                reason = f"{one.reason}; hint: {one.hint}" if one.hint else one.reason
-                effects.append(Became("failure", one.what, "failed", reason))
+                effects.append(Became("failure", one.what, "failed", one.reason, one.hint))
         self.failures[part] = after
         before_it, self._unkept = self._unkept, self._unkept_addresses()
         if changed := before_it.keys() ^ self._unkept.keys():

@@ -62,10 +62,11 @@ from floatip.host.ask import Record, socket_path
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
+from floatip.host.entries import Entries
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
-from floatip.host.log import ERROR, NOTICE, WARNING, Log
+from floatip.host.log import ERROR, WARNING, Log
 from floatip.host.network.adverts import Adverts
 from floatip.host.network.kernel import Kernel
 from floatip.host.network.link import Link
@@ -186,8 +187,9 @@ class Daemon:
             "status": Command(self._status, "ask for the status"),
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
-        subscribers = self._log_item, self._publish, self._tell_role, self._tell_systemd
-        self._news = News(subscribers, self._loop.call_soon)
+        self._entries = Entries(log)
+        subscribers = self._publish, self._tell_role, self._tell_systemd
+        self._news = News(subscribers, self._loop.call_soon, self._entries.write)
         self._parts = wiring.Parts(
             Adverts(self.report),
             Link(self.report),
@@ -315,10 +317,6 @@ class Daemon:
 
     # News
 
-    def _log_item(self, item: Item) -> None:
-        level = WARNING if (item.what, item.value) == ("failure", "failed") else NOTICE
-        self._log.write(level, f"{item.what} {item.name} {item.value}: {item.reason}")
-
     def _publish(self, item: Item) -> None:
         self._parts.control.publish(item.record)
 
@@ -363,6 +361,8 @@ class Daemon:
         return self._follow(settings, self._parts.kernel.permanent) if self._follow else settings
 
     def _configure(self, settings: Settings) -> None:
+        self._log.as_json = self._loaded.model.log == "json"
+        self._entries.configure(settings.instances)
         for warning in self._loaded.warnings:
             self._log.write(WARNING, str(warning))
         wiring.connect(self._parts, self._loaded, settings)

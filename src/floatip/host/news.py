@@ -2,10 +2,11 @@
 
 The daemon hands in what the core said. Subscribers (log, watchers, hooks, state log, systemd) get it one by one, in
 order, a few at a time with the loop between them, so that a failover of 255 instances is not held up by its own log.
+The log gets together what one event brought about for one reason.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,6 +15,10 @@ from floatip.core.events import Became
 HISTORY_LENGTH = 500
 AT_ONCE = 8
 """Items told before the loop has its turn."""
+MOST_TOGETHER = 8
+"""In a group."""
+OF_INSTANCE = ("health", "role", "rank")
+"""What an instance has; their names are its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,10 @@ class Item:
     is_new: bool
     """Whether the value differs from the one before."""
     rank: str
-    """The rank that goes with a role; else empty."""
+    """Of the instance, after the event; empty if this is about something else."""
+    role: str = ""
+    """Likewise."""
+    hint: str = ""
 
     @property
     def record(self) -> dict[str, object]:
@@ -39,20 +47,25 @@ class Item:
             "name": self.name,
             "value": self.value,
             "reason": self.reason,
+            "hint": self.hint,
         }
 
 
 class News:
     def __init__(
-        self, subscribers: Iterable[Callable[[Item], None]], soon: Callable[[Callable[[], None]], object]
+        self,
+        subscribers: Iterable[Callable[[Item], None]],
+        soon: Callable[[Callable[[], None]], object],
+        log: Callable[[Sequence[Item]], None] = lambda group: None,
     ) -> None:
-        """`soon`: calls back when the loop has had its turn."""
+        """`soon`: calls back when the loop has had its turn. `log` gets groups, each before its first item is told."""
         self.history: deque[Item] = deque(maxlen=HISTORY_LENGTH)
         self.latest: dict[tuple[str, str], str] = {}
         """The last value of each thing, by what and name; of what a reload removed, see `forget`."""
         self._subscribers = tuple(subscribers)
         self._soon = soon
-        self._waiting: deque[Item] = deque()
+        self._log = log
+        self._waiting: deque[tuple[Item, Sequence[Item]]] = deque()
         self._is_telling = False
 
     def add(self, news: list[Became], at: float) -> None:
@@ -63,9 +76,13 @@ class News:
             key = one.what, one.name
             are_new.append(self.latest.get(key) != one.value)
             self.latest[key] = one.value
+        items = []
         for one, is_new in zip(news, are_new, strict=True):
-            rank = self.latest.get(("rank", one.name), "none") if one.what == "role" else ""
-            self._waiting.append(Item(at, time, one.what, one.name, one.value, one.reason, is_new, rank))
+            has_both = one.what in OF_INSTANCE
+            rank = self.latest.get(("rank", one.name), "none") if has_both else ""
+            role = self.latest.get(("role", one.name), "") if has_both else ""
+            items.append(Item(at, time, one.what, one.name, one.value, one.reason, is_new, rank, role, one.hint))
+        self._waiting += _with_groups(items)
         if not self._is_telling:
             self._is_telling = True
             self._soon(self._tell)
@@ -86,7 +103,32 @@ class News:
             self._soon(self._tell)
 
     def _tell_one(self) -> None:
-        item = self._waiting.popleft()
+        item, group = self._waiting.popleft()
+        if group:
+            self._log(group)
         self.history.append(item)
         for subscriber in self._subscribers:
             subscriber(item)
+
+
+def _with_groups(items: Sequence[Item]) -> list[tuple[Item, Sequence[Item]]]:
+    """Each item in its order, and the group that begins with it.
+
+    A group: what became of one instance, with the check that its health rests on; or what became of several things of
+    a kind for one reason.
+    """
+    rests_on = {item.reason: item.name for item in items if item.what == "health"}
+    groups: dict[tuple[str, ...], list[Item]] = {}
+    begun: list[tuple[Item, Sequence[Item]]] = []
+    for item in items:
+        instance = item.name if item.what in OF_INSTANCE else None
+        if item.what == "check":
+            instance = rests_on.get(f"check {item.name}: {item.reason}")
+        key = (item.what, item.value, item.reason) if instance is None else ("instance", instance)
+        if key in groups and len(groups[key]) < MOST_TOGETHER:
+            begun.append((item, ()))
+        else:
+            groups[key] = []
+            begun.append((item, groups[key]))
+        groups[key].append(item)
+    return begun

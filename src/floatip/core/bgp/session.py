@@ -460,4 +460,4 @@ class Session:
             return []  # the steps on the way, and each further refusal, are not news
         self._news.add(reason)
         value = "up" if state is State.ESTABLISHED else "down"
-        return [Became("session", str(self.peer), value, f"{reason}; hint: {self.hint}" if self.hint else reason)]
+        return [Became("session", str(self.peer), value, reason, self.hint)]

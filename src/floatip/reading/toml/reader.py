@@ -65,7 +65,7 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
         link=Link(**read.get("link", {})),
         keepalived=LocalKeepalived(**read.get("keepalived", {})),
         notify=Notify(**read["notify"]) if "notify" in read else None,
-        **{key: read[key] for key in ("state_log", "release_delay") if key in read},
+        **{key: read[key] for key in ("log", "state_log", "release_delay") if key in read},
     )
     has_secret = any(thing[-1] in ("md5", "auth_pass") for thing in places.given)
     problems = [*walk.problems, *_means_nothing(places), *_elections(document, places)]

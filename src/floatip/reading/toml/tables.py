@@ -167,6 +167,7 @@ TOP = Table(
         "instance": Key(Items(INSTANCE, least=1)),
         "keepalived": Key(KEEPALIVED),
         "notify": Key(NOTIFY),
+        "log": Key(v.one_of("text", "json")),
         "state_log": Key(v.path),
         "release_delay": DELAY,
     }
