@@ -1,21 +1,16 @@
 """`floatip status`: what the daemon answers, once or every second. Raises `ControlError` where it shows nothing."""
 
 import json
-import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from floatip import DEFAULT_CONFIG
 from floatip.core.state import Status, read
 from floatip.host.ask import ControlError, NobodyAnswers, NotAllowed, Record, ask, socket_path
 from floatip.view import draw_status
 
-CONFIGURED_BY = (DEFAULT_CONFIG, "/etc/floatip/lelastic")
-"""What the units of the package wait for."""
-BEGIN = f"there is no {DEFAULT_CONFIG} yet: floatip adopt, or floatip init"
 INTERVAL = 1.0
 
 
@@ -56,9 +51,9 @@ def answered() -> tuple[Record, Status]:
         what = "the daemon is of another version, and its answer cannot be read"
         raise ControlError(what, "systemctl restart floatip") from None
     except NobodyAnswers as error:
-        if any(map(os.path.exists, CONFIGURED_BY)):
-            raise
-        raise NobodyAnswers(error.what, BEGIN) from None
+        from floatip.absent import explained  # noqa: PLC0415
+
+        raise explained(error) from None
 
 
 def _drawn(answer: Record, status: Status, *, as_json: bool) -> str:

@@ -407,15 +407,19 @@ def test_a_node_that_is_killed_is_replaced_and_takes_nothing_back(lan: Lan) -> N
     wait(lambda: lan.two.held() == {WEB, MAIL})
     wait(lambda: lan.two.problems() == {"node-silent", "no-standby"})
     assert lan.two.command("nodes")[0] == lan.two.command("status")[0] == 1
-    assert [line.split(":")[0] for line in lan.two.news("node", "role")] == [
+    assert [line.split(":")[0] for line in lan.two.news("node", "web", "mail")] == [
         "node haproxy1 gone",
-        "role web master",
-        "role mail master",
+        "web",
+        "mail",
     ]
+    assert all(": MASTER at rank active: " in line for line in lan.two.news("web", "mail"))
     lan.one.forget_news()
     lan.one.start()
     wait(lambda: lan.one.sees().get("haproxy2") == "alive" and lan.settled())
-    assert lan.one.news("role") == ["role web backup: started", "role mail backup: started"]
+    assert [line.partition(",")[0] for line in lan.one.news("web", "mail")] == [
+        "web: BACKUP at rank standby",
+        "mail: BACKUP at rank standby",
+    ]
     assert lan.two.held() == {WEB, MAIL}
 
 
@@ -425,7 +429,7 @@ def test_a_node_that_was_suspended_finds_that_it_was_replaced(lan: Lan) -> None:
     lan.one.signal(signal.SIGCONT)
     wait(lambda: lan.one.held() == set() and lan.settled())
     assert lan.two.held() == {WEB, MAIL}
-    assert not [line for line in lan.two.news("role") if "backup" in line], "it stays with it"
+    assert not [line for line in lan.two.news("web", "mail") if "BACKUP" in line], "it stays with it"
 
 
 def test_a_node_that_is_stopped_hands_over_first(lan: Lan) -> None:
@@ -548,7 +552,7 @@ def test_what_is_refused_says_why_and_changes_nothing(lan: Lan) -> None:
     assert lan.two.command("handover", "web") == (1, f"error: handover refused: {here}\n")
     nothing = "this node carries nothing\nhint: see who does: floatip nodes"
     assert lan.two.command("handover") == (1, f"error: handover refused: {nothing}\n")
-    assert lan.one.news("role", "node") == lan.two.news("role", "node") == []
+    assert lan.one.news("web", "mail", "node") == lan.two.news("web", "mail", "node") == []
 
 
 def test_the_last_node_refuses_to_drain_unless_forced_and_leaves_as_soon_as_it_can(lan: Lan) -> None:
@@ -626,7 +630,7 @@ def test_the_key_is_replaced_without_a_gap(lan: Lan) -> None:
             host.reload()
             wait(lan.settled)
     assert lan.one.key.read_text() != lan.key
-    assert lan.one.news("role", "node") == lan.two.news("role", "node") == []
+    assert lan.one.news("web", "mail", "node") == lan.two.news("web", "mail", "node") == []
     lan.key = lan.one.key.read_text()
 
 
@@ -677,7 +681,7 @@ def test_an_instance_is_added_on_one_node_and_then_on_the_other(lan: Lan) -> Non
     lan.one.reload(CONFIG + API)
     wait(lan.settled)
     assert (lan.one.held(), lan.two.held()) == ({WEB, MAIL}, {"192.0.2.12"})
-    assert lan.one.news("role") == ["role api backup: started"]
+    assert [line.partition(",")[0] for line in lan.one.news("web", "mail", "api")] == ["api: BACKUP at rank standby"]
     for host in lan.hosts:
         host.reload(CONFIG)
     wait(lambda: lan.two.held() == set() and lan.settled())
@@ -707,7 +711,7 @@ def test_interval_and_port_are_changed_on_one_node_after_the_other(lan: Lan) -> 
         host.reload(slower)
         wait(lambda: all(set(each.sees().values()) == {"this node", "alive"} for each in lan.hosts))
     wait(lan.settled)
-    assert lan.one.news("role", "node") == lan.two.news("role", "node") == []
+    assert lan.one.news("web", "mail", "node") == lan.two.news("web", "mail", "node") == []
     other = slower.replace("[link]", "[link]\nport = 9113")
     lan.one.reload(other)
     wait(lambda: "node-silent" in lan.one.problems() and "node-silent" in lan.two.problems())
@@ -725,7 +729,7 @@ def test_orders_are_for_root_and_the_group_of_the_socket(lan: Lan, monkeypatch: 
     for verb in words:
         status, said = json.loads(asyncio.run(as_user(lambda verb=verb: json.dumps(floatip(verb)))))  # type: ignore[misc]
         assert (status, said.split("\n")[0]) == (4, f"error: not allowed to use {lan.one.socket}")
-    assert lan.one.news("role", "node") == []
+    assert lan.one.news("web", "mail", "node") == []
     assert asyncio.run(as_user(lambda: str(floatip("drain")[0]), groups=[GROUP])) == "0"
     assert asyncio.run(as_user(lambda: str(floatip("undrain")[0]), gid=GROUP)) == "0"
 

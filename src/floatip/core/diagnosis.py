@@ -158,7 +158,7 @@ def _of_instance(node: "Node", instance: Instance, around: Surroundings, now: fl
         yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", hint)
     if (left := decision.damped_until - now) > 0:
         what = f"{name}: {DAMPED}, {left:.0f} s more"
-        hint = 'find out why it withdrew: journalctl -u floatip -g "rank .* none"'
+        hint = "find out why it withdrew: journalctl FLOATIP_RANK=none"
         yield Problem(Code.DAMPED, name, what, hint, Severity.WARNING, decision.since)
 
 

@@ -12,6 +12,7 @@ from floatip.core.settings import Instance
 from floatip.host.journal import Field
 from floatip.host.log import NOTICE, WARNING, Log
 from floatip.host.news import OF_INSTANCE, Item
+from floatip.text import printable
 
 ROLE_CHANGE = "a8671897161c4b67b2c50e0f69c75f52"
 """The MESSAGE_ID of each change of role (systemd.journal-fields(7)); random."""
@@ -57,7 +58,8 @@ class Entries:
         hint = self._hint_to_write(items)
         text = _of_instance(items) if items[-1].what in OF_INSTANCE else _of_things(items)
         fields = self._fields(items) + ([("HINT", hint)] if hint else [])
-        self._log.write(WARNING if is_warning else NOTICE, f"{text}; hint: {hint}" if hint else text, fields)
+        text = printable(f"{text}; hint: {hint}" if hint else text)  # a line, whatever is in a reason
+        self._log.write(WARNING if is_warning else NOTICE, text, fields)
 
     def _hint_to_write(self, items: Sequence[Item]) -> str:
         hint = ""

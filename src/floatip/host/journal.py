@@ -32,6 +32,10 @@ class Journal:
             raise
         return True
 
+    def close(self) -> None:
+        if self._socket:
+            self._socket.close()
+
 
 def encode(fields: Iterable[Field]) -> bytes:
     return b"".join(_encoded(name, _cut(value.encode(errors="replace"))) for name, value in fields)

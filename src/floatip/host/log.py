@@ -41,7 +41,7 @@ class Log:
 
     def write(self, level: int, message: str, fields: Sequence[Field] = ()) -> None:
         """`fields`: what the message says, as names in upper case and values."""
-        message = "\n".join(map(printable, message.splitlines()))
+        message = "\n".join(map(printable, message.rstrip("\n").split("\n")))
         if level > self._least or not message:
             return
         fields = [(name, printable(value)) for name, value in fields]
@@ -50,7 +50,7 @@ class Log:
                 self._write_line(level, line)
         elif not (self._is_journal and self._sent(level, message, fields)):
             clock = "" if self._is_journal else time.strftime("%H:%M:%S ")
-            for line in message.splitlines():
+            for line in message.split("\n"):
                 self._write_line(level, clock + line)
 
     def _sent(self, level: int, message: str, fields: Sequence[Field]) -> bool:
@@ -92,7 +92,7 @@ def _as_json(level: int, message: str, fields: Sequence[Field]) -> Iterator[str]
     if len(whole := json.dumps(record)) <= LONGEST_LINE:
         yield whole
         return
-    for line in message.splitlines():
+    for line in message.split("\n"):
         kept = line
         while len(text := json.dumps({"level": IN_WORDS[level], "msg": kept, "time": now})) > LONGEST_LINE:
             kept = kept[: len(kept) // 2]
