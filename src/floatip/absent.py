@@ -14,12 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 
 from floatip import DEFAULT_CONFIG
 from floatip.commands import COMMANDS
 from floatip.host.ask import NobodyAnswers
 from floatip.text import span
 
+SYSTEMD = "/run/systemd/system"
+"""Where systemd runs (sd_booted(3))."""
 FLAGS = "/etc/floatip/lelastic"
 """What floatip-lelastic.service waits for."""
 OURS, KEEPALIVED = "floatip.service", "keepalived.service"
@@ -39,6 +42,8 @@ STOPPED_WITHIN = 15.0
 """Seconds before a stop in which a command caused it."""
 EXITED, KILLED, DUMPED = "1", "2", "3"
 """ExecMainCode: CLD_EXITED and so on of sigaction(2)."""
+USAGE = "Usage of floatip lelastic:\n"
+"""Stands below a wrong flag."""
 RESULTS = {
     "watchdog": "it hung, and the watchdog killed it",
     "timeout": "it did not start or stop in time",
@@ -50,24 +55,32 @@ RESULTS = {
 BEGIN = "floatip adopt, or floatip init"
 
 
-class Absent(NobodyAnswers):
-    """With all that is known of it below the first line."""
-
-    def __init__(self, what: str, facts: list[str], hint: str) -> None:
-        super().__init__(what, hint)
-        self.facts = facts
-
-    def __str__(self) -> str:
-        return "\n".join([self.what, *(f"  {line}" for fact in self.facts for line in fact.split("\n"))]) + (
-            f"\nhint: {self.hint}"
-        )
-
-
 @dataclass(slots=True)
 class Findings:
     why: str
     hint: str
     facts: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """The last ones of its journal."""
+
+
+class Absent(NobodyAnswers):
+    """`what` is one line; all that is known stands below it."""
+
+    def __init__(self, error: NobodyAnswers, found: Findings) -> None:
+        super().__init__(f"{error.what}: {found.why}", found.hint)
+        last = ["the last lines of its journal:", *(f"  {line}" for line in found.lines)] if found.lines else []
+        lines = [line for fact in (found.why, *found.facts, *last) for line in fact.split("\n")]
+        self._text = "\n".join([error.what, *(f"  {line}" for line in lines), f"hint: {found.hint}"])
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class Entry(NamedTuple):
+    message: str
+    time: float
+    """Seconds since the epoch."""
 
 
 Unit = dict[str, str]
@@ -80,8 +93,7 @@ def explained(error: NobodyAnswers) -> NobodyAnswers:
     global _latest
     if not _latest or time.monotonic() - _latest[0] > LATEST:
         _latest = time.monotonic(), _find_out()
-    found = _latest[1]
-    return Absent(f"{error.what}: {found.why}", found.facts, found.hint)
+    return Absent(error, _latest[1])
 
 
 def _find_out() -> Findings:
@@ -95,6 +107,7 @@ def _find_out() -> Findings:
         keepalived_elects, errors = _configuration()
         if errors:
             found.facts += errors
+            found.lines = []  # they say the same
             found.hint = f"mend the file: floatip check; then: {_start(found)}"
         if keepalived_elects:
             state = (units or {}).get(KEEPALIVED, {}).get("ActiveState", "")
@@ -113,11 +126,13 @@ def _start(found: Findings) -> str:
 def _lelastic(announcers: list[Unit], units: dict[str, Unit] | None) -> Findings:
     unit = next((one for one in announcers if one["ActiveState"] != "inactive"), announcers[0] if announcers else {})
     name = unit.get("Id", ANNOUNCERS[0])
-    mode = f"this node is in lelastic mode: {name} announces, and nothing elects or checks here"
+    mode = f"this node is in lelastic mode: {name} announces, and floatip elects and checks nothing here"
     found = _of_unit(unit, name) if unit else Findings(_no_answer(units), "floatip lelastic -h")
     found.facts.insert(0, mode)
-    if (units or {}).get(KEEPALIVED, {}).get("LoadState") == "loaded":
+    if (units or {}).get(KEEPALIVED, {}).get("ActiveState") == "active":
         found.facts.append("a notify script of keepalived may start and stop it: then a standby announces nothing")
+        if found.hint.startswith("systemctl start"):
+            found.hint = f"is this node to announce? journalctl -u keepalived -n 20; if it is: {found.hint}"
     return found
 
 
@@ -187,22 +202,20 @@ def _of_unit(unit: Unit, name: str) -> Findings:
     match unit["ActiveState"]:
         case "failed":
             found = Findings(f"{name} failed {_ago(unit['InactiveEnterTimestamp'])}: {ended}", read)
-            found.facts += _last_lines(name)
-            if unit["ExecMainCode"] != EXITED:
-                found.facts.append(f"to start it again: {start}")
+            found.lines = _last_lines(name)
         case "activating" if unit["SubState"] == "auto-restart":
-            times = f", {unit['NRestarts']} times so far" if unit["NRestarts"] not in ("", "0") else ""
-            found = Findings(f"{name} exits, and systemd starts it again{times}: {ended}", read)
-            found.facts += _last_lines(name)
+            count = f"{unit['NRestarts']} restarts so far" if unit["NRestarts"] != "1" else "one restart so far"
+            found = Findings(f"{name} has ended, and systemd starts it again ({count}): {ended}", read)
+            found.lines = _last_lines(name)
         case "activating":
             found = Findings(f"{name} is starting", read)
-            found.facts += _last_lines(name)
-        case "inactive" if since := _ago(unit["InactiveEnterTimestamp"]):
-            found = Findings(f"{name} was stopped {since}{_by_whom(unit)}", start)
+            found.lines = _last_lines(name)
+        case "inactive" if since := _ago(_stopped(unit, name)):
+            found = Findings(f"{name} was stopped {since}{_by_whom(unit, name)}", start)
             if ended and unit["ExecMainStatus"] not in ("", "0"):
                 found.facts.append(f"at last: {ended}")
         case "inactive":
-            found = Findings(f"{name} has not been started since the boot", start)
+            found = Findings(f"{name} does not run, and no start since the boot is known", start)
         case "active" | "reloading":
             hint = f"is RUNTIME_DIRECTORY another one here? {read}"
             found = Findings(f"{name} is running since {_ago(unit['ActiveEnterTimestamp'])}", hint)
@@ -242,15 +255,24 @@ def _ago(timestamp: str) -> str:
     return f"{then}, {span(max(0.0, time.time() - at))} ago"
 
 
-def _by_whom(unit: Unit) -> str:
+def _stopped(unit: Unit, name: str) -> str:
+    """When. systemd forgets what it knew of a unit that is neither enabled nor runs; the journal does not."""
+    if unit["InactiveEnterTimestamp"].strip("@0"):
+        return unit["InactiveEnterTimestamp"]
+    stops = _journal("--boot", "--lines=1", "_PID=1", f"UNIT={name}", "JOB_TYPE=stop", "JOB_RESULT=done")
+    return f"@{int(stops[-1].time)}" if stops else ""
+
+
+def _by_whom(unit: Unit, name: str) -> str:
     """If it was by sudo, which writes down each command."""
-    if not (match := re.fullmatch(r"@(\d+)", unit["ActiveExitTimestamp"])):
+    began = unit["ActiveExitTimestamp"]
+    if not (match := re.fullmatch(r"@(\d+)", began if began.strip("@0") else _stopped(unit, name))):
         return ""
     at = int(match[1])
-    short = unit["Id"].removesuffix(".service")
+    short = name.removesuffix(".service")
     between = f"--since=@{at - STOPPED_WITHIN:.0f}", f"--until=@{at + 1}"
-    for message in reversed(_journal("--lines=50", *between, "_COMM=sudo")):
-        told = re.match(r"\s*(\S+) : .*\bCOMMAND=(.*)", message)
+    for entry in reversed(_journal("--lines=50", *between, "_COMM=sudo")):
+        told = re.match(r"\s*(\S+) : .*\bCOMMAND=(.*)", entry.message)
         if told and re.search(rf"(systemctl|service) .*\b{re.escape(short)}\b", told[2]):
             return f" by {told[1]}: {told[2][:LONGEST]}"
     return ""
@@ -258,7 +280,7 @@ def _by_whom(unit: Unit) -> str:
 
 def _units() -> dict[str, Unit] | None:
     """Empty: systemd does not answer in time. None: there is none."""
-    if not os.path.isdir("/run/systemd/system"):
+    if not os.path.isdir(SYSTEMD):
         return None
     show = ["systemctl", "show", "--no-pager", f"--property={','.join(PROPERTIES)}"]
     names = OURS, *ANNOUNCERS, KEEPALIVED
@@ -278,24 +300,28 @@ def _units() -> dict[str, Unit] | None:
 
 def _last_lines(name: str) -> list[str]:
     """Of its processes; one entry may have many."""
-    messages = _journal(f"--lines={LINES}", f"_SYSTEMD_UNIT={name}")
-    lines = [line for message in messages for line in message.splitlines() if line.strip()][-LINES:]
-    return ["the last lines of its journal:", *(f"  {line[:LONGEST]}" for line in lines)] if lines else []
+    text = "\n".join(entry.message for entry in _journal("--lines=50", f"_SYSTEMD_UNIT={name}"))
+    before, usage, after = text.rpartition(USAGE)
+    is_last = usage and all(line.startswith((" ", "\t")) for line in after.splitlines())
+    lines = [line for line in (before if is_last else text).splitlines() if line.strip()]
+    return [line[:LONGEST] for line in lines[-LINES:]]
 
 
-def _journal(*arguments: str) -> list[str]:
-    """Messages. None may be readable for this user."""
+def _journal(*arguments: str) -> list[Entry]:
+    """None may be readable for this user."""
     try:
         text = _output(["journalctl", "--quiet", "--no-pager", "--output=json", *arguments])
     except FileNotFoundError:
         return []
-    messages = []
+    entries = []
     for line in text.splitlines():
-        with suppress(ValueError, TypeError, AttributeError):
-            message = json.loads(line).get("MESSAGE")
+        with suppress(ValueError, TypeError, KeyError):
+            entry = json.loads(line)
+            message, time = entry["MESSAGE"], float(entry["__REALTIME_TIMESTAMP"]) / 1e6
             # What is not printable comes as a list of bytes.
-            messages.append(message if isinstance(message, str) else bytes(message).decode(errors="replace"))
-    return messages
+            text = message if isinstance(message, str) else bytes(message).decode(errors="replace")
+            entries.append(Entry(text, time))
+    return entries
 
 
 def _output(command: list[str]) -> str:

@@ -474,7 +474,7 @@ def test_what_went_wrong_finds_the_hint(make: Callable[[], Session], trouble: Tr
     session.tick(0)
     [news] = session.disconnected("it ended", 0.5, trouble)
     assert isinstance(news, Became)
-    assert (session.hint, news.reason) == (hint, f"{session.reason}; hint: {hint}" if hint else session.reason)
+    assert (session.hint, news.hint, news.reason) == (hint, hint, session.reason)
     session.tick(session.deadline)
     assert (session.state, session.hint) == (State.CONNECT, hint)
     session.connected(LOCAL, 3)

@@ -375,11 +375,32 @@ def test_a_disk_that_hangs_holds_up_nothing_and_is_told(floatip: Floatip) -> Non
     assert held() == set()
 
 
-def test_the_journal_gets_the_level_with_each_line(floatip: Floatip) -> None:
+def test_the_journal_gets_an_entry_with_fields(floatip: Floatip) -> None:
     floatip.log.touch()
     log = floatip.log.stat()
-    floatip.start(JOURNAL_STREAM=f"{log.st_dev}:{log.st_ino}")
-    wait(lambda: "<5>VI_1: MASTER at rank active: " in floatip.log.read_text())
+    path = str(floatip.directory / "journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.settimeout(60)
+        journal.bind(path)
+        before = f"from floatip.host import journal; journal.PATH = {path!r}"
+        floatip.start(before, JOURNAL_STREAM=f"{log.st_dev}:{log.st_ino}")
+        while not (entry := journal.recv(65536)).startswith(b"MESSAGE=VI_1: MASTER at rank active"):
+            pass
+    assert {b"PRIORITY=5", b"FLOATIP_INSTANCE=VI_1", b"FLOATIP_ROLE=master"} <= set(entry.split(b"\n"))
+    assert floatip.log.read_text() == ""
+
+
+def test_log_is_json_where_the_file_says_so(floatip: Floatip) -> None:
+    floatip.write('log = "json"\n' + CONFIG)
+    floatip.start()
+    wait(lambda: floatip.role() == "master")
+    floatip.write(CONFIG)
+    records = [json.loads(line) for line in floatip.log.read_text().splitlines()]
+    floatip.signal(signal.SIGHUP)
+    wait(lambda: re.search(r"^\d\d:\d\d:\d\d .*: warning: ", floatip.log.read_text(), re.MULTILINE))
+    (master,) = [record for record in records if record.get("role") == "master" and "role" in record["what"]]
+    assert master["msg"].startswith("VI_1: MASTER at rank active")
+    assert (master["instance"], master["rank"], master["level"]) == ("VI_1", "active", "info")
 
 
 def test_a_configuration_with_mistakes_is_refused(floatip: Floatip) -> None:

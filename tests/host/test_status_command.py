@@ -16,7 +16,6 @@ from threading import Thread
 
 import pytest
 
-from floatip import status
 from floatip.core.snapshot import describe
 from floatip.core.state import NodeView, as_data
 from tests.command_line import floatip
@@ -28,21 +27,6 @@ from tests.host.users import as_user
 def shown() -> str:
     code, output = floatip("status")
     return f"{code} {output}"
-
-
-@pytest.mark.parametrize(
-    ("configured", "hint"),
-    [(True, "systemctl status floatip"), (False, "there is no /etc/floatip/floatip.toml yet: floatip adopt, or")],
-)
-def test_without_a_daemon_the_hint_says_what_comes_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: bool, hint: str
-) -> None:
-    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
-    (tmp_path / "lelastic").touch()
-    monkeypatch.setattr(status, "CONFIGURED_BY", ("/nowhere", str(tmp_path / ("lelastic" if configured else "none"))))
-    told = shown()
-    assert told.startswith("3 error: no floatip daemon answers")
-    assert f"hint: {hint}" in told
 
 
 def test_who_may_not_ask_gets_an_exit_status_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

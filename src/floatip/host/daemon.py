@@ -393,7 +393,7 @@ class Daemon:
     def _stop(self, number: signal.Signals) -> None:
         if self._stopping:
             os._exit(128 + number)
-        self._stopping = True
+        self._stopping = self._entries.is_stopping = True
         self._reload.close()
         self._restart.close()
         if not self._follow:

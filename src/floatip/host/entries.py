@@ -39,6 +39,8 @@ class Entries:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self.is_stopping = False
+        """Then sessions are closed on purpose."""
         self._instances: dict[Field, list[str]] = {}
         """Those that an address or a check belongs to."""
         self._hints: dict[tuple[str, str], str] = {}
@@ -55,6 +57,7 @@ class Entries:
     def write(self, items: Sequence[Item]) -> None:
         """`items`: a group of `News`."""
         is_warning = any((item.what, item.value) in WARNINGS for item in items)
+        is_warning &= not (self.is_stopping and items[0].what == "session")
         hint = self._hint_to_write(items)
         text = _of_instance(items) if items[-1].what in OF_INSTANCE else _of_things(items)
         fields = self._fields(items) + ([("HINT", hint)] if hint else [])

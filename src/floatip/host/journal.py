@@ -16,8 +16,8 @@ Field = tuple[str, str]
 
 
 class Journal:
-    def __init__(self, path: str = PATH) -> None:
-        self._path = path
+    def __init__(self, path: str = "") -> None:
+        self._path = path or PATH
         self._socket: socket.socket | None = None
 
     def send(self, fields: Iterable[Field]) -> bool:
