@@ -397,7 +397,7 @@ def test_log_is_json_where_the_file_says_so(floatip: Floatip) -> None:
     floatip.write(CONFIG)
     records = [json.loads(line) for line in floatip.log.read_text().splitlines()]
     floatip.signal(signal.SIGHUP)
-    wait(lambda: re.search(r"^\d\d:\d\d:\d\d .*: warning: ", floatip.log.read_text(), re.MULTILINE))
+    wait(lambda: bool(re.search(r"^\d\d:\d\d:\d\d .*: warning: ", floatip.log.read_text(), re.MULTILINE)))
     (master,) = [record for record in records if record.get("role") == "master" and "role" in record["what"]]
     assert master["msg"].startswith("VI_1: MASTER at rank active")
     assert (master["instance"], master["rank"], master["level"]) == ("VI_1", "active", "info")
