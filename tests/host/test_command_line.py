@@ -1,6 +1,7 @@
 """The help, the options of each command, what is said of wrong ones, and what a command loads."""
 
 import builtins
+import json
 import os
 import re
 import shlex
@@ -20,9 +21,12 @@ from floatip.adopt import command as adoption
 from floatip.adopt.plan import Wishes
 from floatip.arguments import parse
 from floatip.commands import COMMANDS, Number, Option
+from floatip.core.snapshot import describe
+from floatip.core.state import as_data
 from floatip.lab import runner
 from floatip.observing import prober
 from tests.command_line import floatip
+from tests.core.host import master
 
 PARSED = [name for name in COMMANDS if name not in ("notify", "lelastic")]
 LIBRARIES = {"argparse"}
@@ -337,9 +341,22 @@ def test_what_systemd_and_keepalived_start_loads_no_library_of_the_command_line(
 
 
 def test_status_does_not_load_the_daemon() -> None:
-    program = "import sys; from floatip import cli; cli.main(['status']); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert not {"asyncio", "difflib", "subprocess"} & set(done.stdout.split())
+    """And none of what explains that there is no daemon, where there is one."""
+    program = """
+import json, sys
+from floatip import cli
+from floatip.host import ask
+answer = json.load(sys.stdin)
+ask.ask = lambda *_: answer
+cli.main(["status"])
+print(*sys.modules)
+"""
+    answer = json.dumps(as_data(describe(master().node, 100.0)))
+    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    done = subprocess.run(command, input=answer, stdout=pipe, stderr=pipe, text=True, timeout=60, check=True)
+    loaded = done.stdout.split()
+    assert "floatip.view" in loaded, done
+    assert not {"asyncio", "difflib", "subprocess", "floatip.absent"} & set(loaded)
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
