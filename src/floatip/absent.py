@@ -127,7 +127,11 @@ def _lelastic(announcers: list[Unit], units: dict[str, Unit] | None) -> Findings
     unit = next((one for one in announcers if one["ActiveState"] != "inactive"), announcers[0] if announcers else {})
     name = unit.get("Id", ANNOUNCERS[0])
     mode = f"this node is in lelastic mode: {name} announces, and floatip elects and checks nothing here"
-    found = _of_unit(unit, name) if unit else Findings(_no_answer(units), "floatip lelastic -h")
+    found = (
+        _of_unit(unit, name)
+        if unit
+        else Findings(_no_answer(units), "see what starts it here; its flags: floatip lelastic -h")
+    )
     found.facts.insert(0, mode)
     if (units or {}).get(KEEPALIVED, {}).get("ActiveState") == "active":
         found.facts.append("a notify script of keepalived may start and stop it: then a standby announces nothing")
@@ -201,7 +205,8 @@ def _of_unit(unit: Unit, name: str) -> Findings:
     state, ended = f"{unit['ActiveState']}/{unit['SubState']}", _ended(unit, name)
     match unit["ActiveState"]:
         case "failed":
-            found = Findings(f"{name} failed {_ago(unit['InactiveEnterTimestamp'])}: {ended}", read)
+            since = _ago(unit["InactiveEnterTimestamp"])
+            found = Findings(f"{name} failed{f' {since}' if since else ''}: {ended}", read)
             found.lines = _last_lines(name)
         case "activating" if unit["SubState"] == "auto-restart":
             count = f"{unit['NRestarts']} restarts so far" if unit["NRestarts"] != "1" else "one restart so far"
@@ -218,7 +223,8 @@ def _of_unit(unit: Unit, name: str) -> Findings:
             found = Findings(f"{name} does not run, and no start since the boot is known", start)
         case "active" | "reloading":
             hint = f"is RUNTIME_DIRECTORY another one here? {read}"
-            found = Findings(f"{name} is running since {_ago(unit['ActiveEnterTimestamp'])}", hint)
+            since = _ago(unit["ActiveEnterTimestamp"])
+            found = Findings(f"{name} is running{f' since {since}' if since else ''}", hint)
         case _:
             found = Findings(f"{name} is {state}", read)
     if unit["UnitFileState"] == "disabled":

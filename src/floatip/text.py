@@ -12,6 +12,8 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 def printable(text: str) -> str:
     """A line. Others chose names and contents of files: nothing in them reaches a terminal as a command to it."""
+    if text.isprintable():
+        return text
     keep = (char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode() for char in text)
     return "".join(keep)
 

@@ -59,8 +59,9 @@ class Entries:
         is_warning = any((item.what, item.value) in WARNINGS for item in items)
         is_warning &= not (self.is_stopping and items[0].what == "session")
         hint = self._hint_to_write(items)
-        text = _of_instance(items) if items[-1].what in OF_INSTANCE else _of_things(items)
-        fields = self._fields(items) + ([("HINT", hint)] if hint else [])
+        reason = "; ".join(_reasons(items))
+        text = f"{_of_instance(items) if items[-1].what in OF_INSTANCE else _of_things(items)}: {reason}"
+        fields = [*self._fields(items), ("REASON", reason)] + ([("HINT", hint)] if hint else [])
         text = printable(f"{text}; hint: {hint}" if hint else text)  # a line, whatever is in a reason
         self._log.write(WARNING if is_warning else NOTICE, text, fields)
 
@@ -87,14 +88,13 @@ class Entries:
             fields += [("INSTANCE", name) for name in dict.fromkeys(name for names in owners for name in names)]
             fields += [(items[0].what.upper(), item.name) for item in items]
             fields += [("VALUE", items[0].value)]
-        fields += [("REASON", "; ".join(_reasons(items)))]
         if any(item.what == "role" and item.is_new for item in items):
             fields.append(("MESSAGE_ID", ROLE_CHANGE))
         return [(name, value) for name, value in fields if value]
 
 
 def _of_instance(items: Sequence[Item]) -> str:
-    """web: MASTER at rank takeover: haproxy1, which was master, is silent."""
+    """web: MASTER at rank takeover."""
     values = {item.what: item.value for item in items}
     words = []
     if role := values.get("role"):
@@ -103,14 +103,14 @@ def _of_instance(items: Sequence[Item]) -> str:
         words.append(f"{'at ' if role else ''}rank {rank}")
     state = " ".join(words)
     health = HEALTH.get(values.get("health", ""), "")
-    return f"{items[-1].name}: {', '.join(filter(None, (state, health)))}: {'; '.join(_reasons(items))}"
+    return f"{items[-1].name}: {', '.join(filter(None, (state, health)))}"
 
 
 def _of_things(items: Sequence[Item]) -> str:
-    """address 192.0.2.10 held: confirmed by the kernel."""
+    """address 192.0.2.10 held."""
     what = items[0].what
     kind = what if len(items) == 1 else PLURAL.get(what, f"{what}s")
-    return f"{kind} {', '.join(item.name for item in items)} {items[0].value}: {items[0].reason}"
+    return f"{kind} {', '.join(item.name for item in items)} {items[0].value}"
 
 
 def _reasons(items: Sequence[Item]) -> list[str]:

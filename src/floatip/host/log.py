@@ -35,6 +35,7 @@ class Log:
         stream = os.fstat(self._descriptor)
         self._is_journal = os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
         self._journal = journal or Journal()
+        self._identifier = _identifier()
         self._writable = select.poll()
         self._writable.register(self._descriptor, select.POLLOUT)
         self.dropped = 0
@@ -56,7 +57,7 @@ class Log:
     def _sent(self, level: int, message: str, fields: Sequence[Field]) -> bool:
         """False: there is no socket of the journal here."""
         entry = [("MESSAGE", message), ("PRIORITY", str(level)), ("SYSLOG_FACILITY", DAEMON)]
-        entry += [("SYSLOG_IDENTIFIER", _identifier())]
+        entry += [("SYSLOG_IDENTIFIER", self._identifier)]
         entry += [(name if name == "MESSAGE_ID" else OURS + name, value) for name, value in fields]
         try:
             self.dropped += not self._journal.send(entry)

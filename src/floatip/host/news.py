@@ -118,17 +118,19 @@ def _with_groups(items: Sequence[Item]) -> list[tuple[Item, Sequence[Item]]]:
     a kind for one reason.
     """
     rests_on = {item.reason: item.name for item in items if item.what == "health"}
-    groups: dict[tuple[str, ...], list[Item]] = {}
+    groups: dict[str | tuple[str, ...], list[Item]] = {}
     begun: list[tuple[Item, Sequence[Item]]] = []
     for item in items:
-        instance = item.name if item.what in OF_INSTANCE else None
+        key: str | tuple[str, ...] | None = item.name if item.what in OF_INSTANCE else None
         if item.what == "check":
-            instance = rests_on.get(f"check {item.name}: {item.reason}")
-        key = (item.what, item.value, item.reason) if instance is None else ("instance", instance)
-        if key in groups and len(groups[key]) < MOST_TOGETHER:
-            begun.append((item, ()))
+            key = rests_on.get(f"check {item.name}: {item.reason}")
+        if key is None:
+            key = item.what, item.value, item.reason
+        group = groups.get(key)
+        if group is None or len(group) == MOST_TOGETHER:
+            group = groups[key] = []
+            begun.append((item, group))
         else:
-            groups[key] = []
-            begun.append((item, groups[key]))
-        groups[key].append(item)
+            begun.append((item, ()))
+        group.append(item)
     return begun
