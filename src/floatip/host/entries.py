@@ -115,6 +115,8 @@ def _of_things(items: Sequence[Item]) -> str:
 
 def _reasons(items: Sequence[Item]) -> list[str]:
     """Each once, the cause first."""
+    if len(items) == 1:
+        return [items[0].reason]
     order = {"role": 0, "health": 1, "rank": 2, "check": 3}
     has_role = any(item.what == "role" for item in items)
     told: list[str] = []

@@ -38,6 +38,9 @@ class Journal:
 
 
 def encode(fields: Iterable[Field]) -> bytes:
+    fields = list(fields)
+    if all("\n" not in value and len(value) <= LONGEST_VALUE // 4 for _, value in fields):  # as most are
+        return "".join([f"{name}={value}\n" for name, value in fields]).encode(errors="replace")
     return b"".join(_encoded(name, _cut(value.encode(errors="replace"))) for name, value in fields)
 
 

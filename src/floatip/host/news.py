@@ -96,7 +96,9 @@ class News:
         self.latest = {key: value for key, value in self.latest.items() if not is_gone(*key)}
 
     def _tell(self) -> None:
-        for _ in range(min(AT_ONCE, len(self._waiting))):
+        left = AT_ONCE
+        while self._waiting and left > 0:
+            left -= 2 if self._waiting[0][1] else 1  # a line of the log costs more than the rest
             self._tell_one()
         self._is_telling = bool(self._waiting)
         if self._is_telling:
