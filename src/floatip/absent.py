@@ -32,8 +32,8 @@ PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "NRestarts", "ExecStart"),
     *("ExecMainCode", "ExecMainStatus", "ActiveEnterTimestamp", "ActiveExitTimestamp", "InactiveEnterTimestamp"),
 )
-TIMEOUT = 2.0
-"""Seconds for each program, and for reading the configuration."""
+TIMEOUT, READ_TIMEOUT = 5.0, 10.0
+"""Seconds for each program, and for reading the configuration: a busy machine is slow, a hanging one never answers."""
 LATEST = 5.0
 """Seconds for which an answer is good: `--watch` asks every second."""
 LINES, ERRORS, LONGEST = 4, 3, 300
@@ -105,7 +105,9 @@ def _find_out() -> Findings:
     found = _daemon(units, is_configured)
     if is_configured:
         keepalived_elects, errors = _configuration()
-        if errors:
+        if errors is None:
+            found.facts.append(f"{DEFAULT_CONFIG} could not be read and checked within {READ_TIMEOUT:g} s")
+        elif errors:
             found.facts += errors
             found.lines = []  # they say the same
             found.hint = f"mend the file: floatip check; then: {_start(found)}"
@@ -292,10 +294,14 @@ def _units() -> dict[str, Unit] | None:
     names = OURS, *ANNOUNCERS, KEEPALIVED
     try:
         # An older systemd does not know the option, and then says no times.
-        text = _output([*show, "--timestamp=unix", *names]) or _output([*show, *names])
+        text = _output([*show, "--timestamp=unix", *names])
+        if text is None:
+            text = _output([*show, *names])
     except FileNotFoundError:
         return None
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in (text or "").split("\n\n")
+    ]
     # One that is an alias of another comes under the name of that.
     return {
         asked: dict.fromkeys(PROPERTIES, "") | block
@@ -320,7 +326,7 @@ def _journal(*arguments: str) -> list[Entry]:
     except FileNotFoundError:
         return []
     entries = []
-    for line in text.splitlines():
+    for line in (text or "").splitlines():
         with suppress(ValueError, TypeError, KeyError):
             entry = json.loads(line)
             message, time = entry["MESSAGE"], float(entry["__REALTIME_TIMESTAMP"]) / 1e6
@@ -330,8 +336,8 @@ def _journal(*arguments: str) -> list[Entry]:
     return entries
 
 
-def _output(command: list[str]) -> str:
-    """Empty: it failed or hung. Raises FileNotFoundError."""
+def _output(command: list[str]) -> str | None:
+    """Empty: it cannot be run, or hangs; None: it failed. Raises FileNotFoundError."""
     try:
         done = subprocess.run(
             command,
@@ -346,19 +352,19 @@ def _output(command: list[str]) -> str:
         raise
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
 # The file
 
 
-def _configuration() -> tuple[bool, list[str]]:
-    """Whether keepalived elects, and what is wrong with the file; in a thread, because a path in it may hang."""
+def _configuration() -> tuple[bool, list[str] | None]:
+    """Whether keepalived elects, and what is wrong with the file; in a thread, because a path in it may hang: None."""
     result: list[tuple[bool, list[str]]] = []
     reading = Thread(target=lambda: result.append(_read()), daemon=True)
     reading.start()
-    reading.join(TIMEOUT)
-    return result[0] if result else (False, [f"{DEFAULT_CONFIG} cannot be read and checked within {TIMEOUT:g} s"])
+    reading.join(READ_TIMEOUT)
+    return result[0] if result else (False, None)
 
 
 def _read() -> tuple[bool, list[str]]:
