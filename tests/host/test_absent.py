@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -165,6 +166,18 @@ def test_the_errors_of_the_file_are_named(world: World) -> None:
     ]
     assert more == "and 2 more errors"
     assert hint == "hint: mend the file: floatip check; then: systemctl start floatip"
+
+
+def test_a_file_that_hangs_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = Event()
+    monkeypatch.setattr(absent, "READ_TIMEOUT", 0.1)
+    monkeypatch.setattr(absent, "_read", lambda: (over.wait(60), []))
+    world.systemctl(floatip=unit(InactiveEnterTimestamp=f"@{STOPPED_AT}"))
+    assert world.status()[1:] == [
+        f"{world.config} could not be read and checked within 0.1 s",
+        "hint: systemctl start floatip",
+    ]
+    over.set()
 
 
 def test_a_masked_unit_and_one_that_is_not_there(world: World) -> None:
