@@ -52,6 +52,30 @@ def test_the_last_words_and_a_restarted_journald(standby: Machine) -> None:
     assert stops()[-1] == "web: INIT at rank none: asked to stop (SIGTERM)"
 
 
+CRASH = """
+import os, sys
+sys.path.insert(0, "/usr/lib/floatip")
+from floatip.host.log import ERROR, NOTICE, Log
+log = Log()
+log.write(NOTICE, "it runs")
+log.write(ERROR, "a bug in floatip\\nTraceback")
+os._exit(70)
+"""
+
+
+def test_the_unit_of_a_daemon_that_crashes_has_its_last_words(standby: Machine) -> None:
+    standby.write("/root/crash.py", CRASH)
+    standby.run("systemctl reset-failed; systemd-run --wait --unit=crash python3 /root/crash.py", check=False)
+
+    def last() -> list[dict[str, Any]]:
+        told = standby.run("journalctl --boot --unit=crash --priority=err --output=json", quiet=True)
+        return [json.loads(line) for line in told.splitlines() if '"_TRANSPORT":"journal"' in line]
+
+    wait_for(lambda: bool(last()), "the journal to have its last words", SETTLE_TIMEOUT)
+    assert last()[-1]["MESSAGE"] == "a bug in floatip\nTraceback"
+    standby.run("systemctl reset-failed", check=False)
+
+
 def test_a_check_that_fails_is_one_warning(standby: Machine) -> None:
     standby.run("systemctl stop haproxy")
 
