@@ -19,6 +19,8 @@ from floatip.providers import Provider
 
 Placement = Literal["all", "master"]
 PRIORITY = 100
+HTTP_PORT = 8179
+"""TCP; outside of 9100 to 9999, where exporters are."""
 OWN_INTERFACE = ""
 """Of an instance: the one that has this node's own address, once that is found."""
 NO_ROUTER_ID = IPv4Address("10.0.0.1")
@@ -246,6 +248,21 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
+class Http:
+    """The listener for browsers and Prometheus."""
+
+    listen: tuple[tuple[str, int], ...] = (("127.0.0.1", HTTP_PORT),)
+    """An address or `localhost`, and a port."""
+    token: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    """None: the file of the certificate has it."""
+    client_ca: Path | None = None
+    hosts: tuple[str, ...] = ()
+    """Names by which it may be asked, besides those of the loopback and the address that was connected to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     checks: tuple[Check, ...] = ()
     instances: tuple[core.Instance, ...] = ()
@@ -258,6 +275,8 @@ class Model:
     notify: Notify | None = None
     log: str = "text"
     """"text", which has fields where it goes to the journal, or "json"."""
+    http: Http | None = None
+    """None: nothing listens."""
     state_log: Path | None = None
     release_delay: float = core.Settings().release_delay
 

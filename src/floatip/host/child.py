@@ -69,7 +69,9 @@ class Child:
         ended: Ended,
         gone: Callable[[], None] = lambda: None,
         environment: Mapping[str, str] | None = None,
+        source: int | None = None,
     ) -> None:
+        """`source`: a descriptor that the child reads from. It stays open until `gone`."""
         self._loop = asyncio.get_running_loop()
         self._name = argv[0]
         self._timeout = timeout
@@ -83,7 +85,7 @@ class Child:
         self.running = True
         self._timer: Handle = self._loop.call_later(timeout, self._timed_out)
         _starting.add(self)
-        workers.do(partial(_spawn, argv, environment), self._started)
+        workers.do(partial(_spawn, argv, environment, source), self._started)
 
     @property
     def last_line(self) -> str:
@@ -176,12 +178,12 @@ class _Process:
     output: int
 
 
-def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None) -> _Process:
+def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None, source: int | None) -> _Process:
     """In a thread. Raises OSError."""
     output, its_output = os.pipe()
     pid = 0
     try:
-        pid = spawn(argv, environment, its_output)
+        pid = spawn(argv, environment, its_output, source)
         os.set_blocking(output, False)
         return _Process(pid, os.pidfd_open(pid), output)
     except OSError as error:

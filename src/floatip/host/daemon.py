@@ -78,6 +78,7 @@ from floatip.host.restart import Restart
 from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
+from floatip.host.web import Web
 from floatip.reading import ConfigErrors, Loaded, load, render
 from floatip.reading.patience import told_when_slow
 
@@ -200,6 +201,7 @@ class Daemon:
             Kernel(self.report, None if follow else memories["held"]),
             follower,
             Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
+            Web(self.report, socket_path()),
         )
 
     async def serve(self) -> int:
@@ -415,6 +417,7 @@ class Daemon:
         self._parts.adverts.close()
         self._parts.link.close()
         self._parts.keepalived.close()
+        self._parts.web.close()
         self._parts.control.close()
         self._parts.kernel.close()
         self._disk.close()

@@ -21,8 +21,8 @@ _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def spawn(argv: Sequence[str], environment: Mapping[str, str] | None, output: int) -> int:
-    """The pid of a child in a session of its own, that reads nothing and writes to `output`.
+def spawn(argv: Sequence[str], environment: Mapping[str, str] | None, output: int, source: int | None = None) -> int:
+    """The pid of a child in a session of its own, that reads from `source`, by default nothing, and writes to `output`.
 
     It gets no other descriptor. `environment` is added to ours. Raises OSError: EINVAL for a NUL byte.
     """
@@ -32,7 +32,10 @@ def spawn(argv: Sequence[str], environment: Mapping[str, str] | None, output: in
     pid = ctypes.c_int()
     _check(_quick.posix_spawn_file_actions_init(actions))
     try:
-        _check(_quick.posix_spawn_file_actions_addopen(actions, 0, os.fsencode(os.devnull), os.O_RDONLY, 0))
+        if source is None:
+            _check(_quick.posix_spawn_file_actions_addopen(actions, 0, os.fsencode(os.devnull), os.O_RDONLY, 0))
+        else:
+            _check(_quick.posix_spawn_file_actions_adddup2(actions, source, 0))
         for descriptor in (1, 2):
             _check(_quick.posix_spawn_file_actions_adddup2(actions, output, descriptor))
         if hasattr(_quick, "posix_spawn_file_actions_addclosefrom_np"):  # glibc 2.34

@@ -15,6 +15,7 @@ from floatip.host.network.link import Link
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
 from floatip.host.state_log import StateLog
+from floatip.host.web import Web
 from floatip.model import Model
 from floatip.reading import Loaded
 from floatip.reading.machine import look_around
@@ -31,6 +32,7 @@ class Parts:
     kernel: Kernel
     keepalived: keepalived.Keepalived
     control: Control
+    web: Web
 
 
 def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
@@ -62,6 +64,7 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     parts.state_log.configure(model.state_log, len(model.instances))
     parts.probes.configure({check.name: check.kind for check in model.checks if check.kind})
     parts.kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()}, placed)
+    parts.web.configure(model.http)
     _follow(parts, loaded, followed)
 
 

@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         "a check is started in the loop",
         CHILD,
-        "workers.do(partial(_spawn, argv, environment), self._started)",
-        "self._loop.call_soon(lambda: self._started(_spawn(argv, environment)))",
+        "workers.do(partial(_spawn, argv, environment, source), self._started)",
+        "self._loop.call_soon(lambda: self._started(_spawn(argv, environment, source)))",
         f"{OF_WORLD}an_exec_that_hangs_fails_one_check_and_stops_nothing_else",
     ),
     Mutant(

@@ -9,6 +9,7 @@ from floatip.model import (
     PRIORITY,
     Check,
     File,
+    Http,
     Kind,
     Link,
     LocalKeepalived,
@@ -65,6 +66,7 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
         link=Link(**read.get("link", {})),
         keepalived=LocalKeepalived(**read.get("keepalived", {})),
         notify=Notify(**read["notify"]) if "notify" in read else None,
+        http=Http(**read["http"]) if "http" in read else None,
         **{key: read[key] for key in ("log", "state_log", "release_delay") if key in read},
     )
     has_secret = any(thing[-1] in ("md5", "auth_pass") for thing in places.given)

@@ -157,6 +157,16 @@ KEEPALIVED = Table(
     }
 )
 NOTIFY = Table({"command": Key(v.command, example="/etc/floatip/notify.sh", absent=()), "timeout": PERIOD})
+HTTP = Table(
+    {
+        "listen": Key(Items(v.endpoint, least=1, most=16, why_most="one address of each family is usual")),
+        "token": Key(v.path),
+        "tls_certificate": Key(v.path),
+        "tls_key": Key(v.path),
+        "client_ca": Key(v.path),
+        "hosts": Key(Items(v.host_name, most=64, why_most="name only what stands in the address line of a browser")),
+    }
+)
 TOP = Table(
     {
         "linode": Key(LINODE),
@@ -168,6 +178,7 @@ TOP = Table(
         "keepalived": Key(KEEPALIVED),
         "notify": Key(NOTIFY),
         "log": Key(v.one_of("text", "json")),
+        "http": Key(HTTP),
         "state_log": Key(v.path),
         "release_delay": DELAY,
     }

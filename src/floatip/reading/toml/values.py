@@ -1,5 +1,6 @@
 """What one value may be: parsers that refuse in the words of someone who edits TOML, each with a hint."""
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, ip_address, ip_interface
@@ -143,6 +144,14 @@ def endpoint(value: object) -> tuple[str, int]:
     # No other name: a check must not hang on a name server.
     hint = 'give an address or localhost, and a port: "127.0.0.1:80", "[::1]:80"'
     raise Wrong(f"{shown(value)} is not host:port", hint)
+
+
+def host_name(value: object) -> str:
+    """As a browser sends it in `Host`, without a port."""
+    name = string(value)
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|[0-9A-Fa-f:]+", name):
+        raise Wrong(f"{shown(value)} is not the name of a host", 'write a name without a port: "status.example.org"')
+    return name.rstrip(".").lower()
 
 
 def address(value: object) -> Address:
