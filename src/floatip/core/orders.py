@@ -46,6 +46,28 @@ def objection(node: Node, order: Order, *, force: bool) -> Refused | None:
             return _paused(fleet) or _handover(node, fleet, order, force=force)
 
 
+def foreseen(node: Node, order: Order) -> list[str]:
+    """What would come of an order that nothing stands against, in sentences."""
+    fleet = node.fleet
+    assert fleet
+    match order:
+        case Drained(None):
+            return [f"{fleet.own.name} takes part in elections again"]
+        case Paused(wanted):
+            return ["no node takes over or yields until: floatip resume" if wanted else "the nodes elect again"]
+        case Drained():
+            names, to = names_to_hand_over(node, None), ""
+            rest = [f"{fleet.own.name} takes over nothing until: floatip undrain"]
+        case HandoverAsked(names, to):
+            rest = []
+    heirs = {name: [peer.name for peer in fleet.heirs(name) if to in ("", peer.name)] for name in names}
+    moves = [
+        f"{' or '.join(ready)} takes over {name}" if ready else f"{name} stays here until another node is ready"
+        for name, ready in heirs.items()
+    ]
+    return [*(moves or [f"{fleet.own.name} carries nothing, so no traffic moves"]), *rest]
+
+
 def progress(node: Node, order: Order, *, force: bool) -> Progress | Refused:
     """How far it is, since it was accepted. With `force`, a drain is also done where nobody is ready."""
     fleet = node.fleet

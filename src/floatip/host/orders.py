@@ -6,7 +6,7 @@ from typing import Any
 from floatip.core.events import Drained, Event, HandoverAsked, KeepOrders, Order, OrdersRecalled, Paused
 from floatip.core.link.wire import LONGEST_REASON
 from floatip.core.node import Node
-from floatip.core.orders import Progress, Refused, names_to_hand_over, objection, progress
+from floatip.core.orders import Progress, Refused, foreseen, names_to_hand_over, objection, progress
 from floatip.host.ask import Record
 from floatip.host.control import Command
 from floatip.host.disk import Memory
@@ -71,6 +71,8 @@ class Orders:
                 return _refusal(Refused(f"it is not understood: {error}", f"send for example {EXAMPLE}"))
             if refused := objection(self._node(), order, force=force):
                 return _refusal(refused)
+            if request.get("check") is True:
+                return {"done": False, "would": foreseen(self._node(), order)}
             self._number += 1
             self._asked[self._number] = order, force
             self._asked.pop(self._number - KEPT, None)

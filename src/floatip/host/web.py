@@ -15,19 +15,21 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from floatip.core.events import Event, Failure
 from floatip.host.child import Child, Running
 from floatip.host.failures import Failures
 from floatip.host.workers import Handle, Workers
 from floatip.model import Http
+from floatip.text import printable
 
 PART = "http"
 SOONEST, LATEST = 1.0, 30.0
 """Seconds until a process that ended is started again; doubled each time."""
 STEADY = 60.0
 """A process that ran for this long has started well."""
-LONGEST_LINE = 1 << 16
+LONGEST_LINE, LONGEST_TEXT = 1 << 16, 1000
 
 
 class Web:
@@ -89,7 +91,7 @@ class Web:
         assert self._http
         settings = asdict(self._http) | {"control": self._control}
         try:
-            self._ours.send(json.dumps(settings, default=str).encode() + b"\n")
+            self._ours.sendall(json.dumps(settings, default=str).encode() + b"\n")
         except OSError:  # it does not read: what it serves is not what the file says
             self._stop()
 
@@ -105,7 +107,10 @@ class Web:
             self._loop.remove_reader(ours)  # it ends, or is to
             self._stop()
         elif lines:
-            self._failures.replace(Failure(*failure) for failure in json.loads(lines[-1]))
+            try:
+                self._failures.replace([*map(_failure, json.loads(lines[-1]))])
+            except (ValueError, TypeError, RecursionError):  # strangers speak to it: it may be anything by now
+                self._stop()
 
     def _stop(self) -> None:
         self._cancel()
@@ -125,7 +130,7 @@ class Web:
     def _ended(self, succeeded: bool, reason: str) -> None:
         if self._http and self._delay:
             hint = "nothing else depends on it, and it is started again; if that goes on, report this line as a bug"
-            self._failures.replace([Failure("listener", f"the process that serves HTTP ended: {reason}", hint)])
+            self._failures.replace([Failure(PART, f"the process that serves it ended: {reason}", hint)])
 
     def _gone(self, ends: tuple[socket.socket, ...]) -> None:
         if self._ours in ends and self._ours:
@@ -141,3 +146,10 @@ class Web:
             self._delay = SOONEST
         self._next = self._loop.call_later(self._delay, self._start)
         self._delay = min(max(SOONEST, self._delay * 2), LATEST)
+
+
+def _failure(told: Any) -> Failure:
+    what, reason, hint = told
+    if not all(isinstance(text, str) and len(text) <= LONGEST_TEXT for text in (what, reason, hint)):
+        raise ValueError
+    return Failure(*map(printable, (what, reason, hint)))

@@ -6,10 +6,9 @@ unless it has the token where no other page can put it.
 """
 
 import asyncio
-import base64
 import binascii
-import hmac
-from urllib.parse import parse_qs
+import os
+import socket
 
 from floatip.web.exchange import Refused, Request
 from floatip.web.settings import Settings
@@ -19,7 +18,22 @@ WRONG_AT_ONCE = 10
 """Wrong tokens of an address; then one in `WRONG_EVERY` seconds."""
 WRONG_EVERY = 6.0
 MOST_ADDRESSES = 1024
+SHORTEST, LONGEST = 16, 512
+"""Bytes of a token."""
+MAKE = "openssl rand -hex 32 | install -m 640 -g floatip /dev/stdin /etc/floatip/http-token"
 ASK = 'Basic realm="floatip: any name, and the token as password", charset="UTF-8"'
+
+
+def read_token(path: str) -> bytes:
+    """Raises OSError or ValueError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        token = os.read(descriptor, LONGEST + 2).strip()
+    finally:
+        os.close(descriptor)
+    if not SHORTEST <= len(token) <= LONGEST or any(not 32 < octet < 127 for octet in token):
+        raise ValueError(f"its content is not one word of {SHORTEST} to {LONGEST} characters")
+    return token
 
 
 class Wrong:
@@ -76,12 +90,15 @@ class Access:
         if wait := self._wrong.wait(request.client):
             hint = f"try again in {wait:.0f} s"
             raise Refused(429, "too many wrong tokens from this address", hint, Retry_After=f"{wait + 1:.0f}")
-        if kind and self._token and hmac.compare_digest(token, self._token):
+        # Imported here: without a token the process needs no libcrypto.
+        from hmac import compare_digest  # noqa: PLC0415
+
+        if kind and self._token and compare_digest(token, self._token):
             return
         if kind:
             self._wrong.note(request.client)
         what = "the token is wrong" if kind else "the token is missing"
-        hint = "send it as Authorization: Bearer TOKEN, or as the password of any user"
+        hint = "send it as Authorization: Bearer TOKEN, or as the password of any name"
         raise Refused(401, what, hint, WWW_Authenticate=ASK)
 
 
@@ -101,16 +118,14 @@ def _header_token(request: Request) -> tuple[str, bytes]:
             return "bearer", given.strip().encode("latin-1")
         case "basic":
             try:
-                return "basic", base64.b64decode(given.strip(), validate=True).partition(b":")[2]
-            except binascii.Error:
+                return "basic", binascii.a2b_base64(given.strip(), strict_mode=True).partition(b":")[2]
+            except ValueError:
                 return "basic", b""
     return ("other", b"") if scheme else ("", b"")
 
 
 def _form_token(request: Request) -> bytes:
-    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        return b""
-    return parse_qs(request.body).get(b"token", [b""])[0].strip()
+    return request.form.get("token", "").strip().encode(errors="replace")
 
 
 def _same_site(request: Request, *, is_needed: bool) -> None:
@@ -134,4 +149,6 @@ def _plain(authority: str, scheme: str) -> str:
 
 def _network(client: str) -> str:
     """An IPv6 client has a whole /64 of addresses."""
-    return ":".join(client.split(":")[:4]) if ":" in client else client
+    if ":" not in client:
+        return client
+    return socket.inet_pton(socket.AF_INET6, client.partition("%")[0])[:8].hex()

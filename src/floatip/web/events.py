@@ -2,13 +2,14 @@
 answers.
 
 `event: change`, its data as the daemon writes it (`{"cmd": "watch"}`), with an id.
-`event: alive`, `{"time": ...}` of the daemon's newest answer; `event: silent`, `{"reason": ...}`.
+`event: alive`, `{"time": ...}` in seconds since the epoch; `event: silent`, `{"reason": ...}`.
 `event: reset`: the id that the reader came with is not known, or too long ago; it reads everything again.
 """
 
 import asyncio
 import json
 import os
+import time
 from collections import deque
 from typing import Any, Protocol
 
@@ -78,17 +79,13 @@ class Events:
         if not self._readers:
             self._come.clear()
 
-    def close(self) -> None:
-        for reader in list(self._readers):
-            reader.drop()
-
     async def beat(self, source: Source) -> None:
         """Without end."""
         while True:
             await self._come.wait()
             try:
-                status = await source.fresh(BEAT)
-                self._push(_event("alive", {"time": status.time}))
+                await source.fresh_answer(BEAT)
+                self._push(_event("alive", {"time": time.time()}))
             except Silent as silent:
                 self._push(_event("silent", {"reason": str(silent)}))
             await asyncio.sleep(BEAT)

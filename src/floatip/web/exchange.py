@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-TEXT, JSON = "text/plain; charset=utf-8", "application/json"
+TEXT, JSON, FORM = "text/plain; charset=utf-8", "application/json", "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,19 @@ class Request:
     """Our address, to which it connected."""
     may_read: bool
     """Whether reading needs no token: the listener is on the loopback, or the client showed a certificate."""
+
+    @property
+    def form(self) -> dict[str, str]:
+        """What the body says, as a form does; empty: it is none. Raises `Refused`."""
+        if not self.headers.get("content-type", "").lower().startswith(FORM):
+            return {}
+        from urllib.parse import parse_qsl  # noqa: PLC0415
+
+        try:
+            # The first of each name counts, wherever it is looked at.
+            return dict(reversed(parse_qsl(self.body.decode(), max_num_fields=32, errors="strict")))
+        except ValueError:
+            raise Refused(400, "the body is no form") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,12 @@ A handler gets the site and the request, and answers or raises `Refused`. To add
 in `ROUTES`.
 """
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
+from floatip.text import printable
 from floatip.web.access import Access
 from floatip.web.events import Events
 from floatip.web.exchange import JSON, Answer, EventStream, Refused, Request, Response
@@ -68,8 +71,84 @@ async def healthz(site: Site, request: Request) -> Answer:
     return Response(200, b"ok\n")
 
 
+async def readyz(site: Site, request: Request) -> Answer:
+    """Whether this node serves, or is ready to take over, all that it should."""
+    status = await site.source.fresh()
+    from floatip.web.ready import obstacles  # noqa: PLC0415
+
+    if why := [*obstacles(status)]:
+        return Response(503, "".join(f"{printable(one)}\n" for one in why).encode(errors="replace"))
+    return Response(200, b"ready\n")
+
+
+def order(verb: str, **fields: Callable[[Any], object]) -> Route:
+    """Asks the daemon for it, or, with `?check=1`, what would come of it."""
+
+    async def post(site: Site, request: Request) -> Answer:
+        asked = _asked(request, fields)
+        if request.query.get("check", "0") != "0":
+            asked["check"] = True
+        answer = await site.source.ask({"cmd": verb} | asked)
+        if "error" in answer:
+            raise Refused(503, str(answer["error"]), str(answer.get("hint", "")))
+        status = 409 if answer.get("refused") else 200 if answer.get("done") or "check" in asked else 202
+        return Response(status, json.dumps(answer).encode() + b"\n", JSON)
+
+    return Route(post=post)
+
+
+def _asked(request: Request, fields: dict[str, Callable[[Any], object]]) -> dict[str, object]:
+    """Raises `Refused`."""
+    given: dict[str, Any] = request.form
+    if request.body and not given:
+        try:
+            given = json.loads(request.body)
+        except (ValueError, RecursionError):
+            given = []  # type: ignore[assignment]
+        if not isinstance(given, dict):
+            raise Refused(400, "the body is neither a form nor a JSON object")
+    asked = {}
+    for name, value in given.items():
+        if name == "token" or value in ("", None):
+            continue
+        if name not in fields:
+            raise Refused(400, f"there is no field {printable(name)}", f"there are: {' '.join(fields) or 'none'}")
+        try:
+            asked[name] = fields[name](value)
+        except (ValueError, TypeError) as error:
+            raise Refused(400, f"{name} is not {error}") from None
+    return asked
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError("a text")
+
+
+def _duration(value: Any) -> object:
+    """Seconds, or as `--for` has it."""
+    from floatip.verbs import seconds  # noqa: PLC0415
+
+    return seconds(value) if isinstance(value, str) else value
+
+
+def _yes(value: Any) -> bool:
+    if value in (True, "1", "on", "true", "yes"):
+        return True
+    if value in (False, "0", "off", "false", "no"):
+        return False
+    raise ValueError("true or false")
+
+
 ROUTES = {
     "/status": Route(get=status),
     "/events": Route(get=events),
     "/healthz": Route(get=healthz),
+    "/readyz": Route(get=readyz),
+    "/handover": order("handover", instance=_text, to=_text, force=_yes),
+    "/drain": order("drain", reason=_text, force=_yes, **{"for": _duration}),
+    "/undrain": order("undrain"),
+    "/pause": order("pause", reason=_text, **{"for": _duration}),
+    "/resume": order("resume"),
 }

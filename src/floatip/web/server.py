@@ -9,10 +9,11 @@ import errno
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from email.utils import formatdate
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -52,20 +53,23 @@ HEADERS = (
     ("Cache-Control", "no-store"),
 )
 
+DAYS = "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"
+MONTHS = "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"
+
 Handler = Callable[[Request], Awaitable[Answer]]
-Failures = list[tuple[str, str, str]]
+Failure = tuple[str, str, str]
 """What fails, why, and what to do."""
 
 
 class Server:
-    def __init__(self, handler: Handler, events: Events, report: Callable[[Failures], None]) -> None:
+    def __init__(self, handler: Handler, events: Events, report: Callable[[list[Failure]], None]) -> None:
         """`report` gets the addresses that cannot be served, whenever that changes."""
         self._loop = asyncio.get_running_loop()
         self.handler = handler
         self.events = events
         self._report = report
         self._listeners: dict[tuple[str, int], socket.socket] = {}
-        self._failing: dict[tuple[str, int], tuple[str, str, str]] = {}
+        self._failing: dict[tuple[str, int], Failure] = {}
         self._settings: Settings | None = None
         self._tls: Any = None
         self._again: asyncio.TimerHandle | None = None
@@ -134,9 +138,8 @@ class Server:
             self._loop.add_reader(listener, self._accept, listener)
 
     def _open(self, client: socket.socket, is_loopback: bool) -> None:
-        assert self._settings
-        may_read = is_loopback or bool(self._settings.client_ca and self._tls)
-        if len(self._opening) >= MOST_CONNECTIONS:
+        may_read = is_loopback or bool(self._tls and self._tls.verify_mode.name == "CERT_REQUIRED")
+        if self._tls and len(self._opening) >= MOST_CONNECTIONS:
             next(iter(self._opening)).cancel()
         task = self._loop.create_task(self._handshake(client, self._tls, may_read))
         self._opening[task] = None
@@ -144,15 +147,10 @@ class Server:
 
     async def _handshake(self, client: socket.socket, tls: Any, may_read: bool) -> None:
         timeout = HANDSHAKE_TIMEOUT if tls else None
-        try:
+        with suppress(OSError):  # also an ssl.SSLError
             await self._loop.connect_accepted_socket(
                 lambda: Connection(self, may_read), client, ssl=tls, ssl_handshake_timeout=timeout
             )
-        except OSError:  # also an ssl.SSLError
-            pass
-        finally:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                client.close()
 
     def admit(self, connection: "Connection") -> None:
         """It waits for its client, from now on."""
@@ -191,8 +189,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         # So that the transport says when all was read.
         transport.set_write_buffer_limits(high=0)
-        self._client = transport.get_extra_info("peername")[0]
-        self._own = transport.get_extra_info("sockname")[0]
+        self._client = (transport.get_extra_info("peername") or [""])[0]  # none: it is gone already
+        self._own = (transport.get_extra_info("sockname") or [""])[0]
         self._wait(REQUEST_TIMEOUT)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -213,7 +211,7 @@ class Connection(asyncio.Protocol):
         if self._is_ending or self._is_streaming:
             return False
         self._feed(b"")
-        return self._task is not None or self._is_unread
+        return (self._task is not None or self._is_unread) and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
         self._is_unread = True
@@ -248,9 +246,11 @@ class Connection(asyncio.Protocol):
 
     # Requests
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes | None) -> None:
+        """None: what came behind the last request."""
         try:
-            self._http.receive_data(data)
+            if data is not None:
+                self._http.receive_data(data)
             self._advance()
         except h11.RemoteProtocolError as error:
             self._refuse(Response(error.error_status_hint, f"{error}\n".encode()))
@@ -299,59 +299,46 @@ class Connection(asyncio.Protocol):
         self._task = None
         if self._transport.is_closing():
             return
-        with suppress(RuntimeError):
-            self._transport.resume_reading()
         if isinstance(answer, EventStream):
             self._stream(answer, request)
             return
-        self._send(answer, is_head=request.method == "HEAD")
-        if not self._is_unread:
-            self._answered()
-        else:
+        self._send(answer)
+        if self._is_unread:
             self._wait(WRITE_TIMEOUT)
+        else:
+            self._answered()
 
-    def _send(self, response: Response, *, is_head: bool = False) -> None:
-        headers = [*_common(response), ("Content-Length", str(len(response.body)))]
-        data = self._http.send(h11.Response(status_code=response.status, headers=headers))
-        if response.body and not is_head:
-            data = (data or b"") + (self._http.send(h11.Data(data=response.body)) or b"")
-        data = (data or b"") + (self._http.send(h11.EndOfMessage()) or b"") if not is_head else data
-        self._transport.write(data or b"")
+    def _send(self, response: Response, *more: tuple[str, str]) -> None:
+        """All of it; to HEAD without the body (RFC 9110 section 9.3.2)."""
+        headers = [*_common(response), ("Content-Length", str(len(response.body))), *more]
+        phrase = HTTPStatus(response.status).phrase
+        events: list[Any] = [h11.Response(status_code=response.status, headers=headers, reason=phrase)]
+        if response.body and not (self._request and self._request.method == b"HEAD"):
+            events.append(h11.Data(data=response.body))
+        self._transport.write(b"".join(self._http.send(event) or b"" for event in (*events, h11.EndOfMessage())))
 
     def _answered(self) -> None:
         """And the client has read it, at least into its kernel."""
         self._request = None
         if self._is_ending:
             return
+        self._transport.resume_reading()
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-            self._wait(IDLE_TIMEOUT)
-            self._feed_rest()
+            self._wait(REQUEST_TIMEOUT if self._http.trailing_data[0] else IDLE_TIMEOUT)
+            self._feed(None)
         else:
             self._end()
-
-    def _feed_rest(self) -> None:
-        """What came behind the last request."""
-        if self._http.trailing_data[0]:
-            self._wait(REQUEST_TIMEOUT)
-            try:
-                self._advance()
-            except h11.RemoteProtocolError as error:
-                self._refuse(Response(error.error_status_hint, f"{error}\n".encode()))
-            except Refused as refused:
-                self._refuse(refused.response)
 
     def _refuse(self, response: Response) -> None:
         """And go on no further: what else this client has sent is not known."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            headers = [*_common(response), ("Content-Length", str(len(response.body))), ("Connection", "close")]
-            data = self._http.send(h11.Response(status_code=response.status, headers=headers)) or b""
-            data += self._http.send(h11.Data(data=response.body)) or b""
-            self._transport.write(data)
+            self._send(response, ("Connection", "close"))
         self._end()
 
     def _end(self) -> None:
         self._is_ending = True
+        self._transport.resume_reading()
         self._server.admit(self)
         self._stop_timer()
         self._timer = self._loop.call_later(LINGER, self.drop)
@@ -368,6 +355,7 @@ class Connection(asyncio.Protocol):
     def _stream(self, stream: EventStream, request: Request) -> None:
         self._server.forget(self)
         self._is_streaming = True
+        self._transport.resume_reading()
         client = self._transport.get_extra_info("socket")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_BUFFER)
         headers = [*_common(Response(200, kind="text/event-stream"))]
@@ -425,7 +413,7 @@ def _parameters(query: str) -> dict[str, str]:
 def _common(response: Response) -> list[tuple[str, str]]:
     own = {name for name, _ in response.headers}
     common = [pair for pair in HEADERS if pair[0] not in own]
-    return [("Date", formatdate(usegmt=True)), ("Content-Type", response.kind), *common, *response.headers]
+    return [("Date", _date(time.gmtime())), ("Content-Type", response.kind), *common, *response.headers]
 
 
 def _bound(address: tuple[str, int]) -> socket.socket:
@@ -445,7 +433,7 @@ def _bound(address: tuple[str, int]) -> socket.socket:
     return listener
 
 
-def _failure(address: tuple[str, int], error: OSError) -> tuple[str, str, str]:
+def _failure(address: tuple[str, int], error: OSError) -> Failure:
     host, port = address
     hint = {
         errno.EADDRINUSE: f"find out who uses it: ss -tlnp 'sport = :{port}'; or choose another port in [http] listen",
@@ -453,8 +441,14 @@ def _failure(address: tuple[str, int], error: OSError) -> tuple[str, str, str]:
         errno.EACCES: "choose a port above 1023 in [http] listen",
     }.get(error.errno or 0, "correct listen in [http], then: systemctl reload floatip")
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return shown, f"cannot listen: {os.strerror(error.errno or 0).lower()}", hint
+    return f"http {shown}", f"cannot listen: {os.strerror(error.errno or 0).lower()}", hint
 
 
 def _is_loopback(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
+
+
+def _date(now: time.struct_time) -> str:
+    """RFC 9110 section 5.6.7, whatever the locale."""
+    day, month = DAYS[now.tm_wday], MONTHS[now.tm_mon - 1]
+    return f"{day}, {now.tm_mday:02} {month} {now.tm_year} {now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02} GMT"

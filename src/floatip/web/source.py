@@ -8,7 +8,6 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from floatip.core.state import ChangeView, Status, read
@@ -32,7 +31,7 @@ class Silent(Exception):
 class Line:
     """A connection to the control socket that is opened when it is needed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self._ends: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._turn = asyncio.Lock()
@@ -110,7 +109,7 @@ class Kept:
 
 
 class Source:
-    def __init__(self, path: Path, publish: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, path: str, publish: Callable[[dict[str, Any]], None]) -> None:
         """`publish` gets each change, as the daemon writes it."""
         self._path = path
         self._publish = publish
@@ -179,6 +178,8 @@ class Source:
         while True:
             line = await reader.readuntil(b"\n")
             record = json.loads(line)
+            if "error" in record:
+                return  # too many connections, perhaps
             if record["at"] > self._last_at:
                 self._last_at, self._last = record["at"], set()
             if record["at"] == self._last_at and line not in self._last:
