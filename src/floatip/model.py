@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from hashlib import sha256
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -252,7 +252,7 @@ class Http:
     """The listener for browsers and Prometheus."""
 
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", HTTP_PORT),)
-    """An address or `localhost`, and a port."""
+    """An address and a port."""
     token: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -260,6 +260,10 @@ class Http:
     client_ca: Path | None = None
     hosts: tuple[str, ...] = ()
     """Names by which it may be asked, besides those of the loopback and the address that was connected to."""
+
+    def open_listeners(self) -> list[tuple[str, int]]:
+        """Those that other machines reach."""
+        return [each for each in self.listen if not ip_address(each[0]).is_loopback]
 
 
 @dataclass(frozen=True, slots=True)

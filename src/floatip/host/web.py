@@ -152,4 +152,4 @@ def _failure(told: Any) -> Failure:
     what, reason, hint = told
     if not all(isinstance(text, str) and len(text) <= LONGEST_TEXT for text in (what, reason, hint)):
         raise ValueError
-    return Failure(*map(printable, (what, reason, hint)))
+    return Failure(printable(what), printable(reason), printable(hint))

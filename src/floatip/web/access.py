@@ -7,7 +7,6 @@ unless it has the token where no other page can put it.
 
 import asyncio
 import binascii
-import os
 import socket
 
 from floatip.web.exchange import Refused, Request
@@ -18,22 +17,7 @@ WRONG_AT_ONCE = 10
 """Wrong tokens of an address; then one in `WRONG_EVERY` seconds."""
 WRONG_EVERY = 6.0
 MOST_ADDRESSES = 1024
-SHORTEST, LONGEST = 16, 512
-"""Bytes of a token."""
-MAKE = "openssl rand -hex 32 | install -m 640 -g floatip /dev/stdin /etc/floatip/http-token"
 ASK = 'Basic realm="floatip: any name, and the token as password", charset="UTF-8"'
-
-
-def read_token(path: str) -> bytes:
-    """Raises OSError or ValueError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        token = os.read(descriptor, LONGEST + 2).strip()
-    finally:
-        os.close(descriptor)
-    if not SHORTEST <= len(token) <= LONGEST or any(not 32 < octet < 127 for octet in token):
-        raise ValueError(f"its content is not one word of {SHORTEST} to {LONGEST} characters")
-    return token
 
 
 class Wrong:

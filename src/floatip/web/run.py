@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 
 from floatip.web import routes, settings
-from floatip.web.access import MAKE, Access, Wrong, read_token
+from floatip.web.access import Access, Wrong
 from floatip.web.events import Events
 from floatip.web.server import Failure, Server
 from floatip.web.settings import Settings
 from floatip.web.source import Source
+from floatip.web.token import MAKE, read_token
 
 
 def run(connection: socket.socket, first: Settings) -> None:

@@ -417,7 +417,7 @@ def _common(response: Response) -> list[tuple[str, str]]:
 
 
 def _bound(address: tuple[str, int]) -> socket.socket:
-    host = "127.0.0.1" if address[0] == "localhost" else address[0]
+    host, _ = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     try:
@@ -425,7 +425,7 @@ def _bound(address: tuple[str, int]) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setblocking(False)
-        listener.bind((host, address[1]))
+        listener.bind(address)
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

@@ -9,10 +9,17 @@ from collections.abc import Iterator
 from floatip.model import Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem
-from floatip.reading.rules import addresses, commands, election, names, network, nodes
+from floatip.reading.rules import addresses, commands, election, http, names, network, nodes
 
-RULES = (*names.RULES, *nodes.RULES, *election.RULES, *addresses.RULES, *network.RULES)
-ON_MACHINE = (*addresses.ON_MACHINE, *commands.ON_MACHINE, *election.ON_MACHINE, *network.ON_MACHINE, *nodes.ON_MACHINE)
+RULES = (*names.RULES, *nodes.RULES, *election.RULES, *addresses.RULES, *network.RULES, *http.RULES)
+ON_MACHINE = (
+    *addresses.ON_MACHINE,
+    *commands.ON_MACHINE,
+    *election.ON_MACHINE,
+    *network.ON_MACHINE,
+    *nodes.ON_MACHINE,
+    *http.ON_MACHINE,
+)
 
 
 def judge(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:

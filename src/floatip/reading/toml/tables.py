@@ -159,7 +159,7 @@ KEEPALIVED = Table(
 NOTIFY = Table({"command": Key(v.command, example="/etc/floatip/notify.sh", absent=()), "timeout": PERIOD})
 HTTP = Table(
     {
-        "listen": Key(Items(v.endpoint, least=1, most=16, why_most="one address of each family is usual")),
+        "listen": Key(Items(v.listener, least=1, most=16, why_most="one address of each family is usual")),
         "token": Key(v.path),
         "tls_certificate": Key(v.path),
         "tls_key": Key(v.path),

@@ -146,6 +146,12 @@ def endpoint(value: object) -> tuple[str, int]:
     raise Wrong(f"{shown(value)} is not host:port", hint)
 
 
+def listener(value: object) -> tuple[str, int]:
+    """An address in its usual form, and a port."""
+    host, port = endpoint(value)
+    return "127.0.0.1" if host == "localhost" else str(ip_address(host)), port
+
+
 def host_name(value: object) -> str:
     """As a browser sends it in `Host`, without a port."""
     name = string(value)
