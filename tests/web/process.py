@@ -95,6 +95,11 @@ class Daemon:
     def is_watched(self) -> bool:
         return bool(self._control.watchers)
 
+    def drop_watchers(self) -> None:
+        for watcher in list(self._control.watchers):
+            self._loop.call_soon_threadsafe(watcher.abort)
+        until(lambda: not self.is_watched)
+
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
         self._go_on.clear()

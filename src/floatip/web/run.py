@@ -18,6 +18,8 @@ from floatip.web.settings import Settings
 from floatip.web.source import Source
 from floatip.web.token import MAKE, read_token
 
+RELOAD = "systemctl reload floatip"
+
 
 def run(connection: socket.socket, first: Settings) -> None:
     asyncio.run(_run(connection, first))
@@ -40,49 +42,49 @@ class Process:
     def __init__(self, first: Settings, daemon: asyncio.StreamWriter) -> None:
         self._daemon = daemon
         self._wrong = Wrong()
-        self._failing: dict[str, list[Failure]] = {}
-        """By part."""
+        self._failing: list[Failure] = []
+        """Of the files."""
         self._tls: Any = None
         events = Events()
         source = Source(first.control, events.publish)
         self._site = routes.Site(source, events, Access(first, b"", self._wrong))
-        self._server = Server(partial(routes.answer, self._site), events, partial(self._report, "listen"))
+        self._server = Server(partial(routes.answer, self._site), events, self._tell)
         self._tasks = [asyncio.create_task(work) for work in (source.run(), events.beat(source))]
         for task in self._tasks:
             task.add_done_callback(_raise)
         self.configure(first)
 
     def configure(self, told: Settings) -> None:
-        """Also where nothing changed: the files may have. What cannot be read leaves what was read before."""
-        token = b""
+        """Also where nothing changed: the files may have. The daemon is told what fails, once."""
+        self._failing = []
+        self._site.access = Access(told, self._token(told), self._wrong)
+        if not told.tls_certificate or self._load_tls(told):
+            self._server.configure(told, self._tls)
+        self._tell()
+
+    def _token(self, told: Settings) -> bytes:
+        """Empty: there is none, and none is right."""
         try:
-            token = read_token(told.token) if told.token else b""
-            self._report("token", [])
+            return read_token(told.token) if told.token else b""
         except (OSError, ValueError) as error:
-            hint = f"make another: {MAKE}; then: systemctl reload floatip"
-            self._report(
-                "token", [("http token", f"{told.token} cannot be used, so no token is right: {_why(error)}", hint)]
-            )
-        self._site.access = Access(told, token, self._wrong)
-        if told.tls_certificate:
-            from floatip.web import tls  # noqa: PLC0415
+            hint = f"make another: {MAKE}; then: {RELOAD}"
+            self._failing.append(("http token", f"{told.token} cannot be used: {_why(error)}", hint))
+            return b""
 
-            try:
-                self._tls = tls.context(told)
-                self._report("tls", [])
-            except (OSError, ValueError) as error:
-                what = f"the certificate, its key or client_ca cannot be used: {_why(error)}"
-                hint = "see which: floatip check; then: systemctl reload floatip"
-                self._report("tls", [("http TLS", what, hint)])
-                if not self._tls:
-                    return  # and nothing listens
-        self._server.configure(told, self._tls)
+    def _load_tls(self, told: Settings) -> bool:
+        """Whether there is something to serve TLS with: else nothing listens."""
+        from floatip.web import tls  # noqa: PLC0415
 
-    def _report(self, part: str, failures: list[Failure]) -> None:
-        """All that fails, whenever a part of it is found out."""
-        self._failing[part] = failures
-        told = [failure for each in self._failing.values() for failure in each]
-        self._daemon.write(json.dumps(told).encode() + b"\n")
+        try:
+            self._tls = tls.context(told)
+        except (OSError, ValueError) as error:
+            what = f"the certificate, its key or client_ca cannot be used: {_why(error)}"
+            self._failing.append(("http TLS", what, f"see which: floatip check; then: {RELOAD}"))
+        return bool(self._tls)
+
+    def _tell(self) -> None:
+        """All that fails."""
+        self._daemon.write(json.dumps([*self._failing, *self._server.failing]).encode() + b"\n")
 
 
 def _why(error: Exception) -> str:

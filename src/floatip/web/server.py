@@ -62,14 +62,15 @@ Failure = tuple[str, str, str]
 
 
 class Server:
-    def __init__(self, handler: Handler, events: Events, report: Callable[[list[Failure]], None]) -> None:
-        """`report` gets the addresses that cannot be served, whenever that changes."""
+    def __init__(self, handler: Handler, events: Events, changed: Callable[[], None]) -> None:
+        """`changed` is called when something else fails than after the last `configure`."""
         self._loop = asyncio.get_running_loop()
         self.handler = handler
         self.events = events
-        self._report = report
+        self._changed = changed
         self._listeners: dict[tuple[str, int], socket.socket] = {}
-        self._failing: dict[tuple[str, int], Failure] = {}
+        self.failing: list[Failure] = []
+        """The addresses that cannot be served."""
         self._settings: Settings | None = None
         self._tls: Any = None
         self._again: asyncio.TimerHandle | None = None
@@ -101,20 +102,23 @@ class Server:
             self._again.cancel()
             self._again = None
         assert self._settings
-        failing = {}
+        self.failing = []
         for address in self._settings.listen:
             if address not in self._listeners:
                 try:
                     self._listeners[address] = listener = _bound(address)
                 except OSError as error:
-                    failing[address] = _failure(address, error)
+                    self.failing.append(_failure(address, error))
                 else:
                     self._loop.add_reader(listener, self._accept, listener)
-        if failing:
-            self._again = self._loop.call_later(BIND_AGAIN, self._listen)
-        if failing != self._failing:
-            self._failing = failing
-            self._report(list(failing.values()))
+        if self.failing:
+            self._again = self._loop.call_later(BIND_AGAIN, self._listen_again)
+
+    def _listen_again(self) -> None:
+        before = self.failing
+        self._listen()
+        if self.failing != before:
+            self._changed()
 
     def _accept(self, listener: socket.socket) -> None:
         is_loopback = _is_loopback(listener.getsockname()[0])
@@ -177,6 +181,8 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_unread = False
         """Something of what was written waits for the client."""
+        self._is_answered = False
+        """An answer was written, and the request is not over."""
         self._is_ending = False
         """What the client still sends is dropped."""
         self._is_streaming = False
@@ -188,7 +194,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         # So that the transport says when all was read.
-        transport.set_write_buffer_limits(high=0)
+        transport.set_write_buffer_limits(high=1, low=0)
         self._client = (transport.get_extra_info("peername") or [""])[0]  # none: it is gone already
         self._own = (transport.get_extra_info("sockname") or [""])[0]
         self._wait(REQUEST_TIMEOUT)
@@ -218,8 +224,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_unread = False
-        if not self._task and not self._is_streaming:
-            self._answered()
+        if self._is_answered:
+            self._finish()
 
     def drop(self) -> None:
         self._server.forget(self)
@@ -302,11 +308,12 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, EventStream):
             self._stream(answer, request)
             return
+        self._is_answered = True
         self._send(answer)
         if self._is_unread:
             self._wait(WRITE_TIMEOUT)
-        else:
-            self._answered()
+        elif self._is_answered:
+            self._finish()
 
     def _send(self, response: Response, *more: tuple[str, str]) -> None:
         """All of it; to HEAD without the body (RFC 9110 section 9.3.2)."""
@@ -317,9 +324,9 @@ class Connection(asyncio.Protocol):
             events.append(h11.Data(data=response.body))
         self._transport.write(b"".join(self._http.send(event) or b"" for event in (*events, h11.EndOfMessage())))
 
-    def _answered(self) -> None:
-        """And the client has read it, at least into its kernel."""
-        self._request = None
+    def _finish(self) -> None:
+        """The client has read the answer, at least into its kernel."""
+        self._request, self._is_answered = None, False
         if self._is_ending:
             return
         self._transport.resume_reading()
