@@ -130,7 +130,7 @@ class Web:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-SsPB", "-m", "floatip.web"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stderr=log,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             )
@@ -226,6 +226,10 @@ class Stream:
         self._lines = client.makefile("rb")
         self.last_id = ""
 
+    def close(self) -> None:
+        """Else the client would stay open."""
+        self._lines.close()
+
     def head(self) -> Answered:
         lines = []
         while (line := self._lines.readline()) not in (b"\r\n", b""):
@@ -262,6 +266,6 @@ def events(after: str = "") -> Iterator[Stream]:
     with connect() as client:
         again = f"Last-Event-ID: {after}\r\n" if after else ""
         client.sendall(f"GET /events HTTP/1.1\r\nHost: localhost\r\n{again}\r\n".encode())
-        stream = Stream(client)
-        assert stream.head().status == 200
-        yield stream
+        with contextlib.closing(Stream(client)) as stream:
+            assert stream.head().status == 200
+            yield stream

@@ -1,7 +1,7 @@
 """The listeners and their connections. h11 parses; here are the limits.
 
-A connection waits for its client, or its client for us. When there are too many, the one that has waited longest for
-its client is dropped: whoever opens a thousand and says nothing keeps nobody from being answered.
+A connection waits for its client, or its client for us. When too many wait for their clients, the one that has waited
+longest is dropped: whoever opens a thousand and says nothing keeps nobody from being answered.
 """
 
 import asyncio
@@ -22,8 +22,12 @@ from floatip.web.events import Events
 from floatip.web.exchange import Answer, EventStream, Refused, Request, Response
 from floatip.web.settings import Settings
 
-MOST_CONNECTIONS = 32
-"""Besides the event streams."""
+MOST_WAITING = 32
+"""Connections that wait for their clients, besides the event streams."""
+MOST_BUSY = 96
+"""Requests that wait for the daemon; all wait for the same answer, so more of them cost little."""
+ACCEPTED_AT_ONCE = 8
+"""So few that each is read before `MOST_WAITING` others have come."""
 LONGEST_HEAD, LONGEST_BODY = 16 << 10, 4 << 10
 REQUEST_TIMEOUT = 10.0
 """Seconds from the beginning of a request, or of its connection, to its end, however it comes."""
@@ -122,7 +126,7 @@ class Server:
 
     def _accept(self, listener: socket.socket) -> None:
         is_loopback = _is_loopback(listener.getsockname()[0])
-        for _ in range(BACKLOG):
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 client, _ = listener.accept()
             except BlockingIOError:
@@ -143,7 +147,7 @@ class Server:
 
     def _open(self, client: socket.socket, is_loopback: bool) -> None:
         may_read = is_loopback or bool(self._tls and self._tls.verify_mode.name == "CERT_REQUIRED")
-        if self._tls and len(self._opening) >= MOST_CONNECTIONS:
+        if self._tls and len(self._opening) >= MOST_WAITING:
             next(iter(self._opening)).cancel()
         task = self._loop.create_task(self._handshake(client, self._tls, may_read))
         self._opening[task] = None
@@ -161,7 +165,7 @@ class Server:
         self.busy.discard(connection)
         self.waiting.pop(connection, None)
         self.waiting[connection] = None
-        while len(self.waiting) + len(self.busy) > MOST_CONNECTIONS:
+        while len(self.waiting) > MOST_WAITING:
             next(iter(self.waiting)).drop()
 
     def forget(self, connection: "Connection") -> None:
@@ -288,6 +292,8 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         assert self._request
         request = _read(self._request, self._body, self._client, self._own, self._may_read)
+        if len(self._server.busy) >= MOST_BUSY:
+            raise Refused(503, "too many requests at once", "ask less often", Retry_After="1")
         self._server.waiting.pop(self, None)
         self._server.busy.add(self)
         self._stop_timer()
