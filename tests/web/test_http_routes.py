@@ -116,3 +116,17 @@ def test_a_node_is_ready_when_it_serves_or_could(web: Web, status: object, why: 
 
 def test_it_ends_with_the_connection_to_the_daemon(web: Web) -> None:
     assert web.hang_up() == 0
+
+
+def test_a_bug_costs_one_answer_and_is_told(web: Web) -> None:
+    web.daemon.order = lambda request: {"done": True}
+    web.tell(token=web.make_token())
+    web.daemon.status = "no status"  # type: ignore[assignment]
+    answered = request("/readyz")
+    assert answered.status == 500
+    assert b"Error" not in answered.body
+    [(name, reason, _)] = web.told()
+    assert (name, reason[:16]) == ("http", "a bug in floatip")
+    web.daemon.status = STATUS
+    until(lambda: request("/readyz").status == 200)
+    web.log.write_text("")  # the traceback

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import traceback
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from floatip.web.source import Source
 from floatip.web.token import MAKE, read_token
 
 RELOAD = "systemctl reload floatip"
+MOST_SHOWN, MOST_FAILURES = 400, 3
 
 
 def run(connection: socket.socket, first: Settings) -> None:
@@ -43,12 +45,13 @@ class Process:
         self._daemon = daemon
         self._wrong = Wrong()
         self._failing: list[Failure] = []
-        """Of the files."""
+        """Of the files, and bugs since the last configuration."""
         self._tls: Any = None
         events = Events()
         source = Source(first.control, events.publish)
         self._site = routes.Site(source, events, Access(first, b"", self._wrong))
         self._server = Server(partial(routes.answer, self._site), events, self._tell)
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: self._note(context))
         self._tasks = [asyncio.create_task(work) for work in (source.run(), events.beat(source))]
         for task in self._tasks:
             task.add_done_callback(_raise)
@@ -81,6 +84,16 @@ class Process:
             what = f"the certificate, its key or client_ca cannot be used: {_why(error)}"
             self._failing.append(("http TLS", what, f"see which: floatip check; then: {RELOAD}"))
         return bool(self._tls)
+
+    def _note(self, context: dict[str, Any]) -> None:
+        """A bug ends what was being done, and no more: a stranger may have found out how to provoke it."""
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            traceback.print_exception(error)
+        reason = f"a bug in floatip: {context['message']}: {error!r}"[:MOST_SHOWN]
+        if len(self._failing) < MOST_FAILURES:
+            self._failing.append(("http", reason, "report this line; until then what was asked for may not work"))
+            self._tell()
 
     def _tell(self) -> None:
         """All that fails."""

@@ -8,9 +8,7 @@ import asyncio
 import errno
 import os
 import socket
-import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -228,7 +226,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_unread = False
-        if self._is_answered:
+        if self._is_ending:
+            self._shut()
+        elif self._is_answered:
             self._finish()
 
     def drop(self) -> None:
@@ -305,9 +305,9 @@ class Connection(asyncio.Protocol):
             answer = await self._server.handler(request)
         except Refused as refused:
             answer = refused.response
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            answer = Response(500, b"a bug in floatip; journalctl -u floatip has more of it\n")
+        except Exception as error:
+            self._loop.call_exception_handler({"message": request.path, "exception": error})
+            answer = Response(500, b"a bug in floatip: floatip status shows it\n")
         self._task = None
         if self._transport.is_closing():
             return
@@ -355,10 +355,18 @@ class Connection(asyncio.Protocol):
         self._server.admit(self)
         self._stop_timer()
         self._timer = self._loop.call_later(LINGER, self.drop)
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
+        if not self._is_unread:
+            self._shut()
+
+    def _shut(self) -> None:
+        """Our side; the client's goes on to be read for a moment."""
+        try:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        except OSError:  # the client is gone
+            self.drop()
 
     def _write(self, event: Any) -> None:
         self._transport.write(self._http.send(event) or b"")
