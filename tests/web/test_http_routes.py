@@ -104,6 +104,8 @@ def _states() -> Iterator[Any]:
     yield pytest.param(replace(STATUS, nodes=(OWN,)), "", id="with nodes")
     yield pytest.param(replace(STATUS, nodes=(drained,)), "this node is drained: new kernel", id="drained")
     yield pytest.param(replace(STATUS, stopping="asked to stop"), "this node is stopping: asked to stop", id="stopping")
+    hostile = replace(FAULT, role=Standing("fault", 1.0, "\x1b[2J\n<b>"))
+    yield pytest.param(replace(STATUS, instances=(hostile,)), "VI_1: fault: \\x1b[2J\\n<b>", id="hostile")
     yield pytest.param(replace(STATUS, instances=()), "no instance is configured", id="nothing")
 
 

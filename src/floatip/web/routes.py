@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from floatip.text import printable
 from floatip.web.access import Access
 from floatip.web.events import Events
 from floatip.web.exchange import JSON, Answer, EventStream, Refused, Request, Response
@@ -74,6 +73,7 @@ async def healthz(site: Site, request: Request) -> Answer:
 async def readyz(site: Site, request: Request) -> Answer:
     """Whether this node serves, or is ready to take over, all that it should."""
     status = await site.source.fresh()
+    from floatip.text import printable  # noqa: PLC0415
     from floatip.web.ready import obstacles  # noqa: PLC0415
 
     if why := [*obstacles(status)]:
@@ -112,7 +112,7 @@ def _asked(request: Request, fields: dict[str, Callable[[Any], object]]) -> dict
         if name == "token" or value in ("", None):
             continue
         if name not in fields:
-            raise Refused(400, f"there is no field {printable(name)}", f"there are: {' '.join(fields) or 'none'}")
+            raise Refused(400, f"there is no field {name!r}", f"there are: {' '.join(fields) or 'none'}")
         try:
             asked[name] = fields[name](value)
         except (ValueError, TypeError) as error:
