@@ -466,6 +466,21 @@ def test_drain_and_undrain(lan: Lan) -> None:
     assert lan.two.held() == {WEB, MAIL}, "nothing moves back"
 
 
+def test_what_a_check_of_an_order_foresees_is_what_the_order_does(lan: Lan) -> None:
+    rest = "haproxy1 takes over nothing until: floatip undrain"
+    assert lan.one.ask("handover", instance="web", check=True)["would"] == ["haproxy2 takes over web"]
+    moves = ["haproxy2 takes over web", "haproxy2 takes over mail"]
+    assert lan.one.ask("drain", check=True)["would"] == [*moves, rest]
+    assert lan.two.ask("handover", instance="mail", check=True)["refused"] == "this node does not carry mail"
+    assert lan.one.held() == {WEB, MAIL}, "nothing is done"
+    assert not lan.one.view("haproxy1")["drained"]
+    assert lan.one.command("drain")[0] == 0
+    wait(lambda: lan.two.held() == {WEB, MAIL})
+    assert lan.one.ask("drain", check=True)["would"] == ["haproxy1 carries nothing, so no traffic moves", rest]
+    assert lan.one.ask("undrain", check=True)["would"] == ["haproxy1 takes part in elections again"]
+    assert lan.one.ask("pause", check=True)["would"] == ["no node takes over or yields until: floatip resume"]
+
+
 def test_a_drained_node_announces_nothing_if_asked_to_withdraw(lan: Lan) -> None:
     def ranks() -> set[str]:
         return {one["rank"]["value"] for one in lan.one.status()["instances"]}

@@ -14,7 +14,7 @@ from floatip.core.settings import Link, Node, Settings
 from floatip.host import keepalived, wiring
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options
-from floatip.model import File, Process, Script, Tcp
+from floatip.model import File, Http, Process, Script, Tcp
 
 ROOT = 0
 CONFIG = """
@@ -28,6 +28,9 @@ md5 = "k"
 [keepalived]
 script_user = "root"
 pid_file = "/run/other.pid"
+[http]
+hosts = ["a.example"]
+
 [notify]
 command = ["/bin/true", "-v"]
 timeout = 3
@@ -121,6 +124,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
             ("G",),
         ),
         "control": (frozenset({ROOT}),),
+        "web": (Http(hosts=("a.example",)),),
     }
 
 
@@ -130,6 +134,7 @@ def test_where_no_keepalived_is_followed_nobody_else_may_speak_for_it(directory:
     assert told["control"] == (frozenset(),)
     told = connected("[[instance]]" + CONFIG.split("[[instance]]")[2], directory)
     assert told["hooks"] == ((), 0)
+    assert told["web"] == (None,)
     assert "peers" not in told
 
 

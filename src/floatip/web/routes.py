@@ -147,7 +147,7 @@ ROUTES = {
     "/healthz": Route(get=healthz),
     "/readyz": Route(get=readyz),
     "/handover": order("handover", instance=_text, to=_text, force=_yes),
-    "/drain": order("drain", reason=_text, force=_yes, **{"for": _duration}),
+    "/drain": order("drain", reason=_text, withdraw=_yes, force=_yes, **{"for": _duration}),
     "/undrain": order("undrain"),
     "/pause": order("pause", reason=_text, **{"for": _duration}),
     "/resume": order("resume"),
