@@ -53,10 +53,10 @@ def ipv4_of(host: LabHost) -> str:
 class Fleet:
     """The first of the nodes that the lab has room for. They hold addresses as master only; there is no BGP."""
 
-    def __init__(self, network: Network, nodes: int, instances: int, interval: float = 0.1) -> None:
+    def __init__(self, network: Network, nodes: int, instances: int, interval: float = 0.1, more: str = "") -> None:
         self.hosts = MOST[:nodes]
         self._names = {f"VI_{number}" for number in range(1, instances + 1)}
-        text = configuration(self.hosts, addresses_of(instances), interval)
+        text = configuration(self.hosts, addresses_of(instances), interval) + more
         self.nodes = {host.name: FloatipDaemon(network, host.name, text) for host in self.hosts}
         self.news: list[dict[str, Any]] = []
         """Of all nodes; each has its `host`."""
