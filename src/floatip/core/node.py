@@ -51,13 +51,14 @@ from floatip.core.events import (
     Ticked,
     Writable,
 )
-from floatip.core.fleet import Fleet
+from floatip.core.fleet import Fleet, is_acknowledged
 from floatip.core.health import CheckState, combine
 from floatip.core.holding import Holding, Key
-from floatip.core.instance import CUT_OFF_AT_LEAST, Instance
+from floatip.core.instance import CUT_OFF_AT_LEAST, Instance, is_held
 from floatip.core.link.link import Changed
 from floatip.core.malformed import Malformed
 from floatip.core.network import Network
+from floatip.core.phases import Takeover, Takeovers
 from floatip.core.problems import KEEPS_CRASHING, UNSTEADY
 from floatip.core.report import Reporter
 from floatip.core.settings import Settings
@@ -130,6 +131,7 @@ class Node:
         """The instances that the next review looks at."""
         self._routes: dict[str, dict[Prefix, Route]] = {}
         """What each instance announces."""
+        self._takeovers = Takeovers()
         self._wants: dict[str, frozenset[Placed]] = {}
         self._paused = ""
         """Why the nodes do not elect now."""
@@ -157,7 +159,8 @@ class Node:
             case BytesReceived(peer, data) if session := self.sessions.get(peer):
                 return self._session(session, session.received(data, now), now)
             case Writable(peer) if session := self.sessions.get(peer):
-                return session.writable()
+                self._takeovers.wrote(session, self._routes, now)
+                return session.writable() + self._taken_over(now)
             case Measured(peer, acknowledged) if session := self.sessions.get(peer):
                 return self._measured(session, acknowledged, now)
             case CheckDone(name, run, passed, reason) if check := self.checks.get(name):
@@ -220,6 +223,7 @@ class Node:
         ended, failures = self.network.reconfigure(config.speaker, now)
         effects += [*self._failing("router id", failures, now), *ended]
         self._reload_fleet(config, now)
+        self._takeovers.keep(self.instances)
         self.config = config
         self.dropped = Drops()  # it may be what this mends
         self.strangers.clear()
@@ -505,7 +509,8 @@ class Node:
     def _measured(self, session: Session, acknowledged: bool, now: float) -> list[Effect]:
         session.measured(acknowledged, now)
         self._await_cut_off()
-        return self._review(now) if self.network.cut_off and acknowledged else []
+        effects = self._review(now) if self.network.cut_off and acknowledged else []
+        return effects + self._taken_over(now)
 
     def _failing(self, part: str, failures: frozenset[Failure], now: float) -> list[Effect]:
         """A level: what is not named any more works again."""
@@ -562,7 +567,11 @@ class Node:
         effects += self._hold(marked, now)
         for instance in instances:
             effects += instance.tell_neighbours(self.holding)
+            effects += self._takeovers.look(instance)
             self._await(instance)
+        if self._takeovers.open:
+            self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
+            effects += self._taken_over(now)
         return effects + self._tell_others(self.fleet, instances, now) if self.fleet else effects
 
     def _obstacles(self, instance: Instance) -> Obstacles:
@@ -673,13 +682,33 @@ class Node:
     def _await_acknowledgement(self, now: float) -> list[Effect]:
         """Of what new masters announce: the others wait for it."""
         young = [instance for instance in self.instances.values() if _is_young(instance, now)]
-        if not young or not self.fleet:
+        if not young:
             return []
-        effects = self._say(self.fleet, young, now)
-        if self.fleet.awaits_acknowledgement(young):
+        effects = self._say(self.fleet, young, now) if self.fleet else []
+        if self._takeovers.open or (self.fleet and self.fleet.awaits_acknowledgement(young)):
             self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
             effects += [Measure(session.peer) for session in self.sessions.values() if session.is_up]
         return effects
+
+    def _taken_over(self, now: float) -> list[Effect]:
+        """The takeovers that are complete."""
+        effects: list[Effect] = []
+        for name, takeover in list(self._takeovers.open.items()):
+            if step := self._last_step(self.instances[name], takeover):
+                effects += self._takeovers.complete(name, step, now)
+        return effects
+
+    def _last_step(self, instance: Instance, takeover: Takeover) -> str:
+        """What completes its takeover; empty: it is not complete."""
+        up = [session for session in self.sessions.values() if session.is_up]
+        holds_all = all(is_held(self.holding, instance, target) for target in instance.targets)
+        if not is_acknowledged(instance, up, holds_all, bool(self.sessions)):
+            return ""
+        if not self.sessions:
+            told = "held and told by ARP" if instance.config.placement == "master" else "held"
+            return told if instance.has_told_neighbours else ""
+        since = takeover.wire_at
+        return "acknowledged" if since is not None and all(one.acknowledged_at >= since for one in up) else ""
 
     def _order(
         self, fleet: Fleet, event: Drained | Paused | HandoverAsked | OrdersRecalled, now: float
