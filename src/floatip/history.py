@@ -5,9 +5,11 @@ what cannot be read (a torn line, NULs after a power loss, a line of another ver
 counts.
 """
 
+import errno
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +28,11 @@ LENGTH_OF_TIME = len("2026-11-29T16:55:43.123+00:00")
 TEXTS = "time", "boot", "node", "what", "name", "before", "value", "reason"
 PHASES = "detected", "decided", "wire", "acknowledged"
 LONGEST_TAIL = 64 << 10
+NO_FILE = "it is not a regular file"
+
+
+class NotOurs(OSError):
+    """Something else stands in the place of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +84,31 @@ def stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def read_history(directory: Path, since: datetime | None = None) -> list[Change]:
-    """The changes since then, newest last; none, if there is no file. Raises OSError.
+def read_history(directory: Path, since: datetime | None = None, most: int = sys.maxsize) -> list[Change]:
+    """The changes since then, newest last, and of them the last ones; none, if there is no file. Raises OSError.
 
     `since` has a time zone. Of older lines only the time is looked at.
     """
     least = stamp(since).encode() if since else b""
-    return [change for each in _lines(directory) if is_since(each, least) and (change := parse(each))]
+    lines = [each for each in _lines(directory) if _is_since(each, least)]
+    return [change for each in lines[-most:] if (change := parse(each))]
 
 
 def tail(directory: Path, most: int) -> list[Change]:
     """The last changes, at most `most`. Reads only the end of the files. Raises OSError."""
-    found: list[Change] = []
-    for path in (directory / NAME, directory / f"{NAME}.1"):
-        if len(found) < most and (file := _opened(path)):
-            with file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_TAIL))
-                read = [change for each in file.read(LONGEST_TAIL).split(b"\n") if (change := parse(each))]
-            found = [*read[len(read) - most + len(found) :], *found] if len(read) > most - len(found) else read + found
-    return found
+    found = _last(directory / NAME, most)
+    return [*_last(directory / f"{NAME}.1", most - len(found)), *found]
 
 
-def is_since(text: bytes, least: bytes) -> bool:
+def _last(path: Path, most: int) -> list[Change]:
+    if not most or not (file := _opened(path)):
+        return []
+    with file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_TAIL))
+        return [change for each in file.read(LONGEST_TAIL).split(b"\n") if (change := parse(each))][-most:]
+
+
+def _is_since(text: bytes, least: bytes) -> bool:
     """Whether it may be a line of ours, not older than `least`."""
     return text.startswith(HEAD) and text[len(HEAD) : len(HEAD) + LENGTH_OF_TIME] >= least
 
@@ -139,7 +149,11 @@ def _opened(path: Path) -> BinaryIO | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotOurs(errno.ELOOP, NO_FILE, str(path)) from None
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(0, "it is not a regular file", str(path))
+        raise NotOurs(errno.EINVAL, NO_FILE, str(path))
     return open(descriptor, "rb")

@@ -81,7 +81,7 @@ from floatip.host.restart import Restart
 from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
-from floatip.reading import ConfigErrors, Loaded, load, render
+from floatip.reading import ConfigError, ConfigErrors, Loaded, load, render
 from floatip.reading.patience import told_when_slow
 
 DISK_TIMEOUT = 1.0
@@ -176,7 +176,7 @@ class Daemon:
         self._boot = int.from_bytes(os.urandom(8)) or 1
         self._failures = Failures("daemon", self.report)
         check = "floatip check" if file == DEFAULT_CONFIG else f"floatip check {quote(file)}"
-        self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check)
+        self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check, self._say_refused)
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)
         memories = {
@@ -211,7 +211,7 @@ class Daemon:
 
     async def serve(self) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL)
-        await asyncio.gather(*(memory.load() for memory in self._memories))
+        await asyncio.gather(self._history.load(), *(memory.load() for memory in self._memories))
         with _of_the_kernel():
             await self._parts.kernel.start()
             # Once: a session does not survive another router id, and addresses come and go.
@@ -225,14 +225,14 @@ class Daemon:
             what = f"no control socket at {self._parts.control.path}: {in_words(error.errno)}"
             self._log.write(WARNING, f"{what}\n  hint: set RUNTIME_DIRECTORY to a directory that can be written")
         self._listen_to_signals()
-        self._history.begin()
         self._configure(settings)
         barred_for = 0.0 if self._follow else await starts.note(self._starts, self._loop.time())
         self._look_at_the_clock()
         self._recall_orders()
         self._queue.append(Started(barred_for))
-        configuration = self._loaded.model.digest.hex()
-        self._say("daemon", "floatip", "started", f"version {floatip.__version__}, configuration {configuration}")
+        configuration = f"configuration {self._loaded.model.digest.hex()}"
+        what = ", ".join(filter(None, (f"version {floatip.__version__}", configuration, self._history.unclean)))
+        self._say("daemon", "floatip", "started", what)
         self._pump()
         watching = asyncio.create_task(self._parts.kernel.run())
         watching.add_done_callback(_raise)
@@ -341,6 +341,10 @@ class Daemon:
 
     def _say(self, what: str, name: str, value: str, reason: str) -> None:
         self._news.add([Became(what, name, value, reason)], self._loop.time())
+
+    def _say_refused(self, errors: list[ConfigError]) -> None:
+        more = f"; and {len(errors) - 1} more" if len(errors) > 1 else ""
+        self._say("configuration", "floatip", "refused", str(errors[0]).partition("\n")[0] + more)
 
     def _tell_systemd(self, item: Item) -> None:
         if item.what in ("role", "rank"):

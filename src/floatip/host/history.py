@@ -16,13 +16,15 @@ from pathlib import Path
 
 from floatip.core.events import Phases, TookOver
 from floatip.core.state import ChangeView
-from floatip.history import LARGEST, NAME, Change, line, stamp, tail
-from floatip.host.disk import Disk, boot_id
+from floatip.history import LARGEST, NAME, NO_FILE, Change, NotOurs, line, stamp, tail
+from floatip.host.disk import PATIENCE, Disk, boot_id
 from floatip.host.news import Item
 
 RETRY_INTERVAL = 10.0
 MOST_WAITING = 2000
 """Changes that wait for a disk; beyond it the oldest are given up."""
+TAIL = 50
+"""Lines of a predecessor that are read."""
 AT_ONCE = 250
 """Changes in one write."""
 LONGEST = 500
@@ -54,9 +56,18 @@ class History:
         """The last lines of a predecessor. Only the thread sets it."""
         self._shown: deque[ChangeView] = deque(maxlen=SHOWN)
 
-    def begin(self) -> None:
-        """Read what a predecessor wrote last."""
-        self._disk.do(self._name, self._read, "read")
+    async def load(self) -> None:
+        """What a predecessor wrote last. If the disk hangs, the daemon starts without it."""
+        await asyncio.wait([self._disk.do(self._name, self._read, "read")], timeout=PATIENCE)
+
+    @property
+    def unclean(self) -> str:
+        """How the predecessor ended, if it did not stop as it was asked to; else empty."""
+        if not self._left or (self._left[-1].what, self._left[-1].value) == ("daemon", "stopped"):
+            return ""
+        if self._left[-1].boot == self._boot:
+            return "the daemon before this one crashed or was killed"
+        return "the machine went down before the daemon was stopped"
 
     @property
     def recent(self) -> tuple[ChangeView, ...]:
@@ -70,9 +81,19 @@ class History:
 
     def note(self, item: Item) -> None:
         phases = self._phases.pop(item.name, None) if item.what == "takeover" else None
-        name, before, value, reason = map(_bounded, (item.name, item.before, item.value, item.reason))
-        took = asdict(phases) if phases else None
-        change = Change(stamp(item.time), item.at, self._boot, self.node, item.what, name, before, value, reason, took)
+        took = {step: _rounded(seconds) for step, seconds in asdict(phases).items()} if phases else None
+        change = Change(
+            stamp(item.time),
+            round(item.at, 6),
+            self._boot,
+            self.node,
+            item.what,
+            _bounded(item.name),
+            _bounded(item.before),
+            _bounded(item.value),
+            _bounded(item.reason),
+            took,
+        )
         if item.what in WORTH_SHOWING:
             self._shown.append(change.view)
         self._waiting.append(change)
@@ -94,7 +115,10 @@ class History:
     # In the thread
 
     def _read(self) -> str:
-        self._left = tail(self._directory, 50)
+        try:
+            self._left = tail(self._directory, TAIL)
+        except NotOurs as error:
+            return str(error.strerror)
         return ""
 
     def _write(self) -> str:
@@ -158,7 +182,7 @@ def _distrust(path: Path) -> str:
     except FileNotFoundError:
         return ""
     if not stat.S_ISREG(status.st_mode):
-        return f"it is not a regular file; move it away: mv {path} {path}.other"
+        return f"{NO_FILE}; move it away: mv {path} {path}.other"
     if status.st_uid != os.geteuid() or status.st_nlink > 1:
         whose = "has another name too" if status.st_nlink > 1 else "belongs to another user"
         return f"it {whose}; move it away: mv {path} {path}.other"
@@ -171,6 +195,10 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
 
 
 def _bounded(text: str) -> str:
