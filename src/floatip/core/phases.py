@@ -46,15 +46,18 @@ class Takeovers:
         return [TookOver(name, phases), Became("takeover", name, "given-up", f"{why}; until then: {said}")]
 
     def wrote(self, session: Session, routes: Mapping[str, Mapping[Prefix, Route]], now: float) -> None:
-        """All that the session was told to say is in the kernel's hands; `routes` of each instance."""
+        """All that the session has said is in the kernel's hands; `routes` of each instance."""
         for name, takeover in self.open.items():
-            wanted = routes.get(name)
-            if takeover.wire_at is None and wanted and all(session.has_told(*each) for each in wanted.items()):
+            if takeover.wire_at is None and (wanted := routes.get(name)) and all(map(session.has_told, wanted)):
                 takeover.wire_at = now
 
-    def complete(self, name: str, last: str, now: float) -> list[Effect]:
+    def written_before(self, at: float) -> list[str]:
+        """Which instances a route server knew by then."""
+        return [name for name, one in self.open.items() if one.wire_at is not None and one.wire_at <= at]
+
+    def complete(self, name: str, last: str, at: float) -> list[Effect]:
         """`last`: what the last step is called, as in `acknowledged`."""
-        phases = _phases(self.open.pop(name), now)
+        phases = _phases(self.open.pop(name), at)
         return [TookOver(name, phases), Became("takeover", name, "complete", ", ".join(_in_words(phases, last)))]
 
     def keep(self, names: Mapping[str, object]) -> None:
