@@ -26,6 +26,7 @@ HEAD = f'{{"v": {VERSION}, "time": "'.encode()
 """How each line begins. The time follows, always equally long, so that lines are compared before they are parsed."""
 LENGTH_OF_TIME = len("2026-11-29T16:55:43.123+00:00")
 TEXTS = "time", "boot", "node", "what", "name", "before", "value", "reason"
+_quoted = json.encoder.encode_basestring_ascii
 PHASES = "detected", "decided", "wire", "acknowledged"
 LONGEST_TAIL = 64 << 10
 NO_FILE = "it is not a regular file"
@@ -76,7 +77,15 @@ class Change:
 
 def line(change: Change) -> bytes:
     """As it stands in the file. JSON escapes all that is not ASCII, so that no text breaks a line."""
-    return json.dumps({"v": VERSION} | change.data).encode() + b"\n"
+    texts = ", ".join([f'"{name}": {_quoted(getattr(change, name))}' for name in TEXTS[1:]])
+    took = json.dumps(change.took)
+    return b'%s%s", "monotonic": %r, %s, "took": %s}\n' % (
+        HEAD,
+        change.time.encode(),
+        change.monotonic,
+        texts.encode(),
+        took.encode(),
+    )
 
 
 def stamp(time: datetime) -> str:

@@ -33,7 +33,7 @@ NAMES = {"time", "monotonic", "boot", "node", "what", "name", "before", "value",
 
 
 def item(number: int, what: str = "role", name: str = "web", value: str = "master", reason: str = "because") -> Item:
-    return Item(float(number), NOON + timedelta(seconds=number), what, name, value, reason, True, "", "backup")
+    return Item(float(number), NOON + timedelta(seconds=number), what, name, value, reason, True, "", before="backup")
 
 
 STOPPED = item(99, "daemon", "floatip", "stopped")
@@ -416,7 +416,7 @@ def written(tmp_path: Path, reports: Reports, monkeypatch: pytest.MonkeyPatch) -
         history.note(item(1, "node", "haproxy2", "gone", "silent for 0.31 s"))
         history.note(item(2, reason="haproxy2, which was master, is silent \x1b]0;x\x07"))
         history.took_over(TookOver("web", Phases(0.31, 0.0, 0.01, 0.04)))
-        history.note(Item(3.0, NOON, "takeover", "web", "complete", "detected in 0.31 s\tand so on", True, "", ""))
+        history.note(Item(3.0, NOON, "takeover", "web", "complete", "detected in 0.31 s\tand so on", True, ""))
         history.note(item(4, name="mail"))
         await disk.finish(60)
 

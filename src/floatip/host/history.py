@@ -11,7 +11,7 @@ import os
 import stat
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from floatip.core.events import Phases, TookOver
@@ -35,6 +35,15 @@ WORTH_SHOWING = {"role", "health", "node", "network", "link", "daemon", "configu
 FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """As the loop leaves it to the thread."""
+
+    item: Item
+    node: str
+    phases: Phases | None = None
+
+
 class History:
     def __init__(self, disk: Disk, directory: Path) -> None:
         self._disk = disk
@@ -46,15 +55,15 @@ class History:
         self.node = ""
         """The name of this node."""
         self._phases: dict[str, Phases] = {}
-        self._waiting: deque[Change] = deque(maxlen=MOST_WAITING)
-        self._unwritten: list[Change] = []
+        self._waiting: deque[Noted] = deque(maxlen=MOST_WAITING)
+        self._unwritten: list[Noted] = []
         """What the last attempt could not write. Only the thread changes it."""
         self._is_asked = False
         """Whether a write is asked for and has not begun."""
         self._retry: asyncio.TimerHandle | None = None
         self._left: list[Change] = []
         """The last lines of a predecessor. Only the thread sets it."""
-        self._shown: deque[ChangeView] = deque(maxlen=SHOWN)
+        self._shown: deque[Item] = deque(maxlen=SHOWN)
 
     async def load(self) -> None:
         """What a predecessor wrote last. If the disk hangs, the daemon starts without it."""
@@ -73,7 +82,8 @@ class History:
     def recent(self) -> tuple[ChangeView, ...]:
         """The last changes worth a line, oldest first."""
         left = [change.view for change in self._left if change.what in WORTH_SHOWING]
-        return (*left, *self._shown)[-SHOWN:]
+        shown = [_change(Noted(item, self.node), self._boot).view for item in self._shown]
+        return tuple([*left, *shown][-SHOWN:])
 
     def took_over(self, effect: TookOver) -> None:
         """Its phases go with the news of it, which follows."""
@@ -81,22 +91,9 @@ class History:
 
     def note(self, item: Item) -> None:
         phases = self._phases.pop(item.name, None) if item.what == "takeover" else None
-        took = {step: _rounded(seconds) for step, seconds in asdict(phases).items()} if phases else None
-        change = Change(
-            stamp(item.time),
-            round(item.at, 6),
-            self._boot,
-            self.node,
-            item.what,
-            _bounded(item.name),
-            _bounded(item.before),
-            _bounded(item.value),
-            _bounded(item.reason),
-            took,
-        )
         if item.what in WORTH_SHOWING:
-            self._shown.append(change.view)
-        self._waiting.append(change)
+            self._shown.append(item)
+        self._waiting.append(Noted(item, self.node, phases))
         self._ask()
 
     def _ask(self) -> None:
@@ -129,10 +126,28 @@ class History:
         del self._unwritten[:-MOST_WAITING]
         while self._unwritten:
             some = self._unwritten[:AT_ONCE]
-            if reason := append(self._path, b"".join(map(line, some))):
+            if reason := append(self._path, b"".join([line(_change(noted, self._boot)) for noted in some])):
                 return reason
             del self._unwritten[:AT_ONCE]
         return ""
+
+
+def _change(noted: Noted, boot: str) -> Change:
+    item, took = noted.item, None
+    if noted.phases:
+        took = {step: _rounded(seconds) for step, seconds in asdict(noted.phases).items()}
+    return Change(
+        stamp(item.time),
+        round(item.at, 6),
+        boot,
+        noted.node,
+        item.what,
+        _bounded(item.name),
+        _bounded(item.before),
+        _bounded(item.value),
+        _bounded(item.reason),
+        took,
+    )
 
 
 def append(path: Path, batch: bytes) -> str:
