@@ -19,6 +19,7 @@ from floatip.core.election.elector import (
     Claim,
     Fact,
     Obstacles,
+    Onset,
     Others,
     Role,
     Subject,
@@ -40,6 +41,7 @@ class NodesElector:
     sick = well = ""
     interface = ""
     address_moves = False
+    onset: Onset | None = None
 
     def __init__(self, name: str, config: Nodes, now: float) -> None:
         self.name = name
@@ -230,6 +232,8 @@ class NodesElector:
         return self._enter_master(reason, now)
 
     def _enter_master(self, reason: str, now: float) -> list[Effect]:
+        open_at = min(self._open_since, now)
+        self.onset = Onset(self._others.heard_at if self._others else None, open_at)
         effects = self._become(Role.MASTER, reason, now)
         self.reign_at = now
         self.reign = self._latest_reign(now)
