@@ -31,6 +31,8 @@ def under(head: Line, text: str, width: int, style: str = "", indent: int | None
     """
     at = sum(len(part) for part, _ in head)
     text, indent = printable(text), at if indent is None else indent
+    if not text:
+        return [_trimmed(head)]
     if width - indent < MIN_COLUMN:
         indent = min(4, at)
     if width - at < min(MIN_COLUMN, len(text)):

@@ -20,7 +20,7 @@ INTERVAL = 1.0
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 """Exit statuses of monitoring plug-ins."""
 NAMED = 3
-"""How many instances and problems the one line names; more are counted."""
+"""How many instances and kinds of problems the one line names; more are counted."""
 LONGEST_LINE = 500
 
 
@@ -86,8 +86,15 @@ def brief() -> int:
 def _in_brief(status: Status) -> tuple[int, str, str]:
     counts = Counter(problem.severity for problem in status.problems)
     wrong, warnings = counts[Severity.PROBLEM], counts[Severity.WARNING]
-    what = [f"{problem.what} [{problem.code}]" for problem in status.problems if problem.severity != Severity.NOTE]
-    named = [*what[:NAMED], *([f"{len(what) - NAMED} more"] if len(what) > NAMED else [])]
+    kinds: dict[str, list[str]] = {}
+    for problem in status.problems:
+        if problem.severity != Severity.NOTE:
+            kinds.setdefault(problem.code, []).append(problem.what)
+    what = [
+        f"{first}{f' and {len(more)} more like this' if more else ''} [{code}]"
+        for code, (first, *more) in kinds.items()
+    ]
+    named = [*what[:NAMED], *([f"{len(what) - NAMED} other kinds"] if len(what) > NAMED else [])]
     up = sum(session.state == "established" for session in status.sessions)
     masters = sum(instance.role.value == "master" for instance in status.instances)
     figures = (

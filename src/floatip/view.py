@@ -1,9 +1,7 @@
 """The status as a person reads it at night: where and how it is, what is wrong, who has the traffic and why."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 from floatip.carrier import RANKS, STANDBY, THIS_NODE, Carrier, carriers
@@ -294,14 +292,19 @@ def _names(names: Sequence[str], longest: int = 60) -> str:
 
 
 def _runs(names: Sequence[str]) -> Iterator[tuple[str, int]]:
-    keys = [re.match(r"(.*?)(\d{0,9})$", name, re.DOTALL) for name in names]
-    numbered = [(key[1], len(key[2]), int(key[2] or 0) - at) if key else ("", 0, 0) for at, key in enumerate(keys)]
-    for _, members in groupby(zip(numbered, names, strict=True), lambda pair: pair[0]):
-        run = [name for _, name in members]
-        if len(run) > 2:
-            yield f"{run[0]} to {run[-1]}", len(run)
-        else:
-            yield from ((name, 1) for name in run)
+    """Three names or more that count up are one run; with each its length."""
+    run: list[str] = []
+    for name in (*names, None):
+        if run and (name is None or name != _next(run[-1])):
+            yield from [(f"{run[0]} to {run[-1]}", len(run))] if len(run) > 2 else [(one, 1) for one in run]
+            run = []
+        run += [name] if name is not None else []
+
+
+def _next(name: str) -> str:
+    """The name with the next number: web10 after web9, web10 after web09."""
+    digits = name[len(name.rstrip("0123456789")) :][-9:]
+    return f"{name.removesuffix(digits)}{int(digits) + 1:0{len(digits)}}" if digits else ""
 
 
 # What it rests on

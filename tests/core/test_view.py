@@ -29,7 +29,7 @@ from floatip.core.state import (
 )
 from floatip.nodes import draw_nodes
 from floatip.text import aligned, folded, span
-from floatip.view import IN_WORDS, SHORT, Shown, draw_status
+from floatip.view import IN_WORDS, SHORT, Shown, _names, draw_status
 from tests.core.host import RS, RS2, SICK, Host, config, master
 
 WHY = "kernel update, ticket 4711; ask Anna before you touch this node, she is at the console until Tuesday"
@@ -403,6 +403,21 @@ def test_what_is_wrong_stands_before_what_is_well_and_runs_of_names_are_short() 
     lines = text(replace(status, instances=tuple(views)))
     assert lines[2] == "4 instances  FAULT for 1.0s"
     assert lines[3] == "  which      web007 to web010"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["VI_8", "VI_9", "VI_10", "VI_11"], "VI_8 to VI_11"),
+        (["web098", "web099", "web100", "x"], "web098 to web100, x"),
+        (["a1", "a2", "b3"], "a1, a2, b3"),
+        (["1", "2", "3"], "1 to 3"),
+        (["x9" * 30 + str(n) for n in range(10**20, 10**20 + 3)], None),
+        (["", "a", "a"], ", a, a"),
+    ],
+)
+def test_names_that_count_up_are_a_run(names: list[str], said: str | None) -> None:
+    assert _names(names) == (said or f"{names[0]} to {names[2]}")
 
 
 def test_reasons_that_are_all_different_do_not_make_a_block_each() -> None:

@@ -266,7 +266,7 @@ def problem(severity: str, what: str = "web is not healthy") -> ProblemView:
             1,
             "FLOATIP WARNING - web is not healthy [unhealthy]; VI_1 MASTER | problems=0;",
         ),
-        ([Severity.PROBLEM, Severity.WARNING], 2, "FLOATIP CRITICAL - web is not healthy [unhealthy]; web is not"),
+        ([Severity.PROBLEM, Severity.WARNING], 2, "FLOATIP CRITICAL - web is not healthy and 1 more like"),
         ([Severity.PROBLEM] * 9, 2, "FLOATIP CRITICAL - web"),
     ],
 )
@@ -278,7 +278,7 @@ def test_the_brief_line_is_that_of_a_plug_in(
     assert status == code
     assert line.startswith(begins)
     assert line.count("\n") == 1
-    assert ("6 more; VI_1 MASTER" in line) == (len(problems) == 9)
+    assert ("and 8 more like this [unhealthy]; VI_1 MASTER" in line) == (len(problems) == 9)
     assert line.endswith(" instances=1;;;0 master=1;;;0 route_servers=1;;;0;1\n")
 
 
