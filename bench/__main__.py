@@ -8,6 +8,7 @@ flood     a route server that sends 200,000 routes
 idle      what an idle daemon costs beside keepalived
 scale     many groups and many addresses, beside keepalived; `python -m bench.scale --help` has more options
 attacks   misuse of the control socket, floods, deletions, checks that hang: what adverts and traffic notice
+status    `floatip status` with 255 instances and 1,000 prefixes: the daemon's answer, and the whole command
 link      the link between nodes: its cost beside keepalived, false alarms, a flood, a hundred instances handed over
 web       the HTTP listener: what its readers cost the hellos, its memory, leaks
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, flood, idle, link, role, scale, web
+from bench import announce, attacks, flood, idle, link, role, scale, status, web
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -32,7 +33,7 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
-JUDGED = ("scale", "attacks", "link", "web")
+JUDGED = ("scale", "attacks", "link", "status", "web")
 """Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
@@ -109,6 +110,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "attacks": lambda options: attacks.measure(),
     "link": lambda options: link.measure(options.seconds),
     "web": lambda options: web.measure(options.seconds),
+    "status": lambda options: status.measure(30),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 

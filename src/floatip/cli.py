@@ -89,14 +89,28 @@ def _main(arguments: Sequence[str]) -> int:
 @Command(
     DAILY,
     {0: "all is well", 1: "the daemon names problems", 3: "no daemon answers", 4: "this user may not ask the daemon"},
+    Option("[INSTANCE]", "Show only this instance (default: all)"),
+    Option("--all", "Show each instance, check and problem, also where many are alike", dest="everything"),
+    Option("--brief", "Print one line for a monitoring plug-in: exit status 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN"),
     JSON,
-    WATCH,
+    Option(
+        "-w --watch", "Show it until Ctrl-C, also while no daemon answers; into a pipe, print a line for each change"
+    ),
 )
-def status(as_json: bool, watch: bool) -> int:
-    """Show what the daemon on this machine does, since when and why."""
+def status(instance: str | None, everything: bool, brief: bool, as_json: bool, watch: bool) -> int:
+    """Show what the daemon on this machine does, since when and why.
+
+    Problems come first, then who has the traffic of each instance. Of more than
+    four instances, those that are alike share a block.
+    """
     from floatip import status as shown  # noqa: PLC0415
 
-    return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
+    if brief:
+        if given := [name for name, is_given in (("--json", as_json), ("--watch", watch)) if is_given]:
+            raise Misused(f"--brief and {given[0]} exclude each other", "floatip status --brief prints one line")
+        return shown.brief()
+    display = shown.watch if watch else shown.show
+    return display(instance, everything=everything, as_json=as_json)
 
 
 @Command(

@@ -15,7 +15,8 @@ from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.attributes import Origin
 from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
-from floatip.providers import Provider
+from floatip.core.state import NetworkView
+from floatip.providers import LINODE_REGIONS, Provider
 
 Placement = Literal["all", "master"]
 PRIORITY = 100
@@ -128,6 +129,12 @@ class Network:
     """Complete but for its router id and next hops, which may depend on the machine."""
     router_id: IPv4Address | None = None
     next_hop: NextHop = "session"
+
+    @property
+    def view(self) -> NetworkView:
+        dcid = self.profile.dcid
+        place = next((region.place for region in LINODE_REGIONS if region.dcid == dcid), "")
+        return NetworkView(self.profile.name, dcid or None, place)
 
     def speak(self, machine: IPv4Address | None) -> core.Speaker:
         """`machine`: an IPv4 address of this machine, as router id and as next hop."""

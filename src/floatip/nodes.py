@@ -1,17 +1,26 @@
 """`floatip nodes`: all nodes in one table, as the node on this machine knows them."""
 
 import json
-import shutil
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from floatip.core.state import NodeView, Status
+from floatip.carrier import RANKS, STANDBY
+from floatip.core.state import CarriedView, NodeView, Status
 from floatip.host.ask import Record
 from floatip.status import answered, repeat
-from floatip.view import draw_nodes
+from floatip.text import age, aligned, columns, folded, printable
+from floatip.view import is_known, of_its_own, remarks, state
 
 NONE = """\
 no [[node]] is configured: this node knows no others
 hint: name all nodes in the configuration, each with a [[node]] table; floatip status shows this one"""
+NAMED = 8
+"""How many instances of a rank are named; more are counted. Those that a node serves are all named."""
+BETTER_FIRST = list(reversed(RANKS))
+CARRYING = set(RANKS[STANDBY + 1 :])
+HEADINGS = ("NODE", "STATE", "HEARD", "HEARS US", "HEALTHY", "SESSIONS", "VERSION")
+UNKNOWN = "?"
 
 
 def show(*, as_json: bool) -> int:
@@ -31,4 +40,55 @@ def _is_well_linked(node: NodeView) -> bool:
 def _drawn(answer: Record, status: Status, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(answer.get("nodes", []), indent=2)
-    return draw_nodes(status.nodes, shutil.get_terminal_size().columns) if status.nodes else NONE
+    return draw_nodes(status.nodes, columns()) if status.nodes else NONE
+
+
+def draw_nodes(nodes: Sequence[NodeView], width: int = 80) -> str:
+    """A line of facts for each node, and below it what it carries and what is special. A long name has its own line."""
+    rows = [HEADINGS, *map(_facts, nodes)]
+    lines = aligned(rows)
+    names_apart = max(map(len, lines)) > width
+    if names_apart:
+        lines = aligned([("", *facts) for _, *facts in rows])
+    drawn = lines[:1]
+    for node, line in zip(nodes, lines[1:], strict=True):
+        drawn += [printable(node.name)] * names_apart + [line]
+        for remark in _below(node, nodes):
+            drawn += folded("  " + printable(remark), width, 4)
+    return "\n".join(drawn)
+
+
+def _facts(node: NodeView) -> tuple[str, ...]:
+    name, version = printable(node.name), printable(node.version)
+    heard = "" if node.own else "never" if node.heard is None else age(node.heard)
+    if not is_known(node):
+        return name, state(node), heard, UNKNOWN, UNKNOWN, UNKNOWN, version or UNKNOWN
+    hears_us = "" if node.own else "NO" if node.hears_us is None else age(node.hears_us)
+    healthy = UNKNOWN if node.healthy is None else f"{node.instances_healthy} of {node.instances}"
+    return name, state(node), heard, hears_us, healthy, f"{node.sessions_up} of {node.sessions}", version
+
+
+def _below(node: NodeView, nodes: Sequence[NodeView]) -> Iterator[str]:
+    carries = "; ".join(_carries(node.carries, lambda rank: math.inf if rank in CARRYING else NAMED))
+    if is_known(node):
+        yield f"{node.address}  {carries}"
+    else:
+        yield f"{node.address}  carried when last heard: {carries}" if node.carries else node.address
+    yield from remarks(node, nodes)
+    yield from of_its_own(node)
+
+
+def _carries(carried: Sequence[CarriedView], most: Callable[[str], float]) -> Iterator[str]:
+    """One part for each rank, the best first. `most`: up to how many instances of a rank are named."""
+    by_rank: dict[str, list[CarriedView]] = {rank: [] for rank in BETTER_FIRST}
+    for one in carried:
+        by_rank.setdefault(one.rank, []).append(one)
+    if not carried:
+        yield "carries nothing"
+    for rank, there in by_rank.items():
+        leaving = sum(one.leaving for one in there)
+        if len(there) > most(rank):
+            yield f"{len(there)} instances at {rank}" + (f" ({leaving} leaving)" if leaving else "")
+        elif there:
+            names = ", ".join(f"{one.instance} (leaving)" if one.leaving else one.instance for one in there)
+            yield f"{names} at {rank}"

@@ -51,10 +51,11 @@ from floatip.core.events import (
 )
 from floatip.core.node import Node
 from floatip.core.settings import Check, Settings, Speaker, Vrrp
-from floatip.core.snapshot import describe
+from floatip.core.snapshot import describe, describe_frame
 from floatip.core.state import as_data
 from floatip.core.vrrp import wire
 from floatip.core.vrrp.wire import Advert
+from floatip.host.answer import Answers
 
 US, PEER, THIRD = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), IPv4Address("10.0.0.3")
 RS, RS2 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
@@ -148,6 +149,7 @@ class Host:
         self.peers_offer = OFFERED
         self.adverts_from_peer: int | None = None
         self.log: list[tuple[float, str]] = []
+        self.answers = Answers(lambda call: call(), lambda: self.now)
         self._todo: deque[Event] = deque()
         if start:
             self.tell(Started(), LinkChanged("eth0", True, ""), WELL)
@@ -213,9 +215,15 @@ class Host:
 
 
 def status(host: Host) -> dict[str, Any]:
-    """As `floatip status --json` prints it."""
-    found: dict[str, Any] = json.loads(json.dumps(as_data(describe(host.node, host.now)), allow_nan=False))
+    """As `floatip status --json` prints it. What is kept of the answer before is as if it were made again."""
+    found: dict[str, Any] = json.loads(answered(host.answers, host.node, host.now))
+    assert found == json.loads(json.dumps(as_data(describe(host.node, host.now)), allow_nan=False))
     return found
+
+
+def answered(answers: Answers, node: Node, now: float) -> str:
+    answers.prepare(node, lambda: None)
+    return answers.text(describe_frame(node, answers.problems(node, now), now), node, now)
 
 
 def problems(host: Host, severity: str = "problem") -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """What a person should look at: the problems of a node, worst first, each made from the state as it is now."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from floatip.core import settings
@@ -10,7 +10,7 @@ from floatip.core.decision import DAMPED
 from floatip.core.election.elector import Role, Surroundings, keepalived
 from floatip.core.fleet_problems import of_election, of_fleet
 from floatip.core.health import Health
-from floatip.core.instance import Instance, is_held
+from floatip.core.instance import Instance
 from floatip.core.problems import KEEPS_CRASHING, UNSTEADY, Code, Problem, Severity
 
 if TYPE_CHECKING:  # it tells the other nodes what is found here
@@ -23,10 +23,13 @@ MATTERS = 300.0
 _ORDER = {severity: place for place, severity in enumerate(Severity)}
 
 
-def diagnose(node: "Node", now: float) -> list[Problem]:
-    """Worst first. None of `Severity.PROBLEM`: this node is a master that serves, or a standby that could."""
-    instances = node.instances.values()
-    return worst_first([*of_node(node, now), *of_instances(node, instances, now), *of_packets(node, now)])
+def diagnose(node: "Node", now: float, known: Iterable[Problem] | None = None) -> list[Problem]:
+    """Worst first. None of `Severity.PROBLEM`: this node is a master that serves, or a standby that could.
+
+    `known`: what `of_instances` found a moment ago; None: look now.
+    """
+    found = of_instances(node, node.instances.values(), now) if known is None else () if node.stopping else known
+    return worst_first([*of_node(node, now), *found, *of_packets(node, now)])
 
 
 def worst_first(problems: Iterable[Problem]) -> list[Problem]:
@@ -51,10 +54,15 @@ def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Ite
         return
     spoken_of = {keepalived(kind, name) for kind, name in node.keepalived_said}
     others = tuple(n for kind, n in node.keepalived_said if kind == "INSTANCE" and not node.is_followed(kind, n))
+    refusing = _refusing(node.sessions.values())
+    around: dict[tuple[str, bool], Surroundings] = {}
     for instance in instances:
         fault = node.links.get(instance.elector.interface, "")
-        around = Surroundings(fault, others, not spoken_of.isdisjoint(instance.elector.hears))
-        yield from _of_instance(node, instance, around, now)
+        is_spoken_of = bool(spoken_of) and not spoken_of.isdisjoint(instance.elector.hears)
+        key = fault, is_spoken_of
+        if key not in around:
+            around[key] = Surroundings(fault, others, is_spoken_of)
+        yield from _of_instance(node, instance, around[key], refusing, now)
         if node.fleet and not isinstance(instance.config.election, settings.Static):
             yield from of_election(node.fleet, instance, now)
 
@@ -119,7 +127,10 @@ def _of_links(node: "Node", now: float) -> Iterator[Problem]:
         yield Problem(Code.LINK_UNSTEADY, interface, f"{interface} comes and goes: {why}", hint, since=since)
 
 
-def _of_instance(node: "Node", instance: Instance, around: Surroundings, now: float) -> Iterator[Problem]:
+def _of_instance(
+    node: "Node", instance: Instance, around: Surroundings, refusing: Mapping[int, list[Session]], now: float
+) -> Iterator[Problem]:
+    """`refusing`: the sessions that carry no prefixes of an IP version, by version."""
     name, elector, decision = instance.config.name, instance.elector, instance.decision
     if instance.health is not Health.UP:
         hint = "repair the service, or run the check by hand"
@@ -129,12 +140,13 @@ def _of_instance(node: "Node", instance: Instance, around: Surroundings, now: fl
             hint = "wait for the first result: a run that does not end fails at its timeout"
         what = f"{name} is not healthy: {instance.health_reason}"
         yield Problem(Code.UNHEALTHY, name, what, hint, since=instance.health_since)
-    missing = [str(target.ip) for target in instance.targets if not is_held(node.holding, instance, target)]
-    if missing and (instance.config.placement == "all" or instance.role is Role.MASTER):
+    role, placement, held = instance.role, instance.config.placement, instance.held(node.holding)
+    if not all(held) and (placement == "all" or role is Role.MASTER):
+        missing = [str(target.ip) for target, is_held in zip(instance.targets, held, strict=True) if not is_held]
         hint = f"see where it is: ip addr show to {missing[0]}"
         yield Problem(Code.NOT_HELD, name, f"{name} does not hold {_some(missing)}", hint)
-    standing = [target for target in instance.targets if target.key in node.holding.placed]
-    if standing and instance.config.placement == "master" and not instance.wants(now):
+    if placement == "master" and role is not Role.MASTER and any(held) and not instance.wants(now):
+        standing = [target for target, is_held in zip(instance.targets, held, strict=True) if is_held]
         what = (
             f"{name} is not master here, and has {_some([str(target.ip) for target in standing])}: two nodes may answer"
         )
@@ -143,10 +155,10 @@ def _of_instance(node: "Node", instance: Instance, around: Surroundings, now: fl
     if instance.waiting:
         hint = f"add the address: ip addr add ADDRESS dev {instance.config.interface}"
         yield Problem(Code.NOT_HELD, name, f"{name} announces nothing: {instance.waiting}", hint)
-    if decision.rank is not Rank.NONE:
-        yield from _unannounced(instance, node.sessions.values())
+    if refusing and decision.rank is not Rank.NONE:
+        yield from _unannounced(instance, refusing)
     yield from elector.problems(around, now)
-    for what, count in elector.dropped.since(now - MATTERS).items():
+    for what, count in elector.dropped.since(now - MATTERS).items() if elector.dropped.counts else ():
         hint = f"compare the election of both nodes, and look at the adverts: tcpdump -vni {elector.interface} vrrp"
         yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", hint)
     if (left := decision.damped_until - now) > 0:
@@ -164,15 +176,20 @@ def _some(things: list[str], most: int = 3) -> str:
     return ", ".join(things[:most]) + (f" and {left} more" if left > 0 else "")
 
 
-def _unannounced(instance: Instance, sessions: Iterable[Session]) -> Iterator[Problem]:
+def _refusing(sessions: Iterable[Session]) -> dict[int, list[Session]]:
+    up = [session for session in sessions if session.is_up]
+    found = {version: [session for session in up if not session.carries(version)] for version in (4, 6)}
+    return {version: those for version, those in found.items() if those}
+
+
+def _unannounced(instance: Instance, refusing: Mapping[int, list[Session]]) -> Iterator[Problem]:
     """Route servers that do not take the prefixes of one family."""
-    for version in sorted({target.ip.version for target in instance.targets}):
-        for session in sessions:
-            if session.is_up and not session.carries(version):
-                what = f"{instance.config.name}: {session.peer} takes no IPv{version} prefix over this session"
-                hint = "ask the peer's operator to enable the family"
-                hint += ", for IPv4 over IPv6 with extended next hop (RFC 8950)" if version == 4 else ""
-                yield Problem(Code.PREFIX_REFUSED, instance.config.name, what, hint, since=session.since)
+    for version in sorted({target.ip.version for target in instance.targets} & refusing.keys()):
+        for session in refusing[version]:
+            what = f"{instance.config.name}: {session.peer} takes no IPv{version} prefix over this session"
+            hint = "ask the peer's operator to enable the family"
+            hint += ", for IPv4 over IPv6 with extended next hop (RFC 8950)" if version == 4 else ""
+            yield Problem(Code.PREFIX_REFUSED, instance.config.name, what, hint, since=session.since)
 
 
 def of_packets(node: "Node", now: float) -> Iterator[Problem]:

@@ -77,8 +77,7 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
 def of_election(fleet: Fleet, instance: Instance, now: float) -> Iterator[Problem]:
     name, elector = instance.config.name, instance.elector
     identity = wire.identity(name)
-    states = [(peer, peer.instances[identity]) for peer in fleet.others if peer.alive and identity in peer.instances]
-    masters = [peer.name for peer, state in states if state.role is wire.Role.MASTER]
+    masters = [peer.name for peer in fleet.others if peer.alive and _is_master(peer, identity)]
     if elector.role is Role.MASTER:
         masters.insert(0, fleet.own.name)
     is_settled = now > max(elector.since, fleet.link.began_at) + SETTLE
@@ -91,3 +90,8 @@ def of_election(fleet: Fleet, instance: Instance, now: float) -> Iterator[Proble
     if elector.role is Role.MASTER and is_settled and not fleet.heirs(name):
         what = f"{name}: no other node could take over: {fleet.why_nobody(name)}"
         yield Problem(Code.NO_STANDBY, name, what, "mend that node: run floatip status there")
+
+
+def _is_master(peer: Peer, identity: bytes) -> bool:
+    state = peer.instances.get(identity)
+    return state is not None and state.role is wire.Role.MASTER

@@ -27,6 +27,8 @@ class Holding:
         self.wanted: frozenset[Placed] | None = None
         """None: not said yet, so that what a predecessor left is released."""
         self.again_at = math.inf
+        self.version = 0
+        """Changes with what the kernel has."""
         self._found: frozenset[Placed] = frozenset()
         self._where: dict[InterfaceAddress, set[str]] = {}
         self._wanted: dict[Key, Placed] = {}
@@ -41,6 +43,7 @@ class Holding:
         for placed in changed:
             self._count(placed, 1 if placed in addresses else -1)
         self._found = addresses
+        self.version += 1
         found = [one for one, was in before.items() if not was and one in self.placed and one in self._wanted]
         gone = [one for one, was in before.items() if was and one not in self.placed]
         lost = [one for one in gone if one in self._wanted]

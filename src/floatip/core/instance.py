@@ -79,6 +79,7 @@ class Instance:
         self._told: frozenset[Placed] = frozenset()
         """The addresses of which the layer-2 neighbours know that they are here."""
         self._defended_at = -math.inf
+        self._held: tuple[int, tuple[bool, ...]] = (-1, ())
         self._listed: tuple[InterfaceAddress, ...] | None = None
         self._configure(config)
 
@@ -89,10 +90,22 @@ class Instance:
         where = config.interface
         self.targets = tuple(Target(a, a.ip, a.network, (where, a.ip), Placed(where, a)) for a in config.addresses)
         self.placed = frozenset(target.placed for target in self.targets)
+        self._held = (-1, ())
 
     @property
     def role(self) -> Role:
         return self.elector.role
+
+    def held(self, holding: Holding) -> tuple[bool, ...]:
+        """Of each target, whether the kernel has it. To hash an address takes so long that the answer is kept."""
+        version, held = self._held
+        if version != holding.version:
+            if self.config.placement == "found":
+                held = tuple(target.ip in holding.held for target in self.targets)
+            else:
+                held = tuple(target.key in holding.placed for target in self.targets)
+            self._held = holding.version, held
+        return held
 
     @property
     def waiting(self) -> str:

@@ -1,16 +1,23 @@
-"""The state of a node, taken at one moment."""
+"""The state of a node, taken at one moment.
+
+With hundreds of instances most of it is as it was a moment before. So each view of an instance is made of `Facts`,
+which are quick to take and to compare, and of the time: `host/answer.py` makes again only what is different.
+"""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from floatip.core import settings
+from floatip.core.addresses import Address
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.diagnosis import diagnose
+from floatip.core.election.elector import Role
 from floatip.core.fleet import Fleet
-from floatip.core.health import CheckState
-from floatip.core.instance import Instance, is_held
+from floatip.core.health import CheckState, Health
+from floatip.core.instance import Instance, Target
 from floatip.core.link import wire
 from floatip.core.link.link import MATTERS, Peer
 from floatip.core.link.report import Content
@@ -35,13 +42,46 @@ from floatip.core.state import (
 )
 
 
+class Facts(NamedTuple):
+    """All that the view of an instance is made of, but the time."""
+
+    config: settings.Instance
+    targets: tuple[Target, ...]
+    role: Role
+    role_since: float
+    role_reason: str
+    health: Health
+    health_since: float
+    health_reason: str
+    rank: Rank
+    rank_since: float
+    rank_reason: str
+    master: Address | None
+    priority: int | None
+    master_down_interval: float | None
+    dropped: tuple[tuple[str, int], ...]
+    held: tuple[bool, ...]
+    announced: tuple[int, ...]
+    """To how many route servers, for each target."""
+    route_servers: int
+
+
 def describe(node: Node, now: float) -> Status:
-    problems = diagnose(node, now)
+    frame = describe_frame(node, diagnose(node, now), now)
+    names = names_of(node)
+    states = dict(states_of(node))
+    nodes = (replace(one, carries=carried(states[one.name], names)) for one in frame.nodes)
+    instances = (of_instance(facts(node, one, announced(node, one)), now) for one in node.instances.values())
+    return replace(frame, instances=tuple(instances), nodes=tuple(nodes))
+
+
+def describe_frame(node: Node, problems: Sequence[Problem], now: float) -> Status:
+    """All but the instances, and what each node carries of them. `problems`: as `diagnose` gives them."""
     strangers = {f"no instance has vrid {vrid} on {where}": n for (where, vrid), n in node.strangers.items()}
     return Status(
         stopping=node.stopping or node.draining,
         cut_off=node.network.cut_off,
-        instances=tuple(_instance(node, instance, now) for instance in node.instances.values()),
+        instances=(),
         checks=tuple(_check(check, now) for check in node.checks.values()),
         sessions=tuple(_session(session, now) for session in node.sessions.values()),
         keepalived=_keepalived(node, now),
@@ -52,8 +92,17 @@ def describe(node: Node, now: float) -> Status:
     )
 
 
+HEALTHY = int(InstanceFlag.HEALTHY)
+RANKS = {rank.value: rank.label for rank in Rank if rank is not Rank.NONE}
+
+
+def _age(since: float, now: float) -> float:
+    """In whole milliseconds."""
+    return round(now - since, 3)
+
+
 def view(problem: Problem, now: float) -> ProblemView:
-    age = None if problem.since is None or math.isinf(problem.since) else now - problem.since
+    age = None if problem.since is None or math.isinf(problem.since) else _age(problem.since, now)
     return ProblemView(problem.code, problem.severity, problem.subject, problem.what, problem.hint, age)
 
 
@@ -79,11 +128,11 @@ def _peer(node: Node, fleet: Fleet, peer: Peer, now: float) -> NodeView:
     known = replace(
         told,
         same_configuration=peer.node.digest == fleet.link.config.digest if peer.node else None,
-        heard=now - peer.detector.heard_at if is_heard else None,
-        hears_us=now - peer.hears_us_at if peer.hears_us(now) else None,
+        heard=_age(peer.detector.heard_at, now) if is_heard else None,
+        hears_us=_age(peer.hears_us_at, now) if peer.hears_us(now) else None,
     )
     if peer.alive:
-        return _with_report(known, peer.report.content, now - peer.report.at)
+        return _with_report(known, peer.report.content, _age(peer.report.at, now))
     if peer.refused and now < peer.refused_at + MATTERS:
         return replace(known, state="refused", why=peer.refused)
     return replace(known, state="silent" if peer.was_heard else "unheard", why=peer.why if peer.was_heard else "")
@@ -109,9 +158,7 @@ def _told(
     view = NodeView(one.name, str(one.address), own=False, state="alive")
     if state is None:
         return view
-    names = {wire.identity(name): name for name in node.instances}
-    healthy = sum(bool(each.flags & InstanceFlag.HEALTHY) for each in instances.values())
-    ranks = {rank.value: rank.label for rank in Rank if rank is not Rank.NONE}
+    healthy = sum(int(each.flags) & HEALTHY for each in instances.values()) // HEALTHY
     return replace(
         view,
         version=state.version,
@@ -120,43 +167,84 @@ def _told(
         instances=state.instances,
         sessions_up=state.sessions_up,
         sessions=state.sessions,
-        carries=tuple(
-            CarriedView(names[identity], ranks[each.rank], bool(each.flags & InstanceFlag.LEAVES))
-            for identity, each in instances.items()
-            if identity in names and each.rank in ranks
-        ),
         drained=bool(state.flags & NodeFlag.DRAINED),
         paused=bool(state.flags & NodeFlag.PAUSED),
         stopping=bool(state.flags & NodeFlag.STOPPING),
         reason=state.reason,
-        until=state.until - node.clock_ahead - now if state.until else None,
+        until=_age(now, state.until - node.clock_ahead) if state.until else None,
     )
 
 
-def _instance(node: Node, instance: Instance, now: float) -> InstanceView:
-    elector, decision, election = instance.elector, instance.decision, instance.config.election
+def states_of(node: Node) -> Iterator[tuple[str, Mapping[bytes, InstanceState]]]:
+    """What each node has said of the instances, by its name."""
+    if node.fleet:
+        link = node.fleet.link
+        yield link.own.name, link.own_instances if link.own_node else {}
+        for peer in link.peers.values():
+            yield peer.name, peer.instances if peer.node else {}
+
+
+def names_of(node: Node) -> dict[bytes, str]:
+    """The instances, by what stands for them on the wire."""
+    return {wire.identity(name): name for name in node.instances} if node.fleet else {}
+
+
+def carried(states: Mapping[bytes, InstanceState], names: Mapping[bytes, str]) -> tuple[CarriedView, ...]:
+    return tuple(
+        CarriedView(names[identity], RANKS[each.rank], bool(each.flags & InstanceFlag.LEAVES))
+        for identity, each in states.items()
+        if identity in names and each.rank in RANKS
+    )
+
+
+def announced(node: Node, instance: Instance) -> tuple[int, ...]:
     sessions = node.sessions.values()
+    return tuple(sum(session.tells(target.prefix) for session in sessions) for target in instance.targets)
+
+
+def facts(node: Node, instance: Instance, announced: tuple[int, ...]) -> Facts:
+    elector, decision, dropped = instance.elector, instance.decision, instance.elector.dropped.counts
+    preference = elector.preference
+    return Facts(
+        instance.config,
+        instance.targets,
+        elector.role,
+        elector.since,
+        elector.reason,
+        instance.health,
+        instance.health_since,
+        instance.health_reason,
+        decision.rank,
+        decision.since,
+        decision.reason,
+        elector.master,
+        preference[0] if preference else None,
+        elector.master_down_interval,
+        tuple(dropped.items()) if dropped else (),
+        instance.held(node.holding),
+        announced,
+        len(node.sessions),
+    )
+
+
+def of_instance(known: Facts, now: float) -> InstanceView:
+    election, interface = known.config.election, known.config.interface
     return InstanceView(
-        name=instance.config.name,
-        role=Standing(elector.role.value, now - elector.since, elector.reason),
-        health=Standing(instance.health.value, now - instance.health_since, instance.health_reason),
-        rank=Standing(decision.rank.label, now - decision.since, decision.reason),
-        master=str(elector.master) if elector.master else None,
+        name=known.config.name,
+        role=Standing(known.role.value, _age(known.role_since, now), known.role_reason),
+        health=Standing(known.health.value, _age(known.health_since, now), known.health_reason),
+        rank=Standing(known.rank.label, _age(known.rank_since, now), known.rank_reason),
+        master=str(known.master) if known.master else None,
         election=type(election).__name__.lower(),
-        priority=elector.preference[0] if elector.preference else None,
+        priority=known.priority,
         vrid=getattr(election, "vrid", None),
-        dropped=dict(elector.dropped.counts),
-        master_down_interval=elector.master_down_interval,
+        dropped=dict(known.dropped),
+        master_down_interval=known.master_down_interval,
         addresses=tuple(
-            AddressView(
-                str(target.address),
-                instance.config.interface,
-                is_held(node.holding, instance, target),
-                sum(session.tells(target.prefix) for session in sessions),
-            )
-            for target in instance.targets
+            AddressView(str(target.address), interface, is_held, count)
+            for target, is_held, count in zip(known.targets, known.held, known.announced, strict=True)
         ),
-        route_servers=len(sessions),
+        route_servers=known.route_servers,
     )
 
 
@@ -164,14 +252,14 @@ def _keepalived(node: Node, now: float) -> KeepalivedView | None:
     if not node.follows_keepalived:
         return None
     found = node.keepalived
-    said = [WordView(kind, name, state, now - at) for (kind, name), (state, at) in node.keepalived_said.items()]
+    said = [WordView(kind, name, state, _age(at, now)) for (kind, name), (state, at) in node.keepalived_said.items()]
     runs = found is not None and found.running
-    return KeepalivedView(runs, now - node.keepalived_since, found.reason if found else "", tuple(said))
+    return KeepalivedView(runs, _age(node.keepalived_since, now), found.reason if found else "", tuple(said))
 
 
 def _check(check: CheckState, now: float) -> CheckView:
     return CheckView(
-        check.config.name, check.health.value, now - check.since, check.reason, check.last_result, check.runs
+        check.config.name, check.health.value, _age(check.since, now), check.reason, check.last_result, check.runs
     )
 
 
@@ -179,7 +267,7 @@ def _session(session: Session, now: float) -> SessionView:
     return SessionView(
         peer=str(session.peer),
         state=session.state.value,
-        for_=now - session.since,
+        for_=_age(session.since, now),
         reason=session.why,
         young=session.is_up and now - session.since < FRESH_SESSION,
         lost_because=session.lost_because,

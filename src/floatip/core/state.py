@@ -7,6 +7,7 @@ underscore here and none in the JSON.
 
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from floatip.core.problems import Severity
 FRESH_SESSION = 30.0
 """Seconds: route servers may silently drop what a younger session announces."""
 T = TypeVar("T")
+PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,18 @@ class ProblemView:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkView:
+    """The network that is announced to."""
+
+    name: str
+    """The provider, as the configuration has it."""
+    dcid: int | None = None
+    """Linode's data centre; None: another provider's."""
+    place: str = ""
+    """Where that is; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeView:
     """A change, as the history keeps it."""
 
@@ -253,6 +267,8 @@ class Status:
     """Seconds since the daemon was started."""
     recent: tuple[ChangeView, ...] = ()
     """The last three changes worth a line, oldest first."""
+    network: NetworkView | None = None
+    """None: nothing is announced by BGP."""
 
     @property
     def needs_a_person(self) -> bool:
@@ -264,7 +280,10 @@ class Status:
 
 def as_data(value: Any) -> Any:
     """What `json.dumps` takes."""
-    if keys := _keys(value.__class__):
+    kind = value.__class__
+    if kind in PLAIN:
+        return value
+    if keys := _keys(kind):
         return {key: as_data(getattr(value, name)) for name, key in keys}
     if isinstance(value, tuple | list):
         return [as_data(each) for each in value]
@@ -276,28 +295,33 @@ def read(kind: type[T], data: Any) -> T:
 
     Raises KeyError, TypeError or ValueError where it is no such value.
     """
-    result: T = _read(kind, data)
+    made: Any = kind
+    result: T = _reader(made)(data)
     return result
 
 
-def _read(kind: Any, data: Any) -> Any:
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What makes a value of this kind of its data; made once for each kind, because a status has thousands."""
     arguments = typing.get_args(kind)
     if isinstance(kind, types.UnionType):
-        return None if data is None else _read(arguments[0], data)
+        inner = _reader(arguments[0])
+        return lambda data: None if data is None else inner(data)
     if typing.get_origin(kind) is tuple:
-        return tuple(_read(arguments[0], each) for each in data)
+        inner = _reader(arguments[0])
+        return lambda data: tuple([inner(each) for each in data])
     if not (keys := _keys(kind)):
-        return data
-    hints = _hints(kind)
-    return kind(**{name: _read(hints[name], data[key]) for name, key in keys if key in data})
+        return _same
+    hints = typing.get_type_hints(kind)
+    parts = [(name, key, _reader(hints[name])) for name, key in keys]
+    return lambda data: kind(**{name: part(data[key]) for name, key, part in parts if key in data})
+
+
+def _same(data: Any) -> Any:
+    return data
 
 
 @cache
 def _keys(kind: Any) -> tuple[tuple[str, str], ...]:
     """Its fields, and what each is called in the JSON; none: it is no dataclass."""
     return tuple((field.name, field.name.rstrip("_")) for field in fields(kind)) if is_dataclass(kind) else ()
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def state_directory() -> Path:
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/floatip").split(":")[0])
 
 
-def encode(record: Record) -> bytes:
-    return json.dumps(record).encode() + b"\n"
+def encode(record: Record | str) -> bytes:
+    """A line. A text is one already, without its end."""
+    return (record if isinstance(record, str) else json.dumps(record)).encode() + b"\n"
 
 
 def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
@@ -69,6 +71,24 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
     if "error" in answer:
         raise (NotAllowed if answer.get("forbidden") else ControlError)(answer["error"], answer["hint"])
     return answer
+
+
+def changes(path: Path) -> Iterator[Record]:
+    """What the daemon had to tell so far, and then each change as it happens. Raises `NobodyAnswers` at its end."""
+    gone = NobodyAnswers(f"no floatip daemon answers at {path}", "systemctl status floatip")
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(encode({"cmd": "watch"}))
+            with client.makefile("rb") as lines:
+                for line in lines:
+                    answer = json.loads(line)
+                    if "error" in answer:
+                        raise (NotAllowed if answer.get("forbidden") else ControlError)(answer["error"], answer["hint"])
+                    yield answer
+    except (OSError, ValueError):
+        raise gone from None
+    raise gone
 
 
 def _timeval(seconds: float) -> bytes:

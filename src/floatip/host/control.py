@@ -57,8 +57,8 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    answer: Callable[[Record, int], Record]
-    """Takes the request and the pid of the sender."""
+    answer: Callable[[Record, int], Record | str]
+    """Takes the request and the pid of the sender; the text of an answer is sent as it is."""
     verb: str
     """What a user may not who is refused."""
     is_for_notifiers: bool = False
@@ -199,7 +199,7 @@ class _Client(asyncio.BufferedProtocol):
         """Whether answers wait that the client does not read."""
         self._is_waiting = False
         """Whether a request is being prepared; those that follow wait for its answer."""
-        self._prepared: Callable[[], Record] | None = None
+        self._prepared: Callable[[], Record | str] | None = None
         """Gives the answer that has been prepared."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -283,7 +283,7 @@ class _Client(asyncio.BufferedProtocol):
         self._is_waiting = True
         command.prepare(partial(self._can_tell, partial(command.answer, request, self._who.pid)))
 
-    def _can_tell(self, answer: Callable[[], Record]) -> None:
+    def _can_tell(self, answer: Callable[[], Record | str]) -> None:
         self._is_waiting, self._prepared = False, answer
         self._control.line_up(self)
 

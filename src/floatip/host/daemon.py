@@ -57,9 +57,9 @@ from floatip.core.events import (
 )
 from floatip.core.node import LEAVE_TIME, Node
 from floatip.core.settings import Settings
-from floatip.core.snapshot import describe, view
-from floatip.core.state import as_data
+from floatip.core.snapshot import describe_frame, view
 from floatip.host import keepalived, privileges, starts, wiring
+from floatip.host.answer import Answers
 from floatip.host.ask import Record, socket_path, state_directory
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
@@ -167,6 +167,7 @@ class Daemon:
         self._started = self._loop.time()
         self._loop.set_exception_handler(self._die)
         self._systemd = Systemd()
+        self._answers = Answers(self._loop.call_soon, self._loop.time)
         self._queue: deque[Event] = deque()
         self._busy = True
         self._timer: asyncio.TimerHandle | None = None
@@ -188,7 +189,7 @@ class Daemon:
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
         commands = self._orders.commands(time.time) | {
-            "status": Command(self._status, "ask for the status"),
+            "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
         self._entries = Entries(log)
@@ -356,9 +357,12 @@ class Daemon:
         role = self._news.latest.get(("role", name), "")
         return " ".join(filter(None, (name, role, f"at rank {self._news.latest['rank', name]}")))
 
-    def _status(self, request: Record, pid: int) -> Record:
+    def _prepare_status(self, ready: Callable[[], None]) -> None:
+        self._answers.prepare(self._node, ready)
+
+    def _status(self, request: Record, pid: int) -> str:
         now = self._loop.time()
-        known = describe(self._node, now)
+        known = describe_frame(self._node, self._answers.problems(self._node, now), now)
         status = replace(
             known,
             problems=(*known.problems, *(view(problem, now) for problem in self._parts.control.problems(now))),
@@ -369,14 +373,14 @@ class Daemon:
             monotonic=now,
             uptime=now - self._started,
             recent=self._history.recent,
+            network=self._loaded.model.network.view if self._loaded.model.network else None,
             log_lines_dropped=self._log.dropped,
             hooks_dropped=self._parts.hooks.dropped,
             control_requests_rejected=self._parts.control.rejected,
             scheduling=scheduling(),
             sockets=(*self._parts.adverts.sockets(), *self._parts.link.sockets(), *self._parts.peers.sockets()),
         )
-        answer: Record = as_data(status)
-        return answer
+        return self._answers.text(status, self._node, now)
 
     # Configuration
 

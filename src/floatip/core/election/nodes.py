@@ -57,6 +57,7 @@ class NodesElector:
         self.hears = frozenset[Subject]({others(name)})
         self.deadline = math.inf
         self._others: Others | None = None
+        self._preference: tuple[int, IPv4Address] | None = None
         self._obstacles = Obstacles()
         self._listen_until = -math.inf
         """Nobody is known to be master before: another node may not have been heard yet."""
@@ -79,10 +80,7 @@ class NodesElector:
 
     @property
     def preference(self) -> tuple[int, IPv4Address] | None:
-        if self._others is None:
-            return None
-        own = IPv4Address(int(self._others.own.address) & 0xFFFFFFFF)
-        return max(FIRST_PREFERENCE - self._others.preference, 1), own
+        return self._preference
 
     def goes_on_as(self, config: Election) -> bool:
         return isinstance(config, Nodes)
@@ -96,6 +94,8 @@ class NodesElector:
         if not isinstance(fact, Others):
             return []
         self._others = fact
+        own = IPv4Address(int(fact.own.address) & 0xFFFFFFFF)
+        self._preference = max(FIRST_PREFERENCE - fact.preference, 1), own
         for claim in fact.claims:
             self.other_reign_at = max(self.other_reign_at, min(claim.reign / 1000 - fact.clock_ahead, now))
         return self._judge(now)
