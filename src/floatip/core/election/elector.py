@@ -14,6 +14,7 @@ from typing import Protocol
 
 from floatip.core import settings
 from floatip.core.addresses import Address
+from floatip.core.counters import Adverts, Turns
 from floatip.core.drops import Drops
 from floatip.core.events import Effect, KeepalivedFound, KeepalivedSaid
 from floatip.core.problems import Code, Problem, Severity
@@ -175,8 +176,13 @@ class Elector(Protocol):
     other_reign_at: float
     """When the latest other master that we know of began, or was first heard; `-math.inf`: there was none."""
     dropped: Drops
+    turns: Turns
     address_moves: bool
     """Whether the master alone holds the addresses."""
+
+    @property
+    def adverts(self) -> Adverts | None:
+        """None: it sends and hears none."""
 
     @property
     def deadline(self) -> float:
