@@ -4,6 +4,7 @@
 a session again starts them again.
 """
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -77,14 +78,21 @@ class Adverts:
     """Used, although they name other addresses."""
     refused: list[int] = field(default_factory=refusals)
     """By `Refused`."""
+    heard_at: float = -math.inf
+    """When the latest came that was used, in monotonic seconds."""
+
+    def hear(self, priority: int, now: float) -> None:
+        self.received += 1
+        self.zero_received += not priority
+        self.heard_at = now
 
 
 class Turns:
     """Changes of role."""
 
     def __init__(self) -> None:
-        self.by_cause: dict[tuple[str, Cause], int] = {}
-        """By the new role."""
+        self.by_cause: dict[str, int] = {}
+        """By the new role and the cause, as "master silence"."""
         self.became_master = 0
         self.released_master = 0
 
@@ -92,21 +100,22 @@ class Turns:
         """Roles by their value. A role that stays is no change."""
         if before == after:
             return
-        self.by_cause[after, cause] = self.by_cause.get((after, cause), 0) + 1
+        key = f"{after} {cause}"
+        self.by_cause[key] = self.by_cause.get(key, 0) + 1
         self.became_master += after == "master"
         self.released_master += before == "master"
 
 
 @dataclass(slots=True)
 class Histogram:
-    bounds: tuple[float, ...]
+    bounds: list[float]
     """Seconds: the greatest value of each bucket. One more bucket has what is greater."""
     counts: list[int]
     sum: float = 0.0
 
     @classmethod
     def of(cls, *bounds: float) -> "Histogram":
-        return cls(bounds, [0] * (len(bounds) + 1))
+        return cls(list(bounds), [0] * (len(bounds) + 1))
 
     def observe(self, seconds: float) -> None:
         self.counts[bisect_left(self.bounds, seconds)] += 1

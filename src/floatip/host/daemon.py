@@ -65,6 +65,7 @@ from floatip.host.disk import Disk, Memory
 from floatip.host.entries import Entries
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
+from floatip.host.figures import Counters
 from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
 from floatip.host.log import ERROR, WARNING, Log
 from floatip.host.network.adverts import Adverts
@@ -164,6 +165,7 @@ class Daemon:
         self._started = self._loop.time()
         self._loop.set_exception_handler(self._die)
         self._systemd = Systemd()
+        self._counters = Counters()
         self._queue: deque[Event] = deque()
         self._busy = True
         self._timer: asyncio.TimerHandle | None = None
@@ -186,6 +188,7 @@ class Daemon:
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
         commands = self._orders.commands(time.time) | {
             "status": Command(self._status, "ask for the status"),
+            "figures": Command(self._figures, "ask for the figures"),
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
         self._entries = Entries(log)
@@ -270,6 +273,8 @@ class Daemon:
         self._timer = self._loop.call_at(deadline, self._tick) if deadline < math.inf else None
 
     def _tick(self) -> None:
+        if self._timer:
+            self._counters.woke(self._timer.when(), self._loop.time())
         self._timer = None
         self._busy = True
         self._parts.adverts.drain()
@@ -355,6 +360,9 @@ class Daemon:
         )
         answer: Record = as_data(status)
         return answer
+
+    def _figures(self, request: Record, pid: int) -> Record:
+        return self._counters.answer(self._node)
 
     # Configuration
 

@@ -23,7 +23,7 @@ black holes for a floating address). Received routes are counted and dropped; of
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -153,6 +153,10 @@ class Session:
     def announced(self) -> int:
         """How many prefixes the peer has been told."""
         return len(self._told)
+
+    def told_ranks(self) -> Iterator[Rank]:
+        """For each prefix that the peer has been told the rank that it is to have now."""
+        return (route.rank for route in map(self._desired.get, self._told) if route)
 
     def tells(self, prefix: Prefix) -> bool:
         return prefix in self._told

@@ -200,10 +200,9 @@ class Follower(VirtualRouter):
             return []
         if advert.priority == ASKING:
             return []  # no master
-        self.adverts.received += 1
+        self.adverts.hear(advert.priority, now)
         self._advert_at, self._advert_from, self._is_alone = now, source, False
         if advert.priority == 0:
-            self.adverts.zero_received += 1
             self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf
             return self._conclude(now)
         if self.config.version == 3:

@@ -209,9 +209,7 @@ class Router(VirtualRouter):
             self.adverts.refused[refused] += 1
             self.dropped.count(f"dropped, {why}", now)
             return effects
-        self.adverts.received += 1
-        if not advert.priority:
-            self.adverts.zero_received += 1
+        self.adverts.hear(advert.priority, now)
         if set(advert.addresses) != set(self.addresses):
             self.adverts.other_addresses += 1
             self.dropped.count("accepted although they name other addresses", now)
