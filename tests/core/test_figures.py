@@ -12,8 +12,9 @@ from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.wire import Keepalive, Type, pack
 from floatip.core.counters import Histogram, Refused
 from floatip.core.events import AdvertReceived, BytesReceived, CheckDone, KeepalivedFound, LinkChanged, StopRequested
-from floatip.core.figures import AdvertFigures, Figures, InstanceFigures, SessionFigures, collect, read
+from floatip.core.figures import MESSAGES, AdvertFigures, Figures, InstanceFigures, SessionFigures, read
 from floatip.core.settings import Check, Keepalived
+from floatip.core.tally import collect
 from tests.core.host import PEER, RS, SICK, US, VRRP, WEB, WELL, Host, advert, backup, config, elected, master
 
 
@@ -164,6 +165,7 @@ def test_bgp_messages_count_by_direction_and_type() -> None:
     after = session(host)
     assert after.received[Type.KEEPALIVE] == before.received[Type.KEEPALIVE] + 2
     assert after.received[Type.NOTIFICATION] == 1
+    assert tuple(kind.name.lower().replace("_", "-") for kind in Type) == MESSAGES
 
 
 def test_what_we_refuse_a_peer_with_counts_as_a_notification() -> None:

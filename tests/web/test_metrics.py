@@ -11,11 +11,12 @@ import pytest
 from floatip.core.bgp.rank import Rank
 from floatip.core.counters import Histogram
 from floatip.core.events import AdvertReceived, StopRequested
-from floatip.core.figures import Figures, HistogramFigures, HistogramsFigures, collect
+from floatip.core.figures import Figures, HistogramFigures, HistogramsFigures
 from floatip.core.settings import Check, Static
 from floatip.core.snapshot import describe
 from floatip.core.state import NodeView, Status
-from floatip.web.metrics import is_ready, render, render_as_keepalived
+from floatip.core.tally import collect
+from floatip.web.metrics import RANKS, is_ready, render, render_as_keepalived
 from tests.core.host import CONFIG, PEER, SICK, US, WEB, Host, advert, backup, config, elected, master
 
 HOSTILE = 'a"b\\c\nd{e="f"} 1\x1b[31m\x00%s\u202e'
@@ -89,6 +90,7 @@ def test_roles_and_ranks_are_state_sets() -> None:
     assert states == {"init": 0, "backup": 0, "master": 1, "fault": 0}
     ranks = {rank: value(text, f'floatip_instance_rank{{iname="VI_1",rank="{rank.label}"}}') for rank in Rank}
     assert ranks == {rank: float(rank is Rank.ACTIVE) for rank in Rank}
+    assert tuple(rank.label for rank in Rank) == RANKS
 
 
 def test_moments_are_seconds_since_the_epoch_and_the_same_at_the_next_scrape() -> None:

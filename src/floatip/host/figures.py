@@ -1,8 +1,8 @@
 """What the host counts beside the core, and the answer to `figures` on the control socket."""
 
 from floatip.core.counters import Histogram
-from floatip.core.figures import collect
 from floatip.core.node import Node
+from floatip.core.tally import collect
 from floatip.host.ask import Record
 
 PHASES = ("detected", "decided", "wire", "acknowledged")

@@ -16,18 +16,16 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
 
-from floatip.core.bgp.rank import Rank
-from floatip.core.bgp.wire import Type
 from floatip.core.counters import Refused
-from floatip.core.figures import AdvertFigures, Figures, HistogramsFigures, InstanceFigures
+from floatip.core.figures import MESSAGES, AdvertFigures, Figures, HistogramsFigures, InstanceFigures
 from floatip.core.state import InstanceView, NodeView, Status
 from floatip.text import printable
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ROLES = ("init", "backup", "master", "fault")
 """In the order of keepalived's numbers."""
-RANKS = tuple(rank.label for rank in Rank)
-TYPES = tuple((kind, kind.name.lower().replace("_", "-")) for kind in Type)
+RANKS = "none", "last-resort", "standby", "active", "takeover", "takeover-again"
+"""From worst to best."""
 Labels = str
 """As they are written, without the braces."""
 
@@ -41,7 +39,7 @@ def render(status: Status, figures: Figures) -> str:
 
 def is_ready(status: Status, instance: InstanceView) -> bool:
     """Whether this node serves the instance, or could serve it at once."""
-    if instance.health.value != "up" or instance.rank.value == Rank.NONE.label or status.stopping:
+    if instance.health.value != "up" or instance.rank.value == RANKS[0] or status.stopping:
         return False
     if status.sessions and not any(session.state == "established" for session in status.sessions):
         return False
@@ -174,7 +172,7 @@ def _sessions(status: Status, figures: Figures) -> Iterator[str]:
         (_joined(_label("peer", one.peer), f'direction="{direction}"', f'type="{label}"'), counts[kind])
         for one in counted
         for direction, counts in (("sent", one.sent), ("received", one.received))
-        for kind, label in TYPES
+        for kind, label in enumerate(MESSAGES, 1)
     ]
     what = "BGP messages, by direction and type."
     yield from _family("floatip_bgp_messages_total", "counter", what, *_unzipped(messages))
