@@ -1,8 +1,6 @@
 """The text that Prometheus scrapes, with Prometheus's own tool as the judge of its form."""
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -18,6 +16,7 @@ from floatip.core.state import NodeView, Status
 from floatip.core.tally import collect
 from floatip.web.metrics import RANKS, is_ready, render, render_as_keepalived
 from tests.core.host import CONFIG, PEER, SICK, US, WEB, Host, advert, backup, config, elected, master
+from tests.web.promtool import check_metrics
 
 HOSTILE = 'a"b\\c\nd{e="f"} 1\x1b[31m\x00%s\u202e'
 NODES = (
@@ -26,15 +25,6 @@ NODES = (
     NodeView("haproxy3", "10.0.0.3", own=False, state="unheard"),
 )
 AHEAD = 1_800_000_000.0
-
-
-def promtool(text: str) -> str:
-    """What `promtool check metrics` says of it; nothing: it is well."""
-    if not shutil.which("promtool"):
-        pytest.fail("promtool is missing: make test installs it (Debian package prometheus)")
-    command = ["promtool", "check", "metrics"]
-    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=60)
-    return (done.stdout + done.stderr).decode() or ("" if done.returncode == 0 else f"exit status {done.returncode}")
 
 
 def scrape(host: Host, **changes: object) -> tuple[Status, Figures]:
@@ -64,8 +54,8 @@ def test_promtool_finds_nothing_to_complain_of() -> None:
     host = master()
     host.tell(advert(100, vrid=99), replace(advert(100), ttl=255, source=IPv4Address("10.0.0.9")))
     status, figures = scrape(host, nodes=NODES)
-    assert promtool(render(status, figures)) == ""
-    assert promtool(render_as_keepalived(status, figures)) == ""
+    assert check_metrics(render(status, figures)) == ""
+    assert check_metrics(render_as_keepalived(status, figures)) == ""
 
 
 def test_promtool_accepts_the_names_of_hostile_things_and_no_line_is_made_by_them() -> None:
@@ -73,7 +63,7 @@ def test_promtool_accepts_the_names_of_hostile_things_and_no_line_is_made_by_the
     host = Host(replace(CONFIG, checks=(Check(HOSTILE),), instances=(instance,)))
     status, figures = scrape(host, nodes=(*NODES, replace(NODES[1], name=HOSTILE)), version=HOSTILE)
     for text in (render(status, figures), render_as_keepalived(status, figures)):
-        assert promtool(text) == ""
+        assert check_metrics(text) == ""
         assert all(char.isprintable() or char == "\n" for char in text)
         assert all(
             re.fullmatch(r'#.*|\w+(\{(\w+="([^"\\]|\\["\\])*",?)+\})? [-+.\d]+', line) for line in text.splitlines()
