@@ -47,7 +47,7 @@ soak: lab-needs .venv/ready ## faults of all kinds on real daemons, as SEED=n dr
 mutants: .venv/ready ## plant bugs in the core and the host and see each one found
 	$(PYTHON) -m tests.sim.mutants
 
-bench: test-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, attacks, the link, idle cost; PART=announce one
+bench: test-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, attacks, the link, scrapes, idle cost; PART=announce one
 	$(PYTHON) -m bench $(PART)
 
 deb: $(DEB) ## the Debian package, in dist/; DEB_VERSION=0.1.0+test2 gives it another version

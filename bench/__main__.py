@@ -9,6 +9,7 @@ idle      what an idle daemon costs beside keepalived
 scale     many groups and many addresses, beside keepalived; `python -m bench.scale --help` has more options
 attacks   misuse of the control socket, floods, deletions, checks that hang: what adverts and traffic notice
 link      the link between nodes: its cost beside keepalived, false alarms, a flood, a hundred instances handed over
+scrape    what a scrape of /metrics costs, beside the exporters of others
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash beside the time of detection
 """
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, flood, idle, link, role, scale
+from bench import announce, attacks, flood, idle, link, role, scale, scrape
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -31,7 +32,7 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
-JUDGED = ("scale", "attacks", "link")
+JUDGED = ("scale", "attacks", "link", "scrape")
 """Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
@@ -107,6 +108,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "scale": lambda options: scale.measure(options.only, options.seconds, options.runs),
     "attacks": lambda options: attacks.measure(),
     "link": lambda options: link.measure(options.seconds),
+    "scrape": lambda options: scrape.run(),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 

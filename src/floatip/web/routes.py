@@ -89,7 +89,9 @@ async def metrics(site: Site, request: Request) -> Answer:
     compat = request.query.get("compat", "")
     if compat not in ("", "keepalived"):
         raise Refused(400, f"compat={printable(compat)} is not known", "use compat=keepalived")
-    status, figures = await site.source.fresh(), read(json.loads(await site.source.figures()))
+    # The smaller question first: after an answer the daemon rests for nine times as long as that took.
+    figures = read(json.loads(await site.source.figures()))
+    status = await site.source.fresh()
     text = render_as_keepalived(status, figures) if compat else render(status, figures)
     return Response(200, text.encode(errors="replace"), CONTENT_TYPE)
 
