@@ -165,6 +165,13 @@ def test_each_alert_is_explained_in_the_guide() -> None:
     assert re.findall(r"^\| `(Floatip\w+)` \|", GUIDE.read_text(), re.MULTILINE) == alerts
 
 
+def test_prometheus_accepts_the_configuration_that_the_guide_shows(tmp_path: Path) -> None:
+    first, second = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    file = tmp_path / "prometheus.yml"
+    file.write_text(first + second)
+    assert promtool("check", "config", "--syntax-only", str(file)) == ""
+
+
 def test_prometheus_understands_each_expression_of_the_dashboard(tmp_path: Path) -> None:
     rules = [{"record": "panel", "expr": one, "labels": {"title": title}} for title, one in expressions().items()]
     file = tmp_path / "rules.yml"

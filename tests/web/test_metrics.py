@@ -42,6 +42,10 @@ def samples(text: str) -> dict[str, str]:
     return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
+def series(text: str) -> list[str]:
+    return [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+
+
 def value(text: str, series: str) -> float:
     return float(samples(text)[series])
 
@@ -64,6 +68,7 @@ def test_promtool_accepts_the_names_of_hostile_things_and_no_line_is_made_by_the
     status, figures = scrape(host, nodes=(*NODES, replace(NODES[1], name=HOSTILE)), version=HOSTILE)
     for text in (render(status, figures), render_as_keepalived(status, figures)):
         assert check_metrics(text) == ""
+        assert len(series(text)) == len(set(series(text)))
         assert all(char.isprintable() or char == "\n" for char in text)
         assert all(
             re.fullmatch(r'#.*|\w+(\{(\w+="([^"\\]|\\["\\])*",?)+\})? [-+.\d]+', line) for line in text.splitlines()
