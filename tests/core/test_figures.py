@@ -11,7 +11,7 @@ from floatip.core import settings
 from floatip.core.bgp.notification import Notification
 from floatip.core.bgp.wire import Keepalive, Type, pack
 from floatip.core.counters import Histogram, Refused
-from floatip.core.events import AdvertReceived, BytesReceived, CheckDone, KeepalivedFound, LinkChanged, StopRequested
+from floatip.core.events import AdvertReceived, BytesReceived, KeepalivedFound, LinkChanged, StopRequested
 from floatip.core.figures import MESSAGES, AdvertFigures, Figures, InstanceFigures, SessionFigures, read
 from floatip.core.settings import Check, Keepalived
 from floatip.core.tally import collect
@@ -107,11 +107,12 @@ def test_a_role_counts_with_its_cause_and_only_when_it_changes() -> None:
     host = master()
     assert instance(host).turns == {"backup start": 1, "master silence": 1}
     host.tell(SICK)
-    host.tell(CheckDone("web", 0, False, "exit status 2"))
     host.tell(WELL)
     host.run(host.now + 10)
     host.tell(LinkChanged("eth0", False, "eth0 is down"))
     host.run(host.now + 1)
+    host.tell(SICK)  # FAULT for another reason
+    host.tell(WELL)
     host.tell(LinkChanged("eth0", True, ""))
     host.run(host.now + 10)
     host.tell(StopRequested())
