@@ -1,4 +1,3 @@
-from floatip.core.events import Phases, TookOver
 from floatip.core.figures import HistogramsFigures, read
 from floatip.host.figures import Counters
 from tests.core.host import master
@@ -20,8 +19,8 @@ def test_the_loop_is_late_by_the_time_that_passed_since_it_was_due() -> None:
 
 def test_a_takeover_counts_in_the_phases_that_it_had() -> None:
     counters = Counters()
-    counters.took_over(TookOver("VI_1", Phases(0.31, 0.0004, 0.002, 0.02)))
-    counters.took_over(TookOver("VI_1", Phases(None, 0.0006, None, None)))
+    counters.took_over(0.31, 0.0004, 0.002, 0.02)
+    counters.took_over(None, 0.0006, None, None)
     phases = read(counters.answer(master().node)).phases
     assert counts(phases) == {
         "detected": {0.5: 1},

@@ -20,5 +20,11 @@ class Counters:
         """The loop was to wake up when it was `due` (monotonic seconds)."""
         self.lateness.observe(max(now - due, 0.0))
 
+    def took_over(self, *phases: float | None) -> None:
+        """How long each phase took, in seconds and in their order; None: it is not known, or was not reached."""
+        for histogram, seconds in zip(self._phases.values(), phases, strict=True):
+            if seconds is not None:
+                histogram.observe(seconds)
+
     def answer(self, node: Node) -> Record:
         return collect(node, self._phases, self.lateness)._asdict()

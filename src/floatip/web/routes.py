@@ -88,7 +88,7 @@ async def metrics(site: Site, request: Request) -> Answer:
 
     compat = request.query.get("compat", "")
     if compat not in ("", "keepalived"):
-        raise Refused(400, f"compat={printable(compat)} is not known", "use compat=keepalived")
+        raise Refused(400, "this value of compat is not known", "there is: /metrics?compat=keepalived")
     # The smaller question first: after an answer the daemon rests for nine times as long as that took.
     figures = read(json.loads(await site.source.figures()))
     status = await site.source.fresh()
