@@ -117,6 +117,32 @@ def nodes(as_json: bool, watch: bool) -> int:
     return shown.watch(as_json=as_json) if watch else shown.show(as_json=as_json)
 
 
+def _since(text: str) -> object:
+    from floatip.history_command import since  # noqa: PLC0415
+
+    return since(text)
+
+
+@Command(
+    DAILY,
+    {0: "shown", 1: "there is no history", 4: "this user may not read it"},
+    Option("--since WHEN", "From then on: 90s, 2h, 7d, 14:30, 2026-11-29, '2026-11-29 14:30'", _since),
+    Option("--instance NAME", "Only what concerns this instance alone"),
+    JSON,
+    Option("--tsv", "Print a table with tabs between the columns"),
+)
+def history(**options: object) -> int:
+    """Show what changed on this node, when, and why, the latest last.
+
+    Reads the file that the daemon writes, also while no daemon runs. Times are
+    local; in JSON and TSV they are UTC.
+    """
+    from floatip import history_command  # noqa: PLC0415
+
+    show: Callable[..., int] = history_command.show
+    return show(**options)
+
+
 @Command(
     DAILY,
     VERB_EXITS,

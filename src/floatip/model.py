@@ -301,9 +301,13 @@ class Model:
         )
 
     def _link(self, here: Here) -> core.Link:
-        digest = sha256(self._alike().encode()).digest()[:8]
         figures = self.link.interval, self.link.port, floatip.__version__
-        return core.Link(self.nodes, here.node.name, here.keys, digest, *figures)
+        return core.Link(self.nodes, here.node.name, here.keys, self.digest, *figures)
+
+    @property
+    def digest(self) -> bytes:
+        """Of what must be the same on all nodes: the first 8 octets of a SHA-256."""
+        return sha256(self._alike().encode()).digest()[:8]
 
     def _alike(self) -> str:
         """What must be the same on all nodes, in one form, however the file writes it.

@@ -46,6 +46,7 @@ from floatip.core.events import (
     Started,
     StopGarp,
     Ticked,
+    TookOver,
     Writable,
 )
 from floatip.core.node import Node
@@ -107,12 +108,16 @@ def _words(effect: Effect, peer: Address) -> list[str]:
             return [" ".join(["hold", *sorted(str(placed.address.ip) for placed in addresses)])]
         case Became("session", name, value):
             return [f"session {value}"] if name == str(peer) else []
+        case Became("takeover"):
+            return []
         case Became(what, _, value):
             return [f"{what} {value}"]
         case Dial(to) | Close(to) | Measure(to):
             return [type(effect).__name__.lower()] if to == peer else []
         case Probe(check):
             return [f"probe {check}"]
+        case TookOver():
+            return []
         case Garp() | StopGarp() | SendDatagram() | KeepOrders() | Exit():
             return [type(effect).__name__.lower()]
 

@@ -88,16 +88,17 @@ SIGNS = {
     "notify": "/notify: timed out after ",
     "held.json": "/held.json: not written after ",
     "state.log": "/state.log: not written after ",
+    "history": "/history.jsonl: not written after ",
 }
-RUNS, WRITES = {"script", "notify"}, {"held.json", "state.log"}
+RUNS, WRITES = {"script", "notify"}, {"held.json", "state.log", "history"}
 TOLD = {
     "lookup": {"file"} | RUNS | WRITES,
     "getattr": {"file"} | RUNS | WRITES,
     "open": RUNS | WRITES,
-    "read": RUNS,
+    "read": RUNS | {"history"},
     "write": WRITES,
     "close": RUNS | WRITES,
-    "rename": WRITES,
+    "rename": WRITES - {"history"},
     "mkdir": set[str](),
 }
 """What hangs with it in work. A process that a pid file named is still watched."""

@@ -73,7 +73,7 @@ def play(
     async def run() -> None:
         met: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: met.append(context))
-        manager, applied = Manager(), list[float]()
+        manager, applied, refused = Manager(), list[float](), list[list[str]]()
         again = Reload(
             script,
             lambda loaded: applied.append(loaded.model.release_delay),
@@ -81,6 +81,7 @@ def play(
             Log(),
             manager,
             "floatip check /other.toml",
+            lambda errors: refused.append([str(error) for error in errors]),
         )
         await story(again, manager.told, applied)
         again.close()

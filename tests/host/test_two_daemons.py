@@ -423,6 +423,45 @@ def test_a_node_that_is_killed_is_replaced_and_takes_nothing_back(lan: Lan) -> N
     assert lan.two.held() == {WEB, MAIL}
 
 
+def test_a_failover_is_in_the_histories_of_both_nodes_and_its_steps_add_up(lan: Lan) -> None:
+    began = time.time()
+    lan.one.signal(signal.SIGSTOP)
+    frozen_at = time.monotonic()
+    wait(lambda: lan.two.is_master("web"))
+    lan.one.signal(signal.SIGCONT)
+    wait(lambda: lan.one.carries_nothing() and lan.settled())
+    since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(began))
+    histories = []
+    for host in lan.hosts:
+        status, said = host.command("history", "--json", "--since", since)
+        assert status == 0
+        records = [json.loads(line) for line in said.splitlines()]
+        assert {record["node"] for record in records} == {host.name}
+        histories.append([record for record in records if record["monotonic"] > frozen_at])
+    one, two = histories
+
+    def found(records: list[dict[str, Any]], *key: str) -> dict[str, Any]:
+        return next(each for each in records if (each["what"], each["name"], each["value"]) == key)
+
+    role, takeover = found(two, "role", "web", "master"), found(two, "takeover", "web", "complete")
+    assert (role["before"], role["reason"]) == ("backup", "haproxy1, which was master, is silent")
+    assert found(two, "node", "haproxy1", "gone")["reason"].startswith("silent for ")
+    yielded = found(one, "role", "web", "backup")
+    assert (yielded["before"], yielded["reason"]) == ("master", "haproxy2 took over")
+    assert yielded["time"] > role["time"]
+    took = takeover["took"]
+    assert took["wire"] is None, "there is no BGP"
+    assert 0.6 <= took["detected"] <= takeover["monotonic"] - frozen_at + 0.25, "the last hello was before the freeze"
+    # Each step begins where the one before it ends, and the last one ends with this line.
+    assert role["monotonic"] + took["acknowledged"] == pytest.approx(takeover["monotonic"], abs=1e-5)
+    gone = found(two, "node", "haproxy1", "gone")["monotonic"]
+    assert gone + took["decided"] == pytest.approx(role["monotonic"], abs=1e-5)
+    wait(lambda: len(lan.two.status()["recent"]) == 3)
+    shown = {(each["what"], each["name"]) for each in lan.two.status()["recent"]}
+    assert ("node", "haproxy1") in shown
+    assert lan.two.command("history", "--instance", "web")[1].count("takeover web") >= 1
+
+
 def test_a_node_that_was_suspended_finds_that_it_was_replaced(lan: Lan) -> None:
     lan.one.signal(signal.SIGSTOP)
     wait(lambda: lan.two.held() == {WEB, MAIL})

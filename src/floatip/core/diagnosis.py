@@ -10,8 +10,7 @@ from floatip.core.decision import DAMPED
 from floatip.core.election.elector import Role, Surroundings, keepalived
 from floatip.core.fleet_problems import of_election, of_fleet
 from floatip.core.health import Health
-from floatip.core.holding import Holding
-from floatip.core.instance import Instance, Target
+from floatip.core.instance import Instance, is_held
 from floatip.core.problems import KEEPS_CRASHING, UNSTEADY, Code, Problem, Severity
 
 if TYPE_CHECKING:  # it tells the other nodes what is found here
@@ -58,12 +57,6 @@ def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Ite
         yield from _of_instance(node, instance, around, now)
         if node.fleet and not isinstance(instance.config.election, settings.Static):
             yield from of_election(node.fleet, instance, now)
-
-
-def is_held(holding: Holding, instance: Instance, target: Target) -> bool:
-    if instance.config.placement == "found":
-        return target.ip in holding.held
-    return target.key in holding.placed
 
 
 def _of_stop(node: "Node") -> Iterator[Problem]:

@@ -350,7 +350,8 @@ class StopGarp:
 class Became:
     """Something changed that a person would want to know: the log, the hook, the history and the tests read it.
 
-    `what` is one of: check, health, role, rank, session, address, link, network, failure.
+    `what` is one of: check, health, role, rank, takeover, session, address, link, node, network, failure, start; the
+    host adds daemon and configuration.
     `name` says which one; `value` is the new state in one word; `reason` is what follows "because".
     """
 
@@ -359,6 +360,29 @@ class Became:
     value: str
     reason: str
     hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """How long each step of a takeover lasted, in seconds, one after the other; None: not known."""
+
+    detected: float | None
+    """From the last sign of life of the old master to the verdict that it is gone."""
+    decided: float | None
+    """From the verdict to the role."""
+    wire: float | None
+    """From the role to the first UPDATE with the new rank in the kernel's hands; None: there is no BGP."""
+    acknowledged: float | None
+    """From then on, until all route servers have it; without BGP from the role, until the address is held and its
+    neighbours are told by ARP."""
+
+
+@dataclass(frozen=True, slots=True)
+class TookOver:
+    """This node became master, and now that is complete, or it is not master any more. `Became` follows, in words."""
+
+    instance: str
+    phases: Phases
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,5 +403,6 @@ Effect = (
     | Garp
     | StopGarp
     | Became
+    | TookOver
     | Exit
 )

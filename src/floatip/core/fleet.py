@@ -179,6 +179,7 @@ class Fleet:
                 self.link.detection_time,
                 clock_ahead,
                 self._gone(name, claims[name]),
+                self._heard_at(name, claims[name]),
             )
             if around != self._told.get(name):
                 self._told[name] = around
@@ -236,6 +237,12 @@ class Fleet:
             return f"{peer.name}, which was master, {why_not(peer, name)}"
         state = peer.instances.get(identity)
         return f"{peer.name} is not master any more: {state.reason}" if state else f"{peer.name} has lost it"
+
+    def _heard_at(self, name: str, claims: tuple[Claim, ...]) -> float | None:
+        """The last sign of life of the last master, if it fell silent."""
+        peer = self.link.peers.get(self._went.get(wire.identity(name), ""))
+        is_silent = not claims and peer is not None and not peer.alive and peer.why == SILENT
+        return peer.detector.heard_at if peer and is_silent else None
 
     def _is_ready(self, instance: str, node: str) -> bool:
         if node == self.own.name:

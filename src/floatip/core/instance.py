@@ -288,6 +288,11 @@ class Instance:
             return [Garp(self._told)]
         return []
 
+    @property
+    def has_told_neighbours(self) -> bool:
+        """Of all addresses, where only a master has them."""
+        return self.config.placement != "master" or self._told >= self.placed
+
     def tell_neighbours(self, holding: Holding) -> list[Effect]:
         """Of what a master holds and they have not been told yet. One that yields keeps the address for a moment, and
         must not lead them back to it."""
@@ -297,3 +302,9 @@ class Instance:
         new, old, self._told = here - self._told, self._told - here, here
         effects: list[Effect] = [StopGarp(old)] if old else []
         return [*effects, Garp(new)] if new else effects
+
+
+def is_held(holding: Holding, instance: Instance, target: Target) -> bool:
+    if instance.config.placement == "found":
+        return target.ip in holding.held
+    return target.key in holding.placed

@@ -52,13 +52,14 @@ from floatip.core.events import (
     Ticked,
     Writable,
 )
-from floatip.core.fleet import Fleet
+from floatip.core.fleet import Fleet, is_acknowledged
 from floatip.core.health import CheckState, combine
 from floatip.core.holding import Holding, Key
-from floatip.core.instance import CUT_OFF_AT_LEAST, Instance
+from floatip.core.instance import CUT_OFF_AT_LEAST, Instance, is_held
 from floatip.core.link.link import Changed
 from floatip.core.malformed import Malformed
 from floatip.core.network import Network
+from floatip.core.phases import Takeovers
 from floatip.core.problems import KEEPS_CRASHING, UNSTEADY
 from floatip.core.report import Reporter
 from floatip.core.settings import Settings
@@ -79,9 +80,11 @@ RELEASED = "released", "no instance holds it on this node any more"
 K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
-LINK, ACKNOWLEDGE, CONSULT, REPORT = "link", "acknowledge", "consult", "report"
+LINK, ACKNOWLEDGE, CONSULT, REPORT, TAKEN_OVER = "link", "acknowledge", "consult", "report", "taken over"
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
 """Seconds between two looks at whether the route servers have what a new master announces, and how long it looks."""
+AT_ONCE = 16
+"""Takeovers that are said to be complete in one go."""
 BACKLOG = 0.05
 """Seconds for which a datagram may have waited."""
 LEAVE_TIME = 1.5
@@ -133,6 +136,7 @@ class Node:
         """The instances that the next review looks at."""
         self._routes: dict[str, dict[Prefix, Route]] = {}
         """What each instance announces."""
+        self._takeovers = Takeovers()
         self._wants: dict[str, frozenset[Placed]] = {}
         self._paused = ""
         """Why the nodes do not elect now."""
@@ -160,6 +164,7 @@ class Node:
             case BytesReceived(peer, data) if session := self.sessions.get(peer):
                 return self._session(session, session.received(data, now), now)
             case Writable(peer) if session := self.sessions.get(peer):
+                self._takeovers.wrote(session, self._routes, now)
                 return session.writable()
             case Measured(peer, acknowledged) if session := self.sessions.get(peer):
                 return self._measured(session, acknowledged, now)
@@ -223,6 +228,7 @@ class Node:
         ended, failures = self.network.reconfigure(config.speaker, now)
         effects += [*self._failing("router id", failures, now), *ended]
         self._reload_fleet(config, now)
+        self._takeovers.keep(self.instances)
         self.config = config
         self.dropped = Drops()  # it may be what this mends
         self.strangers.clear()
@@ -322,6 +328,8 @@ class Node:
         if REPORT in due and self.fleet:
             self.reporter.tick(self, self.fleet.link, now)
             self._timers.set(REPORT, self.reporter.at)
+        if TAKEN_OVER in due:
+            effects += self._acknowledged(now)
         if ACKNOWLEDGE in due:
             effects += self._await_acknowledgement(now)
         if BARRED in due:
@@ -518,7 +526,8 @@ class Node:
     def _measured(self, session: Session, acknowledged: bool, now: float) -> list[Effect]:
         session.measured(acknowledged, now)
         self._await_cut_off()
-        return self._review(now) if self.network.cut_off and acknowledged else []
+        effects = self._review(now) if self.network.cut_off and acknowledged else []
+        return effects + self._acknowledged(now) if acknowledged else effects
 
     def _failing(self, part: str, failures: frozenset[Failure], now: float) -> list[Effect]:
         """A level: what is not named any more works again."""
@@ -575,6 +584,7 @@ class Node:
         effects += self._hold(marked, now)
         for instance in instances:
             effects += instance.tell_neighbours(self.holding)
+            effects += self._look_at_takeover(instance, now)
             self._await(instance)
         return effects + self._tell_others(self.fleet, instances, now) if self.fleet else effects
 
@@ -686,13 +696,49 @@ class Node:
     def _await_acknowledgement(self, now: float) -> list[Effect]:
         """Of what new masters announce: the others wait for it."""
         young = [instance for instance in self.instances.values() if _is_young(instance, now)]
-        if not young or not self.fleet:
+        if not young:
             return []
-        effects = self._say(self.fleet, young, now)
-        if self.fleet.awaits_acknowledgement(young):
+        effects = self._say(self.fleet, young, now) if self.fleet else []
+        if self._takeovers.open or (self.fleet and self.fleet.awaits_acknowledgement(young)):
             self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
             effects += [Measure(session.peer) for session in self.sessions.values() if session.is_up]
         return effects
+
+    def _look_at_takeover(self, instance: Instance, now: float) -> list[Effect]:
+        before = len(self._takeovers.open)
+        effects = self._takeovers.look(instance)
+        if not self.sessions:
+            effects += self._told_by_arp(instance, now)
+        elif len(self._takeovers.open) > before:
+            self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
+        return effects
+
+    def _acknowledged(self, now: float) -> list[Effect]:
+        """The takeovers of which all route servers know, a few at a time."""
+        up = [session for session in self.sessions.values() if session.is_up]
+        if not self._takeovers.open or not up:
+            return []
+        effects: list[Effect] = []
+        at = min(session.acknowledged_at for session in up)
+        ready = self._takeovers.written_before(at)
+        for name in ready[:AT_ONCE]:
+            if is_acknowledged(self.instances[name], up, self._holds(self.instances[name]), announces=True):
+                effects += self._takeovers.complete(name, "acknowledged", at)
+        if len(ready) > AT_ONCE:
+            self._timers.set(TAKEN_OVER, now)
+        return effects
+
+    def _told_by_arp(self, instance: Instance, now: float) -> list[Effect]:
+        """Its takeover, where there is no BGP."""
+        name, is_master = instance.config.name, instance.config.placement == "master"
+        if name not in self._takeovers.open or not instance.has_told_neighbours:
+            return []
+        if not is_acknowledged(instance, (), self._holds(instance), announces=False):
+            return []
+        return self._takeovers.complete(name, "held and told by ARP" if is_master else "held", now)
+
+    def _holds(self, instance: Instance) -> bool:
+        return all(is_held(self.holding, instance, target) for target in instance.targets)
 
     def _order(
         self, fleet: Fleet, event: Drained | Paused | HandoverAsked | OrdersRecalled, now: float

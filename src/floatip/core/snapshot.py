@@ -7,10 +7,10 @@ from dataclasses import replace
 from floatip.core import settings
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
-from floatip.core.diagnosis import diagnose, is_held
+from floatip.core.diagnosis import diagnose
 from floatip.core.fleet import Fleet
 from floatip.core.health import CheckState
-from floatip.core.instance import Instance
+from floatip.core.instance import Instance, is_held
 from floatip.core.link import wire
 from floatip.core.link.link import MATTERS, Peer
 from floatip.core.link.report import Content

@@ -33,6 +33,10 @@ def socket_path() -> Path:
     return Path(os.environ.get("RUNTIME_DIRECTORY", "/run/floatip").split(":")[0]) / "floatip.sock"
 
 
+def state_directory() -> Path:
+    return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/floatip").split(":")[0])
+
+
 def encode(record: Record) -> bytes:
     return json.dumps(record).encode() + b"\n"
 

@@ -29,6 +29,7 @@ import floatip
 from floatip import DEFAULT_CONFIG
 from floatip.commands import Refusal
 from floatip.core.addresses import Placed
+from floatip.core.differences import differences
 from floatip.core.events import (
     Became,
     ClockMoved,
@@ -52,13 +53,14 @@ from floatip.core.events import (
     StopGarp,
     StopRequested,
     Ticked,
+    TookOver,
 )
 from floatip.core.node import LEAVE_TIME, Node
 from floatip.core.settings import Settings
 from floatip.core.snapshot import describe, view
 from floatip.core.state import as_data
 from floatip.host import keepalived, privileges, starts, wiring
-from floatip.host.ask import Record, socket_path
+from floatip.host.ask import Record, socket_path, state_directory
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
@@ -66,6 +68,7 @@ from floatip.host.entries import Entries
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.figures import Counters
+from floatip.host.history import History
 from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
 from floatip.host.log import ERROR, WARNING, Log
 from floatip.host.network.adverts import Adverts
@@ -80,7 +83,7 @@ from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.host.web import Web
-from floatip.reading import ConfigErrors, Loaded, load, render
+from floatip.reading import ConfigError, ConfigErrors, Loaded, load, render
 from floatip.reading.patience import told_when_slow
 
 DISK_TIMEOUT = 1.0
@@ -176,11 +179,11 @@ class Daemon:
         self._boot = int.from_bytes(os.urandom(8)) or 1
         self._failures = Failures("daemon", self.report)
         check = "floatip check" if file == DEFAULT_CONFIG else f"floatip check {quote(file)}"
-        self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check)
+        self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check, self._say_refused)
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)
         memories = {
-            name: Memory(self._disk, _state_directory() / f"{name}.json", across_boots=name == ORDERS)
+            name: Memory(self._disk, state_directory() / f"{name}.json", across_boots=name == ORDERS)
             for name in MEMORIES
         }
         self._memories, self._starts = memories.values(), memories["starts"]
@@ -192,7 +195,11 @@ class Daemon:
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
         self._entries = Entries(log)
-        subscribers = self._publish, self._tell_role, self._tell_systemd
+        self._history_disk = Disk(self.report, "history")
+        self._history = History(self._history_disk, state_directory())
+        subscribers = [self._publish, self._tell_role, self._tell_systemd]
+        if not follow:  # an announcer alone has no state directory
+            subscribers.append(self._history.note)
         self._news = News(subscribers, self._loop.call_soon, self._entries.write)
         self._parts = wiring.Parts(
             Adverts(self.report),
@@ -209,7 +216,7 @@ class Daemon:
 
     async def serve(self) -> int:
         sys.setswitchinterval(SWITCH_INTERVAL)
-        await asyncio.gather(*(memory.load() for memory in self._memories))
+        await asyncio.gather(self._history.load(), *(memory.load() for memory in self._memories))
         with _of_the_kernel():
             await self._parts.kernel.start()
             # Once: a session does not survive another router id, and addresses come and go.
@@ -228,6 +235,9 @@ class Daemon:
         self._look_at_the_clock()
         self._recall_orders()
         self._queue.append(Started(barred_for))
+        configuration = f"configuration {self._loaded.model.digest.hex()}"
+        what = ", ".join(filter(None, (f"version {floatip.__version__}", configuration, self._history.unclean)))
+        self._say("daemon", "floatip", "started", what)
         self._pump()
         watching = asyncio.create_task(self._parts.kernel.run())
         watching.add_done_callback(_raise)
@@ -237,8 +247,10 @@ class Daemon:
         gc.collect()
         gc.freeze()
         status = await self._ended
+        self._say("daemon", "floatip", "stopped", self._node.stopping)
         self._news.flush()
-        await asyncio.gather(self._parts.hooks.finish(HOOKS_TIMEOUT), self._disk.finish(DISK_TIMEOUT))
+        disks = self._disk.finish(DISK_TIMEOUT), self._history_disk.finish(DISK_TIMEOUT)
+        await asyncio.gather(self._parts.hooks.finish(HOOKS_TIMEOUT), *disks)
         watching.cancel()
         self._close()
         return status
@@ -317,6 +329,8 @@ class Daemon:
                     self._parts.peers.measure(effect)
                 case Became():
                     news.append(effect)
+                case TookOver():
+                    self._history.took_over(effect)
                 case Exit() if not self._ended.done():
                     self._ended.set_result(0)
         if news:
@@ -331,6 +345,13 @@ class Daemon:
         if change := role_change(item, self._node.instances):
             self._parts.state_log.write(change.instance, change.role)
             self._parts.hooks.notify(change)
+
+    def _say(self, what: str, name: str, value: str, reason: str) -> None:
+        self._news.add([Became(what, name, value, reason)], self._loop.time())
+
+    def _say_refused(self, errors: list[ConfigError]) -> None:
+        more = f"; and {len(errors) - 1} more" if len(errors) > 1 else ""
+        self._say("configuration", "floatip", "refused", str(errors[0]).partition("\n")[0] + more)
 
     def _tell_systemd(self, item: Item) -> None:
         if item.what in ("role", "rank"):
@@ -352,6 +373,7 @@ class Daemon:
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             monotonic=now,
             uptime=now - self._started,
+            recent=self._history.recent,
             log_lines_dropped=self._log.dropped,
             hooks_dropped=self._parts.hooks.dropped,
             control_requests_rejected=self._parts.control.rejected,
@@ -376,13 +398,16 @@ class Daemon:
         for warning in self._loaded.warnings:
             self._log.write(WARNING, str(warning))
         wiring.connect(self._parts, self._loaded, settings)
+        self._history.node = settings.link.own if settings.link else socket.gethostname()
 
     def _apply(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._busy = True
-        settings = self._settings()
+        before, settings = self._node.config, self._settings()
         self._configure(settings)
         now = self._loop.time()
+        changed = f"{differences(before, settings)}; configuration {loaded.model.digest.hex()}"
+        self._say("configuration", "floatip", "reloaded", changed)
         self._perform(self._node.handle(Reloaded(settings), now), now)
         self._recall_orders()  # a reload that took the nodes away may have forgotten them
         self._pump()
@@ -429,6 +454,7 @@ class Daemon:
         self._parts.control.close()
         self._parts.kernel.close()
         self._disk.close()
+        self._history_disk.close()
         self._systemd.close()
 
     def _no_client(self, error: OSError) -> None:
@@ -454,7 +480,3 @@ def _not_now() -> int:
     if "INVOCATION_ID" in os.environ:
         time.sleep(NOT_NOW_DELAY)
     return NOT_NOW
-
-
-def _state_directory() -> Path:
-    return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/floatip").split(":")[0])

@@ -40,8 +40,9 @@ class _Task:
 
 
 class Disk:
-    def __init__(self, report: Callable[[Event], None]) -> None:
-        self._failures = Failures("disk", report)
+    def __init__(self, report: Callable[[Event], None], part: str = "disk") -> None:
+        """`part`: whose failures they are. Each disk has a queue and a thread of its own."""
+        self._failures = Failures(part, report)
         self._loop = asyncio.get_running_loop()
         self._workers = Workers()
         self._tasks: deque[_Task] = deque()
@@ -99,7 +100,7 @@ class Memory:
         self._disk = disk
         self._path = path
         self._name = f"state file {path}"
-        self._boot = "any" if across_boots else _boot()
+        self._boot = "any" if across_boots else boot_id()
         self._left: Any = None
         """By a predecessor. Only the thread sets it."""
         self._state: dict[str, Any] | None = None
@@ -160,7 +161,7 @@ def _not_understood(error: Exception) -> str:
     return f"not understood, so ignored: {error}"
 
 
-def _boot() -> str:
+def boot_id() -> str:
     """Of a boot that is not known, nothing is remembered."""
     try:
         return BOOT_ID.read_text().strip()

@@ -37,6 +37,8 @@ class Item:
     role: str = ""
     """Likewise."""
     hint: str = ""
+    before: str = ""
+    """The value before; empty: not known."""
 
     @property
     def record(self) -> dict[str, object]:
@@ -71,17 +73,20 @@ class News:
     def add(self, news: list[Became], at: float) -> None:
         """What one event brought about."""
         time = datetime.now(UTC)
-        are_new = []
+        befores = []
         for one in news:
             key = one.what, one.name
-            are_new.append(self.latest.get(key) != one.value)
+            befores.append(self.latest.get(key, ""))
             self.latest[key] = one.value
         items = []
-        for one, is_new in zip(news, are_new, strict=True):
+        for one, before in zip(news, befores, strict=True):
             has_both = one.what in OF_INSTANCE
             rank = self.latest.get(("rank", one.name), "none") if has_both else ""
             role = self.latest.get(("role", one.name), "") if has_both else ""
-            items.append(Item(at, time, one.what, one.name, one.value, one.reason, is_new, rank, role, one.hint))
+            is_new = before != one.value
+            items.append(
+                Item(at, time, one.what, one.name, one.value, one.reason, is_new, rank, role, one.hint, before)
+            )
         self._waiting += _with_groups(items)
         if not self._is_telling:
             self._is_telling = True

@@ -15,7 +15,7 @@ from floatip.host.failures import Failures
 from floatip.host.log import ERROR, Log
 from floatip.host.systemd import Systemd
 from floatip.host.workers import Workers
-from floatip.reading import ConfigErrors, Loaded, render
+from floatip.reading import ConfigError, ConfigErrors, Loaded, render
 from floatip.reading.patience import Waiting, noted
 
 PATIENCE = 5.0
@@ -32,9 +32,17 @@ Read = Callable[[], Loaded]
 
 class Reload:
     def __init__(
-        self, read: Read, apply: Callable[[Loaded], None], failures: Failures, log: Log, systemd: Systemd, check: str
+        self,
+        read: Read,
+        apply: Callable[[Loaded], None],
+        failures: Failures,
+        log: Log,
+        systemd: Systemd,
+        check: str,
+        refused: Callable[[list[ConfigError]], None],
     ) -> None:
         """`check`: the command that names what is wrong with the file."""
+        self._refused = refused
         self._loop = asyncio.get_running_loop()
         self._read = read
         self._check = check
@@ -95,6 +103,7 @@ class Reload:
             case ConfigErrors(errors=errors, warnings=warnings):
                 self._log.write(ERROR, f"{render(errors, warnings)}\nnot reloaded: the old configuration stays")
                 say_refused(self._failures, self._check)
+                self._refused(errors)
             case OSError():
                 what = f"the file could not be read and checked ({in_words(outcome.errno)}), {STAYS}"
                 self._failures.set(WHAT, what, f"when this is mended: {AGAIN}")

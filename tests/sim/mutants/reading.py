@@ -497,8 +497,8 @@ MUTANTS = (
     Mutant(
         "the digest is of this node",
         "model.py",
-        "digest = sha256(self._alike().encode())",
-        "digest = sha256((here.interface + self._alike()).encode())",
+        "core.Link(self.nodes, here.node.name, here.keys, self.digest, *figures)",
+        "core.Link(self.nodes, here.node.name, here.keys, sha256(here.interface.encode()).digest()[:8], *figures)",
         f"{OF_NODES}the_digest_is_the_same_on_all_nodes_and_with_another_key",
     ),
     Mutant(

@@ -161,6 +161,10 @@ class Session:
     def tells(self, prefix: Prefix) -> bool:
         return prefix in self._told
 
+    def has_told(self, prefix: Prefix) -> bool:
+        """Whether the peer has been told the prefix as it is wanted now."""
+        return prefix not in self._pending and self._told.get(prefix) is not None
+
     def announce(self, routes: Mapping[Prefix, Route], now: float) -> list[Effect]:
         """The whole set that this peer is to have from now on."""
         self._desired = dict(routes)

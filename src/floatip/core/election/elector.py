@@ -88,6 +88,18 @@ class Others:
     """Seconds from monotonic time to seconds since the epoch."""
     gone: str = ""
     """What became of the last master, in words."""
+    heard_at: float | None = None
+    """The last sign of life of the last master, if it fell silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """What came before a mastership of this node, in monotonic seconds; None: not known."""
+
+    heard_at: float | None = None
+    """The last sign of life of a master that fell silent."""
+    open_at: float | None = None
+    """When this node knew that nobody else is master, or that it is to take over from another."""
 
 
 Fact = Heard | Seen | KeepalivedFound | KeepalivedSaid | Others
@@ -175,6 +187,8 @@ class Elector(Protocol):
     """When a master that the nodes elected began, in milliseconds since the epoch; 0: it is none."""
     other_reign_at: float
     """When the latest other master that we know of began, or was first heard; `-math.inf`: there was none."""
+    onset: Onset | None
+    """Of the latest mastership of this node; None: it was none, or nobody elects."""
     dropped: Drops
     turns: Turns
     address_moves: bool
@@ -252,6 +266,7 @@ class VirtualRouter:
     config: Vrrp | Keepalived
     reign_at = other_reign_at = -math.inf
     reign = 0
+    onset: Onset | None = None
     _master_interval: float
     """Seconds between two adverts of the master, as far as we know."""
     address_moves = False

@@ -27,6 +27,7 @@ from floatip.core.election.elector import (
     Fact,
     Heard,
     Obstacles,
+    Onset,
     Role,
     Seen,
     Subject,
@@ -231,6 +232,7 @@ class Follower(VirtualRouter):
                 self.master, self._disproved = None, True
                 self._is_alone = now > self._advert_at + CONTESTED_AFTER * self._master_interval
                 self.reign_at = began_at
+                self.onset = Onset()  # keepalived detects and decides
             elif self.role is Role.MASTER and self.master:
                 self.other_reign_at = min(self._rival_since, now)
         self.role, self.reason = role, reason

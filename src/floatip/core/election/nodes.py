@@ -20,6 +20,7 @@ from floatip.core.election.elector import (
     Claim,
     Fact,
     Obstacles,
+    Onset,
     Others,
     Role,
     Subject,
@@ -41,6 +42,7 @@ class NodesElector:
     sick = well = ""
     interface = ""
     address_moves = False
+    onset: Onset | None = None
     adverts = None
 
     def __init__(self, name: str, config: Nodes, now: float) -> None:
@@ -236,6 +238,8 @@ class NodesElector:
         return self._enter_master(reason, now, Cause.PREFERRED)
 
     def _enter_master(self, reason: str, now: float, cause: Cause) -> list[Effect]:
+        open_at = min(self._open_since, now)
+        self.onset = Onset(self._others.heard_at if self._others else None, open_at)
         effects = self._become(Role.MASTER, reason, now, cause)
         self.reign_at = now
         self.reign = self._latest_reign(now)

@@ -42,6 +42,7 @@ from floatip.core.election.elector import (
     Fact,
     Heard,
     Obstacles,
+    Onset,
     Role,
     Subject,
     Surroundings,
@@ -385,6 +386,9 @@ class Router(VirtualRouter):
 
     def _enter_master(self, reason: str, now: float, cause: Cause) -> list[Effect]:
         self._is_alone = now > self._peer_at + SILENT_AFTER * self._master_interval
+        open_at = min(self._due_at - (self.skew if self._hastened else 0.0), now)
+        is_silent = self._heard is not None and not self._hastened
+        self.onset = Onset(self._heard_at if is_silent else None, open_at)
         effects = [*self._advertise(self.config.priority), *self._become(Role.MASTER, reason, now, cause)]
         self.reign_at = now
         self._master_interval = self.config.advert_interval

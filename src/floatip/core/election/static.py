@@ -21,6 +21,7 @@ class StaticElector(Elector):
     address_moves = False
     reign_at = other_reign_at = -math.inf
     reign = 0
+    onset = None
 
     def __init__(self, config: Static, now: float) -> None:
         self.role = _role(config)
