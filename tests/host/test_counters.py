@@ -1,3 +1,6 @@
+from dataclasses import fields
+
+from floatip.core.events import Phases
 from floatip.core.figures import HistogramsFigures, read
 from floatip.host.figures import Counters
 from tests.core.host import master
@@ -22,6 +25,7 @@ def test_a_takeover_counts_in_the_phases_that_it_had() -> None:
     counters.took_over(0.31, 0.0004, 0.002, 0.02)
     counters.took_over(None, 0.0006, None, None)
     phases = read(counters.answer(master().node)).phases
+    assert [one.name for one in phases.each] == [phase.name for phase in fields(Phases)]
     assert counts(phases) == {
         "detected": {0.5: 1},
         "decided": {0.001: 2},

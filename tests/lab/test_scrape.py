@@ -92,3 +92,16 @@ def test_the_daemon_counts_what_it_does(run: Run) -> None:
     assert all(one.sent[1] >= 1 and one.received[4] >= 1 for one in after.sessions)
     assert {one.name for one in after.instances} == {"VI_1", "old"}
     assert after.clock_ahead == pytest.approx(time.time() - time.monotonic(), abs=1)
+
+
+def test_a_takeover_counts_with_each_of_its_phases(run: Run) -> None:
+    """The last: haproxy1 does not come back."""
+    run.wait_for(lambda: bool(scrape(run, "haproxy2")), "the listener", TIMEOUT)
+    run.nodes["haproxy1"].kill()
+
+    def phases() -> set[str]:
+        count = r'^floatip_failover_phase_seconds_count{phase="(\w+)"} [1-9]'
+        return set(re.findall(count, scrape(run, "haproxy2"), re.MULTILINE))
+
+    # What "old" did at its start was not detected by anybody's silence.
+    run.wait_for(lambda: phases() == {"detected", "decided", "wire", "acknowledged"}, "all phases", TIMEOUT)

@@ -18,7 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -331,6 +331,7 @@ class Daemon:
                     news.append(effect)
                 case TookOver():
                     self._history.took_over(effect)
+                    self._counters.took_over(*astuple(effect.phases))
                 case Exit() if not self._ended.done():
                     self._ended.set_result(0)
         if news:
