@@ -1,6 +1,7 @@
 """What a node counts, and what of it comes through JSON."""
 
 import json
+from copy import copy
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -141,6 +142,15 @@ def test_who_takes_over_and_who_yields_have_causes_of_their_own() -> None:
     host.acknowledging = False
     host.run(host.now + 10)
     assert instance(host).turns["backup barred"] == 1
+
+
+def test_a_copy_of_an_elector_counts_alone() -> None:
+    host = backup()
+    before = instance(host)
+    tried = copy(host.node.instances["VI_1"].elector)
+    tried.stop("tried", host.now)
+    assert tried.turns.by_cause == {"backup start": 1, "init stop": 1}
+    assert instance(host).turns == before.turns
 
 
 def test_keepalived_is_a_cause_where_it_elects() -> None:

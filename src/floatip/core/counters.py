@@ -87,23 +87,25 @@ class Adverts:
         self.heard_at = now
 
 
+@dataclass(frozen=True, slots=True)
 class Turns:
-    """Changes of role."""
+    """Changes of role. Never changed, only replaced: a copy of an elector, on which something is tried, counts alone."""
 
-    def __init__(self) -> None:
-        self.by_cause: dict[str, int] = {}
-        """By the new role and the cause, as "master silence"."""
-        self.became_master = 0
-        self.released_master = 0
+    by_cause: dict[str, int] = field(default_factory=dict)
+    """By the new role and the cause, as "master silence"."""
+    became_master: int = 0
+    released_master: int = 0
 
-    def count(self, before: str, after: str, cause: Cause) -> None:
+    def and_then(self, before: str, after: str, cause: Cause) -> "Turns":
         """Roles by their value. A role that stays is no change."""
         if before == after:
-            return
+            return self
         key = f"{after} {cause}"
-        self.by_cause[key] = self.by_cause.get(key, 0) + 1
-        self.became_master += after == "master"
-        self.released_master += before == "master"
+        return Turns(
+            self.by_cause | {key: self.by_cause.get(key, 0) + 1},
+            self.became_master + (after == "master"),
+            self.released_master + (before == "master"),
+        )
 
 
 @dataclass(slots=True)

@@ -226,7 +226,7 @@ class Follower(VirtualRouter):
         if (role, reason) == (self.role, self.reason):
             return []
         if role is not self.role:
-            self.turns.count(self.role.value, role.value, self._cause(role))
+            self.turns = self.turns.and_then(self.role.value, role.value, self._cause(role))
             self.since = now
             if role is Role.MASTER:
                 self.master, self._disproved = None, True

@@ -252,7 +252,7 @@ class NodesElector:
         return max(round((now + self._others.clock_ahead) * 1000), latest + 1)
 
     def _become(self, role: Role, reason: str, now: float, cause: Cause) -> list[Effect]:
-        self.turns.count(self.role.value, role.value, cause)
+        self.turns = self.turns.and_then(self.role.value, role.value, cause)
         if role is not self.role:
             self.since = now
         self.role, self.reason = role, reason

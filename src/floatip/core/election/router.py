@@ -399,7 +399,7 @@ class Router(VirtualRouter):
         return silence if self._heard is None else f"{silence} from {self._heard}"
 
     def _become(self, role: Role, reason: str, now: float, cause: Cause) -> list[Effect]:
-        self.turns.count(self.role.value, role.value, cause)
+        self.turns = self.turns.and_then(self.role.value, role.value, cause)
         if role is not self.role:
             self.since = now
         if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:
