@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from floatip.core.counters import Cause
 from tests.web.promtool import ALERTS, DASHBOARD, expressions, firing, promtool
 
 ONE, TWO = 'job="floatip",instance="haproxy1:8179"', 'job="floatip",instance="haproxy2:8179"'
@@ -163,6 +164,11 @@ def test_each_of_the_others_fires_for_its_cause_and_not_before_its_time(what: st
 def test_each_alert_is_explained_in_the_guide() -> None:
     alerts = re.findall(r"- alert: (\w+)", ALERTS.read_text())
     assert re.findall(r"^\| `(Floatip\w+)` \|", GUIDE.read_text(), re.MULTILINE) == alerts
+
+
+def test_the_guide_names_each_cause_of_a_change_of_role() -> None:
+    (causes,) = re.findall(r"the causes are (.*?) \|", GUIDE.read_text())
+    assert re.findall(r"`(\w+)`", causes) == [*Cause]
 
 
 def test_prometheus_accepts_the_configuration_that_the_guide_shows(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Adverts:
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """Changes of role. Never changed, only replaced: a copy of an elector, on which something is tried, counts alone."""
+    """Changes of role. It is only replaced, so a copy of an elector, on which something is tried, counts alone."""
 
     by_cause: dict[str, int] = field(default_factory=dict)
     """By the new role and the cause, as "master silence"."""
