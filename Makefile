@@ -1,7 +1,7 @@
 # `make` lists the targets. A virtual environment in .venv holds everything of Python, tools/need installs the rest.
 PYTHON := .venv/bin/python
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
-TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd
+TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus
 # The package is built by Debian's own Python, whichever comes first on the PATH.
 DEB_NEEDS := dh:debhelper /usr/bin/python3:python3
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
@@ -47,7 +47,7 @@ soak: lab-needs .venv/ready ## faults of all kinds on real daemons, as SEED=n dr
 mutants: .venv/ready ## plant bugs in the core and the host and see each one found
 	$(PYTHON) -m tests.sim.mutants
 
-bench: test-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, attacks, the link, idle cost; PART=announce one
+bench: test-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, attacks, the link, scrapes, idle cost; PART=announce one
 	$(PYTHON) -m bench $(PART)
 
 deb: $(DEB) ## the Debian package, in dist/; DEB_VERSION=0.1.0+test2 gives it another version

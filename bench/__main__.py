@@ -11,6 +11,7 @@ attacks   misuse of the control socket, floods, deletions, checks that hang: wha
 status    `floatip status` with 255 instances and 1,000 prefixes: the daemon's answer, and the whole command
 link      the link between nodes: its cost beside keepalived, false alarms, a flood, a hundred instances handed over
 web       the HTTP listener: what its readers cost the hellos, its memory, leaks
+scrape    what a scrape of /metrics costs, beside the exporters of others
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash beside the time of detection
 """
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, flood, idle, link, role, scale, status, web
+from bench import announce, attacks, flood, idle, link, role, scale, scrape, status, web
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -33,7 +34,7 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
-JUDGED = ("scale", "attacks", "link", "status", "web")
+JUDGED = ("scale", "attacks", "link", "status", "web", "scrape")
 """Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
@@ -111,6 +112,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "link": lambda options: link.measure(options.seconds),
     "web": lambda options: web.measure(options.seconds),
     "status": lambda options: status.measure(30),
+    "scrape": lambda options: scrape.run(),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 

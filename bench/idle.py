@@ -23,7 +23,7 @@ def measure() -> dict[str, dict[str, float]]:
         script.chmod(0o755)
         with Run(RunOptions(check=f'script = "{script}"')) as stage:
             stage.start(observed=False)
-            keepalived = [_keepalived(stage, here, there, script) for here, there in _pairs()]
+            keepalived = [keepalived_beside(stage, here, there, script) for here, there in _pairs()]
             for daemon in keepalived:
                 daemon.start()
             time.sleep(SETTLE)
@@ -47,7 +47,7 @@ def _pairs() -> list[tuple[LabHost, LabHost]]:
     return [(HAPROXY1, HAPROXY2), (HAPROXY2, HAPROXY1)]
 
 
-def _keepalived(stage: Run, here: LabHost, there: LabHost, script: Path) -> KeepalivedProgram:
+def keepalived_beside(stage: Run, here: LabHost, there: LabHost, script: Path) -> KeepalivedProgram:
     assert here.ipv4
     assert there.ipv4
     config = f"""

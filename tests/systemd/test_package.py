@@ -130,7 +130,8 @@ def test_every_document_that_a_unit_or_a_document_names_is_there(
     units = (content.decode() for name, (_, content) in contents.items() if name.endswith(".service"))
     named = {f".{path}" for unit in units for path in re.findall(r"file://(\S+)", unit)}
     assert named
-    assert "./usr/share/doc/floatip/operate/README.md" in contents
+    for name in ("operate/README.md", "examples/alerts.yml", "examples/grafana-dashboard.json"):
+        assert f"./usr/share/doc/floatip/{name}" in contents
     for name, (_, content) in contents.items():
         if name.startswith("./usr/share/doc/floatip/") and name.endswith(".md"):
             links = re.findall(r"\]\(([^)#:]+)[^)]*\)", content.decode())

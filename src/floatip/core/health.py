@@ -9,6 +9,7 @@ import math
 from enum import Enum
 
 from floatip.core import settings
+from floatip.core.counters import check_duration
 from floatip.core.events import Became, Effect, Probe
 
 
@@ -28,6 +29,8 @@ class CheckState:
         self.since = now
         self.last_result = ""
         self.runs = 0
+        self.duration = check_duration()
+        """Of the runs that were asked for, from the question to the answer or the timeout."""
         self._streak = 0
         self._run_at = math.inf if config.pushed else now
         self._began_at = -math.inf
@@ -53,6 +56,7 @@ class CheckState:
             asleep = now - self._give_up_at > timeout  # then it was us who hung, not the check: ask again
             self._give_up_at = math.inf
             if not asleep:
+                self.duration.observe(timeout)
                 return self._count(False, f"timed out after {timeout:g} s", now)
             self._run_at = now
         if now >= self._run_at and self._give_up_at == math.inf:
@@ -67,6 +71,7 @@ class CheckState:
             if run != self.runs or self._give_up_at == math.inf:
                 return []  # an answer that came after its timeout
             self._give_up_at = math.inf
+            self.duration.observe(now - self._began_at)
         return self._count(passed, reason, now)
 
     def _count(self, passed: bool, reason: str, now: float) -> list[Effect]:

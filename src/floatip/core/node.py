@@ -18,6 +18,7 @@ from floatip.core import settings
 from floatip.core.addresses import Address, Placed
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
+from floatip.core.counters import Refused, refusals
 from floatip.core.drops import Drops
 from floatip.core.election.elector import KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
 from floatip.core.events import (
@@ -112,6 +113,8 @@ class Node:
         """What each part of the host cannot do, and since when."""
         self.dropped = Drops()
         """Adverts that nobody could read, by reason."""
+        self.refused = refusals()
+        """Adverts that no instance counts, by `Refused`."""
         self.strangers: Counter[tuple[str, int]] = Counter()
         """Adverts of virtual routers that no instance is, by interface and vrid, since the last reload."""
         self.strangers_at: dict[tuple[str, int], tuple[float, Address]] = {}
@@ -387,6 +390,7 @@ class Node:
             advert = wire.parse(event.data, event.source, event.destination)
         except Malformed as error:
             self.dropped.count(error.what, now)
+            self._count_refused(event, error.code)
             return []
         hearers = self._hearers.get(adverts(event.interface, advert.vrid))
         if hearers is None:
@@ -395,7 +399,16 @@ class Node:
             return []
         return self._tell(hearers, Heard(advert, event.source, event.ttl), now)
 
+    def _count_refused(self, event: AdvertReceived, why: int) -> None:
+        """At the virtual routers that it names, if it names one."""
+        for instance in self._hearers.get(adverts(event.interface, event.data[1]), ()) if len(event.data) > 1 else ():
+            if instance.elector.adverts:
+                instance.elector.adverts.refused[why] += 1
+                return
+        self.refused[why] += 1
+
     def _stranger(self, interface: str, vrid: int, source: Address, now: float) -> list[Effect]:
+        self.refused[Refused.UNKNOWN_VRID] += 1
         is_known = (interface, vrid) in self.strangers
         if vrid not in self.config.other_vrids and (is_known or len(self.strangers) < SUBJECTS_KEPT):
             self.strangers[interface, vrid] += 1

@@ -1,9 +1,9 @@
 """The control socket: one JSON object a line, in both directions. The kernel says who asks (SO_PEERCRED, unix(7)).
 
-`{"cmd": "status"}` is answered once; `{"cmd": "watch"}` with the history so far and then each change as it happens;
-both are for root and for the daemon's own user and group. `{"cmd": "notify", "state": "MASTER"}` is for root, for the
-daemon's user, and for those named for it. Other users are refused when they connect. What is not a request is counted,
-answered with an error and a hint, and ends the connection.
+`{"cmd": "status"}` is answered once; `{"cmd": "figures"}` with what was counted; `{"cmd": "watch"}` with the history so
+far and then each change as it happens; they are for root and for the daemon's own user and group.
+`{"cmd": "notify", "state": "MASTER"}` is for root, for the daemon's user, and for those named for it. Other users are
+refused when they connect. What is not a request is counted, answered with an error and a hint, and ends the connection.
 
 However many clients send however much, they get about a tenth of a core: the unit makes the loop a real-time thread,
 which nobody must be able to keep busy. Clients take turns, a request each, and have none while they do not read their

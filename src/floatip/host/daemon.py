@@ -18,7 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,7 @@ from floatip.host.disk import Disk, Memory
 from floatip.host.entries import Entries
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
+from floatip.host.figures import Counters
 from floatip.host.history import History
 from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
 from floatip.host.log import ERROR, WARNING, Log
@@ -168,6 +169,7 @@ class Daemon:
         self._loop.set_exception_handler(self._die)
         self._systemd = Systemd()
         self._answers = Answers(self._loop.call_soon, self._loop.time)
+        self._counters = Counters()
         self._queue: deque[Event] = deque()
         self._busy = True
         self._timer: asyncio.TimerHandle | None = None
@@ -190,6 +192,7 @@ class Daemon:
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
         commands = self._orders.commands(time.time) | {
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
+            "figures": Command(self._figures, "ask for the figures"),
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
         self._entries = Entries(log)
@@ -283,6 +286,8 @@ class Daemon:
         self._timer = self._loop.call_at(deadline, self._tick) if deadline < math.inf else None
 
     def _tick(self) -> None:
+        if self._timer:
+            self._counters.woke(self._timer.when(), self._loop.time())
         self._timer = None
         self._busy = True
         self._parts.adverts.drain()
@@ -327,6 +332,7 @@ class Daemon:
                     news.append(effect)
                 case TookOver():
                     self._history.took_over(effect)
+                    self._counters.took_over(*astuple(effect.phases))
                 case Exit() if not self._ended.done():
                     self._ended.set_result(0)
         if news:
@@ -381,6 +387,9 @@ class Daemon:
             sockets=(*self._parts.adverts.sockets(), *self._parts.link.sockets(), *self._parts.peers.sockets()),
         )
         return self._answers.text(status, self._node, now)
+
+    def _figures(self, request: Record, pid: int) -> Record:
+        return self._counters.answer(self._node)
 
     # Configuration
 

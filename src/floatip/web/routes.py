@@ -81,6 +81,21 @@ async def readyz(site: Site, request: Request) -> Answer:
     return Response(200, b"ready\n")
 
 
+async def metrics(site: Site, request: Request) -> Answer:
+    """For Prometheus; `?compat=keepalived`: in the names of keepalived-exporter."""
+    from floatip.core.figures import read  # noqa: PLC0415
+    from floatip.web.metrics import CONTENT_TYPE, render, render_as_keepalived  # noqa: PLC0415
+
+    compat = request.query.get("compat", "")
+    if compat not in ("", "keepalived"):
+        raise Refused(400, "this value of compat is not known", "there is: /metrics?compat=keepalived")
+    # The smaller question first: after an answer the daemon rests for nine times as long as that took.
+    figures = read(json.loads(await site.source.figures()))
+    status = await site.source.fresh()
+    text = render_as_keepalived(status, figures) if compat else render(status, figures)
+    return Response(200, text.encode(errors="replace"), CONTENT_TYPE)
+
+
 def order(verb: str, **fields: Callable[[Any], object]) -> Route:
     """Asks the daemon for it, or, with `?check=1`, what would come of it."""
 
@@ -146,6 +161,7 @@ ROUTES = {
     "/events": Route(get=events),
     "/healthz": Route(get=healthz),
     "/readyz": Route(get=readyz),
+    "/metrics": Route(get=metrics),
     "/handover": order("handover", instance=_text, to=_text, force=_yes),
     "/drain": order("drain", reason=_text, withdraw=_yes, force=_yes, **{"for": _duration}),
     "/undrain": order("undrain"),

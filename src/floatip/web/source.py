@@ -115,6 +115,7 @@ class Source:
         self._publish = publish
         self._loop = asyncio.get_running_loop()
         self._kept = Kept(Line(path), "status")
+        self._figures = Kept(Line(path), "figures")
         self._changed_at = float("-inf")
         self._last_at = float("-inf")
         self._last: set[bytes] = set()
@@ -147,6 +148,10 @@ class Source:
     async def fresh_answer(self, within: float = FRESH) -> bytes:
         """The same as JSON."""
         return await self._kept.fresh(max(self._loop.time() - within, self._changed_at))
+
+    async def figures(self, within: float = FRESH) -> bytes:
+        """What was counted, of at most so many seconds ago, as JSON. Raises `Silent`."""
+        return await self._figures.fresh(self._loop.time() - within)
 
     async def ask(self, request: dict[str, object]) -> dict[str, Any]:
         """Something else. Raises `Silent`."""

@@ -15,11 +15,19 @@ import tempfile
 from pathlib import Path
 
 import floatip
-from tests.sim.mutants import Mutant, core, election, host, link, network, reading
+from tests.sim.mutants import Mutant, core, election, figures, host, link, network, reading
 
 PACKAGE = Path(floatip.__file__).parent
 STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan", "_linked"))
-MUTANTS = (*election.MUTANTS, *link.MUTANTS, *core.MUTANTS, *network.MUTANTS, *host.MUTANTS, *reading.MUTANTS)
+MUTANTS = (
+    *election.MUTANTS,
+    *link.MUTANTS,
+    *core.MUTANTS,
+    *figures.MUTANTS,
+    *network.MUTANTS,
+    *host.MUTANTS,
+    *reading.MUTANTS,
+)
 LONGEST = 120
 """Of what is printed of a test."""
 TIMEOUT = 600

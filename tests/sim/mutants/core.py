@@ -341,9 +341,9 @@ MUTANTS = (
     Mutant(
         "the old checksum is accepted",
         VRRP,
-        '            raise Malformed("the checksum is that of old_unicast_checksum: delete this line',
+        '            what = "the checksum is that of old_unicast_checksum',
         "            return Advert(3, vrid, priority, 1.0, addresses)\n"
-        '            raise Malformed("the checksum is that of old_unicast_checksum: delete this line',
+        '            what = "the checksum is that of old_unicast_checksum',
         f"{OF_VRRP}the_checksum_of_old_keepaliveds_is_refused_with_the_keyword_that_asks_for_it",
     ),
     Mutant(

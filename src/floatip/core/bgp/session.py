@@ -23,7 +23,7 @@ black holes for a floating address). Received routes are counted and dropped; of
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -95,6 +95,8 @@ class Session:
         self.last_malformed = ""
         self._malformed_at = -math.inf
         self.sent_updates = 0
+        self.sent, self.received_messages = wire.counters(), wire.counters()
+        """Messages by `wire.Type`."""
         self.acknowledged_at = -math.inf
         """When the peer's TCP was last known to have everything."""
         self._desired: dict[Prefix, Route] = {}
@@ -152,6 +154,10 @@ class Session:
         """How many prefixes the peer has been told."""
         return len(self._told)
 
+    def told_ranks(self) -> Iterator[Rank]:
+        """For each prefix that the peer has been told the rank that it is to have now."""
+        return (route.rank for route in map(self._desired.get, self._told) if route)
+
     def tells(self, prefix: Prefix) -> bool:
         return prefix in self._told
 
@@ -183,7 +189,7 @@ class Session:
             withdrawal = b"".join(wire.pack_routes((), self._told))
             shutdown = text.encode()[:128].decode(errors="ignore").encode()  # RFC 8203 2: whole characters
             data = bytes([len(shutdown)]) + shutdown if subcode == SHUTDOWN else b""
-            effects.append(SendBytes(self.peer, withdrawal + wire.pack(Notification(CEASE, subcode, data))))
+            effects.append(self._send(withdrawal + wire.pack(Notification(CEASE, subcode, data))))
         if self.state is not State.IDLE:
             effects.append(Close(self.peer))
         effects += self._enter(State.IDLE, text, now, Trouble.OTHER)
@@ -208,7 +214,7 @@ class Session:
             hostname=speaker.hostname,
         )
         offer = Capabilities() if self._without_capabilities else own
-        return [SendBytes(self.peer, wire.pack(wire.Open(speaker.asn, speaker.hold_time, speaker.router_id, offer)))]
+        return [self._send(wire.pack(wire.Open(speaker.asn, speaker.hold_time, speaker.router_id, offer)))]
 
     def disconnected(self, reason: str, now: float, trouble: Trouble = Trouble.OTHER) -> list[Effect]:
         if self.state is State.IDLE:
@@ -224,6 +230,7 @@ class Session:
             return effects  # from a connection that is no more
         if data == KEEPALIVE and self.state is State.ESTABLISHED and not self._buffer:
             self._hold_at = now + self.hold_time  # nearly all that ever arrives
+            self.received_messages[wire.Type.KEEPALIVE] += 1
             return effects
         self._buffer += data
         try:
@@ -265,6 +272,7 @@ class Session:
             self._keepalive_at += (now - self._keepalive_at) // 1 + 1  # the next one that is not past
             if self._writable:
                 self._writable = False
+                self.sent[wire.Type.KEEPALIVE] += 1
                 return [self._measure, self._keepalive]
             return [self._measure]
         return []
@@ -284,6 +292,7 @@ class Session:
 
     def _handle(self, data: bytes, now: float) -> list[Effect]:
         kind = wire.Type(data[18])
+        self.received_messages[kind] += 1
         subcode, welcome = WELCOME[self.state]
         if kind not in welcome:
             return self._refuse(
@@ -401,12 +410,13 @@ class Session:
 
     def _send(self, data: bytes) -> SendBytes:
         self._writable = False
+        wire.count(data, self.sent)
         return SendBytes(self.peer, data)
 
     def _refuse(
         self, notification: Notification, what: str, now: float, trouble: Trouble = Trouble.OTHER
     ) -> list[Effect]:
-        return [SendBytes(self.peer, wire.pack(notification)), Close(self.peer), *self._drop(what, now, trouble)]
+        return [self._send(wire.pack(notification)), Close(self.peer), *self._drop(what, now, trouble)]
 
     def _drop(self, reason: str, now: float, trouble: Trouble) -> list[Effect]:
         pause = self.speaker.retry_interval * (1 + self._jitter())

@@ -120,6 +120,19 @@ class Type(IntEnum):
     ROUTE_REFRESH = 5
 
 
+def counters() -> list[int]:
+    """A zero for each `Type`."""
+    return [0] * (max(Type) + 1)
+
+
+def count(messages: bytes, counts: list[int]) -> None:
+    """Add what we are about to send, by `Type`."""
+    at = 0
+    while at < len(messages):
+        counts[messages[at + 18]] += 1
+        at += messages[at + 16] << 8 | messages[at + 17]
+
+
 _MARKER = b"\xff" * 16
 _HEADER = struct.Struct("!16sHB")
 _MIN_LENGTH = {Type.OPEN: 29, Type.UPDATE: 23, Type.NOTIFICATION: 21, Type.KEEPALIVE: 19, Type.ROUTE_REFRESH: 23}

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from floatip.core import settings
 from floatip.core.addresses import Address
+from floatip.core.counters import Adverts, Turns
 from floatip.core.drops import Drops
 from floatip.core.events import Effect, KeepalivedFound, KeepalivedSaid
 from floatip.core.problems import Code, Problem, Severity
@@ -189,8 +190,13 @@ class Elector(Protocol):
     onset: Onset | None
     """Of the latest mastership of this node; None: it was none, or nobody elects."""
     dropped: Drops
+    turns: Turns
     address_moves: bool
     """Whether the master alone holds the addresses."""
+
+    @property
+    def adverts(self) -> Adverts | None:
+        """None: it sends and hears none."""
 
     @property
     def deadline(self) -> float:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable
 
 from floatip.core.addresses import Address
+from floatip.core.counters import Adverts, Cause, Refused, Turns
 from floatip.core.drops import Drops
 from floatip.core.election.elector import (
     ADDRESSES,
@@ -64,6 +65,7 @@ class Follower(VirtualRouter):
         self.master: Address | None = None
         """Whose adverts we hear."""
         self.dropped = Drops()
+        self.turns, self.adverts = Turns(), Adverts()
         self.runs = False
         self.word = ""
         """What this keepalived said last; empty: nothing that is still to be believed."""
@@ -194,10 +196,12 @@ class Follower(VirtualRouter):
 
     def receive(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         if source == self.config.source or (self.config.peers and source not in self.config.peers):
+            self.adverts.refused[Refused.NOT_A_PEER] += 1
             self.dropped.count("dropped, from an address that is not a peer", now)
             return []
         if advert.priority == ASKING:
             return []  # no master
+        self.adverts.hear(advert.priority, now)
         self._advert_at, self._advert_from, self._is_alone = now, source, False
         if advert.priority == 0:
             self.master, self._heard_at, self._rival_since = None, -math.inf, math.inf
@@ -222,6 +226,7 @@ class Follower(VirtualRouter):
         if (role, reason) == (self.role, self.reason):
             return []
         if role is not self.role:
+            self.turns = self.turns.and_then(self.role.value, role.value, self._cause(role))
             self.since = now
             if role is Role.MASTER:
                 self.master, self._disproved = None, True
@@ -232,6 +237,12 @@ class Follower(VirtualRouter):
                 self.other_reign_at = min(self._rival_since, now)
         self.role, self.reason = role, reason
         return [Became("role", self.name, role.value, reason)]
+
+    def _cause(self, role: Role) -> Cause:
+        if self._stopped:
+            return Cause.STOP
+        is_barred = self.role is Role.MASTER and role is not Role.MASTER and self._claims and self._barred
+        return Cause.BARRED if is_barred else Cause.KEEPALIVED
 
     def _decide(self, now: float) -> tuple[Role, str]:
         """Guard after guard, the first that applies decides; sets the deadline at which it would decide otherwise."""

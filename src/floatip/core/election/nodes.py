@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address
+from floatip.core.counters import Cause, Turns
 from floatip.core.drops import Drops
 from floatip.core.election.elector import (
     Claim,
@@ -42,6 +43,7 @@ class NodesElector:
     interface = ""
     address_moves = False
     onset: Onset | None = None
+    adverts = None
 
     def __init__(self, name: str, config: Nodes, now: float) -> None:
         self.name = name
@@ -54,6 +56,7 @@ class NodesElector:
         self.reign = 0
         """When this node became master, in milliseconds since the epoch; 0: it is not."""
         self.dropped = Drops()
+        self.turns = Turns()
         self.hears = frozenset[Subject]({others(name)})
         self.deadline = math.inf
         self._others: Others | None = None
@@ -102,6 +105,7 @@ class NodesElector:
 
     def constrain(self, obstacles: Obstacles, now: float) -> list[Effect]:
         fault = obstacles.sick or obstacles.link
+        trouble = Cause.CHECK if obstacles.sick else Cause.LINK
         if self._obstacles.barred and not obstacles.barred:
             self._listen_until = now + self.detection_time  # where it was cut off, it may not have heard the others
         self._obstacles = obstacles
@@ -109,22 +113,23 @@ class NodesElector:
         match self.role:
             case Role.INIT | Role.FAULT if not fault and not obstacles.waiting:
                 is_start = self.role is Role.INIT
-                effects = self._become(Role.BACKUP, "started" if is_start else "the fault is gone", now)
+                reason, cause = ("started", Cause.START) if is_start else ("the fault is gone", Cause.RECOVERED)
+                effects = self._become(Role.BACKUP, reason, now, cause)
                 if is_start:
                     self._listen_until = now + self.detection_time
             case Role.INIT | Role.BACKUP | Role.MASTER if fault:
-                effects = self._become(Role.FAULT, fault, now)
+                effects = self._become(Role.FAULT, fault, now, trouble)
             case Role.FAULT if fault and fault != self.reason:
-                effects = self._become(Role.FAULT, fault, now)
+                effects = self._become(Role.FAULT, fault, now, trouble)
             case Role.MASTER if yields := obstacles.barred or (obstacles.damped if self._has_heir() else ""):
-                effects = self._become(Role.BACKUP, yields, now)
+                effects = self._become(Role.BACKUP, yields, now, Cause.BARRED if obstacles.barred else Cause.DAMPED)
         return effects + self._judge(now)
 
     def tick(self, now: float) -> list[Effect]:
         return self._judge(now)
 
     def stop(self, reason: str, now: float) -> list[Effect]:
-        return self._become(Role.INIT, reason, now)
+        return self._become(Role.INIT, reason, now, Cause.STOP)
 
     def ask(self) -> list[Effect]:
         return []
@@ -170,7 +175,8 @@ class NodesElector:
             return self._renew(f"is preferred to {best.node}", now)
         self._better_since = min(self._better_since, now)
         if best.acknowledged or (best.ready and now >= self._better_since + YIELD_AFTER):
-            effects = self._become(Role.BACKUP, f"{best.node} took over", now)
+            cause = Cause.HANDOVER if self._obstacles.leaving else Cause.PREFERRED
+            effects = self._become(Role.BACKUP, f"{best.node} took over", now, cause)
             return effects + self._judge(now)
         self.deadline = self._better_since + YIELD_AFTER if best.ready else math.inf
         return []
@@ -192,7 +198,7 @@ class NodesElector:
         if now < at:
             self.deadline = at
             return []
-        return self._enter_master(self._why(around), now)
+        return self._enter_master(self._why(around), now, Cause.HANDOVER if around.claims else Cause.SILENCE)
 
     def _wait(self, around: Others) -> float:
         """Seconds until it is this node's turn."""
@@ -220,7 +226,7 @@ class NodesElector:
             self.deadline = self._preempt_at
             return []
         why = f"has what is together with it: {self.config.together}" if around.is_called else "is preferred (preempt)"
-        return self._enter_master(why, now)
+        return self._enter_master(why, now, Cause.PREFERRED)
 
     def _may_preempt(self, around: Others) -> bool:
         free = not self._must_wait and not self._obstacles.damped
@@ -229,12 +235,12 @@ class NodesElector:
     def _renew(self, reason: str, now: float) -> list[Effect]:
         """A mastership that is the latest again, as if it had yielded and taken back at once."""
         self._renewed_at = now
-        return self._enter_master(reason, now)
+        return self._enter_master(reason, now, Cause.PREFERRED)
 
-    def _enter_master(self, reason: str, now: float) -> list[Effect]:
+    def _enter_master(self, reason: str, now: float, cause: Cause) -> list[Effect]:
         open_at = min(self._open_since, now)
         self.onset = Onset(self._others.heard_at if self._others else None, open_at)
-        effects = self._become(Role.MASTER, reason, now)
+        effects = self._become(Role.MASTER, reason, now, cause)
         self.reign_at = now
         self.reign = self._latest_reign(now)
         return effects
@@ -245,7 +251,8 @@ class NodesElector:
         # Where the clocks differ, still later than whom it replaces.
         return max(round((now + self._others.clock_ahead) * 1000), latest + 1)
 
-    def _become(self, role: Role, reason: str, now: float) -> list[Effect]:
+    def _become(self, role: Role, reason: str, now: float, cause: Cause) -> list[Effect]:
+        self.turns = self.turns.and_then(self.role.value, role.value, cause)
         if role is not self.role:
             self.since = now
         self.role, self.reason = role, reason

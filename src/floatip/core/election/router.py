@@ -35,6 +35,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from floatip.core.addresses import Address
+from floatip.core.counters import Adverts, Cause, Refused, Turns
 from floatip.core.drops import Drops
 from floatip.core.election.elector import (
     ASKING,
@@ -87,8 +88,10 @@ class Router(VirtualRouter):
         """Whom we follow."""
         self._master_priority = 0
         self.dropped = Drops()
+        self.turns, self.adverts = Turns(), Adverts()
         self._hastened = ""
         """Why the skew timer runs instead of master-down."""
+        self._hastened_by = Cause.SILENCE
         self._heard: Address | None = None
         """Whose reign it is, as far as we hear."""
         self._heard_at = -math.inf
@@ -165,24 +168,26 @@ class Router(VirtualRouter):
         self._yielded_to |= {damped} - {""}
         self._link_fault, self._barred, self._damped = obstacles.link, obstacles.barred, damped
         waiting, fault = obstacles.waiting, obstacles.sick or obstacles.link
+        trouble = Cause.CHECK if obstacles.sick else Cause.LINK
         match self.role:
             case Role.INIT if not waiting and not fault:
-                effects += self._enter_backup("started", now)
+                effects += self._enter_backup("started", now, Cause.START)
             case Role.INIT | Role.BACKUP if fault:
-                effects += self._become(Role.FAULT, fault, now)
+                effects += self._become(Role.FAULT, fault, now, trouble)
             case Role.MASTER if fault:
-                effects += [*self._advertise(0), *self._become(Role.FAULT, fault, now)]
+                effects += [*self._advertise(0), *self._become(Role.FAULT, fault, now, trouble)]
             case Role.FAULT if not fault and not waiting:
-                effects += self._enter_backup("the fault is gone", now)
+                effects += self._enter_backup("the fault is gone", now, Cause.RECOVERED)
             case Role.FAULT if fault and fault != self.reason:
-                effects += self._become(Role.FAULT, fault, now)
+                effects += self._become(Role.FAULT, fault, now, trouble)
             case Role.MASTER if yields:
-                effects += [*self._advertise(0), *self._enter_backup(yields, now)]
+                cause = Cause.BARRED if obstacles.barred else Cause.DAMPED if obstacles.damped else Cause.HANDOVER
+                effects += [*self._advertise(0), *self._enter_backup(yields, now, cause)]
         return effects
 
     def stop(self, reason: str, now: float) -> list[Effect]:
         effects = self._advertise(0) if self.role is Role.MASTER else []
-        return effects + self._become(Role.INIT, reason, now)
+        return effects + self._become(Role.INIT, reason, now, Cause.STOP)
 
     def tick(self, now: float) -> list[Effect]:
         effects = self._wake(now)
@@ -195,14 +200,19 @@ class Router(VirtualRouter):
             self._listen(now)
             return effects
         silence = f"no advert for {self.master_down_interval:.2f} s"
-        return effects + self._enter_master(self._hastened or self._from(silence), now)
+        cause = self._hastened_by if self._hastened else Cause.SILENCE
+        return effects + self._enter_master(self._hastened or self._from(silence), now, cause)
 
     def receive(self, advert: Advert, source: Address, ttl: int, now: float) -> list[Effect]:
         effects = self._wake(now)
         if objection := self._objection(advert, source, ttl):
-            self.dropped.count(f"dropped, {objection}", now)
+            refused, why = objection
+            self.adverts.refused[refused] += 1
+            self.dropped.count(f"dropped, {why}", now)
             return effects
+        self.adverts.hear(advert.priority, now)
         if set(advert.addresses) != set(self.addresses):
+            self.adverts.other_addresses += 1
             self.dropped.count("accepted although they name other addresses", now)
         self._peer, self._peer_at = source if advert.priority else None, now  # who leaves does not fall silent
         self._is_alone = False
@@ -220,7 +230,8 @@ class Router(VirtualRouter):
         if late <= self.master_down_interval:
             return []
         if self.role is Role.MASTER:
-            effects = self._enter_backup(f"was suspended for {late:.1f} s: another node may have taken over", now)
+            reason = f"was suspended for {late:.1f} s: another node may have taken over"
+            effects = self._enter_backup(reason, now, Cause.SUSPENDED)
             # The neighbours may have found the address here meanwhile: who is master tells them again.
             return effects + (self.ask() if self.address_moves else [])
         self._heard = None  # whom we followed may have begun again meanwhile
@@ -250,20 +261,21 @@ class Router(VirtualRouter):
     def hand_over(self) -> list[Effect]:
         return self._advertise(0)
 
-    def _objection(self, advert: Advert, source: Address, ttl: int) -> str:
-        """Why the advert is dropped (RFC 9568 section 7.1), or empty."""
+    def _objection(self, advert: Advert, source: Address, ttl: int) -> tuple[Refused, str] | None:
+        """Why the advert is dropped (RFC 9568 section 7.1); None: it is not."""
         config = self.config
         if source not in config.peers:
-            return "from an address that is not a peer"
+            return Refused.NOT_A_PEER, "from an address that is not a peer"
         if ttl < config.min_ttl:
-            return f"TTL below {config.min_ttl}"
+            return Refused.TTL, f"TTL below {config.min_ttl}"
         if advert.version != config.version:
-            return f"version {advert.version} from {source}, ours is {config.version}"
+            return Refused.VERSION, f"version {advert.version} from {source}, ours is {config.version}"
         if advert.auth_pass != config.auth_pass.encode()[:8]:
-            return f"another password from {source}"
+            return Refused.PASSWORD, f"another password from {source}"
         if config.version == 2 and advert.interval != config.advert_interval:
-            return f"advert interval {advert.interval:g} s from {source}, ours is {config.advert_interval:g} s"
-        return ""
+            why = f"advert interval {advert.interval:g} s from {source}, ours is {config.advert_interval:g} s"
+            return Refused.INTERVAL, why
+        return None
 
     def _receive_as_backup(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         # RFC 9568 6.4.2
@@ -271,7 +283,7 @@ class Router(VirtualRouter):
             return []  # another backup asks: following it would start the wait again
         self._note_reign(advert, source, now)
         if advert.priority == 0:
-            return self._hasten(f"{source} handed over (priority 0)", now)
+            return self._hasten(f"{source} handed over (priority 0)", now, Cause.HANDOVER)
         if advert.priority >= self.config.priority:
             self._preempt_at = math.inf
             return self._follow(advert, source, now)
@@ -282,9 +294,8 @@ class Router(VirtualRouter):
             if now < self._preempt_at:
                 return self._follow(advert, source, now)
         if source == self.master:
-            return self._hasten(
-                f"{source} now has priority {advert.priority}, below ours ({self.config.priority})", now
-            )
+            why = f"{source} now has priority {advert.priority}, below ours ({self.config.priority})"
+            return self._hasten(why, now, Cause.PREFERRED)
         return []
 
     def _note_reign(self, advert: Advert, source: Address, now: float) -> None:
@@ -298,9 +309,9 @@ class Router(VirtualRouter):
             self.other_reign_at = now
         self._heard, self._heard_at = source, now
 
-    def _hasten(self, why: str, now: float) -> list[Effect]:
+    def _hasten(self, why: str, now: float, cause: Cause) -> list[Effect]:
         if now + self.skew < self._due_at:
-            self._due_at, self._hastened = now + self.skew, why
+            self._due_at, self._hastened, self._hastened_by = now + self.skew, why, cause
             self._ask_at = now if self._doubts_silence(now) else math.inf
         return []
 
@@ -323,7 +334,8 @@ class Router(VirtualRouter):
                 why = f"{source} has the same priority {config.priority} and the greater address"
             self._gave_back_at = [*self._gave_back_at, now][-MISTAKES:]
             last = self._advertise(config.priority, [source]) if self.address_moves else []
-            return [*last, *self._enter_backup(why, now), *self._receive_as_backup(advert, source, now)]
+            effects = self._enter_backup(why, now, Cause.PREFERRED)
+            return [*last, *effects, *self._receive_as_backup(advert, source, now)]
         self._due_at = now + config.advert_interval
         return [*self._advertise(config.priority), *self._remember_rival(advert, source, now)]
 
@@ -362,22 +374,22 @@ class Router(VirtualRouter):
             return [Problem(Code.SECOND_MASTER, self.name, what, hint, since=self._rival_since)]
         return []
 
-    def _enter_backup(self, reason: str, now: float) -> list[Effect]:
+    def _enter_backup(self, reason: str, now: float, cause: Cause) -> list[Effect]:
         is_free = not self._barred and not self._damped
         if self.config.priority == 255 and self.role in (Role.INIT, Role.FAULT) and is_free:
-            return self._enter_master("owns the addresses (priority 255)", now)
-        effects = self._become(Role.BACKUP, reason, now)
+            return self._enter_master("owns the addresses (priority 255)", now, cause)
+        effects = self._become(Role.BACKUP, reason, now, cause)
         self._master_interval = self.config.advert_interval
         spread = LISTEN_SPREAD * (256 - self.config.priority) / 256
         self._due_at = max(now + self.master_down_interval, self._linked_at + LISTEN_AFTER_LINK_FAULT + spread)
         return effects
 
-    def _enter_master(self, reason: str, now: float) -> list[Effect]:
+    def _enter_master(self, reason: str, now: float, cause: Cause) -> list[Effect]:
         self._is_alone = now > self._peer_at + SILENT_AFTER * self._master_interval
         open_at = min(self._due_at - (self.skew if self._hastened else 0.0), now)
         is_silent = self._heard is not None and not self._hastened
         self.onset = Onset(self._heard_at if is_silent else None, open_at)
-        effects = [*self._advertise(self.config.priority), *self._become(Role.MASTER, reason, now)]
+        effects = [*self._advertise(self.config.priority), *self._become(Role.MASTER, reason, now, cause)]
         self.reign_at = now
         self._master_interval = self.config.advert_interval
         self._due_at = now + self.config.advert_interval
@@ -386,7 +398,8 @@ class Router(VirtualRouter):
     def _from(self, silence: str) -> str:
         return silence if self._heard is None else f"{silence} from {self._heard}"
 
-    def _become(self, role: Role, reason: str, now: float) -> list[Effect]:
+    def _become(self, role: Role, reason: str, now: float, cause: Cause) -> list[Effect]:
+        self.turns = self.turns.and_then(self.role.value, role.value, cause)
         if role is not self.role:
             self.since = now
         if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:
@@ -401,7 +414,11 @@ class Router(VirtualRouter):
         """`to`: all peers, unless it is said."""
         if (made := self._adverts.get(priority)) is None:
             made = self._adverts[priority] = self._make_adverts(priority)
-        return [made[peer] for peer in (made if to is None else to) if peer in made]
+        effects = [made[peer] for peer in (made if to is None else to) if peer in made]
+        self.adverts.sent += len(effects)
+        if not priority:
+            self.adverts.zero_sent += len(effects)
+        return effects
 
     def _make_adverts(self, priority: int) -> dict[Address, Effect]:
         config = self.config

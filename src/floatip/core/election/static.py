@@ -3,6 +3,7 @@
 import math
 
 from floatip.core.addresses import Address
+from floatip.core.counters import Turns
 from floatip.core.drops import Drops
 from floatip.core.election.elector import Elector, Role, Subject
 from floatip.core.settings import Election, Static
@@ -16,6 +17,7 @@ class StaticElector(Elector):
     master_down_interval = None
     preference = None
     sick = well = ""
+    adverts = None
     address_moves = False
     reign_at = other_reign_at = -math.inf
     reign = 0
@@ -27,6 +29,7 @@ class StaticElector(Elector):
         self.since = now
         self.master: Address | None = None
         self.dropped = Drops()
+        self.turns = Turns()
 
     def goes_on_as(self, config: Election) -> bool:
         return isinstance(config, Static) and _role(config) is self.role

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 from typing import Literal
 
 from floatip.core.addresses import Address
+from floatip.core.counters import Refused
 from floatip.core.malformed import Malformed
 
 PROTOCOL = 112
@@ -52,32 +53,33 @@ class Advert:
 def parse(data: bytes, source: Address, destination: Address) -> Advert:
     """The payload of one IP packet; raises `Malformed`, nothing else."""
     if source.version != 4 or destination.version != 4:
-        raise Malformed("VRRP over IPv6 is not supported")
+        raise Malformed("VRRP over IPv6 is not supported", Refused.FAMILY)
     if len(data) < _HEADER.size:
-        raise Malformed(f"{len(data)} octets are too short for a VRRP header")
+        raise Malformed(f"{len(data)} octets are too short for a VRRP header", Refused.LENGTH)
     first, vrid, priority, count, timing, _ = _HEADER.unpack_from(data)
     version, kind = first >> 4, first & 0x0F
     if version not in (2, 3):
-        raise Malformed(f"VRRP version {version} is unknown")
+        raise Malformed(f"VRRP version {version} is unknown", Refused.VERSION)
     if kind != _ADVERTISEMENT:
-        raise Malformed(f"VRRP type {kind} is not an advertisement")
+        raise Malformed(f"VRRP type {kind} is not an advertisement", Refused.TYPE)
     if not count:  # RFC 9568 erratum 8299
-        raise Malformed("the advert names no address")
+        raise Malformed("the advert names no address", Refused.NO_ADDRESS)
     addresses_end = _HEADER.size + 4 * count
     length = addresses_end + (_AUTH_LENGTH if version == 2 else 0)
     if len(data) != length:
-        raise Malformed(f"{len(data)} octets, where an address count of {count} makes {length}")
+        raise Malformed(f"{len(data)} octets, where an address count of {count} makes {length}", Refused.LENGTH)
     addresses = tuple(IPv4Address(data[at : at + 4]) for at in range(_HEADER.size, addresses_end, 4))
     if version == 2:
         if checksum(data):
-            raise Malformed("the checksum is wrong")
+            raise Malformed("the checksum is wrong", Refused.CHECKSUM)
         auth_pass = _parse_auth(timing >> 8, data[addresses_end:])
         return Advert(2, vrid, priority, float(_interval(timing & 0xFF)), addresses, auth_pass)
     # RFC 9568 5.2.8: over the message alone; RFC 5798 was read as with the pseudo-header
     if checksum(data) and checksum(_pseudo_header(source, destination, length) + data):
         if not checksum(_pseudo_header(source, GROUP, length) + data):
-            raise Malformed("the checksum is that of old_unicast_checksum: delete this line in its keepalived.conf")
-        raise Malformed("the checksum is wrong")
+            what = "the checksum is that of old_unicast_checksum: delete this line in its keepalived.conf"
+            raise Malformed(what, Refused.CHECKSUM)
+        raise Malformed("the checksum is wrong", Refused.CHECKSUM)
     return Advert(3, vrid, priority, _interval(timing & 0x0FFF) / 100, addresses)
 
 
@@ -102,18 +104,18 @@ def _parse_auth(kind: int, data: bytes) -> bytes:
     if kind == _AUTH_NONE:
         return b""  # RFC 3768 5.3.10: the field is ignored
     if kind == _AUTH_AH:
-        raise Malformed("authentication type 2 (AH) is not supported")
+        raise Malformed("authentication type 2 (AH) is not supported", Refused.AUTH_TYPE)
     if kind != _AUTH_PASS:
-        raise Malformed(f"authentication type {kind} is unknown")
+        raise Malformed(f"authentication type {kind} is unknown", Refused.AUTH_TYPE)
     auth_pass = data.rstrip(b"\0")
     if not auth_pass:
-        raise Malformed("authentication type 1 (PASS) with an empty password")
+        raise Malformed("authentication type 1 (PASS) with an empty password", Refused.PASSWORD)
     return auth_pass
 
 
 def _interval(value: int) -> int:
     if not value:  # RFC 9568 erratum 8301: a backup that adopted it would become master at once
-        raise Malformed("the advert interval is 0")
+        raise Malformed("the advert interval is 0", Refused.INTERVAL)
     return value
 
 
