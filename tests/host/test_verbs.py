@@ -62,10 +62,10 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("line", "request_"),
     [
-        ("drain", {"cmd": "drain", "reason": "", "for": None, "force": False}),
+        ("drain", {"cmd": "drain", "reason": "", "for": None, "withdraw": False, "force": False}),
         (
             "drain --reason kernel --for 1h30m --force",
-            {"cmd": "drain", "reason": "kernel", "for": 5400.0, "force": True},
+            {"cmd": "drain", "reason": "kernel", "for": 5400.0, "withdraw": False, "force": True},
         ),
         ("undrain", {"cmd": "undrain"}),
         ("handover", {"cmd": "handover", "instance": None, "to": None, "force": False}),
