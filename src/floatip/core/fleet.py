@@ -173,7 +173,7 @@ class Fleet:
                 claims[name],
                 untold,
                 name in self._ready,
-                self._place(config, plan.get(name, "")),
+                spread.place(config, self.link.config.nodes, self.own.name, self._is_ready, plan.get(name, "")),
                 best.get(name) == self.own.name and not self._has_given(name, claims[name]),
                 _is_together(elected[name]) and plan.get(name) == self.own.name and name not in is_open,
                 self.own,
@@ -187,6 +187,15 @@ class Fleet:
                 self._told[name] = around
                 news.append((elected[name], around))
         return news
+
+    @property
+    def whole(self) -> Mapping[str, str] | None:
+        """The plan for when all nodes are ready, if an instance has asked for it."""
+        return self._whole
+
+    def has_given(self, name: str, to: str) -> bool:
+        """Whether it has handed the instance over to that node, and takes nothing back from it."""
+        return self._given.get(name) == to
 
     def reload(self, config: settings.Link, instances: Mapping[str, Instance], now: float) -> None:
         self.link.configure(config, now)
@@ -274,14 +283,6 @@ class Fleet:
         if self._whole is None:
             self._whole = spread.assign(configs, nodes, lambda instance, node: True, {})
         return spread.assign(configs, nodes, self._is_ready, self._whole)
-
-    def _place(self, config: settings.Instance, planned: str) -> int:
-        ranking = spread.ranking(config, self.link.config.nodes)
-        order = [node for node in ranking if self._is_ready(config.name, node)]
-        if planned in order:
-            order.remove(planned)
-            order.insert(0, planned)
-        return order.index(self.own.name) if self.own.name in order else len(order) + ranking.index(self.own.name)
 
     def _preference(self, config: settings.Instance) -> int:
         return spread.ranking(config, self.link.config.nodes).index(self.own.name)

@@ -1,0 +1,234 @@
+"""The election of a virtual router, played with a copy of this node's elector; and where nobody elects.
+
+A backup is silent, so who would take over is known only as far as there is one other node, or a link that says more.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+
+from floatip.core import settings
+from floatip.core.election.elector import Heard, Obstacles, Role, VirtualRouter
+from floatip.core.election.follower import Follower
+from floatip.core.election.router import Router
+from floatip.core.events import Drained, Order
+from floatip.core.foresight import Names, Outcome, Question, Step, carrier
+from floatip.core.instance import Instance
+from floatip.core.link import wire
+from floatip.core.link.wire import InstanceFlag
+from floatip.core.node import Node
+from floatip.core.orders import objection
+from floatip.core.vrrp.wire import Advert
+
+MOST_STEPS = 40
+
+
+class VirtualRouterPlay:
+    """One question about one instance that VRRP or keepalived elects."""
+
+    def __init__(self, node: Node, question: Question, known: Names, instance: Instance, now: float) -> None:
+        self.node, self.question, self.known, self.instance, self.now = node, question, known, instance, now
+        self.of = known.find(question.of)
+        self.before = carrier(node, instance, known)
+        assert isinstance(instance.elector, VirtualRouter)
+        self.elector = instance.elector
+        self.peers = self._peers()
+        self.is_own = self.of == known.own
+        self.refused = ""
+        if question.kind == "drained" and self.is_own and not (node.fleet and node.fleet.drained):
+            refused = objection(node, Drained(Order()), force=False)
+            self.refused = refused.what if refused else ""
+
+    def _peers(self) -> list[str]:
+        """The other nodes of this virtual router."""
+        found = [self.known.of(address) for address in self.elector.config.peers]
+        if self.elector.master and self.known.of(self.elector.master) not in found:
+            found.append(self.known.of(self.elector.master))
+        return found
+
+    def outcome(self) -> Outcome:
+        kind, role = self.question.kind, self.instance.role
+        is_master = role is Role.MASTER
+        match kind:
+            case "down" if self.is_own and is_master:
+                return self._to_peers(self.elector.detection_time, "silent", "a backup takes over from a silent master")
+            case "down" if not self.is_own and self.of == self.before:
+                return self._to_us()
+            case "check-fails" if self.question.of in self.instance.config.checks:
+                return self._sick(is_master)
+            case "drained" if isinstance(self.elector, Follower):
+                return self._nothing("keepalived", "keepalived elects, and a drain does not change its role")
+            case "drained" if self.is_own and is_master:
+                why = f"{self.known.own} hands over (priority 0)"
+                return self._to_peers(self.elector.skew, "hands-over", why, or_back=True)
+            case "drained" if self.of == self.before and not self.is_own:
+                return self._handed_to_us()
+            case "check-passes" if self.question.of in self.instance.config.checks:
+                return self._well()
+        return self._nothing(*self._why_nothing())
+
+    def _why_nothing(self) -> tuple[str, str]:
+        who = self.before or "no node that is heard"
+        return "sticky", f"{who} goes on as master"
+
+    def _nothing(self, rule: str, what: str, *, certain: bool = True, unknown: tuple[str, ...] = ()) -> Outcome:
+        return self._told(self.before, certain, None, rule, what, unknown=unknown)
+
+    def _told(
+        self,
+        to: str,
+        certain: bool,
+        after: float | None,
+        rule: str,
+        what: str,
+        *,
+        candidates: tuple[str, ...] = (),
+        unknown: tuple[str, ...] = (),
+        steps: tuple[Step, ...] = (),
+    ) -> Outcome:
+        question = self.question
+        name = self.instance.config.name
+        return Outcome(
+            name, question.kind, question.of, self.before, to, certain, after, rule, what, candidates, unknown,
+            self.refused, steps,
+        )  # fmt: skip
+
+    # Away from this node
+
+    def _heirs(self) -> tuple[list[str], bool]:
+        """Who may take over, and whether the link says that they can."""
+        said = {name: can for name in self.peers if (can := self._can(name)) is not None}
+        heirs = [name for name in self.peers if said.get(name, True)]
+        return heirs, bool(heirs) and all(name in said for name in heirs)
+
+    def _can(self, name: str) -> bool | None:
+        """Whether it could be master, as the link says; None: nothing is known."""
+        peer = self.node.fleet.link.peers.get(name) if self.node.fleet else None
+        if peer is None:
+            return None
+        state = peer.instances.get(wire.identity(self.instance.config.name))
+        return bool(peer.alive and state and state.flags & InstanceFlag.READY)
+
+    def _to_peers(self, after: float, rule: str, why: str, *, or_back: bool = False) -> Outcome:
+        heirs, is_known = self._heirs()
+        unknown = () if is_known or not heirs else (f"whether {_or(heirs)} could take over: a backup is silent",)
+        if not heirs:
+            reason = "the other nodes could not take over" if self.peers else "no other node is known"
+            if or_back:
+                what = f"{why}, and becomes master again: {reason}"
+                return self._told(self.known.own, not self._multicast, None, "no-successor", what)
+            return self._told("", not self._multicast, None, "nobody-ready", reason)
+        if len(heirs) > 1 or self._multicast:
+            what = f"{why}; the backup with the highest priority takes over"
+            return self._told("", False, after, rule, what, candidates=tuple(heirs), unknown=unknown)
+        return self._told(heirs[0], is_known, after, rule, why, unknown=unknown)
+
+    @property
+    def _multicast(self) -> bool:
+        """Whoever uses the vrid may be a peer."""
+        return isinstance(self.elector, Follower) and not self.elector.config.peers
+
+    def _sick(self, is_master: bool) -> Outcome:
+        check, own = self.question.of, self.known.own
+        if isinstance(self.elector, Follower):
+            why = f"{own} withdraws its route (check {check}); keepalived does not know and keeps its role"
+            heirs, _ = self._heirs()
+            if not is_master:
+                return self._nothing("unhealthy", why)
+            unknown = ("which node the route servers choose then: another one that announces the address",)
+            to = heirs[0] if len(heirs) == 1 else ""
+            return self._told(to, False, 0.0, "unhealthy", why, candidates=tuple(heirs), unknown=unknown)
+        assert isinstance(self.elector, Router)
+        played = copy.deepcopy(self.elector)
+        played.constrain(Obstacles(sick=f"check {check} fails"), self.now)
+        if not is_master:
+            who = f"{self.before} goes on as master" if self.before else "no node that is heard is master"
+            return self._nothing("unhealthy", f"{who}; {own} could not take over ({played.role.value})")
+        announces = bool(self.node.sessions)
+        after = 0.0 if announces else self.elector.skew
+        return self._to_peers(after, "unhealthy", f"{own} becomes {played.role.value.upper()} and says so (priority 0)")
+
+    # To this node
+
+    def _to_us(self) -> Outcome:
+        """The master is gone, and nothing more is heard."""
+        own, rivals = self.known.own, [name for name in self.peers if name != self.of]
+        if isinstance(self.elector, Follower):
+            return self._keepalived_here(rivals)
+        assert isinstance(self.elector, Router)
+        played = copy.deepcopy(self.elector)
+        return self._played(played, rivals, "a backup takes over from a silent master", own)
+
+    def _handed_to_us(self) -> Outcome:
+        rivals = [name for name in self.peers if name != self.of]
+        if not isinstance(self.elector, Router) or self.elector.master is None:
+            return self._nothing(*self._why_nothing())
+        played, config = copy.deepcopy(self.elector), self.elector.config
+        password = config.auth_pass.encode()[:8]
+        last = Advert(config.version, config.vrid, 0, config.advert_interval, played.addresses, password)
+        played.hear(Heard(last, self.elector.master, 255), self.now)
+        return self._played(played, rivals, f"{self.of} hands over (priority 0)", self.known.own)
+
+    def _played(self, played: Router, rivals: list[str], why: str, own: str) -> Outcome:
+        at = self.now
+        for _ in range(MOST_STEPS):
+            if played.role is Role.MASTER or played.deadline == math.inf:
+                break
+            at = max(at, played.deadline)
+            played.tick(at)
+        if played.role is not Role.MASTER:
+            reason = f"{own} could not take over: {self.instance.bar or self.instance.elector.reason}"
+            unknown = (f"whether {_or(rivals)} takes over: a backup is silent",) if rivals else ()
+            return self._told("", not rivals, None, "nobody-ready", reason, unknown=unknown)
+        steps = (Step(at - self.now, own, played.reason),)
+        if rivals:
+            unknown = (f"whether {_or(rivals)} has a higher priority: a backup is silent",)
+            what = f"{why}; {own} takes over, unless another backup does before it"
+            return self._told(own, False, at - self.now, "silent", what, candidates=(own, *rivals), unknown=unknown)
+        return self._told(own, True, at - self.now, "silent", why, steps=steps)
+
+    def _keepalived_here(self, rivals: list[str]) -> Outcome:
+        elector, own = self.elector, self.known.own
+        assert isinstance(elector, Follower)
+        after = elector.master_down_interval
+        if not elector.runs or elector.word == "FAULT" or elector.role is Role.FAULT:
+            reason = "does not run" if not elector.runs else "says FAULT"
+            return self._told("", False, None, "nobody-ready", f"{self.of} falls silent; keepalived here {reason}")
+        unknown = tuple(_keepalived_unknown(rivals, self._multicast))
+        what = f"{self.of} falls silent; keepalived on {own} becomes master, and floatip follows it"
+        return self._told(own, not unknown, after, "silent", what, candidates=(own, *rivals), unknown=unknown)
+
+    def _well(self) -> Outcome:
+        own, config = self.known.own, self.elector.config
+        if isinstance(self.elector, Follower):
+            return self._nothing("keepalived", f"{own} announces again; keepalived decides who is master")
+        assert isinstance(config, settings.Vrrp)
+        if not config.preempt and self.peers:
+            return self._nothing("sticky", f"a master keeps it, because preempt is off; {own} is backup", certain=False)
+        what = f"{own} takes part again; the node with the higher priority is master"
+        return self._told("", False, None, "priority", what, candidates=(own, *self.peers))
+
+
+def _keepalived_unknown(rivals: list[str], multicast: bool) -> Iterator[str]:
+    if rivals:
+        yield f"whether {_or(rivals)} has a higher priority: a backup is silent"
+    elif multicast:
+        yield "which other nodes use this vrid: keepalived speaks multicast"
+
+
+def static_outcome(node: Node, question: Question, known: Names, instance: Instance) -> Outcome:
+    """The roles are configured, and the route servers choose."""
+    own, before = known.own, carrier(node, instance, known)
+    leaves = question.kind == "down" and known.find(question.of) == own
+    leaves |= question.kind == "check-fails" and question.of in instance.config.checks
+    name = instance.config.name
+    if not leaves:
+        what = "the roles are configured: nothing moves here"
+        return Outcome(name, question.kind, question.of, before, before, bool(before), None, "configured", what)
+    what = f"{own} no longer announces it; the route servers choose the best of the others"
+    unknown = ("which other nodes announce it: without an election they do not hear each other",)
+    return Outcome(name, question.kind, question.of, before, "", False, 0.0, "configured", what, unknown=unknown)
+
+
+def _or(who: list[str]) -> str:
+    return " or ".join(who)
