@@ -61,7 +61,8 @@ class NodesPlay:
         self.refused = ""
         if question.kind == "back" and self.of not in (self.fleet.own.name, ""):
             peer = self.fleet.link.peers[self.of]
-            self._members[self.of] = _Member(peer.config, None, {}, NodeFlag.SEASONED, is_back=True)
+            kept = peer.node.flags & NodeFlag.DRAINED if peer.node else NodeFlag(0)  # a restart does not end it
+            self._members[self.of] = _Member(peer.config, None, {}, NodeFlag.SEASONED | kept, is_back=True)
         if question.kind in ("drained", "undrained", "resumed") and (member := self._members.get(self.of)):
             match question.kind:
                 case "drained":
@@ -76,14 +77,21 @@ class NodesPlay:
         self._configs = [
             one.config for one in node.instances.values() if isinstance(one.config.election, settings.Nodes)
         ]
-        self._assigned: dict[str, str] | None = None
-        self._best: dict[str, str] | None = None
+        self.is_noticed = True
+        """Whether the others know by now who is gone."""
+        self._assigned: dict[bool, dict[str, str]] = {}
+        self._best: dict[bool, dict[str, str]] = {}
+        """Before and after that."""
 
     # What the question makes of the fleet
 
-    def live(self, *, is_noticed: bool) -> dict[str, _Member]:
-        """`is_noticed`: whether the others know by now who is gone."""
-        return {name: one for name, one in self._members.items() if name != self.gone or not is_noticed}
+    @property
+    def live(self) -> dict[str, _Member]:
+        """As far as the others know."""
+        return {name: one for name, one in self._members.items() if not self._is_missed(name)}
+
+    def _is_missed(self, name: str) -> bool:
+        return name == self.gone and self.is_noticed
 
     def state(self, instance: str, name: str) -> InstanceState | None:
         member = self._members.get(name)
@@ -105,7 +113,7 @@ class NodesPlay:
 
     def is_ready(self, config: settings.Instance, name: str) -> bool:
         member = self._members.get(name)
-        if member is None or name == self.gone or member.is_out or self.is_sick(config, name):
+        if member is None or self._is_missed(name) or member.is_out or self.is_sick(config, name):
             return False
         state = self.state(config.name, name)
         if state is None:
@@ -128,26 +136,26 @@ class NodesPlay:
 
     def planned(self, instance: str) -> str:
         """Who is to take it over, if it has no carrier then."""
-        if self._assigned is None:
+        if self.is_noticed not in self._assigned:
             configs = {config.name: config for config in self._configs}
             carried = {}
             for name, config in configs.items():
                 staying = [one for one in self._members if self._keeps(config, one)]
                 if staying:
                     carried[name] = max(staying, key=lambda one: self._reign(name, one))
-            self._assigned = spread.assign(
+            self._assigned[self.is_noticed] = spread.assign(
                 self._configs,
                 self.fleet.link.config.nodes,
                 lambda name, one: self.is_ready(configs[name], one),
                 carried,
             )
-        return self._assigned.get(instance, "")
+        return self._assigned[self.is_noticed].get(instance, "")
 
     def _keeps(self, config: settings.Instance, name: str) -> bool:
         state, member = self.state(config.name, name), self._members[name]
         is_master = state is not None and state.role is wire.Role.MASTER
         leaves = member.is_out or bool(state and state.flags & InstanceFlag.LEAVES and not self._stays(name))
-        return is_master and not leaves and name != self.gone and not self.is_sick(config, name)
+        return is_master and not leaves and not self._is_missed(name) and not self.is_sick(config, name)
 
     def _stays(self, name: str) -> bool:
         return self.question.kind == "undrained" and name == self.of
@@ -161,12 +169,14 @@ class NodesPlay:
         assert isinstance(config.election, settings.Nodes)
         if not config.election.preempt:
             return ""
-        if self._best is None:
+        if self.is_noticed not in self._best:
             configs = {each.name: each for each in self._configs}
             nodes = self.fleet.link.config.nodes
             whole = self.fleet.whole or spread.assign(self._configs, nodes, lambda name, one: True, {})
-            self._best = spread.assign(self._configs, nodes, lambda name, one: self.is_ready(configs[name], one), whole)
-        return self._best.get(config.name, "")
+            self._best[self.is_noticed] = spread.assign(
+                self._configs, nodes, lambda name, one: self.is_ready(configs[name], one), whole
+            )
+        return self._best[self.is_noticed].get(config.name, "")
 
     # The play
 
@@ -197,9 +207,10 @@ class _Election:
         self.election = instance.config.election
         self.started_at = self.now = play.now
         self.noticed_at = play.now + self._patience() if play.gone else -math.inf
+        play.is_noticed = not play.gone
         self.steps: list[Step] = []
         self.electors: dict[str, NodesElector] = {}
-        for name in play.live(is_noticed=False):
+        for name in play.live:
             self.electors[name] = self._elector(name, instance)
         self._told: dict[str, Others] = {}
         self.before = self._carrier()
@@ -266,10 +277,10 @@ class _Election:
 
     def _enter(self) -> None:
         """What is so from now on."""
-        is_noticed = self.now >= self.noticed_at
-        if self.play.gone and is_noticed:
+        self.play.is_noticed = self.now >= self.noticed_at
+        if self.play.gone and self.play.is_noticed:
             self.electors.pop(self.play.gone, None)
-        members = self.play.live(is_noticed=is_noticed)
+        members = self.play.live
         for name, one in self.electors.items():
             if name != self.play.gone:
                 one.constrain(self._obstacles(name, members), self.now)
@@ -367,7 +378,7 @@ class _Election:
             self.play.question.of,
             self.before,
             carrier,
-            True,
+            self.play.question.kind != "back",
             after,
             rule,
             what,
@@ -405,13 +416,13 @@ class _Election:
         )
 
     def _why_nobody(self) -> str:
-        if pause := self.play.pause(self.play.live(is_noticed=True)):
+        if pause := self.play.pause(self.play.live):
             return pause
         return "; ".join(f"{name} {why}" for name in self._all_names() if (why := self._why_not(name)))
 
     def _rule(self, carrier: str, moves: bool) -> tuple[str, str]:
         play = self.play
-        members = play.live(is_noticed=True)
+        members = play.live
         if not carrier:
             return "paused" if play.pause(members) else "nobody-ready", self._why_nobody()
         if not moves:
@@ -432,7 +443,7 @@ class _Election:
     def _stays(self, carrier: str) -> tuple[str, str]:
         play, kind = self.play, self.play.question.kind
         if play._members[carrier].is_out or self.electors[carrier].obstacles.leaving:
-            pause = play.pause(play.live(is_noticed=True))
+            pause = play.pause(play.live)
             why = pause or "no other node could take over"
             return "no-successor", f"{carrier} goes on carrying it: {why}"
         if kind in ("back", "check-passes", "undrained") and self.election.preempt:
@@ -468,5 +479,5 @@ class _Election:
             elif not member.is_back and not member.flags & NodeFlag.SEASONED:
                 found.append(f"the BGP sessions of {carrier} are younger than 30 s: route servers may ignore it")
         if play.question.kind == "back" and play.of != own:
-            found.append(f"whether {play.of} is healthy and connected when it comes back")
+            found.append(f"whether {play.of} is healthy, connected and not drained when it comes back")
         return found

@@ -24,7 +24,15 @@ EXAMPLE = '{"cmd": "explain", "instance": "web", "if": "down", "of": "haproxy2"}
 
 def command(node: Callable[[], Node], now: Callable[[], float]) -> Command:
     """`now`: monotonic seconds."""
-    return Command(lambda request, pid: _answer(node(), request, now()), "ask why")
+
+    def answer(request: Record, pid: int) -> Record:
+        try:
+            return _answer(node(), request, now())
+        except Exception as error:  # a bug here has touched nothing but copies, and must not end the daemon
+            what = f"a bug in floatip: {type(error).__name__}: {error}"
+            return {"refused": what, "hint": "report it, with the output of: floatip status --json"}
+
+    return Command(answer, "ask why")
 
 
 def _answer(node: Node, request: Record, now: float) -> Record:
