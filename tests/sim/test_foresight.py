@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 import pytest
 
 from floatip.core.foresight import Kind, Outcome, Question, names
 from floatip.core.whatif import foreseen
+from tests.sim.beside import Beside
 from tests.sim.linked import Linked
 from tests.sim.world import CHECK, INSTANCE, RUNNING, World
 
@@ -37,7 +37,7 @@ class Act:
         return CHECK if self.kind in ("check-fails", "check-passes") else self.node
 
 
-def acts(world: Linked) -> list[Act]:
+def acts(world: World) -> list[Act]:
     """What can happen now."""
     found = []
     up = tuple(name for name, each in world.nodes.items() if each.power is RUNNING)
@@ -52,6 +52,8 @@ def acts(world: Linked) -> list[Act]:
             found.append(Act("check-fails", name, lambda name=name: world.sicken(name), (name,)))  # type: ignore[misc]
         else:
             found.append(Act("check-passes", name, lambda name=name: world.heal(name), (name,)))  # type: ignore[misc]
+        if not isinstance(world, Linked):
+            continue
         if world.is_drained(name):
             found.append(Act("undrained", name, lambda name=name: world.undrain(name), up))  # type: ignore[misc]
         else:
@@ -93,3 +95,28 @@ def is_late(world: World, outcome: Outcome, began: float) -> bool:
 
 
 MASTERED = f"role {INSTANCE} master"
+
+
+@pytest.mark.parametrize("kind", [World, Beside])
+@pytest.mark.parametrize("nodes", [2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_foretold_of_vrrp_happens_or_is_said_to_be_unknown(kind: type[World], nodes: int, seed: int) -> None:
+    random = Random(seed)
+    priorities = tuple(random.choice((50, 50, 100, 150)) for _ in range(nodes))
+    world = kind(seed, priorities=priorities, preempt=bool(seed % 2))
+    world.run(40)
+    wrong = []
+    for _ in range(10):
+        act = random.choice(acts(world))
+        address = str(world.nodes[act.node].source)
+        of = act.of if act.of == CHECK else address
+        said = {name: foretold(world, name, act.kind, of) for name in act.by} if act.kind != "back" else {}
+        began = world.now
+        act.do()
+        world.run(SETTLED)
+        serving = str(world.nodes[world.serving].source) if world.serving else ""
+        for name, outcome in said.items():
+            possible = {outcome.carrier} if outcome.certain else {outcome.carrier, *outcome.candidates, ""}
+            if serving not in possible:
+                wrong.append((round(began, 1), name, outcome, world.serving, world.masters))
+    assert not wrong, "\n".join([*map(str, wrong), *world.score()])

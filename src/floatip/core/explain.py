@@ -55,7 +55,7 @@ class Explanation:
 
 
 def explain(node: Node, instance: Instance, known: Names, now: float) -> Explanation:
-    who = carrier(node, instance, known)
+    who = carrier(node, instance, known, now)
     reasons = [reason for reason in _reasons(node, instance, known, who, now) if reason.what]
     return Explanation(
         instance.config.name,

@@ -11,6 +11,7 @@ from floatip.core import settings
 from floatip.core.addresses import Address
 from floatip.core.bgp.rank import Rank
 from floatip.core.election.elector import Role
+from floatip.core.election.router import Router
 from floatip.core.instance import Instance
 from floatip.core.node import Node
 from floatip.core.orders import Refused
@@ -130,11 +131,13 @@ def _list(known: object) -> str:
     return ", ".join(map(str, known)) or "none"  # type: ignore[call-overload]
 
 
-def carrier(node: Node, instance: Instance, known: Names) -> str:
+def carrier(node: Node, instance: Instance, known: Names, now: float) -> str:
     """The node that is master of it now, as far as this one knows; empty: none that is known."""
     elector = instance.elector
     if instance.role is Role.MASTER:
         return known.own if instance.decision.rank is not Rank.NONE else ""
     if node.fleet and isinstance(instance.config.election, settings.Nodes):
         return node.fleet.carrier(instance.config.name)
+    if isinstance(elector, Router):
+        return known.of(elector.master or elector.heard(now))
     return known.of(elector.master)

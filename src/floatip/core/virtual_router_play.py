@@ -7,12 +7,12 @@ import copy
 import math
 from collections.abc import Iterator
 
-from floatip.core import settings
 from floatip.core.election.elector import Heard, Obstacles, Role, VirtualRouter
 from floatip.core.election.follower import Follower
 from floatip.core.election.router import Router
 from floatip.core.events import Drained, Order
 from floatip.core.foresight import Names, Outcome, Question, Step, carrier
+from floatip.core.health import Health
 from floatip.core.instance import Instance
 from floatip.core.link import wire
 from floatip.core.link.wire import InstanceFlag
@@ -21,6 +21,7 @@ from floatip.core.orders import objection
 from floatip.core.vrrp.wire import Advert
 
 MOST_STEPS = 40
+OWN_CHECKS = "whether floatip's own checks pass on the other nodes: keepalived does not know of them"
 
 
 class VirtualRouterPlay:
@@ -29,7 +30,7 @@ class VirtualRouterPlay:
     def __init__(self, node: Node, question: Question, known: Names, instance: Instance, now: float) -> None:
         self.node, self.question, self.known, self.instance, self.now = node, question, known, instance, now
         self.of = known.find(question.of)
-        self.before = carrier(node, instance, known)
+        self.before = carrier(node, instance, known, now)
         assert isinstance(instance.elector, VirtualRouter)
         self.elector = instance.elector
         self.peers = self._peers()
@@ -71,8 +72,14 @@ class VirtualRouterPlay:
         who = self.before or "no node that is heard"
         return "sticky", f"{who} goes on as master"
 
-    def _nothing(self, rule: str, what: str, *, certain: bool = True, unknown: tuple[str, ...] = ()) -> Outcome:
-        return self._told(self.before, certain, None, rule, what, unknown=unknown)
+    def _nothing(self, rule: str, what: str) -> Outcome:
+        if isinstance(self.elector, Follower) and self.instance.config.checks and self.before != self.known.own:
+            return self._told(self.before, False, None, rule, what, candidates=self._all, unknown=(OWN_CHECKS,))
+        return self._told(self.before, True, None, rule, what)
+
+    @property
+    def _all(self) -> tuple[str, ...]:
+        return (self.known.own, *self.peers)
 
     def _told(
         self,
@@ -193,20 +200,39 @@ class VirtualRouterPlay:
         after = elector.master_down_interval
         if not elector.runs or elector.word == "FAULT" or elector.role is Role.FAULT:
             reason = "does not run" if not elector.runs else "says FAULT"
-            return self._told("", False, None, "nobody-ready", f"{self.of} falls silent; keepalived here {reason}")
+            unknown = tuple(_keepalived_unknown(rivals, self._multicast))
+            what = f"keepalived on {own} {reason}"
+            return self._told("", not unknown, None, "nobody-ready", what, candidates=tuple(rivals), unknown=unknown)
+        if self.instance.health is not Health.UP:
+            what = f"keepalived on {own} becomes master, and floatip withdraws there: {self.instance.health_reason}"
+            return self._told("", False, None, "unhealthy", what, candidates=tuple(rivals), unknown=(OWN_CHECKS,))
         unknown = tuple(_keepalived_unknown(rivals, self._multicast))
-        what = f"{self.of} falls silent; keepalived on {own} becomes master, and floatip follows it"
+        what = f"keepalived on {own} becomes master, and floatip follows it"
         return self._told(own, not unknown, after, "silent", what, candidates=(own, *rivals), unknown=unknown)
 
     def _well(self) -> Outcome:
-        own, config = self.known.own, self.elector.config
+        own = self.known.own
         if isinstance(self.elector, Follower):
-            return self._nothing("keepalived", f"{own} announces again; keepalived decides who is master")
-        assert isinstance(config, settings.Vrrp)
-        if not config.preempt and self.peers:
-            return self._nothing("sticky", f"a master keeps it, because preempt is off; {own} is backup", certain=False)
-        what = f"{own} takes part again; the node with the higher priority is master"
-        return self._told("", False, None, "priority", what, candidates=(own, *self.peers))
+            what = f"{own} announces again; keepalived decides who is master"
+            if damped := self.instance.decision.damped(self.now):
+                return self._told("", False, None, "damped", damped, candidates=self._all, unknown=(OWN_CHECKS,))
+            if self.instance.role is Role.MASTER:
+                return self._told(own, True, 0.0, "keepalived", what)
+            return self._nothing("keepalived", what)
+        assert isinstance(self.elector, Router)
+        checks = self.instance.config.checks
+        still = [name for name in checks if name != self.question.of and self.node.checks[name].health is not Health.UP]
+        fault = self.node.links.get(self.elector.interface, "")
+        if still or fault:
+            return self._nothing("unhealthy", fault or f"check {still[0]} is not up either")
+        if self.before and not self.elector.config.preempt:
+            return self._nothing("sticky", f"{self.before} keeps it, because preempt is off")
+        if self.before:
+            what = "the node with the higher priority is master (preempt is on)"
+            return self._told("", False, None, "priority", what, candidates=(self.before, own))
+        played = copy.deepcopy(self.elector)
+        played.constrain(Obstacles(barred=self.instance.bar), self.now)
+        return self._played(played, self.peers, "no master is heard", own)
 
 
 def _keepalived_unknown(rivals: list[str], multicast: bool) -> Iterator[str]:
@@ -216,9 +242,9 @@ def _keepalived_unknown(rivals: list[str], multicast: bool) -> Iterator[str]:
         yield "which other nodes use this vrid: keepalived speaks multicast"
 
 
-def static_outcome(node: Node, question: Question, known: Names, instance: Instance) -> Outcome:
+def static_outcome(node: Node, question: Question, known: Names, instance: Instance, now: float) -> Outcome:
     """The roles are configured, and the route servers choose."""
-    own, before = known.own, carrier(node, instance, known)
+    own, before = known.own, carrier(node, instance, known, now)
     leaves = question.kind == "down" and known.find(question.of) == own
     leaves |= question.kind == "check-fails" and question.of in instance.config.checks
     name = instance.config.name

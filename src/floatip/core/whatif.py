@@ -20,6 +20,6 @@ def foreseen(node: Node, question: Question, known: Names, now: float) -> Callab
                 return fleet.outcome(instance)
             case settings.Vrrp() | settings.Keepalived():
                 return VirtualRouterPlay(node, question, known, instance, now).outcome()
-        return static_outcome(node, question, known, instance)
+        return static_outcome(node, question, known, instance, now)
 
     return outcome
