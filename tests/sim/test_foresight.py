@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import pytest
@@ -37,6 +38,13 @@ class Act:
         return CHECK if self.kind in ("check-fails", "check-passes") else self.node
 
 
+def come_back(world: World, name: str) -> None:
+    """Well, whatever it was before."""
+    if world.nodes[name].service != "ok":
+        world.heal(name)
+    world.boot(name)
+
+
 def acts(world: World) -> list[Act]:
     """What can happen now."""
     found = []
@@ -44,22 +52,21 @@ def acts(world: World) -> list[Act]:
     for name, each in world.nodes.items():
         others = tuple(one for one in up if one != name)
         if each.power is not RUNNING:
-            if each.service == "ok":  # else it is another node than before
-                found.append(Act("back", name, lambda name=name: world.boot(name), others))  # type: ignore[misc]
+            found.append(Act("back", name, partial(come_back, world, name), others))
             continue
-        found.append(Act("down", name, lambda name=name: world.crash(name), up))  # type: ignore[misc]
+        found.append(Act("down", name, partial(world.crash, name), up))
         if each.service == "ok":
-            found.append(Act("check-fails", name, lambda name=name: world.sicken(name), (name,)))  # type: ignore[misc]
+            found.append(Act("check-fails", name, partial(world.sicken, name), (name,)))
         else:
-            found.append(Act("check-passes", name, lambda name=name: world.heal(name), (name,)))  # type: ignore[misc]
+            found.append(Act("check-passes", name, partial(world.heal, name), (name,)))
         if not isinstance(world, Linked):
             continue
         if world.is_drained(name):
-            found.append(Act("undrained", name, lambda name=name: world.undrain(name), up))  # type: ignore[misc]
+            found.append(Act("undrained", name, partial(world.undrain, name), up))
         else:
-            found.append(Act("drained", name, lambda name=name: world.drain(name), up))  # type: ignore[misc]
+            found.append(Act("drained", name, partial(world.drain, name), up))
         if (fleet := each.node.fleet) and fleet.paused:
-            found.append(Act("resumed", name, lambda name=name: world.resume_election(name), up))  # type: ignore[misc]
+            found.append(Act("resumed", name, partial(world.resume_election, name), up))
     return found
 
 

@@ -210,7 +210,7 @@ class _Election:
         play.is_noticed = not play.gone
         self.steps: list[Step] = []
         self.electors: dict[str, NodesElector] = {}
-        for name in play.live:
+        for name in sorted(play.live, key=lambda name: name != play.of):  # who is asked about knows it first
             self.electors[name] = self._elector(name, instance)
         self._told: dict[str, Others] = {}
         self.before = self._carrier()
@@ -284,22 +284,22 @@ class _Election:
         for name, one in self.electors.items():
             if name != self.play.gone:
                 one.constrain(self._obstacles(name, members), self.now)
-                self._note(name)
+                self._learn(name)
         self._settle()
+
+    def _learn(self, name: str) -> bool:
+        """Whether that is news to it."""
+        around, before = self._others(name), self._told.get(name)
+        if around != before:
+            self._told[name] = around
+            self.electors[name].hear(around, self.now)
+        self._note(name)
+        return around != before
 
     def _settle(self) -> None:
         """Each learns what the others are, until there is nothing new."""
         for _ in range(MOST_ROUNDS):
-            is_quiet = True
-            for name, one in self.electors.items():
-                around = self._others(name)
-                if name == self.play.gone or around == self._told.get(name):
-                    continue
-                self._told[name] = around
-                one.hear(around, self.now)
-                self._note(name)
-                is_quiet = False
-            if is_quiet:
+            if not [name for name in self.electors if name != self.play.gone and self._learn(name)]:
                 return
 
     def _note(self, name: str) -> None:

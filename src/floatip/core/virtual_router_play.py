@@ -186,7 +186,7 @@ class VirtualRouterPlay:
         if played.role is not Role.MASTER:
             reason = f"{own} could not take over: {self.instance.bar or self.instance.elector.reason}"
             unknown = (f"whether {_or(rivals)} takes over: a backup is silent",) if rivals else ()
-            return self._told("", not rivals, None, "nobody-ready", reason, unknown=unknown)
+            return self._told("", not rivals, None, "nobody-ready", reason, candidates=tuple(rivals), unknown=unknown)
         steps = (Step(at - self.now, own, played.reason),)
         if rivals:
             unknown = (f"whether {_or(rivals)} has a higher priority: a backup is silent",)

@@ -75,9 +75,9 @@ class NodesElector:
 
     @classmethod
     def as_told(cls, name: str, config: Nodes, role: Role, reign: int, now: float) -> "NodesElector":
-        """The elector of another node, as far as that node tells."""
+        """The elector of another node, as far as that node tells. If nobody is master, it has waited long enough."""
         elector = cls(name, config, now)
-        elector.role, elector.reign = role, reign
+        elector.role, elector.reign, elector._open_since = role, reign, -math.inf
         return elector
 
     @property
