@@ -20,13 +20,14 @@ from floatip.core.instance import Instance
 from floatip.core.link import wire
 from floatip.core.link.wire import InstanceFlag, NodeFlag
 from floatip.core.node import UNSTEADY, Node
+from floatip.core.rules import Rule
 
 MOST_QUESTIONS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    rule: str
+    rule: Rule
     what: str
 
 
@@ -42,7 +43,7 @@ class Explanation:
     """Seconds in this role."""
     carrier: str
     """The node that carries it, as far as this one knows; empty: none."""
-    rule: str
+    rule: Rule
     what: str
     because: str
     """What gave this node its role."""
@@ -56,7 +57,7 @@ class Explanation:
 
 def explain(node: Node, instance: Instance, known: Names, now: float) -> Explanation:
     who = carrier(node, instance, known, now)
-    reasons = [reason for reason in _reasons(node, instance, known, who, now) if reason.what]
+    reasons = [*_reasons(node, instance, known, who, now)] or [Reason(Rule.STARTING, instance.elector.reason)]
     return Explanation(
         instance.config.name,
         type(instance.config.election).__name__.lower(),
@@ -78,10 +79,12 @@ def _reasons(node: Node, instance: Instance, known: Names, who: str, now: float)
     """The first one decided."""
     elector, own = instance.elector, known.own
     if node.stopping:
-        yield Reason("stopping", f"{own} is stopping: {node.stopping}")
+        yield Reason(Rule.STOPPING, f"{own} is stopping: {node.stopping}")
     yield from _unfit(node, instance)
     if isinstance(instance.config.election, settings.Static):
-        yield Reason("configured", f"{own} is {instance.config.election.role}: nobody elects, the roles are configured")
+        yield Reason(
+            Rule.CONFIGURED, f"{own} is {instance.config.election.role}: nobody elects, the roles are configured"
+        )
     elif isinstance(elector, NodesElector) and node.fleet:
         yield from _of_nodes(node.fleet, instance, elector, known, who, now)
     elif isinstance(elector, Router):
@@ -94,18 +97,18 @@ def _unfit(node: Node, instance: Instance) -> Iterator[Reason]:
     """What keeps it from carrying the instance in any election."""
     elector = instance.elector
     if instance.health is Health.DOWN:
-        yield Reason("unhealthy", instance.health_reason)
+        yield Reason(Rule.UNHEALTHY, instance.health_reason)
     elif instance.health is Health.UNKNOWN:
-        yield Reason("no-result-yet", f"it cannot start before its checks have a result: {instance.health_reason}")
+        yield Reason(Rule.NO_RESULT_YET, f"it cannot start before its checks have a result: {instance.health_reason}")
     if fault := node.links.get(elector.interface, ""):
-        yield Reason("link-down", fault)
+        yield Reason(Rule.LINK_DOWN, fault)
     if instance.waiting:
-        yield Reason("no-address", instance.waiting)
+        yield Reason(Rule.NO_ADDRESS, instance.waiting)
     if node.network.cut_off:
         limit = node.network.cut_off_time
-        yield Reason("no-route-server", f"no route server has acknowledged anything for more than {limit:.1f} s")
+        yield Reason(Rule.NO_ROUTE_SERVER, f"no route server has acknowledged anything for more than {limit:.1f} s")
     elif instance.bar:  # in the election of keepalived it is keepalived's to see
-        yield Reason("crash-loop" if instance.bar == UNSTEADY else "damped", instance.bar)
+        yield Reason(Rule.CRASH_LOOP if instance.bar == UNSTEADY else Rule.DAMPED, instance.bar)
 
 
 def _of_nodes(
@@ -116,103 +119,105 @@ def _of_nodes(
     heirs = [peer.name for peer in fleet.heirs(name)]
     if elector.role is Role.MASTER:
         if leaving:
-            rule = "drained" if fleet.drained else "stopping" if fleet.leaving else "hands-over"
+            rule = Rule.DRAINED if fleet.drained else Rule.STOPPING if fleet.leaving else Rule.HANDS_OVER
             to = f"until {_or(heirs)} has taken over" if heirs else f"because no other could: {fleet.why_nobody(name)}"
             yield Reason(rule, f"{own} is to leave ({leaving}), and goes on {to}")
         if fleet.pause_reason:
-            yield Reason("paused", f"no node takes over: {fleet.pause_reason}")
+            yield Reason(Rule.PAUSED, f"no node takes over: {fleet.pause_reason}")
         rival = fleet.carrier(name)
         if rival:
-            yield Reason("two-masters", f"{rival} says that it is master too; the later one stays")
+            yield Reason(Rule.TWO_MASTERS, f"{rival} says that it is master too; the later one stays")
         if not heirs:
-            yield Reason("only-ready-node", f"no other node could take over: {fleet.why_nobody(name)}")
+            yield Reason(Rule.ONLY_READY_NODE, f"no other node could take over: {fleet.why_nobody(name)}")
         elif fleet.whole and fleet.whole.get(name) == own and election.preempt:
-            yield Reason("preferred", f"{own} is preferred for it, and preempt is on")
-        yield Reason("sticky", f"{own} carries it, and keeps it as long as it is ready")
+            yield Reason(Rule.PREFERRED, f"{own} is preferred for it, and preempt is on")
+        yield Reason(Rule.STICKY, f"{own} carries it, and keeps it as long as it is ready")
         return
     if leaving:
-        yield Reason("drained" if fleet.drained else "hands-over", f"{own} leaves it to other nodes ({leaving})")
+        yield Reason(Rule.DRAINED if fleet.drained else Rule.HANDS_OVER, f"{own} leaves it to other nodes ({leaving})")
     if fleet.pause_reason:
-        yield Reason("paused", f"no node takes over: {fleet.pause_reason}")
+        yield Reason(Rule.PAUSED, f"no node takes over: {fleet.pause_reason}")
     if elector.role in (Role.BACKUP, Role.FAULT):
         yield from _unready(fleet, instance)
     if who:
         yield from _held_by(fleet, elector, instance, who, now)
     elif elector.role is Role.BACKUP:
         wait = max(elector.deadline - now, 0.0) if elector.deadline < math.inf else 0.0
-        yield Reason("waits-its-turn", f"nobody carries it; {own} takes over in {wait:.1f} s unless another node does")
+        yield Reason(
+            Rule.WAITS_ITS_TURN, f"nobody carries it; {own} takes over in {wait:.1f} s unless another node does"
+        )
     elif elector.role is Role.INIT:
-        yield Reason("starting", elector.reason)
+        yield Reason(Rule.STARTING, elector.reason)
 
 
 def _held_by(fleet: Fleet, elector: NodesElector, instance: Instance, who: str, now: float) -> Iterator[Reason]:
     election, own = elector.config, fleet.own.name
     if fleet.has_given(instance.config.name, who):
-        yield Reason("handed-over", f"{own} has handed it over to {who}, and takes nothing back")
+        yield Reason(Rule.HANDED_OVER, f"{own} has handed it over to {who}, and takes nothing back")
     elif elector.preempts_at < math.inf:
         wait = max(elector.preempts_at - now, 0.0)
-        yield Reason("preempt-delay", f"{own} is preferred, and takes over from {who} in {wait:.0f} s (preempt_delay)")
+        yield Reason(
+            Rule.PREEMPT_DELAY, f"{own} is preferred, and takes over from {who} in {wait:.0f} s (preempt_delay)"
+        )
     elif not election.preempt:
-        yield Reason("sticky", f"{who} carries it, and keeps it as long as it is ready (preempt is off)")
+        yield Reason(Rule.STICKY, f"{who} carries it, and keeps it as long as it is ready (preempt is off)")
     elif election.preempt:
-        yield Reason("preferred", f"{who} carries it, and {own} is not preferred to it")
+        yield Reason(Rule.PREFERRED, f"{who} carries it, and {own} is not preferred to it")
 
 
 def _unready(fleet: Fleet, instance: Instance) -> Iterator[Reason]:
     state = fleet.link.own_state(wire.identity(instance.config.name))
     if state and not state.flags & InstanceFlag.HELD and instance.config.placement == "all":
-        yield Reason("not-held", "this machine does not have its addresses")
+        yield Reason(Rule.NOT_HELD, "this machine does not have its addresses")
     own = fleet.link.own_node
     if own and own.sessions and not own.sessions_up:
-        yield Reason("no-route-server", "no route server has a session with it")
+        yield Reason(Rule.NO_ROUTE_SERVER, "no route server has a session with it")
 
 
 def _of_router(node: Node, instance: Instance, elector: Router, known: Names, now: float) -> Iterator[Reason]:
     config, own = elector.config, known.own
-    leaving = node.fleet.leaves(instance) if node.fleet else ""
-    if leaving:
-        yield Reason(
-            "drained" if node.fleet and node.fleet.drained else "hands-over", f"it leaves mastership: {leaving}"
-        )
+    if node.fleet and (leaving := node.fleet.leaves(instance)):
+        rule = Rule.DRAINED if node.fleet.drained else Rule.HANDS_OVER
+        yield Reason(rule, f"{own} leaves mastership to other nodes ({leaving})")
     if elector.role is Role.MASTER:
         if elector.second_master(now):
-            yield Reason("two-masters", "another node says that it is master too: it does not hear this one")
-        yield Reason("priority", f"{own} is master, and hears no node with a higher priority than {config.priority}")
+            yield Reason(Rule.TWO_MASTERS, "another node says that it is master too: it does not hear this one")
+        yield Reason(Rule.PRIORITY, f"{own} is master, and hears no node with a higher priority than {config.priority}")
         return
     if elector.role is not Role.BACKUP:
-        yield Reason("starting" if elector.role is Role.INIT else "unhealthy", elector.reason)
+        yield Reason(Rule.STARTING if elector.role is Role.INIT else Rule.UNHEALTHY, elector.reason)
         return
     master = elector.master
     if master is None:
         wait = max(elector.deadline - now, 0.0)
-        yield Reason("listens", f"no master is heard; {own} becomes master in {wait:.1f} s unless it hears one")
+        yield Reason(Rule.LISTENS, f"no master is heard; {own} becomes master in {wait:.1f} s unless it hears one")
         return
     theirs, ours = elector.master_priority, config.priority
     who = known.of(master)
     if theirs > ours:
-        yield Reason("priority", f"{who} is master with priority {theirs}, above the {ours} of {own}")
+        yield Reason(Rule.PRIORITY, f"{who} is master with priority {theirs}, above the {ours} of {own}")
     elif theirs == ours and int(master) > int(config.source):
-        yield Reason("tie-by-address", f"{who} is master with the same priority {ours} and the greater address")
+        yield Reason(Rule.TIE_BY_ADDRESS, f"{who} is master with the same priority {ours} and the greater address")
     elif theirs == ours:
-        yield Reason("sticky", f"{who} is master with the same priority {ours}, and a master keeps it")
+        yield Reason(Rule.STICKY, f"{who} is master with the same priority {ours}, and a master keeps it")
     elif not config.preempt:
-        yield Reason("sticky", f"{who} is master; the higher priority of {own} does not matter (preempt is off)")
+        yield Reason(Rule.STICKY, f"{who} is master; the higher priority of {own} does not matter (preempt is off)")
     else:
         what = f"{own} has the higher priority {ours}, above {theirs}, and takes over from {who} after preempt_delay"
-        yield Reason("preempt-delay", what)
+        yield Reason(Rule.PREEMPT_DELAY, what)
 
 
 def _of_follower(instance: Instance, elector: Follower, known: Names) -> Iterator[Reason]:
     own = known.own
     if not elector.runs:
-        yield Reason("keepalived-down", f"keepalived elects, and does not run on {own}")
+        yield Reason(Rule.KEEPALIVED_DOWN, f"keepalived elects, and does not run on {own}")
     elif elector.doubts:
-        yield Reason("contested", elector.reason)
+        yield Reason(Rule.CONTESTED, elector.reason)
     elif elector.role is Role.MASTER:
-        yield Reason("keepalived", f"keepalived elects, and is master on {own}: {elector.reason}")
+        yield Reason(Rule.KEEPALIVED, f"keepalived elects, and is master on {own}: {elector.reason}")
     else:
         who = f"; {known.of(elector.master)} sends adverts" if elector.master else ""
-        yield Reason("keepalived", f"keepalived elects, and is not master on {own}: {elector.reason}{who}")
+        yield Reason(Rule.KEEPALIVED, f"keepalived elects, and is not master on {own}: {elector.reason}{who}")
 
 
 def _unknown(node: Node, instance: Instance, known: Names) -> Iterator[str]:

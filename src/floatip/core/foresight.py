@@ -15,10 +15,10 @@ from floatip.core.election.router import Router
 from floatip.core.instance import Instance
 from floatip.core.node import Node
 from floatip.core.orders import Refused
+from floatip.core.rules import Rule
 
 Kind = Literal["now", "down", "check-fails", "drained", "back", "check-passes", "undrained", "resumed"]
-ASKED: tuple[Kind, ...] = ("down", "check-fails", "drained")
-"""What a person may ask. The others are asked by `explain`, of what is not as it should be."""
+"""A person asks for "down", "check-fails" and "drained"; `explain` asks the others of what is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Outcome:
     """Whether this follows from what is known here."""
     after: float | None
     """Seconds until another node carries it, about; None: nothing moves."""
-    rule: str
+    rule: Rule
     what: str
     """A sentence."""
     candidates: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from floatip.core.link import spread, wire
 from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeState
 from floatip.core.node import Node
 from floatip.core.orders import objection
+from floatip.core.rules import Rule
 
 MOST_ROUNDS, MOST_STEPS = 20, 60
 """In which the electors learn from each other, and after which a play that finds no end is given up."""
@@ -410,7 +411,7 @@ class _Election:
             standby,
             True,
             after,
-            "standby-route",
+            Rule.STANDBY_ROUTE,
             what,
             refused=play.refused,
         )
@@ -420,11 +421,11 @@ class _Election:
             return pause
         return "; ".join(f"{name} {why}" for name in self._all_names() if (why := self._why_not(name)))
 
-    def _rule(self, carrier: str, moves: bool) -> tuple[str, str]:
+    def _rule(self, carrier: str, moves: bool) -> tuple[Rule, str]:
         play = self.play
         members = play.live
         if not carrier:
-            return "paused" if play.pause(members) else "nobody-ready", self._why_nobody()
+            return Rule.PAUSED if play.pause(members) else Rule.NOBODY_READY, self._why_nobody()
         if not moves:
             return self._stays(carrier)
         others = [name for name in self.electors if name != carrier and play.is_ready(self.config, name)]
@@ -433,24 +434,24 @@ class _Election:
             and self.before in self.electors
             and play.is_ready(self.config, self.before)
         ):
-            return "preempt", f"{carrier} is preferred, and preempt is on"
+            return Rule.PREEMPT, f"{carrier} is preferred, and preempt is on"
         if not others:
-            return "only-ready-node", f"{carrier} is the only node that is ready then"
+            return Rule.ONLY_READY_NODE, f"{carrier} is the only node that is ready then"
         if play.planned(self.config.name) == carrier:
-            return "first-choice", f"{carrier} is the first choice among the nodes that are ready then"
-        return "next-in-turn", f"{carrier} is the first that could take over"
+            return Rule.FIRST_CHOICE, f"{carrier} is the first choice among the nodes that are ready then"
+        return Rule.NEXT_IN_TURN, f"{carrier} is the first that could take over"
 
-    def _stays(self, carrier: str) -> tuple[str, str]:
+    def _stays(self, carrier: str) -> tuple[Rule, str]:
         play, kind = self.play, self.play.question.kind
         if play._members[carrier].is_out or self.electors[carrier].obstacles.leaving:
             pause = play.pause(play.live)
             why = pause or "no other node could take over"
-            return "no-successor", f"{carrier} goes on carrying it: {why}"
+            return Rule.NO_SUCCESSOR, f"{carrier} goes on carrying it: {why}"
         if kind in ("back", "check-passes", "undrained") and self.election.preempt:
-            return "sticky", f"{carrier} keeps it: no node that is ready is preferred to it"
+            return Rule.STICKY, f"{carrier} keeps it: no node that is ready is preferred to it"
         if kind in ("back", "check-passes", "undrained"):
-            return "sticky", f"{carrier} keeps it, because preempt is off"
-        return "sticky", f"{carrier} keeps it as long as it is ready"
+            return Rule.STICKY, f"{carrier} keeps it, because preempt is off"
+        return Rule.STICKY, f"{carrier} keeps it as long as it is ready"
 
     def _all_names(self) -> list[str]:
         return [one.name for one in self.play.fleet.link.config.nodes]

@@ -18,6 +18,7 @@ from floatip.core.link import wire
 from floatip.core.link.wire import InstanceFlag
 from floatip.core.node import Node
 from floatip.core.orders import objection
+from floatip.core.rules import Rule
 from floatip.core.vrrp.wire import Advert
 
 MOST_STEPS = 40
@@ -52,27 +53,29 @@ class VirtualRouterPlay:
         is_master = role is Role.MASTER
         match kind:
             case "down" if self.is_own and is_master:
-                return self._to_peers(self.elector.detection_time, "silent", "a backup takes over from a silent master")
+                return self._to_peers(
+                    self.elector.detection_time, Rule.SILENT, "a backup takes over from a silent master"
+                )
             case "down" if not self.is_own and self.of == self.before:
                 return self._to_us()
             case "check-fails" if self.question.of in self.instance.config.checks:
                 return self._sick(is_master)
             case "drained" if isinstance(self.elector, Follower):
-                return self._nothing("keepalived", "keepalived elects, and a drain does not change its role")
+                return self._nothing(Rule.KEEPALIVED, "keepalived elects, and a drain does not change its role")
             case "drained" if self.is_own and is_master:
                 why = f"{self.known.own} hands over (priority 0)"
-                return self._to_peers(self.elector.skew, "hands-over", why, or_back=True)
+                return self._to_peers(self.elector.skew, Rule.HANDS_OVER, why, or_back=True)
             case "drained" if self.of == self.before and not self.is_own:
                 return self._handed_to_us()
             case "check-passes" if self.question.of in self.instance.config.checks:
                 return self._well()
         return self._nothing(*self._why_nothing())
 
-    def _why_nothing(self) -> tuple[str, str]:
+    def _why_nothing(self) -> tuple[Rule, str]:
         who = self.before or "no node that is heard"
-        return "sticky", f"{who} goes on as master"
+        return Rule.STICKY, f"{who} goes on as master"
 
-    def _nothing(self, rule: str, what: str) -> Outcome:
+    def _nothing(self, rule: Rule, what: str) -> Outcome:
         if isinstance(self.elector, Follower) and self.instance.config.checks and self.before != self.known.own:
             return self._told(self.before, False, None, rule, what, candidates=self._all, unknown=(OWN_CHECKS,))
         return self._told(self.before, True, None, rule, what)
@@ -86,7 +89,7 @@ class VirtualRouterPlay:
         to: str,
         certain: bool,
         after: float | None,
-        rule: str,
+        rule: Rule,
         what: str,
         *,
         candidates: tuple[str, ...] = (),
@@ -116,15 +119,15 @@ class VirtualRouterPlay:
         state = peer.instances.get(wire.identity(self.instance.config.name))
         return bool(peer.alive and state and state.flags & InstanceFlag.READY)
 
-    def _to_peers(self, after: float, rule: str, why: str, *, or_back: bool = False) -> Outcome:
+    def _to_peers(self, after: float, rule: Rule, why: str, *, or_back: bool = False) -> Outcome:
         heirs, is_known = self._heirs()
         unknown = () if is_known or not heirs else (f"whether {_or(heirs)} could take over: a backup is silent",)
         if not heirs:
             reason = "the other nodes could not take over" if self.peers else "no other node is known"
             if or_back:
                 what = f"{why}, and becomes master again: {reason}"
-                return self._told(self.known.own, not self._multicast, None, "no-successor", what)
-            return self._told("", not self._multicast, None, "nobody-ready", reason)
+                return self._told(self.known.own, not self._multicast, None, Rule.NO_SUCCESSOR, what)
+            return self._told("", not self._multicast, None, Rule.NOBODY_READY, reason)
         if len(heirs) > 1 or self._multicast:
             what = f"{why}; the backup with the highest priority takes over"
             return self._told("", False, after, rule, what, candidates=tuple(heirs), unknown=unknown)
@@ -141,19 +144,21 @@ class VirtualRouterPlay:
             why = f"{own} withdraws its route (check {check}); keepalived does not know and keeps its role"
             heirs, _ = self._heirs()
             if not is_master:
-                return self._nothing("unhealthy", why)
+                return self._nothing(Rule.UNHEALTHY, why)
             unknown = ("which node the route servers choose then: another one that announces the address",)
             to = heirs[0] if len(heirs) == 1 else ""
-            return self._told(to, False, 0.0, "unhealthy", why, candidates=tuple(heirs), unknown=unknown)
+            return self._told(to, False, 0.0, Rule.UNHEALTHY, why, candidates=tuple(heirs), unknown=unknown)
         assert isinstance(self.elector, Router)
         played = copy.deepcopy(self.elector)
         played.constrain(Obstacles(sick=f"check {check} fails"), self.now)
         if not is_master:
             who = f"{self.before} goes on as master" if self.before else "no node that is heard is master"
-            return self._nothing("unhealthy", f"{who}; {own} could not take over ({played.role.value})")
+            return self._nothing(Rule.UNHEALTHY, f"{who}; {own} could not take over ({played.role.value})")
         announces = bool(self.node.sessions)
         after = 0.0 if announces else self.elector.skew
-        return self._to_peers(after, "unhealthy", f"{own} becomes {played.role.value.upper()} and says so (priority 0)")
+        return self._to_peers(
+            after, Rule.UNHEALTHY, f"{own} becomes {played.role.value.upper()} and says so (priority 0)"
+        )
 
     # To this node
 
@@ -186,13 +191,15 @@ class VirtualRouterPlay:
         if played.role is not Role.MASTER:
             reason = f"{own} could not take over: {self.instance.bar or self.instance.elector.reason}"
             unknown = (f"whether {_or(rivals)} takes over: a backup is silent",) if rivals else ()
-            return self._told("", not rivals, None, "nobody-ready", reason, candidates=tuple(rivals), unknown=unknown)
+            return self._told(
+                "", not rivals, None, Rule.NOBODY_READY, reason, candidates=tuple(rivals), unknown=unknown
+            )
         steps = (Step(at - self.now, own, played.reason),)
         if rivals:
             unknown = (f"whether {_or(rivals)} has a higher priority: a backup is silent",)
             what = f"{why}; {own} takes over, unless another backup does before it"
-            return self._told(own, False, at - self.now, "silent", what, candidates=(own, *rivals), unknown=unknown)
-        return self._told(own, True, at - self.now, "silent", why, steps=steps)
+            return self._told(own, False, at - self.now, Rule.SILENT, what, candidates=(own, *rivals), unknown=unknown)
+        return self._told(own, True, at - self.now, Rule.SILENT, why, steps=steps)
 
     def _keepalived_here(self, rivals: list[str]) -> Outcome:
         elector, own = self.elector, self.known.own
@@ -202,34 +209,34 @@ class VirtualRouterPlay:
             reason = "does not run" if not elector.runs else "says FAULT"
             unknown = tuple(_keepalived_unknown(rivals, self._multicast))
             what = f"keepalived on {own} {reason}"
-            return self._told("", not unknown, None, "nobody-ready", what, candidates=tuple(rivals), unknown=unknown)
+            return self._told("", not unknown, None, Rule.NOBODY_READY, what, candidates=tuple(rivals), unknown=unknown)
         if self.instance.health is not Health.UP:
             what = f"keepalived on {own} becomes master, and floatip withdraws there: {self.instance.health_reason}"
-            return self._told("", False, None, "unhealthy", what, candidates=tuple(rivals), unknown=(OWN_CHECKS,))
+            return self._told("", False, None, Rule.UNHEALTHY, what, candidates=tuple(rivals), unknown=(OWN_CHECKS,))
         unknown = tuple(_keepalived_unknown(rivals, self._multicast))
         what = f"keepalived on {own} becomes master, and floatip follows it"
-        return self._told(own, not unknown, after, "silent", what, candidates=(own, *rivals), unknown=unknown)
+        return self._told(own, not unknown, after, Rule.SILENT, what, candidates=(own, *rivals), unknown=unknown)
 
     def _well(self) -> Outcome:
         own = self.known.own
         if isinstance(self.elector, Follower):
             what = f"{own} announces again; keepalived decides who is master"
             if damped := self.instance.decision.damped(self.now):
-                return self._told("", False, None, "damped", damped, candidates=self._all, unknown=(OWN_CHECKS,))
+                return self._told("", False, None, Rule.DAMPED, damped, candidates=self._all, unknown=(OWN_CHECKS,))
             if self.instance.role is Role.MASTER:
-                return self._told(own, True, 0.0, "keepalived", what)
-            return self._nothing("keepalived", what)
+                return self._told(own, True, 0.0, Rule.KEEPALIVED, what)
+            return self._nothing(Rule.KEEPALIVED, what)
         assert isinstance(self.elector, Router)
         checks = self.instance.config.checks
         still = [name for name in checks if name != self.question.of and self.node.checks[name].health is not Health.UP]
         fault = self.node.links.get(self.elector.interface, "")
         if still or fault:
-            return self._nothing("unhealthy", fault or f"check {still[0]} is not up either")
+            return self._nothing(Rule.UNHEALTHY, fault or f"check {still[0]} is not up either")
         if self.before and not self.elector.config.preempt:
-            return self._nothing("sticky", f"{self.before} keeps it, because preempt is off")
+            return self._nothing(Rule.STICKY, f"{self.before} keeps it, because preempt is off")
         if self.before:
             what = "the node with the higher priority is master (preempt is on)"
-            return self._told("", False, None, "priority", what, candidates=(self.before, own))
+            return self._told("", False, None, Rule.PRIORITY, what, candidates=(self.before, own))
         played = copy.deepcopy(self.elector)
         played.constrain(Obstacles(barred=self.instance.bar), self.now)
         return self._played(played, self.peers, "no master is heard", own)
@@ -250,10 +257,10 @@ def static_outcome(node: Node, question: Question, known: Names, instance: Insta
     name = instance.config.name
     if not leaves:
         what = "the roles are configured: nothing moves here"
-        return Outcome(name, question.kind, question.of, before, before, bool(before), None, "configured", what)
+        return Outcome(name, question.kind, question.of, before, before, bool(before), None, Rule.CONFIGURED, what)
     what = f"{own} no longer announces it; the route servers choose the best of the others"
     unknown = ("which other nodes announce it: without an election they do not hear each other",)
-    return Outcome(name, question.kind, question.of, before, "", False, 0.0, "configured", what, unknown=unknown)
+    return Outcome(name, question.kind, question.of, before, "", False, 0.0, Rule.CONFIGURED, what, unknown=unknown)
 
 
 def _or(who: list[str]) -> str:
