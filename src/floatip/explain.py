@@ -142,7 +142,7 @@ def draw_outcomes(kind: str, of: str, outcomes: Sequence[Outcome], width: int) -
 def _outcome(one: Outcome, width: int) -> Iterator[str]:
     yield from _fold(f"  {one.instance}: {in_words(one, whole=True)}", width, 6)
     if one.refused:
-        yield from _fold(f"      refused now: {one.refused}; this is with --force", width, 8)
+        yield from _fold(f"      floatip drain is refused now: {one.refused}", width, 8)
     for what in one.unknown:
         yield from _fold(f"      not known: {what}", width, 8)
 
