@@ -19,7 +19,8 @@ from floatip.core.health import Health
 from floatip.core.instance import Instance
 from floatip.core.link import wire
 from floatip.core.link.wire import InstanceFlag, NodeFlag
-from floatip.core.node import UNSTEADY, Node
+from floatip.core.node import Node
+from floatip.core.problems import UNSTEADY
 from floatip.core.rules import Rule
 
 MOST_QUESTIONS = 12
