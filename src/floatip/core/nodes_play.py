@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from floatip.core import settings
+from floatip.core.bgp.rank import Rank
 from floatip.core.election.elector import Claim, Obstacles, Others, Role
 from floatip.core.election.nodes import NodesElector
 from floatip.core.events import Drained, Order
@@ -97,6 +98,11 @@ class NodesPlay:
     def state(self, instance: str, name: str) -> InstanceState | None:
         member = self._members.get(name)
         return member.instances.get(wire.identity(instance)) if member else None
+
+    def is_carried(self, instance: str) -> bool:
+        """Whether a node says now that it is master of it."""
+        states = (self.state(instance, name) for name in self._members)
+        return any(state is not None and state.role is wire.Role.MASTER for state in states)
 
     def is_sick(self, config: settings.Instance, name: str) -> bool:
         """With the question."""
@@ -226,10 +232,10 @@ class _Election:
             assert isinstance(instance.elector, NodesElector)
             return copy.deepcopy(instance.elector)
         state = self.play.state(instance.config.name, name)
-        role = (
-            ROLES[state.role] if state else Role.BACKUP if self.play.is_sick(self.config, name) is False else Role.INIT
-        )
-        return NodesElector.as_told(instance.config.name, self.election, role, state.reign if state else 0, self.now)
+        role = ROLES[state.role] if state else Role.INIT if self.play.is_sick(self.config, name) else Role.BACKUP
+        reign = state.reign if state else 0
+        is_open = not self.play.is_carried(instance.config.name)
+        return NodesElector.as_told(self.config.name, self.election, role, reign, is_open=is_open, now=self.now)
 
     def _carrier(self) -> str:
         masters = [name for name, one in self.electors.items() if one.role is Role.MASTER]
@@ -394,7 +400,10 @@ class _Election:
             return ""
         for name in spread.ranking(self.config, self.play.fleet.link.config.nodes):
             elector, member = self.electors.get(name), self.play._members.get(name)
-            if elector and member and name != self.play.gone and elector.role is Role.BACKUP and member.can_tell:
+            if not elector or not member or elector.role is not Role.BACKUP or not member.can_tell:
+                continue
+            state = self.play.state(self.config.name, name)
+            if not (member.is_out and state and state.rank == Rank.NONE):  # drained, and withdrawn
                 return name
         return ""
 

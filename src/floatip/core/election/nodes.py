@@ -74,10 +74,10 @@ class NodesElector:
         """Whether this master knows of a later one."""
 
     @classmethod
-    def as_told(cls, name: str, config: Nodes, role: Role, reign: int, now: float) -> "NodesElector":
-        """The elector of another node, as far as that node tells. If nobody is master, it has waited long enough."""
+    def as_told(cls, name: str, config: Nodes, role: Role, reign: int, *, is_open: bool, now: float) -> "NodesElector":
+        """The elector of another node, as far as that node tells. `is_open`: nobody has been master for long enough."""
         elector = cls(name, config, now)
-        elector.role, elector.reign, elector._open_since = role, reign, -math.inf
+        elector.role, elector.reign, elector._open_since = role, reign, -math.inf if is_open else math.inf
         return elector
 
     @property
