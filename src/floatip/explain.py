@@ -16,6 +16,8 @@ from floatip.text import age, folded, printable
 T = TypeVar("T")
 DETAILED = 4
 """Up to so many instances, what would change it is told of each without being asked."""
+TIMEOUT = 30.0
+"""Seconds: what others ask is played before."""
 LABEL = 13
 AT_ONCE = 0.05
 """Seconds."""
@@ -81,7 +83,7 @@ def _answers(kind: type[T], instance: str | None, if_: str | None = None, of: st
     begin: object = None
     while True:
         asked: Record = {"cmd": "explain", "instance": instance, "if": if_, "of": of, "from": begin}
-        answer = ask(socket_path(), asked)
+        answer = ask(socket_path(), asked, TIMEOUT)
         if answer.get("refused"):
             raise Refusal(str(answer["refused"]), str(answer.get("hint", "")))
         try:

@@ -24,7 +24,7 @@ from floatip.core.events import (
 )
 from floatip.core.foresight import Kind, Outcome, Question, names
 from floatip.core.node import Node
-from floatip.core.whatif import foreseen
+from floatip.core.whatif import Foreseen
 
 SETTLED = 8.0
 EPOCH = 1.8e9
@@ -88,8 +88,10 @@ class Fleet:
 
     def foretold(self, by: str, kind: Kind, of: str) -> dict[str, Outcome]:
         node = self.nodes[by]
-        outcome = foreseen(node, Question(kind, of), names(node), self.now)
-        return {name: outcome(instance) for name, instance in node.instances.items()}
+        play = Foreseen(node, Question(kind, of), names(node), self.now)
+        for instance in node.instances.values():
+            play.take(instance)
+        return {outcome.instance: outcome for outcome in play.outcomes()}
 
     # What happens
 

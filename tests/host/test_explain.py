@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from floatip.core.node import Node
 from floatip.core.rules import Rule
 from floatip.core.settings import Settings
 from floatip.core.snapshot import describe
-from floatip.host.explain import command
+from floatip.host.ask import Record
+from floatip.host.explain import Explain
 from tests.command_line import floatip
 from tests.host.test_verbs import daemon
 
@@ -57,9 +59,29 @@ def well(node: Node, until: float = 10.0) -> Node:
     return node
 
 
+class AtOnce:
+    """A loop in which nothing takes time, and the workers beside it."""
+
+    def time(self) -> float:
+        return 10.0
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Any:
+        callback(*args)
+
+    def do(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        done(job())
+
+    def close(self) -> None:
+        pass
+
+
 def ask(node: Node, **fields: Any) -> dict[str, Any]:
-    answer = command(lambda: node, lambda: 10.0).answer({"cmd": "explain", **fields}, 1)
-    found: dict[str, Any] = json.loads(json.dumps(answer))
+    answers: list[Callable[[], Record]] = []
+    think = Explain(lambda: node, AtOnce(), AtOnce()).command.think
+    assert think
+    think({"cmd": "explain", **fields}, answers.append)
+    (answer,) = answers
+    found: dict[str, Any] = json.loads(json.dumps(answer()))
     return found
 
 
@@ -123,6 +145,25 @@ def test_many_instances_are_answered_in_slices_each_of_them_once() -> None:
     assert 1 <= len(first["answers"]) < 40
     assert [one["instance"] for one in all_of(node)] == list(node.instances)
     assert [one["instance"] for one in all_of(node, **{"if": "down", "of": "haproxy1"})] == list(node.instances)
+    assert [one["instance"] for one in all_of(node, **{"if": "drained", "of": "haproxy1"})] == list(node.instances)
+
+
+def test_questions_are_played_one_after_the_other_in_the_order_in_which_they_came() -> None:
+    node, answers, jobs = well(made()), list[Record](), list[Callable[[], None]]()
+
+    class Later(AtOnce):
+        def do(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+            jobs.append(lambda: done(job()))
+
+    think = Explain(lambda: node, AtOnce(), Later()).command.think
+    assert think
+    for of in ("haproxy1", "haproxy2", "haproxy3"):
+        think({"if": "down", "of": of}, lambda answer: answers.append(answer()))
+    while jobs:
+        (job,) = jobs
+        jobs.clear()
+        job()
+    assert [answer.get("refused", "") for answer in answers] == ["", "", "there is no node haproxy3"]
 
 
 def test_the_last_node_stays_when_it_is_drained_and_the_refusal_is_told() -> None:
@@ -153,6 +194,7 @@ def test_a_bug_in_an_explanation_is_an_answer_and_does_not_end_the_daemon() -> N
     del node.instances["web1"].elector
     answer = ask(node)
     assert answer["refused"].startswith("a bug in floatip: AttributeError")
+    assert ask(node, **{"if": "down", "of": "haproxy1"})["refused"].startswith("a bug in floatip: AttributeError")
 
 
 def test_the_reference_has_a_line_for_each_rule() -> None:

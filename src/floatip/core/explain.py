@@ -153,7 +153,7 @@ def _of_nodes(
 
 def _held_by(fleet: Fleet, elector: NodesElector, instance: Instance, who: str, now: float) -> Iterator[Reason]:
     election, own = elector.config, fleet.own.name
-    if fleet.has_given(instance.config.name, who):
+    if fleet.given.get(instance.config.name) == who:
         yield Reason(Rule.HANDED_OVER, f"{own} has handed it over to {who}, and takes nothing back")
     elif elector.preempts_at < math.inf:
         wait = max(elector.preempts_at - now, 0.0)

@@ -195,9 +195,10 @@ class Fleet:
         """The plan for when all nodes are ready, if an instance has asked for it."""
         return self._whole
 
-    def has_given(self, name: str, to: str) -> bool:
-        """Whether it has handed the instance over to that node, and takes nothing back from it."""
-        return self._given.get(name) == to
+    @property
+    def given(self) -> Mapping[str, str]:
+        """To whom it has handed over which instance: it takes nothing back from them."""
+        return self._given
 
     def reload(self, config: settings.Link, instances: Mapping[str, Instance], now: float) -> None:
         self.link.configure(config, now)

@@ -16,6 +16,7 @@ from floatip.core.election.nodes import NodesElector
 from floatip.core.events import Drained, Order
 from floatip.core.fleet import Fleet
 from floatip.core.foresight import Names, Outcome, Question, Step
+from floatip.core.health import Health
 from floatip.core.instance import Instance
 from floatip.core.link import spread, wire
 from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeState
@@ -52,38 +53,55 @@ class _Member:
 
 
 class NodesPlay:
-    """One question, to one fleet, at one moment; `outcome` answers it for an instance."""
+    """One question, to one fleet, at one moment. Once it is made and has taken the instances that are asked for,
+    `outcome` needs nothing of the node any more, and may run in another thread.
+    """
 
     def __init__(self, node: Node, question: Question, known: Names, now: float) -> None:
-        assert node.fleet is not None
-        self.node, self.fleet, self.question, self.now = node, node.fleet, question, now
-        self.of = known.find(question.of)
-        self._members = dict(_members(self.fleet))
+        fleet = node.fleet
+        assert fleet is not None
+        self.question, self.now, self.of = question, now, known.find(question.of)
+        self.own = fleet.own.name
+        self.nodes = fleet.link.config.nodes
+        self.detection_time = fleet.link.detection_time
+        self.clock_ahead = node.clock_ahead
+        self.hold_time = float(node.network.hold_time)
+        self.announces = bool(node.sessions)
+        self.healths = {name: check.health for name, check in node.checks.items()}
+        self._members = dict(_members(fleet))
         self.gone = self.of if question.kind == "down" and self.of in self._members else ""
+        peer = fleet.link.peers.get(self.of)
+        self.patience = peer.detector.patience if peer else self.detection_time
         self.refused = ""
-        if question.kind == "back" and self.of not in (self.fleet.own.name, ""):
-            peer = self.fleet.link.peers[self.of]
-            kept = peer.node.flags & NodeFlag.DRAINED if peer.node else NodeFlag(0)  # a restart does not end it
-            self._members[self.of] = _Member(peer.config, None, {}, NodeFlag.SEASONED | kept, is_back=True)
-        if question.kind in ("drained", "undrained", "resumed") and (member := self._members.get(self.of)):
-            match question.kind:
-                case "drained":
-                    member.flags |= NodeFlag.DRAINED
-                case "undrained":
-                    member.flags &= ~NodeFlag.DRAINED
-                case "resumed":
-                    member.flags &= ~NodeFlag.PAUSED
-        if question.kind == "drained" and self.of == self.fleet.own.name and not self.fleet.drained:
-            refused = objection(node, Drained(Order()), force=False)
-            self.refused = refused.what if refused else ""
-        self._configs = [
-            one.config for one in node.instances.values() if isinstance(one.config.election, settings.Nodes)
-        ]
+        match question.kind:
+            case "back" if peer:
+                kept = peer.node.flags & NodeFlag.DRAINED if peer.node else NodeFlag(0)  # a restart does not end it
+                self._members[self.of] = _Member(peer.config, None, {}, NodeFlag.SEASONED | kept, is_back=True)
+            case "drained" if self.of in self._members:
+                self._members[self.of].flags |= NodeFlag.DRAINED
+                if self.of == self.own and not fleet.drained:
+                    refused = objection(node, Drained(Order()), force=False)
+                    self.refused = refused.what if refused else ""
+            case "undrained" if self.of in self._members:
+                self._members[self.of].flags &= ~NodeFlag.DRAINED
+            case "resumed" if self.of in self._members:
+                self._members[self.of].flags &= ~NodeFlag.PAUSED
+        elected = [one for one in node.instances.values() if isinstance(one.config.election, settings.Nodes)]
+        self._configs = {one.config.name: one.config for one in elected}
+        self._taken: dict[str, NodesElector] = {}
+        self.given = dict(fleet.given)
+        self._whole = fleet.whole
         self.is_noticed = True
         """Whether the others know by now who is gone."""
+        self._ready: dict[tuple[str, str, bool], bool] = {}
         self._assigned: dict[bool, dict[str, str]] = {}
         self._best: dict[bool, dict[str, str]] = {}
         """Before and after that."""
+
+    def take(self, instance: Instance) -> None:
+        """What is in an elector is never changed, only replaced: a shallow copy is one of its own."""
+        assert isinstance(instance.elector, NodesElector)
+        self._taken[instance.config.name] = copy.copy(instance.elector)
 
     # What the question makes of the fleet
 
@@ -109,16 +127,22 @@ class NodesPlay:
         member = self._members[name]
         if member.is_back:
             return False
-        if name == self.fleet.own.name and self.question.of in config.checks:
+        if name == self.own and self.question.of in config.checks:
             if self.question.kind == "check-fails":
                 return True
             if self.question.kind == "check-passes":
-                others = [self.node.checks[check] for check in config.checks if check != self.question.of]
-                return any(check.health.value != "up" for check in others)
+                others = [self.healths[check] for check in config.checks if check != self.question.of]
+                return any(health is not Health.UP for health in others)
         state = self.state(config.name, name)
         return state is None or not state.flags & InstanceFlag.HEALTHY or state.role is wire.Role.FAULT
 
     def is_ready(self, config: settings.Instance, name: str) -> bool:
+        key = config.name, name, self.is_noticed
+        if key not in self._ready:
+            self._ready[key] = self._is_ready(config, name)
+        return self._ready[key]
+
+    def _is_ready(self, config: settings.Instance, name: str) -> bool:
         member = self._members.get(name)
         if member is None or self._is_missed(name) or member.is_out or self.is_sick(config, name):
             return False
@@ -132,7 +156,7 @@ class NodesPlay:
 
     def _was_held_up(self, config: settings.Instance, name: str) -> bool:
         """Whether what the question takes away was all that kept it from being ready."""
-        kind, own = self.question.kind, self.fleet.own.name
+        kind, own = self.question.kind, self.own
         return (kind == "undrained" and name == self.of) or (
             kind == "check-passes" and name == own and self.question.of in config.checks
         )
@@ -144,15 +168,15 @@ class NodesPlay:
     def planned(self, instance: str) -> str:
         """Who is to take it over, if it has no carrier then."""
         if self.is_noticed not in self._assigned:
-            configs = {config.name: config for config in self._configs}
+            configs = self._configs
             carried = {}
             for name, config in configs.items():
                 staying = [one for one in self._members if self._keeps(config, one)]
                 if staying:
                     carried[name] = max(staying, key=lambda one: self._reign(name, one))
             self._assigned[self.is_noticed] = spread.assign(
-                self._configs,
-                self.fleet.link.config.nodes,
+                list(configs.values()),
+                self.nodes,
                 lambda name, one: self.is_ready(configs[name], one),
                 carried,
             )
@@ -177,18 +201,20 @@ class NodesPlay:
         if not config.election.preempt:
             return ""
         if self.is_noticed not in self._best:
-            configs = {each.name: each for each in self._configs}
-            nodes = self.fleet.link.config.nodes
-            whole = self.fleet.whole or spread.assign(self._configs, nodes, lambda name, one: True, {})
+            configs, nodes = self._configs, self.nodes
+            whole = self._whole or spread.assign(list(configs.values()), nodes, lambda name, one: True, {})
             self._best[self.is_noticed] = spread.assign(
-                self._configs, nodes, lambda name, one: self.is_ready(configs[name], one), whole
+                list(configs.values()), nodes, lambda name, one: self.is_ready(configs[name], one), whole
             )
         return self._best[self.is_noticed].get(config.name, "")
 
     # The play
 
-    def outcome(self, instance: Instance) -> Outcome:
-        play = _Election(self, instance)
+    def taken(self, name: str) -> NodesElector:
+        return copy.copy(self._taken[name])
+
+    def outcome(self, name: str) -> Outcome:
+        play = _Election(self, self._configs[name])
         play.run()
         return play.told()
 
@@ -202,39 +228,34 @@ def _members(fleet: Fleet) -> list[tuple[str, _Member]]:
             state, instances = peer.node, peer.instances
         else:
             continue
-        found.append((one.name, _Member(one, state, instances, state.flags if state else NodeFlag(0))))
+        found.append((one.name, _Member(one, state, dict(instances), state.flags if state else NodeFlag(0))))
     return found
 
 
 class _Election:
-    def __init__(self, play: NodesPlay, instance: Instance) -> None:
+    def __init__(self, play: NodesPlay, config: settings.Instance) -> None:
         self.play = play
-        self.config = instance.config
-        assert isinstance(instance.config.election, settings.Nodes)
-        self.election = instance.config.election
+        self.config = config
+        assert isinstance(config.election, settings.Nodes)
+        self.election = config.election
         self.started_at = self.now = play.now
-        self.noticed_at = play.now + self._patience() if play.gone else -math.inf
+        self.noticed_at = play.now + play.patience if play.gone else -math.inf
         play.is_noticed = not play.gone
         self.steps: list[Step] = []
         self.electors: dict[str, NodesElector] = {}
         for name in sorted(play.live, key=lambda name: name != play.of):  # who is asked about knows it first
-            self.electors[name] = self._elector(name, instance)
+            self.electors[name] = self._elector(name)
         self._told: dict[str, Others] = {}
         self.before = self._carrier()
         self._first_carrier = self.before
 
-    def _patience(self) -> float:
-        peer = self.play.fleet.link.peers.get(self.play.gone)
-        return peer.detector.patience if peer else self.play.fleet.link.detection_time
-
-    def _elector(self, name: str, instance: Instance) -> NodesElector:
-        if name == self.play.fleet.own.name:
-            assert isinstance(instance.elector, NodesElector)
-            return copy.deepcopy(instance.elector)
-        state = self.play.state(instance.config.name, name)
+    def _elector(self, name: str) -> NodesElector:
+        if name == self.play.own:
+            return self.play.taken(self.config.name)
+        state = self.play.state(self.config.name, name)
         role = ROLES[state.role] if state else Role.INIT if self.play.is_sick(self.config, name) else Role.BACKUP
         reign = state.reign if state else 0
-        is_open = not self.play.is_carried(instance.config.name)
+        is_open = not self.play.is_carried(self.config.name)
         return NodesElector.as_told(self.config.name, self.election, role, reign, is_open=is_open, now=self.now)
 
     def _carrier(self) -> str:
@@ -246,7 +267,7 @@ class _Election:
         state, is_ready = play.state(self.config.name, name), play.is_ready(self.config, name)
         sick = (state.reason if state else "unhealthy") if play.is_sick(self.config, name) else ""
         leaving = "drained" if member.is_out else ""
-        if name == play.fleet.own.name:
+        if name == play.own:
             own = self.electors[name].obstacles
             if play.question.kind in ("undrained", "drained"):
                 own = replace(own, leaving=leaving)
@@ -327,14 +348,14 @@ class _Election:
             acknowledged = bool(state.flags & InstanceFlag.ACKNOWLEDGED) if was_master and state else is_ready
             successor = ""
             if was_master and state:
-                known = self.play.fleet.link.config.nodes
+                known = self.play.nodes
                 successor = next((one.name for one in known if wire.identity(one.name) == state.successor), "")
             found.append(Claim(other, member.node.address, elector.reign, is_ready, acknowledged, leaves, successor))
         return tuple(found)
 
     def _others(self, name: str) -> Others:
         play, claims = self.play, self._claims(name)
-        nodes, own = play.fleet.link.config.nodes, play._members[name].node
+        nodes, own = play.nodes, play._members[name].node
         is_open = all(claim.leaves for claim in claims)
         needs_plan = is_open or bool(self.election.together)
         planned = play.planned(self.config.name) if needs_plan else ""
@@ -351,14 +372,14 @@ class _Election:
             bool(self.election.together) and planned == name and not is_open,
             own,
             spread.ranking(self.config, nodes).index(name),
-            play.fleet.link.detection_time,
-            play.node.clock_ahead,
+            play.detection_time,
+            play.clock_ahead,
             f"{play.gone} is silent" if play.gone else "",
         )
 
     def _has_given(self, name: str, claims: tuple[Claim, ...]) -> bool:
-        if name == self.play.fleet.own.name:
-            return any(self.play.fleet.has_given(self.config.name, claim.node) for claim in claims)
+        if name == self.play.own:
+            return any(claim.node == self.play.given.get(self.config.name) for claim in claims)
         member = self.play._members[name]
         if member.is_back or self.play._was_held_up(self.config, name):
             return False
@@ -368,7 +389,7 @@ class _Election:
     def _reign_at(self, claims: tuple[Claim, ...]) -> float:
         """Since when the node that carries it has done so."""
         latest = max((claim.reign for claim in claims), default=0)
-        return latest / 1000 - self.play.node.clock_ahead
+        return latest / 1000 - self.play.clock_ahead
 
     # The answer
 
@@ -396,9 +417,9 @@ class _Election:
 
     def _standby(self) -> str:
         """Where the route servers lead while no node is master: the order of the standbys is in their routes."""
-        if not self.play.node.sessions:
+        if not self.play.announces:
             return ""
-        for name in spread.ranking(self.config, self.play.fleet.link.config.nodes):
+        for name in spread.ranking(self.config, self.play.nodes):
             elector, member = self.electors.get(name), self.play._members.get(name)
             if not elector or not member or elector.role is not Role.BACKUP or not member.can_tell:
                 continue
@@ -410,7 +431,7 @@ class _Election:
     def _by_its_route(self, standby: str) -> Outcome:
         """A node that is gone leaves a route behind, which the route servers keep for the hold time."""
         play = self.play
-        after = float(play.node.network.hold_time) if play.gone and play.gone == self.before else 0.0
+        after = play.hold_time if play.gone and play.gone == self.before else 0.0
         what = f"no node becomes master ({self._why_nobody()}); the route servers lead to the standby {standby}"
         return Outcome(
             self.config.name,
@@ -463,7 +484,7 @@ class _Election:
         return Rule.STICKY, f"{carrier} keeps it as long as it is ready"
 
     def _all_names(self) -> list[str]:
-        return [one.name for one in self.play.fleet.link.config.nodes]
+        return [one.name for one in self.play.nodes]
 
     def _why_not(self, name: str) -> str:
         play = self.play
@@ -480,14 +501,14 @@ class _Election:
 
     def _unknown(self, carrier: str, moves: bool) -> list[str]:
         found = []
-        play, own = self.play, self.play.fleet.own.name
+        play, own = self.play, self.play.own
         member = play._members.get(carrier)
-        announces = bool(play.node.sessions)
+        announces = play.announces
         if moves and carrier and member and announces:
             if not member.can_tell:
                 found.append(f"{carrier} has no BGP session: clients reach it when it has one")
             elif not member.is_back and not member.flags & NodeFlag.SEASONED:
                 found.append(f"the BGP sessions of {carrier} are younger than 30 s: route servers may ignore it")
         if play.question.kind == "back" and play.of != own:
-            found.append(f"whether {play.of} is healthy, connected and not drained when it comes back")
+            found.append(f"whether {play.of} is healthy, connected and in service when it comes back")
         return found

@@ -66,6 +66,7 @@ from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
 from floatip.host.entries import Entries
 from floatip.host.errors import in_words
+from floatip.host.explain import Explain
 from floatip.host.failures import Failures
 from floatip.host.figures import Counters
 from floatip.host.history import History
