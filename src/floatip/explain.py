@@ -9,6 +9,7 @@ from typing import TypeVar
 from floatip.commands import Misused, Refusal
 from floatip.core.explain import Explanation
 from floatip.core.foresight import Outcome
+from floatip.core.rules import Rule
 from floatip.core.state import as_data, read
 from floatip.host.ask import ControlError, Record, ask, socket_path
 from floatip.text import age, folded, printable
@@ -150,26 +151,22 @@ def _outcome(one: Outcome, width: int) -> Iterator[str]:
 
 
 def in_words(one: Outcome, *, whole: bool = False) -> str:
-    """`whole`: with the nodes that it stays with, or goes from."""
+    """`whole`: with the node that it goes from, or stays with."""
     when = "at once" if (one.after or 0.0) < AT_ONCE else f"after about {one.after:.1f} s"
     if one.before == one.carrier and (one.certain or one.carrier):
-        stays = f"stays with {one.carrier}" if whole and one.carrier else "nothing changes"
-        return f"{stays}: {one.what}"
-    if one.carrier and one.certain:
-        return (
-            f"{one.carrier} takes over {when}: {one.what}"
-            if not whole
-            else (f"{one.before or 'nobody'} -> {one.carrier} {when}: {one.what}")
-        )
+        stays = f"stays with {one.carrier}" if whole else "nothing changes"
+        return f"{stays if one.carrier else 'still no node carries it'}: {one.what}"
     if one.carrier:
-        likely = (
-            f"{one.carrier} takes over {when}" if not whole else f"{one.before or 'nobody'} -> {one.carrier} {when}"
-        )
-        return f"{likely}, as far as this node knows: {one.what}"
+        moves = f"{one.carrier} takes over {when}"
+        if one.rule == Rule.STANDBY_ROUTE:
+            moves = f"the traffic goes to {one.carrier} {when}"
+        elif whole:
+            moves = f"{one.before or 'nobody'} -> {one.carrier} {when}"
+        return f"{moves}{'' if one.certain else ', as far as this node knows'}: {one.what}"
     if one.certain:
         return f"no node carries it: {one.what}"
     if one.candidates:
-        return f"{' or '.join(one.candidates)} carries it {when}: {one.what}"
+        return f"{' or '.join(one.candidates)} carries it: {one.what}"
     return f"it cannot be known from here who carries it: {one.what}"
 
 

@@ -58,7 +58,10 @@ class Explanation:
 
 def explain(node: Node, instance: Instance, known: Names, now: float) -> Explanation:
     who = carrier(node, instance, known, now)
-    reasons = [*_reasons(node, instance, known, who, now)] or [Reason(Rule.STARTING, instance.elector.reason)]
+    first: dict[Rule, Reason] = {}  # of each rule
+    for reason in _reasons(node, instance, known, who, now):
+        first.setdefault(reason.rule, reason)
+    reasons = [*first.values()] or [Reason(Rule.STARTING, instance.elector.reason)]
     return Explanation(
         instance.config.name,
         type(instance.config.election).__name__.lower(),
@@ -107,7 +110,10 @@ def _unfit(node: Node, instance: Instance) -> Iterator[Reason]:
         yield Reason(Rule.NO_ADDRESS, instance.waiting)
     if node.network.cut_off:
         limit = node.network.cut_off_time
-        yield Reason(Rule.NO_ROUTE_SERVER, f"no route server has acknowledged anything for more than {limit:.1f} s")
+        yield Reason(
+            Rule.NO_ROUTE_SERVER,
+            f"no route server has acknowledged anything for more than {limit:.1f} s; it may take over when one does",
+        )
     elif instance.bar:  # in the election of keepalived it is keepalived's to see
         yield Reason(Rule.CRASH_LOOP if instance.bar == UNSTEADY else Rule.DAMPED, instance.bar)
 
@@ -123,8 +129,6 @@ def _of_nodes(
             rule = Rule.DRAINED if fleet.drained else Rule.STOPPING if fleet.leaving else Rule.HANDS_OVER
             to = f"until {_or(heirs)} has taken over" if heirs else f"because no other could: {fleet.why_nobody(name)}"
             yield Reason(rule, f"{own} is to leave ({leaving}), and goes on {to}")
-        if fleet.pause_reason:
-            yield Reason(Rule.PAUSED, f"no node takes over: {fleet.pause_reason}")
         rival = fleet.carrier(name)
         if rival:
             yield Reason(Rule.TWO_MASTERS, f"{rival} says that it is master too; the later one stays")
@@ -133,6 +137,8 @@ def _of_nodes(
         elif fleet.whole and fleet.whole.get(name) == own and election.preempt:
             yield Reason(Rule.PREFERRED, f"{own} is preferred for it, and preempt is on")
         yield Reason(Rule.STICKY, f"{own} carries it, and keeps it as long as it is ready")
+        if fleet.pause_reason:
+            yield Reason(Rule.PAUSED, f"no node takes over: {fleet.pause_reason}")
         return
     if leaving:
         yield Reason(Rule.DRAINED if fleet.drained else Rule.HANDS_OVER, f"{own} leaves it to other nodes ({leaving})")
@@ -142,7 +148,7 @@ def _of_nodes(
         yield from _unready(fleet, instance)
     if who:
         yield from _held_by(fleet, elector, instance, who, now)
-    elif elector.role is Role.BACKUP:
+    elif elector.role is Role.BACKUP and not (elector.obstacles.barred or leaving or fleet.pause_reason):
         wait = max(elector.deadline - now, 0.0) if elector.deadline < math.inf else 0.0
         yield Reason(
             Rule.WAITS_ITS_TURN, f"nobody carries it; {own} takes over in {wait:.1f} s unless another node does"
@@ -172,7 +178,7 @@ def _unready(fleet: Fleet, instance: Instance) -> Iterator[Reason]:
         yield Reason(Rule.NOT_HELD, "this machine does not have its addresses")
     own = fleet.link.own_node
     if own and own.sessions and not own.sessions_up:
-        yield Reason(Rule.NO_ROUTE_SERVER, "no route server has a session with it")
+        yield Reason(Rule.NO_ROUTE_SERVER, "no route server has a session with it; it is ready when one has")
 
 
 def _of_router(node: Node, instance: Instance, elector: Router, known: Names, now: float) -> Iterator[Reason]:
@@ -247,7 +253,7 @@ def _questions(node: Node, instance: Instance, known: Names, who: str) -> Iterat
     if who:
         yield Question("down", who)
     yield from (Question("check-fails", c) for c in config.checks if node.checks[c].health is not Health.DOWN)
-    if fleet and not fleet.drained and who == own:
+    if fleet and not fleet.drained and who == own and isinstance(config.election, settings.Nodes | settings.Vrrp):
         yield Question("drained", own)
     if elected and fleet:
         yield from (Question("drained", peer.name) for peer in fleet.others if peer.name == who and peer.alive)
