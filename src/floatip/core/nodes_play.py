@@ -68,24 +68,24 @@ class NodesPlay:
         self.hold_time = float(node.network.hold_time)
         self.announces = bool(node.sessions)
         self.healths = {name: check.health for name, check in node.checks.items()}
-        self._members = dict(_members(fleet))
-        self.gone = self.of if question.kind == "down" and self.of in self._members else ""
+        self.members = dict(_members(fleet))
+        self.gone = self.of if question.kind == "down" and self.of in self.members else ""
         peer = fleet.link.peers.get(self.of)
         self.patience = peer.detector.patience if peer else self.detection_time
         self.refused = ""
         match question.kind:
             case "back" if peer:
                 kept = peer.node.flags & NodeFlag.DRAINED if peer.node else NodeFlag(0)  # a restart does not end it
-                self._members[self.of] = _Member(peer.config, None, {}, NodeFlag.SEASONED | kept, is_back=True)
-            case "drained" if self.of in self._members:
-                self._members[self.of].flags |= NodeFlag.DRAINED
+                self.members[self.of] = _Member(peer.config, None, {}, NodeFlag.SEASONED | kept, is_back=True)
+            case "drained" if self.of in self.members:
+                self.members[self.of].flags |= NodeFlag.DRAINED
                 if self.of == self.own and not fleet.drained:
                     refused = objection(node, Drained(Order()), force=False)
                     self.refused = refused.what if refused else ""
-            case "undrained" if self.of in self._members:
-                self._members[self.of].flags &= ~NodeFlag.DRAINED
-            case "resumed" if self.of in self._members:
-                self._members[self.of].flags &= ~NodeFlag.PAUSED
+            case "undrained" if self.of in self.members:
+                self.members[self.of].flags &= ~NodeFlag.DRAINED
+            case "resumed" if self.of in self.members:
+                self.members[self.of].flags &= ~NodeFlag.PAUSED
         elected = [one for one in node.instances.values() if isinstance(one.config.election, settings.Nodes)]
         self._configs = {one.config.name: one.config for one in elected}
         self._taken: dict[str, NodesElector] = {}
@@ -108,23 +108,23 @@ class NodesPlay:
     @property
     def live(self) -> dict[str, _Member]:
         """As far as the others know."""
-        return {name: one for name, one in self._members.items() if not self._is_missed(name)}
+        return {name: one for name, one in self.members.items() if not self._is_missed(name)}
 
     def _is_missed(self, name: str) -> bool:
         return name == self.gone and self.is_noticed
 
     def state(self, instance: str, name: str) -> InstanceState | None:
-        member = self._members.get(name)
+        member = self.members.get(name)
         return member.instances.get(wire.identity(instance)) if member else None
 
     def is_carried(self, instance: str) -> bool:
         """Whether a node says now that it is master of it."""
-        states = (self.state(instance, name) for name in self._members)
+        states = (self.state(instance, name) for name in self.members)
         return any(state is not None and state.role is wire.Role.MASTER for state in states)
 
     def is_sick(self, config: settings.Instance, name: str) -> bool:
         """With the question."""
-        member = self._members[name]
+        member = self.members[name]
         if member.is_back:
             return False
         if name == self.own and self.question.of in config.checks:
@@ -143,7 +143,7 @@ class NodesPlay:
         return self._ready[key]
 
     def _is_ready(self, config: settings.Instance, name: str) -> bool:
-        member = self._members.get(name)
+        member = self.members.get(name)
         if member is None or self._is_missed(name) or member.is_out or self.is_sick(config, name):
             return False
         state = self.state(config.name, name)
@@ -151,10 +151,10 @@ class NodesPlay:
             return member.is_back
         if state.flags & InstanceFlag.READY:
             return True
-        was_held_up = self._was_held_up(config, name)
+        was_held_up = self.was_held_up(config, name)
         return was_held_up and member.can_tell and bool(state.flags & InstanceFlag.HELD or config.placement != "all")
 
-    def _was_held_up(self, config: settings.Instance, name: str) -> bool:
+    def was_held_up(self, config: settings.Instance, name: str) -> bool:
         """Whether what the question takes away was all that kept it from being ready."""
         kind, own = self.question.kind, self.own
         return (kind == "undrained" and name == self.of) or (
@@ -171,7 +171,7 @@ class NodesPlay:
             configs = self._configs
             carried = {}
             for name, config in configs.items():
-                staying = [one for one in self._members if self._keeps(config, one)]
+                staying = [one for one in self.members if self._keeps(config, one)]
                 if staying:
                     carried[name] = max(staying, key=lambda one: self._reign(name, one))
             self._assigned[self.is_noticed] = spread.assign(
@@ -183,12 +183,12 @@ class NodesPlay:
         return self._assigned[self.is_noticed].get(instance, "")
 
     def _keeps(self, config: settings.Instance, name: str) -> bool:
-        state, member = self.state(config.name, name), self._members[name]
+        state, member = self.state(config.name, name), self.members[name]
         is_master = state is not None and state.role is wire.Role.MASTER
-        leaves = member.is_out or bool(state and state.flags & InstanceFlag.LEAVES and not self._stays(name))
+        leaves = member.is_out or bool(state and state.flags & InstanceFlag.LEAVES and not self.takes_back(name))
         return is_master and not leaves and not self._is_missed(name) and not self.is_sick(config, name)
 
-    def _stays(self, name: str) -> bool:
+    def takes_back(self, name: str) -> bool:
         return self.question.kind == "undrained" and name == self.of
 
     def _reign(self, instance: str, name: str) -> int:
@@ -263,7 +263,7 @@ class _Election:
         return max(masters, key=lambda name: self.electors[name].reign, default="")
 
     def _obstacles(self, name: str, members: Mapping[str, _Member]) -> Obstacles:
-        play, member = self.play, self.play._members[name]
+        play, member = self.play, self.play.members[name]
         state, is_ready = play.state(self.config.name, name), play.is_ready(self.config, name)
         sick = (state.reason if state else "unhealthy") if play.is_sick(self.config, name) else ""
         leaving = "drained" if member.is_out else ""
@@ -271,13 +271,13 @@ class _Election:
             own = self.electors[name].obstacles
             if play.question.kind in ("undrained", "drained"):
                 own = replace(own, leaving=leaving)
-            if not play._was_held_up(self.config, name) and play.question.kind != "check-fails":
+            if not play.was_held_up(self.config, name) and play.question.kind != "check-fails":
                 sick = own.sick
             if play.question.kind == "check-passes" and not sick:
                 own = replace(own, waiting="")
             return replace(own, sick=sick, paused=play.pause(members))
         waiting = "starting" if state and state.role is wire.Role.INIT else ""
-        if state and state.flags & InstanceFlag.LEAVES and not play._stays(name):
+        if state and state.flags & InstanceFlag.LEAVES and not play.takes_back(name):
             leaving = leaving or "asked to hand over"
         barred = "" if member.can_tell else "no BGP session"
         return Obstacles(
@@ -341,7 +341,7 @@ class _Election:
         for other, elector in self.electors.items():
             if other == name or elector.role is not Role.MASTER:
                 continue
-            member, state = self.play._members[other], self.play.state(self.config.name, other)
+            member, state = self.play.members[other], self.play.state(self.config.name, other)
             was_master = state is not None and state.role is wire.Role.MASTER and state.reign == elector.reign
             leaves = bool(elector.obstacles.leaving)
             is_ready = self.play.is_ready(self.config, other)
@@ -355,7 +355,7 @@ class _Election:
 
     def _others(self, name: str) -> Others:
         play, claims = self.play, self._claims(name)
-        nodes, own = play.nodes, play._members[name].node
+        nodes, own = play.nodes, play.members[name].node
         is_open = all(claim.leaves for claim in claims)
         needs_plan = is_open or bool(self.election.together)
         planned = play.planned(self.config.name) if needs_plan else ""
@@ -380,8 +380,8 @@ class _Election:
     def _has_given(self, name: str, claims: tuple[Claim, ...]) -> bool:
         if name == self.play.own:
             return any(claim.node == self.play.given.get(self.config.name) for claim in claims)
-        member = self.play._members[name]
-        if member.is_back or self.play._was_held_up(self.config, name):
+        member = self.play.members[name]
+        if member.is_back or self.play.was_held_up(self.config, name):
             return False
         reign_at = self._reign_at(claims)
         return self.play.now - reign_at > self.election.preempt_delay + LONG_AGO
@@ -406,7 +406,7 @@ class _Election:
             self.play.question.of,
             self.before,
             carrier,
-            self.play.question.kind != "back",
+            self.play.question.kind != "back" and not (moves and self._is_doubtful(carrier)),
             after,
             rule,
             what,
@@ -420,7 +420,7 @@ class _Election:
         if not self.play.announces:
             return ""
         for name in spread.ranking(self.config, self.play.nodes):
-            elector, member = self.electors.get(name), self.play._members.get(name)
+            elector, member = self.electors.get(name), self.play.members.get(name)
             if not elector or not member or elector.role is not Role.BACKUP or not member.can_tell:
                 continue
             state = self.play.state(self.config.name, name)
@@ -473,7 +473,7 @@ class _Election:
 
     def _stays(self, carrier: str) -> tuple[Rule, str]:
         play, kind = self.play, self.play.question.kind
-        if play._members[carrier].is_out or self.electors[carrier].obstacles.leaving:
+        if play.members[carrier].is_out or self.electors[carrier].obstacles.leaving:
             pause = play.pause(play.live)
             why = pause or "no other node could take over"
             return Rule.NO_SUCCESSOR, f"{carrier} goes on carrying it: {why}"
@@ -490,7 +490,7 @@ class _Election:
         play = self.play
         if name == play.gone:
             return "is down"
-        member = play._members.get(name)
+        member = play.members.get(name)
         if member is None:
             return "is not heard"
         if member.is_out:
@@ -499,10 +499,16 @@ class _Election:
             return "is not healthy"
         return "" if play.is_ready(self.config, name) else "is not ready"
 
+    def _is_doubtful(self, carrier: str) -> bool:
+        """It may be damped, and takes over last, or barred, and does not."""
+        return carrier not in ("", self.play.own) and not self.play.is_ready(self.config, carrier)
+
     def _unknown(self, carrier: str, moves: bool) -> list[str]:
         found = []
+        if moves and self._is_doubtful(carrier):
+            found.append(f"whether {carrier} takes over: it says that it is not ready")
         play, own = self.play, self.play.own
-        member = play._members.get(carrier)
+        member = play.members.get(carrier)
         announces = play.announces
         if moves and carrier and member and announces:
             if not member.can_tell:
