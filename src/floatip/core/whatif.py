@@ -1,5 +1,7 @@
 """One question, answered for each instance: which play fits its election."""
 
+from collections.abc import Iterator
+
 from floatip.core import settings
 from floatip.core.foresight import Names, Outcome, Question
 from floatip.core.instance import Instance
@@ -28,9 +30,10 @@ class Foreseen:
             case _:
                 self._taken[name] = static_outcome(*self._asked, instance, self._now)
 
-    def outcomes(self) -> list[Outcome]:
-        """Of what was taken, in that order."""
-        return [one if isinstance(one, Outcome) else one.outcome(name) for name, one in self._taken.items()]
+    def outcomes(self) -> Iterator[Outcome]:
+        """Of what was taken, in that order; each is played when it is asked for."""
+        for name, one in self._taken.items():
+            yield one if isinstance(one, Outcome) else one.outcome(name)
 
 
 def foreseen(node: Node, question: Question, known: Names, instance: Instance, now: float) -> Outcome:

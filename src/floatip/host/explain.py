@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from floatip.core.explain import explain
@@ -23,6 +24,8 @@ from floatip.host.workers import Jobs, Loop
 
 KINDS: tuple[Kind, ...] = ("down", "check-fails", "drained", "back", "check-passes", "undrained", "resumed")
 EXAMPLE = '{"cmd": "explain", "instance": "web", "if": "down", "of": "haproxy2"}'
+PAUSE = 0.001
+"""Seconds."""
 Tell = Callable[[Callable[[], Record]], None]
 """Takes what makes the answer when it is the client's turn."""
 Played = tuple[Record, float]
@@ -91,9 +94,18 @@ class Explain:
         play, part = Foreseen(node, question, known, self._loop.time()), Slice()
         for number, name in enumerate(instances):
             if number and part.is_over:
-                return lambda: {"answers": as_data(play.outcomes()), "more": name}
+                return partial(_outcomes, play, name)
             play.take(node.instances[name])
-        return lambda: {"answers": as_data(play.outcomes()), "more": None}
+        return partial(_outcomes, play, None)
+
+
+def _outcomes(play: Foreseen, more: str | None) -> Record:
+    """In the thread. Between two outcomes the loop has the interpreter for itself."""
+    told = []
+    for outcome in play.outcomes():
+        told.append(as_data(outcome))
+        time.sleep(PAUSE)
+    return {"answers": told, "more": more}
 
 
 def _played(play: Callable[[], Record], taken: float) -> Played:
