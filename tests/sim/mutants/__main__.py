@@ -15,6 +15,12 @@ import tempfile
 from pathlib import Path
 
 import floatip
+from tests.sim.mutants import Mutant, core, election, explain, host, link, network, reading
+
+PACKAGE = Path(floatip.__file__).parent
+STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan", "_linked"))
+LISTS = election, link, explain, core, network, host, reading
+MUTANTS = tuple(mutant for each in LISTS for mutant in each.MUTANTS)
 from tests.sim.mutants import Mutant, core, election, figures, host, link, network, reading
 
 PACKAGE = Path(floatip.__file__).parent
