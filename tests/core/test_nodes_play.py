@@ -135,7 +135,7 @@ def drawn(chance: Random) -> Fleet:
     return Fleet(tuple(instances), members)
 
 
-@pytest.mark.parametrize("seed", (*range(9), 101, 118, 155))
+@pytest.mark.parametrize("seed", [*range(9), 101, 118, 155])
 def test_each_node_foretells_where_all_instances_go(seed: int) -> None:
     chance = Random(seed)
     fleet = drawn(chance)
