@@ -84,6 +84,7 @@ from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.host.web import Web
+from floatip.host.workers import Workers
 from floatip.reading import ConfigError, ConfigErrors, Loaded, load, render
 from floatip.reading.patience import told_when_slow
 
