@@ -195,6 +195,7 @@ class Daemon:
         commands = self._orders.commands(time.time) | {
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
+            "explain": Explain(lambda: self._node, self._loop, Workers()).command,
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
         self._entries = Entries(log)
