@@ -159,6 +159,31 @@ def history(**options: object) -> int:
 
 @Command(
     DAILY,
+    {
+        0: "answered",
+        1: "there is no such instance, node or check",
+        3: "no daemon answers",
+        4: "this user may not ask the daemon",
+    },
+    Option("[INSTANCE]", "The instance (default: all)"),
+    Option("--if-down NODE", "What would happen if this node went down", dest="down"),
+    Option("--if-check-fails CHECK", "The same if this check of this node failed", dest="fails"),
+    Option("--if-drained NODE", "The same if this node were drained", dest="drained"),
+    JSON,
+)
+def explain(instance: str | None, down: str | None, fails: str | None, drained: str | None, as_json: bool) -> int:
+    """Show why a node carries an instance, and what would change it.
+
+    Names the rule that decided. A question is played on a copy of what the daemon
+    knows: nothing happens to the nodes. What this node cannot know, it says.
+    """
+    from floatip import explain as explaining  # noqa: PLC0415
+
+    return explaining.show(instance, down, fails, drained, as_json=as_json)
+
+
+@Command(
+    DAILY,
     VERB_EXITS,
     REASON,
     Option("--for TIME", "Undrain after this time: 90s, 30m, 2h, 1h30m", _duration, dest="seconds"),

@@ -8,7 +8,18 @@ import pytest
 import floatip.core
 
 CORE = Path(floatip.core.__file__).parent
-PURE = {"bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "ipaddress", "itertools", "math"}
+PURE = {
+    "bisect",
+    "collections",
+    "contextlib",
+    "copy",
+    "dataclasses",
+    "enum",
+    "functools",
+    "ipaddress",
+    "itertools",
+    "math",
+}
 PURE |= {"hashlib", "heapq", "hmac", "re", "struct", "types", "typing"}
 
 

@@ -37,7 +37,7 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     assert status == 2
     assert floatip("--help") == floatip("-h") == (0, alone)
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
-    daily = ["status", "nodes", "history", "drain", "undrain", "handover", "pause", "resume"]
+    daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "pause", "resume"]
     others = ["adopt", "init", "key", "run", "lelastic", "notify", "lab", "providers"]
     assert listed == [*daily, "check", "plan", "observe", *others]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())

@@ -161,6 +161,8 @@ class Fleet:
         names = [name for name in elected if changed is None or wire.identity(name) in changed]
         if not names:
             return []
+        words = {_together(elected[name]) for name in names} - {""}  # what is together moves if one of it must
+        names = [name for name in elected if name in names or _together(elected[name]) in words] if words else names
         claims = {name: tuple(self._claims(name)) for name in elected}
         plan = self._plan(elected, claims)
         best = self._best(elected)
@@ -173,9 +175,9 @@ class Fleet:
                 claims[name],
                 untold,
                 name in self._ready,
-                self._place(config, plan.get(name, "")),
+                spread.place(config, self.link.config.nodes, self.own.name, self._is_ready, plan.get(name, "")),
                 best.get(name) == self.own.name and not self._has_given(name, claims[name]),
-                _is_together(elected[name]) and plan.get(name) == self.own.name and name not in is_open,
+                bool(_together(elected[name])) and plan.get(name) == self.own.name and name not in is_open,
                 self.own,
                 self._preference(config),
                 self.link.detection_time,
@@ -187,6 +189,16 @@ class Fleet:
                 self._told[name] = around
                 news.append((elected[name], around))
         return news
+
+    @property
+    def whole(self) -> Mapping[str, str] | None:
+        """The plan for when all nodes are ready, if an instance has asked for it."""
+        return self._whole
+
+    @property
+    def given(self) -> Mapping[str, str]:
+        """To whom it has handed over which instance: it takes nothing back from them."""
+        return self._given
 
     def reload(self, config: settings.Link, instances: Mapping[str, Instance], now: float) -> None:
         self.link.configure(config, now)
@@ -256,7 +268,7 @@ class Fleet:
     def _plan(self, elected: Mapping[str, Instance], claims: Mapping[str, tuple[Claim, ...]]) -> dict[str, str]:
         """Who is to take over what nobody has, or what must move to be together."""
         is_open = any(all(claim.leaves for claim in each) for each in claims.values())
-        if not is_open and not any(map(_is_together, elected.values())):
+        if not is_open and not any(map(_together, elected.values())):
             return {}
         carried = {name: self.own.name for name, one in elected.items() if one.role is Role.MASTER}
         for name, each in claims.items():
@@ -274,14 +286,6 @@ class Fleet:
         if self._whole is None:
             self._whole = spread.assign(configs, nodes, lambda instance, node: True, {})
         return spread.assign(configs, nodes, self._is_ready, self._whole)
-
-    def _place(self, config: settings.Instance, planned: str) -> int:
-        ranking = spread.ranking(config, self.link.config.nodes)
-        order = [node for node in ranking if self._is_ready(config.name, node)]
-        if planned in order:
-            order.remove(planned)
-            order.insert(0, planned)
-        return order.index(self.own.name) if self.own.name in order else len(order) + ranking.index(self.own.name)
 
     def _preference(self, config: settings.Instance) -> int:
         return spread.ranking(config, self.link.config.nodes).index(self.own.name)
@@ -368,9 +372,10 @@ def is_acknowledged(instance: Instance, up: Iterable[Session], is_held: bool, an
     return all(session.acknowledged_at > instance.elector.reign_at for session in sessions)
 
 
-def _is_together(instance: Instance) -> bool:
+def _together(instance: Instance) -> str:
+    """The word of the instances that go to one node with it; empty: there is none."""
     election = instance.config.election
-    return isinstance(election, settings.Nodes) and bool(election.together)
+    return election.together if isinstance(election, settings.Nodes) else ""
 
 
 def why_not(peer: Peer, instance: str) -> str:

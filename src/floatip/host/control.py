@@ -65,6 +65,8 @@ class Command:
     """Else it is for those who may ask for the status."""
     prepare: Callable[[Callable[[], None]], None] = lambda answer: answer()
     """Calls back as soon as the request can be answered."""
+    think: Callable[[Record, Callable[[Callable[[], Record]], None]], None] | None = None
+    """Instead of `prepare`: takes the request, and calls back with what gives the answer."""
 
 
 class Control:
@@ -281,6 +283,9 @@ class _Client(asyncio.BufferedProtocol):
         if not may(self._who):
             return self._forbid(command.verb)
         self._is_waiting = True
+        if command.think:
+            command.think(request, self._can_tell)
+            return
         command.prepare(partial(self._can_tell, partial(command.answer, request, self._who.pid)))
 
     def _can_tell(self, answer: Callable[[], Record | str]) -> None:

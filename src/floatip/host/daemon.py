@@ -66,6 +66,7 @@ from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
 from floatip.host.entries import Entries
 from floatip.host.errors import in_words
+from floatip.host.explain import Explain
 from floatip.host.failures import Failures
 from floatip.host.figures import Counters
 from floatip.host.history import History
@@ -83,6 +84,7 @@ from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.host.web import Web
+from floatip.host.workers import Workers
 from floatip.reading import ConfigError, ConfigErrors, Loaded, load, render
 from floatip.reading.patience import told_when_slow
 
@@ -193,6 +195,7 @@ class Daemon:
         commands = self._orders.commands(time.time) | {
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
+            "explain": Explain(lambda: self._node, self._loop, Workers()).command,
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }
         self._entries = Entries(log)

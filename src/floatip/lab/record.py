@@ -8,7 +8,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from floatip.lab.network import ROUTER, THREE_NODES
 from floatip.lab.routes import RouteChange
@@ -82,6 +82,15 @@ class Answer:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What each daemon that was asked foretold of the instance, as `floatip explain --json` prints it."""
+
+    at: float
+    question: str
+    answers: dict[str, dict[str, Any]]
+
+
 @dataclass
 class Record:
     options: RunOptions = RunOptions()
@@ -93,6 +102,8 @@ class Record:
     routes: dict[str, list[RouteChange]] = field(default_factory=dict)
     """By host: the four route servers and the router. On a shared layer 2 the observer is its own router."""
     delays: list[Delay] = field(default_factory=list)
+    foresights: list[Foresight] = field(default_factory=list)
+    """What the daemons were asked, in order, and what they foretold."""
     start_delay: float = 0.0
     """Seconds that the first daemon waited for a CPU at its start, where short waits add up."""
 

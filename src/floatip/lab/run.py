@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
+from floatip.explain import EVENTS
 from floatip.lab.configuration import floatip_toml, keepalived_conf
 from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
 from floatip.lab.namespaces import Closes, LabError, is_entered
@@ -20,7 +21,7 @@ from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
 from floatip.lab.programs.services import HAProxy, PlainService
-from floatip.lab.record import SCENE, Answer, Record, RunEvent, RunOptions
+from floatip.lab.record import SCENE, Answer, Foresight, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteWatch
 from floatip.lab.scheduling import DelayWatch, run_delay
 
@@ -180,6 +181,17 @@ class Run(Closes):
         return self.wait_for(
             lambda: self.record.first(node, what, value, after) is not None, f"{node} to have {what} {value}"
         )
+
+    def foresee(self, kind: str, of: str, node: str = "") -> None:
+        """Ask the daemons (or that of one node) what would happen, just before it does."""
+        asked = [node] if node else [host for host, daemon in self.nodes.items() if daemon.running]
+        name = of
+        if self.options.election != "nodes" and kind != "check-fails":
+            name = next(str(host.ipv4.ip) for host in THREE_NODES if host.name == of and host.ipv4)
+        answers = {
+            host: self.nodes[host].foretells(kind, name) for host in asked if host not in self.network.faults.cut_off
+        }
+        self.record.foresights.append(Foresight(time.monotonic(), EVENTS[kind].format(of), answers))
 
     def ask(self, node: str, *words: str) -> Answer:
         """Run a command of floatip on the node, to its end."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from floatip.lab import shell
+from floatip.lab.foresight import came_true
 from floatip.lab.record import Record, RunOptions
 from floatip.lab.run import Run
 from floatip.lab.scenes import SCENES
@@ -47,6 +48,7 @@ class Result:
             "longest_outage": record.longest_outage,
             "findings": [asdict(verdict) for verdict in self.verdicts],
             "notes": self.notes,
+            "foretold": [asdict(foresight) for foresight in record.foresights],
             "observed": observed,
             "timeline": [asdict(event) for event in record.events],
             "routes": {
@@ -83,6 +85,7 @@ def play_once(name: str, options: RunOptions, screen: Screen, *, count: str = ""
             verdicts = scene.play(run)
         finally:
             feed.close()
+        verdicts += came_true(name, run.record)
         if not scene.shared_layer2:
             verdicts.append(starts_in_time(run.record))
         result = Result(name, verdicts, run.record)

@@ -58,6 +58,8 @@ class Scene:
 
 
 def check(run: Run) -> list[Verdict]:
+    if run.options.election != "keepalived":  # else it is keepalived's check
+        run.foresee("check-fails", "trigger", MASTER)
     at = run.fault(f"touch the trigger file on {MASTER}: its check fails")
     run.triggers[MASTER].touch()
     run.wait_for_event(MASTER, "role", "fault", at)
@@ -75,6 +77,7 @@ def check(run: Run) -> list[Verdict]:
 
 def stop(run: Run) -> list[Verdict]:
     elector = run.electors[MASTER]
+    run.foresee("down", MASTER)
     at = run.fault(f"stop {elector.name} on {MASTER} (SIGTERM)")
     elector.stop()
     status = elector.wait()
@@ -101,6 +104,7 @@ def stop(run: Run) -> list[Verdict]:
 
 def kill(run: Run) -> list[Verdict]:
     elector, floatip = run.electors[MASTER], run.nodes[MASTER]
+    run.foresee("down", MASTER)
     at = run.fault(f"kill {elector.name} on {MASTER} (SIGKILL)")
     elector.kill()
     run.wait_for_role(STANDBY, "master")
@@ -126,6 +130,7 @@ def kill(run: Run) -> list[Verdict]:
 
 def hang(run: Run) -> list[Verdict]:
     elector = run.electors[MASTER]
+    run.foresee("down", MASTER)
     at = run.fault(f"suspend {elector.name} on {MASTER} (SIGSTOP): address and service stay")
     elector.pause()
     run.wait_for_role(STANDBY, "master")
@@ -178,6 +183,7 @@ def again(run: Run) -> list[Verdict]:
 def crash(run: Run, age: float) -> list[Verdict]:
     """`age`: seconds since the start of haproxy1's daemon, so that its rank is takeover, or has settled."""
     time.sleep(max(0.0, run.record.started_first_at + age - time.monotonic()))
+    run.foresee("down", MASTER)
     run.fault(f"{MASTER} crashes {age:g} s after its start: its packets vanish")
     silent = cut(run, MASTER)
     run.wait_for_role(STANDBY, "master")
@@ -192,6 +198,7 @@ def crash(run: Run, age: float) -> list[Verdict]:
 
 def crash_again(run: Run) -> list[Verdict]:
     time.sleep(2)
+    run.foresee("down", MASTER)
     run.fault(f"{MASTER} crashes: its packets vanish")
     silent = cut(run, MASTER)
     taken = run.wait_for_role(STANDBY, "master")
@@ -200,6 +207,7 @@ def crash_again(run: Run) -> list[Verdict]:
     run.network.faults.heal(MASTER)
     run.wait_for_role(MASTER, "backup")
     time.sleep(max(0.0, taken + 5 - time.monotonic()))
+    run.foresee("down", STANDBY)
     again = run.mark(f"{STANDBY} crashes, 5 s after it took over")
     silent_again = cut(run, STANDBY)
     run.wait_for_event(MASTER, "role", "master", again)
@@ -226,6 +234,7 @@ def rs_cut(run: Run) -> list[Verdict]:
     for server in ("rs2", "rs3", "rs4"):
         run.network.faults.cut_pair(STANDBY, server)
     time.sleep(beyond_hold_time)
+    run.foresee("down", MASTER)
     stopped = run.mark(f"stop floatip on {MASTER} (SIGTERM)")
     run.nodes[MASTER].stop()
     run.wait_for_role(STANDBY, "master")
@@ -285,6 +294,7 @@ def split(run: Run) -> list[Verdict]:
 
 
 def back(run: Run) -> list[Verdict]:
+    run.foresee("down", MASTER)
     run.fault(f"{MASTER} crashes: its packets vanish")
     run.network.faults.cut(MASTER)
     run.wait_for_role(STANDBY, "master")
@@ -292,6 +302,7 @@ def back(run: Run) -> list[Verdict]:
     healed = run.mark(f"{MASTER} is back")
     run.network.faults.heal(MASTER)
     time.sleep(8)
+    run.foresee("down", MASTER)
     killed = run.mark(f"kill floatip on {MASTER} (SIGKILL), and start it 3 s later")
     run.nodes[MASTER].kill()
     time.sleep(3)
@@ -378,9 +389,11 @@ def reload(run: Run) -> list[Verdict]:
 
 def upgrade(run: Run) -> list[Verdict]:
     """As a package does it, node by node, the standby first."""
+    run.foresee("down", STANDBY)
     run.fault(f"floatip is restarted on {STANDBY} (SIGTERM)")
     renew(run, STANDBY)
     time.sleep(1)
+    run.foresee("down", MASTER)
     again = run.mark(f"floatip is restarted on {MASTER}")
     renew(run, MASTER)
     time.sleep(2)
@@ -420,13 +433,16 @@ def handover(run: Run) -> list[Verdict]:
 
 
 def refused(run: Run) -> list[Verdict]:
+    run.foresee("check-fails", "trigger", STANDBY)
     at = run.fault(f"the check of {STANDBY} fails, and {MASTER} is to hand over")
     run.triggers[STANDBY].touch()
     run.wait_for_role(STANDBY, "fault")
     sick = run.ask(MASTER, "handover", "--force")
+    run.foresee("down", STANDBY)
     run.mark(f"stop floatip on {STANDBY} (SIGTERM)")
     run.nodes[STANDBY].stop()
     run.nodes[STANDBY].wait()
+    run.foresee("drained", MASTER)
     gone = run.ask(MASTER, "drain")
     time.sleep(1)
     record = run.finish()
@@ -441,6 +457,7 @@ def refused(run: Run) -> list[Verdict]:
 
 def drain(run: Run) -> list[Verdict]:
     run.wait_for(lambda: is_seasoned(run, STANDBY), f"{STANDBY}'s sessions to be old enough", SEASONED_WITHIN)
+    run.foresee("drained", MASTER)
     at = run.fault(f"{MASTER} is drained")
     drained = run.ask(MASTER, "drain", "--reason", "kernel upgrade")
     time.sleep(1)
@@ -449,6 +466,7 @@ def drain(run: Run) -> list[Verdict]:
     stays = run.ask(STANDBY, "drain")
     undrained = run.ask(MASTER, "undrain")
     run.wait_for(lambda: not run.knows(STANDBY, MASTER)["drained"], f"{STANDBY} to know that {MASTER} is back")
+    run.foresee("down", STANDBY)
     back = run.mark(f"stop floatip on {STANDBY} (SIGTERM)")
     run.nodes[STANDBY].stop()
     run.wait_for_role(MASTER, "master")
@@ -466,11 +484,15 @@ def drain(run: Run) -> list[Verdict]:
 
 
 def drain_both(run: Run) -> list[Verdict]:
+    run.foresee("drained", STANDBY)
     at = run.fault(f"{STANDBY} is drained, then {MASTER}")
     first = run.ask(STANDBY, "drain")
+    run.wait_for(lambda: run.knows(MASTER, STANDBY)["drained"], f"{MASTER} to know that {STANDBY} is drained")
+    run.foresee("drained", MASTER)
     second = run.ask(MASTER, "drain")
     forced = run.ask(MASTER, "drain", "--force")
     time.sleep(1)
+    run.foresee("undrained", STANDBY)
     undrained = run.ask(STANDBY, "undrain")
     run.wait_for_role(STANDBY, "master")
     time.sleep(1)
@@ -518,12 +540,14 @@ def lossy(run: Run) -> list[Verdict]:
 
 
 def crash_two(run: Run) -> list[Verdict]:
+    run.foresee("down", MASTER)
     at = run.fault(f"{MASTER} crashes: its packets vanish")
     run.network.faults.cut(MASTER)
     others = [node for node in run.nodes if node != MASTER]
     run.wait_for(lambda: any(run.record.first(node, "role", "master", at) for node in others), "its successor")
     (successor,) = (node for node in others if run.record.first(node, "role", "master", at))
     (last,) = (node for node in others if node != successor)
+    run.foresee("down", successor)
     again = run.mark(f"{successor}, which has just taken over, crashes as well")
     silent = cut(run, successor)
     run.wait_for_event(last, "role", "master", at)

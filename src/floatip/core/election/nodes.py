@@ -73,6 +73,22 @@ class NodesElector:
         self._has_rival = False
         """Whether this master knows of a later one."""
 
+    @classmethod
+    def as_told(cls, name: str, config: Nodes, role: Role, reign: int, *, is_open: bool, now: float) -> "NodesElector":
+        """The elector of another node, as far as that node tells. `is_open`: nobody has been master for long enough."""
+        elector = cls(name, config, now)
+        elector.role, elector.reign, elector._open_since = role, reign, -math.inf if is_open else math.inf
+        return elector
+
+    @property
+    def obstacles(self) -> Obstacles:
+        return self._obstacles
+
+    @property
+    def preempts_at(self) -> float:
+        """When it takes over from a node that is not preferred; `math.inf`: it does not."""
+        return self._preempt_at
+
     @property
     def detection_time(self) -> float:
         return self._others.detection_time if self._others else 0.0

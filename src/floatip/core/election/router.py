@@ -126,6 +126,15 @@ class Router(VirtualRouter):
     def deadline(self) -> float:
         return min(self._due_at, self._ask_at)
 
+    @property
+    def master_priority(self) -> int:
+        """Of the master that it follows, as it was last heard."""
+        return self._master_priority
+
+    def heard(self, now: float) -> Address | None:
+        """Whose adverts it hears, whatever its own role."""
+        return self._heard if now <= self._heard_at + self.master_down_interval else None
+
     def goes_on_as(self, config: Election) -> bool:
         """Only another virtual router needs another election (RFC 9568 section 1.7)."""
         return isinstance(config, Vrrp) and _identity(config) == _identity(self.config)

@@ -27,6 +27,22 @@ def ranking(instance: settings.Instance, nodes: Sequence[settings.Node]) -> tupl
     return _ranking(_key(instance), election.prefer, _weights(nodes))
 
 
+def place(
+    instance: settings.Instance,
+    nodes: Sequence[settings.Node],
+    own: str,
+    ready: Callable[[str, str], bool],
+    planned: str,
+) -> int:
+    """How many nodes come before `own`, where nobody carries it. `planned`: the node that `assign` names, or empty."""
+    order = list(ranking(instance, nodes))
+    ready_ones = [node for node in order if ready(instance.name, node)]
+    if planned in ready_ones:
+        ready_ones.remove(planned)
+        ready_ones.insert(0, planned)
+    return ready_ones.index(own) if own in ready_ones else len(ready_ones) + order.index(own)
+
+
 def assign(
     instances: Sequence[settings.Instance],
     nodes: Sequence[settings.Node],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from floatip.host.ask import ask
+from floatip.lab.namespaces import LabError
 from floatip.lab.network import Network
 from floatip.lab.programs.program import Program
 from floatip.observing.summary import ProbeResult
@@ -47,6 +48,15 @@ class FloatipDaemon(Program):
 
     def status(self) -> dict[str, Any]:
         return ask(self.socket, {"cmd": "status"})
+
+    def foretells(self, kind: str, of: str) -> dict[str, Any]:
+        """What it answers to a question of `floatip explain`, of its one instance."""
+        answer: dict[str, Any] = ask(self.socket, {"cmd": "explain", "if": kind, "of": of})
+        if "answers" not in answer:
+            raise LabError(f"{self.host} foretells nothing: {answer}", "read host/explain.py: what it refuses, and why")
+        (outcome,) = answer["answers"]
+        found: dict[str, Any] = outcome
+        return found
 
     def checks(self) -> list[str]:
         return [check["name"] for check in self.status()["checks"]]
