@@ -129,7 +129,7 @@ class Web:
 
     def _ended(self, succeeded: bool, reason: str) -> None:
         if self._http and self._delay:
-            hint = "nothing else depends on it, and it is started again; if that goes on, report this line as a bug"
+            hint = "nothing else depends on it, and floatip starts it again; if it keeps ending, report this line as a bug"
             self._failures.replace([Failure(PART, f"the process that serves it ended: {reason}", hint)])
 
     def _gone(self, ends: tuple[socket.socket, ...]) -> None:

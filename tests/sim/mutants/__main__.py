@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import floatip
-from tests.sim.mutants import Mutant, core, election, explain, figures, host, link, network, reading
+from tests.sim.mutants import Mutant, core, election, explain, figures, host, http, link, network, reading
 
 PACKAGE = Path(floatip.__file__).parent
 STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan", "_linked"))
@@ -27,6 +27,7 @@ MUTANTS = (
     *figures.MUTANTS,
     *network.MUTANTS,
     *host.MUTANTS,
+    *http.MUTANTS,
     *reading.MUTANTS,
 )
 LONGEST = 120
