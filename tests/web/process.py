@@ -111,7 +111,7 @@ class Daemon:
     def close(self) -> None:
         self._go_on.set()
         self._loop.call_soon_threadsafe(self._control.close)
-        until(lambda: not self._control.clients.total())
+        until(lambda: not self._control.clients.total() and not self._control._opening)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(LIMIT)
         self._loop.close()

@@ -129,7 +129,7 @@ class Web:
 
     def _ended(self, succeeded: bool, reason: str) -> None:
         if self._http and self._delay:
-            hint = "nothing else depends on it, and floatip starts it again; if it keeps ending, report this line as a bug"
+            hint = "nothing else depends on it, and floatip starts it again; if it goes on to end, report this line"
             self._failures.replace([Failure(PART, f"the process that serves it ended: {reason}", hint)])
 
     def _gone(self, ends: tuple[socket.socket, ...]) -> None:
