@@ -23,7 +23,7 @@ def play(script: str, story: Callable[[Web, Reports], Awaitable[None]], path: Pa
 
     async def run() -> None:
         reports = Reports()
-        part = Web(reports, path / "floatip.sock")
+        part = Web(reports, path / "floatip.sock", path)
         part.configure(Http())
         await story(part, reports)
         part.close()

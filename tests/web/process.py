@@ -138,7 +138,7 @@ class Web:
 
     def tell(self, **settings: Any) -> list[list[str]]:
         """Configures it; what it says that fails."""
-        known = {"listen": [("127.0.0.1", PORT)], "hosts": [], "control": self.daemon.path}
+        known = {"listen": [("127.0.0.1", PORT)], "hosts": [], "control": self.daemon.path, "history": self.directory}
         files = dict.fromkeys(("token", "tls_certificate", "tls_key", "client_ca"))
         self._ours.sendall(json.dumps({**files, **known, **settings}, default=str).encode() + b"\n")
         return self.told()

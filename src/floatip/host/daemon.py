@@ -215,7 +215,7 @@ class Daemon:
             Kernel(self.report, None if follow else memories["held"]),
             follower,
             Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
-            Web(self.report, socket_path()),
+            Web(self.report, socket_path(), state_directory()),
         )
 
     async def serve(self) -> int:

@@ -33,11 +33,11 @@ LONGEST_LINE, LONGEST_TEXT = 1 << 16, 1000
 
 
 class Web:
-    def __init__(self, report: Callable[[Event], None], control: Path) -> None:
-        """`control`: the path of the control socket."""
+    def __init__(self, report: Callable[[Event], None], control: Path, history: Path) -> None:
+        """`control`: the path of the control socket; `history`: the directory of the file with the changes."""
         self._loop = asyncio.get_running_loop()
         self._failures = Failures(PART, report)
-        self._control = control
+        self._paths = {"control": control, "history": history}
         self._workers = Workers()
         self._http: Http | None = None
         self._child: Running | None = None
@@ -89,7 +89,7 @@ class Web:
     def _tell(self) -> None:
         assert self._ours
         assert self._http
-        settings = asdict(self._http) | {"control": self._control}
+        settings = asdict(self._http) | self._paths
         try:
             self._ours.sendall(json.dumps(settings, default=str).encode() + b"\n")
         except OSError:  # it does not read: what it serves is not what the file says

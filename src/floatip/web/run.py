@@ -48,7 +48,7 @@ class Process:
         """Of the files, and bugs since the last configuration."""
         self._tls: Any = None
         events = Events()
-        source = Source(first.control, events.publish)
+        source = Source(first.control, first.history, events.publish)
         self._site = routes.Site(source, events, Access(first, b"", self._wrong))
         self._server = Server(partial(routes.answer, self._site), events, self._tell)
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: self._note(context))

@@ -1,4 +1,4 @@
-"""What the daemon says of the listener: the table [http] of its file, and where its control socket is.
+"""What the daemon says of the listener: the table [http] of its file, and where its control socket and its history are.
 
 Paths are strings, here and in the whole process: pathlib costs a megabyte.
 """
@@ -16,6 +16,7 @@ class Settings:
     client_ca: str | None
     hosts: frozenset[str]
     control: str
+    history: str
 
 
 def read(line: bytes) -> Settings:

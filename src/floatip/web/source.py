@@ -20,6 +20,8 @@ FRESH = 1.0
 """Seconds for which an answer is good, if nothing changed since."""
 AGAIN = 0.5
 """Seconds until the daemon is watched again after the connection was lost."""
+DAY_IS_GOOD = 5.0
+"""Seconds for which the changes of the last day are not read again, if none is new."""
 LONGEST_ANSWER = 1 << 26
 MOST_CHANGES = 2000
 
@@ -109,9 +111,12 @@ class Kept:
 
 
 class Source:
-    def __init__(self, path: str, publish: Callable[[dict[str, Any]], None]) -> None:
-        """`publish` gets each change, as the daemon writes it."""
+    def __init__(self, path: str, history: str, publish: Callable[[dict[str, Any]], None]) -> None:
+        """`path` of the control socket; directory of the `history`; `publish` gets each change."""
         self._path = path
+        self._history = history
+        self._day: list[ChangeView] = []
+        self._day_at = float("-inf")
         self._publish = publish
         self._loop = asyncio.get_running_loop()
         self._kept = Kept(Line(path), "status")
@@ -123,7 +128,7 @@ class Source:
         self._latest: dict[tuple[str, str], str] = {}
         self._read: tuple[bytes, Status] | None = None
         self.changes: deque[ChangeView] = deque(maxlen=MOST_CHANGES)
-        """Oldest first, as far as they are known."""
+        """Since the daemon was started, oldest first, as far as they are known."""
 
     @property
     def answer(self) -> bytes:
@@ -152,6 +157,27 @@ class Source:
     async def figures(self, within: float = FRESH) -> bytes:
         """What was counted, of at most so many seconds ago, as JSON. Raises `Silent`."""
         return await self._figures.fresh(self._loop.time() - within)
+
+    def last_day(self) -> list[ChangeView]:
+        """The changes of the last day, oldest first: from the file, and the last ones that are not there yet."""
+        now = self._loop.time()
+        if self._day_at <= self._changed_at or now - self._day_at > DAY_IS_GOOD:
+            from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+            from pathlib import Path  # noqa: PLC0415
+
+            from floatip.history import read_history  # noqa: PLC0415
+
+            since = datetime.now(UTC) - timedelta(days=1)
+            try:
+                kept = [change.view for change in read_history(Path(self._history), since, MOST_CHANGES)]
+            except OSError:
+                kept = []
+            known = {(one.time, one.what, one.name, one.value) for one in kept}
+            last = kept[-1].time if kept else since.isoformat()
+            new = [each for each in self.changes if each.time >= last]
+            kept += [each for each in new if (each.time, each.what, each.name, each.value) not in known]
+            self._day, self._day_at = kept, now
+        return self._day
 
     async def ask(self, request: dict[str, object]) -> dict[str, Any]:
         """Something else. Raises `Silent`."""
