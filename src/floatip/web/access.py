@@ -48,6 +48,11 @@ class Access:
         self._token = token
         self._wrong = wrong
 
+    @property
+    def has_token(self) -> bool:
+        """Whether anybody may give orders."""
+        return bool(self._token)
+
     def host(self, request: Request) -> None:
         name = host_of(request.authority)
         if name not in self._hosts and name != request.own:
@@ -83,7 +88,9 @@ class Access:
             self._wrong.note(request.client)
         what = "the token is wrong" if kind else "the token is missing"
         hint = "send it as Authorization: Bearer TOKEN, or as the password of any name"
-        raise Refused(401, what, hint, WWW_Authenticate=ASK)
+        # Where a script sent the token, the browser must not ask for a password.
+        ask = 'Bearer realm="floatip"' if kind == "bearer" else ASK
+        raise Refused(401, what, hint, WWW_Authenticate=ask)
 
 
 def host_of(authority: str) -> str:

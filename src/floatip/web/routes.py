@@ -54,6 +54,22 @@ async def answer(site: Site, request: Request) -> Answer:
         raise Refused(503, str(silent), "on this machine: systemctl status floatip", Retry_After="1") from None
 
 
+async def page(site: Site, request: Request) -> Answer:
+    from floatip.web import site_page  # noqa: PLC0415
+
+    try:
+        known = await site.source.fresh()
+    except Silent as silent:
+        return site_page.silent(site.source.status, str(silent))
+    return site_page.drawn(known, site.source.changes, can_order=site.access.has_token)
+
+
+async def static(site: Site, request: Request) -> Answer:
+    from floatip.web import site_page  # noqa: PLC0415
+
+    return site_page.static(request.path)
+
+
 async def status(site: Site, request: Request) -> Answer:
     return Response(200, await site.source.fresh_answer(), JSON)
 
@@ -157,6 +173,10 @@ def _yes(value: Any) -> bool:
 
 
 ROUTES = {
+    "/": Route(get=page),
+    "/static/page.css": Route(get=static),
+    "/static/page.js": Route(get=static),
+    "/static/icon.svg": Route(get=static),
     "/status": Route(get=status),
     "/events": Route(get=events),
     "/healthz": Route(get=healthz),
