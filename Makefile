@@ -2,6 +2,8 @@
 PYTHON := .venv/bin/python
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
 TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus
+# Debian's browser alone takes 350 MB, so this takes long the first time.
+BROWSER_NEEDS := chromium:chromium npm:npm
 # The package is built by Debian's own Python, whichever comes first on the PATH.
 DEB_NEEDS := dh:debhelper /usr/bin/python3:python3
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
@@ -19,7 +21,7 @@ WORKERS ?= 5
 .DEFAULT_GOAL := help
 # Two apts at once would refuse each other.
 .NOTPARALLEL:
-.PHONY: help lab test test-systemd check sim soak mutants bench deb lock clean lab-needs test-needs systemd-needs deb-needs
+.PHONY: help lab test test-systemd check sim soak mutants bench deb lock clean lab-needs test-needs browser-needs systemd-needs deb-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +29,7 @@ help: ## this list
 lab: lab-needs .venv/ready ## the guide's failover test on real daemons; SCENE=all plays every scene, SCENE=crash one
 	$(PYTHON) -m floatip lab $(SCENE) $(LAB_OPTIONS)
 
-test: test-needs systemd-needs .venv/ready check ## everything that must hold: lint, types, unit tests, simulation, scenes on real daemons
+test: test-needs browser-needs systemd-needs .venv/ready check ## everything that must hold: lint, types, unit tests, simulation, scenes on real daemons
 	$(PYTHON) -m pytest -n $(WORKERS)
 
 test-systemd: systemd-needs .venv/ready ## the guide and its faults on hosts with a real systemd, as root; RUNS=5 plays each five times
@@ -84,6 +86,9 @@ lab-needs:
 
 test-needs:
 	@tools/need $(TEST_NEEDS)
+
+browser-needs:
+	@tools/need $(BROWSER_NEEDS)
 
 systemd-needs:
 	@tools/need $(SYSTEMD_NEEDS)

@@ -17,7 +17,12 @@ ALONE = ("tests/systemd/test_nodes_on_hosts.py", "tests/systemd/test_vlan.py")
 """Files of such a directory that have hosts of their own."""
 APART = ("tests/lab/test_beside_keepalived.py", "tests/lab/test_scenes.py", "tests/sim/test_storms.py")
 """Files in which each test is a group: it makes its own network or world, and takes long."""
-LONG = ("tests/lab/test_interop.py", "tests/host/test_two_daemons.py", "tests/host/test_hangs.py")
+LONG = (
+    "tests/lab/test_interop.py",
+    "tests/host/test_two_daemons.py",
+    "tests/host/test_hangs.py",
+    "tests/web/test_page_in_browser.py",
+)
 ORDER = ("tests/systemd/", *LONG, *APART[:2], "tests/lab/", "tests/sim/", "tests/host/")
 """What takes long starts first. Whatever starts last is short, so that no process runs alone at the end."""
 
