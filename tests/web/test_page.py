@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from floatip.core.bgp.rank import Rank
 from floatip.core.state import ChangeView, ProblemView, Status
 from floatip.web import page, routes, site_page
 from tests.web.views import DAY, EVIL, EVIL_DAY, NOW, PAIR, change, fleet, hostile, instance, troubled
@@ -249,3 +250,8 @@ def test_the_page_of_a_silent_daemon_names_the_node_and_is_no_success() -> None:
     assert answer.status == 503
     assert "haproxy1: floatip does not answer" in answer.body.decode()
     assert "this node" in site_page.silent(None, "x").body.decode()
+
+
+def test_each_rank_has_words_and_those_above_standby_carry() -> None:
+    assert list(page.RANKS) == [rank.label for rank in Rank]
+    assert {rank.label for rank in Rank if rank > Rank.STANDBY} == page.CARRYING

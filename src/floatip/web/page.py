@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from floatip.core.bgp.rank import Rank
 from floatip.core.problems import Severity
 from floatip.core.state import (
     CarriedView,
@@ -32,7 +31,8 @@ UNLISTED = {"rank", "address"}
 """They follow from others."""
 NAMED = 6
 """Instances that a node's card names."""
-CARRYING = {rank.label for rank in Rank if rank > Rank.STANDBY}
+CARRYING = {"active", "takeover", "takeover-again"}
+"""Ranks; `core/bgp/rank.py` has them, and brings along what this process does not need."""
 RANKS = {
     "none": "announces nothing",
     "last-resort": "last resort",
@@ -67,7 +67,7 @@ def render(status: Status, changes: Sequence[ChangeView], now: datetime, *, can_
     nodes = status.nodes or (_alone(status),)
     own = next((node for node in nodes if node.own), nodes[0])
     troubles = _troubles(status, own, nodes)
-    carriers = {one.name: _carriers(one.name, nodes) for one in status.instances}
+    carriers = _carriers(status.instances, nodes)
     kind, verdict = _verdict(troubles)
     host = text(own.name)
     machine = f" on {text(status.host)}" if status.host not in ("", own.name) else ""
@@ -165,12 +165,15 @@ def _is_known(node: NodeView) -> bool:
     return node.own or node.state == "alive"
 
 
-def _carriers(instance: str, nodes: Sequence[NodeView]) -> list[str]:
-    return [
-        node.name
-        for node in nodes
-        if _is_known(node) and any(one.instance == instance and one.rank in CARRYING for one in node.carries)
-    ]
+def _carriers(instances: Sequence[InstanceView], nodes: Sequence[NodeView]) -> dict[str, list[str]]:
+    """Who carries each now, of the nodes that are heard."""
+    carriers: dict[str, list[str]] = {instance.name: [] for instance in instances}
+    for node in nodes:
+        if _is_known(node):
+            for one in node.carries:
+                if one.rank in CARRYING and one.instance in carriers:
+                    carriers[one.instance].append(node.name)
+    return carriers
 
 
 def _troubles(status: Status, own: NodeView, nodes: Sequence[NodeView]) -> list[Trouble]:

@@ -1,9 +1,9 @@
 """Answers `/`, and what the page needs: its style sheet, its script and its icon."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 
 from floatip.core.state import ChangeView, Status
 from floatip.web import page, timeline
@@ -38,5 +38,5 @@ def silent(last: Status | None, why: str) -> Response:
 @cache
 def static(path: str) -> Response:
     """`path`: one of the routes."""
-    file = Path(__file__).parent / path.removeprefix("/")
-    return Response(200, file.read_bytes(), KINDS[file.suffix], (("Cache-Control", "no-cache"),))
+    with open(os.path.dirname(__file__) + path, "rb") as file:
+        return Response(200, file.read(), KINDS[os.path.splitext(path)[1]], (("Cache-Control", "no-cache"),))
