@@ -127,6 +127,7 @@ def test_a_pair_that_is_well_says_so_and_who_carries_what() -> None:
     reader = read(PAIR)
     said = words(reader)
     assert "✓ haproxy1: OK" in said
+    assert "floatip 0.5.0, up 2d 7h, Newark, NJ" in said
     assert "None on any node that is heard." in said
     assert "web ● carries ○ standby" in said
     assert "mail ○ standby ● carries" in said

@@ -10,6 +10,7 @@ from floatip.core.state import (
     CheckBrief,
     CheckView,
     InstanceView,
+    NetworkView,
     NodeView,
     ProblemBrief,
     ProblemView,
@@ -89,6 +90,7 @@ PAIR = Status(
     host="haproxy1",
     time=NOW.isoformat(),
     uptime=200000.0,
+    network=NetworkView("linode", 6, "Newark, NJ"),
 )
 DAY = (
     change(50000, "role", "mail", "backup", "master", "haproxy2 is not healthy: check haproxy"),
@@ -157,6 +159,7 @@ def hostile() -> Status:
         version=EVIL,
         nodes=(replace(one, name=EVIL, carries=(CarriedView(EVIL, "active"),)), two, replace(two, state=EVIL)),
         host=EVIL,
+        network=NetworkView(EVIL, 1, EVIL),
     )
 
 

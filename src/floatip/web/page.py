@@ -69,6 +69,7 @@ def render(status: Status, changes: Sequence[ChangeView], now: datetime, *, can_
     troubles = _troubles(status, own, nodes)
     carriers = _carriers(status.instances, nodes)
     kind, verdict = _verdict(troubles)
+    place = f", {text(status.network.place)}" if status.network and status.network.place else ""
     host = text(own.name)
     machine = f" on {text(status.host)}" if status.host not in ("", own.name) else ""
     sections = (
@@ -96,7 +97,7 @@ def render(status: Status, changes: Sequence[ChangeView], now: datetime, *, can_
 <header id="top" class="{kind}">
 <h1>{host}</h1>
 <p id="verdict" class="badge {kind}"><span aria-hidden="true">{SIGN_OF[kind]}</span> {text(verdict)}</p>
-<p id="about">floatip {text(status.version)}{machine}, up {age(status.uptime)}{_stopping(status)}</p>
+<p id="about">floatip {text(status.version)}{machine}, up {age(status.uptime)}{place}{_stopping(status)}</p>
 </header>
 <section id="state" aria-label="Whether this page is live">
 <p id="live" class="still" data-at="{now:%H:%M:%S} UTC">Still picture of {now:%Y-%m-%d %H:%M:%S} UTC. \
