@@ -194,6 +194,7 @@ def test_a_daemon_that_is_killed_is_gone_within_3_seconds_and_lives_again_withou
         scene.lan.one.start()
         expect(at.page.locator("#live")).to_have_class("live")
         expect(at.page.locator("#said")).to_have_text("floatip on haproxy1 answers again")
+        expect(at.page.locator("#day svg.cut").first).to_be_attached()  # the history outlives the daemon
         assert is_the_same(at)
 
 

@@ -61,7 +61,7 @@ async def page(site: Site, request: Request) -> Answer:
         known = await site.source.fresh()
     except Silent as silent:
         return site_page.silent(site.source.status, str(silent))
-    return site_page.drawn(known, site.source.changes, can_order=site.access.has_token)
+    return site_page.drawn(known, site.source.last_day(), can_order=site.access.has_token)
 
 
 async def static(site: Site, request: Request) -> Answer:

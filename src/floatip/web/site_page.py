@@ -21,7 +21,7 @@ class Drawn:
 
 
 def drawn(status: Status, changes: Sequence[ChangeView], *, can_order: bool) -> Response:
-    """`changes`: the list that grows, so a status stands for what was known with it."""
+    """`changes`: oldest first."""
     of = status, changes[-1] if changes else None, can_order
     if Drawn.of is None or any(one is not other for one, other in zip(of, Drawn.of, strict=True)):
         now = timeline.moment(status.time) or datetime.now(UTC)
