@@ -138,7 +138,7 @@ class Fleet:
         return [
             peer
             for peer in self.others
-            if peer.alive and (state := peer.instances.get(identity)) and int(state.flags) & READY
+            if peer.alive and peer.node and (state := peer.instances.get(identity)) and int(state.flags) & READY
         ]
 
     def carrier(self, instance: str) -> str:
@@ -387,6 +387,8 @@ def why_not(peer: Peer, instance: str) -> str:
         return "is drained"
     if _says(peer, NodeFlag.STOPPING):
         return "is stopping"
+    if peer.node is None:
+        return "has not said yet how it is"
     if state is None:
         return f"has no instance {instance}"
     if not state.flags & InstanceFlag.HEALTHY or state.role is wire.Role.FAULT:
