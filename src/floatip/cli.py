@@ -4,6 +4,7 @@ This module imports little: the daemon and `floatip notify` begin here.
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def ended(command: Callable[[], int]) -> int:
     """Its exit status, once it is said what it refuses and what cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # others chose names and outputs, and not the locale
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             return command()
@@ -106,7 +110,8 @@ def status(instance: str | None, everything: bool, brief: bool, as_json: bool, w
     from floatip import status as shown  # noqa: PLC0415
 
     if brief:
-        if given := [name for name, is_given in (("--json", as_json), ("--watch", watch)) if is_given]:
+        others = (("--json", as_json), ("--watch", watch), ("INSTANCE", instance is not None))
+        if given := [name for name, is_given in others if is_given]:
             raise Misused(f"--brief and {given[0]} exclude each other", "floatip status --brief prints one line")
         return shown.brief()
     display = shown.watch if watch else shown.show

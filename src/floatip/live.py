@@ -1,5 +1,7 @@
 """`floatip status --watch` on a terminal: one screen, drawn by `rich`, which puts the terminal back at the end."""
 
+import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,6 +18,7 @@ from floatip.text import printable
 
 def watch_screen(draw: Callable[[], list[Line]], interval: float) -> NoReturn:
     """Until Ctrl-C, also while the daemon is restarted. `interval`: seconds between two looks."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the terminal is put back then too
     console = Console(highlight=False, markup=False, emoji=False)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         silent_since = ""

@@ -69,14 +69,14 @@ def _coded(text: str, style: str) -> str:
     return f"\033[{CODES[style]}m{text}\033[0m" if style and text else text
 
 
-def has_colour(stream: TextIO) -> bool:
+def has_colour(stream: TextIO | None) -> bool:
     """No colour where nobody sees it, or nobody wants it (no-color.org)."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """One that can do more than print line after line."""
-    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+def is_terminal(stream: TextIO | None) -> bool:
+    """One that can do more than print line after line. None: it is closed."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
 
 
 def shown(lines: Iterable[Line]) -> str:

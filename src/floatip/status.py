@@ -36,12 +36,17 @@ def show(instance: str | None, *, everything: bool, as_json: bool) -> int:
 
 
 def watch(instance: str | None, *, everything: bool, as_json: bool) -> NoReturn:
+    def known() -> tuple[Record, Status]:
+        answer, status = answered()
+        _find(instance, status)
+        return answer, status
+
     if as_json:
-        repeat(lambda: _as_json(answered()[0], instance), as_json=True)
+        repeat(lambda: _as_json(known()[0], instance), as_json=True)
     if is_terminal(sys.stdout):
         from floatip.live import watch_screen  # noqa: PLC0415
 
-        watch_screen(lambda: _drawn(answered()[1], instance, everything), INTERVAL)
+        watch_screen(lambda: _drawn(known()[1], instance, everything), INTERVAL)
     _follow(instance)
 
 
@@ -138,7 +143,7 @@ def repeat(draw: Callable[[], str], *, as_json: bool) -> NoReturn:
         except ControlError as error:
             silent_since = silent_since or time.strftime("%H:%M:%S")
             text = silence(error, silent_since)
-        if sys.stdout.isatty():
+        if is_terminal(sys.stdout):
             print("\033[H\033[2J", end="")
         # With --json, stdout has nothing but JSON.
         print(text, file=sys.stderr if silent_since and as_json else sys.stdout, flush=True)

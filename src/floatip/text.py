@@ -56,7 +56,7 @@ def show(text: str, indent: int = 4) -> None:
 
 def terminal_width() -> int:
     """Columns. In a pipe, and in the journal, a line may be as long as it is."""
-    return columns() if sys.stdout.isatty() else sys.maxsize
+    return columns() if sys.stdout and sys.stdout.isatty() else sys.maxsize
 
 
 def columns() -> int:

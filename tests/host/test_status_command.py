@@ -90,6 +90,54 @@ def test_an_answer_of_another_version_is_no_traceback(
         assert shown().startswith("3 error: the daemon is of another version")
 
 
+@pytest.mark.parametrize("answer", [b"[]\n", b"[" * 100_000 + b"\n", b'{"error": 1}\n', ANSWER[:500], b"\xff\n"])
+def test_an_answer_that_is_none_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with daemon(tmp_path, answer):
+        assert shown().startswith("3 error: ")
+        status, line = floatip("status", "--brief")
+        assert (status, line.count("\n")) == (2, 1)
+        assert line.startswith("FLOATIP CRITICAL - ")
+        assert floatip("explain")[0] == 3
+
+
+def test_an_answer_that_breaks_off_is_that_of_a_daemon_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with daemon(tmp_path, ANSWER[:500]):
+        assert shown().startswith("3 error: no floatip daemon answers at ")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_watch_of_an_instance_that_is_not_there_says_so(tmp_path: Path, options: Sequence[str]) -> None:
+    with daemon(tmp_path), on_a_terminal(tmp_path, "VI_9", "--watch", *options) as (process, terminal):
+        read_until(terminal, b"error: this node has no instance VI_9")
+        assert process.wait(60) == 2
+
+
+def test_a_watch_that_is_terminated_gives_the_terminal_back(tmp_path: Path) -> None:
+    with daemon(tmp_path), on_a_terminal(tmp_path, "--watch") as (process, terminal):
+        read_until(terminal, b"goes to this node")
+        process.terminate()
+        read_until(terminal, b"\x1b[?1049l", b"\x1b[?25h")
+        assert process.wait(60) == 143
+
+
+@pytest.mark.parametrize("options", ["", "--brief"])
+def test_a_closed_stdout_and_one_of_few_letters_are_no_traceback(tmp_path: Path, options: str) -> None:
+    said = [replace(check, last_result="\u5931\u6557") for check in WELL.checks]
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path), "PYTHONIOENCODING": "ascii"}
+    command = f"{sys.executable} -m floatip status {options}"
+    with daemon(tmp_path, json.dumps(as_data(replace(WELL, checks=tuple(said)))).encode() + b"\n"):
+        for to in ("", " >&-"):
+            done = subprocess.run(
+                ["sh", "-c", command + to], env=environment, capture_output=True, text=True, check=True
+            )
+            assert done.stderr == ""
+            assert ("\\u5931\\u6557" in done.stdout) is (not options and not to)
+
+
 def with_nodes(*nodes: NodeView) -> bytes:
     return json.dumps(json.loads(ANSWER) | {"nodes": as_data(nodes)}).encode() + b"\n"
 
@@ -221,9 +269,7 @@ def test_watch_has_the_whole_terminal_and_gives_it_back_after_a_restart_and_ctrl
         read_until(terminal, b"no daemon answers since")
         with daemon(tmp_path):
             read_until(terminal, b"goes to this node")
-            os.write(terminal, b"\x03")
-            if process.poll() is None:  # it has no session of its own, so the terminal sends it nothing
-                process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)  # a Ctrl-C written here would also flush what the terminal has not shown
             read_until(terminal, b"\x1b[?1049l", b"\x1b[?25h")
             assert process.wait(60) == 130
 
@@ -327,8 +373,8 @@ def test_without_a_daemon_the_brief_line_is_critical_and_where_nobody_may_ask_un
         assert floatip("status", "--brief") == (3, "FLOATIP UNKNOWN - user 5 may not ask\n")
 
 
-@pytest.mark.parametrize("option", ["--json", "--watch"])
-def test_the_brief_line_is_one_line_of_text(option: str) -> None:
+@pytest.mark.parametrize("option", ["--json", "--watch", "INSTANCE"])
+def test_the_brief_line_is_one_line_of_text_for_the_whole_node(option: str) -> None:
     status, told = floatip("status", "--brief", option)
     assert status == 2
     assert f"--brief and {option} exclude each other" in told

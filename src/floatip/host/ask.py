@@ -55,9 +55,9 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
                 with suppress(ConnectionError):  # who may not ask is told so before he has
                     client.sendall(encode(request))
                 line = lines.readline()
-        if not line:
+        if not line.endswith(b"\n"):  # it was killed meanwhile
             raise ConnectionResetError
-        answer = json.loads(line)
+        answer = _answer(line)
     except (FileNotFoundError, ConnectionError, BlockingIOError):
         raise NobodyAnswers(f"no floatip daemon answers at {path}", "systemctl status floatip") from None
     except PermissionError:
@@ -67,9 +67,8 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
         raise ControlError(f"the floatip daemon at {path} does not answer", "systemctl status floatip") from None
     except (OSError, ValueError) as error:
         raise ControlError(f"no answer from {path}: {error}", "systemctl status floatip") from None
-    assert isinstance(answer, dict)
     if "error" in answer:
-        raise (NotAllowed if answer.get("forbidden") else ControlError)(answer["error"], answer["hint"])
+        raise _refusal(answer)
     return answer
 
 
@@ -82,13 +81,29 @@ def changes(path: Path) -> Iterator[Record]:
             client.sendall(encode({"cmd": "watch"}))
             with client.makefile("rb") as lines:
                 for line in lines:
-                    answer = json.loads(line)
+                    answer = _answer(line)
                     if "error" in answer:
-                        raise (NotAllowed if answer.get("forbidden") else ControlError)(answer["error"], answer["hint"])
+                        raise _refusal(answer)
                     yield answer
     except (OSError, ValueError):
         raise gone from None
     raise gone
+
+
+def _answer(line: bytes) -> Record:
+    """Raises ValueError."""
+    try:
+        answer = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(answer, dict):
+        raise ValueError("it is no object")
+    return answer
+
+
+def _refusal(answer: Record) -> ControlError:
+    kind = NotAllowed if answer.get("forbidden") else ControlError
+    return kind(str(answer["error"]), str(answer.get("hint") or ""))
 
 
 def _timeval(seconds: float) -> bytes:
