@@ -7,6 +7,7 @@ counts.
 
 import errno
 import json
+import math
 import os
 import stat
 import sys
@@ -129,18 +130,25 @@ def parse(text: bytes) -> Change | None:
     try:
         record = json.loads(text)
         texts = {name: record[name] for name in TEXTS}
-        datetime.fromisoformat(record["time"])
+        datetime.fromisoformat(record["time"]).astimezone()  # no year that is none here
         if not all(isinstance(each, str) for each in texts.values()):
             return None
-        return Change(**texts, monotonic=float(record["monotonic"]), took=_took(record.get("took")))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Change(**texts, monotonic=_finite(record["monotonic"]), took=_took(record.get("took")))
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _finite(number: Any) -> float:
+    """JSON has no other. Raises ValueError, OverflowError."""
+    if not math.isfinite(seconds := float(number)):
+        raise ValueError(number)
+    return seconds
 
 
 def _took(phases: Any) -> dict[str, float | None] | None:
     if phases is None:
         return None
-    return {name: None if phases[name] is None else float(phases[name]) for name in PHASES}
+    return {name: None if phases[name] is None else _finite(phases[name]) for name in PHASES}
 
 
 def _lines(directory: Path) -> Iterator[bytes]:

@@ -175,6 +175,12 @@ GARBAGE = {
     "no time": b'{"v": 1, "time": "yesterday at a time that fits", "boot": "", "node": "", "what": "", "name": "", '
     b'"before": "", "value": "", "reason": "", "monotonic": 1}\n',
     "nested": b'{"v": 1, "time": "2026-11-29T12:00:00.000+00:00", "took": ' + b"[" * 100_000 + b"\n",
+    "a number too large": b'{"v": 1, "time": "2026-11-29T12:00:00.000+00:00", "boot": "", "node": "", "what": "", '
+    b'"name": "", "before": "", "value": "", "reason": "", "monotonic": 1' + b"0" * 400 + b"}\n",
+    "no number": b'{"v": 1, "time": "2026-11-29T12:00:00.000+00:00", "boot": "", "node": "", "what": "", '
+    b'"name": "", "before": "", "value": "", "reason": "", "monotonic": NaN}\n',
+    "a year that is none": b'{"v": 1, "time": "9999-12-31T23:59:59.000-12:00", "boot": "", "node": "", "what": "", '
+    b'"name": "", "before": "", "value": "", "reason": "", "monotonic": 1}\n',
     "not UTF-8": b'{"v": 1, "time": "\xff\xfe\n',
     "empty lines": b"\n\n\n",
 }
