@@ -38,13 +38,17 @@ def _carrier(instance: InstanceView, others: dict[str, int], gone: list[str], no
     best = max(offers.values())
     who = [name for name, rank in offers.items() if rank == best]
     if best > STANDBY:
-        return Carrier(who[0]) if len(who) == 1 else Carrier("", False, f"{_all(who)} announce it alike")
+        verb = "announce" if instance.route_servers else "hold"
+        return Carrier(who[0]) if len(who) == 1 else Carrier("", False, f"{_all(who)} {verb} it alike")
     if nodes:
         return _of_standbys(instance, who if best > 0 else [], gone)
     if instance.master:
         return Carrier(instance.master)
     if instance.election == "static" and best > 0:
         return Carrier("", False, "this node is secondary, and does not know the others")
+    if instance.role.value == "master":
+        reached = "no route server has it from" if instance.route_servers else "no address is on"
+        return Carrier("", False, f"this node is master, and {reached} this node")
     return Carrier("", False, "no master is heard")
 
 

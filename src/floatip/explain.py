@@ -109,7 +109,7 @@ def draw_explanations(explained: Sequence[Explained], width: int) -> str:
 
 def _explanation(explained: Explained, width: int) -> Iterator[str]:
     one = explained.told
-    who = "no node carries it" if not one.carrier else f"{one.carrier} carries it"
+    who = "no node that is heard carries it" if not one.carrier else f"{one.carrier} carries it"
     if one.carrier == one.node:
         who = f"this node, {one.node}, carries it"
     yield from _fold(f"{one.instance}: {who}", width, 2)

@@ -158,6 +158,8 @@ class _One(NamedTuple):
     why: str
     is_missed: bool
     """Its addresses should be here."""
+    order: str
+    """That keeps this node from taking over; empty: none."""
 
 
 def _instances(status: Status, shown: Shown) -> Iterator[list[Line]]:
@@ -165,7 +167,7 @@ def _instances(status: Status, shown: Shown) -> Iterator[list[Line]]:
     carrying = carriers(status)
     names = {node.address: node.name for node in status.nodes}
     ones = [
-        _One(one, carrying[one.name], _why(one, names), one.name in missed)
+        _One(one, carrying[one.name], _why(one, names), one.name in missed, _order(one, status.nodes))
         for one in status.instances
         if shown.instance in (None, one.name)
     ]
@@ -191,6 +193,7 @@ def _look(one: _One, with_reasons: bool) -> object:
         view.health.value,
         one.carrier if with_reasons else one.carrier.node,
         one.is_missed,
+        one.order,
         frozenset((address.held, address.interface, address.announced_to) for address in view.addresses),
     )
     return (*look, one.why) if with_reasons else look
@@ -218,7 +221,7 @@ def _block(group: Sequence[_One], width: int) -> list[Line]:
     if len(group) > 1:
         rows.append(("which", _names([one.view.name for one in group], LONGEST_LIST), ""))
     rows.append(_traffic(first.carrier))
-    rows.append(("announced", _announced(view), "") if view.route_servers else _ready(view))
+    rows.append(("announced", _announced(view), "") if view.route_servers else ("state", _ready(first), ""))
     rows.append(_addresses(group))
     reasons = Counter(one.why for one in group)
     (why, times), *_ = reasons.most_common(1)
@@ -251,9 +254,24 @@ def _announced(view: InstanceView) -> str:
     return f"{head}, to {count} of {view.route_servers} route servers{colon}{rest}"
 
 
-def _ready(view: InstanceView) -> tuple[str, str, str]:
-    words = "serves" if view.role.value == "master" else WITHOUT_BGP.get(view.rank.value, view.rank.value)
-    return "state", words, ""
+def _ready(one: _One) -> str:
+    view = one.view
+    if view.role.value == "master":
+        return "serves" if any(address.held for address in view.addresses) else "is master, and does not serve"
+    if view.role.value != "backup":
+        return WITHOUT_BGP["none"]
+    if view.rank.value == "standby" and one.order:
+        return f"does not take over: {one.order}"
+    return WITHOUT_BGP.get(view.rank.value, view.rank.value)
+
+
+def _order(view: InstanceView, nodes: Sequence[NodeView]) -> str:
+    for node in nodes:
+        if node.own and node.drained and view.election in ("nodes", "vrrp"):
+            return _held_back(node)
+        if node.paused and is_known(node) and view.election == "nodes":
+            return _held_back(node) if node.own else f"{node.name} is {_held_back(node)}"
+    return ""
 
 
 def _addresses(group: Sequence[_One]) -> tuple[str, str, str]:
@@ -393,7 +411,7 @@ def _local(moment: str) -> str:
 
     try:
         return datetime.fromisoformat(moment).astimezone().strftime("%d %b %H:%M:%S")
-    except ValueError:
+    except (ValueError, OverflowError):
         return moment
 
 

@@ -168,6 +168,16 @@ def test_nothing_is_cried_about_a_node_that_is_well_among_nodes_that_are() -> No
     assert not [each for each, world in calm if codes(world, Severity.PROBLEM)]
 
 
+def test_a_virtual_router_without_a_master_says_that_nobody_may_serve() -> None:
+    host = Host(replace(CONFIG, speaker=None), start=False)
+    host.tell(LinkChanged("eth0", True, ""), Started(), WELL)
+    (listening,) = [one for one in diagnose(host.node, host.now) if one.code is Code.NOBODY_SERVES]
+    assert listening.what == "VI_1: no master is heard; this node becomes master in 3.8 s unless it hears one"
+    assert listening.severity is Severity.WARNING
+    host.tell(advert(100))
+    assert Code.NOBODY_SERVES not in {one.code for one in diagnose(host.node, host.now)}
+
+
 def masters_by(election: str) -> list[tuple[Situation, World]]:
     return [(e, world) for e, world in worlds().items() if world.role is Role.MASTER and e.election == election]
 

@@ -333,6 +333,21 @@ NO_BGP: dict[str, Any] = {"route_servers": 0}
         (instance("active", "master", **NO_BGP), [], "goes to this node"),
         (instance("standby", **NO_BGP), carried("active"), "goes to haproxy2"),
         (instance("standby", **NO_BGP), carried("standby"), "goes to nobody: no node is master"),
+        (
+            instance("active", "master", **NO_BGP),
+            carried("active"),
+            "not known: haproxy2 and this node hold it alike",
+        ),
+        (
+            instance("active", "master", addresses=()),
+            [],
+            "not known: this node is master, and no route server has it from this node",
+        ),
+        (
+            instance("active", "master", **NO_BGP | {"addresses": ()}),
+            [],
+            "not known: this node is master, and no address is on this node",
+        ),
     ],
 )
 def test_the_traffic_goes_where_the_best_route_leads(one: InstanceView, others: list[NodeView], said: str) -> None:
@@ -362,6 +377,36 @@ def test_an_address_that_should_be_here_and_is_not_stands_out() -> None:
     problem = ProblemView(Code.NOT_HELD, "problem", "VI_1", "VI_1 does not hold it", "", None)
     assert "  address    192.0.2.10/32 on lo, NOT HELD" in text(well(instances=(one,), problems=(problem,)))
     assert "  address    192.0.2.10/32 on lo, not held" in text(well(instances=(one,)))
+
+
+@pytest.mark.parametrize(
+    ("role", "held", "changes", "said"),
+    [
+        ("master", True, {}, "serves"),
+        ("master", False, {}, "is master, and does not serve"),
+        ("backup", False, {}, "ready to take over"),
+        ("backup", False, {"drained": True}, "does not take over: drained until floatip undrain"),
+        ("backup", False, {"paused": True, "until": 60.0}, "does not take over: paused for 1 min more"),
+        ("fault", False, {}, "cannot take over"),
+        ("init", False, {}, "cannot take over"),
+    ],
+)
+def test_ready_to_take_over_is_said_only_of_a_node_that_would(
+    role: str, held: bool, changes: dict[str, Any], said: str
+) -> None:
+    (address,) = well().instances[0].addresses
+    addresses = (replace(address, held=held),)
+    one = instance("standby", role, election="nodes", **NO_BGP | {"addresses": addresses})
+    lines = text(well(instances=(one,), nodes=(own(**changes), node("haproxy2"))))
+    assert f"  state      {said}" in lines
+
+
+def test_a_pause_on_another_node_holds_this_one_back_too() -> None:
+    one = instance("standby", election="nodes", **NO_BGP)
+    nodes = (own(), node("haproxy2", paused=True))
+    assert "does not take over: haproxy2 is paused until floatip resume" in "\n".join(
+        text(well(instances=(one,), nodes=nodes))
+    )
 
 
 # Many instances

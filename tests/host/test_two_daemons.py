@@ -599,6 +599,10 @@ def test_pause_keeps_both_nodes_from_moving_anything(lan: Lan) -> None:
     wait(lambda: lan.two.sees()["haproxy1"] == "silent")
     wait(lambda: "nobody-serves" in lan.two.problems())
     assert lan.two.held() == set()
+    shown = " ".join(lan.two.command("status")[1].split())
+    assert "master, and no node takes over (paused: switch work) [nobody-serves] hint: let the nodes elect" in shown
+    assert "state does not take over: paused for 59 min more: switch work" in shown
+    assert lan.two.command("explain", "web")[1].startswith("web: no node that is heard carries it\n")
     assert lan.two.command("resume")[0] == 0
     wait(lambda: lan.two.held() == {WEB, MAIL})
 

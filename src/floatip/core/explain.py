@@ -60,7 +60,8 @@ def explain(node: Node, instance: Instance, known: Names, now: float) -> Explana
     who = carrier(node, instance, known, now)
     first: dict[Rule, Reason] = {}  # of each rule
     for reason in _reasons(node, instance, known, who, now):
-        first.setdefault(reason.rule, reason)
+        if reason.what not in {one.what for one in first.values()}:
+            first.setdefault(reason.rule, reason)
     reasons = [*first.values()] or [Reason(Rule.STARTING, instance.elector.reason)]
     return Explanation(
         instance.config.name,

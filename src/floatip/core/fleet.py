@@ -128,7 +128,7 @@ class Fleet:
     def pause_reason(self) -> str:
         """Why no node of the fleet takes over; empty: they may."""
         if self.paused:
-            return f"paused: {self.paused.reason}" if self.paused.reason else "paused"
+            return f"paused: {self.paused.reason}" if self.paused.reason else "this node is paused"
         who = next((peer for peer in self.others if peer.alive and _says(peer, NodeFlag.PAUSED)), None)
         return f"{who.name} has paused the election" if who else ""
 

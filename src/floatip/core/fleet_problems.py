@@ -86,7 +86,18 @@ def of_election(fleet: Fleet, instance: Instance, now: float) -> Iterator[Proble
         yield Problem(Code.SECOND_MASTER, name, what, "see whether they hear each other: floatip nodes")
     if not masters and is_settled:
         what = f"{name}: no node that is heard is master"
-        yield Problem(Code.NOBODY_SERVES, name, what, "see what each node says: floatip nodes")
+        hint = "see what each node says: floatip nodes"
+        if why := fleet.pause_reason:
+            what, hint = (
+                f"{what}, and no node takes over ({why})",
+                "let the nodes elect, where it was paused: floatip resume",
+            )
+        elif fleet.drained:
+            what, hint = (
+                f"{what}, and this node leaves it to others (drained)",
+                "let this node take over: floatip undrain",
+            )
+        yield Problem(Code.NOBODY_SERVES, name, what, hint)
     if elector.role is Role.MASTER and is_settled and not fleet.heirs(name):
         what = f"{name}: no other node could take over: {fleet.why_nobody(name)}"
         yield Problem(Code.NO_STANDBY, name, what, "mend that node: run floatip status there")

@@ -51,7 +51,7 @@ from floatip.core.election.elector import (
     unheard,
 )
 from floatip.core.events import Became, Effect, SendAdvert
-from floatip.core.problems import Code, Problem
+from floatip.core.problems import Code, Problem, Severity
 from floatip.core.settings import Election, Vrrp
 from floatip.core.vrrp import wire
 from floatip.core.vrrp.wire import Advert
@@ -381,6 +381,11 @@ class Router(VirtualRouter):
             hint = f"see whether IP protocol 112 reaches {self._rival}, there: tcpdump -ni {self.config.interface} vrrp"
             what = f"{self.name}: {self._two_masters()}"
             return [Problem(Code.SECOND_MASTER, self.name, what, hint, since=self._rival_since)]
+        if self.role is Role.BACKUP and self.master is None and not self._barred:  # which is a problem of its own
+            left = max(self.deadline - now, 0.0)
+            what = f"{self.name}: no master is heard; this node becomes master in {left:.1f} s unless it hears one"
+            hint = f"wait; see whether adverts arrive: tcpdump -ni {self.config.interface} vrrp"
+            return [Problem(Code.NOBODY_SERVES, self.name, what, hint, Severity.WARNING, self.since)]
         return []
 
     def _enter_backup(self, reason: str, now: float, cause: Cause) -> list[Effect]:
