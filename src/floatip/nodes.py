@@ -9,7 +9,7 @@ from floatip.carrier import RANKS, STANDBY
 from floatip.core.state import CarriedView, NodeView, Status
 from floatip.host.ask import Record
 from floatip.status import answered, repeat
-from floatip.text import age, aligned, columns, folded, printable
+from floatip.text import age, aligned, cells, columns, folded, printable
 from floatip.view import is_known, of_its_own, remarks, state
 
 NONE = """\
@@ -47,7 +47,7 @@ def draw_nodes(nodes: Sequence[NodeView], width: int = 80) -> str:
     """A line of facts for each node, and below it what it carries and what is special. A long name has its own line."""
     rows = [HEADINGS, *map(_facts, nodes)]
     lines = aligned(rows)
-    names_apart = max(map(len, lines)) > width
+    names_apart = max(map(cells, lines)) > width
     if names_apart:
         lines = aligned([("", *facts) for _, *facts in rows])
     drawn = lines[:1]

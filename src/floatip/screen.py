@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TextIO
 
-from floatip.text import printable
+from floatip.text import FILLER, cells, printable, spaced
 
 Part = tuple[str, str]
 """A text and its style; no style: as usual."""
@@ -29,13 +29,13 @@ def under(head: Line, text: str, width: int, style: str = "", indent: int | None
 
     `indent`: where it goes on; where there is no room beside the head, it stands below. The head is printable.
     """
-    at = sum(len(part) for part, _ in head)
+    at = sum(cells(part) for part, _ in head)
     text, indent = printable(text), at if indent is None else indent
     if not text:
         return [_trimmed(head)]
     if width - indent < MIN_COLUMN:
         indent = min(4, at)
-    if width - at < min(MIN_COLUMN, len(text)):
+    if width - at < min(MIN_COLUMN, cells(text)):
         return [_trimmed(head), *([(line, style)] for line in _wrapped(text, width, indent, indent))]
     first, *rest = _wrapped(text, width, at, indent) or [""]
     return [[*head, (first[at:], style)], *([(line, style)] for line in rest)]
@@ -43,13 +43,13 @@ def under(head: Line, text: str, width: int, style: str = "", indent: int | None
 
 def _wrapped(text: str, width: int, first: int, indent: int) -> list[str]:
     lines = textwrap.wrap(
-        re.sub(UNIT, "\0", text),
-        width,
+        re.sub(UNIT, "\0", spaced(text)),
+        width - (not text.isascii()),  # a line may end between a character and its filler
         initial_indent=" " * first,
         subsequent_indent=" " * indent,
         break_on_hyphens=False,
     )
-    return [line.replace("\0", " ") for line in lines]
+    return [line.replace("\0", " ").replace(FILLER, "") for line in lines]
 
 
 def _trimmed(line: Line) -> Line:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 HINT = "  hint: "
 MIN_COLUMN = 20
+FILLER = "\1"
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -19,6 +20,26 @@ def printable(text: str) -> str:
     return "".join(keep)
 
 
+def cells(text: str) -> int:
+    """Columns of a terminal: ideographs and the like take two."""
+    return len(text) if text.isascii() else len(spaced(text))
+
+
+def spaced(text: str) -> str:
+    """With a filler behind each character that takes two columns, so that `len` counts columns. `printable` lets no
+    such filler through.
+    """
+    if text.isascii():
+        return text
+    from unicodedata import east_asian_width  # noqa: PLC0415
+
+    return "".join(f"{char}{FILLER}" if east_asian_width(char) in "WF" else char for char in text)
+
+
+def padded(text: str, width: int) -> str:
+    return text + " " * (width - cells(text))
+
+
 def say(text: str) -> None:
     """On stderr. What explains it stands above it, also in a pipe."""
     if sys.stdout:
@@ -28,22 +49,24 @@ def say(text: str) -> None:
 
 def aligned(rows: Sequence[tuple[str, ...]], width: int | None = None) -> list[str]:
     """Columns; with `width`, the last one is folded under itself."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     left = sum(widths[:-1]) + 2 * (len(widths) - 1)
     lines = []
     for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        line = "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
         lines += folded(line, width, left) if width else [line]
     return lines
 
 
 def folded(line: str, width: int, indent: int) -> list[str]:
     """The line in at most `width` columns where its words, and the indent of what follows, allow that."""
-    if len(line) <= width or width <= indent + MIN_COLUMN:
+    if cells(line) <= width or width <= indent + MIN_COLUMN:
         return [line]
+    width -= not line.isascii()  # a line may end between a character and its filler
+    line = spaced(line)
     head, rest = line[:indent], line[indent:]
-    lines = textwrap.wrap(rest, width - indent, break_long_words=False, break_on_hyphens=False)
-    return [head + lines[0], *(" " * indent + each for each in lines[1:])]
+    lines = textwrap.wrap(rest, width - indent, break_long_words=not line.isascii(), break_on_hyphens=False)
+    return [each.replace(FILLER, "") for each in (head + lines[0], *(" " * indent + each for each in lines[1:]))]
 
 
 def show(text: str, indent: int = 4) -> None:

@@ -19,7 +19,7 @@ from floatip.core.state import (
     Status,
 )
 from floatip.screen import BAD, BOLD, DIM, GOOD, WARN, Line, Part, under
-from floatip.text import age, printable, span
+from floatip.text import age, cells, padded, printable, span
 
 LONG_NAME = 20
 """A longer name of a check or node stands above its facts."""
@@ -102,9 +102,9 @@ def _headline(status: Status, width: int) -> list[Line]:
     facts = ", ".join(filter(None, (f"floatip {status.version}", f"up {age(status.uptime)}", _where(status.network))))
     word, style = verdict(status.problems)
     host = printable(status.host) or "?"
-    if len(host) + 2 + len(word) + 2 > width:
+    if cells(host) + 2 + len(word) + 2 > width:
         return [*under([("", "")], host, width, BOLD), [(word, style)], *under([("", "")], facts, width)]
-    return under([(host, BOLD), ("  ", ""), (word, style), ("  ", "")], facts, width, indent=len(host) + 2)
+    return under([(host, BOLD), ("  ", ""), (word, style), ("  ", "")], facts, width, indent=cells(host) + 2)
 
 
 def _where(network: NetworkView | None) -> str:
@@ -213,7 +213,7 @@ def _block(group: Sequence[_One], width: int) -> list[Line]:
     ages = sorted({age(one.view.role.for_): one.view.role.for_ for one in group}.items(), key=lambda pair: pair[1])
     since = f"for {ages[0][0]}" if len(ages) == 1 else f"for {ages[0][0]} to {ages[-1][0]}"
     state, style = f"{role.upper()} {since}", ROLES.get(role, "")
-    if len(name) + 2 + len(printable(state)) > width:
+    if cells(name) + 2 + cells(printable(state)) > width:
         lines = [*under([("", "")], name, width, BOLD), *under([("  ", "")], state, width, style)]
     else:
         lines = under([(name, BOLD), ("  ", "")], state, width, style)
@@ -335,21 +335,21 @@ def _table(title: str, rows: Iterable[Row], shown: Shown) -> list[Line]:
     rows = [_bounded(*row) for row in rows]
     if not rows:
         return []
-    short = [len(name) for name, *_ in rows if len(name) <= LONG_NAME]
-    name_width, value_width = max(short, default=0), max(len(row[1]) for row in rows)
+    short = [cells(name) for name, *_ in rows if cells(name) <= LONG_NAME]
+    name_width, value_width = max(short, default=0), max(cells(row[1]) for row in rows)
     lines: list[Line] = [[(title, BOLD)]]
     for name, value, style, text in rows:
-        is_long = len(name) > LONG_NAME
+        is_long = cells(name) > LONG_NAME
         lines += under([("  ", "")], name, shown.width) if is_long else []
-        cells: Line = [(f"  {'' if is_long else name:{name_width}}", "")] if name_width else []
-        cells.append((f"  {value:{value_width}}" * bool(value_width) + "  ", style))
-        lines += under(cells, text, shown.width)
+        head: Line = [("  " + padded("" if is_long else name, name_width), "")] if name_width else []
+        head.append((("  " + padded(value, value_width)) * bool(value_width) + "  ", style))
+        lines += under(head, text, shown.width)
     return lines
 
 
 def _bounded(name: str, value: str, style: str, text: str) -> Row:
     """A value is a word and an age; one that is longer, of another version, stands with the text."""
-    if len(printable(value)) > LONG_NAME:
+    if cells(printable(value)) > LONG_NAME:
         return printable(name), "", style, f"{value}: {text}"
     return printable(name), printable(value), style, text
 

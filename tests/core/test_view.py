@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from unicodedata import east_asian_width
 
 import pytest
 
@@ -216,6 +217,29 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     lines = text(nasty(), width)
     assert max(map(len, lines)) <= width
     assert "".join("".join(lines).split()).count("y" * 130) > 20, "nothing was cut"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_ideographs_take_two_columns(width: int) -> None:
+    wide = "\u691c\u67fb\u306f\u5931\u6557" * 20
+    status = well()
+    (one,), (check,) = status.instances, status.checks
+    status = replace(
+        status,
+        host=wide[:8],
+        instances=(replace(one, name=wide[:9], role=replace(one.role, reason=wide)),),
+        checks=(replace(check, name=wide[:7], last_result=wide), replace(check, name="web")),
+        nodes=(own(), node(wide[:8], drained=True, reason=wide)),
+    )
+    lines = text(status, width) + (draw_nodes(status.nodes, width).split("\n") if width > 40 else [])
+    assert max(map(taken, lines)) <= width
+    assert "".join("".join(lines).split()).count(wide) >= 2, "nothing was cut"
+    starts = [taken(line.split("up 30s")[0]) for line in section(lines, "checks") if "up 30s" in line]
+    assert starts == [18, 18], "columns stay columns"
+
+
+def taken(line: str) -> int:
+    return sum(1 + (east_asian_width(char) == "W") for char in line)
 
 
 def test_route_servers_that_are_well_take_one_line_and_else_one_each() -> None:
