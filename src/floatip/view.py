@@ -79,7 +79,7 @@ def draw_status(status: Status, shown: Shown = EVERYTHING) -> list[Line]:
         _table("keepalived", _keepalived(status.keepalived), shown),
         _table("checks", _checks(status.checks, shown), shown),
         _table("other nodes", _nodes(status.nodes, shown), shown),
-        _table("route servers", _sessions(status.sessions), shown),
+        _table("route servers", _sessions(status.sessions, status.cut_off), shown),
         _table("last changes", map(_change, status.recent), shown),
     ]
     lines: list[Line] = []
@@ -172,7 +172,7 @@ def _instances(status: Status, shown: Shown) -> Iterator[list[Line]]:
         if shown.instance in (None, one.name)
     ]
     for group in [[one] for one in ones] if shown.each or len(ones) <= EACH else _alike(ones):
-        yield _block(group, shown.width)
+        yield _block(group, shown.width, status.cut_off)
 
 
 def _alike(ones: Sequence[_One]) -> list[list[_One]]:
@@ -206,7 +206,7 @@ def _urgency(group: Sequence[_One]) -> tuple[bool, bool, str]:
     return is_well, view.role.value != "master", view.name
 
 
-def _block(group: Sequence[_One], width: int) -> list[Line]:
+def _block(group: Sequence[_One], width: int, is_cut_off: bool) -> list[Line]:
     first, view = group[0], group[0].view
     role = view.role.value
     name = printable(view.name) if len(group) == 1 else f"{len(group)} instances"
@@ -221,7 +221,7 @@ def _block(group: Sequence[_One], width: int) -> list[Line]:
     if len(group) > 1:
         rows.append(("which", _names([one.view.name for one in group], LONGEST_LIST), ""))
     rows.append(_traffic(first.carrier))
-    rows.append(("announced", _announced(view), "") if view.route_servers else ("state", _ready(first), ""))
+    rows.append(("announced", _announced(view, is_cut_off), "") if view.route_servers else ("state", _ready(first), ""))
     rows.append(_addresses(group))
     reasons = Counter(one.why for one in group)
     (why, times), *_ = reasons.most_common(1)
@@ -242,7 +242,7 @@ def _traffic(carrier: Carrier) -> tuple[str, str, str]:
     return "traffic", f"not known: {carrier.why}", WARN
 
 
-def _announced(view: InstanceView) -> str:
+def _announced(view: InstanceView, is_cut_off: bool) -> str:
     if view.rank.value == "none":
         return "not announced"
     reached = sorted({address.announced_to for address in view.addresses})
@@ -251,6 +251,8 @@ def _announced(view: InstanceView) -> str:
     count = f"{reached[0]}" if len(reached) == 1 else f"{reached[0]} to {reached[-1]}" if reached else "0"
     words = IN_WORDS.get(view.rank.value, f"at {view.rank.value}")
     head, colon, rest = words.partition(":")
+    if is_cut_off:
+        return f"{head}, as far as it reaches: no route server acknowledges anything"
     return f"{head}, to {count} of {view.route_servers} route servers{colon}{rest}"
 
 
@@ -383,7 +385,7 @@ def _output(check: CheckView) -> str:
     return f"{last}; {check.value} because: {check.reason}" if last and last not in check.reason else check.reason
 
 
-def _sessions(sessions: Sequence[SessionView]) -> list[Row]:
+def _sessions(sessions: Sequence[SessionView], is_cut_off: bool) -> list[Row]:
     """One line while all are well, and else one each."""
     up = [session for session in sessions if session.state == "established"]
     if sessions and len(up) == len(sessions):
@@ -391,7 +393,9 @@ def _sessions(sessions: Sequence[SessionView]) -> list[Row]:
         text = f"{len(up)} of {len(up)} connected, hold time {hold_times}"
         if any(session.young for session in up):
             text += f"; they may ignore us for the first {FRESH_SESSION:g} s"
-        return [("", f"up {age(min(session.for_ for session in up))}", GOOD, text)]
+        if is_cut_off:
+            text = f"{len(up)} of {len(up)} connected, and none acknowledges anything"
+        return [("", f"up {age(min(session.for_ for session in up))}", BAD if is_cut_off else GOOD, text)]
     return [
         (session.peer, f"{'up' if session in up else session.state} {age(session.for_)}", style, text)
         for session in sessions

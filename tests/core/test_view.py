@@ -253,6 +253,13 @@ def test_route_servers_that_are_well_take_one_line_and_else_one_each() -> None:
     ]
 
 
+def test_a_node_that_is_cut_off_does_not_say_that_route_servers_have_its_routes() -> None:
+    lines = text(well(cut_off=True, instances=(instance("standby"),)), 100)
+    assert section(lines, "route servers") == ["  up 30s  2 of 2 connected, and none acknowledges anything"]
+    announced = "  announced  as the reserve, as far as it reaches: no route server acknowledges anything"
+    assert announced in lines
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_nothing_in_an_answer_is_a_command_to_the_terminal(width: int) -> None:
     host = master(TWO)
