@@ -285,6 +285,8 @@ def test_several_things_of_a_kind_are_one_entry_that_each_of_their_instances_fin
     assert entry["MESSAGE"] == [b"addresses 192.0.2.1, 192.0.2.2, 192.0.2.3 held: confirmed"]
     assert entry["FLOATIP_ADDRESS"] == [b"192.0.2.1", b"192.0.2.2", b"192.0.2.3"]
     assert entry["FLOATIP_INSTANCE"] == [b"web", b"mail"]
+    (took,) = story.tell(Became("takeover", "web", "complete", "detected in 0.31 s"))
+    assert took["FLOATIP_INSTANCE"] == [b"web"]
     many = [Became("address", f"192.0.2.{number}", "gone", "gone") for number in range(MOST_TOGETHER + 1)]
     assert len(story.told(*many)) == 2
 

@@ -50,7 +50,8 @@ class Entries:
         self._hints.clear()
         self._instances = {}
         for instance in instances:
-            things = [("address", str(address.ip)) for address in instance.addresses]
+            things = [("takeover", instance.name)]
+            things += [("address", str(address.ip)) for address in instance.addresses]
             for thing in [*things, *(("check", name) for name in instance.checks)]:
                 self._instances.setdefault(thing, []).append(instance.name)
 
