@@ -17,6 +17,9 @@ from floatip.text import columns, printable
 from floatip.view import Shown, draw_status
 
 INTERVAL = 1.0
+IDLE = 5.0
+"""Seconds without a change after which the daemon is asked whether it hangs."""
+ANOTHER_VERSION = "the daemon is of another version, and its answer cannot be read"
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 """Exit statuses of monitoring plug-ins."""
 NAMED = 3
@@ -164,11 +167,16 @@ def _follow(instance: str | None) -> NoReturn:
             _find(instance, status)
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {_one_line(_in_brief(status)[1])}", flush=True)
             is_silent = False
-            for change in changes(socket_path()):
+            for change in changes(socket_path(), IDLE):
+                if change is None:
+                    _asked()
+                    continue
                 at = change["at"]
                 if isinstance(at, float) and at >= begins and instance in (None, change["name"]):
                     begins = at
                     print(_told(change), flush=True)
+        except (KeyError, ValueError) as error:
+            raise Unreadable(ANOTHER_VERSION, "systemctl restart floatip") from error
         except NotAllowed:
             raise
         except ControlError as error:
@@ -200,5 +208,4 @@ def _asked() -> tuple[Record, Status]:
         answer = ask(socket_path(), {"cmd": "status"})
         return answer, read(Status, answer)
     except (KeyError, TypeError, ValueError):
-        what = "the daemon is of another version, and its answer cannot be read"
-        raise Unreadable(what, "systemctl restart floatip") from None
+        raise Unreadable(ANOTHER_VERSION, "systemctl restart floatip") from None

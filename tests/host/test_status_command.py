@@ -222,6 +222,19 @@ def test_watch_of_one_instance_leaves_out_what_is_about_others(tmp_path: Path) -
         assert until(process.stdout, "2025-11-29").endswith(" VI_1 backup: haproxy2 handed over\n")
 
 
+def test_watch_in_a_pipe_says_that_the_daemon_hangs(tmp_path: Path) -> None:
+    with watching(tmp_path) as process, socket.socket(socket.AF_UNIX) as listener:
+        assert process.stdout
+        listener.bind(str(tmp_path / "floatip.sock"))
+        listener.listen()
+        first, _ = listener.accept()
+        first.sendall(ANSWER)
+        watcher, _ = listener.accept()  # and it hangs
+        assert "does not answer since" in until(process.stdout, "the floatip daemon at ")
+        first.close()
+        watcher.close()
+
+
 @contextmanager
 def on_a_terminal(directory: Path, *options: str, **environment: str) -> Iterator[tuple[Popen[bytes], int]]:
     """The process, and our end of its terminal of 80 columns and 24 lines."""

@@ -72,14 +72,27 @@ def ask(path: Path, request: Record, timeout: float = 3.0) -> Record:
     return answer
 
 
-def changes(path: Path) -> Iterator[Record]:
-    """What the daemon had to tell so far, and then each change as it happens. Raises `NobodyAnswers` at its end."""
+def changes(path: Path, idle: float) -> Iterator[Record | None]:
+    """What the daemon had to tell so far, and then each change as it happens. Raises `NobodyAnswers` at its end.
+
+    None: for `idle` seconds there was none, or the daemon hangs.
+    """
     gone = NobodyAnswers(f"no floatip daemon answers at {path}", "systemctl status floatip")
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
+            client.settimeout(idle)
             client.sendall(encode({"cmd": "watch"}))
-            with client.makefile("rb") as lines:
+            rest = b""
+            while True:
+                try:
+                    data = client.recv(65536)
+                except TimeoutError:
+                    yield None
+                    continue
+                if not data:
+                    break
+                *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     answer = _answer(line)
                     if "error" in answer:
