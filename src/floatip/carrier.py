@@ -49,7 +49,7 @@ def _carrier(instance: InstanceView, others: dict[str, int], gone: list[str], no
     if instance.role.value == "master":
         reached = "no route server has it from" if instance.route_servers else "no address is on"
         return Carrier("", False, f"this node is master, and {reached} this node")
-    return Carrier("", False, "no master is heard")
+    return Carrier("", False, "this node follows no master")
 
 
 def _of_standbys(instance: InstanceView, who: list[str], gone: list[str]) -> Carrier:

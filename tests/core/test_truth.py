@@ -13,13 +13,17 @@ from typing import Any
 
 import pytest
 
+from floatip.carrier import THIS_NODE, carriers
 from floatip.core.addresses import Placed
 from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
 from floatip.core.events import Disconnected, Held, KeepalivedFound, KeepalivedSaid, LinkChanged, Started
+from floatip.core.explain import explain
+from floatip.core.foresight import names
 from floatip.core.health import Health
 from floatip.core.problems import Code, Problem, Severity
 from floatip.core.settings import Election, Keepalived, Static
+from floatip.core.snapshot import describe
 from tests.core.host import CONFIG, PEER, RS, RS2, SICK, US, VRRP, WEB, WELL, A, Host, advert
 
 SESSIONS = ("no BGP", "up", "one of two", "down", "cut off")
@@ -172,10 +176,20 @@ def test_a_virtual_router_without_a_master_says_that_nobody_may_serve() -> None:
     host = Host(replace(CONFIG, speaker=None), start=False)
     host.tell(LinkChanged("eth0", True, ""), Started(), WELL)
     (listening,) = [one for one in diagnose(host.node, host.now) if one.code is Code.NOBODY_SERVES]
-    assert listening.what == "VI_1: no master is heard; this node becomes master in 3.8 s unless it hears one"
+    assert listening.what == "VI_1: no better master is heard; this node becomes master in 3.8 s unless it hears one"
     assert listening.severity is Severity.WARNING
     host.tell(advert(100))
     assert Code.NOBODY_SERVES not in {one.code for one in diagnose(host.node, host.now)}
+
+
+def test_explain_and_status_name_the_same_carrier() -> None:
+    """The status does not know whether a lower master, or one that a node in FAULT hears, has the traffic."""
+    for situation, world in worlds().items():
+        known = names(world.node, "haproxy1")
+        told = explain(world.node, world.node.instances["VI_1"], known, world.now)
+        shown = carriers(describe(world.node, world.now))["VI_1"].node
+        assert (told.carrier == known.own) is (shown == THIS_NODE), situation
+        assert shown in ("", THIS_NODE, told.carrier), situation
 
 
 def masters_by(election: str) -> list[tuple[Situation, World]]:

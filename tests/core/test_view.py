@@ -354,7 +354,7 @@ NO_BGP: dict[str, Any] = {"route_servers": 0}
             "not known: no node is master, and haproxy2 and this node announce it alike",
         ),
         (instance("standby"), [SILENT], "not known: haproxy3 cannot be asked"),
-        (instance("standby"), [], "not known: no master is heard"),
+        (instance("standby"), [], "not known: this node follows no master"),
         (instance("standby", master="10.0.0.2"), [], "goes to 10.0.0.2"),
         (
             instance("standby", election="static"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from floatip.core import settings
+from floatip.core.addresses import Placed
 from floatip.core.events import CheckDone, ClockMoved, Drained, Held, Order, Started, Ticked
 from floatip.core.node import Node
 from floatip.core.rules import Rule
@@ -54,6 +55,7 @@ def made(number: int = 1, election: settings.Election | None = None) -> Node:
 
 def well(node: Node, until: float = 10.0) -> Node:
     node.handle(CheckDone("haproxy", 0, True, "it runs"), 1.0)
+    node.handle(Held(frozenset(Placed("eth0", each.config.addresses[0]) for each in node.instances.values())), 1.0)
     while node.deadline < until:
         node.handle(Ticked(), node.deadline)
     return node

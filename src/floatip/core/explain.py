@@ -14,7 +14,7 @@ from floatip.core.election.follower import Follower
 from floatip.core.election.nodes import NodesElector
 from floatip.core.election.router import Router
 from floatip.core.fleet import Fleet
-from floatip.core.foresight import Names, Question, carrier
+from floatip.core.foresight import Names, Question, carrier, reaches
 from floatip.core.health import Health
 from floatip.core.instance import Instance
 from floatip.core.link import wire
@@ -110,13 +110,17 @@ def _unfit(node: Node, instance: Instance) -> Iterator[Reason]:
     if instance.waiting:
         yield Reason(Rule.NO_ADDRESS, instance.waiting)
     if node.network.cut_off:
-        limit = node.network.cut_off_time
-        yield Reason(
-            Rule.NO_ROUTE_SERVER,
-            f"no route server has acknowledged anything for more than {limit:.1f} s; it may take over when one does",
-        )
+        what = f"no route server has acknowledged anything for more than {node.network.cut_off_time:.1f} s"
+        if not isinstance(instance.config.election, settings.Static):
+            what += "; it may take over when one does"
+        yield Reason(Rule.NO_ROUTE_SERVER, what)
     elif instance.bar:  # in the election of keepalived it is keepalived's to see
         yield Reason(Rule.CRASH_LOOP if instance.bar == UNSTEADY else Rule.DAMPED, instance.bar)
+    elif elector.role is Role.MASTER and not reaches(node, instance):
+        if any(instance.held(node.holding)):
+            yield Reason(Rule.NO_ROUTE_SERVER, "it is master, and no route server has its routes")
+        else:
+            yield Reason(Rule.NOT_HELD, "it is master, and this machine does not have its addresses")
 
 
 def _of_nodes(

@@ -127,6 +127,14 @@ def objection(node: Node, question: Question, instance: str | None, known: Names
     return None
 
 
+def reaches(node: Node, instance: Instance) -> bool:
+    """Whether what this node does as master can lead traffic to it."""
+    if node.sessions:
+        prefixes = [target.prefix for target in instance.targets]
+        return any(session.tells(prefix) for session in node.sessions.values() for prefix in prefixes)
+    return any(instance.held(node.holding))
+
+
 def _list(known: object) -> str:
     return ", ".join(map(str, known)) or "none"  # type: ignore[call-overload]
 
@@ -135,7 +143,7 @@ def carrier(node: Node, instance: Instance, known: Names, now: float) -> str:
     """The node that is master of it now, as far as this one knows; empty: none that is known."""
     elector = instance.elector
     if instance.role is Role.MASTER:
-        return known.own if instance.decision.rank is not Rank.NONE else ""
+        return known.own if instance.decision.rank is not Rank.NONE and reaches(node, instance) else ""
     if node.fleet and isinstance(instance.config.election, settings.Nodes):
         return node.fleet.carrier(instance.config.name)
     if isinstance(elector, Router):

@@ -383,7 +383,9 @@ class Router(VirtualRouter):
             return [Problem(Code.SECOND_MASTER, self.name, what, hint, since=self._rival_since)]
         if self.role is Role.BACKUP and self.master is None and not self._barred:  # which is a problem of its own
             left = max(self.deadline - now, 0.0)
-            what = f"{self.name}: no master is heard; this node becomes master in {left:.1f} s unless it hears one"
+            what = (
+                f"{self.name}: no better master is heard; this node becomes master in {left:.1f} s unless it hears one"
+            )
             hint = f"wait; see whether adverts arrive: tcpdump -ni {self.config.interface} vrrp"
             return [Problem(Code.NOBODY_SERVES, self.name, what, hint, Severity.WARNING, self.since)]
         return []
