@@ -1,7 +1,8 @@
 """The listeners and their connections. h11 parses; here are the limits.
 
-A connection waits for its client, or its client for us. When too many wait for their clients, the one that has waited
-longest is dropped: whoever opens a thousand and says nothing keeps nobody from being answered.
+A connection waits for its client, or its client for us. When too many wait for their clients, one is dropped: first
+those that were answered, then the one that has waited longest. Whoever opens a thousand and says nothing keeps nobody
+from being answered.
 """
 
 import asyncio
@@ -78,8 +79,10 @@ class Server:
         self._again: asyncio.TimerHandle | None = None
         self._opening: dict[asyncio.Task[Any], None] = {}
         """Handshakes, oldest first."""
+        self.answered: dict[Connection, None] = {}
+        """Those that were answered and have not asked again, longest first."""
         self.waiting: dict[Connection, None] = {}
-        """Those that wait for their clients, longest first."""
+        """The others that wait for their clients, longest first."""
         self.busy: set[Connection] = set()
         """Those that are being answered."""
 
@@ -158,15 +161,15 @@ class Server:
                 lambda: Connection(self, may_read), client, ssl=tls, ssl_handshake_timeout=timeout
             )
 
-    def admit(self, connection: "Connection") -> None:
-        """It waits for its client, from now on."""
-        self.busy.discard(connection)
-        self.waiting.pop(connection, None)
-        self.waiting[connection] = None
-        while len(self.waiting) > MOST_WAITING:
-            next(iter(self.waiting)).drop()
+    def admit(self, connection: "Connection", *, is_answered: bool) -> None:
+        """It waits for its client, from now on. A new one whose request is not read yet stays before answered ones."""
+        self.forget(connection)
+        (self.answered if is_answered else self.waiting)[connection] = None
+        while len(self.answered) + len(self.waiting) > MOST_WAITING:
+            next(iter(self.answered or self.waiting)).drop()
 
     def forget(self, connection: "Connection") -> None:
+        self.answered.pop(connection, None)
         self.waiting.pop(connection, None)
         self.busy.discard(connection)
 
@@ -237,9 +240,9 @@ class Connection(asyncio.Protocol):
 
     # Time
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float, *, is_answered: bool = False) -> None:
         """For the client."""
-        self._server.admit(self)
+        self._server.admit(self, is_answered=is_answered)
         self._stop_timer()
         self._timer = self._loop.call_later(seconds, self._timed_out)
 
@@ -249,7 +252,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
     def _timed_out(self) -> None:
-        if self._request or self._http.trailing_data[0]:
+        if not self._is_ending and (self._request or self._http.trailing_data[0]):
             self._refuse(Response(408, b"the request did not end in time\n"))
         else:
             self.drop()
@@ -294,7 +297,7 @@ class Connection(asyncio.Protocol):
         request = _read(self._request, self._body, self._client, self._own, self._may_read)
         if len(self._server.busy) >= MOST_BUSY:
             raise Refused(503, "too many requests at once", "ask less often", Retry_After="1")
-        self._server.waiting.pop(self, None)
+        self._server.forget(self)
         self._server.busy.add(self)
         self._stop_timer()
         self._transport.pause_reading()
@@ -338,7 +341,8 @@ class Connection(asyncio.Protocol):
         self._transport.resume_reading()
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-            self._wait(REQUEST_TIMEOUT if self._http.trailing_data[0] else IDLE_TIMEOUT)
+            has_more = bool(self._http.trailing_data[0])
+            self._wait(REQUEST_TIMEOUT if has_more else IDLE_TIMEOUT, is_answered=not has_more)
             self._feed(None)
         else:
             self._end()
@@ -352,9 +356,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         self._is_ending = True
         self._transport.resume_reading()
-        self._server.admit(self)
-        self._stop_timer()
-        self._timer = self._loop.call_later(LINGER, self.drop)
+        self._wait(LINGER, is_answered=not self._is_unread)
         if not self._is_unread:
             self._shut()
 
@@ -396,11 +398,10 @@ class Connection(asyncio.Protocol):
 
 
 def _check_framing(request: h11.Request) -> None:
-    """What two readers could take for different requests (RFC 9112 section 6.1) is none."""
-    names = [name for name, _ in request.headers]
+    """What two readers could take for different requests is none: orders are short, and need no chunks."""
+    if any(name == b"transfer-encoding" for name, _ in request.headers):
+        raise Refused(411, "this server reads no Transfer-Encoding", "send Content-Length")
     lengths = [value for name, value in request.headers if name == b"content-length"]
-    if b"transfer-encoding" in names and (lengths or request.http_version == b"1.0"):
-        raise Refused(400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0")
     if lengths and int(lengths[0]) > LONGEST_BODY:
         raise Refused(413, f"the body is longer than {LONGEST_BODY} bytes")
 
