@@ -62,7 +62,14 @@ class Floatip:
         """The pid of its HTTP process; 0: there is none."""
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         pids = [pid for each in children for pid in each.read_text().split()]
-        return next((int(pid) for pid in pids if b"floatip.web" in Path(f"/proc/{pid}/cmdline").read_bytes()), 0)
+        return next((int(pid) for pid in pids if b"floatip.web" in command_of(pid)), 0)
+
+
+def command_of(pid: str) -> bytes:
+    """Empty: it has just ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 @pytest.fixture
