@@ -11,7 +11,7 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,13 +94,20 @@ def stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def read_history(directory: Path, since: datetime | None = None, most: int = sys.maxsize) -> list[Change]:
+def read_history(
+    directory: Path, since: datetime | None = None, most: int = sys.maxsize, without: Collection[str] = ()
+) -> list[Change]:
     """The changes since then, newest last, and of them the last ones; none, if there is no file. Raises OSError.
 
-    `since` has a time zone. Of older lines only the time is looked at.
+    `since` has a time zone. Of older lines only the time is looked at, and lines of the kinds in `without` (plain
+    words) are not parsed.
     """
     least = stamp(since).encode() if since else b""
-    lines = [each for each in _lines(directory) if _is_since(each, least)]
+    # In a text, a quotation mark is escaped: this can only be the field.
+    unwanted = [f'"what": "{kind}"'.encode() for kind in without]
+    lines = [
+        each for each in _lines(directory) if _is_since(each, least) and not any(kind in each for kind in unwanted)
+    ]
     return [change for each in lines[-most:] if (change := parse(each))]
 
 

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from floatip.core.state import ChangeView, Status, read
@@ -20,10 +21,15 @@ FRESH = 1.0
 """Seconds for which an answer is good, if nothing changed since."""
 AGAIN = 0.5
 """Seconds until the daemon is watched again after the connection was lost."""
-DAY_IS_GOOD = 5.0
-"""Seconds for which the changes of the last day are not read again, if none is new."""
+USED = 30.0
+"""Seconds after which a connection is not used again: after 60 the daemon closes it, and a question may cross that."""
 LONGEST_ANSWER = 1 << 26
-MOST_CHANGES = 2000
+MOST_CHANGES = 10_000
+"""Of the last day. The failover of 255 instances is about 500 of those that are shown."""
+NOT_SHOWN = frozenset({"rank", "address"})
+"""They follow from others, and the page has neither in its list nor in its drawing."""
+LATE = 1000
+"""Changes that may be in the file before the watch tells them."""
 
 
 class Silent(Exception):
@@ -36,6 +42,7 @@ class Line:
     def __init__(self, path: str) -> None:
         self.path = path
         self._ends: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used_at = 0.0
         self._turn = asyncio.Lock()
 
     async def ask(self, request: dict[str, object]) -> bytes:
@@ -55,9 +62,10 @@ class Line:
             raise Silent(why)
 
     async def _ask(self, request: bytes) -> bytes:
-        # The daemon closes a connection that was idle: then, and only then, it is opened again.
-        if self._ends and (self._ends[0].at_eof() or self._ends[1].is_closing()):
+        now = asyncio.get_running_loop().time()
+        if self._ends and (self._ends[0].at_eof() or self._ends[1].is_closing() or now - self._used_at > USED):
             self.close()
+        self._used_at = now
         if not self._ends:
             self._ends = await asyncio.open_unix_connection(self.path, limit=LONGEST_ANSWER)
         reader, writer = self._ends
@@ -115,8 +123,10 @@ class Source:
         """`path` of the control socket; directory of the `history`; `publish` gets each change."""
         self._path = path
         self._history = history
-        self._day: list[ChangeView] = []
-        self._day_at = float("-inf")
+        self._has_day = False
+        """The file of the history was read, and the daemon is watched since."""
+        self._kept_already: set[tuple[str, ...]] = set()
+        """The last that the file had then; the watch may tell some of it later."""
         self._publish = publish
         self._loop = asyncio.get_running_loop()
         self._kept = Kept(Line(path), "status")
@@ -128,7 +138,7 @@ class Source:
         self._latest: dict[tuple[str, str], str] = {}
         self._read: tuple[bytes, Status] | None = None
         self.changes: deque[ChangeView] = deque(maxlen=MOST_CHANGES)
-        """Since the daemon was started, oldest first, as far as they are known."""
+        """Oldest first, as far as they are known: those that the daemon told, and from `last_day` on the day's."""
 
     @property
     def answer(self) -> bytes:
@@ -159,25 +169,31 @@ class Source:
         return await self._figures.fresh(self._loop.time() - within)
 
     def last_day(self) -> list[ChangeView]:
-        """The changes of the last day, oldest first: from the file, and the last ones that are not there yet."""
-        now = self._loop.time()
-        if self._day_at <= self._changed_at or now - self._day_at > DAY_IS_GOOD:
-            from datetime import UTC, datetime, timedelta  # noqa: PLC0415
-            from pathlib import Path  # noqa: PLC0415
+        """The changes of the last day, oldest first, without those of `NOT_SHOWN`."""
+        from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+        from pathlib import Path  # noqa: PLC0415
 
-            from floatip.history import read_history  # noqa: PLC0415
+        from floatip.history import read_history  # noqa: PLC0415
 
-            since = datetime.now(UTC) - timedelta(days=1)
-            try:
-                kept = [change.view for change in read_history(Path(self._history), since, MOST_CHANGES)]
-            except OSError:
-                kept = []
-            known = {(one.time, one.what, one.name, one.value) for one in kept}
-            last = kept[-1].time if kept else since.isoformat()
-            new = [each for each in self.changes if each.time >= last]
-            kept += [each for each in new if (each.time, each.what, each.name, each.value) not in known]
-            self._day, self._day_at = kept, now
-        return self._day
+        since = datetime.now(UTC) - timedelta(days=1)
+        if not self._has_day:
+            # Once: it is megabytes, and the watch tells the rest.
+            with suppress(OSError):
+                changes = read_history(Path(self._history), since, MOST_CHANGES, NOT_SHOWN)
+                self._begin_with([one.view for one in changes])
+                self._has_day = True
+        least = since.isoformat()
+        while self.changes and self.changes[0].time < least:
+            self.changes.popleft()
+        return [*self.changes]
+
+    def _begin_with(self, kept: list[ChangeView]) -> None:
+        """What the file has, and then what the watch told and the file has not yet."""
+        known, last = {_key(one) for one in kept}, kept[-1].time if kept else ""
+        new = [one for one in self.changes if one.time >= last and _key(one) not in known]
+        self._kept_already = {_key(one) for one in kept[-LATE:]}
+        self.changes.clear()
+        self.changes.extend(kept + new)
 
     async def ask(self, request: dict[str, object]) -> dict[str, Any]:
         """Something else. Raises `Silent`."""
@@ -202,6 +218,7 @@ class Source:
             except (OSError, EOFError):
                 pass
             self._changed_at = self._loop.time()
+            self._has_day = False  # it may have told more meanwhile than it tells again
             await asyncio.sleep(AGAIN)
 
     async def _watch(self, reader: asyncio.StreamReader) -> None:
@@ -222,5 +239,11 @@ class Source:
         thing = record["what"], record["name"]
         before = self._latest.get(thing, "")
         self._latest[thing] = record["value"]
-        self.changes.append(ChangeView(record["time"], *thing, before, record["value"], record["reason"]))
+        change = ChangeView(record["time"], *thing, before, record["value"], record["reason"])
+        if change.what not in NOT_SHOWN and _key(change) not in self._kept_already:
+            self.changes.append(change)
         self._publish(record)
+
+
+def _key(change: ChangeView) -> tuple[str, ...]:
+    return change.time, change.what, change.name, change.value
