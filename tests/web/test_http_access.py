@@ -3,13 +3,14 @@
 import base64
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.web.process import PORT, Answered, Web, connect, raw, request
+from tests.web.process import LIMIT, PORT, Answered, Web, connect, raw, request
 
 TOKEN = "correct-horse-battery"
 OTHER = "10.9.8.7"
@@ -124,6 +125,45 @@ def test_a_browser_says_where_its_form_comes_from(with_token: Web) -> None:
     assert post(Sec_Fetch_Site="same-origin") == 200
     assert post(Origin=SAME) == 200
     assert with_token.daemon.asked == [{"cmd": "drain", "reason": "new kernel!"}] * 2
+
+
+def test_a_form_passes_a_proxy_that_sends_its_own_password_along(with_token: Web) -> None:
+    own = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": "Basic bWU6c2VjcmV0"}
+    assert request("/drain", "POST", f"token={TOKEN}".encode(), Origin=SAME, **own).status == 200
+    wrong = request("/drain", "POST", b"token=wrong", Origin=SAME, **own)
+    assert wrong.status == 401
+    assert wrong.headers["www-authenticate"].startswith("Bearer ")  # no browser asks for a password then
+    assert request("/drain", "POST", f"token={TOKEN}".encode(), **own).status == 403
+
+
+@pytest.mark.parametrize("query", ["chek=1", "dry-run=1", "check=1&now=1", "%63heck=1"])
+def test_a_misspelt_check_is_no_order(with_token: Web, query: str) -> None:
+    assert request(f"/drain?{query}", "POST", Authorization=RIGHT).status == 400
+    assert with_token.daemon.asked == []
+
+
+def test_an_order_that_gets_no_answer_is_not_said_to_be_refused(with_token: Web) -> None:
+    go_on = threading.Event()
+
+    def hang(request: dict[str, Any]) -> dict[str, Any]:
+        go_on.wait(LIMIT)
+        return {"done": True}
+
+    with_token.daemon.order = hang
+    try:
+        answered = request("/drain", "POST", Authorization=RIGHT)
+    finally:
+        go_on.set()
+    assert answered.status == 503
+    assert b"may be done later, or done already" in answered.body
+
+
+def test_what_has_no_utf_8_is_refused_in_words(with_token: Web) -> None:
+    for body in (b'{"\\ud800": 1}', b'{"for": "\\ud800"}', b'{"force": "\\ud800"}'):
+        assert request("/drain", "POST", body, Authorization=RIGHT).status == 400
+    assert request("/handover", "POST", b'{"instance": "\\ud800"}', Authorization=RIGHT).status == 200
+    with_token.daemon.order = lambda request: {"error": f"there is no {request['instance']}"}
+    assert request("/handover", "POST", b'{"instance": "\\ud800"}', Authorization=RIGHT).status == 503
 
 
 def test_what_the_daemon_refuses_is_said(with_token: Web) -> None:

@@ -66,9 +66,9 @@ class Access:
             self._with_token(request, *_header_token(request))
 
     def order(self, request: Request) -> None:
-        kind, token = _header_token(request)
-        if not kind and (token := _form_token(request)):
-            kind = "form"
+        # A proxy in front may ask for a password of its own and pass it on: what the form says goes before it.
+        token = _form_token(request)
+        kind, token = ("form", token) if token else _header_token(request)
         _same_site(request, is_needed=kind != "bearer")
         if not self._token:
             hint = "make one, and name its file as token in [http] of floatip.toml; or use the command of this name"
@@ -89,7 +89,7 @@ class Access:
         what = "the token is wrong" if kind else "the token is missing"
         hint = "send it as Authorization: Bearer TOKEN, or as the password of any name"
         # Where a script sent the token, the browser must not ask for a password.
-        ask = 'Bearer realm="floatip"' if kind == "bearer" else ASK
+        ask = 'Bearer realm="floatip"' if kind in ("bearer", "form") else ASK
         raise Refused(401, what, hint, WWW_Authenticate=ask)
 
 

@@ -62,4 +62,5 @@ class Refused(Exception):
         super().__init__(what)
         text = f"{what}\n" + (f"hint: {hint}\n" if hint else "")
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.response = Response(status, text.encode(), headers=tuple(names.items()))
+        # A body of JSON may name things that have no UTF-8.
+        self.response = Response(status, text.encode(errors="replace"), headers=tuple(names.items()))

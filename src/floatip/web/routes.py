@@ -117,9 +117,16 @@ def order(verb: str, **fields: Callable[[Any], object]) -> Route:
 
     async def post(site: Site, request: Request) -> Answer:
         asked = _asked(request, fields)
+        # What is misspelt here must not turn a question into an order.
+        if others := [name for name in request.query if name != "check"]:
+            raise Refused(400, f"an order has no parameter {others[0]!r}", "there is: ?check=1")
         if request.query.get("check", "0") != "0":
             asked["check"] = True
-        answer = await site.source.ask({"cmd": verb} | asked)
+        try:
+            answer = await site.source.ask({"cmd": verb} | asked)
+        except Silent as silent:
+            what = f"{silent}; what was asked for may be done later, or done already"
+            raise Refused(503, what, "see how it stands: floatip nodes") from None
         if "error" in answer:
             raise Refused(503, str(answer["error"]), str(answer.get("hint", "")))
         status = 409 if answer.get("refused") else 200 if answer.get("done") or "check" in asked else 202

@@ -166,9 +166,10 @@ document.addEventListener("input", (event) => {
 // Orders
 
 async function send(verb, fields, query = "") {
-  const headers = {Authorization: `Bearer ${token}`, "Content-Type": "application/json"};
+  // In the form and not in a header: a proxy in front may need Authorization for itself.
+  const body = new URLSearchParams({...fields, token});
   try {
-    const answer = await fetch(`/${verb}${query}`, {method: "POST", headers, body: JSON.stringify(fields)});
+    const answer = await fetch(`/${verb}${query}`, {method: "POST", body});
     const text = await answer.text();
     if (answer.headers.get("Content-Type").startsWith("application/json")) return JSON.parse(text);
     if (answer.status === 401) lock();
@@ -207,7 +208,6 @@ async function begin(button) {
   find("ask-now").className = isRefused ? "refused" : "";
   find("ask-now").textContent = isRefused ? `Refused: ${refusal(answer)}` : `Now: ${answer.would.join("; ")}.`;
   find("yes").disabled = isRefused;
-  if (!isRefused) find("yes").focus();
 }
 
 async function carryOut() {
