@@ -161,6 +161,20 @@ def test_each_of_the_others_fires_for_its_cause_and_not_before_its_time(what: st
     assert firing(PAIR | changes, expected, tmp_path) == ""
 
 
+def test_two_reboots_in_a_quarter_of_an_hour_are_no_flapping(tmp_path: Path) -> None:
+    became = {f'floatip_became_master_total{{{TWO},iname="VI_1"}}': "1x20 _x4 0x2 1x10 _x4 0x2 1x400"}
+    assert firing(PAIR | became, {"12m": {}, "15m": {}}, tmp_path) == ""
+
+
+def test_an_instance_may_have_any_name(tmp_path: Path) -> None:
+    """Names come through the templates of the alerts as they are."""
+    name = 'a \\"}} <b> {{ $value }} \\\\ é'
+    evil = {series.replace('iname="VI_1"', f'iname="{name}"'): values for series, values in (PAIR | ended(ONE)).items()}
+    evil[state(TWO, "master").replace("VI_1", name)] = "0x500"
+    expected: Expected = {"4m": {}, "12m": {"FloatipNoMaster": 1, "FloatipDown": 1, "FloatipNoStandby": 1}}
+    assert firing(evil, expected, tmp_path) == ""
+
+
 def test_each_alert_is_explained_in_the_guide() -> None:
     alerts = re.findall(r"- alert: (\w+)", ALERTS.read_text())
     assert re.findall(r"^\| `(Floatip\w+)` \|", GUIDE.read_text(), re.MULTILINE) == alerts

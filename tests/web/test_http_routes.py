@@ -103,6 +103,13 @@ def _states() -> Iterator[Any]:
     drained = replace(OWN, drained=True, reason="new kernel")
     yield pytest.param(replace(STATUS, nodes=(OWN,)), "", id="with nodes")
     yield pytest.param(replace(STATUS, nodes=(drained,)), "this node is drained: new kernel", id="drained")
+    paused = replace(OWN, own=False, name="h2", state="alive", paused=True, reason="a switch")
+    yield pytest.param(replace(STATUS, nodes=(OWN, paused)), "", id="paused and master")
+    why = "h2 has paused the nodes: none takes over: a switch"
+    yield pytest.param(replace(STATUS, instances=(backup,), nodes=(OWN, paused)), why, id="paused")
+    unheard = replace(paused, state="silent")
+    yield pytest.param(replace(STATUS, instances=(backup,), nodes=(OWN, unheard)), "", id="pause of a silent node")
+    yield pytest.param(replace(STATUS, cut_off=True), "this node is cut off from the route servers", id="cut off")
     yield pytest.param(replace(STATUS, stopping="asked to stop"), "this node is stopping: asked to stop", id="stopping")
     hostile = replace(FAULT, role=Standing("fault", 1.0, "\x1b[2J\n<b>"))
     yield pytest.param(replace(STATUS, instances=(hostile,)), "VI_1: fault: \\x1b[2J\\n<b>", id="hostile")

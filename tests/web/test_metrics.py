@@ -14,7 +14,7 @@ from floatip.core.settings import Check, Static
 from floatip.core.snapshot import describe
 from floatip.core.state import NodeView, Status
 from floatip.core.tally import collect
-from floatip.web.metrics import RANKS, is_ready, render, render_as_keepalived
+from floatip.web.metrics import RANKS, render, render_as_keepalived
 from tests.core.host import CONFIG, PEER, SICK, US, WEB, Host, advert, backup, config, elected, master
 from tests.web.promtool import check_metrics
 
@@ -154,14 +154,18 @@ def test_nobody_on_the_network_makes_more_series() -> None:
 
 def test_a_drained_standby_and_a_sick_node_are_not_ready() -> None:
     def ready(host: Host, **changes: object) -> bool:
-        status, _ = scrape(host, **changes)
-        return is_ready(status, status.instances[0])
+        return value(render(*scrape(host, **changes)), 'floatip_instance_ready{iname="VI_1"}') == 1
 
     drained = tuple(replace(node, drained=node.own) for node in NODES)
     assert ready(master())
     assert ready(backup())
     assert ready(master(), nodes=drained)  # until another one has taken over
     assert not ready(backup(), nodes=drained)
+    paused = tuple(replace(node, paused=not node.own) for node in NODES)
+    assert ready(master(), nodes=paused)
+    assert not ready(backup(), nodes=paused)
+    assert ready(backup(), nodes=tuple(replace(node, state=node.state if node.own else "silent") for node in paused))
+    assert not ready(master(), cut_off=True)
     sick = backup()
     sick.tell(SICK)
     assert not ready(sick)

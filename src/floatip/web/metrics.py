@@ -20,6 +20,7 @@ from floatip.core.counters import Refused
 from floatip.core.figures import MESSAGES, AdvertFigures, Figures, HistogramsFigures, InstanceFigures
 from floatip.core.state import InstanceView, NodeView, Status
 from floatip.text import printable
+from floatip.web.ready import may_take_over, of_instance, of_node
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ROLES = ("init", "backup", "master", "fault")
@@ -35,17 +36,6 @@ def render(status: Status, figures: Figures) -> str:
     for part in (_node, _instances, _addresses, _checks, _sessions, _adverts, _times, _others):
         lines.extend(part(status, figures))
     return "\n".join(lines) + "\n"
-
-
-def is_ready(status: Status, instance: InstanceView) -> bool:
-    """Whether this node serves the instance, or could serve it at once."""
-    if instance.health.value != "up" or instance.rank.value == RANKS[0] or status.stopping:
-        return False
-    if status.sessions and not any(session.state == "established" for session in status.sessions):
-        return False
-    own = _own(status)
-    is_drained = own is not None and own.drained
-    return instance.role.value == "master" or (instance.role.value == "backup" and not is_drained)
 
 
 # The parts
@@ -103,8 +93,12 @@ def _instances(status: Status, figures: Figures) -> Iterator[str]:
         "1 for the rank at which this node announces the instance, 0 for the other ranks.",
         ((name, "rank", RANKS, one.rank.value) for name, one in zip(names, instances, strict=True)),
     )
-    for metric, what, value in _OF_INSTANCES:
-        yield from _family(metric, "gauge", what, names, [value(status, one) for one in instances])
+    healthy = [int(one.health.value == "up") for one in instances]
+    yield from _family(
+        "floatip_instance_healthy", "gauge", "1 while all checks of the instance are up.", names, healthy
+    )
+    what = "1 while this node serves the instance, or could serve it at once."
+    yield from _family("floatip_instance_ready", "gauge", what, names, map(int, _ready(status)))
     what = "When the instance got its role."
     since = [_moment(status, figures, one.role.for_) for one in instances]
     yield from _family("floatip_role_since_timestamp_seconds", "gauge", what, names, since)
@@ -122,18 +116,12 @@ def _instances(status: Status, figures: Figures) -> Iterator[str]:
     yield from _family("floatip_released_master_total", "counter", "How often it stopped being it.", names, released)
 
 
-_OF_INSTANCES: tuple[tuple[str, str, Callable[[Status, InstanceView], int]], ...] = (
-    (
-        "floatip_instance_healthy",
-        "1 while all checks of the instance are up.",
-        lambda status, one: int(one.health.value == "up"),
-    ),
-    (
-        "floatip_instance_ready",
-        "1 while this node serves the instance, or could serve it at once.",
-        lambda status, one: int(is_ready(status, one)),
-    ),
-)
+def _ready(status: Status) -> Iterator[bool]:
+    """For each instance."""
+    serves, takes_over = not any(of_node(status)), may_take_over(status)
+    for one in status.instances:
+        may = takes_over or one.role.value == "master"
+        yield serves and may and one.rank.value != RANKS[0] and not of_instance(one)
 
 
 def _addresses(status: Status, figures: Figures) -> Iterator[str]:
@@ -333,7 +321,7 @@ def _histograms(name: str, what: str, label: str, histograms: HistogramsFigures)
         yield _histogram_template(name, labels, bounds) % (*totals, one.sum, totals[-1])
 
 
-@lru_cache(256)
+@lru_cache(96)
 def _template(name: str, kind: str, what: str, keys: tuple[Labels, ...]) -> str:
     """A `%s` for each value."""
     lines = (f"{name}{{{key}}}" if key else name for key in keys)
@@ -356,15 +344,6 @@ def _heading(name: str, kind: str, what: str) -> str:
 @lru_cache(8192)
 def _states(name: str, labels: Labels, label: str, states: tuple[str, ...], current: str) -> str:
     return "\n".join(f'{name}{{{labels},{label}="{state}"}} {int(state == current)}' for state in states)
-
-
-@lru_cache(4096)
-def _buckets(name: str, labels: Labels, bounds: tuple[float, ...]) -> tuple[str, ...]:
-    """The beginnings of the lines of a histogram; last those of its sum and its count."""
-    first = f"{labels}," if labels else ""
-    buckets = (f'{name}_bucket{{{first}le="{bound}"}} ' for bound in (*bounds, "+Inf"))
-    own = f"{{{labels}}} " if labels else " "
-    return *buckets, f"{name}_sum{own}", f"{name}_count{own}"
 
 
 @lru_cache(8192)
