@@ -208,6 +208,17 @@ def test_a_daemon_that_hangs_is_gone_too(scene: Scene) -> None:
         expect(at.page.locator("#live")).to_have_class("live")
 
 
+def test_a_picture_that_is_not_made_any_more_is_not_called_live(scene: Scene) -> None:
+    """The events go on, but the page itself cannot be had."""
+    with Refusing(scene.browser) as at:
+        opened(at)
+        at.context.route(PAGE, lambda route: route.fulfill(status=500, body="a bug"))
+        expect(at.page.locator("#live")).to_have_class("gone")
+        assert at.page.evaluate("events.readyState") == 1
+        at.context.unroute(PAGE)
+        expect(at.page.locator("#live")).to_have_class("live")
+
+
 def silence(at: Window) -> float:
     """Milliseconds from the last sign of life to the moment at which the page said that it is gone."""
     return float(at.page.evaluate("goneAt - heard"))
@@ -275,6 +286,30 @@ def test_an_instance_is_handed_over_to_the_node_that_is_chosen(scene: Scene) -> 
         expect(at.page.locator("#ask-now")).to_contain_text("haproxy2 takes over web")
         at.page.get_by_role("button", name="Do it").click()
         wait(lambda: cells(at, "web") == ["○ standby", "● carries"])
+
+
+def test_who_types_a_reason_at_once_presses_nothing(scene: Scene) -> None:
+    """The answer to what would happen comes while somebody types."""
+    with window(scene.browser) as at:
+        opened(at)
+        unlocked(at)
+        at.page.get_by_role("button", name="Drain haproxy1").click()
+        at.page.keyboard.type("a new")
+        expect(at.page.locator("#yes")).to_be_enabled()
+        at.page.keyboard.type(" kernel and more")
+        assert at.page.get_by_label("Reason").input_value() == "a new kernel and more"
+        expect(at.page.get_by_role("dialog")).to_be_visible()
+        at.page.keyboard.press("Escape")
+        # A key that is held down is no confirmation either.
+        at.page.get_by_role("button", name="Pause").focus()
+        at.page.keyboard.down("Enter")
+        expect(at.page.locator("#yes")).to_be_enabled()
+        for _ in range(3):
+            at.page.keyboard.down("Enter")
+        at.page.keyboard.up("Enter")
+        at.page.keyboard.press("Escape")
+    assert not scene.lan.one.view("haproxy1")["drained"]
+    assert not scene.lan.one.view("haproxy1")["paused"]
 
 
 def test_who_cancels_changes_nothing(scene: Scene) -> None:

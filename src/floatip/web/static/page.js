@@ -4,6 +4,7 @@
 const AT_MOST_EVERY = 250;  // milliseconds between two fetches
 const AT_LEAST_EVERY = 5000;  // ages grow also when nothing happens
 const SILENCE = 2500;  // after this long without a sign of the daemon it is gone
+const STALE = 10000;  // a picture that is older is not called live, whatever the events say
 const KEPT = new Set(["open", "hidden"]);  // attributes that the reader changes
 
 const find = (id) => document.getElementById(id);
@@ -14,6 +15,7 @@ let heard = performance.now();
 let goneAt = null;
 let listened = -Infinity;
 let fetched = -Infinity;
+let shown = performance.now();
 let timer = null;
 let fetching = false;
 let token = "";  // of this page alone: nothing keeps it
@@ -81,7 +83,10 @@ async function update() {
   fetched = performance.now();
   try {
     const answer = await fetch("/", {cache: "no-store", signal: AbortSignal.timeout(SILENCE)});
-    if (answer.ok && show(await answer.text())) isAlive();
+    if (answer.ok && show(await answer.text())) {
+      shown = performance.now();
+      isAlive();
+    }
   } catch {
     // The watch below says that it is gone.
   }
@@ -119,7 +124,7 @@ function listen() {
   listened = performance.now();
   events = new EventSource("/events");
   for (const kind of ["change", "reset", "error"]) events.addEventListener(kind, soon);
-  events.addEventListener("alive", isAlive);
+  events.addEventListener("alive", () => performance.now() - shown < STALE && isAlive());
   events.addEventListener("silent", isGone);
 }
 
