@@ -7,12 +7,14 @@ unless it has the token where no other page can put it.
 
 import asyncio
 import binascii
+import re
 import socket
 
 from floatip.web.exchange import Refused, Request
 from floatip.web.settings import Settings
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "ip6-localhost"})
+HOST = re.compile(r"(?:\[([^]]+)\]|([^]\[:@]+))(?::[0-9]*)?")
 WRONG_AT_ONCE = 10
 """Wrong tokens of an address; then one in `WRONG_EVERY` seconds."""
 WRONG_EVERY = 6.0
@@ -94,11 +96,10 @@ class Access:
 
 
 def host_of(authority: str) -> str:
-    """Its host in lower case, without port, brackets and the last dot."""
-    host = authority.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].rstrip(".")
+    """Its host in lower case, without port, brackets and the last dot; empty: it is no host and port."""
+    if found := HOST.fullmatch(authority.strip().lower()):
+        return found[1] or found[2].rstrip(".")
+    return ""
 
 
 def _header_token(request: Request) -> tuple[str, bytes]:
