@@ -33,8 +33,11 @@ def test_it_may_be_asked_by_its_names(with_token: Web, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", OTHER, "", "[", "::1"]
-    + ["localhost:80@evil.example", "[::1].evil.example", "localhost:x", "[localhost", "localhost:1:2"]
+    "host",
+    [
+        *("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", OTHER, "", "[", "::1"),
+        *("localhost:80@evil.example", "[::1].evil.example", "localhost:x", "[localhost", "localhost:1:2"),
+    ],
 )
 def test_a_name_that_leads_here_is_not_enough(with_token: Web, host: str) -> None:
     answered = raw(f"GET /status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
