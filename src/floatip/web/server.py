@@ -281,8 +281,6 @@ class Connection(asyncio.Protocol):
                         self._write(h11.InformationalResponse(status_code=100, headers=[]))
                 case h11.Data():
                     self._body += event.data
-                    if len(self._body) > LONGEST_BODY:
-                        raise Refused(413, f"the body is longer than {LONGEST_BODY} bytes")
                 case h11.EndOfMessage():
                     self._begin()
                 case h11.ConnectionClosed():

@@ -51,8 +51,8 @@ MUTANTS = (
     Mutant(
         "a drained standby is ready",
         METRICS,
-        'instance.role.value == "backup" and not is_drained',
-        'instance.role.value == "backup"',
+        'may = takes_over or one.role.value == "master"',
+        "may = True",
         f"{OF_METRICS}a_drained_standby_and_a_sick_node_are_not_ready",
     ),
 )
