@@ -312,6 +312,16 @@ def test_who_types_a_reason_at_once_presses_nothing(scene: Scene) -> None:
     assert not scene.lan.one.view("haproxy1")["paused"]
 
 
+def test_an_order_whose_answer_is_lost_is_not_called_refused(scene: Scene) -> None:
+    with Refusing(scene.browser) as at:
+        opened(at)
+        unlocked(at)
+        at.context.route(f"{PAGE}pause", lambda route: route.abort())
+        at.page.get_by_role("button", name="Pause").click()
+        at.page.get_by_role("button", name="Do it").click()
+        expect(at.page.locator("#answer")).to_have_text("pause: no result: no answer came; it may have been done")
+
+
 def test_who_cancels_changes_nothing(scene: Scene) -> None:
     with window(scene.browser) as at:
         opened(at)

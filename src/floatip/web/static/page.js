@@ -178,9 +178,9 @@ async function send(verb, fields, query = "") {
     const text = await answer.text();
     if (answer.headers.get("Content-Type").startsWith("application/json")) return JSON.parse(text);
     if (answer.status === 401) lock();
-    return {refused: text};
+    return {refused: text, unsure: answer.status === 503};
   } catch {
-    return {refused: "no answer came; it may have been done"};
+    return {refused: "no answer came; it may have been done", unsure: true};
   }
 }
 
@@ -221,7 +221,7 @@ async function carryOut() {
   find("ask").close();
   find("answer").textContent = `${verb}: asked`;
   const answer = await send(verb, fields);
-  const words = answer.refused || answer.error ? `refused: ${refusal(answer)}`
+  const words = answer.refused || answer.error ? `${answer.unsure ? "no result" : "refused"}: ${refusal(answer)}`
     : answer.done ? `done. ${answer.result || ""}` : `begun. ${(answer.waiting || []).join("; ")}. This page shows when that is done.`;
   if (find("answer")) find("answer").textContent = `${verb}: ${words}`;
   soon();
