@@ -121,6 +121,13 @@ def test_a_healthy_master_is_on_one_screen() -> None:
     assert when.endswith(":12:07")
 
 
+def test_what_happens_twice_does_not_look_as_if_it_had_become_what_it_was() -> None:
+    change = ChangeView(
+        "2026-11-29T03:12:07.123+00:00", "configuration", "floatip", "reloaded", "reloaded", "no change"
+    )
+    assert text(well(recent=(change,)))[-1].endswith("  configuration floatip reloaded: no change")
+
+
 def test_problems_stand_on_top_and_the_headline_counts_them() -> None:
     host = master(TWO)
     assert text(replace(well(), problems=describe(host.node, host.now).problems))[:5] == [

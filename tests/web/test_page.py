@@ -215,6 +215,11 @@ def test_a_failover_of_many_instances_is_one_line_of_the_changes() -> None:
     assert "role site-199, site-198, site-197 and 197 more backup → master haproxy2 is gone" in said
 
 
+def test_what_happens_twice_does_not_look_as_if_it_had_become_what_it_was() -> None:
+    said = words(read(PAIR, [change(60, "configuration", "floatip", "reloaded", "reloaded", "nothing has changed")]))
+    assert "configuration floatip reloaded nothing has changed" in said
+
+
 def test_255_instances_are_drawn_in_under_100_ms() -> None:
     status = fleet()
     changes = [change(9000 - n, "role", one.name, "", one.role.value, "x") for n, one in enumerate(status.instances)]

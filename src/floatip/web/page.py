@@ -441,6 +441,11 @@ def _lost(session: SessionView) -> str:
     return lost + (f'<p class="hint">{text(session.hint)}</p>' if session.hint else "")
 
 
+def _move(change: ChangeView) -> str:
+    before = f"{text(change.before)} → " if change.before not in ("", change.value) else ""
+    return f"{before}<b>{text(change.value)}</b>"
+
+
 def _changes(changes: Sequence[ChangeView]) -> str:
     if not changes:
         return _section("changes", "Changes", '<p class="none">None in the last day.</p>')
@@ -449,7 +454,7 @@ def _changes(changes: Sequence[ChangeView]) -> str:
     rows = "".join(
         f'<tr><td><time datetime="{text(group[0].time)}">{_time(group[0].time)}</time></td>'
         f"<td>{text(group[0].what)} {text(few([one.name for one in group], timeline.NAMED))}</td>"
-        f"<td>{f'{text(group[0].before)} → ' if group[0].before else ''}<b>{text(group[0].value)}</b></td>"
+        f"<td>{_move(group[0])}</td>"
         f"<td>{text(group[0].reason)}</td></tr>"
         for group in groups[:LATEST]
     )
