@@ -277,7 +277,8 @@ def _file(answers: Answers) -> str:
     instance |= {} if dcid else {"placement": "master"}
     return toml.document(
         [
-            f"Written by `floatip init` on {socket.gethostname()}. Every key: docs/reference/configuration.md.",
+            f"Written by `floatip init` on {socket.gethostname()}.",
+            "Every key: /usr/share/doc/floatip/reference/configuration.md",
             "The same file is on all nodes: each finds itself by its address.",
         ],
         {},

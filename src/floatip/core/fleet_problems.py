@@ -56,7 +56,8 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
         elif peer.was_heard or now > peer.since + SETTLE:
             silent = f"has been silent for {now - peer.detector.heard_at:.1f} s"
             what = f"{name} {silent if peer.why == SILENT else why_not(peer, '')}"
-            hint = f"run there: systemctl status floatip; see what arrives: tcpdump -ni any udp port {port}"
+            hint = "is that machine up? Run there: systemctl status floatip; "
+            hint += f"see here what arrives: tcpdump -ni any udp port {port}"
             yield Problem(Code.NODE_SILENT, name, what, hint, since=peer.since)
         return
     if not peer.hears_us(now) and now > peer.since + SETTLE:
@@ -100,7 +101,7 @@ def of_election(fleet: Fleet, instance: Instance, now: float) -> Iterator[Proble
         yield Problem(Code.NOBODY_SERVES, name, what, hint)
     if elector.role is Role.MASTER and is_settled and not fleet.heirs(name):
         what = f"{name}: no other node could take over: {fleet.why_nobody(name)}"
-        yield Problem(Code.NO_STANDBY, name, what, "mend that node: run floatip status there")
+        yield Problem(Code.NO_STANDBY, name, what, "that node says what to do: run floatip status there")
 
 
 def _is_master(peer: Peer, identity: bytes) -> bool:
