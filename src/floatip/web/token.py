@@ -4,7 +4,7 @@ import os
 
 SHORTEST, LONGEST = 16, 512
 """Bytes."""
-MAKE = "openssl rand -hex 32 | install -m 640 -g floatip /dev/stdin /etc/floatip/http-token"
+MAKE = "tr -dc a-z0-9 </dev/urandom | head -c 40 | install -m 640 -g floatip /dev/stdin /etc/floatip/http-token"
 
 
 def read_token(path: str) -> bytes:
