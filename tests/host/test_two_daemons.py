@@ -489,7 +489,7 @@ def test_a_node_that_is_stopped_hands_over_first(lan: Lan) -> None:
         assert at(of_two, "role", name, "master") < at(of_one, "role", name, "backup")
     assert at(of_one, "node", "haproxy1", "leaving") < at(of_two, "role", "web", "master")
     reasons = {one["reason"] for one in of_two if one["value"] == "master"}
-    assert reasons == {"haproxy1 hands over"}
+    assert reasons == {"haproxy1 hands over: it is stopping"}
     wait(lambda: lan.two.held() == {WEB, MAIL})
 
 
@@ -507,6 +507,7 @@ def test_drain_and_undrain(lan: Lan) -> None:
         assert (seen["reason"], seen["paused"], 7100 < seen["until"] <= 7200) == ("kernel 6.12", False, True)
         assert "drained for 2 h more: kernel 6.12" in host.command("nodes")[1].replace("1 h 59 min", "2 h")
     wait(lambda: lan.one.problems() == {"drained"} and lan.two.problems() == {"no-standby"})
+    assert "web: MASTER at rank active: haproxy1 hands over: it is drained: kernel 6.12" in lan.two.news("web")
     assert lan.one.command("drain")[0] == 0, "it says how it stands"
     status, said = lan.one.command("undrain")
     assert (status, said.split(": ")[1]) == (0, "haproxy1 is in service, and ready to take over\n")

@@ -230,6 +230,7 @@ class Fleet:
                     bool(state.flags & InstanceFlag.ACKNOWLEDGED),
                     bool(state.flags & InstanceFlag.LEAVES),
                     self._name(state.successor),
+                    _why_it_leaves(peer) if state.flags & InstanceFlag.LEAVES else "",
                 )
 
     def _name(self, identity: bytes) -> str:
@@ -396,6 +397,12 @@ def why_not(peer: Peer, instance: str) -> str:
     if peer.node and peer.node.sessions and not peer.node.sessions_up:
         return "has no BGP session"
     return f"is not ready: {state.reason}"
+
+
+def _why_it_leaves(peer: Peer) -> str:
+    if peer.node and _says(peer, NodeFlag.DRAINED):
+        return f"it is drained: {peer.node.reason}" if peer.node.reason else "it is drained"
+    return "it is stopping" if _says(peer, NodeFlag.STOPPING) else ""
 
 
 def _says(peer: Peer, flag: NodeFlag) -> bool:

@@ -63,6 +63,8 @@ class Claim:
     """It wants another node to take over."""
     successor: str
     """Which one; empty: whoever is best."""
+    why_it_leaves: str = ""
+    """In words; empty: not known, as when somebody asked for a handover."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,7 +228,8 @@ class NodesElector:
 
     def _why(self, around: Others) -> str:
         if around.claims:
-            return f"{max(around.claims, key=_order).node} hands over"
+            latest = max(around.claims, key=_order)
+            return f"{latest.node} hands over{latest.why_it_leaves and ': '}{latest.why_it_leaves}"
         return around.gone or "no other node was master"
 
     def _preempt(self, around: Others, now: float) -> list[Effect]:
