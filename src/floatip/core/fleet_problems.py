@@ -101,7 +101,7 @@ def of_election(fleet: Fleet, instance: Instance, now: float) -> Iterator[Proble
         yield Problem(Code.NOBODY_SERVES, name, what, hint)
     if elector.role is Role.MASTER and is_settled and not fleet.heirs(name):
         what = f"{name}: no other node could take over: {fleet.why_nobody(name)}"
-        yield Problem(Code.NO_STANDBY, name, what, "that node says what to do: run floatip status there")
+        yield Problem(Code.NO_STANDBY, name, what, "get that node ready: floatip status there says how")
 
 
 def _is_master(peer: Peer, identity: bytes) -> bool:
