@@ -291,6 +291,12 @@ def test_several_things_of_a_kind_are_one_entry_that_each_of_their_instances_fin
     assert len(story.told(*many)) == 2
 
 
+def test_a_takeover_is_found_by_its_instance(story: Story) -> None:
+    (entry,) = story.tell(*(Became("takeover", name, "complete", "decided in 0.32 s") for name in ("web", "mail")))
+    assert entry["MESSAGE"] == [b"takeovers web, mail complete: decided in 0.32 s"]
+    assert entry["FLOATIP_INSTANCE"] == [b"web", b"mail"]
+
+
 def test_a_hint_is_written_once_until_the_reason_changes(story: Story) -> None:
     def refused(peer: str, reason: str, hint: str = "register the share") -> list[str]:
         return story.told(Became("session", peer, "down", reason, hint))

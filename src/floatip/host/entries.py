@@ -76,6 +76,9 @@ class Entries:
                 self._hints[item.what, item.name] = item.hint
         return hint
 
+    def _owners(self, item: Item) -> Sequence[str]:
+        return [item.name] if item.what == "takeover" else self._instances.get((item.what, item.name), [])
+
     def _fields(self, items: Sequence[Item]) -> list[Field]:
         fields = [("WHAT", what) for what in dict.fromkeys(item.what for item in items)]
         if items[-1].what in OF_INSTANCE:
@@ -85,7 +88,7 @@ class Entries:
             fields += [("INSTANCE", items[-1].name), *now.items()]
             fields += [("CHECK", item.name) for item in items if item.what == "check"]
         else:
-            owners = [self._instances.get((item.what, item.name), ()) for item in items]
+            owners = [self._owners(item) for item in items]
             fields += [("INSTANCE", name) for name in dict.fromkeys(name for names in owners for name in names)]
             fields += [(items[0].what.upper(), item.name) for item in items]
             fields += [("VALUE", items[0].value)]
