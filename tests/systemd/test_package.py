@@ -119,6 +119,13 @@ def test_every_module_is_there_compiled(contents: dict[str, tuple[tarfile.TarInf
         assert contents[compiled[0]][1][4:8] == b"\x01\0\0\0", compiled[0]
 
 
+def test_the_files_of_the_page_are_there(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
+    static = sorted((ROOT / "src/floatip/web/static").iterdir())
+    assert static
+    for file in static:
+        assert contents[f"{LIBRARY}floatip/web/static/{file.name}"][1] == file.read_bytes()
+
+
 def test_it_bundles_no_library(contents: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
     inside = {name.removeprefix(LIBRARY).split("/")[0] for name in contents if name.startswith(LIBRARY)}
     assert inside - {""} == {"floatip"}

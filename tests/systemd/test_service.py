@@ -112,6 +112,25 @@ script = ["/bin/sh", "-c", "chrt --pid $$ >/tmp/policy"]
     node.run(f"cp -p /root/sound {CONFIG} && systemctl restart floatip")
 
 
+def test_http_runs_without_rights_in_the_unit_and_the_group_reads_the_history(node: Machine) -> None:
+    node.run(f"cp -p {CONFIG} /root/sound && printf '\\n[http]\\n' >>{CONFIG} && systemctl reload floatip")
+    try:
+        ask = "curl --silent --fail http://127.0.0.1:8179"
+        wait_for(lambda: node.succeeds(f"{ask}/healthz"), "HTTP to answer", SETTLE_TIMEOUT)
+        assert f"<h1>{node.name}</h1>" in node.run(f"{ask}/", quiet=True)
+        assert node.succeeds(f"{ask}/static/page.js")
+        (pid,) = node.run("pgrep --full 'floatip[.]web$'").split()
+        capabilities = re.findall(r"Cap(?:Prm|Eff|Amb):\t0+\n", node.run(f"cat /proc/{pid}/status", quiet=True))
+        assert len(capabilities) == 3
+        assert "SCHED_OTHER" in node.run(f"chrt --pid {pid}")
+        node.run("id guest || useradd guest")
+        history = "floatip history --json"
+        assert not node.succeeds(f"runuser -u guest -- {history}")
+        assert '"role"' in node.run(f"runuser -u guest -g floatip -- {history}", quiet=True)
+    finally:
+        node.run(f"cp -p /root/sound {CONFIG} && systemctl reload floatip")
+
+
 @pytest.mark.parametrize("refused", ["mount --bind /bin/false /usr/bin/chrt", "mount --bind /dev/null /usr/bin/chrt"])
 def test_where_real_time_is_refused_the_unit_starts_without_it(node: Machine, refused: str) -> None:
     node.run(refused)
