@@ -141,7 +141,7 @@ def test_every_document_that_a_unit_or_a_document_names_is_there(
         assert f"./usr/share/doc/floatip/{name}" in contents
     for name, (_, content) in contents.items():
         if name.startswith("./usr/share/doc/floatip/") and name.endswith(".md"):
-            links = re.findall(r"\]\(([^)#:]+)[^)]*\)", content.decode())
+            links = re.findall(r"\]\((?!https?:)([^)#]+)", content.decode())
             named |= {f"./{posixpath.normpath(posixpath.join(posixpath.dirname(name), link))}" for link in links}
     assert not named - contents.keys()
 
