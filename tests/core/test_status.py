@@ -211,7 +211,7 @@ def test_a_failure_without_a_hint_leads_to_the_manual() -> None:
     host = master()
     host.tell(Failing("disk", frozenset({Failure("state log /x", "no space left on device")})))
     (problem,) = [one for one in status(host)["problems"] if one["severity"] == "problem"]
-    assert problem["hint"] == "look it up in /usr/share/doc/floatip/operate/troubleshooting.md, under failure"
+    assert problem["hint"] == "look up failure in /usr/share/doc/floatip/operate/troubleshooting.md"
 
 
 def test_a_route_server_that_cannot_carry_the_prefix_is_named() -> None:

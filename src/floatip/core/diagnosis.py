@@ -117,9 +117,7 @@ def _try(session: Session) -> str:
 def _of_host(node: "Node") -> Iterator[Problem]:
     for failures in node.failures.values():
         for since, failure in failures.values():
-            hint = (
-                failure.hint or f"look it up in /usr/share/doc/floatip/operate/troubleshooting.md, under {failure.code}"
-            )
+            hint = failure.hint or f"look up {failure.code} in /usr/share/doc/floatip/operate/troubleshooting.md"
             yield Problem(failure.code, failure.what, f"{failure.what}: {failure.reason}", hint, since=since)
 
 
