@@ -23,7 +23,7 @@ LONG = (
     "tests/host/test_hangs.py",
     "tests/web/test_page_in_browser.py",
 )
-ORDER = ("tests/systemd/", *LONG, *APART[:2], "tests/lab/", "tests/sim/", "tests/host/")
+ORDER = ("tests/systemd/", *LONG, *APART[:2], "tests/web/", "tests/lab/", "tests/sim/", "tests/host/")
 """What takes long starts first. Whatever starts last is short, so that no process runs alone at the end."""
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -183,6 +184,14 @@ def is_well(floatip: Floatip) -> bool:
         return False
 
 
+def is_well_after_a_reload(floatip: Floatip) -> bool:
+    """A reading may take longer than the half second that these tests give it, on a busy machine."""
+    if any(what.startswith("reload") for what in problems(floatip)):
+        floatip.signal(signal.SIGHUP)
+        time.sleep(1)
+    return is_well(floatip)
+
+
 def hanging(floatip: Floatip) -> set[str]:
     """What the status says to hang."""
     checks = [f"check {one['name']} {one['value']}: {one['reason']}" for one in floatip.status()["checks"]]
@@ -245,8 +254,7 @@ def test_a_call_that_hangs_is_a_problem_while_it_does_and_delays_no_advert(
         wait(lambda: any(what.startswith(reload) for what in problems(floatip)))
         adverts.go_on()
         answers()
-        floatip.signal(signal.SIGHUP)
-        wait(lambda: is_well(floatip))
+        wait(lambda: is_well_after_a_reload(floatip))
 
     # During a stop
     disk.hang(call)
