@@ -16,7 +16,7 @@ from floatip.text import age, folded, printable
 
 T = TypeVar("T")
 DETAILED = 4
-"""Up to so many instances, what would change it is told of each without being asked."""
+"""Up to so many instances, each says what would change it without being asked."""
 TIMEOUT = 30.0
 """Seconds: what others ask is played before."""
 LABEL = 13
