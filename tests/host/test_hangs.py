@@ -69,7 +69,9 @@ vrrp = {{{{ interface = "eth9", vrid = 53, priority = 255, source = "10.0.0.1", 
 command = ["{{directory}}/disk/notify"]
 timeout = 0.5
 """
-ADDRESSES = {"192.0.2.10", "192.0.2.11", "192.0.2.12"}
+ON_THE_DISK = "192.0.2.11"
+"""Of the instance whose check is a script on the disk that hangs."""
+ADDRESSES = {"192.0.2.10", ON_THE_DISK, "192.0.2.12"}
 IMPATIENT = """
 from floatip.host import daemon, disk, reload
 from floatip.host.checks import kind
@@ -225,7 +227,9 @@ def test_a_call_that_hangs_is_a_problem_while_it_does_and_delays_no_advert(
     # At start
     disk.hang(call, lambda path: path.parent == state or call == "mkdir")
     start(floatip, disk)
-    wait(lambda: floatip.role() == "master" and held() == ADDRESSES)
+    # A child closes its copy of a file that a thread has open just then, and waits for the disk, too: its check fails.
+    may_miss = {ON_THE_DISK} if call == "close" else set()
+    wait(lambda: floatip.role() == "master" and held() | may_miss == ADDRESSES)
     missed = "keepalived.json: not read" if call in OF_A_READING else "starts.json: not written"
     wait(lambda: any(f"{state}/{missed} after 0.5 s" in what for what in problems(floatip)))
     adverts.go_on()
