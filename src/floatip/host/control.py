@@ -349,7 +349,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Its main thread has ended; another one hangs in the kernel, and with it the socket stays open for ever."""
+    """Its main thread has ended; another one hangs in the kernel, and keeps the socket open."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"Z")
     except OSError:  # in another namespace, or hidden from us

@@ -1,4 +1,4 @@
-"""The user's keepalived, as the core is told of it: nothing is decided here, and no path is looked at in the loop.
+"""The user's keepalived, as the core sees it: nothing is decided here, and no path is looked at in the loop.
 
 Before the end of a process is reported, whatever it still had to say is read.
 """
