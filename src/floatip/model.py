@@ -34,10 +34,24 @@ NextHop = Literal["session", "ipv4", "ipv6"] | tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class RunAs:
+    """Whose rights a command has."""
+
+    user: str = ""
+    """Empty: the daemon's."""
+    group: str = ""
+    """Empty: the user's own, and all others that it is in."""
+
+
+DAEMON = RunAs()
+
+
+@dataclass(frozen=True, slots=True)
 class Script:
     """Passes when the program exits with status 0."""
 
     argv: tuple[str, ...]
+    run_as: RunAs = DAEMON
 
     @property
     def what(self) -> str:
@@ -66,13 +80,118 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Value:
+    """Watched: a file with a number (`track_file`). The number goes to the core; 0 passes."""
+
+    path: Path
+    initial: int | None = None
+    """Written at the start where the file is missing (`init_file`)."""
+    overwrite: bool = False
+    """Written at each start."""
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """Watched. `process` is the name that `pgrep -x` finds, or the absolute path of a pid file."""
 
     process: str
+    quorum: int = 1
+    """So many processes at least. Of a pid file: 1."""
+    quorum_max: int | None = None
+    """At most so many; 0: none may run."""
+    command: tuple[str, ...] = ()
+    """The command line of the process (`full_command`); empty: the name alone counts."""
+    param_match: Literal["exact", "initial", "partial"] = "exact"
+    """How the parameters of `command` are compared (`param_match`)."""
 
 
-Kind = Script | Tcp | File | Process
+@dataclass(frozen=True, slots=True)
+class Http:
+    """Passes when an HTTP or HTTPS request is answered as wanted."""
+
+    url: str
+    """The host is an address or `localhost`, unless `address` is given."""
+    address: str = ""
+    """To connect to, in place of the host of the URL."""
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    status: tuple[tuple[int, int], ...] = ((200, 399),)
+    """Ranges, both ends included. A redirect is not followed."""
+    body: str = ""
+    """A regular expression that is found in the first 64 KiB of the body; empty: any body."""
+    header: tuple[tuple[str, str], ...] = ()
+    """Headers of the answer: name, and a regular expression that is found in the value."""
+    verify: bool = True
+    """Whether the certificate must be valid for the name and trusted here."""
+    ca: Path | None = None
+    certificate_days: int = 0
+    """The certificate is valid for at least so many days more; 0: not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """Passes when a name server answers."""
+
+    server: str
+    """An address."""
+    name: str = "."
+    type: str = "SOA"
+    port: int = 53
+    answer: str = ""
+    """One of the answers, as text; empty: any answer, also that there is no such name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Icmp:
+    """Passes when an echo request is answered."""
+
+    host: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Watched: passes while the interface is there and up (IFF_UP and IFF_RUNNING)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Haproxy:
+    """Passes when a backend of HAProxy has so many servers up, by its stats socket."""
+
+    socket: Path
+    backend: str
+    servers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bgp:
+    """Passes while so many BGP sessions of this node are up. The core knows; nothing is looked at."""
+
+    sessions: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Systemd:
+    """Watched by D-Bus: passes while the unit is active."""
+
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """Passes while so many of other checks are up. The core knows; nothing is looked at."""
+
+    of: tuple[str, ...]
+    quorum: int
+
+
+Kind = Script | Tcp | File | Value | Process | Http | Dns | Icmp | Interface | Haproxy | Bgp | Systemd | Quorum
+
+
+WATCHED = File, Value, Process, Interface, Systemd
+"""They answer at each change, and are never asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +203,22 @@ class Check:
     @property
     def name(self) -> str:
         return self.policy.name
+
+
+def check(name: str, kind: Kind | None, **policy: Any) -> Check:
+    """`policy`: fields of `core.Check` that do not follow from the kind."""
+    match kind:
+        case Quorum(of, quorum):
+            follows: dict[str, Any] = {"of": of, "quorum": quorum}
+        case Bgp(sessions):
+            follows = {"sessions": sessions}
+        case Script() | Tcp():
+            follows = {"what": kind.what}
+        case None:
+            follows = {}
+        case _:
+            follows = {"pushed": True} if isinstance(kind, WATCHED) else {"what": repr(kind)}
+    return Check(core.Check(name, **follows, **policy), kind)
 
 
 # An instance of the core
@@ -250,12 +385,45 @@ class LocalKeepalived:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
+    """Told of each change of role of each instance."""
+
     command: tuple[str, ...]
     timeout: float = 5.0
 
 
+NotifyEvent = Literal["master", "backup", "fault", "stop", "deleted", "master_rx_lower_pri", "any"]
+
+
 @dataclass(frozen=True, slots=True)
-class Http:
+class Told:
+    """A command that is told of one event of one instance or sync group (keepalived.conf(5), notify_...)."""
+
+    kind: Literal["INSTANCE", "GROUP"]
+    name: str
+    event: NotifyEvent
+    """"any": `notify`, which is given the kind, the name, the state and the priority, after the command of the state.
+    The others are given only the words of their own command."""
+    command: tuple[str, ...]
+    run_as: RunAs = DAEMON
+    timeout: float = 0.0
+    """0: it may run until the next command of the same instance or group is due, and 30 s more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fifo:
+    """A FIFO that is told of each change, in keepalived's lines (`notify_fifo`)."""
+
+    path: Path
+    owner: RunAs = DAEMON
+    script: tuple[str, ...] = ()
+    """Started with the path as its last argument, and again when it ends (`notify_fifo_script`)."""
+    run_as: RunAs = DAEMON
+    on_reload: bool = False
+    """All states are written after a reload (`fifo_write_vrrp_states_on_reload`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
     """The listener for browsers and Prometheus."""
 
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", HTTP_PORT),)
@@ -277,6 +445,7 @@ class Http:
 class Model:
     checks: tuple[Check, ...] = ()
     instances: tuple[core.Instance, ...] = ()
+    sync_groups: tuple[core.SyncGroup, ...] = ()
     network: Network | None = None
     """None: nothing is announced by BGP."""
     nodes: tuple[core.Node, ...] = ()
@@ -284,9 +453,13 @@ class Model:
     link: Link = Link()
     keepalived: LocalKeepalived = LocalKeepalived()
     notify: Notify | None = None
+    told: tuple[Told, ...] = ()
+    fifos: tuple[Fifo, ...] = ()
+    tells_priorities: frozenset[str] = frozenset()
+    """Instances of which FIFOs and commands are told each change of the priority (`notify_priority_changes`)."""
     log: str = "text"
     """"text", which has fields where it goes to the journal, or "json"."""
-    http: Http | None = None
+    http: Listener | None = None
     """None: nothing listens."""
     state_log: Path | None = None
     release_delay: float = core.Settings().release_delay
@@ -299,6 +472,7 @@ class Model:
         return core.Settings(
             checks=tuple(check.policy for check in self.checks),
             instances=self.instances,
+            sync_groups=self.sync_groups,
             speaker=self.network.speak(self.source or own or router_id) if self.network else None,
             other_vrids=frozenset(self.keepalived.other_vrids),
             link=self._link(here) if here else None,
@@ -347,7 +521,8 @@ class Model:
     def source(self) -> IPv4Address | None:
         """The first with which an instance takes part in an election."""
         elections = (instance.election for instance in self.instances)
-        return next((one.source for one in elections if isinstance(one, core.Vrrp | core.Keepalived)), None)
+        sources = (one.source for one in elections if isinstance(one, core.Vrrp | core.Keepalived))
+        return next((source for source in sources if isinstance(source, IPv4Address)), None)
 
 
 def _plain(value: Any) -> object:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from floatip import reading
-from floatip.model import HTTP_PORT, Http
+from floatip.model import HTTP_PORT, Listener
 
 STATIC = """\
 [linode]
@@ -44,7 +44,7 @@ def write(path: Path, text: str, mode: int = 0o640) -> Path:
 
 
 def test_an_empty_table_listens_on_the_loopback(tmp_path: Path) -> None:
-    assert read(tmp_path, "").model.http == Http((("127.0.0.1", HTTP_PORT),))
+    assert read(tmp_path, "").model.http == Listener((("127.0.0.1", HTTP_PORT),))
     assert said(tmp_path, "") == []
 
 
@@ -54,7 +54,7 @@ def test_every_key_reaches_the_model(tmp_path: Path) -> None:
         'listen = ["localhost:8080", "[0:0::1]:8080"]\ntoken = "{at}/token"\nhosts = ["Status.example.org.", "::5"]\n'
     )
     http = read(tmp_path, text).model.http
-    assert http == Http(
+    assert http == Listener(
         (("127.0.0.1", 8080), ("::1", 8080)), tmp_path / "token", None, None, None, ("status.example.org", "::5")
     )
     assert said(tmp_path, text) == []

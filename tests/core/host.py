@@ -34,6 +34,7 @@ from floatip.core.events import (
     Garp,
     Held,
     Hold,
+    Install,
     KeepOrders,
     LinkChanged,
     Measure,
@@ -119,7 +120,7 @@ def _words(effect: Effect, peer: Address) -> list[str]:
             return [f"probe {check}"]
         case TookOver():
             return []
-        case Garp() | StopGarp() | SendDatagram() | KeepOrders() | Exit():
+        case Garp() | StopGarp() | Install() | SendDatagram() | KeepOrders() | Exit():
             return [type(effect).__name__.lower()]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from floatip.host import web
 from floatip.host.web import Web
-from floatip.model import Http
+from floatip.model import Listener
 from tests.host.reports import Reports, until
 
 
@@ -24,7 +24,7 @@ def play(script: str, story: Callable[[Web, Reports], Awaitable[None]], path: Pa
     async def run() -> None:
         reports = Reports()
         part = Web(reports, path / "floatip.sock", path)
-        part.configure(Http())
+        part.configure(Listener())
         await story(part, reports)
         part.close()
         await until(lambda: part._child is None)
@@ -85,7 +85,7 @@ def test_a_line_without_end_ends_the_process(tmp_path: Path, monkeypatch: pytest
 
 def test_a_process_that_reads_no_settings_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(part: Web, reports: Reports) -> None:
-        many = Http(hosts=("x" * 250,) * 64)
+        many = Listener(hosts=("x" * 250,) * 64)
         while not reports.failing("http"):
             part.configure(many)
             await asyncio.sleep(0)

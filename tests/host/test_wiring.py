@@ -14,7 +14,7 @@ from floatip.core.settings import Link, Node, Settings
 from floatip.host import keepalived, wiring
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options
-from floatip.model import File, Http, Process, Script, Tcp
+from floatip.model import File, Listener, Process, Script, Tcp
 
 ROOT = 0
 CONFIG = """
@@ -124,7 +124,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
             ("G",),
         ),
         "control": (frozenset({ROOT}),),
-        "web": (Http(hosts=("a.example",)),),
+        "web": (Listener(hosts=("a.example",)),),
     }
 
 

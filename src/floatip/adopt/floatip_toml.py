@@ -10,7 +10,7 @@ from floatip import DEFAULT_CONFIG
 from floatip.adopt import toml_writer as toml
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import AdoptError
-from floatip.core.addresses import InterfaceAddress
+from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.settings import Keepalived
 from floatip.lelastic import Flags
 from floatip.model import LocalKeepalived, Model
@@ -73,7 +73,7 @@ def meaning_of(written: str) -> tuple[int, list[object], Path, Path] | None:
     return (dcid, [*instances], model.keepalived.pid_file, model.keepalived.vrrp_pid_file) if dcid else None
 
 
-def _followed(instance: Instance, conf: KeepalivedConf, source: IPv4Address) -> Keepalived:
+def _followed(instance: Instance, conf: KeepalivedConf, source: Address) -> Keepalived:
     """The election of an instance of keepalived as floatip takes part in it."""
     return Keepalived(
         instance=instance.name,

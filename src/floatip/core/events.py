@@ -12,7 +12,7 @@ from typing import Literal
 from floatip.core.addresses import Address, Placed
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.problems import Code
-from floatip.core.settings import Settings
+from floatip.core.settings import Settings, Virtual
 
 # Events
 
@@ -102,6 +102,8 @@ class CheckDone:
     run: int
     passed: bool
     reason: str
+    value: int | None = None
+    """Of a check that gives a number (`track_file`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +335,13 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Install:
+    """Have exactly these routes and rules, in this order: add what is missing, remove what we added before."""
+
+    virtuals: tuple[Virtual, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Garp:
     """Tell the layer-2 neighbours: gratuitous ARP (IPv4), unsolicited neighbour advertisement (IPv6)."""
 
@@ -400,6 +409,7 @@ Effect = (
     | Close
     | Measure
     | Hold
+    | Install
     | Garp
     | StopGarp
     | Became

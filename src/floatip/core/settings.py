@@ -27,25 +27,121 @@ class Check:
     """What is run; when a reload brings another, the check is run at once."""
     pushed: bool = False
     """The host reports each change by itself (a file by inotify); the core never asks."""
+    master_rise: int = 0
+    """In place of `rise` while this node is master of an instance that has the check; 0: as `rise`."""
+    master_fall: int = 0
+    fast_interval: float = 0.0
+    """In place of `interval` while results differ from the verdict; 0: as `interval`."""
+    inverted: bool = False
+    """A run that fails passes."""
+    initial: Literal["unknown", "up", "down"] = "unknown"
+    """The verdict before the first result. From another than "unknown", `rise` and `fall` count."""
+    rise_delay: float = 0.0
+    """Seconds for which it must pass before it is up."""
+    fall_delay: float = 0.0
+    of: tuple[str, ...] = ()
+    """Other checks, of which `quorum` must be up; nothing is run."""
+    quorum: int = 1
+    sessions: int = 0
+    """So many BGP sessions must be up; nothing is run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What a check does to the priority of an instance or a sync group (keepalived.conf(5), track_script)."""
+
+    check: str
+    weight: int = 0
+    """Above 0: added while the check is up. Below 0: taken off while it is down. 0: a fault while it is down.
+
+    Of a check that gives a number (`track_file`): what the number is multiplied with; 0: a fault unless it is 0.
+    """
+    reverse: bool = False
+    """Up counts as down, and down as up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Garps:
+    """When a master tells its layer-2 neighbours where the addresses are (keepalived.conf(5), garp_*)."""
+
+    repeat: int = 5
+    """How often at once, when it becomes master."""
+    delay: float = 5.0
+    """Seconds until it does so once more; 0: it does not."""
+    lower_repeat: int = 5
+    """The same after an advert of a lower master."""
+    lower_delay: float = 5.0
+    refresh: float = 0.0
+    """Seconds between two times while it is master; 0: it does not."""
+    refresh_repeat: int = 1
+    interval: float = 0.0
+    """Seconds between two packets (gratuitous ARP) on one interface."""
+    gna_interval: float = 0.0
+    """The same for IPv6."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hmac:
+    """The trailer of draft-cassen-vrrp-auth-hmac, as keepalived 2.4 has it."""
+
+    keys: tuple[tuple[int, bytes], ...] = field(repr=False)
+    """Key ids (0 to 255) and keys, 32 to 64 octets."""
+    active: int
+    """The id of the one that signs."""
+    mode: Literal["receive-only", "permissive", "enforce"] = "enforce"
+    """Verify what is signed and do not sign; sign, and accept what is unsigned; sign, and accept nothing else."""
+    window: float = 0.0
+    """Seconds by which the clocks may differ, 1 to 300; 0: three advert intervals, at least 5."""
+    monotonic: bool = False
+    """Sequence numbers only grow, and are never taken back to the clock (`anti_replay monotonic`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vrrp:
-    """One virtual router (RFC 9568; version 2: RFC 3768), unicast."""
+    """One virtual router (RFC 9568; version 2: RFC 3768), over IPv4 or IPv6, unicast or multicast."""
 
     interface: str
     vrid: int
     priority: int
-    source: IPv4Address
-    peers: tuple[IPv4Address, ...]
+    """Of the configuration; what checks add and take off is not in it."""
+    source: Address
+    peers: tuple[Address, ...]
+    """Empty: multicast, to `group`."""
     version: Literal[2, 3] = 2
     advert_interval: float = 1.0
     preempt: bool = True
     preempt_delay: float = 0.0
     auth_pass: str = ""
-    """Version 2 only; the first eight octets reach the wire (RFC 2338 section 5.3.10)."""
+    """Version 2 over IPv4 only; the first eight octets reach the wire (RFC 2338 section 5.3.10)."""
     min_ttl: int = 0
-    """Drop adverts below it; 0: no check, because unicast peers may have routers between them."""
+    """Drop adverts below it; 0: no check, because unicast peers may have routers between them.
+
+    Multicast adverts must have 255 (RFC 9568 section 7.1).
+    """
+    max_ttl: int = 255
+    ttl: int = 255
+    """Of unicast adverts that are sent (`unicast_ttl`)."""
+    group: Address | None = None
+    """None: 224.0.0.18 or ff02::12 (RFC 9568 section 5.1)."""
+    begins_as_master: bool = False
+    """`state MASTER`: the first wait is one advert interval and a skew of the highest priority."""
+    down_timer_adverts: int = 3
+    """So many adverts are missed before a master is gone."""
+    startup_delay: float = 0.0
+    """Seconds after the start in which adverts are dropped and nothing is claimed (`vrrp_startup_delay`)."""
+    tracks_interface: bool = True
+    """Whether it is in FAULT while its interface is down (`dont_track_primary`)."""
+    sends_before_yielding: bool = False
+    """One more advert to a better master (`higher_prio_send_advert`)."""
+    answers_lower: bool = True
+    """An advert at once to a lower master (`lower_prio_no_advert`)."""
+    owner_ignores_adverts: bool = False
+    checksum_as_v2: bool = False
+    """Version 3 over IPv4 without the pseudo-header (`v3_checksum_as_v2`, RFC 9568 section 5.2.8)."""
+    checks_source: bool = True
+    """Unicast adverts come from `peers` only (`check_unicast_src`)."""
+    hmac: Hmac | None = None
+    garps: Garps = Garps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +153,8 @@ class Keepalived:
     interface: str
     vrid: int
     priority: int
-    source: IPv4Address
-    peers: tuple[IPv4Address, ...] = ()
+    source: Address
+    peers: tuple[Address, ...] = ()
     """Empty: keepalived speaks multicast, and whoever uses the vrid is a peer."""
     sync_group: str = ""
     """The members of a group that change with it are not always named by keepalived."""
@@ -120,6 +216,48 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressOptions:
+    """What is special about one address of an instance."""
+
+    address: InterfaceAddress
+    interface: str = ""
+    """Empty: as the instance's."""
+    label: str = ""
+    """Of IPv4 (`ip address ... label`)."""
+    scope: int | None = None
+    """RT_SCOPE_...; None: as the kernel chooses."""
+    is_advertised: bool = True
+    """False: held like the others, and in no advert (`virtual_ipaddress_excluded`)."""
+    is_tracked: bool = True
+    """False: that others remove it ends no mastership (`no_track`)."""
+    preferred_lft: int | None = None
+    """Seconds for which an IPv6 address is preferred as a source; None: as the kernel chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Virtual:
+    """A route or rule that moves with an instance (`virtual_routes`, `virtual_rules`)."""
+
+    kind: Literal["route", "rule"]
+    words: tuple[str, ...]
+    """As ip-route(8) or ip-rule(8) have them, with the interface named."""
+    is_tracked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SyncGroup:
+    """Instances of VRRP that change state together (`vrrp_sync_group`)."""
+
+    name: str
+    members: tuple[str, ...]
+    """Names of instances."""
+    checks: tuple[str, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    members_have_weights: bool = False
+    """`sync_group_tracking_weight`: weighted tracks of its members count for each of them alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     name: str
     addresses: tuple[InterfaceAddress, ...]
@@ -131,6 +269,14 @@ class Instance:
     """Where the addresses are held, or found."""
     last_resort: bool = False
     """Announce at the lowest rank while sick, rather than withdraw."""
+    tracks: tuple[Track, ...] = ()
+    """Checks that move its priority, or whose success is a fault; `checks` are those whose failure is one."""
+    options: tuple[AddressOptions, ...] = ()
+    """Of the addresses that have any."""
+    virtuals: tuple[Virtual, ...] = ()
+    """There while it is master, in this order."""
+    is_announced: bool = True
+    """By BGP, where there are route servers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +327,7 @@ class Speaker:
 class Settings:
     checks: tuple[Check, ...] = ()
     instances: tuple[Instance, ...] = ()
+    sync_groups: tuple[SyncGroup, ...] = ()
     speaker: Speaker | None = None
     other_vrids: frozenset[int] = frozenset()
     """Of this machine's keepalived, for instances that nobody here follows."""

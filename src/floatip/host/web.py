@@ -21,7 +21,7 @@ from floatip.core.events import Event, Failure
 from floatip.host.child import Child, Running
 from floatip.host.failures import Failures
 from floatip.host.workers import Handle, Workers
-from floatip.model import Http
+from floatip.model import Listener
 from floatip.text import printable
 
 PART = "http"
@@ -39,7 +39,7 @@ class Web:
         self._failures = Failures(PART, report)
         self._paths = {"control": control, "history": history}
         self._workers = Workers()
-        self._http: Http | None = None
+        self._http: Listener | None = None
         self._child: Running | None = None
         self._ours: socket.socket | None = None
         self._heard = b""
@@ -47,7 +47,7 @@ class Web:
         self._delay = SOONEST
         self._next: Handle | None = None
 
-    def configure(self, http: Http | None) -> None:
+    def configure(self, http: Listener | None) -> None:
         """Also if nothing changed: the files that it names may have."""
         had_tls = bool(self._http and self._http.tls_certificate)
         self._http = http

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from floatip.core.addresses import Placed
+from floatip.core.addresses import Address, Placed
 from floatip.core.settings import Keepalived, Settings, Vrrp
 from floatip.host import keepalived
 from floatip.host.checks import Probes
@@ -39,7 +39,7 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     """`settings` are those of the model, as the core has them."""
     model = loaded.model
     elections = [one.election for one in settings.instances if isinstance(one.election, Vrrp | Keepalived)]
-    sources: dict[str, set[IPv4Address]] = {}
+    sources: dict[str, set[Address]] = {}
     for election in elections:
         sources.setdefault(election.interface, set()).add(election.source)
     followed = [election for election in elections if isinstance(election, Keepalived)]

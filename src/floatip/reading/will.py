@@ -1,8 +1,8 @@
 """What the daemon will do with a model, one line an instance."""
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address
 
+from floatip.core.addresses import Address
 from floatip.core.settings import Instance, Keepalived, Node, Nodes, Static, Vrrp
 from floatip.model import Here, Model, Network
 from floatip.providers import LINODE_REGIONS
@@ -41,7 +41,7 @@ def _election(instance: Instance, nodes: str) -> str:
             return f"always {one.role}"
 
 
-def _short(addresses: list[IPv4Address]) -> list[str]:
+def _short(addresses: list[Address]) -> list[str]:
     """Nodes of one /24 differ in the last number."""
     heads = {str(address).rpartition(".")[0] for address in addresses}
     return [f".{str(address).rpartition('.')[2]}" if len(heads) == 1 else str(address) for address in addresses]

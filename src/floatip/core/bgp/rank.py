@@ -7,8 +7,8 @@ orders the nodes as a healed election would, so that equal ranks have one winner
 
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address
 
+from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Origin
 
 
@@ -49,7 +49,7 @@ TAKEOVER_STEP, ACTIVE_STEP = 1 / 32, 2.0
 
 def med(
     priority: int,
-    source: IPv4Address,
+    source: Address,
     rank: Rank,
     since: float = 0.0,
     *,

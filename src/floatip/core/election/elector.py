@@ -9,7 +9,6 @@ import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address
 from typing import Protocol
 
 from floatip.core import settings
@@ -221,7 +220,7 @@ class Elector(Protocol):
         """The same by what was heard (RFC 9568 section 6.1), in seconds; None: no election."""
 
     @property
-    def preference(self) -> tuple[int, IPv4Address] | None:
+    def preference(self) -> tuple[int, Address] | None:
         """Priority and source address, by which an election orders the nodes; None: no order."""
 
     @property
@@ -284,7 +283,7 @@ class VirtualRouter:
         return self.config.interface
 
     @property
-    def preference(self) -> tuple[int, IPv4Address]:
+    def preference(self) -> tuple[int, Address]:
         return self.config.priority, self.config.source
 
     @property

@@ -60,7 +60,7 @@ class NodesElector:
         self.hears = frozenset[Subject]({others(name)})
         self.deadline = math.inf
         self._others: Others | None = None
-        self._preference: tuple[int, IPv4Address] | None = None
+        self._preference: tuple[int, Address] | None = None
         self._obstacles = Obstacles()
         self._listen_until = -math.inf
         """Nobody is known to be master before: another node may not have been heard yet."""
@@ -98,7 +98,7 @@ class NodesElector:
         return self.detection_time
 
     @property
-    def preference(self) -> tuple[int, IPv4Address] | None:
+    def preference(self) -> tuple[int, Address] | None:
         return self._preference
 
     def goes_on_as(self, config: Election) -> bool:

@@ -10,7 +10,6 @@ import socket
 import struct
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address
 
@@ -31,11 +30,11 @@ Instruction = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    sources: frozenset[IPv4Address] = frozenset()
+    sources: frozenset[Address] = frozenset()
     open_vrids: frozenset[int] = frozenset()
     """From anywhere."""
 
-    def plus(self, vrid: int, sources: Iterable[IPv4Address]) -> "Known":
+    def plus(self, vrid: int, sources: Iterable[Address]) -> "Known":
         """One more virtual router. Without sources, whoever uses the vrid is known."""
         if not (new := frozenset(sources)):
             return replace(self, open_vrids=self.open_vrids | {vrid})

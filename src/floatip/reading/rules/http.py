@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from floatip.model import Http, Model
+from floatip.model import Listener, Model
 from floatip.reading import regular
 from floatip.reading.files import Doubt, closed_above
 from floatip.reading.machine import DAEMON, Machine
@@ -94,7 +94,7 @@ def _mend(path: Path, machine: Machine, share: str) -> str:
     return share if os.path.exists(path) else "correct the path, or make the file"
 
 
-def _unusable(http: Http, places: Places) -> Iterator[Problem]:
+def _unusable(http: Listener, places: Places) -> Iterator[Problem]:
     """The content of files that can be read."""
     if http.token and not is_token(regular.read(http.token).strip()):
         what = f"{http.token} is not one word of {SHORTEST} to {LONGEST} characters"

@@ -9,9 +9,9 @@ from floatip.model import (
     PRIORITY,
     Check,
     File,
-    Http,
     Kind,
     Link,
+    Listener,
     LocalKeepalived,
     Model,
     Network,
@@ -20,6 +20,7 @@ from floatip.model import (
     RankMarks,
     Script,
     Tcp,
+    check,
     instance,
     network,
 )
@@ -66,7 +67,7 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
         link=Link(**read.get("link", {})),
         keepalived=LocalKeepalived(**read.get("keepalived", {})),
         notify=Notify(**read["notify"]) if "notify" in read else None,
-        http=Http(**read["http"]) if "http" in read else None,
+        http=Listener(**read["http"]) if "http" in read else None,
         **{key: read[key] for key in ("log", "state_log", "release_delay") if key in read},
     )
     has_secret = any(thing[-1] in ("md5", "auth_pass") for thing in places.given)
@@ -78,11 +79,11 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
 def _check(read: dict[str, Any]) -> Check:
     kind = _kind(read)
     if isinstance(kind, File | Process):
-        return Check(core.Check(read["name"], pushed=True), kind)
+        return check(read["name"], kind)
     timing = {key: read[key] for key in TIMING if key in read}
     if "interval" in timing:
         timing.setdefault("timeout", timing["interval"])
-    return Check(core.Check(read["name"], **timing, what=kind.what if kind else ""), kind)
+    return check(read["name"], kind, **timing)
 
 
 def _kind(read: dict[str, Any]) -> Kind | None:
