@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from floatip.host import run_as as rights
 from floatip.host.errors import in_words
 from floatip.host.spawn import spawn
 from floatip.host.workers import Handle, Workers
+from floatip.model import DAEMON, RunAs
 
 TAIL = 4096
 LONGEST_LINE = 200
@@ -55,6 +57,8 @@ class Start(Protocol):
         ended: Ended,
         gone: Callable[[], None],
         environment: Mapping[str, str] | None = None,
+        *,
+        run_as: RunAs = DAEMON,
     ) -> Running: ...
 
 
@@ -70,6 +74,8 @@ class Child:
         gone: Callable[[], None] = lambda: None,
         environment: Mapping[str, str] | None = None,
         source: int | None = None,
+        *,
+        run_as: RunAs = DAEMON,
     ) -> None:
         """`source`: a descriptor that the child reads from. It stays open until `gone`."""
         self._loop = asyncio.get_running_loop()
@@ -85,7 +91,7 @@ class Child:
         self.running = True
         self._timer: Handle = self._loop.call_later(timeout, self._timed_out)
         _starting.add(self)
-        workers.do(partial(_spawn, argv, environment, source), self._started)
+        workers.do(partial(_spawn, argv, environment, source, run_as), self._started)
 
     @property
     def last_line(self) -> str:
@@ -111,7 +117,9 @@ class Child:
     def _started(self, outcome: "_Process | OSError") -> None:
         _starting.discard(self)
         if isinstance(outcome, OSError):
-            why = NO_INTERPRETER if isinstance(outcome, NoInterpreter) else in_words(outcome.errno)
+            why = in_words(outcome.errno)
+            if isinstance(outcome, NoInterpreter | rights.CannotBecome):
+                why = str(outcome.strerror)
             self._end(False, f"cannot run {self._name}: {why}")
             return
         self._child = outcome
@@ -178,8 +186,9 @@ class _Process:
     output: int
 
 
-def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None, source: int | None) -> _Process:
+def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None, source: int | None, run_as: RunAs) -> _Process:
     """In a thread. Raises OSError."""
+    argv = rights.command(argv, run_as)
     output, its_output = os.pipe()
     pid = 0
     try:
@@ -192,7 +201,7 @@ def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None, source: i
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         if error.errno == errno.ENOENT and os.path.exists(argv[0]):
-            raise NoInterpreter(errno.ENOENT, "") from None
+            raise NoInterpreter(errno.ENOENT, NO_INTERPRETER) from None
         raise
     finally:
         os.close(its_output)

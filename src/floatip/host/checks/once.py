@@ -12,7 +12,7 @@ from floatip.host.child import GRACE, Child, Ended
 from floatip.host.failures import Failures
 from floatip.host.inotify import Inotify
 from floatip.host.workers import Workers
-from floatip.model import Check
+from floatip.model import DAEMON, Check, RunAs
 
 PROGRESS_INTERVAL = 2.0
 LEFT_BEHIND = GRACE + 1.0
@@ -77,13 +77,15 @@ class _Try:
         ended: Ended,
         gone: Callable[[], None],
         environment: Mapping[str, str] | None = None,
+        *,
+        run_as: RunAs = DAEMON,
     ) -> Child:
         def concluded(succeeded: bool, reason: str) -> None:
             line = child.last_line
             ended(succeeded, reason if not line or reason.endswith(line) else f"{reason}: {line}")
 
         self._is_gone.clear()
-        child = Child(self._workers, argv, timeout, concluded, partial(self._gone, gone), environment)
+        child = Child(self._workers, argv, timeout, concluded, partial(self._gone, gone), environment, run_as=run_as)
         return child
 
     def _gone(self, gone: Callable[[], None]) -> None:
