@@ -1,6 +1,7 @@
 """keepalived's notify commands, with real commands, and in virtual time with commands that are played."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from floatip.core.events import Failing, Failure
 from floatip.host import notify_commands
 from floatip.host.child import GRACE, Ended
 from floatip.host.notify_commands import LONGEST_QUEUE, MOST_AT_ONCE, OVERTIME, Change, Commands, Subject
-from floatip.model import NotifyEvent, Told
+from floatip.model import DAEMON, NotifyEvent, RunAs, Told
 from tests.host.reports import Clock, Reports, until
 
 VI: Subject = ("INSTANCE", "VI_1")
@@ -45,6 +46,8 @@ class Played:
         ended: Ended,
         gone: Callable[[], None],
         environment: Mapping[str, str] | None = None,
+        *,
+        run_as: RunAs = DAEMON,
     ) -> "Run":
         self.begun.append((self.clock.time(), " ".join(argv)))
         self.running_now += 1
@@ -154,13 +157,13 @@ def test_a_process_that_the_kernel_cannot_end_holds_up_the_next_command_for_a_se
     clock = Clock()
     played = Played(clock, {})
 
-    def start(argv: Sequence[str], timeout: float, ended: Ended, *others: object) -> Run:
+    def start(argv: Sequence[str], timeout: float, ended: Ended, *others: object, **more: object) -> Run:
         run = Run(played, 1e6, ended, lambda: None)
         run.terminate = lambda: None  # type: ignore[method-assign]
         played.begun.append((clock.time(), argv[0]))
         return run
 
-    commands = Commands(reports, clock, start)  # type: ignore[arg-type]
+    commands = Commands(reports, clock, start)
     commands.configure([*told("/stuck", "master"), *told("/quick", "backup")])
     commands.tell(change("MASTER"))
     commands.tell(change("BACKUP"))
@@ -250,4 +253,24 @@ def test_a_reload_forgets_failures_of_what_it_removed_and_what_runs_goes_on(repo
     commands.configure([])
     clock.run(100)
     assert [at for at, _ in played.begun] == [0, 5]
+    assert not reports.events
+
+
+def test_a_command_runs_as_its_user(reports: Reports, tmp_path: Path) -> None:
+    assert os.geteuid() == 0, "only root can run commands as others: sudo .venv/bin/python -m pytest tests/host"
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == 0 and parent.name.startswith("pytest"):
+            parent.chmod(0o755)
+    out = tmp_path / "out"
+    says = script(tmp_path / "says", f"id -un > {out}\n")
+
+    async def story() -> None:
+        commands = Commands(reports)
+        commands.configure([Told(*VI, "stop", (str(says),), run_as=RunAs("nobody"))])
+        commands.tell(change("STOP"))
+        await commands.finish(20)
+
+    asyncio.run(story())
+    assert out.read_text() == "nobody\n"
     assert not reports.events

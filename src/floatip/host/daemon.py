@@ -450,7 +450,8 @@ class Daemon:
     def _time_to_stop(self) -> float:
         settings = self._node.config
         leaving = LEAVE_TIME if settings.link else 0.0
-        return leaving + settings.release_delay + (settings.speaker.graceful_shutdown if settings.speaker else 0.0)
+        graceful = settings.speaker.graceful_shutdown if settings.speaker else 0.0
+        return leaving + settings.release_delay + graceful + self._parts.teller.time_to_stop
 
     def _close(self) -> None:
         self._busy = True  # nobody hears what the parts say now

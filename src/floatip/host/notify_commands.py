@@ -187,7 +187,7 @@ class Commands:
         environment = {"FLOATIP_REASON": change.reason, "FLOATIP_RANK": change.rank}
         ended, gone = partial(self._ended, queue, job), partial(self._go_on, queue, job)
         queue.job = job
-        queue.child = self._start(argv, told.timeout or math.inf, ended, gone, environment)
+        queue.child = self._start(argv, told.timeout or math.inf, ended, gone, environment, run_as=told.run_as)
         queue.slow = self._loop.call_later(SLOW, self._make_room, queue)
         self._running += 1
         self._hurry(queue)

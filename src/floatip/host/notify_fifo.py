@@ -244,7 +244,9 @@ class _Writer:
             return
         self._script_gone.clear()
         argv = (*self.config.script, str(self.config.path))
-        self._script = Child(self._workers, argv, math.inf, self._script_ended, self._script_is_gone)
+        self._script = Child(
+            self._workers, argv, math.inf, self._script_ended, self._script_is_gone, run_as=self.config.run_as
+        )
         self._script_steady = self._loop.call_later(STEADY, self._failures.clear, self.names[2])
 
     def _script_ended(self, succeeded: bool, reason: str) -> None:

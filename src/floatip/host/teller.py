@@ -16,7 +16,7 @@ from floatip.host.notify_fifo import Fifos
 from floatip.model import Model
 
 END_TIMEOUT = 5.0
-"""Seconds in which the last commands must be through; TimeoutStopSec of the unit leaves that time."""
+"""Seconds in which the last commands must be through."""
 
 
 class Teller:
@@ -31,6 +31,11 @@ class Teller:
     @property
     def dropped(self) -> int:
         return self._commands.dropped + self._fifos.dropped
+
+    @property
+    def time_to_stop(self) -> float:
+        """Seconds that `finish` may take."""
+        return END_TIMEOUT if self._model.told or self._model.fifos else 0.0
 
     def configure(self, model: Model) -> None:
         subjects: set[Subject] = {("GROUP", group.name) for group in model.sync_groups}
