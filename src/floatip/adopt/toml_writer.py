@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from floatip import reading
 from floatip.reading.machine import Machine, daemons_user
 from floatip.reading.toml.document import parse
+from floatip.reading.toml.reader import model_of
 
 Values = Mapping[str, object]
 
@@ -30,5 +31,5 @@ def _value(value: object) -> str:
 
 def checked(text: str, machine: Machine | None = None) -> tuple[reading.ConfigWarning, ...]:
     """What `floatip check` warns of; on this machine, unless another is given. Raises `ConfigErrors`."""
-    document = parse("floatip.toml", text.encode(errors="surrogateescape"))
-    return reading.judged(document, daemons_user(), machine=machine).warnings
+    read = reading.Read(*model_of(parse("floatip.toml", text.encode(errors="surrogateescape"))))
+    return reading.judged(read, daemons_user(), machine=machine).warnings

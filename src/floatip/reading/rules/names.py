@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from floatip.core.settings import Instance, Keepalived, Node, Static
 from floatip.model import Check, File, Model, Process
 from floatip.reading.place import Places, Problem, Thing
-from floatip.reading.rules.parts import elections, floating, instances
+from floatip.reading.rules.parts import elections, floating, instances, looked_at
 from floatip.reading.words import closest, shown
 
 COMM_LENGTH = 15
@@ -40,8 +40,8 @@ def checks(model: Model, places: Places) -> Iterator[Problem]:
     names = [check.name for check in model.checks if check.name]
     used: set[str] = set()
     for at, instance in instances(model, places):
+        used |= looked_at(model, instance)
         for thing, name in places.each((*at, "checks"), instance.checks):
-            used.add(name)
             if name not in names:
                 others = f"the checks are {', '.join(names)}" if names else "add a [[check]]"
                 hint = f'did you mean "{close}"?' if (close := closest(name, names)) else others
@@ -58,10 +58,16 @@ def unwatched(model: Model, places: Places) -> Iterator[Problem]:
     triggers = {check.name for check in model.checks if isinstance(check.kind, File)}
     for at, instance in instances(model, places):
         is_known = places.is_whole((*at, "checks")) and places.is_whole(("check",))
-        if is_known and not isinstance(instance.election, Keepalived) and triggers.issuperset(instance.checks):
-            only = " but a file" if instance.checks else ""
+        if (
+            is_known
+            and not isinstance(instance.election, Keepalived)
+            and triggers.issuperset(looked_at(model, instance))
+        ):
+            only = " but a file" if looked_at(model, instance) else ""
             what = f"nothing{only} is checked: this node keeps the traffic even while the service is down"
             hint = 'add [[check]] name = "haproxy", process = "haproxy"; and to the instance: checks = ["haproxy"]'
+            if places.is_keepaliveds:
+                hint = "add a vrrp_track_process with process haproxy, and track_process to the instance"
             yield places.warning((*at, "checks"), what, hint)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from floatip.core.addresses import Address, InterfaceAddress
-from floatip.core.settings import Instance, Keepalived, Vrrp
+from floatip.core.settings import Instance, Keepalived, SyncGroup, Vrrp
 from floatip.model import Model
 from floatip.reading.place import Places, Problem, Thing
 
@@ -33,3 +33,10 @@ def own_peers(places: Places, at: Thing, source: Address | None, peers: tuple[Ad
         elif peer in seen:
             yield places.error(thing, f"{peer} is there twice", "name each peer once")
         seen.add(peer)
+
+
+def looked_at(model: Model, instance: Instance) -> set[str]:
+    """The checks of which the instance depends, also by its sync groups."""
+    groups = [group for group in model.sync_groups if instance.name in group.members]
+    owners: list[Instance | SyncGroup] = [instance, *groups]
+    return {name for one in owners for name in (*one.checks, *(track.check for track in one.tracks))}
