@@ -55,6 +55,19 @@ def text(setup: Setup, instances: tuple[Instance, ...], dcid: int, *, by_scripts
     return toml.document(comment, {"state_log": STATE_LOG} if log else {}, tables)
 
 
+def beside_conf(setup: Setup, dcid: int) -> str:
+    """The file beside a keepalived.conf that floatip itself runs: what lelastic was told."""
+    comment = (
+        f"Written by `floatip adopt --replace`: what {setup.call.config} has no words for.",
+        f"Check both with `floatip check {setup.call.config}`, and apply them with `systemctl reload floatip`.",
+    )
+    tables = [
+        toml.table("[linode]", {"dcid": dcid}),
+        toml.table("[bgp]", _route_servers(setup, dcid) | _source_of_sessions(setup)),
+    ]
+    return toml.document(comment, {}, tables)
+
+
 def _changed(values: dict[str, object], kind: type[Keepalived | LocalKeepalived]) -> dict[str, object]:
     """Those that are not the defaults."""
     defaults = {field.name: str(field.default) for field in fields(kind)}
