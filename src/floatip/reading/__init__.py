@@ -66,6 +66,8 @@ def judged(text: Document, user: str = "", path: Path | None = None, machine: Ma
         keys, of_key = _keys(model, path, places, machine)
         problems += of_key
         here = here and replace(here, keys=keys)
+    model, of_vrrp = key.of_vrrp(model, places, machine)
+    problems += of_vrrp
     problems.sort(key=lambda problem: problem.line)
     warnings = [problem for problem in problems if isinstance(problem, ConfigWarning)]
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
