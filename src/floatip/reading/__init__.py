@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from floatip.model import Here, Model
 from floatip.reading import key
 from floatip.reading.files import closed_above
-from floatip.reading.machine import Machine, look_around
+from floatip.reading.machine import Machine, daemons_user, look_around
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigWarning, MachineError, Places, Problem
 from floatip.reading.rights import user_id
 from floatip.reading.rules import judge, nodes
@@ -30,6 +30,7 @@ __all__ = [
     "MachineError",
     "Places",
     "Problem",
+    "checked",
     "judged",
     "load",
     "render",
@@ -74,6 +75,15 @@ def judged(text: Document, user: str = "", path: Path | None = None, machine: Ma
         raise ConfigErrors(errors, warnings)
     user_name = model.keepalived.script_user
     return Loaded(model, tuple(warnings), user_id(user_name) if user_name else None, here)
+
+
+def checked(text: str, machine: Machine | None = None) -> tuple[ConfigWarning, ...]:
+    """What there is to warn of in a file that is not written yet; on this machine, unless another is given.
+
+    Raises `ConfigErrors`.
+    """
+    data = text.encode(errors="surrogateescape")
+    return judged(document.parse("floatip.toml", data), daemons_user(), machine=machine).warnings
 
 
 def _here(model: Model, machine: Machine) -> Here | None:

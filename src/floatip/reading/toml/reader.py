@@ -154,7 +154,7 @@ def _told(kind: Literal["INSTANCE", "GROUP"], read: dict[str, Any]) -> Iterator[
     for event in get_args(NotifyEvent):
         if event in table:
             one = table[event] if isinstance(table[event], dict) else {"command": table[event]}
-            run_as = one if "user" in one else table
+            run_as = one if one.keys() & {"user", "group"} else table
             timeout = one.get("timeout", table.get("timeout", 0.0))
             yield Told(kind, read["name"], event, one["command"], _run_as(run_as), timeout)
 

@@ -1,6 +1,6 @@
 """Every key of floatip.toml: how its value is read, and an example where it must be there. Defaults are the model's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any, get_args
 
@@ -262,7 +262,7 @@ SYNC_GROUP = Table(
         "checks": Key(Items(v.string)),
         "tracks": Key(Items(TRACK)),
         "members_have_weights": Key(v.boolean),
-        "notify": Key(TOLD),
+        "notify": Key(replace(TOLD, keys={name: key for name, key in TOLD.keys.items() if name != "priority_changes"})),
     }
 )
 FIFO = Table(
