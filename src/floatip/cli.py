@@ -16,6 +16,7 @@ from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, 
 
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
+DCID = Option("--dcid N", "Linode's data centre, if the configuration names none", Number(int, 1, 9999))
 JSON = Option("--json", "Print JSON", dest="as_json")
 WATCH = Option("-w --watch", "Repeat every second, also while no daemon answers, until Ctrl-C")
 
@@ -254,19 +255,26 @@ def resume() -> int:
 
 @Command(
     DAILY,
-    {0: "the configuration can be used", 1: "with --run: a check failed", 2: "it cannot be used"},
+    {
+        0: "the configuration can be used",
+        1: "with --run: a check failed; with --strict: there are warnings",
+        2: "it cannot be used",
+    },
     FILE,
+    DCID,
+    Option("--strict", "Exit with status 1 if there are warnings"),
     Option("--run", "Then run each check once, as the daemon would: as user floatip, without capabilities"),
 )
-def check(file: Path, run: bool) -> int:
+def check(file: Path, dcid: int | None, run: bool, strict: bool) -> int:
     """Report every mistake in the configuration and on this machine.
 
-    As root, look with the rights of user floatip, who runs the daemon, and report
-    where keepalived.conf says something else.
+    FILE is a floatip.toml or a keepalived.conf. As root, look with the rights of
+    user floatip, who runs the daemon, and report where keepalived.conf says
+    something else than floatip.toml.
     """
     from floatip import check as checking  # noqa: PLC0415
 
-    return checking.check(file, run=run)
+    return checking.check(file, dcid, run=run, strict=strict)
 
 
 @Command(
@@ -414,17 +422,21 @@ def key(file: Path, add_next: bool, use_next: bool, drop_old: bool) -> int:
         75: "this machine is not ready, and may be later",
     },
     FILE,
+    DCID,
     takes=lambda arguments: len(arguments) <= 1 and not any(argument.startswith("-") for argument in arguments),
 )
-def run(file: Path | str = DEFAULT_CONFIG) -> int:
-    """Run the daemon until SIGTERM. SIGHUP reloads the configuration."""
+def run(file: Path | str = DEFAULT_CONFIG, dcid: int | None = None) -> int:
+    """Run the daemon until SIGTERM. SIGHUP reloads the configuration.
+
+    FILE is a floatip.toml or a keepalived.conf.
+    """
     import signal  # noqa: PLC0415
 
     # Until it listens to them they wait: an early stop must release what a predecessor left.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     from floatip.host import daemon  # noqa: PLC0415
 
-    return daemon.run(file)
+    return daemon.run(file, dcid)
 
 
 @Command(STARTED, {}, takes=lambda arguments: True)

@@ -106,8 +106,8 @@ Follow = Callable[[Settings, frozenset[Placed]], Settings]
 """Fits the settings to the permanent addresses that the kernel has, whenever those change."""
 
 
-def run(config_path: str | Path) -> int:
-    return serve(partial(load, config_path), file=os.path.abspath(config_path))
+def run(config_path: str | Path, dcid: int | None = None) -> int:
+    return serve(partial(load, config_path, dcid=dcid), file=os.path.abspath(config_path))
 
 
 def serve(read: Read, log: Log | None = None, follow: Follow | None = None, file: str = DEFAULT_CONFIG) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from floatip.core.settings import Instance, Keepalived, Node, Static, SyncGroup
 from floatip.model import Check, File, Model, Process
 from floatip.reading.place import Places, Problem, Thing
-from floatip.reading.rules.parts import elections, floating, instances, tracking
+from floatip.reading.rules.parts import elections, floating, instances, looked_at, tracking
 from floatip.reading.words import closest, shown
 
 COMM_LENGTH = 15
@@ -81,19 +81,16 @@ def circles(model: Model, places: Places) -> Iterator[Problem]:
 def unwatched(model: Model, places: Places) -> Iterator[Problem]:
     """A trigger file tells of an administrator, not of a service. Where keepalived elects, its own checks count."""
     triggers = {check.name for check in model.checks if isinstance(check.kind, File)}
-    grouped = {name: {*group.checks, *_tracked(group)} for group in model.sync_groups for name in group.members}
     for at, instance in instances(model, places):
-        of_others = grouped.get(instance.name, set()) | _tracked(instance)
         is_known = all(map(places.is_whole, ((*at, "checks"), (*at, "tracks"), ("check",), ("sync_group",))))
-        if is_known and not isinstance(instance.election, Keepalived) and triggers >= of_others.union(instance.checks):
-            only = " but a file" if instance.checks or of_others else ""
+        names = looked_at(model, instance)
+        if is_known and not isinstance(instance.election, Keepalived) and triggers.issuperset(names):
+            only = " but a file" if names else ""
             what = f"nothing{only} is checked: this node keeps the traffic even while the service is down"
             hint = 'add [[check]] name = "haproxy", process = "haproxy"; and to the instance: checks = ["haproxy"]'
+            if places.is_keepaliveds:
+                hint = "add a vrrp_track_process with process haproxy, and track_process to the instance"
             yield places.warning((*at, "checks"), what, hint)
-
-
-def _tracked(one: Instance | SyncGroup) -> set[str]:
-    return {track.check for track in one.tracks}
 
 
 def _process(places: Places, thing: Thing, process: str) -> Iterator[Problem]:

@@ -46,8 +46,10 @@ def tracking(model: Model, places: Places) -> Iterator[tuple[Thing, Instance | S
 def told(model: Model, places: Places) -> Iterator[tuple[Thing, Told]]:
     named: dict[tuple[str, str], Thing] = {("INSTANCE", one.name): at for at, one in instances(model, places)}
     named |= {("GROUP", one.name): at for at, one in places.each(("sync_group",), model.sync_groups)}
-    for one in model.told:
-        if at := named.get((one.kind, one.name)):
+    for index, one in enumerate(model.told):
+        if ("told", index) in places.given:
+            yield ("told", index), one
+        elif at := named.get((one.kind, one.name)):
             yield (*at, "notify", one.event), one
 
 
@@ -59,3 +61,10 @@ def own_peers(places: Places, at: Thing, source: Address | None, peers: tuple[Ad
         elif peer in seen:
             yield places.error(thing, f"{peer} is there twice", "name each peer once")
         seen.add(peer)
+
+
+def looked_at(model: Model, instance: Instance) -> set[str]:
+    """The checks of which the instance depends, also by its sync groups."""
+    groups = [group for group in model.sync_groups if instance.name in group.members]
+    owners: list[Instance | SyncGroup] = [instance, *groups]
+    return {name for one in owners for name in (*one.checks, *(track.check for track in one.tracks))}

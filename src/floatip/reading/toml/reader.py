@@ -1,6 +1,7 @@
 """floatip.toml read into the model."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from floatip.core import settings as core
@@ -34,6 +35,7 @@ from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem, Th
 from floatip.reading.toml.document import Document
 from floatip.reading.toml.tables import ADDRESS, ELECTIONS, GARP, HMAC, INSTANCE, TOP, VRRP, Table
 from floatip.reading.toml.walk import Walk
+from floatip.reading.words import shown
 
 FIGURES = ("checks", "placement", "interface", "last_resort", "announce")
 """Keys of an instance that are fields of the model, of whichever election."""
@@ -59,6 +61,21 @@ def accepted(document: Document) -> tuple[Model, Places]:
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
         raise ConfigErrors(errors)
     return model, places
+
+
+def with_dcid(document: Document, dcid: int | None) -> tuple[Document, list[Problem]]:
+    """`dcid`: what the command line says, which must agree with the file."""
+    if dcid is None:
+        return document, []
+    given = document.data.get("linode")
+    named = given.get("dcid", dcid) if isinstance(given, dict) else dcid
+    data = document.data | {"linode": {"dcid": dcid}}
+    problems: list[Problem] = []
+    if named != dcid:
+        at = ("linode", "dcid")
+        what = f"{shown(named)} is not {dcid}, which --dcid says"
+        problems.append(ConfigError(document.file, document.line(at), "linode.dcid", what, "leave out one of the two"))
+    return replace(document, data=data), problems
 
 
 def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
