@@ -378,6 +378,23 @@ def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo
 
 @Command(
     SET_UP,
+    {0: "printed", 2: "the keepalived.conf cannot be used"},
+    Option("FILE", "The keepalived.conf", Path, Path("/etc/keepalived/keepalived.conf")),
+    DCID,
+)
+def convert(file: Path, dcid: int | None) -> int:
+    """Print the floatip.toml that runs the same as a keepalived.conf.
+
+    Passwords and keys are printed too. What floatip runs otherwise, or without,
+    stands in comments, and with hints on stderr.
+    """
+    from floatip import convert as converting  # noqa: PLC0415
+
+    return converting.convert(file, dcid)
+
+
+@Command(
+    SET_UP,
     {0: "written", 1: "not written", 2: "the answers make no valid configuration"},
     Option("--dcid WHERE", "Linode's data centre: 6, us-east or newark; none for no BGP"),
     Option(

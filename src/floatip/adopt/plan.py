@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from floatip.adopt import conf_edits, floatip_toml, toml_writer
+from floatip import reading
+from floatip.adopt import conf_edits, floatip_toml
 from floatip.adopt.conf_edits import ConfText
 from floatip.adopt.files import Change, FileState, private, state
 from floatip.adopt.notify_scripts import only_switches_lelastic
@@ -190,7 +191,7 @@ def _is_ours(notify: Notify) -> bool:
 
 def _may_be_written(system: System, setup: Setup, wanted: str, wishes: Wishes) -> None:
     try:
-        toml_writer.checked(wanted)
+        reading.checked(wanted)
     except ConfigErrors as refused:
         what = "\n".join(problem.text for problem in refused.errors)
         hint = f"change {setup.call.config}: {refused.errors[0].hint}"

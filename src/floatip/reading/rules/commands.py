@@ -1,15 +1,17 @@
 """Programs that the daemon runs, files that it reads and writes, and the time that its stop may take."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from floatip.core.settings import Keepalived
-from floatip.model import File, Model, Process, Script
+from floatip.model import File, Model, Process, RunAs, Script
 from floatip.reading import files
 from floatip.reading.files import Doubt
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
-from floatip.reading.rights import user_id
+from floatip.reading.rights import group_id, user_id
+from floatip.reading.rules import parts
 from floatip.reading.rules.parts import elections
 from floatip.reading.words import shown
 
@@ -26,6 +28,36 @@ def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem
                 yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
     if model.notify and model.notify.command:
         yield from _at(places, ("notify", "command"), files.command(model.notify.command, machine))
+    for at, told in parts.told(model, places):
+        yield from _as_user(places, at, told.command, told.run_as, machine)
+    for at, fifo in places.each(("fifo",), model.fifos):
+        yield from _users(places, at, fifo.owner)
+        if fifo.script:
+            yield from _as_user(places, (*at, "script"), fifo.script, fifo.run_as, machine)
+
+
+def _as_user(places: Places, thing: Thing, argv: tuple[str, ...], run_as: RunAs, machine: Machine) -> Iterator[Problem]:
+    """Rights of other users can be asked for by root only."""
+    missing = list(_users(places, thing, run_as))
+    yield from missing
+    if argv and not missing:
+        own = replace(machine, user=run_as.user, _access={}) if machine.user and run_as.user else machine
+        yield from _at(places, thing, files.command(argv, own))
+
+
+def _users(places: Places, thing: Thing, run_as: RunAs) -> Iterator[Problem]:
+    for what, name, number in (("user", run_as.user, user_id), ("group", run_as.group, group_id)):
+        if name and number(name) is None:
+            hint = f"name one that is there: getent {'passwd' if what == 'user' else 'group'}"
+            yield places.on_machine(thing, f"there is no {what} {shown(name)}", hint)
+
+
+def fifos(model: Model, places: Places) -> Iterator[Problem]:
+    seen: dict[Path, Thing] = {model.keepalived.fifo: ("keepalived",)}
+    for at, fifo in places.each(("fifo",), model.fifos):
+        if (first := seen.setdefault(fifo.path, at)) != at:
+            what = f"{fifo.path} is taken by {places.path(first) or 'keepalived'}"
+            yield places.error((*at, "path"), what, "give each FIFO a path of its own")
 
 
 def _at(places: Places, thing: Thing, doubts: Iterable[Doubt]) -> Iterator[Problem]:
@@ -61,4 +93,5 @@ def stop_time(model: Model, places: Places, machine: Machine) -> Iterator[Proble
         )
 
 
+RULES = (fifos,)
 ON_MACHINE = (commands, state_log, keepalived, stop_time)
