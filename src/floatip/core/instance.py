@@ -212,7 +212,7 @@ class Instance:
             damped=self.unkept or self.decision.damped(now),
         )
         self.bar = obstacles.barred or obstacles.damped
-        began, is_free = self.role is Role.INIT, replace(obstacles, waiting="") == Obstacles()
+        began, is_free = self.role is Role.INIT, obstacles.are_none
         effects = [] if is_free else self._end_stay(now)
         effects += self.elector.constrain(obstacles, now)
         if began and self.role is Role.BACKUP and now < self._stay_until and self._may_ask:
