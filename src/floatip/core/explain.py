@@ -194,7 +194,9 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
     if elector.role is Role.MASTER:
         if elector.second_master(now):
             yield Reason(Rule.TWO_MASTERS, "another node says that it is master too: it does not hear this one")
-        yield Reason(Rule.PRIORITY, f"{own} is master, and hears no node with a higher priority than {elector.priority}")
+        yield Reason(
+            Rule.PRIORITY, f"{own} is master, and hears no node with a higher priority than {elector.priority}"
+        )
         return
     if elector.role is not Role.BACKUP:
         yield Reason(Rule.STARTING if elector.role is Role.INIT else Rule.UNHEALTHY, elector.reason)
