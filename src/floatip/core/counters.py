@@ -32,6 +32,8 @@ class Cause(StrEnum):
     DAMPED = "damped"
     SUSPENDED = "suspended"
     """This node did not run for a while."""
+    GROUP = "group"
+    """Another member of its sync group is no longer master."""
     KEEPALIVED = "keepalived"
     """keepalived elects, and says so."""
 

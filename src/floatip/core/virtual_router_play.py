@@ -150,7 +150,7 @@ class VirtualRouterPlay:
             return self._told(to, False, 0.0, Rule.UNHEALTHY, why, candidates=tuple(heirs), unknown=unknown)
         assert isinstance(self.elector, Router)
         played = copy.deepcopy(self.elector)
-        played.constrain(Obstacles(sick=f"check {check} fails"), self.now)
+        played.constrain(Obstacles(sick=f"check {check} fails", shift=played.shift), self.now)
         if not is_master:
             who = f"{self.before} goes on as master" if self.before else "no node that is heard is master"
             return self._nothing(Rule.UNHEALTHY, f"{who}; {own} could not take over ({played.role.value})")
@@ -238,7 +238,7 @@ class VirtualRouterPlay:
             what = "the node with the higher priority is master (preempt is on)"
             return self._told("", False, None, Rule.PRIORITY, what, candidates=(self.before, own))
         played = copy.deepcopy(self.elector)
-        played.constrain(Obstacles(barred=self.instance.bar), self.now)
+        played.constrain(Obstacles(barred=self.instance.bar, shift=played.shift), self.now)
         return self._played(played, self.peers, "no master is heard", own)
 
 

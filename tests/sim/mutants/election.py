@@ -9,7 +9,7 @@ OF_STATUS, OF_FOLLOWER = "core/test_status.py::test_", "core/test_follower.py::t
 
 MUTANTS = (
     # ELECTOR
-    Mutant("the skew time is forgotten", ELECTOR, "return (256 - self.config.priority) / 256 *", "return 0 *"),
+    Mutant("the skew time is forgotten", ELECTOR, "return (256 - self.priority) / 256 *", "return 0 *"),
     Mutant("master-down is twice as long", ELECTOR, "return 3 * advert_interval", "return 6 * advert_interval"),
     # ROUTER
     Mutant(
@@ -20,9 +20,7 @@ MUTANTS = (
     ),
     Mutant("a planned stop says nothing", ROUTER, "self._advertise(0) if self.role is Role.MASTER", "[] if self.role"),
     Mutant("a master never yields", ROUTER, "if advert.priority and (advert.priority, int(source)) >", "if () >"),
-    Mutant(
-        "equal priorities are no tie", ROUTER, "(config.priority, int(config.source)):", "(config.priority, 2**32):"
-    ),
+    Mutant("equal priorities are no tie", ROUTER, "(self.priority, int(config.source)):", "(self.priority, 2**32):"),
     Mutant("preempt = false is forgotten", ROUTER, "if not self.config.preempt or", "if False or"),
     Mutant("any lower advert arms the skew", ROUTER, "if source == self.master:", "if True:"),
     Mutant("a late master believes itself", ROUTER, "if late <= self.master_down_interval:", "if True:"),
@@ -32,7 +30,7 @@ MUTANTS = (
     Mutant(
         "nobody answers a question",
         ROUTER,
-        "return [*self._advertise(config.priority), *self._rem",
+        "return [*self._advertise(self.priority), *self._rem",
         "return [*self._rem",
     ),
     Mutant("whose link was down does not listen", ROUTER, "self._linked_at + LISTEN_AFTER_LINK_FAULT + spread)", "0)"),

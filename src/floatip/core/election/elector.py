@@ -126,6 +126,19 @@ class Obstacles:
     """It stays what it is, as long as it can."""
     damped: str = ""
     """It must not be master while another node is: it hands over once, and takes over only from a silent master."""
+    holds_back: str = ""
+    """Other members of its sync group do not want to be master yet: it only wants to be (`Router.wants_master`)."""
+    yields: str = ""
+    """Another member of its sync group is no longer master: a master becomes backup, without priority 0."""
+    shift: int = 0
+    """What tracked checks add to its priority, or take off."""
+    why_shift: str = ""
+    """Whose success or failure that was; for the news."""
+
+    @property
+    def are_none(self) -> bool:
+        """Whether nothing keeps it from being master in time, or as soon as its checks have answered."""
+        return not (self.sick or self.link or self.barred or self.leaving or self.paused or self.damped)
 
 
 KEEPALIVED: Subject = "keepalived"
@@ -283,8 +296,12 @@ class VirtualRouter:
         return self.config.interface
 
     @property
+    def priority(self) -> int:
+        return self.config.priority
+
+    @property
     def preference(self) -> tuple[int, Address]:
-        return self.config.priority, self.config.source
+        return self.priority, self.config.source
 
     @property
     def detection_time(self) -> float:
@@ -303,4 +320,4 @@ class VirtualRouter:
 
     def _skew(self, advert_interval: float) -> float:
         """In seconds (RFC 9568 section 6.1; version 2: RFC 3768, which knows only whole seconds)."""
-        return (256 - self.config.priority) / 256 * (1.0 if self.config.version == 2 else advert_interval)
+        return (256 - self.priority) / 256 * (1.0 if self.config.version == 2 else advert_interval)

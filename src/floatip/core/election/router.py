@@ -56,6 +56,8 @@ from floatip.core.settings import Election, Vrrp
 from floatip.core.vrrp import wire
 from floatip.core.vrrp.wire import Advert
 
+OWNER = 255
+"""The priority of the owner of the addresses, which nothing changes (RFC 9568 section 5.2.4)."""
 SECOND_MASTER_AFTER = 2
 """Advert intervals for which another master must be heard: a well one yields to our answer at once."""
 SILENT_AFTER = 2
@@ -78,6 +80,7 @@ class Router(VirtualRouter):
 
     def __init__(self, name: str, config: Vrrp, addresses: Iterable[Address], now: float) -> None:
         self.name = name
+        self.shift = 0
         self._configure(config, addresses)
         self.role = Role.INIT
         self.reason = "starting"
@@ -97,7 +100,9 @@ class Router(VirtualRouter):
         self._heard_at = -math.inf
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
-        self._barred = self._damped = self._link_fault = ""
+        self._barred = self._damped = self._link_fault = self._held_back = ""
+        self._want: tuple[str, Cause] | None = None
+        """Why it would be master, if its sync group were."""
         self._yielded_to: set[str] = set()
         """The reasons to be damped that are known, until none is left: a master hands over once for each."""
         self._linked_at = -math.inf
@@ -115,7 +120,7 @@ class Router(VirtualRouter):
 
     def _configure(self, config: Vrrp, addresses: Iterable[Address]) -> None:
         # RFC 9568 6.1: the owner preempts all the same
-        self.config = config if config.priority < 255 else replace(config, preempt=True)
+        self.config = config if config.priority < OWNER else replace(config, preempt=True)
         self.hears = frozenset[Subject]({adverts(config.interface, config.vrid)})
         # The adverts name the addresses of their own family, as keepalived's do.
         self.addresses = tuple(a for a in addresses if a.version == config.source.version)
@@ -125,6 +130,17 @@ class Router(VirtualRouter):
     @property
     def deadline(self) -> float:
         return min(self._due_at, self._ask_at)
+
+    @property
+    def priority(self) -> int:
+        """The effective one: of the configuration, and what tracked checks add or take off."""
+        base = self.config.priority
+        return base if base == OWNER else min(max(base + self.shift, 1), OWNER - 1)
+
+    @property
+    def wants_master(self) -> bool:
+        """Whether it would be master, but for `Obstacles.holds_back`: until it hears a master that it follows."""
+        return self._want is not None
 
     @property
     def master_priority(self) -> int:
@@ -176,6 +192,11 @@ class Router(VirtualRouter):
         yields = obstacles.barred or ("" if damped in self._yielded_to else damped)
         self._yielded_to |= {damped} - {""}
         self._link_fault, self._barred, self._damped = obstacles.link, obstacles.barred, damped
+        self._held_back = obstacles.holds_back
+        if self._barred:
+            self._want = None
+        shifted, was_master = self._shift(obstacles, now), self.role is Role.MASTER
+        effects += shifted
         waiting, fault = obstacles.waiting, obstacles.sick or obstacles.link
         trouble = Cause.CHECK if obstacles.sick else Cause.LINK
         match self.role:
@@ -192,7 +213,24 @@ class Router(VirtualRouter):
             case Role.MASTER if yields:
                 cause = Cause.BARRED if obstacles.barred else Cause.DAMPED if obstacles.damped else Cause.HANDOVER
                 effects += [*self._advertise(0), *self._enter_backup(yields, now, cause)]
+            case Role.MASTER if obstacles.yields:
+                effects += self._enter_backup(obstacles.yields, now, Cause.GROUP)
+            case Role.BACKUP if self._want and not self._held_back and not self._barred:
+                effects += self._enter_master(*self._want, now)
+            case Role.MASTER if shifted and was_master:
+                self._due_at = now + self.config.advert_interval
+                effects = [*self._advertise(self.priority), *effects]
         return effects
+
+    def _shift(self, obstacles: Obstacles, now: float) -> list[Effect]:
+        """The time that is left follows the priority, as keepalived's does."""
+        before, skew = self.priority, self.skew
+        self.shift = obstacles.shift
+        if self.priority == before:
+            return []
+        if self.role is Role.BACKUP:
+            self._due_at += self.skew - skew
+        return [Became("priority", self.name, str(self.priority), obstacles.why_shift)]
 
     def stop(self, reason: str, now: float) -> list[Effect]:
         effects = self._advertise(0) if self.role is Role.MASTER else []
@@ -204,13 +242,22 @@ class Router(VirtualRouter):
             return effects + self._ask(now) if now >= self._ask_at else effects
         if self.role is Role.MASTER:
             self._due_at = max(self._due_at + self.config.advert_interval, now)
-            return effects + self._advertise(self.config.priority)
+            return effects + self._advertise(self.priority)
         if self._barred:
             self._listen(now)
             return effects
         silence = f"no advert for {self.master_down_interval:.2f} s"
         cause = self._hastened_by if self._hastened else Cause.SILENCE
-        return effects + self._enter_master(self._hastened or self._from(silence), now, cause)
+        return effects + self._claim(self._hastened or self._from(silence), cause, now)
+
+    def _claim(self, reason: str, cause: Cause, now: float) -> list[Effect]:
+        """Become master, or want to."""
+        if not self._held_back:
+            return self._enter_master(reason, cause, now)
+        self._want = self._want or (reason, cause)
+        self.master, self.reason = None, f"{reason}, but {self._held_back}"
+        self._listen(now)
+        return []
 
     def receive(self, advert: Advert, source: Address, ttl: int, now: float) -> list[Effect]:
         effects = self._wake(now)
@@ -243,7 +290,7 @@ class Router(VirtualRouter):
             effects = self._enter_backup(reason, now, Cause.SUSPENDED)
             # The neighbours may have found the address here meanwhile: who is master tells them again.
             return effects + (self.ask() if self.address_moves else [])
-        self._heard = None  # whom we followed may have begun again meanwhile
+        self._heard = self._want = None  # whom we followed may have begun again meanwhile
         self._listen(now)
         return []
 
@@ -288,12 +335,12 @@ class Router(VirtualRouter):
 
     def _receive_as_backup(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         # RFC 9568 6.4.2
-        if advert.priority == ASKING < self.config.priority:
+        if advert.priority == ASKING < self.priority:
             return []  # another backup asks: following it would start the wait again
         self._note_reign(advert, source, now)
         if advert.priority == 0:
             return self._hasten(f"{source} handed over (priority 0)", now, Cause.HANDOVER)
-        if advert.priority >= self.config.priority:
+        if advert.priority >= self.priority:
             self._preempt_at = math.inf
             return self._follow(advert, source, now)
         if not self.config.preempt or self._damped:
@@ -303,7 +350,7 @@ class Router(VirtualRouter):
             if now < self._preempt_at:
                 return self._follow(advert, source, now)
         if source == self.master:
-            why = f"{source} now has priority {advert.priority}, below ours ({self.config.priority})"
+            why = f"{source} now has priority {advert.priority}, below ours ({self.priority})"
             return self._hasten(why, now, Cause.PREFERRED)
         return []
 
@@ -325,6 +372,7 @@ class Router(VirtualRouter):
         return []
 
     def _follow(self, advert: Advert, source: Address, now: float) -> list[Effect]:
+        self._want = None
         if source != self.master:
             self.master = source
             self.reason = f"following {source}, priority {advert.priority}"
@@ -337,16 +385,16 @@ class Router(VirtualRouter):
     def _receive_as_master(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         # RFC 9568 6.4.3
         config = self.config
-        if advert.priority and (advert.priority, int(source)) > (config.priority, int(config.source)):
-            why = f"{source} has priority {advert.priority}, ours is {config.priority}"
-            if advert.priority == config.priority:
-                why = f"{source} has the same priority {config.priority} and the greater address"
+        if advert.priority and (advert.priority, int(source)) > (self.priority, int(config.source)):
+            why = f"{source} has priority {advert.priority}, ours is {self.priority}"
+            if advert.priority == self.priority:
+                why = f"{source} has the same priority {self.priority} and the greater address"
             self._gave_back_at = [*self._gave_back_at, now][-MISTAKES:]
-            last = self._advertise(config.priority, [source]) if self.address_moves else []
+            last = self._advertise(self.priority, [source]) if self.address_moves else []
             effects = self._enter_backup(why, now, Cause.PREFERRED)
             return [*last, *effects, *self._receive_as_backup(advert, source, now)]
         self._due_at = now + config.advert_interval
-        return [*self._advertise(config.priority), *self._remember_rival(advert, source, now)]
+        return [*self._advertise(self.priority), *self._remember_rival(advert, source, now)]
 
     def _remember_rival(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         if advert.priority == ASKING:
@@ -362,7 +410,7 @@ class Router(VirtualRouter):
         return [Became("network", self.name, "second-master", self._two_masters(advert.priority))]
 
     def _two_masters(self, priority: int | None = None) -> str:
-        theirs = "" if priority is None else f" (priority {priority}, ours is {self.config.priority})"
+        theirs = "" if priority is None else f" (priority {priority}, ours is {self.priority})"
         return f"{self._rival} is MASTER too{theirs}: it does not hear our adverts"
 
     def second_master(self, now: float) -> bool:
@@ -382,6 +430,10 @@ class Router(VirtualRouter):
             what = f"{self.name}: {self._two_masters()}"
             return [Problem(Code.SECOND_MASTER, self.name, what, hint, since=self._rival_since)]
         if self.role is Role.BACKUP and self.master is None and not self._barred:  # which is a problem of its own
+            if self._want:
+                what = f"{self.name}: no better master is heard, but this node must not be master: {self._held_back}"
+                hint = "make all members of the sync group well, or able to be master: floatip status"
+                return [Problem(Code.NOBODY_SERVES, self.name, what, hint, Severity.WARNING, self.since)]
             left = max(self.deadline - now, 0.0)
             what = (
                 f"{self.name}: no better master is heard; this node becomes master in {left:.1f} s unless it hears one"
@@ -392,20 +444,21 @@ class Router(VirtualRouter):
 
     def _enter_backup(self, reason: str, now: float, cause: Cause) -> list[Effect]:
         is_free = not self._barred and not self._damped
-        if self.config.priority == 255 and self.role in (Role.INIT, Role.FAULT) and is_free:
-            return self._enter_master("owns the addresses (priority 255)", now, cause)
+        if self.config.priority == OWNER and self.role in (Role.INIT, Role.FAULT) and is_free:
+            effects = [] if not self._held_back else self._become(Role.BACKUP, reason, now, cause)
+            return effects + self._claim("owns the addresses (priority 255)", cause, now)
         effects = self._become(Role.BACKUP, reason, now, cause)
         self._master_interval = self.config.advert_interval
-        spread = LISTEN_SPREAD * (256 - self.config.priority) / 256
+        spread = LISTEN_SPREAD * (256 - self.priority) / 256
         self._due_at = max(now + self.master_down_interval, self._linked_at + LISTEN_AFTER_LINK_FAULT + spread)
         return effects
 
-    def _enter_master(self, reason: str, now: float, cause: Cause) -> list[Effect]:
+    def _enter_master(self, reason: str, cause: Cause, now: float) -> list[Effect]:
         self._is_alone = now > self._peer_at + SILENT_AFTER * self._master_interval
         open_at = min(self._due_at - (self.skew if self._hastened else 0.0), now)
         is_silent = self._heard is not None and not self._hastened
         self.onset = Onset(self._heard_at if is_silent else None, open_at)
-        effects = [*self._advertise(self.config.priority), *self._become(Role.MASTER, reason, now, cause)]
+        effects = [*self._advertise(self.priority), *self._become(Role.MASTER, reason, now, cause)]
         self.reign_at = now
         self._master_interval = self.config.advert_interval
         self._due_at = now + self.config.advert_interval
@@ -421,7 +474,7 @@ class Router(VirtualRouter):
         if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:
             self._heard = None
         self.role, self.reason = role, reason
-        self.master, self._hastened = None, ""
+        self.master, self._hastened, self._want = None, "", None
         self._rival, self._rival_since, self._rival_at = None, -math.inf, -math.inf
         self._due_at = self._ask_at = self._preempt_at = math.inf
         return [Became("role", self.name, role.value, reason)]
