@@ -3,11 +3,11 @@
 import contextlib
 import os
 import socket
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -16,51 +16,11 @@ from floatip.core.vrrp.wire import Advert, pack
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, OBSERVER, LabHost, Network
 from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.programs.keepalived import KeepalivedProgram
-from floatip.lab.programs.program import Program
 
 TIMEOUT = 60.0
 INTERVAL = 0.2
-FLOATIP = """
-[[check]]
-name = "works"
-script = ["/usr/bin/test", "-e", "WORKS"]
-interval = 0.2
-rise = 1
-fall = 1
-
-[[instance]]
-name = "VI_1"
-placement = "master"
-interface = "lo"
-addresses = ["ADDRESS"]
-checks = ["works"]
-[instance.vrrp]
-interface = "eth0"
-vrid = 51
-priority = 100
-version = 3
-advert_interval = INTERVAL
-source = "SOURCE"
-peers = ["PEER"]
-"""
-PROGRAM = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from floatip.host.daemon import serve
-from floatip.model import Fifo, Told
-from floatip.reading import load
-
-def read():
-    loaded = load({config!r})
-    events = ("master", "backup", "fault", "stop", "any")
-    told = tuple(Told("INSTANCE", "VI_1", event, ({script!r}, event)) for event in events)
-    fifos = (Fifo(Path({fifo!r})),)
-    return loaded._replace(model=replace(loaded.model, told=told, fifos=fifos))
-
-sys.exit(serve(read))
-"""
-KEEPALIVED = """
+SECOND, THIRD = IPv4Interface("192.168.223.159/32"), IPv4Interface("192.168.223.160/32")
+GLOBAL = """
 global_defs {
   vrrp_version 3
   notify_fifo FIFO
@@ -70,9 +30,16 @@ vrrp_script works {
   script "/usr/bin/test -e WORKS"
   interval 1
 }
-vrrp_instance VI_1 {
+vrrp_script better {
+  script "/usr/bin/test -e BETTER"
+  interval 1
+  weight 20
+}
+"""
+INSTANCE = """
+vrrp_instance NAME {
   interface eth0
-  virtual_router_id 51
+  virtual_router_id VRID
   priority 100
   advert_int INTERVAL
   unicast_src_ip SOURCE
@@ -82,26 +49,53 @@ vrrp_instance VI_1 {
   virtual_ipaddress {
     ADDRESS dev lo
   }
+  TRACKS
+  notify_master "SCRIPT NAME master"
+  notify_backup "SCRIPT NAME backup"
+  notify_fault "SCRIPT NAME fault"
+  notify_stop "SCRIPT NAME stop"
+  notify_master_rx_lower_pri "SCRIPT NAME lower"
+  notify "SCRIPT NAME any"
+}
+"""
+TRACKS = "track_script {\n works\n}"
+WEIGHTED = "notify_priority_changes true\n track_script {\n better\n}"
+GROUP = """
+vrrp_sync_group G {
+  group {
+    VI_1
+    VI_2
+  }
   track_script {
     works
   }
-  notify_master "SCRIPT master"
-  notify_backup "SCRIPT backup"
-  notify_fault "SCRIPT fault"
-  notify_stop "SCRIPT stop"
-  notify "SCRIPT any"
+  notify_master "SCRIPT G master"
+  notify_backup "SCRIPT G backup"
+  notify_fault "SCRIPT G fault"
+  notify_stop "SCRIPT G stop"
+  notify "SCRIPT G any"
 }
 """
 
 
-class FloatipThatTells(FloatipDaemon):
-    def __init__(self, network: Network, host: str, config_text: str, script: Path) -> None:
-        super().__init__(network, host, config_text)
-        self.fifo, self.script = self.directory / "fifo", script
+def instance(name: str, vrid: int, address: object, tracks: str = "") -> str:
+    words = {"NAME": name, "VRID": str(vrid), "ADDRESS": str(address), "TRACKS": tracks}
+    text = INSTANCE
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
 
-    def command(self) -> Sequence[str]:
-        program = PROGRAM.format(config=self.config, script=str(self.script), fifo=str(self.fifo))
-        return [sys.executable, "-c", program]
+
+class FloatipWithConf(FloatipDaemon):
+    """It runs a keepalived.conf."""
+
+    def __init__(self, network: Network, host: str, config_text: str) -> None:
+        super().__init__(network, host, "")
+        directory = self.directory / "conf"
+        directory.mkdir()
+        self.fifo, conf = directory / "fifo", directory / "keepalived.conf"
+        conf.write_text(config_text.replace("FIFO", str(self.fifo)))
+        self.config = str(conf)
 
 
 class Told:
@@ -111,14 +105,15 @@ class Told:
         assert host.ipv4
         assert OBSERVER.ipv4
         self.source = host.ipv4.ip
-        self.works, self.words = directory / f"works-{host.name}", directory / f"words-{host.name}"
+        self.works, self.better = directory / f"works-{host.name}", directory / f"better-{host.name}"
         self.works.touch()
+        self.words = directory / f"words-{host.name}"
         self.script = directory / f"script-{host.name}"
         self.script.write_text(f'#!/bin/sh\necho "$*" >> {self.words}\n')
         self.script.chmod(0o755)
         self._names = {
             "WORKS": self.works,
-            "ADDRESS": FLOATING,
+            "BETTER": self.better,
             "INTERVAL": INTERVAL,
             "SOURCE": self.source,
             "PEER": OBSERVER.ipv4.ip,
@@ -165,54 +160,124 @@ def network() -> Iterator[Network]:
         yield network
 
 
-def advert(network: Network, priority: int, to: Sequence[Told]) -> None:
+def advert(network: Network, priority: int, to: Sequence[Told], vrid: int, address: IPv4Interface) -> None:
     assert OBSERVER.ipv4
     source = OBSERVER.ipv4.ip
     with network.inside(OBSERVER.name), socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as raw:
         raw.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
         for each in to:
-            packet = pack(Advert(3, 51, priority, INTERVAL, (FLOATING.ip,)), source, each.source)
+            packet = pack(Advert(3, vrid, priority, INTERVAL, (address.ip,)), source, each.source)
             raw.sendto(packet, (str(each.source), 0))
+
+
+class Both:
+    """floatip on haproxy1 and keepalived on haproxy2, each alone with the observer, from the same file."""
+
+    def __init__(self, network: Network, directory: Path, conf: str) -> None:
+        self.network = network
+        self.ours, self.theirs = self.told = Told(HAPROXY1, directory), Told(HAPROXY2, directory)
+        floatip = FloatipWithConf(network, HAPROXY1.name, self.ours.fill(conf))
+        keepalived = KeepalivedProgram(network, HAPROXY2.name, self.theirs.fill(conf))
+        self._programs = ((self.ours, floatip, floatip.fifo), (self.theirs, keepalived, keepalived.fifo))
+        self._seen = 0
+
+    def start(self) -> None:
+        for told, program, fifo in self._programs:
+            program.start()
+            told.open(fifo)
+
+    def say(self, *lines: str) -> None:
+        """Next these, in an order of their own."""
+        end = self._seen + len(lines)
+        wait_for(lambda: all(len(each.lines) >= end for each in self.told), f"{lines} of both")
+        said = [sorted(each.lines[self._seen : end]) for each in self.told]
+        assert said == [sorted(lines)] * 2
+        self._seen = end
+
+    def advert(self, priority: int, vrid: int = 51, address: IPv4Interface = FLOATING) -> None:
+        advert(self.network, priority, self.told, vrid, address)
+
+    def stop(self) -> None:
+        for _, program, _ in self._programs:
+            program.stop()
+        for _, program, _ in self._programs:
+            assert program.wait() == 0
+
+    def close(self) -> None:
+        for each in self.told:
+            each.close()
 
 
 def test_floatip_tells_what_keepalived_tells_of_start_master_backup_fault_and_stop(
     network: Network, tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o755)
-    ours, theirs = Told(HAPROXY1, tmp_path), Told(HAPROXY2, tmp_path)
-    both = (ours, theirs)
-    floatip = FloatipThatTells(network, HAPROXY1.name, ours.fill(FLOATIP), ours.script)
-    keepalived = KeepalivedProgram(network, HAPROXY2.name, theirs.fill(KEEPALIVED))
-    programs: tuple[Program, ...] = (floatip, keepalived)
-    for program in programs:
-        program.start()
-    ours.open(floatip.fifo)
-    theirs.open(keepalived.fifo)
+    both = Both(network, tmp_path, GLOBAL + instance("VI_1", 51, FLOATING, TRACKS))
+    both.start()
+    states = []
 
-    def both_say(*words: str) -> None:
-        expected = [f'INSTANCE "VI_1" {word} 100' for word in words]
-        wait_for(lambda: all(len(each.lines) >= len(expected) for each in both), f"{words} of both")
-        assert [each.lines for each in both] == [expected, expected]
+    def say(*words: str) -> None:
+        for word in words:
+            both.say(f'INSTANCE "VI_1" {word} 100')
+            states.append(word)
 
-    said = ["BACKUP", "MASTER"]
-    both_say(*said)
-    advert(network, 150, both)
-    both_say(*(said := [*said, "BACKUP", "MASTER"]))
-    for each in both:
+    say("BACKUP", "MASTER")
+    both.advert(50)
+    both.say('INSTANCE "VI_1" MASTER_RX_LOWER_PRI 100')
+    both.advert(150)
+    say("BACKUP", "MASTER")
+    for each in both.told:
         each.works.unlink()
-    both_say(*(said := [*said, "FAULT"]))
-    for each in both:
+    say("FAULT")
+    for each in both.told:
         each.works.touch()
-    both_say(*(said := [*said, "BACKUP", "MASTER"]))
-    for program in programs:
-        program.stop()
-    for program in programs:
-        assert program.wait() == 0
-    both_say(*(said := [*said, "STOP"]))
+    say("BACKUP", "MASTER")
+    both.stop()
+    say("STOP")
+    commands = [line for word in states for line in (f"VI_1 {word.lower()}", f"VI_1 any INSTANCE VI_1 {word} 100")]
+    commands.insert(4, "VI_1 lower")
+    assert both.ours.commands == commands, "in order, and each after the one before"
+    wait_for(lambda: len(both.theirs.commands) == len(commands), "keepalived's scripts")
+    assert Counter(both.theirs.commands) == Counter(commands)
+    both.close()
 
-    commands = [line for word in said for line in (word.lower(), f"any INSTANCE VI_1 {word} 100")]
-    assert ours.commands == commands, "in order, and each after the one before"
-    wait_for(lambda: len(theirs.commands) == len(commands), "keepalived's scripts")
-    assert Counter(theirs.commands) == Counter(commands)
-    for each in both:
-        each.close()
+
+def test_floatip_tells_what_keepalived_tells_of_a_sync_group_and_of_priorities(
+    network: Network, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    conf = GLOBAL + instance("VI_1", 51, FLOATING) + instance("VI_2", 52, SECOND) + GROUP
+    both = Both(network, tmp_path, conf + instance("VI_3", 53, THIRD, WEIGHTED))
+    both.start()
+
+    def say(word: str) -> None:
+        both.say(f'GROUP "G" {word} 0', *(f'INSTANCE "{name}" {word} 100' for name in ("VI_1", "VI_2")))
+
+    both.say(
+        *(f'INSTANCE "{name}" BACKUP 100' for name in ("VI_1", "VI_2", "VI_3")),
+        'GROUP "G" BACKUP 0',
+        *(f'INSTANCE "{name}" MASTER 100' for name in ("VI_1", "VI_2", "VI_3")),
+        'GROUP "G" MASTER 0',
+    )
+    for each in both.told:
+        each.better.touch()
+    both.say('INSTANCE "VI_3" MASTER_PRIORITY 120')
+    both.advert(150, 53, THIRD)
+    both.say('INSTANCE "VI_3" BACKUP 120', 'INSTANCE "VI_3" MASTER 120')
+    for each in both.told:
+        each.works.unlink()
+    say("FAULT")
+    for each in both.told:
+        each.works.touch()
+    both.say(
+        *(f'INSTANCE "{name}" {word} 100' for name in ("VI_1", "VI_2") for word in ("BACKUP", "MASTER")),
+        *(f'GROUP "G" {word} 0' for word in ("BACKUP", "MASTER")),
+    )
+    both.stop()
+    both.say(
+        'GROUP "G" STOP 0',
+        *(f'INSTANCE "{name}" STOP {priority}' for name, priority in (("VI_1", 100), ("VI_2", 100), ("VI_3", 120))),
+    )
+    wait_for(lambda: len(both.theirs.commands) == len(both.ours.commands), "keepalived's scripts")
+    assert Counter(both.theirs.commands) == Counter(both.ours.commands)
+    both.close()
