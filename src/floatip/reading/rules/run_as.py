@@ -16,7 +16,7 @@ DROP_IN = "User=root, Group=root and CapabilityBoundingSet=CAP_SETUID CAP_SETGID
 def seen_by(run_as: RunAs, machine: Machine) -> Machine:
     """With whose eyes the files of the command are looked at."""
     if run_as.user and _is_root(machine) and user_id(run_as.user) is not None and os.geteuid() == 0:
-        return replace(machine, user=run_as.user)
+        return replace(machine, user=run_as.user, _access={})
     return machine
 
 
