@@ -150,7 +150,7 @@ class Instance:
         if now >= self._stay_until:
             return []
         self._stay_until = -math.inf
-        return self.elector.hand_over() if self._stay_since < math.inf else []
+        return self.elector.hand_over(now) if self._stay_since < math.inf else []
 
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""
@@ -167,10 +167,15 @@ class Instance:
         effects = self.elector.hear(fact, now)
         if now < self._stay_until and self.elector.other_reign_at >= self._stay_since:
             self._stay_until, self._stay_since = now + KEEP_TIME, math.inf
-            effects = [*effects, *self.elector.ask()]  # the neighbours may still find the address here
+            effects = [*effects, *self.elector.ask(now)]  # the neighbours may still find the address here
         if effects and not any(isinstance(effect, Became) for effect in effects):
             return effects + self._defend(now)  # an answer to an advert of one who takes himself for master
         return effects
+
+    def tell_time(self, clock_ahead: float) -> None:
+        """Seconds from monotonic time to seconds since the epoch: what is signed depends on it."""
+        if isinstance(self.elector, Router):
+            self.elector.clock_ahead = clock_ahead
 
     def see(self, holding: Holding, now: float) -> list[Effect]:
         """The kernel's addresses changed."""
@@ -214,9 +219,10 @@ class Instance:
         self.bar = obstacles.barred or obstacles.damped
         began, is_free = self.role is Role.INIT, obstacles.are_none
         effects = [] if is_free else self._end_stay(now)
+        self.tell_time(clock_ahead)
         effects += self.elector.constrain(obstacles, now)
         if began and self.role is Role.BACKUP and now < self._stay_until and self._may_ask:
-            effects += self.elector.ask()
+            effects += self.elector.ask(now)
         was_suspended = self._was_master and self.role is Role.BACKUP and self.elector.master is None
         if was_suspended and is_free and self.config.placement == "master":
             self._stay(self.placed, now)  # another may be master or not
