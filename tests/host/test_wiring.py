@@ -11,7 +11,9 @@ import pytest
 from floatip import reading
 from floatip.core.addresses import Placed
 from floatip.core.settings import Link, Node, Settings
+from floatip.core.vrrp.wire import GROUP
 from floatip.host import keepalived, wiring
+from floatip.host.network.adverts import Listening
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options
 from floatip.model import File, Listener, Process, Script, Tcp
@@ -100,12 +102,12 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
     assert options == Options(
         ip_address("2001:db8::1"), options.ttl, "", 254, "k", frozenset(p.address.ip for p in placed)
     )
-    known = {
-        "eth0": Known(frozenset({IPv4Address("10.0.0.2")})),
-        "eth1": Known(open_vrids=frozenset({3})),
+    listening = {
+        ("eth0", 4): Listening(known=Known(frozenset({IPv4Address("10.0.0.2")}))),
+        ("eth1", 4): Listening(frozenset({GROUP}), Known(open_vrids=frozenset({3}))),
     }
     assert told == {
-        "adverts": (sources, ["eth1"], known),
+        "adverts": (listening,),
         "link": (None,),
         "hooks": (("/bin/true", "-v"), 3),
         "state_log": (directory / "state", 3),

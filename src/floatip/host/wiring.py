@@ -1,15 +1,16 @@
 """From the model to what each part of the host is configured with. Nothing here decides."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from floatip.core.addresses import Address, Placed
 from floatip.core.settings import Keepalived, Settings, Vrrp
+from floatip.core.vrrp.wire import GROUP
 from floatip.host import keepalived
 from floatip.host.checks import Probes
 from floatip.host.control import Control
 from floatip.host.hooks import Hooks
-from floatip.host.network.adverts import Adverts
+from floatip.host.network.adverts import Adverts, Listening, Place
 from floatip.host.network.kernel import Kernel
 from floatip.host.network.link import Link
 from floatip.host.network.packet_filter import Known
@@ -19,6 +20,9 @@ from floatip.host.web import Web
 from floatip.model import Model
 from floatip.reading import Loaded
 from floatip.reading.machine import look_around
+
+GROUPS: dict[int, Address] = {4: GROUP, 6: IPv6Address("ff02::12")}
+"""Of VRRP (RFC 9568 section 5.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,7 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     for election in elections:
         sources.setdefault(election.interface, set()).add(election.source)
     followed = [election for election in elections if isinstance(election, Keepalived)]
-    known: dict[str, Known] = {}
-    for election in elections:
-        known[election.interface] = known.get(election.interface, Known()).plus(election.vrid, election.peers)
-    parts.adverts.configure(sources, [election.interface for election in followed if not election.peers], known)
+    parts.adverts.configure(_listening(elections))
     if link := settings.link:
         addresses = {node.name: node.address for node in link.nodes}
         own = addresses.pop(link.own)
@@ -66,6 +67,20 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     parts.kernel.configure({interface: frozenset(addresses) for interface, addresses in sources.items()}, placed)
     parts.web.configure(model.http)
     _follow(parts, loaded, followed)
+
+
+def _listening(elections: list[Vrrp | Keepalived]) -> dict[Place, Listening]:
+    wanted: dict[Place, Listening] = {}
+    for election in elections:
+        place = election.interface, election.source.version
+        before = wanted.get(place, Listening(known=Known()))
+        group, from_anywhere = None, not election.peers
+        if isinstance(election, Vrrp):
+            group, from_anywhere = election.group, from_anywhere or not election.checks_source
+        groups = before.groups if election.peers else before.groups | {group or GROUPS[election.source.version]}
+        known = (before.known or Known()).plus(election.vrid, () if from_anywhere else election.peers)
+        wanted[place] = Listening(groups, known)
+    return wanted
 
 
 def _follow(parts: Parts, loaded: Loaded, followed: list[Keepalived]) -> None:
