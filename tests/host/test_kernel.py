@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +18,7 @@ from floatip.core.addresses import Address, Placed
 from floatip.core.events import Failing, Failure, Garp, Held, Hold, LinkChanged
 from floatip.host.disk import BOOT_ID, Disk
 from floatip.host.network import kernel as kernel_module
-from floatip.host.network.kernel import Kernel, holder, neighbours
+from floatip.host.network.kernel import Kernel, Wanted, holder, neighbours
 from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, neighbour_advertisement
 from floatip.host.network.kernel.tables import Tables
 from floatip.host.network.slices import Slice
@@ -47,7 +46,7 @@ async def kernel(reports: Reports, state: Path, *named: Placed) -> AsyncIterator
     disk = Disk(reports)
     it = Kernel(reports, await remembered(disk, state / "state" / "held.json"))
     await it.start()
-    it.configure({}, frozenset(named))
+    it.configure(Wanted(named=frozenset(named)))
     try:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(it.run())
@@ -304,7 +303,7 @@ def test_a_link_is_up_when_vrrp_can_work_on_it(reports: Reports, tmp_path: Path)
 
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:
-            it.configure({"eth9": source})
+            it.configure(Wanted({"eth9": source}))
 
             async def told(reason: str) -> None:
                 await until(lambda: reports.of(LinkChanged)[-1].reason == reason)
@@ -423,7 +422,7 @@ def test_an_interface_made_anew_while_notifications_were_lost_is_another_one(rep
     async def story() -> None:
         subprocess.run(["ip", "-batch", "-"], input=make, text=True, check=True)
         async with kernel(reports, tmp_path) as it:
-            it.configure({"eth9": source})
+            it.configure(Wanted({"eth9": source}))
             await until(lambda: reports.of(LinkChanged)[-1].up)
             before, tables = reports.of(LinkChanged)[-1], it._tables
             overflow(it, meanwhile="link del eth9\n" + make)
@@ -654,7 +653,7 @@ def count_sockets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_neighbours_are_told_five_times(reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "DELAYS", [delay / 10 for delay in neighbours.DELAYS])
+    monkeypatch.setattr(neighbours, "SPREAD", neighbours.SPREAD / 10)
     opened = count_sockets(monkeypatch)
     vip, vip6 = Placed("eth9", VIP.address), Placed("eth9", VIP6.address)
     mac = bytes.fromhex("020000000009")
@@ -726,7 +725,7 @@ def tables_with(*addresses: Placed) -> Tables:
 def test_a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one(
     reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neighbours, "DELAYS", [delay / 10 for delay in neighbours.DELAYS])
+    monkeypatch.setattr(neighbours, "SPREAD", neighbours.SPREAD / 10)
 
     async def story() -> None:
         told = Sent(reports)
@@ -735,7 +734,7 @@ def test_a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one(
             told.tell(many(2, "eth9"))
         await until(lambda: not told._queue)
         assert sorted(told.sent) == ["10.7.0.1"] * 5 + ["10.7.0.2"] * 5
-        assert not told._orders
+        assert not told._sets
 
     asyncio.run(story())
 
@@ -750,7 +749,7 @@ def test_after_a_suspension_the_loop_learns_first_what_may_have_changed_and_then
         told.tell([vip])
         await until(lambda: bool(told.sent))
         before = len(told.sent)
-        longest = max(b - a for a, b in pairwise(neighbours.DELAYS))
+        longest = neighbours.SPREAD / 4
         asyncio.get_running_loop().call_later(longest + 0.05, told.forget, vip)
         time.sleep(longest + 0.1)
         await until(lambda: not told._queue)

@@ -18,7 +18,7 @@ from floatip.core.vrrp.wire import GROUP
 from floatip.host.disk import Disk, Memory
 from floatip.host.network import kernel as kernel_module
 from floatip.host.network.adverts import Adverts, Listening
-from floatip.host.network.kernel import Kernel, neighbours
+from floatip.host.network.kernel import Kernel, Wanted, neighbours
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
 from floatip.host.state_log import StateLog
@@ -136,7 +136,7 @@ def test_peers(call: str, code: int, peer: Any, reports: Reports) -> None:
 
 @pytest.mark.parametrize("call", ["socket", "setsockopt", "sendto", "sendmsg"])
 def test_neighbours(call: str, code: int, reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "DELAYS", (0.0, 0.05, 0.1))
+    monkeypatch.setattr(neighbours, "SPREAD", 0.1)
 
     async def story() -> None:
         kernel = Kernel(reports, None)
@@ -162,7 +162,7 @@ def test_netlink_requests(code: int, reports: Reports, tmp_path: Path) -> None:
         disk = Disk(reports)
         kernel = Kernel(reports, Memory(disk, tmp_path / "held.json"))
         await kernel.start()
-        kernel.configure({}, frozenset({VIP}))
+        kernel.configure(Wanted(named=frozenset({VIP})))
         running = asyncio.create_task(kernel.run())
         Refusing.refuse("send", code)
         kernel.hold(Hold(frozenset({VIP})))
