@@ -16,6 +16,7 @@ import pytest
 from floatip import rtnetlink
 from floatip.core.addresses import Address, Placed
 from floatip.core.events import Failing, Failure, Garp, Held, Hold, LinkChanged
+from floatip.core.settings import AddressOptions, Garps
 from floatip.host.disk import BOOT_ID, Disk
 from floatip.host.network import kernel as kernel_module
 from floatip.host.network.kernel import Kernel, Wanted, holder, neighbours
@@ -23,6 +24,7 @@ from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, n
 from floatip.host.network.kernel.tables import Tables
 from floatip.host.network.slices import Slice
 from floatip.rtnetlink import AddressMessage, LinkMessage
+from tests.host.conftest import Elsewhere
 from tests.host.reports import Reports, remembered, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -322,6 +324,117 @@ def test_a_link_is_up_when_vrrp_can_work_on_it(reports: Reports, tmp_path: Path)
             await told("eth9 does not have 10.0.0.1")
             ip("link del eth9")
             await told("eth9 does not exist")
+
+    asyncio.run(story())
+
+
+def test_a_source_that_is_tentative_is_not_there_yet(reports: Reports, tmp_path: Path, elsewhere: Elsewhere) -> None:
+    source = ip_address("fe80::1")
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name far9")
+        ip(f"link set far9 netns {elsewhere.path}")
+        with elsewhere.entered():
+            ip("link set far9 up")
+        ip("link set eth9 addrgenmode none")
+        ip("link set eth9 up")
+        async with kernel(reports, tmp_path) as it:
+            it.configure(Wanted({"eth9": frozenset({source})}))
+            await until(lambda: reports.of(LinkChanged)[-1].reason == "eth9 does not have fe80::1")
+            ip("address add fe80::1/64 dev eth9")
+            await until(lambda: reports.of(LinkChanged)[-1].up)
+            reasons = [event.reason for event in reports.of(LinkChanged)]
+            assert "eth9 cannot use fe80::1 yet: duplicate address detection" in reasons
+
+    asyncio.run(story())
+
+
+def test_the_neighbours_are_told_of_a_source_when_its_interface_is_back_and_before_that_is_reported(
+    reports: Reports, tmp_path: Path
+) -> None:
+    source, source6 = ip_address("10.0.0.1"), ip_address("fe80::1")
+    mac = bytes.fromhex("020000000009")
+    arp = gratuitous_arp(mac, IPv4Address("10.0.0.1"))
+    body = neighbour_advertisement(mac, IPv6Address("fe80::1"))
+
+    async def story() -> None:
+        ip("link add eth9 address 02:00:00:00:00:09 type veth peer name peer9")
+        for command in ("peer9 up", "eth9 addrgenmode none", "eth9 up"):
+            ip(f"link set {command}")
+        await until(lambda: json.loads(ip("-json link show eth9"))[0]["operstate"] == "UP")
+        ip("address add 10.0.0.1/24 dev eth9")
+        ip("address add fe80::1/64 dev eth9 nodad")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as sniffer:
+            sniffer.bind(("peer9", 0))
+            sniffer.setblocking(False)
+
+            def told() -> list[bytes]:
+                frames = []
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        frames.append(sniffer.recv(2000))
+                # The kernel's own unsolicited advertisement has another hardware option or none.
+                return [f for f in frames if f == arp or (f[54:56] == body[:2] and f[58:] == body[4:])]
+
+            async with kernel(reports, tmp_path) as it:
+                both = frozenset({source, source6})
+                it.configure(Wanted({"eth9": both}, greeting=frozenset(("eth9", one) for one in both)))
+                await until(lambda: bool(reports.of(LinkChanged)) and reports.of(LinkChanged)[-1].up)
+                assert not told(), "nobody had given it up"
+                ip("address del 10.0.0.1/24 dev eth9")
+                await until(lambda: not reports.of(LinkChanged)[-1].up)
+                ip("address add 10.0.0.1/24 dev eth9")
+                await until(lambda: reports.of(LinkChanged)[-1].up)
+                heard: list[bytes] = []
+                await until(lambda: heard.extend(told()) or len(heard) >= 2)
+                assert len(heard) == 2
+
+    asyncio.run(story())
+
+
+def test_addresses_get_what_their_options_say(reports: Reports, tmp_path: Path) -> None:
+    labelled = Placed("eth9", ip_interface("192.0.2.10/24"))
+    scoped, lasting, plain = (
+        Placed("eth9", ip_interface(address)) for address in ("192.0.2.11/32", "2001:db8::10/128", "2001:db8::11/128")
+    )
+    options = {
+        labelled: AddressOptions(labelled.address, label="eth9:vip"),
+        scoped: AddressOptions(scoped.address, scope=253),
+        lasting: AddressOptions(lasting.address),
+    }
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set eth9 up")
+        async with kernel(reports, tmp_path) as it:
+            it.configure(Wanted(named=frozenset(options), options=options))
+            it.hold(Hold(frozenset({*options, plain})))
+            await held(reports, *options, plain)
+            found = {one["local"]: one for one in json.loads(ip("-json address show dev eth9"))[0]["addr_info"]}
+            assert found["192.0.2.10"]["label"] == "eth9:vip"
+            assert found["192.0.2.11"]["scope"] == "link"
+            assert found["2001:db8::10"]["preferred_life_time"] == 0xFFFFFFFF
+            assert found["2001:db8::11"]["preferred_life_time"] == 0
+            assert found["2001:db8::10"]["nodad"] is True
+            it.hold(Hold(frozenset()))
+            await released(reports, *options, plain)
+
+    asyncio.run(story())
+    assert not reports.of(Failing)
+
+
+def test_an_address_that_is_there_with_another_label_is_left_as_it_is(reports: Reports, tmp_path: Path) -> None:
+    vip = Placed("eth9", ip_interface("192.0.2.10/24"))
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set eth9 up")
+        ip("address add 192.0.2.10/24 dev eth9 label eth9:other")
+        async with kernel(reports, tmp_path) as it:
+            it.configure(Wanted(named=frozenset({vip}), options={vip: AddressOptions(vip.address, label="eth9:vip")}))
+            await nothing_else_is_done(reports, it, vip)
+            await nothing_else_is_done(reports, it)
+            assert "eth9:other" in ip("address show dev eth9")
 
     asyncio.run(story())
 
@@ -706,12 +819,14 @@ class Sent(Neighbours):
     def __init__(self, reports: Reports) -> None:
         super().__init__(reports)
         self.sent: list[str] = []
+        self.times: list[float] = []
         self.refuses = 0
 
     def _send_arp(self, interface: str, mac: bytes, address: IPv4Address) -> None:
         if self.refuses:
             raise OSError(self.refuses, "")
         self.sent.append(str(address))
+        self.times.append(time.monotonic())
 
 
 def tables_with(*addresses: Placed) -> Tables:
@@ -720,6 +835,66 @@ def tables_with(*addresses: Placed) -> Tables:
     for one in addresses:
         tables.take(AddressMessage(False, 7, one.address.network.prefixlen, one.address.packed, 0x80, None))
     return tables
+
+
+def test_a_second_set_follows_and_a_refresh_goes_on_until_another_node_answers(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "SPREAD", 0.01)
+    (vip,) = many(1, "eth9")
+
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(vip))
+        told.configure({vip: Garps(repeat=3, delay=0.3)})
+        told.tell([vip])
+        await until(lambda: not told._sets)
+        assert len(told.sent) == 6
+        assert told.times[3] - told.times[0] >= 0.29
+        told.sent.clear()
+        told.configure({vip: Garps(refresh=0.02, refresh_repeat=2)})
+        await until(lambda: len(told.sent) >= 6)
+        told.forget(vip)
+        told.sent.clear()
+        await until(lambda: not told._queue)
+        assert not told.sent
+        told.close()
+
+    asyncio.run(story())
+
+
+def test_after_a_lower_advert_neighbours_are_told_as_often_as_is_configured_for_that(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "SPREAD", 0.01)
+    first, second = sorted(many(2, "eth9"), key=str)
+
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(first, second))
+        told.configure({first: Garps(lower_repeat=2, lower_delay=0.02), second: Garps(lower_repeat=0)})
+        told.tell([first, second], after_lower=True)
+        await until(lambda: not told._sets)
+        assert told.sent == [str(first.address.ip)] * 4
+
+    asyncio.run(story())
+
+
+def test_packets_on_one_interface_keep_their_distance(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "SPREAD", 0.01)
+    vips = many(10, "eth9")
+
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(*vips))
+        told.configure({vip: Garps(repeat=2, delay=0.0, interval=0.01) for vip in vips})
+        told.tell(vips)
+        await until(lambda: not told._sets)
+        assert len(told.sent) == 20
+        assert told.times[-1] - told.times[0] >= 19 * 0.01 - 0.001
+        told.close()
+
+    asyncio.run(story())
 
 
 def test_a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one(
