@@ -30,6 +30,9 @@ from floatip.rtnetlink import GETADDR, GETLINK, GROUPS, AddressMessage, LinkMess
 from tests.lab.vrrp.segment import Segment
 
 REAL_TIME = 50
+ANSWERS_WITHIN = 60.0
+ASKED = 0
+"""The standard input."""
 SO_TIMESTAMPNS = 35
 TIMESPEC = struct.Struct("@qq")
 ETH_P_ALL = 3
@@ -64,11 +67,12 @@ class Recorder(Closes):
         self.adverts: list[Sent] = []
         self._ours = set(addresses)
         self._news = Condition()
+        self._asked = self._answered = 0
         self._holders: dict[str, set[str]] = {address: set() for address in self._ours}
         namespaces = [f"{host}={segment.path_of(host)}" for host in (ROUTER, *hosts)]
         command = [sys.executable, "-m", "tests.lab.vrrp.recorder", *namespaces]
         root = Path(__file__).parents[3]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n", "the recorder ended"
         self._thread = Thread(target=self._read, daemon=True)
@@ -78,8 +82,8 @@ class Recorder(Closes):
         self._process.terminate()
         self._process.wait()
         self._thread.join()
-        assert self._process.stdout
-        self._process.stdout.close()
+        for pipe in filter(None, (self._process.stdin, self._process.stdout)):
+            pipe.close()
 
     def holders(self, address: str) -> set[str]:
         return set(self._holders[address])
@@ -91,7 +95,12 @@ class Recorder(Closes):
 
     def settle(self) -> None:
         """Wait until everything that has happened by now is known."""
-        time.sleep(0.05)
+        assert self._process.stdin
+        with self._news:
+            self._asked += 1
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+            assert self._news.wait_for(lambda: self._answered == self._asked, ANSWERS_WITHIN), "the recorder hangs"
 
     def _read(self) -> None:
         assert self._process.stdout
@@ -99,6 +108,11 @@ class Recorder(Closes):
             kind, *fields = json.loads(line)
             if kind == "advert":
                 self.adverts.append(Sent(*fields))
+                continue
+            if kind == "settled":
+                with self._news:
+                    self._answered += 1
+                    self._news.notify_all()
                 continue
             change = Change(*fields)
             if change.address in self._ours:
@@ -138,7 +152,9 @@ class _Host:
             case LinkMessage():
                 self._carriers[message.index] = message.carrier and message.up and not message.gone
             case AddressMessage():
-                address = socket.inet_ntop(socket.AF_INET6 if len(message.packed) == 16 else socket.AF_INET, message.packed)
+                address = socket.inet_ntop(
+                    socket.AF_INET6 if len(message.packed) == 16 else socket.AF_INET, message.packed
+                )
                 addresses = self._addresses[message.index]
                 (addresses.discard if message.gone else addresses.add)(address)
 
@@ -194,7 +210,7 @@ def _main(namespaces: Sequence[str]) -> None:
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(REAL_TIME))
     poll = select.poll()
-    for descriptor in sources:
+    for descriptor in (*sources, ASKED):
         poll.register(descriptor, select.POLLIN)
     print("ready", flush=True)
     for source in sources.values():
@@ -202,8 +218,12 @@ def _main(namespaces: Sequence[str]) -> None:
             source.say(time.monotonic())
     while True:
         sys.stdout.flush()
-        for descriptor, _ in poll.poll():
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        questions = os.read(ASKED, 4096) if ASKED in ready else b""
+        for descriptor in sources if questions else ready:
             sources[descriptor].read()
+        for _ in questions:
+            _write("settled")
 
 
 if __name__ == "__main__":

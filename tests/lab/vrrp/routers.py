@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from floatip.lab.namespaces import LabError, find_program
-from floatip.lab.programs.program import Program
+from floatip.lab.programs.floatip import UNIT_PRIORITY
 from floatip.lab.programs.keepalived import KeepalivedProgram
+from floatip.lab.programs.program import Program
 from tests.lab.vrrp.kinds import INTERFACE, Kind, keepalived_conf
-from tests.lab.vrrp.segment import Segment, number_of
+from tests.lab.vrrp.segment import Segment
 
 STARTED_WITHIN = 60.0
-REAL_TIME = ("chrt", "--rr", "10")
 FRR_DIRECTORY = "/usr/lib/frr"
 
 
@@ -37,6 +37,10 @@ class Router:
     def takes_part(self) -> bool:
         """Whether it hears and is heard."""
         raise NotImplementedError
+
+    def join(self) -> None:
+        """Returns when it takes part, and in real time where the program's unit does that."""
+        wait_for(self.takes_part, f"{self.name} to start on {self.host}", STARTED_WITHIN)
 
     def stop(self) -> None:
         """SIGTERM; returns when it has ended."""
@@ -121,7 +125,7 @@ class RealTimeKeepalived(KeepalivedProgram):
     """
 
     def command(self) -> Sequence[str]:
-        return [*REAL_TIME, *super().command()]
+        return ["chrt", "--rr", str(UNIT_PRIORITY), *super().command()]
 
 
 class Floatip(Daemon):
@@ -137,6 +141,11 @@ class Floatip(Daemon):
     def takes_part(self) -> bool:
         return (self.program.directory / "run" / "floatip.sock").exists()
 
+    def join(self) -> None:
+        super().join()
+        with suppress(PermissionError, ProcessLookupError):
+            os.sched_setscheduler(self.program.pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(UNIT_PRIORITY))
+
     def kill(self) -> None:
         super().kill()
         (self.program.directory / "run" / "floatip.sock").unlink(missing_ok=True)
@@ -147,7 +156,7 @@ class FloatipProgram(Program):
     config = "keepalived.conf"
 
     def command(self) -> Sequence[str]:
-        return [REAL_TIME[0], "--reset-on-fork", *REAL_TIME[1:], sys.executable, "-m", "floatip", "run", str(self.directory / self.config)]
+        return [sys.executable, "-m", "floatip", "run", str(self.directory / self.config)]
 
     def environment(self) -> Mapping[str, str]:
         run, state = self.directory / "run", self.directory / "state"
@@ -181,6 +190,7 @@ def floatip_toml(kind: Kind, host: str, health: Path) -> str:
         f"""
 [[instance]]
 name = "VI_{vrid}"
+placement = "master"
 addresses = [{", ".join(f'"{address}/{length}"' for address in kind.addresses(vrid))}]
 {'checks = ["health"]' if kind.check else ""}
 [instance.vrrp]
@@ -222,7 +232,8 @@ class Frr(Router):
         length = 32 if self.kind.family == 4 else 128
         addresses = [f"address add {address}/{length} dev {name}" for address in self.kind.addresses(vrid)]
         link = f"link add {name} link {INTERFACE} address {mac} type macvlan mode bridge"
-        return [link, f"link set {name} protodown on", f"link set {name} up", *addresses]
+        # Zebra ignores an IPv6 address that is tentative, and without a carrier it stays so.
+        return [link, f"link set {name} up", *addresses, f"link set {name} protodown on"]
 
     def _device(self, vrid: int) -> str:
         return f"vrrp{self.kind.family}-{vrid}"
