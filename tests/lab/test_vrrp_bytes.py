@@ -5,7 +5,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,15 +67,16 @@ def without_flow(frame: bytes) -> bytes:
 
 def adverts_of(program: str, kind: Kind, directory: Path) -> set[bytes]:
     """All different ones, from its start to its end; nobody else is there."""
-    with Segment(directory, kind.hosts) as segment, Recorder(segment, kind.hosts, kind.all_addresses) as recorder:
+    with ExitStack() as stage:
+        segment = stage.enter_context(Segment(directory, kind.hosts))
+        recorder = stage.enter_context(Recorder(segment, kind.hosts, kind.all_addresses))
+        capture = stage.enter_context(closing(Capture(segment, "r1")))
         router = PROGRAMS[program](segment, kind, "r1")
-        capture = Capture(segment, "r1")
         router.start()
+        router.join()
         assert recorder.wait(lambda: all(recorder.holders(a) for a in kind.all_addresses), TIMEOUT), router.log()
         router.stop()
-        found = set(capture.adverts())
-        capture.close()
-        return found
+        return set(capture.adverts())
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

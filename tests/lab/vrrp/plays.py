@@ -177,8 +177,6 @@ class _Stage:
             return any(all(each == {one} for each in holders) for one in wanted)
 
         self._stay(name, is_so, wanted, moves=before not in wanted)
-        self._master = next(iter(self._holders(self.kind.all_addresses[0])))
-        self._check_senders(name)
         self._play.steps.append(self._step(name, began, host, before))
 
     def _stay(self, name: str, is_so: Callable[[], bool], wanted: Sequence[str], moves: bool) -> None:
@@ -188,21 +186,22 @@ class _Stage:
         deadline = time.monotonic() + CONVERGES_WITHIN
         while True:
             self._wait(is_so, f"{name}: only {' or '.join(wanted)} to have the addresses")
-            if not self._recorder.wait(lambda: not is_so(), seconds):
+            self._master = next(iter(self._holders(self.kind.all_addresses[0])))
+            fault = "the master changed again" if self._recorder.wait(lambda: not is_so(), seconds) else self._senders()
+            if not fault:
                 return
             if kind.interval > TOO_FAST_TO_BE_STEADY or time.monotonic() > deadline:
-                raise Broken(f"{self._play.title}: {name}: the master changed again\n{self._account()}")
+                raise Broken(f"{self._play.title}: {name}: {fault}\n{self._account()}")
 
-    def _check_senders(self, name: str) -> None:
-        """Who sends adverts now is the master, and nobody else."""
+    def _senders(self) -> str:
+        """What is wrong with who sends adverts now: it must be the master, and nobody else."""
         self._recorder.settle()
         since = time.monotonic() - 2 * self.kind.interval - 0.3
         for vrid in self.kind.vrids:
             senders = {sent.host for sent in self._recorder.adverts if sent.at > since and sent.vrid == vrid}
             if senders != {self._master}:
-                raise Broken(
-                    f"{self._play.title}: {name}: adverts from {senders}, not {self._master}\n{self._account()}"
-                )
+                return f"adverts from {senders or 'nobody'}, not {self._master}"
+        return ""
 
     def _wait(self, true: Callable[[], bool], what: str) -> None:
         if not self._recorder.wait(true, CONVERGES_WITHIN):

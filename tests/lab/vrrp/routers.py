@@ -38,9 +38,14 @@ class Router:
         """Whether it hears and is heard."""
         raise NotImplementedError
 
+    def runs(self) -> bool:
+        raise NotImplementedError
+
     def join(self) -> None:
         """Returns when it takes part, and in real time where the program's unit does that."""
-        wait_for(self.takes_part, f"{self.name} to start on {self.host}", STARTED_WITHIN)
+        wait_for(lambda: self.takes_part() or not self.runs(), f"{self.name} to start on {self.host}")
+        if not self.runs():
+            raise LabError(f"{self.name} ended on {self.host}", f"its log: {self.log()[-2000:]}")
 
     def stop(self) -> None:
         """SIGTERM; returns when it has ended."""
@@ -78,6 +83,9 @@ class Daemon(Router):
 
     def start(self) -> None:
         self.program.start()
+
+    def runs(self) -> bool:
+        return self.program.running
 
     def stop(self) -> None:
         self.program.stop()
@@ -256,8 +264,11 @@ class Frr(Router):
             wait_for((self._zebra.directory / "zserv").exists, "zebra to listen")
         self._vrrpd.start()
 
+    def runs(self) -> bool:
+        return self._zebra.running and self._vrrpd.running
+
     def takes_part(self) -> bool:
-        return self._vrrpd.running and "Status" in self.log()
+        return "Status" in self._vtysh("show vrrp")
 
     def stop(self) -> None:
         self._vrrpd.stop()
@@ -295,7 +306,7 @@ class FrrProgram(Program):
 
 PROGRAMS: Mapping[str, Callable[[Segment, Kind, str], Router]] = {
     "keepalived": Keepalived,
-    "floatip": FloatipToml,
+    "floatip": Floatip,
     "frr": Frr,
 }
 
