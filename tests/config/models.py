@@ -3,7 +3,7 @@
 from dataclasses import fields
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -62,19 +62,71 @@ OCTETS = st.integers(0, 255)
 # Checks
 
 
+HOSTS = ADDRESSES.map(str)
+VALUES = st.sampled_from(["x", 'text/plain; q="1"', "a\\b"])
+HEADERS = st.dictionaries(st.sampled_from(["X-A", "Accept", "!odd"]), VALUES, max_size=2).map(
+    lambda one: tuple(one.items())
+)
+STATUS = st.tuples(st.integers(100, 599), st.integers(0, 99)).map(lambda one: (one[0], min(one[0] + one[1], 599)))
+KINDS = (
+    of(m.Script, argv=COMMANDS, run_as=RUN_AS),
+    of(m.Tcp, host=HOSTS, port=st.integers(1, 65535)),
+    of(m.File, path=PATHS, fail_when=st.sampled_from(["present", "absent"])),
+    of(m.Value, path=PATHS, initial=maybe(None, st.integers(-(2**31), 2**31 - 1)), overwrite=BOOLEANS).filter(
+        lambda one: one.initial is not None or not one.overwrite
+    ),
+    of(
+        m.Process,
+        process=NAMES,
+        quorum=maybe(1, st.integers(1, 65535)),
+        quorum_max=maybe(None, st.integers(0, 65535)),
+        command=maybe((), some(NAMES, 1)),
+        param_match=st.sampled_from(["exact", "initial", "partial"]),
+    ).filter(lambda one: one.command or one.param_match == "exact"),
+    of(
+        m.Http,
+        url=st.sampled_from(["http://127.0.0.1/", "https://example.org:8443/health?x=1"]),
+        address=maybe("", HOSTS),
+        method=st.sampled_from(["GET", "HEAD"]),
+        headers=HEADERS,
+        status=st.lists(STATUS, min_size=1, max_size=3).map(tuple),
+        body=maybe("", st.sampled_from(["ok", "a|b", '"\\d+"'])),
+        header=HEADERS.map(lambda one: tuple((name, "^x$") for name, _ in one)),
+        verify=BOOLEANS,
+        ca=maybe(None, PATHS),
+        certificate_days=maybe(0, st.integers(1, 3650)),
+    ),
+    of(
+        m.Dns,
+        server=HOSTS,
+        name=st.sampled_from([".", "example.org"]),
+        type=st.sampled_from(["SOA", "A", "AAAA"]),
+        port=maybe(53, st.integers(1, 65535)),
+        answer=maybe("", st.sampled_from(["192.0.2.1", "example.net"])),
+    ),
+    of(m.Icmp, host=HOSTS, source=maybe("", HOSTS)),
+    of(m.Interface, name=st.sampled_from(["eth0", "bond0.7"])),
+    of(m.Haproxy, socket=PATHS, backend=st.sampled_from(["web", "be_1"]), servers=maybe(1, st.integers(1, 4096))),
+    of(m.Bgp, sessions=st.integers(1, 64)),
+    of(m.Systemd, unit=st.sampled_from(["nginx.service", "a@b.socket"])),
+    of(m.Quorum, of=some(NAMES, 1), quorum=st.integers(1, 65535)),
+)
+UNTIMED = (*m.WATCHED, m.Quorum, m.Bgp)
+
+
 @st.composite
 def _checks(draw: st.DrawFn, name: str) -> m.Check:
-    kind: Any = draw(
-        st.one_of(
-            of(m.Script, argv=COMMANDS, run_as=st.just(m.DAEMON)),
-            of(m.Tcp, host=ADDRESSES.map(str), port=st.integers(1, 65535)),
-            of(m.File, path=PATHS, fail_when=st.sampled_from(["present", "absent"])),
-            st.builds(m.Process, NAMES),
-        )
-    )
-    if isinstance(kind, m.WATCHED):
-        return m.check(name, kind)
-    policy = {"interval": PERIODS, "timeout": PERIODS, "rise": st.integers(1, 1000), "fall": st.integers(1, 1000)}
+    kind: Any = draw(st.one_of(*KINDS))
+    times, repeats = maybe(0.0, PERIODS), st.integers(1, 1000)
+    policy = {
+        "inverted": BOOLEANS,
+        "initial": st.sampled_from(["unknown", "up", "down"]),
+        "rise_delay": DELAYS,
+        "fall_delay": DELAYS,
+    }
+    if not isinstance(kind, UNTIMED):
+        policy |= {"interval": PERIODS, "timeout": PERIODS, "fast_interval": times, "rise": repeats, "fall": repeats}
+        policy |= {"master_rise": maybe(0, repeats), "master_fall": maybe(0, repeats)}
     return m.check(name, kind, **draw(st.fixed_dictionaries(policy)))
 
 
@@ -105,7 +157,7 @@ INTERVALS = maybe(1.0, st.floats(0.01, 255))
 
 
 def _vrrp(source: SearchStrategy[Any], groups: str) -> SearchStrategy[core.Vrrp]:
-    version = 4 if source is IPV4 else 6
+    version: Literal[4, 6] = 4 if source is IPV4 else 6
     return of(
         core.Vrrp,
         interface=NAMES,
@@ -235,7 +287,7 @@ COMMUNITIES = some(
         st.tuples(*[st.integers(0, 2**32 - 1)] * 3),
     )
 )
-RANKS = st.dictionaries(
+RANKS: st.SearchStrategy[dict[Rank, m.RankMarks]] = st.dictionaries(
     st.sampled_from([rank for rank in Rank if rank is not Rank.NONE]),
     of(
         m.RankMarks,
@@ -244,7 +296,7 @@ RANKS = st.dictionaries(
         prepend=maybe(None, st.integers(0, 10)),
     ),
 )
-NEXT_HOPS = st.one_of(
+NEXT_HOPS: st.SearchStrategy[m.NextHop] = st.one_of(
     st.sampled_from(["session", "ipv4", "ipv6"]), st.tuples(IPV4), st.tuples(IPV6), st.tuples(IPV4, IPV6)
 )
 NUMBERS = st.integers(1, 2**32 - 1)

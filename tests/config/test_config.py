@@ -524,31 +524,35 @@ def test_each_kind_of_instance_is_told_in_a_line(case: str, expected: str, tmp_p
     assert list(reading.will(load_case(case, tmp_path))) == [expected]
 
 
-TITLES = {
+TITLES: dict[tuple[str | int, ...], str] = {
     (): "Top level",
-    ("instance", "addresses"): "`addresses`",
-    ("instance", "tracks"): "`tracks`",
-    ("sync_group", "tracks"): "`tracks`",
+    ("keepalived",): "`keepalived`",
     ("instance", "routes"): "Routes and rules",
     ("instance", "rules"): "Routes and rules",
+    ("instance", "notify"): "`notify` of an instance",
+    ("sync_group", "notify"): "`notify` of an instance",
     ("instance", "vrrp", "auth_hmac", "keys"): "`auth_hmac`",
 }
 """Of the section of a table, where its last key is not the title."""
 
 
 def title_of(location: Thing) -> str:
-    if location[1:2] == ("notify",):
-        return "`notify` of an instance"
     if "ranks" in location:
         return "`ranks`"
-    return TITLES.get(location) or (f"`[{location[-1]}]`" if len(location) == 1 else f"`{location[-1]}`")
+    if location[1:2] == ("notify",):
+        return TITLES[location[:2]]
+    return TITLES.get(location) or (f"[{location[0]}]" if len(location) == 1 else f"`{location[-1]}`")
 
 
 def test_every_key_is_in_its_table_of_the_reference() -> None:
     reference = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text()
-    sections = dict(section.split("\n", 1) for section in re.split(r"^#+ ", reference, flags=re.MULTILINE)[1:])
+    chapters, sections = (
+        dict(part.split("\n", 1) for part in re.split(mark, reference, flags=re.MULTILINE)[1:])
+        for mark in (r"^## ", r"^#+ ")
+    )
     for location, table in TABLES.items():
-        titles = (title_of(location), title_of(location).replace("[", "[[").replace("]", "]]"))
-        [section] = [text for title, text in sections.items() if title.startswith(titles) or titles[0] in title]
+        name = title_of(location)
+        parts = chapters if name.startswith("[") else sections
+        [section] = [text for title, text in parts.items() if title.startswith((name, f"`{name}", f"`[{name}"))]
         missing = [key for key in table.keys if f"`{key}`" not in section and f"[{key}]" not in reference]
         assert not missing, location

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from floatip.host import privileges
 from floatip.host import run_as as rights
 from floatip.host.errors import in_words
 from floatip.host.spawn import spawn
@@ -76,8 +77,12 @@ class Child:
         source: int | None = None,
         *,
         run_as: RunAs = DAEMON,
+        lends: int = 0,
     ) -> None:
-        """`source`: a descriptor that the child reads from. It stays open until `gone`."""
+        """`source`: a descriptor that the child reads from. It stays open until `gone`.
+
+        `lends`: capabilities of ours that it has.
+        """
         self._loop = asyncio.get_running_loop()
         self._name = argv[0]
         self._timeout = timeout
@@ -91,7 +96,7 @@ class Child:
         self.running = True
         self._timer: Handle = self._loop.call_later(timeout, self._timed_out)
         _starting.add(self)
-        workers.do(partial(_spawn, argv, environment, source, run_as), self._started)
+        workers.do(partial(_spawn, argv, environment, source, run_as, lends), self._started)
 
     @property
     def last_line(self) -> str:
@@ -186,13 +191,16 @@ class _Process:
     output: int
 
 
-def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None, source: int | None, run_as: RunAs) -> _Process:
+def _spawn(
+    argv: Sequence[str], environment: Mapping[str, str] | None, source: int | None, run_as: RunAs, lends: int
+) -> _Process:
     """In a thread. Raises OSError."""
     argv = rights.command(argv, run_as)
     output, its_output = os.pipe()
     pid = 0
     try:
-        pid = spawn(argv, environment, its_output, source)
+        with privileges.lent(lends):
+            pid = spawn(argv, environment, its_output, source)
         os.set_blocking(output, False)
         return _Process(pid, os.pidfd_open(pid), output)
     except OSError as error:

@@ -126,8 +126,10 @@ def look_around(user: str = "") -> Machine:
 
 def daemons_user() -> str:
     """Whose eyes count when root asks; empty: the daemon runs as whoever asks."""
-    is_there = os.geteuid() == 0 and user_id(DAEMON) is not None
-    return DAEMON if is_there and next(reversed(_said_by_unit("User")), DAEMON) == DAEMON else ""
+    if os.geteuid() != 0:
+        return ""
+    user = next(reversed(unit_settings("User")), DAEMON)
+    return user if user_id(user) else ""
 
 
 def _addresses() -> dict[Placed, AddressMessage]:
@@ -174,13 +176,13 @@ def _mounts() -> dict[Path, str]:
 def stop_limit(directories: Iterable[str] = UNIT_FILES) -> float:
     """What the unit and its drop-ins allow, in seconds; infinite where they say so or 0."""
     limit = STOP_LIMIT
-    for value in _said_by_unit("Timeout(?:Stop)?Sec", directories):
+    for value in unit_settings("Timeout(?:Stop)?Sec", directories):
         limit = _time_span(value, limit)
     return limit
 
 
-def _said_by_unit(key: str, directories: Iterable[str] = UNIT_FILES) -> list[str]:
-    """By the unit of the daemon and its drop-ins, in the order in which they count."""
+def unit_settings(key: str, directories: Iterable[str] = UNIT_FILES) -> list[str]:
+    """All that the unit and its drop-ins say of a key (a regular expression), the last one last."""
     units = [Path(directory) / "floatip.service" for directory in directories]
     drop_ins = {path.name: path for unit in units for path in unit.with_name("floatip.service.d").glob("*.conf")}
     unit = next((unit for unit in reversed(units) if unit.exists()), None)

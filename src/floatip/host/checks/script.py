@@ -54,5 +54,5 @@ class ScriptRunner(Runner):
         self._report(run, passed, reason)
 
 
-def _to_nobody(run: int, passed: bool, reason: str) -> None:
+def _to_nobody(run: int, passed: bool, reason: str, value: int | None = None, /) -> None:
     """A check that a reload has removed or replaced has no say any more."""

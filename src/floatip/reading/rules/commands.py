@@ -1,17 +1,17 @@
 """Programs that the daemon runs, files that it reads and writes, and the time that its stop may take."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from floatip.core.settings import Keepalived
-from floatip.model import File, Model, Process, RunAs, Script
+from floatip.model import File, Model, Process, RunAs, Script, Value
 from floatip.reading import files
 from floatip.reading.files import Doubt
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
-from floatip.reading.rights import group_id, user_id
+from floatip.reading.rights import user_id
 from floatip.reading.rules import parts
+from floatip.reading.rules import run_as as rights
 from floatip.reading.rules.parts import elections
 from floatip.reading.words import shown
 
@@ -19,37 +19,30 @@ from floatip.reading.words import shown
 def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     for at, check in places.each(("check",), model.checks):
         match check.kind:
-            case Script(argv):
-                yield from _at(places, (*at, "script"), files.command(argv, machine))
+            case Script(argv, run_as):
+                yield from _at(places, (*at, "script"), files.command(argv, rights.seen_by(run_as, machine)))
+                yield from _at(places, (*at, "user" if run_as.user else "group"), rights.become(run_as, machine))
             case File(path, fail_when):
                 doubts = [*files.watched(path, machine), *files.presence(path, fail_when, machine)]
                 yield from _at(places, (*at, "file"), doubts)
-            case Process(path) if path.startswith("/"):
+            case Value(path):
+                yield from _at(places, (*at, "value"), files.watched(path, machine))
+            case Process(path, command=()) if path.startswith("/"):
                 yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
     if model.notify and model.notify.command:
         yield from _at(places, ("notify", "command"), files.command(model.notify.command, machine))
     for at, told in parts.told(model, places):
-        yield from _as_user(places, at, told.command, told.run_as, machine)
+        yield from _run_as(places, at, told.command, told.run_as, machine)
     for at, fifo in places.each(("fifo",), model.fifos):
-        yield from _users(places, at, fifo.owner)
         if fifo.script:
-            yield from _as_user(places, (*at, "script"), fifo.script, fifo.run_as, machine)
+            yield from _run_as(places, (*at, "script"), fifo.script, fifo.run_as, machine)
 
 
-def _as_user(places: Places, thing: Thing, argv: tuple[str, ...], run_as: RunAs, machine: Machine) -> Iterator[Problem]:
-    """Rights of other users can be asked for by root only."""
-    missing = list(_users(places, thing, run_as))
-    yield from missing
-    if argv and not missing:
-        own = replace(machine, user=run_as.user, _access={}) if machine.user and run_as.user else machine
-        yield from _at(places, thing, files.command(argv, own))
-
-
-def _users(places: Places, thing: Thing, run_as: RunAs) -> Iterator[Problem]:
-    for what, name, number in (("user", run_as.user, user_id), ("group", run_as.group, group_id)):
-        if name and number(name) is None:
-            hint = f"name one that is there: getent {'passwd' if what == 'user' else 'group'}"
-            yield places.on_machine(thing, f"there is no {what} {shown(name)}", hint)
+def _run_as(places: Places, thing: Thing, argv: tuple[str, ...], run_as: RunAs, machine: Machine) -> Iterator[Problem]:
+    doubts = list(rights.become(run_as, machine))
+    if argv and not any(doubt.is_error for doubt in doubts):
+        doubts += files.command(argv, rights.seen_by(run_as, machine))
+    yield from _at(places, thing, doubts)
 
 
 def fifos(model: Model, places: Places) -> Iterator[Problem]:

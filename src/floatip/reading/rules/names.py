@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 from floatip.core.settings import Instance, Keepalived, Node, Static, SyncGroup
-from floatip.model import Check, File, Model, Process
+from floatip.model import Bgp, Check, File, Interface, Model, Process, Value
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances, looked_at, tracking
 from floatip.reading.words import closest, shown
 
+NOT_THE_SERVICE = File, Value, Interface, Bgp
 COMM_LENGTH = 15
 """What the kernel keeps of the name of a process."""
 
@@ -48,9 +49,16 @@ def checks(model: Model, places: Places) -> Iterator[Problem]:
             hint = f'did you mean "{close}"?' if (close := closest(name, names)) else others
             yield places.error(thing, f"there is no check {shown(name)}", hint)
     for at, check in places.each(("check",), model.checks):
+        for thing, name in places.each((*at, "of"), check.policy.of):
+            used.add(name)
+            if name not in names or name == check.name:
+                hint = f"name others of the checks: {', '.join(one for one in names if one != check.name)}"
+                what = f"there is no check {shown(name)}" if name not in names else "the check counts itself"
+                yield places.error(thing, what, hint)
+    for at, check in places.each(("check",), model.checks):
         if check.name not in used:
             yield places.warning(at, "no instance uses this check", "name it in the checks of an instance")
-        if isinstance(check.kind, Process):
+        if isinstance(check.kind, Process) and not check.kind.command:
             yield from _process(places, (*at, "process"), check.kind.process)
 
 
@@ -59,28 +67,11 @@ def _uses(model: Model, places: Places) -> Iterator[tuple[Thing, str]]:
         yield from places.each((*at, "checks"), one.checks)
         for thing, track in places.each((*at, "tracks"), one.tracks):
             yield (*thing, "check"), track.check
-    for at, check in places.each(("check",), model.checks):
-        yield from places.each((*at, "of"), check.policy.of)
-
-
-def circles(model: Model, places: Places) -> Iterator[Problem]:
-    """A check that waits for itself is never up."""
-    of = {check.name: check.policy.of for check in model.checks}
-    for at, check in places.each(("check",), model.checks):
-        seen, ahead = set[str](), list(check.policy.of)
-        while ahead:
-            name = ahead.pop()
-            if name not in seen:
-                seen.add(name)
-                ahead += of.get(name, ())
-        if check.name and check.name in seen:
-            what = f"depends on itself, by way of {', '.join(check.policy.of)}"
-            yield places.error((*at, "of"), what, "name only checks that do not depend on it")
 
 
 def unwatched(model: Model, places: Places) -> Iterator[Problem]:
     """A trigger file tells of an administrator, not of a service. Where keepalived elects, its own checks count."""
-    triggers = {check.name for check in model.checks if isinstance(check.kind, File)}
+    triggers = {check.name for check in model.checks if isinstance(check.kind, NOT_THE_SERVICE)}
     for at, instance in instances(model, places):
         is_known = all(map(places.is_whole, ((*at, "checks"), (*at, "tracks"), ("check",), ("sync_group",))))
         names = looked_at(model, instance)
@@ -131,4 +122,4 @@ def without_bgp(model: Model, places: Places) -> Iterator[Problem]:
         yield places.warning((), "there is no [linode] and no [bgp]: nothing is announced by BGP", hint)
 
 
-RULES = (repeated, checks, circles, unwatched, present, without_bgp)
+RULES = (repeated, checks, unwatched, present, without_bgp)

@@ -8,10 +8,7 @@ from floatip.core import settings as core
 from floatip.core.bgp.rank import Rank
 from floatip.model import (
     PRIORITY,
-    Check,
     Fifo,
-    File,
-    Kind,
     Link,
     Listener,
     LocalKeepalived,
@@ -19,19 +16,16 @@ from floatip.model import (
     Network,
     Notify,
     NotifyEvent,
-    Process,
     RankMarks,
     RunAs,
-    Script,
-    Tcp,
     Told,
-    check,
     instance,
     network,
     usual_version,
 )
 from floatip.providers import PROVIDERS, linode
 from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem, Thing
+from floatip.reading.toml import checks
 from floatip.reading.toml.document import Document
 from floatip.reading.toml.tables import ADDRESS, ELECTIONS, GARP, HMAC, INSTANCE, TOP, VRRP, Table
 from floatip.reading.toml.walk import Walk
@@ -40,7 +34,6 @@ from floatip.reading.words import shown
 FIGURES = ("checks", "placement", "interface", "last_resort", "announce")
 """Keys of an instance that are fields of the model, of whichever election."""
 HMAC_KEYS = ("vrrp", "auth_hmac", "keys")
-TIMING = ("interval", "timeout", "rise", "fall")
 NODES = ("prefer", "together", "apart", "preempt", "preempt_delay")
 """Keys of an instance for the election of the nodes."""
 BELONGS = "remove it: it is for an instance that the nodes elect, which has no vrrp, keepalived or static"
@@ -88,7 +81,7 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
     told = [*(one for each in instances for one in _told("INSTANCE", each))]
     told += [one for each in groups for one in _told("GROUP", each)]
     model = Model(
-        checks=tuple(map(_check, read.get("check", ()))),
+        checks=tuple(map(checks.check_of, read.get("check", ()))),
         instances=tuple(
             _instance(one, places, at, has_bgp=net is not None) for at, one in places.each(("instance",), instances)
         ),
@@ -105,29 +98,9 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
         **{key: read[key] for key in ("log", "state_log", "release_delay") if key in read},
     )
     has_secret = any(thing[-1] in ("md5", "auth_pass") or thing[-5:-2] == HMAC_KEYS for thing in places.given)
-    problems = [*walk.problems, *_means_nothing(places), *_elections(document, places)]
+    problems = [*walk.problems, *checks.means_nothing(places), *_elections(document, places)]
     problems += [*_open_to_all(document, places, has_secret=has_secret)]
     return model, places, problems
-
-
-def _check(read: dict[str, Any]) -> Check:
-    kind = _kind(read)
-    if isinstance(kind, File | Process):
-        return check(read["name"], kind)
-    timing = {key: read[key] for key in TIMING if key in read}
-    if "interval" in timing:
-        timing.setdefault("timeout", timing["interval"])
-    return check(read["name"], kind, **timing)
-
-
-def _kind(read: dict[str, Any]) -> Kind | None:
-    if "script" in read:
-        return Script(read["script"])
-    if "tcp" in read:
-        return Tcp(*read["tcp"])
-    if "file" in read:
-        return File(read["file"], **{key: read[key] for key in ("fail_when",) if key in read})
-    return Process(read["process"]) if "process" in read else None
 
 
 def _instance(read: dict[str, Any], places: Places, at: Thing, *, has_bgp: bool) -> core.Instance:
@@ -225,19 +198,6 @@ def _network(read: dict[str, Any], places: Places) -> Network | None:
         provider = linode(read.get("linode", {"dcid": 0})["dcid"])
     ranks = {Rank[name.upper()]: RankMarks(**marks) for name, marks in bgp.pop("ranks", {}).items()}
     return network(provider, ranks=ranks, **bgp)
-
-
-def _means_nothing(places: Places) -> Iterator[Problem]:
-    """Keys that the model of a check has no room for."""
-    for at in sorted({thing[:2] for thing in places.given if thing[0] == "check" and len(thing) == 3}, key=str):
-        watched = next((key for key in ("file", "process") if (*at, key) in places.given), None)
-        for key in TIMING:
-            if watched and (*at, key) in places.given:
-                hint = f"remove it: a {watched} is watched, not asked, and each change counts at once"
-                yield places.warning((*at, key), f"means nothing beside {watched}", hint)
-        if (*at, "fail_when") in places.given and (*at, "file") not in places.given:
-            hint = 'add file = "/run/floatip/trigger", or remove it'
-            yield places.error((*at, "fail_when"), "means nothing without file", hint)
 
 
 def _elections(document: Document, places: Places) -> Iterator[Problem]:

@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from floatip.core.bgp.rank import Rank
 from floatip.model import Model
 from floatip.providers import PROVIDERS, linode
 from floatip.reading.place import Thing
+from floatip.reading.toml import checks
 from floatip.reading.toml import tables as t
 from floatip.reading.toml import values as v
 
@@ -22,6 +24,8 @@ Values = Mapping[str, object]
 Origin = Callable[[Thing], Sequence[str]]
 """Comments above a table: where it comes from."""
 WIDTH = 120
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""A key that needs no quotes."""
 
 
 def text(model: Model, comment: Iterable[str] = (), origin: Origin = lambda thing: ()) -> str:
@@ -37,7 +41,7 @@ def _tables(model: Model, origin: Origin) -> Iterator[list[str]]:
     yield table("[link]", _keys(t.LINK, model.link))
     yield table("[keepalived]", _keys(t.KEEPALIVED, model.keepalived))
     for index, check in enumerate(model.checks):
-        yield table("[[check]]", _check(check), *origin(("check", index)))
+        yield table("[[check]]", checks.values_of(check), *origin(("check", index)))
     for index, one in enumerate(model.instances):
         yield table("[[instance]]", _instance(one, model), *origin(("instance", index)))
     for index, group in enumerate(model.sync_groups):
@@ -100,7 +104,6 @@ WORDS: Mapping[object, Callable[[Any], object]] = {
     v.opposite: lambda value: not value,
     v.command: _argv,
     v.listener: _endpoint,
-    v.endpoint: _endpoint,
     v.origin: lambda origin: origin.name.lower(),
     v.scope: _scope,
     v.lifetime: lambda seconds: "forever" if seconds == v.FOREVER else seconds,
@@ -155,23 +158,6 @@ def _marks(network: m.Network, rank: Rank) -> dict[str, object]:
     if marks.path_length != usual.path_length:
         values["prepend"] = marks.path_length - 1
     return values
-
-
-def _check(check: m.Check) -> dict[str, object]:
-    policy, kind = check.policy, check.kind
-    values: dict[str, object] = {"name": check.name}
-    match kind:
-        case m.Script(argv):
-            values["script"] = _argv(argv)
-        case m.Tcp(host, port):
-            values["tcp"] = _endpoint((host, port))
-        case m.File(path, fail_when):
-            values |= {"file": path} | ({"fail_when": fail_when} if fail_when != "present" else {})
-        case m.Process(process):
-            values["process"] = process
-    if policy.pushed:
-        return values
-    return values | _keys(t.CHECK, policy, only=("interval", "timeout", "rise", "fall"), timeout=policy.interval)
 
 
 def _instance(one: core.Instance, model: Model) -> dict[str, object]:
@@ -262,10 +248,14 @@ def document(comment: Iterable[str], top: Values, tables: Iterable[list[str]]) -
     return "\n".join([*lines, *(line for one in tables for line in one)]).lstrip("\n") + "\n"
 
 
+def _key(key: str) -> str:
+    return key if BARE.fullmatch(key) else _inline(key)
+
+
 def _inline(value: object) -> str:
     match value:
         case Mapping():
-            return f"{{ {', '.join(f'{key} = {_inline(inner)}' for key, inner in value.items())} }}"
+            return f"{{ {', '.join(f'{_key(key)} = {_inline(inner)}' for key, inner in value.items())} }}"
         case list() | tuple():
             return f"[{', '.join(map(_inline, value))}]"
         case float() if value.is_integer():
