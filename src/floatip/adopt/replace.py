@@ -126,6 +126,8 @@ def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Replacement
 
 def masters(setup: Setup) -> tuple[str, ...]:
     """By the kernel: whose addresses keepalived has put there."""
+    if setup.idle:
+        return ()
     here = {(placed.interface, placed.address.ip) for placed in setup.facts.addresses}
     return tuple(
         instance.name
