@@ -9,9 +9,13 @@
 
 A backup waits for three advert intervals and a skew that is shorter the higher its priority; a master that leaves on
 purpose says priority 0, and then only the skew is waited for. Equal priorities fall by the greater source address.
+Without peers the adverts go to a group of multicast, and whoever is on the link may send them.
 
-Where this differs from the RFC, and why:
-* Adverts are unicast, over routers, from configured peers only; TTL is checked only against `min_ttl`.
+The priority is the effective one: what tracked checks add to it comes as `Obstacles.shift`. In a sync group the timer
+that ran out makes a wish (`wants_master`) until nothing holds it back.
+
+Where this differs from the RFC, and why (docs/reference/vrrp.md has the list):
+* By unicast adverts may cross routers, and come from configured peers only; TTL is checked against `min_ttl`.
 * A lower advert *from the master that we were following* arms the skew timer: that master has just been told that it is
   worse than we are, and the RFC would wait out master-down. From anyone else it would make false takeovers with a third
   node; it never extends the timer.
@@ -28,6 +32,7 @@ Where this differs from the RFC, and why:
 * A backup that had to give mastership back twice in five minutes asks its master before it claims again (`_ask`).
 * After a fault of its link a router listens for 2 s at least: the others may still have to find it (ARP).
 * A reload changes figures and not roles: a master of another priority stays master and advertises the new one.
+* Of two owners that both stay masters, the one with the greater address falls to 254, as keepalived's does.
 """
 
 import math
