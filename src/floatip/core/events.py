@@ -269,12 +269,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class SendAdvert:
-    """Send `data` as an IP packet of protocol 112 (TTL 255, TOS 0xc0)."""
+    """Send `data` as an IP packet of protocol 112 with TOS 0xc0. Over IPv6 the kernel writes the checksum."""
 
     interface: str
     source: Address
     destination: Address
     data: bytes
+    ttl: int = 255
+    """Of unicast; to a group it is 255 (RFC 9568 section 5.1.1.3)."""
 
 
 @dataclass(frozen=True, slots=True)

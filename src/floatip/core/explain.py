@@ -202,6 +202,9 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
         yield Reason(Rule.STARTING if elector.role is Role.INIT else Rule.UNHEALTHY, elector.reason)
         return
     master = elector.master
+    if elector.wants_master:
+        yield Reason(Rule.LISTENS, elector.reason)
+        return
     if master is None:
         wait = max(elector.deadline - now, 0.0)
         yield Reason(Rule.LISTENS, f"no master is heard; {own} becomes master in {wait:.1f} s unless it hears one")

@@ -172,7 +172,7 @@ class Instance:
         if now >= self._stay_until:
             return []
         self._stay_until = -math.inf
-        return self.elector.hand_over() if self._stay_since < math.inf else []
+        return self.elector.hand_over(now) if self._stay_since < math.inf else []
 
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""
@@ -190,7 +190,7 @@ class Instance:
         effects = self.elector.hear(fact, now)
         if now < self._stay_until and self.elector.other_reign_at >= self._stay_since:
             self._stay_until, self._stay_since = now + KEEP_TIME, math.inf
-            effects = [*effects, *self.elector.ask()]  # the neighbours may still find the address here
+            effects = [*effects, *self.elector.ask(now)]  # the neighbours may still find the address here
         if isinstance(fact, Heard) and self.role is Role.MASTER and self._adverts_used > used:
             return [*effects, *self._hear_lower(fact, now), *self.defend(now)]
         return effects
@@ -206,6 +206,11 @@ class Instance:
             return []
         self._lower_heard_at = now
         return [Became("advert", self.config.name, "lower", f"{fact.source} has priority {advert.priority}")]
+
+    def tell_time(self, clock_ahead: float) -> None:
+        """Seconds from monotonic time to seconds since the epoch: what is signed depends on it."""
+        if isinstance(self.elector, Router):
+            self.elector.clock_ahead = clock_ahead
 
     def see(self, holding: Holding, now: float) -> list[Effect]:
         """The kernel's addresses changed."""
@@ -260,9 +265,10 @@ class Instance:
         self.bar = obstacles.barred or obstacles.damped
         began, is_free = self.role is Role.INIT, obstacles.are_none
         effects = [] if is_free else self._end_stay(now)
+        self.tell_time(clock_ahead)
         effects += self.elector.constrain(obstacles, now)
         if began and self.role is Role.BACKUP and now < self._stay_until and self._may_ask:
-            effects += self.elector.ask()
+            effects += self.elector.ask(now)
         is_dethroned = self._was_master and self.role is Role.BACKUP
         if is_dethroned and obstacles.yields and self.config.placement == "master":
             self._keep_until = now + KEEP_TIME  # another node has, or is about to take, the whole group

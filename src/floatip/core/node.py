@@ -206,6 +206,8 @@ class Node:
                 return [] if self.stopping else self._start(barred_for, now)
             case ClockMoved(ahead):
                 self.clock_ahead = ahead
+                for instance in self.instances.values():
+                    instance.tell_time(ahead)
                 return self._consult(None, now) if self.running and not self.stopping else []
             case _:
                 return []  # about a peer or a check that a reload removed
@@ -472,16 +474,17 @@ class Node:
             self.dropped.count(error.what, now)
             self._count_refused(event, error.code)
             return []
-        hearers = self._hearers.get(adverts(event.interface, advert.vrid))
+        hearers = self._hearers.get(adverts(event.interface, advert.vrid, event.source.version))
         if hearers is None:
             return self._stranger(event.interface, advert.vrid, event.source, now)
         if not self.running or self.stopping:
             return []
-        return self._tell(hearers, Heard(advert, event.source, event.ttl), now)
+        return self._tell(hearers, Heard(advert, event.source, event.ttl, event.destination), now)
 
     def _count_refused(self, event: AdvertReceived, why: int) -> None:
         """At the virtual routers that it names, if it names one."""
-        for instance in self._hearers.get(adverts(event.interface, event.data[1]), ()) if len(event.data) > 1 else ():
+        vrid = event.data[1] if len(event.data) > 1 else 0
+        for instance in self._hearers.get(adverts(event.interface, vrid, event.source.version), ()):
             if instance.elector.adverts:
                 instance.elector.adverts.refused[why] += 1
                 return

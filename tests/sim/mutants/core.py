@@ -198,7 +198,9 @@ MUTANTS = (
         "pass",
         f"{OF_NODE}what_a_killed_master_left_is_released_200_ms_after_another_was_heard",
     ),
-    Mutant("what a killed master left is released in silence", INSTANCE, "[*effects, *self.elector.ask()]", "effects"),
+    Mutant(
+        "what a killed master left is released in silence", INSTANCE, "[*effects, *self.elector.ask(now)]", "effects"
+    ),
     # The cost of what changes nothing
     Mutant(
         "each change of one instance looks at all",
