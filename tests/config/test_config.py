@@ -525,9 +525,13 @@ def test_each_kind_of_instance_is_told_in_a_line(case: str, expected: str, tmp_p
 
 def test_every_key_is_in_its_table_of_the_reference() -> None:
     reference = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text()
-    sections = dict(section.split("\n", 1) for section in re.split(r"^#+ ", reference, flags=re.MULTILINE)[1:])
+    chapters, sections = (
+        dict(part.split("\n", 1) for part in re.split(mark, reference, flags=re.MULTILINE)[1:])
+        for mark in (r"^## ", r"^#+ ")
+    )
     for location, table in TABLES.items():
         name = "ranks" if "ranks" in location else location[-1] if location else "Top level"
-        [section] = [text for title, text in sections.items() if re.search(rf"\b{name}\b", title)]
+        found = [text for title, text in chapters.items() if f"[{name}]" in title]
+        [section] = found or [text for title, text in sections.items() if re.search(rf"\b{name}\b", title)]
         missing = [key for key in table.keys if f"`{key}`" not in section and f"[{key}]" not in reference]
         assert not missing, location

@@ -175,15 +175,20 @@ def test_a_clock_that_is_put_back_further_than_the_window_is_followed_unless_it_
     assert sequences(signer(monotonic=True), CLOCK, CLOCK - 3600) == [first, first + 1]
 
 
-def test_a_sender_whose_clock_was_put_right_is_heard_again_when_its_mark_is_out_of_the_window() -> None:
-    theirs, ours = signer(PEER), signer()
-    assert refusal(ours, signed(theirs, CLOCK + 4)) is None
-    theirs = signer(PEER)
-    assert refusal(ours, signed(theirs, CLOCK + 1), CLOCK + 1) is Refused.REPLAYED
-    assert refusal(ours, signed(theirs, CLOCK + 10), CLOCK + 10) is None
-    stays = signer(monotonic=True)
-    assert refusal(stays, signed(signer(PEER), CLOCK + 3600)) is None
-    assert refusal(stays, signed(signer(PEER), CLOCK + 10)) is Refused.REPLAYED
+def test_a_sender_whose_clock_was_put_right_is_heard_again_when_it_comes_to_its_mark() -> None:
+    ours = signer()
+    assert refusal(ours, signed(signer(PEER), CLOCK + 4)) is None
+    assert refusal(ours, signed(signer(PEER), CLOCK + 1), CLOCK + 1) is Refused.REPLAYED
+    assert refusal(ours, signed(signer(PEER), CLOCK + 5), CLOCK + 5) is None
+
+
+@pytest.mark.parametrize(("monotonic", "refused"), [(False, None), (True, Refused.REPLAYED)])
+def test_after_all_clocks_were_put_back_a_mark_of_the_future_counts_for_nothing_unless_it_is_monotonic(
+    monotonic: bool, refused: Refused | None
+) -> None:
+    ours = signer(monotonic=monotonic)
+    assert refusal(ours, signed(signer(PEER), CLOCK + 3600), CLOCK + 3600) is None
+    assert refusal(ours, signed(signer(PEER))) is refused
 
 
 def test_sequences_are_compared_as_serial_numbers() -> None:

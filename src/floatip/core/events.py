@@ -345,9 +345,14 @@ class Install:
 
 @dataclass(frozen=True, slots=True)
 class Garp:
-    """Tell the layer-2 neighbours: gratuitous ARP (IPv4), unsolicited neighbour advertisement (IPv6)."""
+    """Tell the layer-2 neighbours: gratuitous ARP (IPv4), unsolicited neighbour advertisement (IPv6).
+
+    How often and when, `Vrrp.garps` says; the host goes on until `StopGarp`.
+    """
 
     addresses: frozenset[Placed]
+    after_lower: bool = False
+    """A lower node takes itself for master, and may have told them so."""
 
 
 @dataclass(frozen=True, slots=True)

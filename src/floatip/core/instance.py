@@ -357,7 +357,7 @@ class Instance:
         """Another node takes itself for master, and may have told the neighbours so."""
         if self._told and now >= self._defended_at + DEFEND_INTERVAL:
             self._defended_at = now
-            return [Garp(self._told)]
+            return [Garp(self._told, after_lower=True)]
         return []
 
     @property

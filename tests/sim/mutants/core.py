@@ -351,7 +351,7 @@ MUTANTS = (
     Mutant(
         "the keyword of the old checksum is not named",
         VRRP,
-        "if not checksum(_pseudo_header(source, GROUP, length) + data):",
+        "if not is_right and not checksum(_pseudo_header(source, GROUP, len(data)) + data):",
         "if False:",
         f"{OF_VRRP}the_checksum_of_old_keepaliveds_is_refused_with_the_keyword_that_asks_for_it",
     ),

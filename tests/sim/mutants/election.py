@@ -20,8 +20,8 @@ MUTANTS = (
     Mutant(
         "a backup ignores adverts",
         ROUTER,
-        "return effects + self._receive_as_backup(",
-        "return effects + [] and self._receive_as_backup(",
+        "return self._receive_as_backup(",
+        "return [] and self._receive_as_backup(",
     ),
     Mutant(
         "a planned stop says nothing", ROUTER, "self._advertise(0, now) if self.role is Role.MASTER", "[] if self.role"

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from floatip.core.settings import Keepalived
-from floatip.model import File, Model, Process, Script
+from floatip.model import File, Model, Process, Script, Value
 from floatip.reading import files
 from floatip.reading.files import Doubt
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rights import user_id
+from floatip.reading.rules import run_as as rights
 from floatip.reading.rules.parts import elections
 from floatip.reading.words import shown
 
@@ -17,12 +18,15 @@ from floatip.reading.words import shown
 def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     for at, check in places.each(("check",), model.checks):
         match check.kind:
-            case Script(argv):
-                yield from _at(places, (*at, "script"), files.command(argv, machine))
+            case Script(argv, run_as):
+                yield from _at(places, (*at, "script"), files.command(argv, rights.seen_by(run_as, machine)))
+                yield from _at(places, (*at, "user" if run_as.user else "group"), rights.become(run_as, machine))
             case File(path, fail_when):
                 doubts = [*files.watched(path, machine), *files.presence(path, fail_when, machine)]
                 yield from _at(places, (*at, "file"), doubts)
-            case Process(path) if path.startswith("/"):
+            case Value(path):
+                yield from _at(places, (*at, "value"), files.watched(path, machine))
+            case Process(path, command=()) if path.startswith("/"):
                 yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
     if model.notify and model.notify.command:
         yield from _at(places, ("notify", "command"), files.command(model.notify.command, machine))

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 from floatip.core.settings import Instance, Keepalived, Node, Static
-from floatip.model import Check, File, Model, Process
+from floatip.model import Bgp, Check, File, Interface, Model, Process, Value
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances
 from floatip.reading.words import closest, shown
 
+NOT_THE_SERVICE = File, Value, Interface, Bgp
 COMM_LENGTH = 15
 """What the kernel keeps of the name of a process."""
 
@@ -47,15 +48,22 @@ def checks(model: Model, places: Places) -> Iterator[Problem]:
                 hint = f'did you mean "{close}"?' if (close := closest(name, names)) else others
                 yield places.error(thing, f"there is no check {shown(name)}", hint)
     for at, check in places.each(("check",), model.checks):
+        for thing, name in places.each((*at, "of"), check.policy.of):
+            used.add(name)
+            if name not in names or name == check.name:
+                hint = f"name others of the checks: {', '.join(one for one in names if one != check.name)}"
+                what = f"there is no check {shown(name)}" if name not in names else "the check counts itself"
+                yield places.error(thing, what, hint)
+    for at, check in places.each(("check",), model.checks):
         if check.name not in used:
             yield places.warning(at, "no instance uses this check", "name it in the checks of an instance")
-        if isinstance(check.kind, Process):
+        if isinstance(check.kind, Process) and not check.kind.command:
             yield from _process(places, (*at, "process"), check.kind.process)
 
 
 def unwatched(model: Model, places: Places) -> Iterator[Problem]:
     """A trigger file tells of an administrator, not of a service. Where keepalived elects, its own checks count."""
-    triggers = {check.name for check in model.checks if isinstance(check.kind, File)}
+    triggers = {check.name for check in model.checks if isinstance(check.kind, NOT_THE_SERVICE)}
     for at, instance in instances(model, places):
         is_known = places.is_whole((*at, "checks")) and places.is_whole(("check",))
         if is_known and not isinstance(instance.election, Keepalived) and triggers.issuperset(instance.checks):

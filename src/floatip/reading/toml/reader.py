@@ -7,30 +7,23 @@ from floatip.core import settings as core
 from floatip.core.bgp.rank import Rank
 from floatip.model import (
     PRIORITY,
-    Check,
-    File,
-    Kind,
     Link,
     Listener,
     LocalKeepalived,
     Model,
     Network,
     Notify,
-    Process,
     RankMarks,
-    Script,
-    Tcp,
-    check,
     instance,
     network,
 )
 from floatip.providers import PROVIDERS, linode
 from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem
+from floatip.reading.toml import checks
 from floatip.reading.toml.document import Document
 from floatip.reading.toml.tables import ELECTIONS, TOP
 from floatip.reading.toml.walk import Walk
 
-TIMING = ("interval", "timeout", "rise", "fall")
 NODES = ("prefer", "together", "apart", "preempt", "preempt_delay")
 """Keys of an instance for the election of the nodes."""
 BELONGS = "remove it: it is for an instance that the nodes elect, which has no vrrp, keepalived or static"
@@ -60,7 +53,7 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
     places = walk.places
     net = _network(read, places)
     model = Model(
-        checks=tuple(map(_check, read.get("check", ()))),
+        checks=tuple(map(checks.check_of, read.get("check", ()))),
         instances=tuple(_instance(one, places, has_bgp=net is not None) for one in read.get("instance", ())),
         network=net,
         nodes=tuple(core.Node(**one) for one in read.get("node", ())),
@@ -71,29 +64,9 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
         **{key: read[key] for key in ("log", "state_log", "release_delay") if key in read},
     )
     has_secret = any(thing[-1] in ("md5", "auth_pass") for thing in places.given)
-    problems = [*walk.problems, *_means_nothing(places), *_elections(document, places)]
+    problems = [*walk.problems, *checks.means_nothing(places), *_elections(document, places)]
     problems += [*_open_to_all(document, places, has_secret=has_secret)]
     return model, places, problems
-
-
-def _check(read: dict[str, Any]) -> Check:
-    kind = _kind(read)
-    if isinstance(kind, File | Process):
-        return check(read["name"], kind)
-    timing = {key: read[key] for key in TIMING if key in read}
-    if "interval" in timing:
-        timing.setdefault("timeout", timing["interval"])
-    return check(read["name"], kind, **timing)
-
-
-def _kind(read: dict[str, Any]) -> Kind | None:
-    if "script" in read:
-        return Script(read["script"])
-    if "tcp" in read:
-        return Tcp(*read["tcp"])
-    if "file" in read:
-        return File(read["file"], **{key: read[key] for key in ("fail_when",) if key in read})
-    return Process(read["process"]) if "process" in read else None
 
 
 def _instance(read: dict[str, Any], places: Places, *, has_bgp: bool) -> core.Instance:
@@ -121,19 +94,6 @@ def _network(read: dict[str, Any], places: Places) -> Network | None:
         provider = linode(read.get("linode", {"dcid": 0})["dcid"])
     ranks = {Rank[name.upper()]: RankMarks(**marks) for name, marks in bgp.pop("ranks", {}).items()}
     return network(provider, ranks=ranks, **bgp)
-
-
-def _means_nothing(places: Places) -> Iterator[Problem]:
-    """Keys that the model of a check has no room for."""
-    for at in sorted({thing[:2] for thing in places.given if thing[0] == "check" and len(thing) == 3}, key=str):
-        watched = next((key for key in ("file", "process") if (*at, key) in places.given), None)
-        for key in TIMING:
-            if watched and (*at, key) in places.given:
-                hint = f"remove it: a {watched} is watched, not asked, and each change counts at once"
-                yield places.warning((*at, key), f"means nothing beside {watched}", hint)
-        if (*at, "fail_when") in places.given and (*at, "file") not in places.given:
-            hint = 'add file = "/run/floatip/trigger", or remove it'
-            yield places.error((*at, "fail_when"), "means nothing without file", hint)
 
 
 def _elections(document: Document, places: Places) -> Iterator[Problem]:

@@ -92,20 +92,83 @@ BGP = Table(
     },
     at_most_one=(("source", "interface"), ("multihop_ttl", "min_ttl")),
 )
-CHECK = Table(
+QUESTION = Table(
     {
-        "name": Key(v.string, example="haproxy", absent=""),
-        "script": Key(v.command),
-        "tcp": Key(v.endpoint),
-        "file": Key(v.path),
-        "process": NAME,
-        "fail_when": Key(v.one_of("present", "absent")),
-        "interval": PERIOD,
-        "timeout": PERIOD,
-        "rise": TIMES,
-        "fall": TIMES,
-    },
-    exactly_one=("script", "tcp", "file", "process"),
+        "server": Key(v.host, example="127.0.0.1", absent=""),
+        "name": Key(v.domain_name),
+        "type": Key(v.record_type),
+        "port": Key(v.whole(1, 65535, "53 is usual")),
+        "answer": NAME,
+    }
+)
+CHECK_KINDS: dict[str, tuple[Key, dict[str, Key]]] = {
+    "script": (Key(v.command), {"user": NAME, "group": NAME}),
+    "tcp": (Key(v.endpoint), {}),
+    "http": (
+        Key(v.url),
+        {
+            "address": Key(v.host),
+            "method": Key(v.method),
+            "headers": Key(v.headers),
+            "status": Key(v.status),
+            "body": Key(v.pattern),
+            "header": Key(v.patterns),
+            "verify": Key(v.boolean),
+            "ca": Key(v.path),
+            "certificate_days": Key(v.whole(1, 3650, "write for how many days more the certificate must be valid")),
+        },
+    ),
+    "dns": (Key(QUESTION), {}),
+    "icmp": (Key(v.host), {"source": Key(v.address)}),
+    "haproxy": (
+        Key(v.path),
+        {
+            "backend": Key(v.backend),
+            "servers": Key(v.whole(1, 4096, "write how many servers must be up at least")),
+        },
+    ),
+    "file": (Key(v.path), {"fail_when": Key(v.one_of("present", "absent"))}),
+    "process": (
+        NAME,
+        {
+            "quorum": Key(v.whole(1, 65535, "write how many must run at least")),
+            "quorum_max": Key(v.whole(0, 65535, "write how many may run at most; 0: none may")),
+            "command": Key(Items(v.string, least=1)),
+            "param_match": Key(v.one_of("exact", "initial", "partial")),
+        },
+    ),
+    "value": (
+        Key(v.path),
+        {"init": Key(v.whole(-(2**31), 2**31 - 1, "0 passes")), "overwrite": Key(v.boolean)},
+    ),
+    "interface": (Key(v.interface), {}),
+    "systemd": (Key(v.unit), {}),
+    "bgp": (Key(v.whole(1, 64, "write how many BGP sessions must be up at least")), {}),
+    "of": (
+        Key(Items(v.string, least=1)),
+        {"quorum": Key(v.whole(1, 65535, "write how many of the checks must be up at least"))},
+    ),
+}
+"""What a check looks at, by its key, and the keys that belong to it."""
+CHECK_POLICY = {
+    "interval": PERIOD,
+    "timeout": PERIOD,
+    "fast_interval": PERIOD,
+    "rise": TIMES,
+    "fall": TIMES,
+    "master_rise": TIMES,
+    "master_fall": TIMES,
+    "inverted": Key(v.boolean),
+    "initial": Key(v.one_of("unknown", "up", "down")),
+    "rise_delay": DELAY,
+    "fall_delay": DELAY,
+}
+CHECK = Table(
+    {"name": Key(v.string, example="haproxy", absent="")}
+    | {kind: key for kind, (key, _) in CHECK_KINDS.items()}
+    | {name: key for _, keys in CHECK_KINDS.values() for name, key in keys.items()}
+    | CHECK_POLICY,
+    exactly_one=tuple(CHECK_KINDS),
 )
 ELECTION = {
     "interface": Key(v.string, example="eth0", absent=""),

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface
 from math import inf
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.attributes import Origin
@@ -17,6 +18,8 @@ from floatip.reading.words import as_list, closest, shown
 
 Parse = Callable[[Any], Any]
 BROADCAST = IPv4Address("255.255.255.255")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 section 5.6.2."""
 KEY = "{key}"
 """In a hint: the key whose value is wrong."""
 
@@ -144,6 +147,118 @@ def endpoint(value: object) -> tuple[str, int]:
     # No other name: a check must not hang on a name server.
     hint = 'give an address or localhost, and a port: "127.0.0.1:80", "[::1]:80"'
     raise Wrong(f"{shown(value)} is not host:port", hint)
+
+
+def host(value: object) -> str:
+    """An address or `localhost`, as text: a check must not hang on a name server."""
+    if value == "localhost":
+        return "127.0.0.1"
+    return str(_of_one_host(_address(value), "give the address of one host, such as 192.0.2.1", loopback=True))
+
+
+def url(value: object) -> str:
+    text = string(value)
+    hint = 'write "http://127.0.0.1:8080/health", or https'
+    try:
+        found = urlsplit(text)
+        port = found.port
+    except ValueError:
+        raise Wrong(f"{shown(value)} is not a URL", hint) from None
+    if found.scheme not in ("http", "https") or not found.hostname or port == 0 or not text.isascii() or " " in text:
+        raise Wrong(f"{shown(value)} is not a URL of HTTP", hint)
+    if found.username is not None:
+        raise Wrong("a URL with a user or password", 'write it into headers = { Authorization = "..." }')
+    return text.partition("#")[0]
+
+
+def method(value: object) -> str:
+    name = string(value)
+    if not TOKEN.fullmatch(name):
+        raise Wrong(f"{shown(value)} is not a method of HTTP", f'write {KEY} = "HEAD"')
+    return name
+
+
+def headers(value: object) -> tuple[tuple[str, str], ...]:
+    """Names and values; in their messages no value is shown, it may be a password."""
+    if not isinstance(value, dict):
+        raise Wrong(f"{shown(value)} is not a table", f'write {KEY} = {{ Host = "www.example.org" }}')
+    for name, text in value.items():
+        if not TOKEN.fullmatch(name):
+            raise Wrong(f"{shown(name)} is not the name of a header", "use letters, digits and hyphens")
+        if not isinstance(text, str) or not text.isprintable() or not text.isascii():
+            raise Wrong(f"the value of {name} is not a string of ASCII characters", "write it in quotes, on one line")
+    return tuple(value.items())
+
+
+def patterns(value: object) -> tuple[tuple[str, str], ...]:
+    found = headers(value)
+    for _, text in found:
+        pattern(text)
+    return found
+
+
+def pattern(value: object) -> str:
+    text = string(value)
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        what = f"{shown(value)} is not a regular expression: {error}"
+        raise Wrong(what, "put a backslash before . * + ? ( ) [ ] { } where the character itself is meant") from None
+    return text
+
+
+def status(value: object) -> tuple[tuple[int, int], ...]:
+    """Ranges of status codes, both ends included."""
+    found = []
+    for one in value if isinstance(value, list) else [value]:
+        low, dash, high = str(one).partition("-")
+        ends = (low, high if dash else low)
+        if isinstance(one, bool) or not all(re.fullmatch("[1-5][0-9][0-9]", end) for end in ends) or ends[0] > ends[1]:
+            raise Wrong(f"{shown(one)} is not a status of HTTP", f'write {KEY} = 200, "200-299" or [200, "301-302"]')
+        found.append((int(ends[0]), int(ends[1])))
+    if not found:
+        raise Wrong("the list is empty", "name at least one status")
+    return tuple(found)
+
+
+def domain_name(value: object) -> str:
+    name = string(value)
+    labels = name.removesuffix(".").split(".") if name != "." else []
+    if not all(re.fullmatch(r"[A-Za-z0-9_*-]{1,63}", label) for label in labels) or len(name) > 254:
+        raise Wrong(f"{shown(value)} is not a domain name", f'write {KEY} = "example.org"')
+    return name
+
+
+def record_type(value: object) -> str:
+    name = string(value)
+    if not re.fullmatch(r"[A-Z][A-Z0-9]{0,9}", name):
+        raise Wrong(f"{shown(value)} is not a type of record", f'write {KEY} = "A", "AAAA", "SOA" or "TXT"')
+    return name
+
+
+def backend(value: object) -> str:
+    """As it goes into a command of HAProxy's stats socket."""
+    name = string(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]+", name):
+        hint = "use the name behind the word backend or listen in haproxy.cfg"
+        raise Wrong(f"{shown(value)} is not the name of a backend", hint)
+    return name
+
+
+def interface(value: object) -> str:
+    name = string(value)
+    if len(name.encode()) > 15 or "/" in name or " " in name:
+        raise Wrong(f"{shown(value)} is not the name of an interface", "see their names: ip -brief link")
+    return name
+
+
+def unit(value: object) -> str:
+    name = string(value)
+    if "." not in name:
+        raise Wrong(f"{shown(value)} has no type", f"write {KEY} = {shown(f'{name}.service')}")
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+", name):
+        raise Wrong(f"{shown(value)} is not the name of a unit", "see their names: systemctl list-units")
+    return name
 
 
 def listener(value: object) -> tuple[str, int]:
