@@ -220,6 +220,8 @@ class Router(VirtualRouter):
         self.held_back = obstacles.holds_back
         if self._barred:
             self._want = None
+        if self._want and self.held_back:
+            self.reason = f"{self._want[0]}, but {self.held_back}"
         shifted, was_master = self._shift(obstacles, now), self.role is Role.MASTER
         effects += shifted
         waiting, fault = obstacles.waiting, obstacles.sick or link
