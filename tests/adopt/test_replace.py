@@ -202,6 +202,13 @@ def test_another_floatip_is_not_replaced(host: Backup, capsys: pytest.CaptureFix
     unchanged(host, before)
 
 
+def test_an_announcer_of_our_own_must_stop_first(host: Backup, capsys: pytest.CaptureFixture[str]) -> None:
+    host.installed.add("floatip-lelastic.service")
+    host.active.add("floatip-lelastic.service")
+    assert replace(host) == 1
+    assert "systemctl disable --now floatip-lelastic.service" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words", [["--replace", "--notify"], ["--replace", "--instance", "VI_1"], ["--root"], ["--undo", "--replace"]]
 )
