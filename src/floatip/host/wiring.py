@@ -70,7 +70,11 @@ def _of_the_kernel(settings: Settings, elections: list[Vrrp | Keepalived]) -> Wa
     for election in elections:
         sources[election.interface] = sources.get(election.interface, frozenset()) | {election.source}
     unicast = [one for one in elections if isinstance(one, Vrrp) and one.peers]
-    wanted = Wanted(sources, greeting=frozenset((one.interface, one.source) for one in unicast))
+    wanted = Wanted(
+        sources,
+        greeting=frozenset((one.interface, one.source) for one in unicast),
+        virtuals=frozenset(virtual for instance in settings.instances for virtual in instance.virtuals),
+    )
     options: dict[Placed, AddressOptions] = {}
     garps: dict[Placed, Garps] = {}
     named: set[Placed] = set()
