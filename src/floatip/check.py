@@ -17,8 +17,6 @@ from floatip.model import Check, Model, Script
 from floatip.reading import machine
 from floatip.reading.keepalived.lint.facts import PATH
 from floatip.reading.patience import told_when_slow
-from floatip.reading.toml.document import Document, read
-from floatip.reading.toml.reader import accepted
 from floatip.text import printable, say, show
 
 NOT_OURS = ("operation not permitted", "no process found")
@@ -31,30 +29,31 @@ class Unseen(Refusal):
     status = 2
 
 
-def check(file: Path, *, run: bool) -> int:
+def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = False) -> int:
     """The exit status. Raises `Refusal`."""
     user = machine.daemons_user()
     if run:
         _may_run()
     try:
         with told_when_slow(file):
-            document = read(str(file))
-            loaded = _judged(document, user, file)
-            model, places = accepted(document)
-            warnings = [*loaded.warnings, *beside.beside(model, places, System())]
+            seen = _machine(user)
+            read = reading.read(file, seen, dcid)
+            loaded = reading.judged(read, user, file, seen)
+            warnings = [*loaded.warnings, *beside.beside(read.model, read.places, System())]
     except reading.ConfigErrors as refused:
         show(reading.render(refused.errors, refused.warnings))
         return 2
     if warnings:
         show(reading.render([], warnings))
-    show("\n".join(f"ok: {line}" for line in reading.will(model, loaded.here)))
-    return _run(model, user) if run else 0
+    show("\n".join(f"ok: {line}" for line in reading.will(read.model, loaded.here)))
+    status = _run(read.model, user) if run else 0
+    return status or int(strict and bool(reading.partitioned(warnings)[1]))
 
 
-def _judged(document: Document, user: str, file: Path) -> reading.Loaded:
-    """Raises `ConfigErrors` and `Unseen`."""
+def _machine(user: str) -> machine.Machine:
+    """Raises `Unseen`."""
     try:
-        return reading.judged(document, user, file)
+        return reading.look_around(user)
     except OSError as error:
         what = f"this machine's addresses and routes cannot be read: {in_words(error.errno)}"
         raise Unseen(what, "ask the kernel yourself: ip address; ip route") from None

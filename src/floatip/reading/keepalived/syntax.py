@@ -61,6 +61,16 @@ class Statement:
 Errors = list[tuple[Place, str, str]]
 
 
+@dataclass(slots=True)
+class Doubts:
+    """Of what the statements mean."""
+
+    errors: Errors = field(default_factory=list)
+    """What the file means is not clear, or keepalived does not start with it."""
+    left_out: Errors = field(default_factory=list)
+    """keepalived runs without it, or with another value."""
+
+
 class NotUnderstood(Exception):
     """All that stands in the way of using the file, each with its place."""
 
