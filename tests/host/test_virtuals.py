@@ -303,6 +303,29 @@ def test_what_a_dead_predecessor_left_is_adopted(text: str, reports: Reports, tm
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+def test_what_a_dead_predecessor_left_stays_until_the_core_decides_if_the_configuration_still_has_it(
+    is_named: bool, reports: Reports, tmp_path: Path
+) -> None:
+    one, other = route("192.0.2.0/24 via 10.0.0.2"), route("198.51.100.0/24 via 10.0.0.2")
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path, one) as it:
+            it.install(Install((one,)))
+            await has("192.0.2.0/24")
+        async with kernel(reports, tmp_path, *([one, other] if is_named else [])) as successor:
+            if not is_named:
+                await until(lambda: not ours())
+                return
+            successor.install(Install((one, other)))
+            await has("198.51.100.0/24")
+            ip("route del 192.0.2.0/24")
+            await has("192.0.2.0/24")
+
+    asyncio.run(story())
+    assert not reports.of(Failing)
+
+
 def test_a_configuration_without_routes_loads_no_pyroute2(
     reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,8 @@ class Virtuals:
         self._workers = Workers(most=1)
         self._thread = _Thread()
         self._named: frozenset[Virtual] | None = None
-        self._wanted: tuple[Virtual, ...] = ()
+        self._wanted: tuple[Virtual, ...] | None = None
+        """None: the core has not said yet."""
         self._ours: list[Virtual] = []
         """In the order in which they were added."""
         self._settled: set[Virtual] = set()
@@ -119,7 +120,9 @@ class Virtuals:
             await asyncio.sleep(PAUSE)
 
     async def _reconcile(self) -> None:
-        wanted = self._wanted
+        wanted = self._wanted or ()
+        if self._wanted is None and self._named:
+            return  # a master that was killed may be master again in a moment
         surplus = [one for one in reversed(self._ours) if one not in wanted]
         missing = [one for one in wanted if one not in self._settled]
         if not surplus and not missing:
