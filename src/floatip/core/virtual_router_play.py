@@ -233,7 +233,7 @@ class VirtualRouterPlay:
         assert isinstance(self.elector, Router)
         checks = self.instance.config.checks
         still = [name for name in checks if name != self.question.of and self.node.checks[name].health is not Health.UP]
-        fault = self.node.links.get(self.elector.interface, "")
+        fault = self.node.link_fault(self.instance)
         if still or fault:
             return self._nothing(Rule.UNHEALTHY, fault or f"check {still[0]} is not up either")
         if self.before and not self.elector.config.preempt:
