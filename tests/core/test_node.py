@@ -1,7 +1,7 @@
 """The node through its one door: what comes out, and in which order."""
 
 from dataclasses import replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, ip_address
 from typing import Any
 
 import pytest
@@ -253,6 +253,17 @@ def test_a_link_that_is_down_ends_mastership_and_not_the_service() -> None:
     ]  # fmt: skip
     assert host.tell(LinkChanged("eth0", False, "eth0 is down"), LinkChanged("eth9", False, "")) == ["link up"]
     assert host.tell(LinkChanged("eth0", True, "")) == ["link up", "role backup", "standby 192.0.2.10"]
+
+
+def test_a_source_that_is_missing_is_a_fault_of_its_own_instance_only() -> None:
+    host = master()
+    other = LinkChanged("eth0", False, "eth0 does not have fe80::1", 7, frozenset({ip_address("fe80::1")}))
+    assert host.tell(other, at=30) == []
+    assert host.tick(30.05) == ["link down"]
+    assert host.node.instances["VI_1"].role is Role.MASTER
+    assert problems(host) == []
+    own = LinkChanged("eth0", False, "eth0 does not have 10.0.0.1", 7, frozenset({ip_address("10.0.0.1")}))
+    assert host.tell(own, at=31) == ["link down", "advert 0", "role fault", "rank standby", "standby 192.0.2.10"]
 
 
 def test_a_link_that_is_back_within_50_ms_was_never_gone() -> None:

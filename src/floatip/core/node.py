@@ -109,7 +109,9 @@ class Node:
         self.holding = Holding()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
-        self._blinks: dict[str, tuple[float, str]] = {}
+        self._lacking: dict[str, frozenset[Address]] = {}
+        """The sources that an interface cannot send from, where that is its only fault."""
+        self._blinks: dict[str, tuple[float, str, frozenset[Address]]] = {}
         """Interfaces that have just got a fault: when it counts unless it is gone by then."""
         self._lost_links: dict[str, deque[tuple[float, str]]] = {}
         """When each link was lost, and why: the latest of them."""
@@ -189,7 +191,7 @@ class Node:
             case KeepalivedSaid():
                 return self._keepalived_said(event, now)
             case LinkChanged(interface, up, reason):
-                return self._link(interface, "" if up else reason, now)
+                return self._link(interface, "" if up else reason, event.lacking, now)
             case Connected(peer, local) if session := self.sessions.get(peer):
                 return self._session(session, session.connected(local, now), now)
             case Disconnected(peer, reason, trouble) if session := self.sessions.get(peer):
@@ -317,7 +319,7 @@ class Node:
         if self.fleet:
             self._timers.set(LINK, self.fleet.link.deadline)
             self._timers.set(REPORT, self.reporter.at)
-        for interface, (at, _) in self._blinks.items():
+        for interface, (at, *_) in self._blinks.items():
             self._timers.set(("link", interface), at)
 
     def _all_tracked(self, instance: Instance) -> Tracked:
@@ -393,7 +395,7 @@ class Node:
         for one in due:
             match one:
                 case ("link", str(interface)) if interface in self._blinks:
-                    effects += self._link_is(interface, self._blinks.pop(interface)[1], now)
+                    effects += self._link_is(interface, *self._blinks.pop(interface)[1:], now)
                 case SyncGroup():
                     self._mark(one.names)
         for one in due:
@@ -560,17 +562,17 @@ class Node:
             effects += self._review(now)
         return effects
 
-    def _link(self, interface: str, fault: str, now: float) -> list[Effect]:
+    def _link(self, interface: str, fault: str, lacking: frozenset[Address], now: float) -> list[Effect]:
         if fault and self.running and self.links.get(interface) == "":
             effects = self._link_lost(interface, fault, now) if interface not in self._blinks else []
-            at, _ = self._blinks.get(interface, (now + LINK_PATIENCE, ""))
-            self._blinks[interface] = at, fault
+            at = self._blinks[interface][0] if interface in self._blinks else now + LINK_PATIENCE
+            self._blinks[interface] = at, fault, lacking
             self._timers.set(("link", interface), at)
             return effects
         is_back = self._blinks.pop(interface, None) is not None and not fault
         if is_back:
             self.holding.again_at = now  # if it is a new interface, its addresses could not be added until now
-        effects = self._link_is(interface, fault, now)
+        effects = self._link_is(interface, fault, lacking, now)
         return effects + self._review(now) if effects or is_back else []
 
     def _link_lost(self, interface: str, fault: str, now: float) -> list[Effect]:
@@ -597,10 +599,18 @@ class Node:
             if now <= lost[-1][0] + LOSSES_WINDOW
         }
 
-    def _link_is(self, interface: str, fault: str, now: float) -> list[Effect]:
+    def link_fault(self, instance: Instance) -> str:
+        """Why its election cannot take place on its interface; empty: it can."""
+        interface, election = instance.elector.interface, instance.config.election
+        lacking = self._lacking.get(interface)
+        if lacking and isinstance(election, settings.Vrrp | settings.Keepalived) and election.source not in lacking:
+            return ""
+        return self.links.get(interface, "")
+
+    def _link_is(self, interface: str, fault: str, lacking: frozenset[Address], now: float) -> list[Effect]:
         if self.links.get(interface) == fault:
             return []
-        self.links[interface] = fault
+        self.links[interface], self._lacking[interface] = fault, lacking
         self._mark(name for name, instance in self.instances.items() if instance.elector.interface == interface)
         value = "down" if fault else "up"
         return [Became("link", interface, value, fault or "it is up, with its addresses")]
@@ -703,7 +713,7 @@ class Node:
         return effects
 
     def _obstacles(self, instance: Instance, now: float) -> Obstacles:
-        fault = self.links.get(instance.elector.interface, "")
+        fault = self.link_fault(instance)
         leaving, paused = (self.fleet.leaves(instance), self.fleet.pause_reason) if self.fleet else ("", "")
         outside = Obstacles(link=fault, barred=self._bar(instance), leaving=leaving, paused=paused)
         return instance.obstacles(outside, now)
