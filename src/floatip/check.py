@@ -114,7 +114,8 @@ def _become(name: str) -> None:
     user = pwd.getpwnam(name)
     os.setgroups(os.getgrouplist(name, user.pw_gid))
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
-    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    with privileges.kept():
+        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     os.chdir("/")
     os.umask(0o022)
     os.environ.clear()
