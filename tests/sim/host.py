@@ -125,7 +125,7 @@ def checks(process: Process, service: Callable[[], str], name: str) -> Probes:
         return Child(process, OF_SERVICE[service()], timeout, ended, gone)
 
     nothing: Any = None
-    probes = Probes(process.report, Means(Loop(process), nothing, start, nothing, nothing))
+    probes = Probes(process.report, Means(Loop(process), nothing, start, nothing, nothing, nothing))
     probes.configure({name: Script(("/check",))})
     return probes
 

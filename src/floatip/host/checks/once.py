@@ -9,6 +9,7 @@ from typing import NamedTuple
 from floatip.host.checks.helper import PART, Helper
 from floatip.host.checks.kind import Means
 from floatip.host.checks.runner import KINDS
+from floatip.host.checks.started import Started
 from floatip.host.child import GRACE, Child, Ended
 from floatip.host.failures import Failures
 from floatip.host.inotify import Inotify
@@ -52,7 +53,7 @@ class _Try:
         self._check = check
         self._loop = asyncio.get_running_loop()
         self._workers = workers
-        self._means = Means(self._loop, workers, self._start, inotify, helper)
+        self._means = Means(self._loop, workers, self._start, inotify, helper, Started())
         self._answer: asyncio.Future[tuple[bool, str]] = self._loop.create_future()
         self._is_gone = asyncio.Event()
         self._is_gone.set()
