@@ -73,6 +73,8 @@ class Loop:
 
 
 class Child:
+    last_line = ""
+
     def __init__(
         self, process: Process, outcome: Outcome, timeout: float, ended: Ended, gone: Callable[[], None]
     ) -> None:

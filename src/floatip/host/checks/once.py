@@ -83,13 +83,9 @@ class _Try:
         *,
         run_as: RunAs = DAEMON,
     ) -> Child:
-        def concluded(succeeded: bool, reason: str) -> None:
-            line = child.last_line
-            ended(succeeded, reason if not line or reason.endswith(line) else f"{reason}: {line}")
-
         self._is_gone.clear()
-        child = Child(self._workers, argv, timeout, concluded, partial(self._gone, gone), environment, run_as=run_as)
-        return child
+        told = partial(self._gone, gone)
+        return Child(self._workers, argv, timeout, ended, told, environment, run_as=run_as, ends_group=True)
 
     def _gone(self, gone: Callable[[], None]) -> None:
         gone()

@@ -84,4 +84,4 @@ def _means(report: Callable[[Event], None]) -> Means:
     workers = Workers()
     loop, inotify = asyncio.get_running_loop(), Inotify(Failures("checks", report))
     helper = Helper(loop, workers, Failures(PART, report))
-    return Means(loop, workers, partial(Child, workers), inotify, helper, Started())
+    return Means(loop, workers, partial(Child, workers, ends_group=True), inotify, helper, Started())
