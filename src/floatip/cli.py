@@ -333,6 +333,8 @@ def observe(**options: object) -> int:
     Option("--dcid N", "Number of the data centre, if not as in lelastic's unit", Number(int, 2, 9999)),
     Option("--instance NAME", "Adopt only this vrrp_instance; may be repeated", action="append"),
     Option("--notify", "Have keepalived run floatip notify instead of writing to a FIFO"),
+    Option("--replace", "Put floatip in keepalived's place: it runs keepalived.conf as it is"),
+    Option("--root", "With --replace: run floatip as root, without the sandbox of its unit, for scripts that need it"),
     Option("--dry-run", "Show everything and change nothing"),
     Option("--yes", "Do not ask for confirmation"),
     Option("--undo", "Restore what the last adoption changed"),
@@ -343,7 +345,7 @@ def observe(**options: object) -> int:
     ),
 )
 def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo: bool, **options: bool) -> int:
-    """Keep keepalived; replace its notify script, lelastic and sudo rule.
+    """Keep keepalived; replace its notify script, lelastic and sudo rule. With --replace: replace keepalived.
 
     Shows each change before it asks.
     """
@@ -352,14 +354,43 @@ def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo
     from floatip.adopt.system import System  # noqa: PLC0415
 
     notify, force = options.pop("notify"), options.pop("force")
+    replaces, as_root = options.pop("replace"), options.pop("root")
     if undo:
         others = {"--config": config, "--dcid": dcid, "--instance": instance, "--notify": notify}
+        others |= {"--replace": replaces, "--root": as_root}
         if given := [name for name, value in others.items() if value not in (None, False)]:
             what = f"--undo restores what the last adoption changed: {given[0]} means nothing beside it"
             raise Misused(what, "floatip adopt --undo takes only --dry-run, --yes and --force")
         return command.undo(System(), force=force, **options)
-    wishes = Wishes(dcid, tuple(instance or ()), notify, force)
-    return command.adopt(System(), wishes, config=str(Path(config).absolute()) if config else None, **options)
+    wishes = Wishes(dcid, tuple(instance or ()), notify, force, as_root)
+    file = str(Path(config).absolute()) if config else None
+    if replaces and (notify or instance):
+        what = (
+            "--replace runs all of keepalived.conf without keepalived: --instance and --notify mean nothing beside it"
+        )
+        raise Misused(what, "floatip adopt --replace --help")
+    if as_root and not replaces:
+        raise Misused("--root means nothing without --replace", "floatip adopt --help")
+    if replaces:
+        return command.replace_keepalived(System(), wishes, config=file, **options)
+    return command.adopt(System(), wishes, config=file, **options)
+
+
+@Command(
+    SET_UP,
+    {0: "printed", 2: "the keepalived.conf cannot be used"},
+    Option("FILE", "The keepalived.conf", Path, Path("/etc/keepalived/keepalived.conf")),
+    DCID,
+)
+def convert(file: Path, dcid: int | None) -> int:
+    """Print the floatip.toml that runs the same as a keepalived.conf.
+
+    Passwords and keys are printed too. What floatip runs otherwise, or without,
+    stands in comments, and with hints on stderr.
+    """
+    from floatip import convert as converting  # noqa: PLC0415
+
+    return converting.convert(file, dcid)
 
 
 @Command(

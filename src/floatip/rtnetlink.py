@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
 from floatip.core.addresses import InterfaceAddress
+from floatip.core.settings import AddressOptions
 
 ERROR, DONE = 2, 3
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
@@ -29,7 +30,7 @@ U32 = struct.Struct("=I")
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_OPERSTATE, IFLA_AF_SPEC, IFLA_EXT_MASK = 1, 3, 16, 26, 29
 IFLA_INET_CONF, PROMOTE_SECONDARIES = 1, 20
-IFA_ADDRESS, IFA_LOCAL, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = 1, 2, 6, 8, 11
+IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = 1, 2, 3, 6, 8, 11
 IFA_F_NODAD = 0x02
 OURS = 0xF1
 """IFA_PROTO of the addresses that floatip adds."""
@@ -151,14 +152,25 @@ class Netlink:
             at += length + 3 & ~3
 
 
-def addition(index: int, address: InterfaceAddress, proto: int) -> tuple[int, int, bytes]:
-    """An IPv6 address is usable at once (no duplicate address detection), and no connection leaves from it."""
+def addition(
+    index: int, address: InterfaceAddress, proto: int, options: AddressOptions | None = None
+) -> tuple[int, int, bytes]:
+    """An IPv6 address is usable at once (no duplicate address detection).
+
+    Without `options` no connection leaves from an IPv6 address: it is preferred for 0 s.
+    """
     flags, attributes = 0, attribute(IFA_PROTO, bytes([proto]))
+    preferred = options.preferred_lft if options else None
     if address.version == 6:
         flags = IFA_F_NODAD
-        # struct ifa_cacheinfo: preferred for 0 s, so deprecated; valid for ever.
-        attributes += attribute(IFA_CACHEINFO, struct.pack("=IIII", 0, FOR_EVER, 0, 0))
-    return NEWADDR, F_CREATE_EXCL, _address(index, address, flags) + attributes
+        preferred = preferred if options else 0
+    if preferred is not None:
+        # struct ifa_cacheinfo: deprecated after these seconds, valid without limit.
+        attributes += attribute(IFA_CACHEINFO, struct.pack("=IIII", preferred, FOR_EVER, 0, 0))
+    if options and options.label:
+        attributes += attribute(IFA_LABEL, options.label.encode() + b"\0")
+    scope = (options.scope if options else None) or 0
+    return NEWADDR, F_CREATE_EXCL, _address(index, address, flags, scope) + attributes
 
 
 def deletion(index: int, address: InterfaceAddress) -> tuple[int, int, bytes]:
@@ -171,9 +183,9 @@ def promotion(index: int) -> tuple[int, int, bytes]:
     return SETLINK, 0, LINK.pack(0, 0, index, 0, 0) + attribute(IFLA_AF_SPEC, attribute(socket.AF_INET, setting))
 
 
-def _address(index: int, address: InterfaceAddress, flags: int = 0) -> bytes:
+def _address(index: int, address: InterfaceAddress, flags: int = 0, scope: int = 0) -> bytes:
     family = socket.AF_INET if isinstance(address, IPv4Interface) else socket.AF_INET6
-    head = ADDRESS.pack(family, address.network.prefixlen, flags, 0, index)
+    head = ADDRESS.pack(family, address.network.prefixlen, flags, scope, index)
     return head + attribute(IFA_LOCAL, address.packed) + attribute(IFA_ADDRESS, address.packed)
 
 

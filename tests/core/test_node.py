@@ -386,9 +386,22 @@ def test_a_master_that_hears_a_better_one_announces_standby_at_once() -> None:
 @pytest.mark.parametrize("host", [master, backup])
 def test_an_advert_that_changes_nothing_causes_nothing_but_adverts(host: Any) -> None:
     one = host()
+    one.tell(advert(10))
     answer = ["advert 50"] if host is master else []
     for _ in range(3):
         assert one.tell(advert(10 if host is master else 100)) == answer
+
+
+def test_a_master_that_hears_a_lower_one_says_so_once_a_second() -> None:
+    host = master()
+    assert host.tell(advert(10)) == ["advert 50", "advert lower"]
+    assert host.tell(advert(10)) == ["advert 50"]
+    assert host.tell(advert(10), at=host.now + 1) == ["advert 50", "advert lower"]
+
+
+def test_a_backup_that_asks_its_master_and_one_that_hands_over_are_no_lower_masters() -> None:
+    host = master()
+    assert (host.tell(advert(1)), host.tell(advert(0))) == (["advert 50"], ["advert 50"])
 
 
 def test_a_hanging_check_is_judged_at_its_timeout() -> None:
@@ -576,7 +589,7 @@ def test_what_belongs_to_no_instance_is_counted_by_reason() -> None:
     assert host.node.strangers == {("eth0", 52): 1, ("eth1", 51): 1}
     assert host.node.dropped.counts == {
         "1 octets are too short for a VRRP header": 1,
-        "VRRP over IPv6 is not supported": 1,
+        "0 octets are too short for a VRRP header": 1,
     }
 
 
@@ -896,7 +909,7 @@ def test_what_nobody_becomes_master_of_does_not_stay_for_ever() -> None:
 
 def test_a_master_that_wins_against_another_tells_the_neighbours_again() -> None:
     host = master(VLAN)
-    assert host.tell(advert(10)) == ["advert 50", "garp"]
+    assert host.tell(advert(10)) == ["advert 50", "advert lower", "garp"]
 
 
 def test_a_stopping_master_keeps_the_address_as_long_as_everywhere() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from floatip.core.addresses import Address
-from floatip.core.election.elector import ASKING, Obstacles, Role
+from floatip.core.election.elector import ASKING, Obstacles, Role, Surroundings
 from floatip.core.election.router import Router
 from floatip.core.events import Became, Effect, SendAdvert
 from floatip.core.settings import Vrrp
@@ -38,7 +38,7 @@ class Wire:
         if start:
             self.judge(at=0)
 
-    def judge(self, *, at: float, **obstacles: str) -> list[int]:
+    def judge(self, *, at: float, **obstacles: Any) -> list[int]:
         return self._sent(self.router.constrain(Obstacles(**obstacles), at))
 
     def tick(self, at: float) -> list[int]:
@@ -403,7 +403,7 @@ def test_an_owner_preempts_whatever_is_configured() -> None:
     ("said", "source", "ttl", "why"),
     [
         (advert(200), STRANGER, 255, "from an address that is not a peer"),
-        (advert(200), US, 255, "from an address that is not a peer"),
+        (advert(200), US, 255, "from this node's own address"),
         (advert(200), PEER, 253, "TTL below 254"),
         (advert(200, version=3), PEER, 255, "version 3 from 10.0.1.2, ours is 2"),
         (advert(200, auth_pass=b"wrong"), PEER, 255, "another password from 10.0.1.2"),
@@ -677,3 +677,158 @@ def test_who_is_asked_does_not_take_the_questions_for_a_second_master() -> None:
             at += 0.18
         at += 2.2
     assert not [news for news in wire.news if news.value == "second-master"]
+
+
+# The effective priority
+
+
+def test_tracks_move_the_priority_and_it_stays_from_1_to_254() -> None:
+    for base, shift, effective in [(100, -40, 60), (100, -200, 1), (200, 100, 254), (255, -100, 255), (255, 10, 255)]:
+        wire = Wire(base)
+        wire.judge(at=0, shift=shift)
+        assert wire.router.priority == effective
+        assert wire.router.preference == (effective, US)
+
+
+def test_another_priority_is_news_with_its_reason() -> None:
+    wire = backup()
+    wire.judge(at=10.5, shift=-10, why_shift="check web failed")
+    wire.judge(at=10.6, shift=-10, why_shift="check web failed")
+    assert wire.news[-1] == Became("priority", "VI_1", "90", "check web failed")
+    assert len([news for news in wire.news if news.what == "priority"]) == 1
+
+
+def test_what_moves_the_priority_of_an_owner_or_beyond_its_limits_is_no_news() -> None:
+    for wire in (backup(255), backup(254)):
+        before = len(wire.news)
+        wire.judge(at=10.5, shift=20)
+        assert len(wire.news) == before
+
+
+@pytest.mark.parametrize("shift", [-50, 50])
+def test_the_running_timer_of_a_backup_moves_with_its_skew(shift: int) -> None:
+    wire = backup()
+    wire.judge(at=11, shift=shift)
+    assert wire.router.deadline == 10 + DOWN - shift / 256
+    wire.hear(advert(0), at=11)
+    assert wire.router.deadline == 11 + SKEW - shift / 256
+
+
+def test_a_master_of_another_priority_says_so_at_once_and_goes_on() -> None:
+    wire = master()
+    assert wire.judge(at=10.4, shift=-50) == [50]
+    assert (wire.router.role, wire.router.deadline) == (MASTER, 11.4)
+    assert wire.tick(11.4) == [50]
+    assert wire.hear(advert(60), at=11.6) == []
+    assert wire.router.role is BACKUP
+
+
+def test_the_advert_of_another_priority_stands_before_the_news() -> None:
+    effects = master().router.constrain(Obstacles(shift=-1), 10.4)
+    assert [type(effect) for effect in effects] == [SendAdvert, SendAdvert, Became]
+
+
+def test_a_master_that_fails_while_its_priority_falls_says_priority_0_only() -> None:
+    assert master().judge(at=10.4, shift=-50, sick=SICK) == [0]
+
+
+def test_a_backup_whose_priority_rises_preempts_the_master_that_it_follows() -> None:
+    wire = Wire()
+    wire.hear(advert(120), at=1)
+    wire.judge(at=1.5, shift=50)
+    wire.hear(advert(120), at=2)
+    assert wire.router.deadline == pytest.approx(2 + 106 / 256)
+
+
+# Sync groups
+
+WAITS = "VI_2 follows 10.0.1.2"
+
+
+def test_who_is_held_back_wants_to_be_master_and_listens_on() -> None:
+    wire = backup()
+    wire.judge(at=10, holds_back=WAITS)
+    assert not wire.router.wants_master
+    assert wire.tick(10 + DOWN) == []
+    assert (wire.router.role, wire.router.wants_master) == (BACKUP, True)
+    assert wire.router.reason == f"no advert for 3.61 s from 10.0.1.2, but {WAITS}"
+    assert wire.router.deadline == 10 + 2 * DOWN
+    assert wire.tick(10 + 2 * DOWN) == []
+
+
+def test_who_wants_to_be_master_is_master_as_soon_as_nothing_holds_it_back() -> None:
+    wire = backup()
+    wire.judge(at=10, holds_back=WAITS)
+    wire.tick(10 + DOWN)
+    wire.judge(at=10 + DOWN, holds_back=WAITS)
+    assert wire.judge(at=11 + DOWN) == [100]
+    assert wire.news[-1] == Became("role", "VI_1", "master", "no advert for 3.61 s from 10.0.1.2")
+    assert not wire.router.wants_master
+
+
+def test_who_has_waited_for_nothing_does_not_become_master_when_nothing_holds_it_back() -> None:
+    wire = backup()
+    wire.judge(at=10, holds_back=WAITS)
+    assert wire.judge(at=11) == []
+    assert wire.router.deadline == 10 + DOWN
+
+
+@pytest.mark.parametrize("priority", [100, 200])
+def test_a_master_that_is_followed_ends_the_wish(priority: int) -> None:
+    wire = backup()
+    wire.judge(at=10, holds_back=WAITS)
+    wire.tick(10 + DOWN)
+    wire.hear(advert(priority), at=15)
+    assert not wire.router.wants_master
+    assert wire.judge(at=16) == []
+
+
+def test_a_lower_master_does_not_end_the_wish() -> None:
+    wire = backup()
+    wire.judge(at=10, holds_back=WAITS)
+    wire.tick(10 + DOWN)
+    wire.hear(advert(50), at=15)
+    assert wire.router.wants_master
+
+
+@pytest.mark.parametrize("obstacle", ["sick", "link", "barred"])
+def test_who_must_not_be_master_no_longer_wants_to(obstacle: str) -> None:
+    wire = backup()
+    wire.judge(at=10, holds_back=WAITS)
+    wire.tick(10 + DOWN)
+    wire.judge(at=15, **{obstacle: "it must not"}, holds_back=WAITS)
+    assert not wire.router.wants_master
+    assert wire.judge(at=16) == []
+    assert wire.router.role is BACKUP
+
+
+def test_an_owner_that_is_held_back_wants_to_be_master_at_once() -> None:
+    wire = Wire(255, start=False)
+    assert wire.judge(at=0, holds_back=WAITS) == []
+    assert (wire.router.role, wire.router.wants_master) == (BACKUP, True)
+    assert wire.judge(at=1) == [255]
+
+
+def test_a_late_backup_forgets_its_wish() -> None:
+    wire = backup()
+    wire.judge(at=10, holds_back=WAITS)
+    wire.tick(10 + DOWN)
+    assert wire.judge(at=30) == []
+    assert (wire.router.role, wire.router.wants_master) == (BACKUP, False)
+
+
+def test_a_master_yields_to_its_group_without_a_word() -> None:
+    wire = master()
+    assert wire.judge(at=11, yields="VI_2 is no longer master") == []
+    assert (wire.router.role, wire.router.reason) == (BACKUP, "VI_2 is no longer master")
+    assert wire.router.deadline == 11 + DOWN
+    assert wire.router.turns.by_cause["backup group"] == 1
+    assert backup().judge(at=11, yields="VI_2 is no longer master") == []
+
+
+def test_a_backup_that_cannot_be_master_for_its_group_is_a_problem() -> None:
+    wire = Wire()
+    wire.judge(at=0, holds_back=WAITS)
+    wire.tick(DOWN)
+    (problem,) = wire.router.problems(Surroundings(""), 5)
+    assert problem.what == f"VI_1: no better master is heard, but this node must not be master: {WAITS}"

@@ -39,6 +39,39 @@ def namespace() -> Iterator[None]:
         yield
 
 
+class Elsewhere:
+    """A second network namespace. What is made while this thread is in it stays there."""
+
+    def __init__(self) -> None:
+        with entered("net", CLONE_NEWNET):
+            self._file = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{os.getpid()}/fd/{self._file}"
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/thread-self/ns/net") as home:
+            assert libc.setns(self._file, CLONE_NEWNET) == 0
+            try:
+                yield
+            finally:
+                assert libc.setns(home.fileno(), CLONE_NEWNET) == 0
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+@pytest.fixture
+def elsewhere(namespace: None) -> Iterator[Elsewhere]:
+    it = Elsewhere()
+    yield it
+    it.close()
+
+
 @pytest.fixture
 def reports() -> Reports:
     return Reports()

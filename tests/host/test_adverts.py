@@ -4,16 +4,18 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address
 
 import pytest
 
+from floatip.core.addresses import Address
 from floatip.core.events import AdvertReceived, Failure, LinkChanged, SendAdvert
-from floatip.core.vrrp.wire import PROTOCOL
+from floatip.core.vrrp.wire import GROUP, PROTOCOL
 from floatip.host.network import adverts as adverts_module
-from floatip.host.network.adverts import RECEIVE_BUFFER, SO_RCVBUFFORCE, Adverts
+from floatip.host.network.adverts import RECEIVE_BUFFER, Adverts, Listening, Place
 from floatip.host.network.packet_filter import Known
+from floatip.host.network.vrrp_sockets import SO_RCVBUFFORCE
 from tests.host.reports import Reports, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -23,6 +25,12 @@ OURS, THEIRS = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
 
 def ip(command: str) -> str:
     return subprocess.run(["ip", *command.split()], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def on(
+    interface: str, known: Known | None = None, groups: Iterable[Address] = (), version: int = 4
+) -> dict[Place, Listening]:
+    return {(interface, version): Listening(frozenset(groups), known)}
 
 
 def make_link() -> None:
@@ -64,7 +72,7 @@ def test_an_advert_arrives_as_it_was_sent(reports: Reports) -> None:
         ip("address add 10.0.0.1/32 dev lo")
         ip("address add 10.0.0.2/32 dev lo")
         adverts = Adverts(reports)
-        adverts.configure(["lo"])
+        adverts.configure(on("lo"))
         adverts.send(SendAdvert("lo", OURS, THEIRS, b"anything"))
         await reports.next(AdvertReceived)
         adverts.close()
@@ -83,7 +91,7 @@ def test_an_advert_opens_no_socket(reports: Reports, monkeypatch: pytest.MonkeyP
         ip("address add 10.0.0.1/32 dev lo")
         ip("address add 10.0.0.2/32 dev lo")
         adverts = Adverts(reports)
-        adverts.configure(["lo"])
+        adverts.configure(on("lo"))
         with monkeypatch.context() as patch:
             patch.setattr(socket, "socket", refuse)
             for _ in range(3):
@@ -98,7 +106,7 @@ def test_an_advert_opens_no_socket(reports: Reports, monkeypatch: pytest.MonkeyP
 def test_draining_hears_all_that_has_arrived_before_the_loop_runs(reports: Reports) -> None:
     async def story() -> None:
         adverts = Adverts(reports)
-        adverts.configure(["lo"])
+        adverts.configure(on("lo"))
         localhost = IPv4Address("127.0.0.1")
         with witness("lo") as arrived:
             for number in range(300):
@@ -122,8 +130,8 @@ def test_only_the_named_interface_is_heard(reports: Reports) -> None:
     async def story() -> None:
         make_link()
         sender, receiver = Adverts(reports), Adverts(reports)
-        sender.configure(["lo"])
-        receiver.configure(["eth9"])
+        sender.configure(on("lo"))
+        receiver.configure(on("eth9"))
         localhost = IPv4Address("127.0.0.1")
         sender.send(SendAdvert("lo", localhost, localhost, b""))
         await reports.next(AdvertReceived)
@@ -138,7 +146,7 @@ def test_only_the_named_interface_is_heard(reports: Reports) -> None:
 def test_an_interface_that_appears_later_or_anew_is_opened_then(reports: Reports) -> None:
     async def story() -> None:
         adverts = Adverts(reports)
-        adverts.configure(["eth9"])
+        adverts.configure(on("eth9"))
         for number in (1, 2):
             make_link()
             adverts.refresh()
@@ -164,11 +172,11 @@ def test_the_last_advert_on_an_interface_that_a_reload_gives_up_still_leaves(rep
     async def story() -> None:
         make_link()
         adverts = Adverts(reports)
-        adverts.configure(["eth9"])
+        adverts.configure(on("eth9"))
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
             wire.bind(("peer9", 0x0800))
             wire.settimeout(60)
-            adverts.configure([])
+            adverts.configure({})
             adverts.send(SendAdvert("eth9", OURS, THEIRS, b"last"))
             assert next_advert(wire)[20:] == b"last"
         await asyncio.sleep(0)
@@ -184,7 +192,7 @@ def test_a_destination_fails_until_a_send_works(reports: Reports) -> None:
 
     async def story() -> None:
         adverts = Adverts(reports)
-        adverts.configure(["eth9"])
+        adverts.configure(on("eth9"))
         for _ in range(3):
             adverts.send(advert)
         what = "advert to 10.0.0.2 on eth9"
@@ -210,7 +218,7 @@ def test_that_nothing_leaves_by_an_interface_that_is_down_is_no_failure_of_its_o
     async def story() -> None:
         make_link()
         adverts = Adverts(reports)
-        adverts.configure(["eth9"])
+        adverts.configure(on("eth9"))
         ip("link set eth9 down")
         adverts.send(advert)
         assert reports.failing("adverts"), "nobody has said that it is down"
@@ -235,11 +243,11 @@ def test_a_destination_to_which_nobody_sends_any_more_does_not_fail(
 
     async def story() -> None:
         adverts = Adverts(reports)
-        adverts.configure(["eth9", "eth8"])
+        adverts.configure(on("eth9") | on("eth8"))
         adverts.send(SendAdvert("eth9", OURS, THEIRS, b""))
         adverts.send(SendAdvert("eth8", OURS, THEIRS, b""))
         assert len(reports.failing("adverts")) == 2
-        adverts.configure(["eth9"])
+        adverts.configure(on("eth9"))
         assert {failure.what for failure in reports.failing("adverts")} == {"advert to 10.0.0.2 on eth9"}
         await until(lambda: not reports.failing("adverts"))
         adverts.close()
@@ -252,7 +260,7 @@ def test_what_is_seldom_tried_fails_in_between(reports: Reports, monkeypatch: py
 
     async def story() -> None:
         adverts = Adverts(reports)
-        adverts.configure(["eth9"])
+        adverts.configure(on("eth9"))
         for _ in range(2):
             adverts.send(SendAdvert("eth9", OURS, THEIRS, b""))
             number = len(reports.events)
@@ -269,7 +277,7 @@ def test_an_interface_made_anew_is_opened_by_the_send_that_meets_it(reports: Rep
     async def story() -> None:
         make_link()
         adverts = Adverts(reports)
-        adverts.configure(["eth9"])
+        adverts.configure(on("eth9"))
         ip("link del eth9")
         make_link()
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
@@ -292,14 +300,14 @@ def test_the_group_is_joined_and_left_by_a_reload(reports: Reports) -> None:
     async def story() -> None:
         make_link()
         adverts = Adverts(reports)
-        adverts.configure(["eth9"])
-        kept = adverts._links["eth9"].adverts
+        adverts.configure(on("eth9"))
+        kept = adverts._links["eth9", 4].adverts
         assert "224.0.0.18" not in groups()
-        adverts.configure(["eth9"], multicast=["eth9"])
+        adverts.configure(on("eth9", groups=[GROUP]))
         assert "224.0.0.18" in groups()
-        adverts.configure(["eth9"])
+        adverts.configure(on("eth9"))
         assert "224.0.0.18" not in groups()
-        assert adverts._links["eth9"].adverts is kept
+        assert adverts._links["eth9", 4].adverts is kept
         adverts.close()
 
     asyncio.run(story())
@@ -315,7 +323,7 @@ class Strangers:
 
     def __init__(self, reports: Reports) -> None:
         self.sender, self.receiver = Adverts(lambda event: None), Adverts(reports)
-        self.sender.configure(["lo"])
+        self.sender.configure(on("lo"))
 
     def send(self, source: str, data: bytes) -> None:
         self.sender.send(SendAdvert("lo", IPv4Address(source), IPv4Address("127.0.0.1"), data))
@@ -331,7 +339,7 @@ KNOWN = Known().plus(51, [IPv4Address("127.0.0.2"), IPv4Address("127.0.0.3")]).p
 def test_what_is_not_for_us_comes_by_a_way_of_its_own(reports: Reports) -> None:
     async def story() -> None:
         play = Strangers(reports)
-        play.receiver.configure(["lo"], known={"lo": KNOWN.plus(99, [])})
+        play.receiver.configure(on("lo", KNOWN.plus(99, [])))
         sent = [
             ("127.0.0.2", advert(51), True),
             ("127.0.0.3", advert(52), True),
@@ -367,7 +375,7 @@ def test_of_a_flood_of_strangers_few_a_second_are_looked_at_and_no_advert_is_los
 
     async def story() -> None:
         play = Strangers(reports)
-        play.receiver.configure(["lo"], known={"lo": KNOWN})
+        play.receiver.configure(on("lo", KNOWN))
         began_at = time.monotonic()
         for number in range(100):
             for _ in range(at_a_time):
@@ -386,14 +394,14 @@ def test_of_a_flood_of_strangers_few_a_second_are_looked_at_and_no_advert_is_los
 def test_a_reload_changes_what_is_for_us_on_the_same_socket(reports: Reports) -> None:
     async def story() -> None:
         play = Strangers(reports)
-        play.receiver.configure(["lo"], known={"lo": KNOWN})
-        kept = play.receiver._links["lo"].adverts
+        play.receiver.configure(on("lo", KNOWN))
+        kept = play.receiver._links["lo", 4].adverts
         for known, expected in ((KNOWN, 0), (KNOWN.plus(77, []), 1), (None, 2)):
-            play.receiver.configure(["lo"], known={"lo": known} if known else None)
+            play.receiver.configure(on("lo", known))
             play.send("127.0.0.9", advert(77))
             play.receiver.drain()
             assert len([e for e in reports.of(AdvertReceived) if e.data == advert(77)]) == expected
-        assert play.receiver._links["lo"].adverts is kept
+        assert play.receiver._links["lo", 4].adverts is kept
         play.close()
 
     asyncio.run(story())
@@ -405,7 +413,7 @@ def test_a_filter_reaches_over_many_virtual_routers_and_nodes(reports: Reports) 
 
     async def story() -> None:
         play = Strangers(reports)
-        play.receiver.configure(["lo"], known={"lo": known})
+        play.receiver.configure(on("lo", known))
         for source, vrid in [(nodes[0], 1), (nodes[-1], 254), (nodes[50], 128), (IPv4Address("127.0.0.9"), 255)]:
             play.send(str(source), advert(vrid))
             play.receiver.drain()

@@ -95,7 +95,7 @@ def test_a_failure_lasts_until_the_next_success_or_five_minutes(reports: Reports
         running = False
 
         def __init__(
-            self, argv: object, timeout: float, ended: Ended, gone: Callable[[], None], environment: object = None
+            self, argv: object, timeout: float, ended: Ended, gone: Callable[[], None], *_: object, **__: object
         ) -> None:
             clock.call_later(0.1, ended, *next(outcomes))
             clock.call_later(0.1, gone)

@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,13 +16,15 @@ import pytest
 from floatip import rtnetlink
 from floatip.core.addresses import Address, Placed
 from floatip.core.events import Failing, Failure, Garp, Held, Hold, LinkChanged
+from floatip.core.settings import AddressOptions, Garps
 from floatip.host.disk import BOOT_ID, Disk
 from floatip.host.network import kernel as kernel_module
-from floatip.host.network.kernel import Kernel, holder, neighbours
+from floatip.host.network.kernel import Kernel, Wanted, holder, neighbours
 from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, neighbour_advertisement
 from floatip.host.network.kernel.tables import Tables
 from floatip.host.network.slices import Slice
 from floatip.rtnetlink import AddressMessage, LinkMessage
+from tests.host.conftest import Elsewhere
 from tests.host.reports import Reports, remembered, until
 
 pytestmark = pytest.mark.usefixtures("namespace")
@@ -47,7 +48,7 @@ async def kernel(reports: Reports, state: Path, *named: Placed) -> AsyncIterator
     disk = Disk(reports)
     it = Kernel(reports, await remembered(disk, state / "state" / "held.json"))
     await it.start()
-    it.configure({}, frozenset(named))
+    it.configure(Wanted(named=frozenset(named)))
     try:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(it.run())
@@ -304,7 +305,7 @@ def test_a_link_is_up_when_vrrp_can_work_on_it(reports: Reports, tmp_path: Path)
 
     async def story() -> None:
         async with kernel(reports, tmp_path) as it:
-            it.configure({"eth9": source})
+            it.configure(Wanted({"eth9": source}))
 
             async def told(reason: str) -> None:
                 await until(lambda: reports.of(LinkChanged)[-1].reason == reason)
@@ -323,6 +324,117 @@ def test_a_link_is_up_when_vrrp_can_work_on_it(reports: Reports, tmp_path: Path)
             await told("eth9 does not have 10.0.0.1")
             ip("link del eth9")
             await told("eth9 does not exist")
+
+    asyncio.run(story())
+
+
+def test_a_source_that_is_tentative_is_not_there_yet(reports: Reports, tmp_path: Path, elsewhere: Elsewhere) -> None:
+    source = ip_address("fe80::1")
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name far9")
+        ip(f"link set far9 netns {elsewhere.path}")
+        with elsewhere.entered():
+            ip("link set far9 up")
+        ip("link set eth9 addrgenmode none")
+        ip("link set eth9 up")
+        async with kernel(reports, tmp_path) as it:
+            it.configure(Wanted({"eth9": frozenset({source})}))
+            await until(lambda: reports.of(LinkChanged)[-1].reason == "eth9 does not have fe80::1")
+            ip("address add fe80::1/64 dev eth9")
+            await until(lambda: reports.of(LinkChanged)[-1].up)
+            reasons = [event.reason for event in reports.of(LinkChanged)]
+            assert "eth9 cannot use fe80::1 yet: duplicate address detection" in reasons
+
+    asyncio.run(story())
+
+
+def test_the_neighbours_are_told_of_a_source_when_its_interface_is_back_and_before_that_is_reported(
+    reports: Reports, tmp_path: Path
+) -> None:
+    source, source6 = ip_address("10.0.0.1"), ip_address("fe80::1")
+    mac = bytes.fromhex("020000000009")
+    arp = gratuitous_arp(mac, IPv4Address("10.0.0.1"))
+    body = neighbour_advertisement(mac, IPv6Address("fe80::1"))
+
+    async def story() -> None:
+        ip("link add eth9 address 02:00:00:00:00:09 type veth peer name peer9")
+        for command in ("peer9 up", "eth9 addrgenmode none", "eth9 up"):
+            ip(f"link set {command}")
+        await until(lambda: json.loads(ip("-json link show eth9"))[0]["operstate"] == "UP")
+        ip("address add 10.0.0.1/24 dev eth9")
+        ip("address add fe80::1/64 dev eth9 nodad")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as sniffer:
+            sniffer.bind(("peer9", 0))
+            sniffer.setblocking(False)
+
+            def told() -> list[bytes]:
+                frames = []
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        frames.append(sniffer.recv(2000))
+                # The kernel's own unsolicited advertisement has another hardware option or none.
+                return [f for f in frames if f == arp or (f[54:56] == body[:2] and f[58:] == body[4:])]
+
+            async with kernel(reports, tmp_path) as it:
+                both = frozenset({source, source6})
+                it.configure(Wanted({"eth9": both}, greeting=frozenset(("eth9", one) for one in both)))
+                await until(lambda: bool(reports.of(LinkChanged)) and reports.of(LinkChanged)[-1].up)
+                assert not told(), "nobody had given it up"
+                ip("address del 10.0.0.1/24 dev eth9")
+                await until(lambda: not reports.of(LinkChanged)[-1].up)
+                ip("address add 10.0.0.1/24 dev eth9")
+                await until(lambda: reports.of(LinkChanged)[-1].up)
+                heard: list[bytes] = []
+                await until(lambda: heard.extend(told()) or len(heard) >= 2)
+                assert len(heard) == 2
+
+    asyncio.run(story())
+
+
+def test_addresses_get_what_their_options_say(reports: Reports, tmp_path: Path) -> None:
+    labelled = Placed("eth9", ip_interface("192.0.2.10/24"))
+    scoped, lasting, plain = (
+        Placed("eth9", ip_interface(address)) for address in ("192.0.2.11/32", "2001:db8::10/128", "2001:db8::11/128")
+    )
+    options = {
+        labelled: AddressOptions(labelled.address, label="eth9:vip"),
+        scoped: AddressOptions(scoped.address, scope=253),
+        lasting: AddressOptions(lasting.address),
+    }
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set eth9 up")
+        async with kernel(reports, tmp_path) as it:
+            it.configure(Wanted(named=frozenset(options), options=options))
+            it.hold(Hold(frozenset({*options, plain})))
+            await held(reports, *options, plain)
+            found = {one["local"]: one for one in json.loads(ip("-json address show dev eth9"))[0]["addr_info"]}
+            assert found["192.0.2.10"]["label"] == "eth9:vip"
+            assert found["192.0.2.11"]["scope"] == "link"
+            assert found["2001:db8::10"]["preferred_life_time"] == 0xFFFFFFFF
+            assert found["2001:db8::11"]["preferred_life_time"] == 0
+            assert found["2001:db8::10"]["nodad"] is True
+            it.hold(Hold(frozenset()))
+            await released(reports, *options, plain)
+
+    asyncio.run(story())
+    assert not reports.of(Failing)
+
+
+def test_an_address_that_is_there_with_another_label_is_left_as_it_is(reports: Reports, tmp_path: Path) -> None:
+    vip = Placed("eth9", ip_interface("192.0.2.10/24"))
+
+    async def story() -> None:
+        ip("link add eth9 type veth peer name peer9")
+        ip("link set eth9 up")
+        ip("address add 192.0.2.10/24 dev eth9 label eth9:other")
+        async with kernel(reports, tmp_path) as it:
+            it.configure(Wanted(named=frozenset({vip}), options={vip: AddressOptions(vip.address, label="eth9:vip")}))
+            await nothing_else_is_done(reports, it, vip)
+            await nothing_else_is_done(reports, it)
+            assert "eth9:other" in ip("address show dev eth9")
 
     asyncio.run(story())
 
@@ -423,7 +535,7 @@ def test_an_interface_made_anew_while_notifications_were_lost_is_another_one(rep
     async def story() -> None:
         subprocess.run(["ip", "-batch", "-"], input=make, text=True, check=True)
         async with kernel(reports, tmp_path) as it:
-            it.configure({"eth9": source})
+            it.configure(Wanted({"eth9": source}))
             await until(lambda: reports.of(LinkChanged)[-1].up)
             before, tables = reports.of(LinkChanged)[-1], it._tables
             overflow(it, meanwhile="link del eth9\n" + make)
@@ -654,7 +766,7 @@ def count_sockets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_neighbours_are_told_five_times(reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "DELAYS", [delay / 10 for delay in neighbours.DELAYS])
+    monkeypatch.setattr(neighbours, "SPREAD", neighbours.SPREAD / 10)
     opened = count_sockets(monkeypatch)
     vip, vip6 = Placed("eth9", VIP.address), Placed("eth9", VIP6.address)
     mac = bytes.fromhex("020000000009")
@@ -707,12 +819,14 @@ class Sent(Neighbours):
     def __init__(self, reports: Reports) -> None:
         super().__init__(reports)
         self.sent: list[str] = []
+        self.times: list[float] = []
         self.refuses = 0
 
     def _send_arp(self, interface: str, mac: bytes, address: IPv4Address) -> None:
         if self.refuses:
             raise OSError(self.refuses, "")
         self.sent.append(str(address))
+        self.times.append(time.monotonic())
 
 
 def tables_with(*addresses: Placed) -> Tables:
@@ -723,10 +837,70 @@ def tables_with(*addresses: Placed) -> Tables:
     return tables
 
 
+def test_a_second_set_follows_and_a_refresh_goes_on_until_another_node_answers(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "SPREAD", 0.01)
+    (vip,) = many(1, "eth9")
+
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(vip))
+        told.configure({vip: Garps(repeat=3, delay=0.3)})
+        told.tell([vip])
+        await until(lambda: not told._sets)
+        assert len(told.sent) == 6
+        assert told.times[3] - told.times[0] >= 0.29
+        told.sent.clear()
+        told.configure({vip: Garps(refresh=0.02, refresh_repeat=2)})
+        await until(lambda: len(told.sent) >= 6)
+        told.forget(vip)
+        told.sent.clear()
+        await until(lambda: not told._queue)
+        assert not told.sent
+        told.close()
+
+    asyncio.run(story())
+
+
+def test_after_a_lower_advert_neighbours_are_told_as_often_as_is_configured_for_that(
+    reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "SPREAD", 0.01)
+    first, second = sorted(many(2, "eth9"), key=str)
+
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(first, second))
+        told.configure({first: Garps(lower_repeat=2, lower_delay=0.02), second: Garps(lower_repeat=0)})
+        told.tell([first, second], after_lower=True)
+        await until(lambda: not told._sets)
+        assert told.sent == [str(first.address.ip)] * 4
+
+    asyncio.run(story())
+
+
+def test_packets_on_one_interface_keep_their_distance(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "SPREAD", 0.01)
+    vips = many(10, "eth9")
+
+    async def story() -> None:
+        told = Sent(reports)
+        told.look_at(tables_with(*vips))
+        told.configure({vip: Garps(repeat=2, delay=0.0, interval=0.01) for vip in vips})
+        told.tell(vips)
+        await until(lambda: not told._sets)
+        assert len(told.sent) == 20
+        assert told.times[-1] - told.times[0] >= 19 * 0.01 - 0.001
+        told.close()
+
+    asyncio.run(story())
+
+
 def test_a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one(
     reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neighbours, "DELAYS", [delay / 10 for delay in neighbours.DELAYS])
+    monkeypatch.setattr(neighbours, "SPREAD", neighbours.SPREAD / 10)
 
     async def story() -> None:
         told = Sent(reports)
@@ -735,7 +909,7 @@ def test_a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one(
             told.tell(many(2, "eth9"))
         await until(lambda: not told._queue)
         assert sorted(told.sent) == ["10.7.0.1"] * 5 + ["10.7.0.2"] * 5
-        assert not told._orders
+        assert not told._sets
 
     asyncio.run(story())
 
@@ -750,7 +924,7 @@ def test_after_a_suspension_the_loop_learns_first_what_may_have_changed_and_then
         told.tell([vip])
         await until(lambda: bool(told.sent))
         before = len(told.sent)
-        longest = max(b - a for a, b in pairwise(neighbours.DELAYS))
+        longest = neighbours.SPREAD / 4
         asyncio.get_running_loop().call_later(longest + 0.05, told.forget, vip)
         time.sleep(longest + 0.1)
         await until(lambda: not told._queue)

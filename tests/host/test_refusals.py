@@ -14,10 +14,11 @@ import pytest
 
 from floatip.core.addresses import Placed
 from floatip.core.events import Dial, Disconnected, Failing, Garp, Hold, Measure, SendAdvert
+from floatip.core.vrrp.wire import GROUP
 from floatip.host.disk import Disk, Memory
 from floatip.host.network import kernel as kernel_module
-from floatip.host.network.adverts import Adverts
-from floatip.host.network.kernel import Kernel, neighbours
+from floatip.host.network.adverts import Adverts, Listening
+from floatip.host.network.kernel import Kernel, Wanted, neighbours
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
 from floatip.host.state_log import StateLog
@@ -26,7 +27,8 @@ from tests.host.reports import Reports, remembered, until
 
 CODES = [errno.EMFILE, errno.EAFNOSUPPORT, errno.ENOSPC, errno.EPERM]
 REASONS = {os.strerror(code).lower() for code in CODES}
-SYSTEM_CALLS = ["setsockopt", "getsockopt", "bind", "connect", "send", "sendto", "sendmsg", "recv_into", "getsockname"]
+SYSTEM_CALLS = ["setsockopt", "getsockopt", "bind", "connect", "send", "sendto", "sendmsg", "recv_into", "recvmsg_into"]
+SYSTEM_CALLS += ["getsockname"]
 
 pytestmark = [pytest.mark.usefixtures("namespace"), pytest.mark.parametrize("code", CODES)]
 
@@ -85,20 +87,22 @@ def play(story: Callable[[], Any]) -> None:
     assert met == []
 
 
-@pytest.mark.parametrize("call", ["socket", "setsockopt", "sendmsg", "recv_into"])
-def test_adverts(call: str, code: int, reports: Reports) -> None:
-    advert = SendAdvert("eth9", ip_address("10.0.0.1"), ip_address("10.0.0.2"), b"")
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("call", ["socket", "setsockopt", "sendmsg", "recv_into", "recvmsg_into"])
+def test_adverts(call: str, version: int, code: int, reports: Reports) -> None:
+    source, group = ("10.0.0.1", GROUP) if version == 4 else ("fe80::1", ip_address("ff02::12"))
+    advert = SendAdvert("eth9", ip_address(source), group, bytes(8))
 
     async def story() -> None:
         adverts = Adverts(reports)
         Refusing.refuse(call, code)
-        adverts.configure(["eth9"], ["eth9"], {"eth9": Known().plus(51, [])})
+        adverts.configure({("eth9", version): Listening(frozenset({group}), Known().plus(51, []))})
         adverts.send(advert)
         adverts.drain()
         Refusing.refuse("", 0)
         if call in ("socket", "setsockopt"):
             (failure,) = reports.failing("VRRP sockets")
-            assert failure.what == "VRRP on eth9"
+            assert failure.what == ("VRRP on eth9" if version == 4 else "VRRP over IPv6 on eth9")
             assert failure.reason in REASONS
             await until(lambda: not reports.failing("VRRP sockets"))  # it is tried again
         elif call == "sendmsg":
@@ -132,7 +136,7 @@ def test_peers(call: str, code: int, peer: Any, reports: Reports) -> None:
 
 @pytest.mark.parametrize("call", ["socket", "setsockopt", "sendto", "sendmsg"])
 def test_neighbours(call: str, code: int, reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "DELAYS", (0.0, 0.05, 0.1))
+    monkeypatch.setattr(neighbours, "SPREAD", 0.1)
 
     async def story() -> None:
         kernel = Kernel(reports, None)
@@ -158,7 +162,7 @@ def test_netlink_requests(code: int, reports: Reports, tmp_path: Path) -> None:
         disk = Disk(reports)
         kernel = Kernel(reports, Memory(disk, tmp_path / "held.json"))
         await kernel.start()
-        kernel.configure({}, frozenset({VIP}))
+        kernel.configure(Wanted(named=frozenset({VIP})))
         running = asyncio.create_task(kernel.run())
         Refusing.refuse("send", code)
         kernel.hold(Hold(frozenset({VIP})))

@@ -9,9 +9,12 @@ from typing import Any, cast
 import pytest
 
 from floatip import reading
-from floatip.core.addresses import Placed
-from floatip.core.settings import Link, Node, Settings
+from floatip.core.addresses import Address, Placed
+from floatip.core.settings import Garps, Link, Node, Settings
+from floatip.core.vrrp.wire import GROUP
 from floatip.host import keepalived, wiring
+from floatip.host.network.adverts import Listening
+from floatip.host.network.kernel import Wanted
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options
 from floatip.model import File, Listener, Process, Script, Tcp
@@ -93,21 +96,25 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_each_part_gets_what_the_file_says(directory: Path) -> None:
-    sources = {"eth0": {IPv4Address("10.0.0.1"), IPv4Address("10.0.0.3")}, "eth1": {IPv4Address("10.1.0.1")}}
+    sources: dict[str, frozenset[Address]] = {
+        "eth0": frozenset({IPv4Address("10.0.0.1"), IPv4Address("10.0.0.3")}),
+        "eth1": frozenset({IPv4Address("10.1.0.1")}),
+    }
     told = connected(CONFIG, directory)
     placed = frozenset(Placed("lo", ip_interface(f"192.0.2.{host}/32")) for host in (10, 11, 12))
     (options,) = told.pop("peers")
     assert options == Options(
         ip_address("2001:db8::1"), options.ttl, "", 254, "k", frozenset(p.address.ip for p in placed)
     )
-    known = {
-        "eth0": Known(frozenset({IPv4Address("10.0.0.2")})),
-        "eth1": Known(open_vrids=frozenset({3})),
+    listening = {
+        ("eth0", 4): Listening(known=Known(frozenset({IPv4Address("10.0.0.2")}))),
+        ("eth1", 4): Listening(frozenset({GROUP}), Known(open_vrids=frozenset({3}))),
     }
     assert told == {
-        "adverts": (sources, ["eth1"], known),
+        "adverts": (listening,),
         "link": (None,),
         "hooks": (("/bin/true", "-v"), 3),
+        "teller": (reading.load(directory / "floatip.toml").model,),
         "state_log": (directory / "state", 3),
         "probes": (
             {
@@ -117,7 +124,14 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
                 "process": Process("haproxy"),
             },
         ),
-        "kernel": (sources, placed),
+        "kernel": (
+            Wanted(
+                sources,
+                placed,
+                garps={Placed("lo", ip_interface(f"192.0.2.{host}/32")): Garps() for host in (10, 11)},
+                greeting=frozenset((("eth0", IPv4Address("10.0.0.1")), ("eth0", IPv4Address("10.0.0.3")))),
+            ),
+        ),
         "keepalived": (
             keepalived.Paths(Path("/run/keepalived/floatip"), (Path("/run/other.pid"), Path("/run/vrrp.pid"))),
             ("VI_C",),

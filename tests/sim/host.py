@@ -14,7 +14,7 @@ from floatip.host.checks.kind import Means
 from floatip.host.child import Ended
 from floatip.host.hooks import HOOKS_TIMEOUT, LONGEST_QUEUE, ROLES, Hooks, role_change
 from floatip.host.news import Item, News
-from floatip.model import Script
+from floatip.model import DAEMON, RunAs, Script
 
 T = TypeVar("T")
 
@@ -119,11 +119,13 @@ def checks(process: Process, service: Callable[[], str], name: str) -> Probes:
         ended: Ended,
         gone: Callable[[], None],
         environment: Mapping[str, str] | None = None,
+        *,
+        run_as: RunAs = DAEMON,
     ) -> Child:
         return Child(process, OF_SERVICE[service()], timeout, ended, gone)
 
     nothing: Any = None
-    probes = Probes(process.report, Means(Loop(process), nothing, start, nothing))
+    probes = Probes(process.report, Means(Loop(process), nothing, start, nothing, nothing))
     probes.configure({name: Script(("/check",))})
     return probes
 
@@ -187,6 +189,8 @@ class Notified:
         ended: Ended,
         gone: Callable[[], None],
         environment: Mapping[str, str] | None = None,
+        *,
+        run_as: RunAs = DAEMON,
     ) -> Child:
         assert environment is not None
         call = Call((argv[3], environment["FLOATIP_REASON"]), self._process.now())

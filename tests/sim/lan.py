@@ -8,13 +8,14 @@ holders answer in any order.
 from collections import Counter
 from functools import partial
 from ipaddress import IPv4Interface
+from itertools import accumulate
 from math import inf
 from typing import Any
 
 from floatip.core.addresses import Placed
 from floatip.core.bgp.rank import Rank
 from floatip.core.events import Effect, Event, Garp, StopGarp
-from floatip.host.network.kernel.neighbours import DELAYS
+from floatip.host.network.kernel.neighbours import DEFAULT, pauses
 from tests.sim.world import FLOATING, INSTANCE, INTERFACE, Machine, World
 
 FORGET_AFTER = 8.0
@@ -92,7 +93,7 @@ class Lan(World):
 
     def _tell_neighbours(self, node: Machine) -> None:
         self._orders[node.name] += 1
-        for delay in DELAYS:
+        for delay in accumulate(pauses(DEFAULT.repeat, DEFAULT.delay)):
             node.process.later(delay, partial(self._send_garp, node, self._orders[node.name]), is_timer=True)
 
     def _send_garp(self, node: Machine, order: int) -> None:

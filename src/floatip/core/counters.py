@@ -32,6 +32,8 @@ class Cause(StrEnum):
     DAMPED = "damped"
     SUSPENDED = "suspended"
     """This node did not run for a while."""
+    GROUP = "group"
+    """Another member of its sync group is no longer master."""
     KEEPALIVED = "keepalived"
     """keepalived elects, and says so."""
 
@@ -52,6 +54,14 @@ class Refused(IntEnum):
     NOT_A_PEER = 10
     TTL = 11
     UNKNOWN_VRID = 12
+    UNSIGNED = 13
+    SIGNATURE = 14
+    """Wrong, of an unknown form, or made with a key that is not configured."""
+    STALE = 15
+    """Signed by another time than it is here."""
+    REPLAYED = 16
+    CAST = 17
+    """Unicast where multicast is configured, or the other way round."""
 
     @property
     def label(self) -> str:

@@ -269,12 +269,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class SendAdvert:
-    """Send `data` as an IP packet of protocol 112 (TTL 255, TOS 0xc0)."""
+    """Send `data` as an IP packet of protocol 112 with TOS 0xc0. Over IPv6 the kernel writes the checksum."""
 
     interface: str
     source: Address
     destination: Address
     data: bytes
+    ttl: int = 255
+    """Of unicast; to a group it is 255 (RFC 9568 section 5.1.1.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,9 +345,14 @@ class Install:
 
 @dataclass(frozen=True, slots=True)
 class Garp:
-    """Tell the layer-2 neighbours: gratuitous ARP (IPv4), unsolicited neighbour advertisement (IPv6)."""
+    """Tell the layer-2 neighbours: gratuitous ARP (IPv4), unsolicited neighbour advertisement (IPv6).
+
+    How often and when, `Vrrp.garps` says; the host goes on until `StopGarp`.
+    """
 
     addresses: frozenset[Placed]
+    after_lower: bool = False
+    """A lower node takes itself for master, and may have told them so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,17 +194,22 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
     if elector.role is Role.MASTER:
         if elector.second_master(now):
             yield Reason(Rule.TWO_MASTERS, "another node says that it is master too: it does not hear this one")
-        yield Reason(Rule.PRIORITY, f"{own} is master, and hears no node with a higher priority than {config.priority}")
+        yield Reason(
+            Rule.PRIORITY, f"{own} is master, and hears no node with a higher priority than {elector.priority}"
+        )
         return
     if elector.role is not Role.BACKUP:
         yield Reason(Rule.STARTING if elector.role is Role.INIT else Rule.UNHEALTHY, elector.reason)
         return
     master = elector.master
+    if elector.wants_master:
+        yield Reason(Rule.LISTENS, elector.reason)
+        return
     if master is None:
         wait = max(elector.deadline - now, 0.0)
         yield Reason(Rule.LISTENS, f"no master is heard; {own} becomes master in {wait:.1f} s unless it hears one")
         return
-    theirs, ours = elector.master_priority, config.priority
+    theirs, ours = elector.master_priority, elector.priority
     who = known.of(master)
     if theirs > ours:
         yield Reason(Rule.PRIORITY, f"{who} is master with priority {theirs}, above the {ours} of {own}")

@@ -341,7 +341,8 @@ class Fleet:
         # One that somebody has just deleted is put back before anybody could take over.
         is_held = all(target.key in holding.placed or target.ip in instance.lost_at for target in instance.targets)
         up = [session for session in network.sessions.values() if session.is_up]
-        announces, leaves, is_healthy = bool(network.sessions), self.leaves(instance), instance.health is Health.UP
+        announces = bool(network.sessions) and instance.is_announced
+        leaves, is_healthy = self.leaves(instance), instance.health is Health.UP
         can_tell = bool(up) and not network.cut_off if announces else True
         can_hold = is_held or instance.config.placement != "all"
         takes_part = elector.role in (Role.BACKUP, Role.MASTER) and not leaves and not instance.bar

@@ -15,7 +15,7 @@ from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.rank import Rank, med
 from floatip.core.bgp.session import Route
 from floatip.core.decision import Decision, Facts
-from floatip.core.election.elector import ADDRESSES, Elector, Fact, Obstacles, Role, Seen
+from floatip.core.election.elector import ADDRESSES, ASKING, Elector, Fact, Heard, Obstacles, Role, Seen
 from floatip.core.election.follower import Follower
 from floatip.core.election.nodes import NodesElector
 from floatip.core.election.router import Router
@@ -23,6 +23,7 @@ from floatip.core.election.static import StaticElector
 from floatip.core.events import Became, Effect, Garp, StopGarp
 from floatip.core.health import Health
 from floatip.core.holding import Holding, Key
+from floatip.core.tracks import Verdict, why_priority
 
 PUT_BACK_TIME = 0.05
 KEEP_TIME = 0.2
@@ -45,7 +46,7 @@ class Target:
 def elector(config: settings.Instance, now: float) -> Elector:
     match config.election:
         case settings.Vrrp() as vrrp:
-            return Router(config.name, vrrp, [a.ip for a in config.addresses], now)
+            return Router(config.name, vrrp, advertised(config), now)
         case settings.Keepalived() as keepalived:
             return Follower(config.name, keepalived, now)
         case settings.Nodes() as nodes:
@@ -54,11 +55,21 @@ def elector(config: settings.Instance, now: float) -> Elector:
             return StaticElector(static, now)
 
 
+def advertised(config: settings.Instance) -> list[Address]:
+    """What its adverts name."""
+    silent = {option.address for option in config.options if not option.is_advertised}
+    return [address.ip for address in config.addresses if address not in silent]
+
+
 class Instance:
     def __init__(self, config: settings.Instance, now: float) -> None:
         self.health = Health.UNKNOWN
         self.health_reason = "no result yet"
         self.health_since = now
+        self.verdict = Verdict(self.health, self.health_reason)
+        """Of its checks."""
+        self.shift_since = now
+        """When what they do to its priority changed last."""
         self.elector = elector(config, now)
         self.decision = Decision(config.last_resort, now)
         self.lost_at: dict[Address, float] = {}
@@ -78,7 +89,7 @@ class Instance:
         self._may_ask = True
         self._told: frozenset[Placed] = frozenset()
         """The addresses of which the layer-2 neighbours know that they are here."""
-        self._defended_at = -math.inf
+        self._defended_at = self._lower_heard_at = -math.inf
         self._held: tuple[int, tuple[bool, ...]] = (-1, ())
         self._listed: tuple[InterfaceAddress, ...] | None = None
         self._configure(config)
@@ -87,8 +98,9 @@ class Instance:
         self.config = config
         self.decision.last_resort = config.last_resort
         self.elector.address_moves = config.placement == "master"
-        where = config.interface
-        self.targets = tuple(Target(a, a.ip, a.network, (where, a.ip), Placed(where, a)) for a in config.addresses)
+        places = {option.address: option.interface for option in config.options if option.interface}
+        found = ((address, places.get(address, config.interface)) for address in config.addresses)
+        self.targets = tuple(Target(a, a.ip, a.network, (where, a.ip), Placed(where, a)) for a, where in found)
         self.placed = frozenset(target.placed for target in self.targets)
         self._held = (-1, ())
 
@@ -106,6 +118,16 @@ class Instance:
                 held = tuple(target.key in holding.placed for target in self.targets)
             self._held = holding.version, held
         return held
+
+    @property
+    def wants_master(self) -> bool:
+        """Whether only its sync group keeps it from being master."""
+        return isinstance(self.elector, Router) and self.elector.wants_master
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether it has, or may get, what route servers are told."""
+        return self.config.is_announced and (bool(self.targets) or self.config.placement == "found")
 
     @property
     def waiting(self) -> str:
@@ -150,7 +172,7 @@ class Instance:
         if now >= self._stay_until:
             return []
         self._stay_until = -math.inf
-        return self.elector.hand_over() if self._stay_since < math.inf else []
+        return self.elector.hand_over(now) if self._stay_since < math.inf else []
 
     def goes_on_as(self, config: settings.Instance) -> bool:
         """Whether role and rank go on under another configuration."""
@@ -159,25 +181,42 @@ class Instance:
     def reconfigure(self, config: settings.Instance, now: float) -> list[Effect]:
         """Only one as which it goes on."""
         self._configure(config)
-        return self.elector.reconfigure(config.election, [target.ip for target in self.targets], now)
+        return self.elector.reconfigure(config.election, advertised(config), now)
 
     # Facts and time, for the elector
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
+        used = self._adverts_used
         effects = self.elector.hear(fact, now)
         if now < self._stay_until and self.elector.other_reign_at >= self._stay_since:
             self._stay_until, self._stay_since = now + KEEP_TIME, math.inf
-            effects = [*effects, *self.elector.ask()]  # the neighbours may still find the address here
-        if effects and not any(isinstance(effect, Became) for effect in effects):
-            return effects + self._defend(now)  # an answer to an advert of one who takes himself for master
+            effects = [*effects, *self.elector.ask(now)]  # the neighbours may still find the address here
+        if isinstance(fact, Heard) and self.role is Role.MASTER and self._adverts_used > used:
+            return [*effects, *self._hear_lower(fact, now), *self.defend(now)]
         return effects
+
+    @property
+    def _adverts_used(self) -> int:
+        return self.elector.adverts.received if isinstance(self.elector, Router) else 0
+
+    def _hear_lower(self, fact: Heard, now: float) -> list[Effect]:
+        """A better one would have made it yield."""
+        advert = fact.advert
+        if advert.priority in (0, ASKING) or now < self._lower_heard_at + DEFEND_INTERVAL:
+            return []
+        self._lower_heard_at = now
+        return [Became("advert", self.config.name, "lower", f"{fact.source} has priority {advert.priority}")]
+
+    def tell_time(self, clock_ahead: float) -> None:
+        """Seconds from monotonic time to seconds since the epoch: what is signed depends on it."""
+        if isinstance(self.elector, Router):
+            self.elector.clock_ahead = clock_ahead
 
     def see(self, holding: Holding, now: float) -> list[Effect]:
         """The kernel's addresses changed."""
         if ADDRESSES not in self.elector.hears:
             return []
-        interface = self.config.interface
-        elsewhere = any(holding.stands_elsewhere(target.address, interface) for target in self.targets)
+        elsewhere = any(holding.stands_elsewhere(one.address, one.placed.interface) for one in self.targets)
         return self.elector.hear(Seen(elsewhere), now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -188,8 +227,11 @@ class Instance:
 
     # The steps of a review
 
-    def take_health(self, health: Health, reason: str, now: float) -> list[Effect]:
-        """`health` is that of its checks; an elector that knows of a sickness is believed first."""
+    def take_health(self, verdict: Verdict, now: float) -> list[Effect]:
+        """`verdict` is that of its checks; an elector that knows of a sickness is believed first."""
+        if verdict.shift != self.verdict.shift:
+            self.shift_since = now
+        self.verdict, health, reason = verdict, verdict.health, verdict.reason
         if sick := self.elector.sick:
             health, reason = Health.DOWN, sick
         elif health is Health.UNKNOWN and self.health is not Health.UNKNOWN:
@@ -203,22 +245,34 @@ class Instance:
         self.health_since = now
         return [Became("health", self.config.name, health.value, reason)]
 
-    def elect(self, outside: Obstacles, hold_time: float, clock_ahead: float, now: float) -> list[Effect]:
+    def obstacles(self, outside: Obstacles, now: float) -> Obstacles:
         """`outside`: what stands in the way of the whole node."""
-        obstacles = replace(
+        return replace(
             outside,
             waiting=self.health_reason if self.health is Health.UNKNOWN else "",
             sick=self.health_reason if self.health is Health.DOWN else "",
             damped=self.unkept or self.decision.damped(now),
+            shift=self.verdict.shift,
+            why_shift=self.why_shift,
         )
+
+    @property
+    def why_shift(self) -> str:
+        """As `100 - 20 (check web is down)`."""
+        return why_priority(self.config.election, self.verdict) or "no check changes it"
+
+    def elect(self, obstacles: Obstacles, hold_time: float, clock_ahead: float, now: float) -> list[Effect]:
         self.bar = obstacles.barred or obstacles.damped
-        began, is_free = self.role is Role.INIT, replace(obstacles, waiting="") == Obstacles()
+        began, is_free = self.role is Role.INIT, obstacles.are_none
         effects = [] if is_free else self._end_stay(now)
+        self.tell_time(clock_ahead)
         effects += self.elector.constrain(obstacles, now)
         if began and self.role is Role.BACKUP and now < self._stay_until and self._may_ask:
-            effects += self.elector.ask()
-        was_suspended = self._was_master and self.role is Role.BACKUP and self.elector.master is None
-        if was_suspended and is_free and self.config.placement == "master":
+            effects += self.elector.ask(now)
+        is_dethroned = self._was_master and self.role is Role.BACKUP
+        if is_dethroned and obstacles.yields and self.config.placement == "master":
+            self._keep_until = now + KEEP_TIME  # another node has, or is about to take, the whole group
+        elif is_dethroned and self.elector.master is None and is_free and self.config.placement == "master":
             self._stay(self.placed, now)  # another may be master or not
         self._succeed(hold_time, clock_ahead, now)
         return effects
@@ -247,7 +301,8 @@ class Instance:
             self._stay_until = -math.inf
         # Without an address it withdraws as one that stops does: that is no flap to be damped.
         health, why_not = self.health_reason, stopping or self.waiting
-        facts = Facts(role, self.elector.reason, self.health, health, why_not, self.unkept, announces)
+        told = announces and self.is_announced
+        facts = Facts(role, self.elector.reason, self.health, health, why_not, self.unkept, told)
         if self.decision.decide(facts, now):
             effects.append(Became("rank", self.config.name, self.decision.rank.label, self.decision.reason))
         return effects
@@ -282,7 +337,7 @@ class Instance:
     def routes(self, holding: Holding, now: float) -> dict[Prefix, Route]:
         """What is to be announced now: only addresses that the kernel has, and that are not about to be released."""
         rank = self.decision.rank
-        if rank is Rank.NONE or not self._keeps(now):
+        if rank is Rank.NONE or not self.is_announced or not self._keeps(now):
             return {}
         route = self._route(rank)
         return {t.prefix: route for t in self.targets if t.ip in holding.held or t.ip in self.lost_at}
@@ -294,11 +349,15 @@ class Instance:
         among_nodes, since = isinstance(self.config.election, settings.Nodes), self.decision.master_since
         return Route(rank, med(*self.elector.preference, rank, since, in_fault=in_fault, latest_stays=among_nodes))
 
-    def _defend(self, now: float) -> list[Effect]:
+    def virtuals(self, now: float) -> tuple[settings.Virtual, ...]:
+        """The routes and rules that are to be there now."""
+        return self.config.virtuals if self.role is Role.MASTER or now < self._keep_until else ()
+
+    def defend(self, now: float) -> list[Effect]:
         """Another node takes itself for master, and may have told the neighbours so."""
         if self._told and now >= self._defended_at + DEFEND_INTERVAL:
             self._defended_at = now
-            return [Garp(self._told)]
+            return [Garp(self._told, after_lower=True)]
         return []
 
     @property

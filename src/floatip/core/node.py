@@ -39,6 +39,7 @@ from floatip.core.events import (
     HandoverAsked,
     Held,
     Hold,
+    Install,
     KeepalivedFound,
     KeepalivedSaid,
     LinkChanged,
@@ -53,7 +54,7 @@ from floatip.core.events import (
     Writable,
 )
 from floatip.core.fleet import Fleet, is_acknowledged
-from floatip.core.health import CheckState, combine
+from floatip.core.health import CheckState, of_parts, of_sessions
 from floatip.core.holding import Holding, Key
 from floatip.core.instance import CUT_OFF_AT_LEAST, Instance, is_held
 from floatip.core.link.link import Changed
@@ -62,8 +63,10 @@ from floatip.core.network import Network
 from floatip.core.phases import Takeovers
 from floatip.core.problems import KEEPS_CRASHING, UNSTEADY
 from floatip.core.report import Reporter
-from floatip.core.settings import Settings
+from floatip.core.settings import Settings, Virtual
+from floatip.core.sync_groups import MOST_ROUNDS, SyncGroup
 from floatip.core.timers import Timers
+from floatip.core.tracks import Tracked, tracked
 from floatip.core.vrrp import wire
 
 RELEASE_TIMEOUT = 0.5
@@ -81,6 +84,8 @@ K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
 LINK, ACKNOWLEDGE, CONSULT, REPORT, TAKEN_OVER = "link", "acknowledge", "consult", "report", "taken over"
+SESSIONS = "BGP sessions"
+"""What checks of them follow from. No check has a space in its name."""
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
 """Seconds between two looks at whether the route servers have what a new master announces, and how long it looks."""
 AT_ONCE = 16
@@ -96,6 +101,7 @@ class Node:
         self.config = config
         self.checks = {check.name: CheckState(check, now) for check in config.checks}
         self.instances = {instance.name: Instance(instance, now) for instance in config.instances}
+        self.groups = {group.name: SyncGroup(group, now) for group in config.sync_groups}
         self.network = Network(config.speaker, config.seed, now)
         self.sessions = self.network.sessions
         self.fleet = Fleet(config.link, config.boot, now) if config.link else None
@@ -138,6 +144,12 @@ class Node:
         """What each instance announces."""
         self._takeovers = Takeovers()
         self._wants: dict[str, frozenset[Placed]] = {}
+        self._virtuals: tuple[Virtual, ...] = ()
+        """Routes and rules that are to be there."""
+        self._has_installed = False
+        """Whether the host knows of them; until then what a predecessor left may be there."""
+        self._has_virtuals = False
+        """Whether the configuration has, or had, routes or rules."""
         self._paused = ""
         """Why the nodes do not elect now."""
         self._withdraw_at = math.inf
@@ -168,8 +180,8 @@ class Node:
                 return session.writable()
             case Measured(peer, acknowledged) if session := self.sessions.get(peer):
                 return self._measured(session, acknowledged, now)
-            case CheckDone(name, run, passed, reason) if check := self.checks.get(name):
-                return self._check(check, check.done(run, passed, reason, now), now)
+            case CheckDone() if check := self.checks.get(event.check):
+                return self._check_done(check, event, now)
             case Held(addresses):
                 return self._held(addresses, now)
             case KeepalivedFound():
@@ -194,6 +206,8 @@ class Node:
                 return [] if self.stopping else self._start(barred_for, now)
             case ClockMoved(ahead):
                 self.clock_ahead = ahead
+                for instance in self.instances.values():
+                    instance.tell_time(ahead)
                 return self._consult(None, now) if self.running and not self.stopping else []
             case _:
                 return []  # about a peer or a check that a reload removed
@@ -205,7 +219,7 @@ class Node:
         for instance in self.instances.values():
             instance.begin(self.holding, may_ask=not barred_for, now=now)
         self._await_cut_off()
-        effects = self._consult(None, now) + self._tick(now)
+        effects = self._consult(None, now) + self._derive(now) + self._tick(now)
         if barred_for:
             self.barred_until = now + barred_for
             self._timers.set(BARRED, self.barred_until)
@@ -225,6 +239,7 @@ class Node:
                 # Of one that goes on, its new election speaks, if anything becomes different.
                 effects += [effect for effect in stopped if name not in wanted or not isinstance(effect, Became)]
         self.instances = {i.name: self._reloaded_instance(i, now, effects) for i in config.instances}
+        self.groups = {group.name: self.groups.get(group.name) or SyncGroup(group, now) for group in config.sync_groups}
         ended, failures = self.network.reconfigure(config.speaker, now)
         effects += [*self._failing("router id", failures, now), *ended]
         self._reload_fleet(config, now)
@@ -238,11 +253,11 @@ class Node:
             self.keepalived = None
             self.keepalived_said.clear()
         self._mark(self.instances)
-        return effects + self._consult(None, now) + self._review(now)
+        return effects + self._derive(now) + self._consult(None, now) + self._review(now)
 
     def _reloaded_check(self, config: settings.Check, now: float) -> CheckState:
         check = self.checks.get(config.name)
-        if check is None or check.config.pushed != config.pushed:
+        if check is None or not check.goes_on_as(config):
             return CheckState(config, now)
         check.reconfigure(config, now)
         return check
@@ -274,15 +289,25 @@ class Node:
         for instance in instances:
             for subject in instance.elector.hears:
                 self._hearers.setdefault(subject, []).append(instance)
-        self._by_check = _grouped((check, i.config.name) for i in instances for check in i.config.checks)
+        for group in self.config.sync_groups:
+            self.groups[group.name].configure(group, self.instances)
+        self._group_of = {name: group for group in self.groups.values() for name in group.names}
+        self._tracked = {name: self._all_tracked(instance) for name, instance in self.instances.items()}
+        self._derived = _in_order([check for check in self.checks.values() if check.is_derived])
+        self._by_check = _grouped(self._dependents())
+        by_role = [check for check in self.checks.values() if check.config.master_rise or check.config.master_fall]
+        self._mind_role = [
+            (check, [self.instances[name] for name in self._by_check.get(check.config.name, ())]) for check in by_role
+        ]
+        self._has_virtuals |= any(each.config.virtuals for each in instances)
         self._by_ip = _grouped((target.ip, i.config.name) for i in instances for target in i.targets)
         self._position = {name: position for position, name in enumerate(self.instances)}
         self.network.cut_off_time = max([CUT_OFF_AT_LEAST, *(i.elector.detection_time for i in instances)])
         gone = [name for name in self._routes if name not in self.instances]
         self._mark(gone)
         self._timers = Timers()
-        all_of_them: list[CheckState | Instance | Session]
-        all_of_them = [*self.checks.values(), *self.instances.values(), *self.sessions.values()]
+        all_of_them: list[CheckState | Instance | Session | SyncGroup]
+        all_of_them = [*self.checks.values(), *self.instances.values(), *self.sessions.values(), *self.groups.values()]
         for one in all_of_them:
             self._timers.set(one, one.deadline)
         self._await_cut_off()
@@ -294,6 +319,35 @@ class Node:
             self._timers.set(REPORT, self.reporter.at)
         for interface, (at, _) in self._blinks.items():
             self._timers.set(("link", interface), at)
+
+    def _all_tracked(self, instance: Instance) -> Tracked:
+        """What its sync group has counts for each member. Weights of its own only if the group says so."""
+        config, group = instance.config, self._group_of.get(instance.config.name)
+        checks, tracks = config.checks, config.tracks
+        if group:
+            are_kept = group.config.members_have_weights
+            checks += group.config.checks
+            tracks = tuple(one for one in tracks if are_kept or not one.weight) + group.config.tracks
+        return tracked([self.checks[name] for name in checks], [(one, self.checks[one.check]) for one in tracks])
+
+    def tracked(self, instance: Instance) -> Tracked:
+        """The checks that count for it."""
+        return self._tracked[instance.config.name]
+
+    def group_of(self, instance: Instance) -> SyncGroup | None:
+        return self._group_of.get(instance.config.name)
+
+    def _dependents(self) -> Iterable[tuple[str, str]]:
+        """Each check with each instance that it counts for, also by a check that is made of others."""
+        parts = {check.config.name: check.config.of for check in self._derived}
+        for name, has in self._tracked.items():
+            found: dict[str, None] = {}
+            left = [check.config.name for check in (*has.checks, *(check for _, check in has.tracks))]
+            while left:
+                if (check := left.pop()) not in found:
+                    found[check] = None
+                    left += parts.get(check, ())
+            yield from ((check, name) for check in found)
 
     @property
     def follows_keepalived(self) -> bool:
@@ -340,6 +394,8 @@ class Node:
             match one:
                 case ("link", str(interface)) if interface in self._blinks:
                     effects += self._link_is(interface, self._blinks.pop(interface)[1], now)
+                case SyncGroup():
+                    self._mark(one.names)
         for one in due:
             if isinstance(one, CheckState):
                 effects += self._tick_check(one, now)
@@ -358,13 +414,14 @@ class Node:
         self._timers.set(check, check.deadline)
         if check.health is not verdict:
             self._mark(self._by_check.get(check.config.name, ()))
+            effects += self._derive(now, check.config.name)
         return effects
 
     def _tick_instance(self, instance: Instance, now: float) -> list[Effect]:
-        role, is_patient = instance.role, now < instance.patience
+        before, is_patient = (instance.role, instance.wants_master), now < instance.patience
         effects = instance.tick(now)
         self._await(instance)
-        if instance.role is not role or not is_patient:
+        if (instance.role, instance.wants_master) != before or not is_patient:
             self._mark([instance.config.name])
         return effects
 
@@ -378,12 +435,37 @@ class Node:
 
     # Events
 
-    def _check(self, check: CheckState, effects: list[Effect], now: float) -> list[Effect]:
+    def _check_done(self, check: CheckState, done: CheckDone, now: float) -> list[Effect]:
+        before = check.health, check.value
+        effects = check.done(done.run, done.passed, done.reason, now, done.value)
         self._timers.set(check, check.deadline if not self.stopping else math.inf)
-        if not effects:
-            return []
+        if (check.health, check.value) == before:
+            return effects
         self._mark(self._by_check.get(check.config.name, ()))
+        effects += self._derive(now, check.config.name)
         return effects + self._review(now)
+
+    def _derive(self, now: float, changed: str = "") -> list[Effect]:
+        """The checks that follow from `changed`, another check or `SESSIONS`; empty: all of them."""
+        effects: list[Effect] = []
+        if self.stopping:
+            return effects
+        those = {changed}
+        for check in self._derived:
+            if not changed or not those.isdisjoint(check.config.of or (SESSIONS,)):
+                verdict = check.health
+                effects += check.conclude(*self._conclusion(check.config), now)
+                self._timers.set(check, check.deadline)
+                if check.health is not verdict:
+                    those.add(check.config.name)
+                    self._mark(self._by_check.get(check.config.name, ()))
+        return effects
+
+    def _conclusion(self, config: settings.Check) -> tuple[bool | None, str]:
+        if config.of:
+            return of_parts(config.quorum, [self.checks[name] for name in config.of])
+        up = sum(session.is_up for session in self.sessions.values())
+        return of_sessions(config.sessions, up, len(self.sessions))
 
     def _advert(self, event: AdvertReceived, now: float) -> list[Effect]:
         try:
@@ -392,16 +474,17 @@ class Node:
             self.dropped.count(error.what, now)
             self._count_refused(event, error.code)
             return []
-        hearers = self._hearers.get(adverts(event.interface, advert.vrid))
+        hearers = self._hearers.get(adverts(event.interface, advert.vrid, event.source.version))
         if hearers is None:
             return self._stranger(event.interface, advert.vrid, event.source, now)
         if not self.running or self.stopping:
             return []
-        return self._tell(hearers, Heard(advert, event.source, event.ttl), now)
+        return self._tell(hearers, Heard(advert, event.source, event.ttl, event.destination), now)
 
     def _count_refused(self, event: AdvertReceived, why: int) -> None:
         """At the virtual routers that it names, if it names one."""
-        for instance in self._hearers.get(adverts(event.interface, event.data[1]), ()) if len(event.data) > 1 else ():
+        vrid = event.data[1] if len(event.data) > 1 else 0
+        for instance in self._hearers.get(adverts(event.interface, vrid, event.source.version), ()):
             if instance.elector.adverts:
                 instance.elector.adverts.refused[why] += 1
                 return
@@ -422,8 +505,14 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
-        if any(isinstance(effect, Became) for effect in effects):
-            self._mark([instance.config.name])
+        for effect in effects:
+            match effect:
+                case Became("advert"):
+                    group = self._group_of.get(instance.config.name)
+                    others = [each for each in group.members if each is not instance] if group else []
+                    effects = [*effects, *(garp for each in others for garp in each.defend(now))]
+                case Became():
+                    self._mark([instance.config.name])
         return effects
 
     def _keepalived_found(self, event: KeepalivedFound, now: float) -> list[Effect]:
@@ -464,6 +553,8 @@ class Node:
                     instance.lost_at.pop(target.ip, None)
             effects += instance.see(self.holding, now)
             self._await(instance)
+        if found and self._virtuals:
+            self._has_installed = False  # some may have waited for their source address
         if effects:
             self._mark(touched)
             effects += self._review(now)
@@ -521,7 +612,7 @@ class Node:
         self._await_cut_off()
         if self.fleet:
             self._mark(self.instances)  # the other nodes are told who is ready
-        return effects + self._review(now)
+        return effects + self._derive(now, SESSIONS) + self._review(now)
 
     def _measured(self, session: Session, acknowledged: bool, now: float) -> list[Effect]:
         session.measured(acknowledged, now)
@@ -567,39 +658,65 @@ class Node:
             self._await_cut_off()
             self._mark(self.instances)
         marked, self._marked = self._marked, {}
+        if self._group_of:
+            groups = {group: None for name in marked if (group := self._group_of.get(name))}
+            marked |= {name: None for group in groups for name in group.names}
         names = sorted((name for name in marked if name in self.instances), key=self._position.__getitem__)
         instances = [self.instances[name] for name in names]
         for instance in instances:
-            verdict, reason = combine([self.checks[name] for name in instance.config.checks])
-            effects += instance.take_health(verdict, reason, now)
+            effects += instance.take_health(self._tracked[instance.config.name].judge(), now)
             instance.unkept = next((why for placed, why in self._unkept.items() if placed in instance.placed), "")
         if not self.stopping:
-            hold_time = self.network.hold_time
             for instance in instances:
-                effects += instance.elect(self._obstacles(instance), hold_time, self.clock_ahead, now)
+                if instance.config.name not in self._group_of:
+                    effects += self._elect(instance, self._obstacles(instance, now), now)
+            for group in groups if self._group_of else ():
+                effects += self._elect_together(group, now)
         for instance in instances:
             withdrawn = self.fleet.withdraws if self.fleet and instance.role is not Role.MASTER else ""
             effects += instance.decide(self.stopping or withdrawn, self.config.speaker is not None, now)
         effects += self._announce(marked, now)
         effects += self._hold(marked, now)
+        for check, those in self._mind_role:
+            check.is_master = any(one.role is Role.MASTER for one in those)
         for instance in instances:
             effects += instance.tell_neighbours(self.holding)
             effects += self._look_at_takeover(instance, now)
             self._await(instance)
         return effects + self._tell_others(self.fleet, instances, now) if self.fleet else effects
 
-    def _obstacles(self, instance: Instance) -> Obstacles:
+    def _elect(self, instance: Instance, obstacles: Obstacles, now: float) -> list[Effect]:
+        return instance.elect(obstacles, self.network.hold_time, self.clock_ahead, now)
+
+    def _elect_together(self, group: SyncGroup, now: float) -> list[Effect]:
+        """What one member becomes may concern the others."""
+        effects: list[Effect] = []
+        for _ in range(MOST_ROUNDS):
+            before = [member.role for member in group.members]
+            own = [self._obstacles(member, now) for member in group.members]
+            for member, obstacles in zip(group.members, group.constrain(own, now), strict=True):
+                effects += self._elect(member, obstacles, now)
+            if [member.role for member in group.members] == before:
+                break
+        effects += group.settle(now)
+        self._timers.set(group, group.deadline)
+        return effects
+
+    def _obstacles(self, instance: Instance, now: float) -> Obstacles:
         fault = self.links.get(instance.elector.interface, "")
         leaving, paused = (self.fleet.leaves(instance), self.fleet.pause_reason) if self.fleet else ("", "")
-        return Obstacles(link=fault, barred=self._bar(instance), leaving=leaving, paused=paused)
+        outside = Obstacles(link=fault, barred=self._bar(instance), leaving=leaving, paused=paused)
+        return instance.obstacles(outside, now)
 
     def _bar(self, instance: Instance) -> str:
         """Why it must not be master; empty: it may."""
-        if self.network.cut_off:
+        if self.network.cut_off and instance.is_announced:
             limit = self.network.cut_off_time
             return f"cut off: no route server has acknowledged anything for more than {limit:.1f} s"
         # A standby of placement "all" serves; where only a master holds the address, nobody might.
-        return UNSTEADY if self.barred_until < math.inf and instance.config.placement == "all" else ""
+        group = self._group_of.get(instance.config.name)
+        are_served = all(one.config.placement == "all" for one in (group.members if group else (instance,)))
+        return UNSTEADY if self.barred_until < math.inf and are_served else ""
 
     @property
     def holds_back(self) -> bool:
@@ -637,7 +754,19 @@ class Node:
             wanted = frozenset[Placed]().union(*self._wants.values())
         effects = self.holding.want(wanted, now)
         self._timers.set(HOLD, self.holding.again_at)
-        return effects
+        return self._install(effects, now) if self._has_virtuals else effects
+
+    def _install(self, held: list[Effect], now: float) -> list[Effect]:
+        """`held`: what is done with the addresses. Routes go before them, and come after them."""
+        before = self._virtuals
+        self._virtuals = after = tuple(one for each in self.instances.values() for one in each.virtuals(now))
+        if after == before and self._has_installed:
+            return held
+        kept = tuple(one for one in before if one in after)
+        first: list[Effect] = [Install(kept)] if kept != before else []
+        last: list[Effect] = [Install(after)] if kept != after or not self._has_installed else []
+        self._has_installed = True
+        return [*first, *held, *last]
 
     # The other nodes
 
@@ -707,7 +836,7 @@ class Node:
     def _look_at_takeover(self, instance: Instance, now: float) -> list[Effect]:
         before = len(self._takeovers.open)
         effects = self._takeovers.look(instance)
-        if not self.sessions:
+        if not self.sessions or not instance.is_announced:
             effects += self._told_by_arp(instance, now)
         elif len(self._takeovers.open) > before:
             self._timers.set(ACKNOWLEDGE, now + ACKNOWLEDGE_INTERVAL)
@@ -735,7 +864,8 @@ class Node:
             return []
         if not is_acknowledged(instance, (), self._holds(instance), announces=False):
             return []
-        return self._takeovers.complete(name, "held and told by ARP" if is_master else "held", now)
+        last = "held and told by ARP" if is_master and instance.targets else "held" if instance.targets else "done"
+        return self._takeovers.complete(name, last, now)
 
     def _holds(self, instance: Instance) -> bool:
         return all(is_held(self.holding, instance, target) for target in instance.targets)
@@ -816,7 +946,9 @@ class Node:
     def _release(self, now: float) -> list[Effect]:
         self._is_releasing = True
         self._timers.set(EXIT, now + RELEASE_TIMEOUT)
-        return [Hold(frozenset()), *self._exit(is_over=False)]
+        removed: list[Effect] = [Install(())] if self._virtuals else []
+        self._virtuals = ()
+        return [*removed, Hold(frozenset()), *self._exit(is_over=False)]
 
     def _exit(self, is_over: bool) -> list[Effect]:
         """`is_over`: the kernel has made no progress for too long."""
@@ -844,6 +976,16 @@ def _told(keys: list[Key], value: str, reason: str) -> list[Became]:
         return [Became("address", f"{len(keys)} on {interfaces}", value, reason)]
     addresses = sorted((address for _, address in keys), key=int)
     return [Became("address", str(address), value, reason) for address in addresses]
+
+
+def _in_order(derived: list[CheckState]) -> list[CheckState]:
+    """Each after what it is made of. Those in a circle, which every front end refuses, come last."""
+    left, ordered = {check.config.name: check for check in derived}, list[CheckState]()
+    while left:
+        ready = [check for check in left.values() if left.keys().isdisjoint(check.config.of)] or [*left.values()]
+        ordered += ready
+        left = {name: check for name, check in left.items() if check not in ready}
+    return ordered
 
 
 def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:

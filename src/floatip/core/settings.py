@@ -57,7 +57,7 @@ class Track:
     Of a check that gives a number (`track_file`): what the number is multiplied with; 0: a fault unless it is 0.
     """
     reverse: bool = False
-    """Up counts as down, and down as up."""
+    """What would be added is taken off, and the other way round. With weight 0: a fault while the check is up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from floatip.core.state import (
     AddressView,
     CarriedView,
     CheckView,
+    GroupView,
     InstanceView,
     KeepalivedView,
     LinkView,
@@ -38,8 +39,11 @@ from floatip.core.state import (
     SessionView,
     Standing,
     Status,
+    TrackView,
     WordView,
 )
+from floatip.core.sync_groups import SyncGroup
+from floatip.core.tracks import Tracked, Verdict, shift, why_priority
 
 
 class Facts(NamedTuple):
@@ -64,6 +68,9 @@ class Facts(NamedTuple):
     announced: tuple[int, ...]
     """To how many route servers, for each target."""
     route_servers: int
+    verdict: Verdict
+    tracked: Tracked
+    group: str
 
 
 def describe(node: Node, now: float) -> Status:
@@ -89,6 +96,7 @@ def describe_frame(node: Node, problems: Sequence[Problem], now: float) -> Statu
         dropped=dict(node.dropped.counts) | strangers,
         nodes=tuple(_nodes(node, problems, now)),
         problems=tuple(view(problem, now) for problem in problems),
+        groups=tuple(_group(group, now) for group in node.groups.values()),
     )
 
 
@@ -223,12 +231,15 @@ def facts(node: Node, instance: Instance, announced: tuple[int, ...]) -> Facts:
         tuple(dropped.items()) if dropped else (),
         instance.held(node.holding),
         announced,
-        len(node.sessions),
+        len(node.sessions) if instance.is_announced else 0,
+        instance.verdict,
+        node.tracked(instance),
+        group.config.name if (group := node.group_of(instance)) else "",
     )
 
 
 def of_instance(known: Facts, now: float) -> InstanceView:
-    election, interface = known.config.election, known.config.interface
+    election = known.config.election
     return InstanceView(
         name=known.config.name,
         role=Standing(known.role.value, _age(known.role_since, now), known.role_reason),
@@ -241,10 +252,17 @@ def of_instance(known: Facts, now: float) -> InstanceView:
         dropped=dict(known.dropped),
         master_down_interval=known.master_down_interval,
         addresses=tuple(
-            AddressView(str(target.address), interface, is_held, count)
+            AddressView(str(target.address), target.placed.interface, is_held, count)
             for target, is_held, count in zip(known.targets, known.held, known.announced, strict=True)
         ),
         route_servers=known.route_servers,
+        base_priority=getattr(election, "priority", None),
+        why_priority=why_priority(election, known.verdict),
+        tracks=tuple(
+            TrackView(track.check, track.weight, track.reverse, shift(track, check))
+            for track, check in known.tracked.tracks
+        ),
+        group=known.group,
     )
 
 
@@ -259,8 +277,18 @@ def _keepalived(node: Node, now: float) -> KeepalivedView | None:
 
 def _check(check: CheckState, now: float) -> CheckView:
     return CheckView(
-        check.config.name, check.health.value, _age(check.since, now), check.reason, check.last_result, check.runs
+        check.config.name,
+        check.health.value,
+        _age(check.since, now),
+        check.reason,
+        check.last_result,
+        check.runs,
+        check.value,
     )
+
+
+def _group(group: SyncGroup, now: float) -> GroupView:
+    return GroupView(group.config.name, Standing(group.role.value, _age(group.since, now), group.reason), group.names)
 
 
 def _session(session: Session, now: float) -> SessionView:

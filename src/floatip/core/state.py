@@ -37,6 +37,18 @@ class AddressView:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackView:
+    """A check that moves the priority of an instance, or whose success is a fault."""
+
+    check: str
+    weight: int
+    """0: no priority, a fault."""
+    reverse: bool
+    shift: int
+    """What it adds to the priority now."""
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceView:
     name: str
     role: Standing
@@ -46,11 +58,29 @@ class InstanceView:
     """Who is master elsewhere, as far as we hear."""
     election: str
     priority: int | None
+    """The effective one: with what checks add and take off."""
     vrid: int | None
     dropped: dict[str, int]
     master_down_interval: float | None
     addresses: tuple[AddressView, ...]
     route_servers: int
+    base_priority: int | None = None
+    """Of the configuration."""
+    why_priority: str = ""
+    """As `100 - 20 (check web is down)`; empty: no check changes it."""
+    tracks: tuple[TrackView, ...] = ()
+    """Also those of its sync group."""
+    group: str = ""
+    """Its sync group; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A sync group: instances that change role together."""
+
+    name: str
+    role: Standing
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +92,8 @@ class CheckView:
     """Of the verdict; `last_result` is newer."""
     last_result: str
     runs: int
+    number: int | None = None
+    """That the last result gave; None: it gave none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +301,7 @@ class Status:
     """The last three changes worth a line, oldest first."""
     network: NetworkView | None = None
     """None: nothing is announced by BGP."""
+    groups: tuple[GroupView, ...] = ()
 
     @property
     def needs_a_person(self) -> bool:

@@ -7,7 +7,7 @@ import copy
 import math
 from collections.abc import Iterator
 
-from floatip.core.election.elector import Heard, Obstacles, Role, VirtualRouter
+from floatip.core.election.elector import Obstacles, Role, VirtualRouter
 from floatip.core.election.follower import Follower
 from floatip.core.election.router import Router
 from floatip.core.events import Drained, Order
@@ -136,7 +136,7 @@ class VirtualRouterPlay:
     @property
     def _multicast(self) -> bool:
         """Whoever uses the vrid may be a peer."""
-        return isinstance(self.elector, Follower) and not self.elector.config.peers
+        return not self.elector.config.peers
 
     def _sick(self, is_master: bool) -> Outcome:
         check, own = self.question.of, self.known.own
@@ -150,7 +150,7 @@ class VirtualRouterPlay:
             return self._told(to, False, 0.0, Rule.UNHEALTHY, why, candidates=tuple(heirs), unknown=unknown)
         assert isinstance(self.elector, Router)
         played = copy.deepcopy(self.elector)
-        played.constrain(Obstacles(sick=f"check {check} fails"), self.now)
+        played.constrain(Obstacles(sick=f"check {check} fails", shift=played.shift), self.now)
         if not is_master:
             who = f"{self.before} goes on as master" if self.before else "no node that is heard is master"
             return self._nothing(Rule.UNHEALTHY, f"{who}; {own} could not take over ({played.role.value})")
@@ -176,13 +176,13 @@ class VirtualRouterPlay:
         if not isinstance(self.elector, Router) or self.elector.master is None:
             return self._nothing(*self._why_nothing())
         played, config = copy.deepcopy(self.elector), self.elector.config
-        password = config.auth_pass.encode()[:8]
-        last = Advert(config.version, config.vrid, 0, config.advert_interval, played.addresses, password)
-        played.hear(Heard(last, self.elector.master, 255), self.now)
+        last = Advert(config.version, config.vrid, 0, config.advert_interval, played.addresses)
+        played.accept(last, self.elector.master, self.now)
         return self._played(played, rivals, f"{self.of} hands over (priority 0)", self.known.own)
 
     def _played(self, played: Router, rivals: list[str], why: str, own: str) -> Outcome:
-        at = self.now
+        at, is_bound = self.now, bool(played.held_back)
+        played.held_back = ""
         for _ in range(MOST_STEPS):
             if played.role is Role.MASTER or played.deadline == math.inf:
                 break
@@ -195,6 +195,10 @@ class VirtualRouterPlay:
                 "", not rivals, None, Rule.NOBODY_READY, reason, candidates=tuple(rivals), unknown=unknown
             )
         steps = (Step(at - self.now, own, played.reason),)
+        if is_bound:
+            unknown = ("whether the other members of its sync group can be master here too",)
+            what = f"{why}; {own} takes over with its sync group"
+            return self._told(own, False, at - self.now, Rule.SILENT, what, candidates=(own, *rivals), unknown=unknown)
         if rivals:
             unknown = (f"whether {_or(rivals)} has a higher priority: a backup is silent",)
             what = f"{why}; {own} takes over, unless another backup does before it"
@@ -238,7 +242,7 @@ class VirtualRouterPlay:
             what = "the node with the higher priority is master (preempt is on)"
             return self._told("", False, None, Rule.PRIORITY, what, candidates=(self.before, own))
         played = copy.deepcopy(self.elector)
-        played.constrain(Obstacles(barred=self.instance.bar), self.now)
+        played.constrain(Obstacles(barred=self.instance.bar, shift=played.shift), self.now)
         return self._played(played, self.peers, "no master is heard", own)
 
 

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from floatip.host import privileges
+from floatip.host import run_as as rights
 from floatip.host.errors import in_words
 from floatip.host.spawn import spawn
 from floatip.host.workers import Handle, Workers
+from floatip.model import DAEMON, RunAs
 
 TAIL = 4096
 LONGEST_LINE = 200
@@ -55,6 +58,8 @@ class Start(Protocol):
         ended: Ended,
         gone: Callable[[], None],
         environment: Mapping[str, str] | None = None,
+        *,
+        run_as: RunAs = DAEMON,
     ) -> Running: ...
 
 
@@ -70,8 +75,14 @@ class Child:
         gone: Callable[[], None] = lambda: None,
         environment: Mapping[str, str] | None = None,
         source: int | None = None,
+        *,
+        run_as: RunAs = DAEMON,
+        lends: int = 0,
     ) -> None:
-        """`source`: a descriptor that the child reads from. It stays open until `gone`."""
+        """`source`: a descriptor that the child reads from. It stays open until `gone`.
+
+        `lends`: capabilities of ours that it has.
+        """
         self._loop = asyncio.get_running_loop()
         self._name = argv[0]
         self._timeout = timeout
@@ -85,7 +96,7 @@ class Child:
         self.running = True
         self._timer: Handle = self._loop.call_later(timeout, self._timed_out)
         _starting.add(self)
-        workers.do(partial(_spawn, argv, environment, source), self._started)
+        workers.do(partial(_spawn, argv, environment, source, run_as, lends), self._started)
 
     @property
     def last_line(self) -> str:
@@ -111,7 +122,9 @@ class Child:
     def _started(self, outcome: "_Process | OSError") -> None:
         _starting.discard(self)
         if isinstance(outcome, OSError):
-            why = NO_INTERPRETER if isinstance(outcome, NoInterpreter) else in_words(outcome.errno)
+            why = in_words(outcome.errno)
+            if isinstance(outcome, NoInterpreter | rights.CannotBecome):
+                why = str(outcome.strerror)
             self._end(False, f"cannot run {self._name}: {why}")
             return
         self._child = outcome
@@ -178,12 +191,16 @@ class _Process:
     output: int
 
 
-def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None, source: int | None) -> _Process:
+def _spawn(
+    argv: Sequence[str], environment: Mapping[str, str] | None, source: int | None, run_as: RunAs, lends: int
+) -> _Process:
     """In a thread. Raises OSError."""
+    argv = rights.command(argv, run_as)
     output, its_output = os.pipe()
     pid = 0
     try:
-        pid = spawn(argv, environment, its_output, source)
+        with privileges.lent(lends):
+            pid = spawn(argv, environment, its_output, source)
         os.set_blocking(output, False)
         return _Process(pid, os.pidfd_open(pid), output)
     except OSError as error:
@@ -192,7 +209,7 @@ def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None, source: i
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         if error.errno == errno.ENOENT and os.path.exists(argv[0]):
-            raise NoInterpreter(errno.ENOENT, "") from None
+            raise NoInterpreter(errno.ENOENT, NO_INTERPRETER) from None
         raise
     finally:
         os.close(its_output)

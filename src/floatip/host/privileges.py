@@ -2,12 +2,15 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from floatip.commands import Refusal
 
 CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
-PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
+PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 2, 3, 4
 
 
 def need() -> None:
@@ -29,3 +32,20 @@ def keep_from_children() -> None:
     for arguments in ((PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)):
         if libc.prctl(*arguments) != 0:
             raise OSError(ctypes.get_errno(), "prctl")
+
+
+@contextmanager
+def lent(capability: int) -> Iterator[None]:
+    """What this thread starts meanwhile has the capability, of the ambient set (capabilities(7)). 0: none.
+
+    Where it cannot be lent, what needs it says so.
+    """
+    if not capability:
+        yield
+        return
+    libc, number = ctypes.CDLL(None), capability.bit_length() - 1
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, number, 0, 0)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from floatip.model import Here, Model
 from floatip.reading import key, regular
 from floatip.reading.files import closed_above
-from floatip.reading.machine import Machine, look_around
+from floatip.reading.machine import Machine, daemons_user, look_around
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigNote, ConfigWarning, MachineError, Places, Problem
 from floatip.reading.rights import user_id
 from floatip.reading.rules import judge, nodes
@@ -33,6 +33,7 @@ __all__ = [
     "Places",
     "Problem",
     "Read",
+    "checked",
     "judged",
     "load",
     "look_around",
@@ -108,6 +109,8 @@ def judged(given: Read, user: str = "", path: Path | None = None, machine: Machi
         keys, of_key = _keys(model, path, places, machine)
         problems += of_key
         here = here and replace(here, keys=keys)
+    model, of_vrrp = key.of_vrrp(model, places, machine)
+    problems += of_vrrp
     file = places.place(()).file
     problems.sort(key=lambda problem: (problem.file != file, problem.file, problem.line))
     warnings = [problem for problem in problems if isinstance(problem, ConfigWarning)]
@@ -115,6 +118,15 @@ def judged(given: Read, user: str = "", path: Path | None = None, machine: Machi
         raise ConfigErrors(errors, warnings)
     user_name = model.keepalived.script_user
     return Loaded(model, tuple(warnings), user_id(user_name) if user_name else None, here)
+
+
+def checked(text: str, machine: Machine | None = None) -> tuple[ConfigWarning, ...]:
+    """What there is to warn of in a file that is not written yet; on this machine, unless another is given.
+
+    Raises `ConfigErrors`.
+    """
+    data = document.parse("floatip.toml", text.encode(errors="surrogateescape"))
+    return judged(Read(*reader.model_of(data)), daemons_user(), machine=machine).warnings
 
 
 def _here(model: Model, machine: Machine) -> Here | None:

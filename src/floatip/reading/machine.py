@@ -126,7 +126,10 @@ def look_around(user: str = "") -> Machine:
 
 def daemons_user() -> str:
     """Whose eyes count when root asks; empty: the daemon runs as whoever asks."""
-    return DAEMON if os.geteuid() == 0 and user_id(DAEMON) is not None else ""
+    if os.geteuid() != 0:
+        return ""
+    user = next(reversed(unit_settings("User")), DAEMON)
+    return user if user_id(user) else ""
 
 
 def _addresses() -> dict[Placed, AddressMessage]:
@@ -172,15 +175,22 @@ def _mounts() -> dict[Path, str]:
 
 def stop_limit(directories: Iterable[str] = UNIT_FILES) -> float:
     """What the unit and its drop-ins allow, in seconds; infinite where they say so or 0."""
+    limit = STOP_LIMIT
+    for value in unit_settings("Timeout(?:Stop)?Sec", directories):
+        limit = _time_span(value, limit)
+    return limit
+
+
+def unit_settings(key: str, directories: Iterable[str] = UNIT_FILES) -> list[str]:
+    """All that the unit and its drop-ins say of a key (a regular expression), the last one last."""
     units = [Path(directory) / "floatip.service" for directory in directories]
     drop_ins = {path.name: path for unit in units for path in unit.with_name("floatip.service.d").glob("*.conf")}
     unit = next((unit for unit in reversed(units) if unit.exists()), None)
-    limit = STOP_LIMIT
+    found = []
     for path in [*([unit] if unit else []), *(drop_ins[name] for name in sorted(drop_ins))]:
         with suppress(OSError, UnicodeDecodeError):
-            for value in re.findall(r"^\s*Timeout(?:Stop)?Sec\s*=\s*(.*?)\s*$", path.read_text(), re.MULTILINE):
-                limit = _time_span(value, limit)
-    return limit
+            found += re.findall(rf"^\s*{key}\s*=\s*(.*?)\s*$", path.read_text(), re.MULTILINE)
+    return found
 
 
 def _time_span(text: str, otherwise: float) -> float:

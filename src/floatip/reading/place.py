@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
 from floatip.text import printable
@@ -86,6 +87,8 @@ class Places:
     """What was refused or is missing, and what that is part of."""
     kept: dict[Thing, list[int]] = field(default_factory=dict)
     """For a list with refused items: where the others stood in the file."""
+    files: dict[Thing, Path] = field(default_factory=dict)
+    """Where a key names a file in place of its value."""
     is_keepaliveds: bool = False
     """The file is a keepalived.conf, and hints name its keywords."""
 

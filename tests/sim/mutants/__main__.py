@@ -15,12 +15,13 @@ import tempfile
 from pathlib import Path
 
 import floatip
-from tests.sim.mutants import Mutant, core, election, explain, figures, host, http, link, network, reading
+from tests.sim.mutants import Mutant, core, election, explain, figures, host, http, link, network, reading, vrrp
 
 PACKAGE = Path(floatip.__file__).parent
 STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan", "_linked"))
 MUTANTS = (
     *election.MUTANTS,
+    *vrrp.MUTANTS,
     *link.MUTANTS,
     *core.MUTANTS,
     *explain.MUTANTS,

@@ -198,7 +198,9 @@ MUTANTS = (
         "pass",
         f"{OF_NODE}what_a_killed_master_left_is_released_200_ms_after_another_was_heard",
     ),
-    Mutant("what a killed master left is released in silence", INSTANCE, "[*effects, *self.elector.ask()]", "effects"),
+    Mutant(
+        "what a killed master left is released in silence", INSTANCE, "[*effects, *self.elector.ask(now)]", "effects"
+    ),
     # The cost of what changes nothing
     Mutant(
         "each change of one instance looks at all",
@@ -349,7 +351,7 @@ MUTANTS = (
     Mutant(
         "the keyword of the old checksum is not named",
         VRRP,
-        "if not checksum(_pseudo_header(source, GROUP, length) + data):",
+        "if not is_right and not checksum(_pseudo_header(source, GROUP, len(data)) + data):",
         "if False:",
         f"{OF_VRRP}the_checksum_of_old_keepaliveds_is_refused_with_the_keyword_that_asks_for_it",
     ),

@@ -9,20 +9,25 @@ OF_STATUS, OF_FOLLOWER = "core/test_status.py::test_", "core/test_follower.py::t
 
 MUTANTS = (
     # ELECTOR
-    Mutant("the skew time is forgotten", ELECTOR, "return (256 - self.config.priority) / 256 *", "return 0 *"),
-    Mutant("master-down is twice as long", ELECTOR, "return 3 * advert_interval", "return 6 * advert_interval"),
+    Mutant("the skew time is forgotten", ELECTOR, "return (256 - priority) / 256 *", "return 0 *"),
+    Mutant(
+        "master-down is twice as long",
+        ELECTOR,
+        "return self.down_timer_adverts *",
+        "return 2 * self.down_timer_adverts *",
+    ),
     # ROUTER
     Mutant(
         "a backup ignores adverts",
         ROUTER,
-        "return effects + self._receive_as_backup(",
-        "return effects + [] and self._receive_as_backup(",
+        "return self._receive_as_backup(",
+        "return [] and self._receive_as_backup(",
     ),
-    Mutant("a planned stop says nothing", ROUTER, "self._advertise(0) if self.role is Role.MASTER", "[] if self.role"),
-    Mutant("a master never yields", ROUTER, "if advert.priority and (advert.priority, int(source)) >", "if () >"),
     Mutant(
-        "equal priorities are no tie", ROUTER, "(config.priority, int(config.source)):", "(config.priority, 2**32):"
+        "a planned stop says nothing", ROUTER, "self._advertise(0, now) if self.role is Role.MASTER", "[] if self.role"
     ),
+    Mutant("a master never yields", ROUTER, "if advert.priority and (advert.priority, int(source)) >", "if () >"),
+    Mutant("equal priorities are no tie", ROUTER, "(self.priority, int(config.source)):", "(self.priority, 2**32):"),
     Mutant("preempt = false is forgotten", ROUTER, "if not self.config.preempt or", "if False or"),
     Mutant("any lower advert arms the skew", ROUTER, "if source == self.master:", "if True:"),
     Mutant("a late master believes itself", ROUTER, "if late <= self.master_down_interval:", "if True:"),
@@ -32,10 +37,10 @@ MUTANTS = (
     Mutant(
         "nobody answers a question",
         ROUTER,
-        "return [*self._advertise(config.priority), *self._rem",
-        "return [*self._rem",
+        "return [*self._advertise(self.priority, now), *given_way",
+        "return [*given_way",
     ),
-    Mutant("whose link was down does not listen", ROUTER, "self._linked_at + LISTEN_AFTER_LINK_FAULT + spread)", "0)"),
+    Mutant("whose link was down does not listen", ROUTER, "self._linked_at + LISTEN_AFTER_LINK_FAULT + spread", "0"),
     # DECISION
     Mutant("no takeover rank", DECISION, "if now < self._settled_at:", "if False:"),
     Mutant("one takeover rung", DECISION, "if self._is_again:", "if False:"),
@@ -118,7 +123,7 @@ MUTANTS = (
     Mutant(
         "adverts that were made before a reload go on",
         ROUTER,
-        "        self._adverts: dict[int, dict[Address, Effect]] = {}\n",
+        "        self._adverts: dict[int, dict[Address, SendAdvert]] = {}\n",
         '        self._adverts = getattr(self, "_adverts", {})\n',
         f"{OF_NODE}another_figure_is_the_same_election",
     ),

@@ -14,7 +14,7 @@ MUTANTS = (
         "a socket for each advert",
         ADVERTS,
         "link.adverts.sendmsg(",
-        "_open(advert.interface, RECEIVE_BUFFER).sendmsg(",
+        "link.family.open(advert.interface, RECEIVE_BUFFER).sendmsg(",
         f"{OF_ADVERTS}an_advert_opens_no_socket",
     ),
     Mutant(
@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "packets of strangers are parsed as adverts are",
         ADVERTS,
-        "known = self._known.get(interface)",
-        "known = None",
+        "packet_filter.program(wanted.known, version=version)",
+        "packet_filter.program(None, version=version)",
         f"{OF_ADVERTS}what_is_not_for_us_comes_by_a_way_of_its_own",
     ),
     Mutant(
@@ -76,12 +76,32 @@ MUTANTS = (
     Mutant(
         "a reload to multicast joins no group",
         ADVERTS,
-        "if wants != link.is_member:",
-        "if False:",
+        "for group in wanted.groups - link.groups:",
+        "for group in ():",
         f"{OF_ADVERTS}the_group_is_joined_and_left_by_a_reload",
     ),
     # Gratuitous ARP
-    Mutant("neighbours are told once", NEIGHBOURS, "DELAYS = (0.0, 0.2, 0.4, 0.7, 1.0)", "DELAYS = (0.0,)"),
+    Mutant(
+        "neighbours are told once",
+        NEIGHBOURS,
+        "return (SPREAD / (repeat - 1) for _ in range(repeat - 1))",
+        "return iter(())",
+        f"{OF_KERNEL}neighbours_are_told_five_times",
+    ),
+    Mutant(
+        "neighbours are told one after the other without a pause",
+        NEIGHBOURS,
+        "if order.has_slot or not interval:",
+        "if True:",
+        f"{OF_KERNEL}packets_on_one_interface_keep_their_distance",
+    ),
+    Mutant(
+        "a group is not joined again",
+        ADVERTS,
+        "_leave_all(link)  #",
+        "pass  #",
+        "host/test_vrrp_sockets.py::test_the_group_is_joined_again_when_the_interface_comes_back",
+    ),
     Mutant(
         "a socket for each gratuitous ARP",
         NEIGHBOURS,
@@ -99,7 +119,7 @@ MUTANTS = (
     Mutant(
         "each order of gratuitous ARPs adds to the one before",
         NEIGHBOURS,
-        "if self._orders.get(placed) != order:",
+        "if self._sets.get(placed) is not order and self._told.get(placed) is not order:",
         "if False:",
         f"{OF_KERNEL}a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one",
     ),

@@ -38,6 +38,7 @@ class Heard:
     advert: Advert
     source: Address
     ttl: int
+    destination: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,19 @@ class Obstacles:
     """It stays what it is, as long as it can."""
     damped: str = ""
     """It must not be master while another node is: it hands over once, and takes over only from a silent master."""
+    holds_back: str = ""
+    """Other members of its sync group do not want to be master yet: it only wants to be (`Router.wants_master`)."""
+    yields: str = ""
+    """Another member of its sync group is no longer master: a master becomes backup, without priority 0."""
+    shift: int = 0
+    """What tracked checks add to its priority, or take off."""
+    why_shift: str = ""
+    """Whose success or failure that was; for the news."""
+
+    @property
+    def are_none(self) -> bool:
+        """Whether nothing keeps it from being master in time, or as soon as its checks have answered."""
+        return not (self.sick or self.link or self.barred or self.leaving or self.paused or self.damped)
 
 
 KEEPALIVED: Subject = "keepalived"
@@ -138,8 +152,9 @@ def others(instance: str) -> Subject:
     return "others", instance
 
 
-def adverts(interface: str, vrid: int) -> Subject:
-    return "adverts", interface, vrid
+def adverts(interface: str, vrid: int, ip_version: int = 4) -> Subject:
+    """Of each version of IP, a virtual router of its own (RFC 9568 section 1.7)."""
+    return "adverts", interface, vrid, ip_version
 
 
 def keepalived(kind: str, name: str) -> Subject:
@@ -246,11 +261,11 @@ class Elector(Protocol):
     def tick(self, now: float) -> list[Effect]:
         return []
 
-    def ask(self) -> list[Effect]:
+    def ask(self, now: float) -> list[Effect]:
         """Make a master that may be there say so at once."""
         return []
 
-    def hand_over(self) -> list[Effect]:
+    def hand_over(self, now: float) -> list[Effect]:
         """Let the others take over who may take this node for master."""
         return []
 
@@ -272,10 +287,10 @@ class VirtualRouter:
     """Seconds between two adverts of the master, as far as we know."""
     address_moves = False
 
-    def ask(self) -> list[Effect]:
+    def ask(self, now: float) -> list[Effect]:
         return []
 
-    def hand_over(self) -> list[Effect]:
+    def hand_over(self, now: float) -> list[Effect]:
         return []
 
     @property
@@ -283,8 +298,17 @@ class VirtualRouter:
         return self.config.interface
 
     @property
+    def down_timer_adverts(self) -> int:
+        """So many adverts are missed before a master is gone."""
+        return 3
+
+    @property
+    def priority(self) -> int:
+        return self.config.priority
+
+    @property
     def preference(self) -> tuple[int, Address]:
-        return self.config.priority, self.config.source
+        return self.priority, self.config.source
 
     @property
     def detection_time(self) -> float:
@@ -296,11 +320,11 @@ class VirtualRouter:
 
     @property
     def skew(self) -> float:
-        return self._skew(self._master_interval)
+        return self._skew(self._master_interval, self.priority)
 
     def _down_after(self, advert_interval: float) -> float:
-        return 3 * advert_interval + self._skew(advert_interval)
+        return self.down_timer_adverts * advert_interval + self._skew(advert_interval, self.priority)
 
-    def _skew(self, advert_interval: float) -> float:
+    def _skew(self, advert_interval: float, priority: int) -> float:
         """In seconds (RFC 9568 section 6.1; version 2: RFC 3768, which knows only whole seconds)."""
-        return (256 - self.config.priority) / 256 * (1.0 if self.config.version == 2 else advert_interval)
+        return (256 - priority) / 256 * (1.0 if self.config.version == 2 else advert_interval)

@@ -99,7 +99,7 @@ class Follower(VirtualRouter):
     def hears(self) -> frozenset[Subject]:
         config = self.config
         group = [keepalived("GROUP", config.sync_group)] if config.sync_group else []
-        own = adverts(config.interface, config.vrid), keepalived("INSTANCE", config.instance)
+        own = adverts(config.interface, config.vrid, config.source.version), keepalived("INSTANCE", config.instance)
         return frozenset({KEEPALIVED, ADDRESSES, *own, *group})
 
     @property

@@ -147,10 +147,10 @@ class NodesElector:
     def stop(self, reason: str, now: float) -> list[Effect]:
         return self._become(Role.INIT, reason, now, Cause.STOP)
 
-    def ask(self) -> list[Effect]:
+    def ask(self, now: float) -> list[Effect]:
         return []
 
-    def hand_over(self) -> list[Effect]:
+    def hand_over(self, now: float) -> list[Effect]:
         return []
 
     def problems(self, around: Surroundings, now: float) -> list[Problem]:

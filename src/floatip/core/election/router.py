@@ -54,8 +54,11 @@ from floatip.core.events import Became, Effect, SendAdvert
 from floatip.core.problems import Code, Problem, Severity
 from floatip.core.settings import Election, Vrrp
 from floatip.core.vrrp import wire
+from floatip.core.vrrp.trailer import Signer
 from floatip.core.vrrp.wire import Advert
 
+OWNER = 255
+"""The priority of the owner of the addresses, which nothing changes (RFC 9568 section 5.2.4)."""
 SECOND_MASTER_AFTER = 2
 """Advert intervals for which another master must be heard: a well one yields to our answer at once."""
 SILENT_AFTER = 2
@@ -78,6 +81,14 @@ class Router(VirtualRouter):
 
     def __init__(self, name: str, config: Vrrp, addresses: Iterable[Address], now: float) -> None:
         self.name = name
+        self.shift = 0
+        """What tracked checks add to the priority, or take off."""
+        self.clock_ahead = 0.0
+        """Seconds from `now` to seconds since the epoch; what is signed depends on it."""
+        self._signer: Signer | None = None
+        self._gives_way = False
+        """Whether this owner is none for now, because another one does not give way."""
+        self._opens_at = now + config.startup_delay
         self._configure(config, addresses)
         self.role = Role.INIT
         self.reason = "starting"
@@ -98,6 +109,10 @@ class Router(VirtualRouter):
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
         self._barred = self._damped = self._link_fault = ""
+        self.held_back = ""
+        """Why its sync group does not let it be master yet; empty: it does."""
+        self._want: tuple[str, Cause] | None = None
+        """Why it would be master, if its sync group were."""
         self._yielded_to: set[str] = set()
         """The reasons to be damped that are known, until none is left: a master hands over once for each."""
         self._linked_at = -math.inf
@@ -112,19 +127,43 @@ class Router(VirtualRouter):
         """Whether this master began in silence, and nobody has been heard since."""
         self._gave_back_at: list[float] = []
         """When this master yielded to a better one."""
+        self.lower_at = -math.inf
+        """When this master heard an advert of a lower one last."""
+        self.lower = ""
+        """Whose, in words."""
 
     def _configure(self, config: Vrrp, addresses: Iterable[Address]) -> None:
         # RFC 9568 6.1: the owner preempts all the same
-        self.config = config if config.priority < 255 else replace(config, preempt=True)
-        self.hears = frozenset[Subject]({adverts(config.interface, config.vrid)})
+        self.config = config if config.priority < OWNER else replace(config, preempt=True)
+        version = config.source.version
+        self.hears = frozenset[Subject]({adverts(config.interface, config.vrid, version)})
+        self._group = config.group or (wire.GROUP if version == 4 else wire.GROUP_IPV6)
+        self._signer = Signer(config, self._signer) if config.hmac else None
+        has_password = config.version == 2 and version == 4 and not config.hmac
+        self._auth_pass = config.auth_pass.encode()[:8] if has_password else b""
         # The adverts name the addresses of their own family, as keepalived's do.
         self.addresses = tuple(a for a in addresses if a.version == config.source.version)
-        self._adverts: dict[int, dict[Address, Effect]] = {}
-        """By priority and peer: all are alike until something here changes."""
+        self._adverts: dict[int, dict[Address, SendAdvert]] = {}
+        """By priority and destination: all are alike until something here changes, but for their signatures."""
 
     @property
     def deadline(self) -> float:
         return min(self._due_at, self._ask_at)
+
+    @property
+    def priority(self) -> int:
+        """The effective one: of the configuration, and what tracked checks add or take off."""
+        base = self.config.priority
+        return base - self._gives_way if base == OWNER else min(max(base + self.shift, 1), OWNER - 1)
+
+    @property
+    def down_timer_adverts(self) -> int:
+        return self.config.down_timer_adverts
+
+    @property
+    def wants_master(self) -> bool:
+        """Whether it would be master, but for `Obstacles.holds_back`: until it hears a master that it follows."""
+        return self._want is not None
 
     @property
     def master_priority(self) -> int:
@@ -144,7 +183,7 @@ class Router(VirtualRouter):
         interval = self.config.advert_interval
         if config != self.config:
             self.dropped = Drops()  # it may be what this mends
-            if self._peer not in config.peers:
+            if config.peers and self._peer not in config.peers:
                 self._peer, self._peer_at = None, -math.inf
         self._configure(config, addresses)
         if config.advert_interval != interval:
@@ -159,8 +198,8 @@ class Router(VirtualRouter):
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
         match fact:
-            case Heard(advert, source, ttl):
-                return self.receive(advert, source, ttl, now)
+            case Heard(advert, source, ttl, destination):
+                return self.receive(advert, source, ttl, now, destination)
             case _:
                 return []
 
@@ -168,15 +207,21 @@ class Router(VirtualRouter):
         effects = self._wake(now)
         if self._barred and not obstacles.barred and self.role is Role.BACKUP:
             self._listen(now)  # somebody else may be master by now
-        if self._link_fault and not obstacles.link:
+        link = obstacles.link if self.config.tracks_interface else ""
+        if self._link_fault and not link:
             self._linked_at = now
         damped = obstacles.damped or obstacles.leaving
         if not damped:
             self._yielded_to.clear()
         yields = obstacles.barred or ("" if damped in self._yielded_to else damped)
         self._yielded_to |= {damped} - {""}
-        self._link_fault, self._barred, self._damped = obstacles.link, obstacles.barred, damped
-        waiting, fault = obstacles.waiting, obstacles.sick or obstacles.link
+        self._link_fault, self._barred, self._damped = link, obstacles.barred, damped
+        self.held_back = obstacles.holds_back
+        if self._barred:
+            self._want = None
+        shifted, was_master = self._shift(obstacles, now), self.role is Role.MASTER
+        effects += shifted
+        waiting, fault = obstacles.waiting, obstacles.sick or link
         trouble = Cause.CHECK if obstacles.sick else Cause.LINK
         match self.role:
             case Role.INIT if not waiting and not fault:
@@ -184,18 +229,35 @@ class Router(VirtualRouter):
             case Role.INIT | Role.BACKUP if fault:
                 effects += self._become(Role.FAULT, fault, now, trouble)
             case Role.MASTER if fault:
-                effects += [*self._advertise(0), *self._become(Role.FAULT, fault, now, trouble)]
+                effects += [*self._advertise(0, now), *self._become(Role.FAULT, fault, now, trouble)]
             case Role.FAULT if not fault and not waiting:
                 effects += self._enter_backup("the fault is gone", now, Cause.RECOVERED)
             case Role.FAULT if fault and fault != self.reason:
                 effects += self._become(Role.FAULT, fault, now, trouble)
             case Role.MASTER if yields:
                 cause = Cause.BARRED if obstacles.barred else Cause.DAMPED if obstacles.damped else Cause.HANDOVER
-                effects += [*self._advertise(0), *self._enter_backup(yields, now, cause)]
+                effects += [*self._advertise(0, now), *self._enter_backup(yields, now, cause)]
+            case Role.MASTER if obstacles.yields:
+                effects += self._enter_backup(obstacles.yields, now, Cause.GROUP)
+            case Role.BACKUP if self._want and not self.held_back and not self._barred:
+                effects += self._enter_master(*self._want, now)
+            case Role.MASTER if shifted and was_master:
+                self._due_at = now + self.config.advert_interval
+                effects = [*self._advertise(self.priority, now), *effects]
         return effects
 
+    def _shift(self, obstacles: Obstacles, now: float) -> list[Effect]:
+        """The time that is left follows the priority, as keepalived's does."""
+        before, skew = self.priority, self.skew
+        self.shift = obstacles.shift
+        if self.priority == before:
+            return []
+        if self.role is Role.BACKUP:
+            self._due_at += self.skew - skew
+        return [Became("priority", self.name, str(self.priority), obstacles.why_shift)]
+
     def stop(self, reason: str, now: float) -> list[Effect]:
-        effects = self._advertise(0) if self.role is Role.MASTER else []
+        effects = self._advertise(0, now) if self.role is Role.MASTER else []
         return effects + self._become(Role.INIT, reason, now, Cause.STOP)
 
     def tick(self, now: float) -> list[Effect]:
@@ -204,21 +266,37 @@ class Router(VirtualRouter):
             return effects + self._ask(now) if now >= self._ask_at else effects
         if self.role is Role.MASTER:
             self._due_at = max(self._due_at + self.config.advert_interval, now)
-            return effects + self._advertise(self.config.priority)
+            return effects + self._advertise(self.priority, now)
         if self._barred:
             self._listen(now)
             return effects
         silence = f"no advert for {self.master_down_interval:.2f} s"
         cause = self._hastened_by if self._hastened else Cause.SILENCE
-        return effects + self._enter_master(self._hastened or self._from(silence), now, cause)
+        return effects + self._claim(self._hastened or self._from(silence), cause, now)
 
-    def receive(self, advert: Advert, source: Address, ttl: int, now: float) -> list[Effect]:
+    def _claim(self, reason: str, cause: Cause, now: float) -> list[Effect]:
+        """Become master, or want to."""
+        if not self.held_back:
+            return self._enter_master(reason, cause, now)
+        self._want = self._want or (reason, cause)
+        self.master, self.reason = None, f"{reason}, but {self.held_back}"
+        self._listen(now)
+        return []
+
+    def receive(
+        self, advert: Advert, source: Address, ttl: int, now: float, destination: Address | None = None
+    ) -> list[Effect]:
+        """`destination`: None, if it does not matter."""
         effects = self._wake(now)
-        if objection := self._objection(advert, source, ttl):
+        if objection := self._objection(advert, source, ttl, destination, now):
             refused, why = objection
             self.adverts.refused[refused] += 1
             self.dropped.count(f"dropped, {why}", now)
             return effects
+        return effects + self.accept(advert, source, now)
+
+    def accept(self, advert: Advert, source: Address, now: float) -> list[Effect]:
+        """Of an advert that nothing speaks against."""
         self.adverts.hear(advert.priority, now)
         if set(advert.addresses) != set(self.addresses):
             self.adverts.other_addresses += 1
@@ -227,12 +305,12 @@ class Router(VirtualRouter):
         self._is_alone = False
         match self.role:
             case Role.BACKUP:
-                return effects + self._receive_as_backup(advert, source, now)
+                return self._receive_as_backup(advert, source, now)
             case Role.MASTER:
-                return effects + self._receive_as_master(advert, source, now)
+                return self._receive_as_master(advert, source, now)
             case Role.FAULT | Role.INIT:
                 self._note_reign(advert, source, now)
-        return effects
+        return []
 
     def _wake(self, now: float) -> list[Effect]:
         late = now - self._due_at
@@ -242,8 +320,8 @@ class Router(VirtualRouter):
             reason = f"was suspended for {late:.1f} s: another node may have taken over"
             effects = self._enter_backup(reason, now, Cause.SUSPENDED)
             # The neighbours may have found the address here meanwhile: who is master tells them again.
-            return effects + (self.ask() if self.address_moves else [])
-        self._heard = None  # whom we followed may have begun again meanwhile
+            return effects + (self.ask(now) if self.address_moves else [])
+        self._heard = self._want = None  # whom we followed may have begun again meanwhile
         self._listen(now)
         return []
 
@@ -262,38 +340,60 @@ class Router(VirtualRouter):
         """A master answers a lower advert at once (RFC 9568 section 6.4.3), and so does keepalived's."""
         assert self.master is not None
         self._ask_at = now + max(self._master_interval / ASKED_PER_INTERVAL, ASK_PAUSE)
-        return self._advertise(ASKING, [self.master])
+        return self._advertise(ASKING, now, [self.master])
 
-    def ask(self) -> list[Effect]:
-        return self._advertise(ASKING)
+    def ask(self, now: float) -> list[Effect]:
+        return self._advertise(ASKING, now)
 
-    def hand_over(self) -> list[Effect]:
-        return self._advertise(0)
+    def hand_over(self, now: float) -> list[Effect]:
+        return self._advertise(0, now)
 
-    def _objection(self, advert: Advert, source: Address, ttl: int) -> tuple[Refused, str] | None:
+    def _objection(
+        self, advert: Advert, source: Address, ttl: int, destination: Address | None, now: float
+    ) -> tuple[Refused, str] | None:
         """Why the advert is dropped (RFC 9568 section 7.1); None: it is not."""
         config = self.config
-        if source not in config.peers:
+        if now < self._opens_at:
+            return Refused.OTHER, f"in the first {config.startup_delay:g} s (startup_delay)"
+        is_multicast = not config.peers
+        if source == config.source:
+            return Refused.NOT_A_PEER, "from this node's own address"
+        if not is_multicast and source not in config.peers and (config.checks_source or config.hmac):
             return Refused.NOT_A_PEER, "from an address that is not a peer"
-        if ttl < config.min_ttl:
-            return Refused.TTL, f"TTL below {config.min_ttl}"
+        least, most = (255, 255) if is_multicast else (config.min_ttl, config.max_ttl)
+        if not least <= ttl <= most:
+            return Refused.TTL, f"TTL below {least}" if ttl < least else f"TTL above {most}"
+        if destination and destination.is_multicast != is_multicast:
+            came, ours = ("multicast", "unicast") if destination.is_multicast else ("unicast", "multicast")
+            return Refused.CAST, f"{came} from {source}, ours is {ours}"
         if advert.version != config.version:
             return Refused.VERSION, f"version {advert.version} from {source}, ours is {config.version}"
-        if advert.auth_pass != config.auth_pass.encode()[:8]:
+        if self._signer:
+            if objection := self._signer.objection(advert.trailer, source, now + self.clock_ahead):
+                return objection
+        elif advert.trailer:
+            return Refused.SIGNATURE, f"signed, and this node has no key, from {source}"
+        if advert.auth_pass != self._auth_pass:
             return Refused.PASSWORD, f"another password from {source}"
         if config.version == 2 and advert.interval != config.advert_interval:
             why = f"advert interval {advert.interval:g} s from {source}, ours is {config.advert_interval:g} s"
             return Refused.INTERVAL, why
+        if not advert.addresses and self.addresses:  # RFC 9568 erratum 8299
+            return Refused.NO_ADDRESS, f"no address in it, from {source}"
+        if config.owner_ignores_adverts and self.priority == OWNER:
+            return Refused.OTHER, "because this node owns the addresses (owner_ignore_adverts)"
         return None
 
     def _receive_as_backup(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         # RFC 9568 6.4.2
-        if advert.priority == ASKING < self.config.priority:
+        if advert.priority == ASKING < self.priority:
             return []  # another backup asks: following it would start the wait again
         self._note_reign(advert, source, now)
+        if self._gives_way and (advert.priority != OWNER or self.master not in (source, None)):
+            self._gives_way = False  # the other owner is gone
         if advert.priority == 0:
             return self._hasten(f"{source} handed over (priority 0)", now, Cause.HANDOVER)
-        if advert.priority >= self.config.priority:
+        if advert.priority >= self.priority:
             self._preempt_at = math.inf
             return self._follow(advert, source, now)
         if not self.config.preempt or self._damped:
@@ -303,7 +403,7 @@ class Router(VirtualRouter):
             if now < self._preempt_at:
                 return self._follow(advert, source, now)
         if source == self.master:
-            why = f"{source} now has priority {advert.priority}, below ours ({self.config.priority})"
+            why = f"{source} now has priority {advert.priority}, below ours ({self.priority})"
             return self._hasten(why, now, Cause.PREFERRED)
         return []
 
@@ -325,6 +425,7 @@ class Router(VirtualRouter):
         return []
 
     def _follow(self, advert: Advert, source: Address, now: float) -> list[Effect]:
+        self._want = None
         if source != self.master:
             self.master = source
             self.reason = f"following {source}, priority {advert.priority}"
@@ -337,16 +438,39 @@ class Router(VirtualRouter):
     def _receive_as_master(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         # RFC 9568 6.4.3
         config = self.config
-        if advert.priority and (advert.priority, int(source)) > (config.priority, int(config.source)):
-            why = f"{source} has priority {advert.priority}, ours is {config.priority}"
-            if advert.priority == config.priority:
-                why = f"{source} has the same priority {config.priority} and the greater address"
+        if advert.priority and (advert.priority, int(source)) > (self.priority, int(config.source)):
+            why = f"{source} has priority {advert.priority}, ours is {self.priority}"
+            if advert.priority == self.priority:
+                why = f"{source} has the same priority {self.priority} and the greater address"
             self._gave_back_at = [*self._gave_back_at, now][-MISTAKES:]
-            last = self._advertise(config.priority, [source]) if self.address_moves else []
+            last = self._advertise(self.priority, now, [source]) if self.address_moves else []
+            if config.sends_before_yielding:
+                last = self._advertise(self.priority, now)
             effects = self._enter_backup(why, now, Cause.PREFERRED)
             return [*last, *effects, *self._receive_as_backup(advert, source, now)]
+        if advert.priority not in (0, ASKING):
+            self.lower_at, self.lower = (
+                now,
+                f"{source} sent an advert with priority {advert.priority}, ours is {self.priority}",
+            )
+        given_way = self._give_way(advert, source, now)
+        rival = self._remember_rival(advert, source, now)
+        if advert.priority and not config.answers_lower:
+            return [*given_way, *rival]
         self._due_at = now + config.advert_interval
-        return [*self._advertise(config.priority), *self._remember_rival(advert, source, now)]
+        return [*self._advertise(self.priority, now), *given_way, *rival]
+
+    def _give_way(self, advert: Advert, source: Address, now: float) -> list[Effect]:
+        """Of two owners the lower address yields. Where it does not, the other one does, as keepalived's."""
+        if self.config.priority != OWNER or advert.priority != OWNER or source != self._rival:
+            return []
+        interval = self.config.advert_interval
+        patience = 2 * interval + 1.2 * max(interval, advert.interval)
+        if now <= self._rival_since + patience or now > self._rival_at + patience:
+            return []
+        self._gives_way = True
+        reason = f"{source} says that it owns the addresses too, and does not yield"
+        return [Became("priority", self.name, str(self.priority), reason)]
 
     def _remember_rival(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         if advert.priority == ASKING:
@@ -362,7 +486,7 @@ class Router(VirtualRouter):
         return [Became("network", self.name, "second-master", self._two_masters(advert.priority))]
 
     def _two_masters(self, priority: int | None = None) -> str:
-        theirs = "" if priority is None else f" (priority {priority}, ours is {self.config.priority})"
+        theirs = "" if priority is None else f" (priority {priority}, ours is {self.priority})"
         return f"{self._rival} is MASTER too{theirs}: it does not hear our adverts"
 
     def second_master(self, now: float) -> bool:
@@ -382,6 +506,10 @@ class Router(VirtualRouter):
             what = f"{self.name}: {self._two_masters()}"
             return [Problem(Code.SECOND_MASTER, self.name, what, hint, since=self._rival_since)]
         if self.role is Role.BACKUP and self.master is None and not self._barred:  # which is a problem of its own
+            if self._want:
+                what = f"{self.name}: no better master is heard, but this node must not be master: {self.held_back}"
+                hint = "make all members of the sync group well, or able to be master: floatip status"
+                return [Problem(Code.NOBODY_SERVES, self.name, what, hint, Severity.WARNING, self.since)]
             left = max(self.deadline - now, 0.0)
             what = (
                 f"{self.name}: no better master is heard; this node becomes master in {left:.1f} s unless it hears one"
@@ -391,21 +519,27 @@ class Router(VirtualRouter):
         return []
 
     def _enter_backup(self, reason: str, now: float, cause: Cause) -> list[Effect]:
-        is_free = not self._barred and not self._damped
-        if self.config.priority == 255 and self.role in (Role.INIT, Role.FAULT) and is_free:
-            return self._enter_master("owns the addresses (priority 255)", now, cause)
+        is_free = not self._barred and not self._damped and now >= self._opens_at
+        if self.config.priority == OWNER and self.role in (Role.INIT, Role.FAULT) and is_free:
+            effects = [] if not self.held_back else self._become(Role.BACKUP, reason, now, cause)
+            return effects + self._claim("owns the addresses (priority 255)", cause, now)
         effects = self._become(Role.BACKUP, reason, now, cause)
         self._master_interval = self.config.advert_interval
-        spread = LISTEN_SPREAD * (256 - self.config.priority) / 256
-        self._due_at = max(now + self.master_down_interval, self._linked_at + LISTEN_AFTER_LINK_FAULT + spread)
+        spread = LISTEN_SPREAD * (256 - self.priority) / 256
+        wait = self.master_down_interval
+        if cause is Cause.START and self.config.begins_as_master:
+            wait = self.config.advert_interval + self._skew(self.config.advert_interval, OWNER)
+        listened = self._linked_at + LISTEN_AFTER_LINK_FAULT + spread
+        self._due_at = max(now + wait, self._opens_at + wait, listened)
         return effects
 
-    def _enter_master(self, reason: str, now: float, cause: Cause) -> list[Effect]:
+    def _enter_master(self, reason: str, cause: Cause, now: float) -> list[Effect]:
         self._is_alone = now > self._peer_at + SILENT_AFTER * self._master_interval
         open_at = min(self._due_at - (self.skew if self._hastened else 0.0), now)
         is_silent = self._heard is not None and not self._hastened
         self.onset = Onset(self._heard_at if is_silent else None, open_at)
-        effects = [*self._advertise(self.config.priority), *self._become(Role.MASTER, reason, now, cause)]
+        self._gives_way = False
+        effects = [*self._advertise(self.priority, now), *self._become(Role.MASTER, reason, now, cause)]
         self.reign_at = now
         self._master_interval = self.config.advert_interval
         self._due_at = now + self.config.advert_interval
@@ -421,22 +555,36 @@ class Router(VirtualRouter):
         if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:
             self._heard = None
         self.role, self.reason = role, reason
-        self.master, self._hastened = None, ""
+        self.master, self._hastened, self._want = None, "", None
         self._rival, self._rival_since, self._rival_at = None, -math.inf, -math.inf
         self._due_at = self._ask_at = self._preempt_at = math.inf
         return [Became("role", self.name, role.value, reason)]
 
-    def _advertise(self, priority: int, to: Iterable[Address] | None = None) -> list[Effect]:
-        """`to`: all peers, unless it is said."""
+    def _advertise(self, priority: int, now: float, to: Iterable[Address] | None = None) -> list[Effect]:
+        """`to`: all peers, unless it is said; by multicast all are told."""
         if (made := self._adverts.get(priority)) is None:
             made = self._adverts[priority] = self._make_adverts(priority)
-        effects = [made[peer] for peer in (made if to is None else to) if peer in made]
-        self.adverts.sent += len(effects)
+        is_for_all = to is None or not self.config.peers
+        chosen = list(made.values()) if is_for_all else [made[peer] for peer in to or () if peer in made]
+        if chosen and self._signer and self._signer.signs:
+            chosen = self._sign(chosen, self._signer, now)
+        self.adverts.sent += len(chosen)
         if not priority:
-            self.adverts.zero_sent += len(effects)
-        return effects
+            self.adverts.zero_sent += len(chosen)
+        return [*chosen]
 
-    def _make_adverts(self, priority: int) -> dict[Address, Effect]:
+    def _sign(self, chosen: list[SendAdvert], signer: Signer, now: float) -> list[SendAdvert]:
+        """One signature for all destinations."""
+        trailer = signer.trailer(chosen[0].data, now + self.clock_ahead)
+        return [
+            SendAdvert(
+                one.interface, one.source, one.destination,
+                wire.append(one.data, trailer, one.source, one.destination), one.ttl,
+            )
+            for one in chosen
+        ]  # fmt: skip
+
+    def _make_adverts(self, priority: int) -> dict[Address, SendAdvert]:
         config = self.config
         advert = Advert(
             version=config.version,
@@ -444,13 +592,17 @@ class Router(VirtualRouter):
             priority=priority,
             interval=config.advert_interval,
             addresses=self.addresses,
-            auth_pass=config.auth_pass.encode()[:8],
+            auth_pass=self._auth_pass,
         )
+        ttl = config.ttl if config.peers else 255
         return {
-            peer: SendAdvert(config.interface, config.source, peer, wire.pack(advert, config.source, peer))
-            for peer in config.peers
+            to: SendAdvert(config.interface, config.source, to, self._pack(advert, to), ttl)
+            for to in config.peers or (self._group,)
         }
 
+    def _pack(self, advert: Advert, to: Address) -> bytes:
+        return wire.pack(advert, self.config.source, to, checksum_as_v2=self.config.checksum_as_v2)
 
-def _identity(config: Vrrp) -> tuple[str, int, int]:
-    return config.interface, config.vrid, config.version
+
+def _identity(config: Vrrp) -> tuple[str, int, int, int]:
+    return config.interface, config.vrid, config.version, config.source.version

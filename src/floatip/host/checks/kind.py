@@ -5,21 +5,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from floatip.host.child import Start
 from floatip.host.errors import in_words
 from floatip.host.inotify import Inotify
 from floatip.host.workers import Handle, Jobs, Loop
 
-Report = Callable[[int, bool, str], None]
-"""The number of the run (0: the check answers unasked), whether it passed, and why."""
+if TYPE_CHECKING:
+    from floatip.host.checks.helper import Helper
+
 Verdict = tuple[bool, str]
 LOOK_INTERVAL = 1.0
 LOOK_TIMEOUT = 2.0
 """Seconds after which a look at a path, which nobody can interrupt, counts as failed."""
 
 T = TypeVar("T")
+
+
+class Report(Protocol):
+    def __call__(self, run: int, passed: bool, reason: str, value: int | None = None, /) -> None:
+        """The number of the run (0: the check answers unasked), whether it passed, and why; `value`: of a `Value`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Means:
     jobs: Jobs
     start: Start
     inotify: Inotify
+    helper: "Helper"
 
 
 class Runner(Protocol):
@@ -51,7 +58,8 @@ class Unasked(ABC, Generic[T]):
         self._report = report
         self._means = means
         self._verdict: Verdict | None = None
-        self._told: Verdict | None = None
+        self._value: int | None = None
+        self._told: tuple[Verdict, int | None] | None = None
         self._timer: Handle | None = None
         self._is_out = False
         self._is_needed_again = False
@@ -62,7 +70,7 @@ class Unasked(ABC, Generic[T]):
 
     def run(self, run: int, timeout: float) -> None:
         if self._verdict:
-            self._report(run, *self._verdict)
+            self._report(run, *self._verdict, self._value)
 
     def tell(self) -> None:
         self._told = None
@@ -88,11 +96,11 @@ class Unasked(ABC, Generic[T]):
     def _cannot_look(self, reason: str) -> None:
         self._say((False, f"cannot look at {self._path or '/proc'}: {reason}"))
 
-    def _say(self, verdict: Verdict) -> None:
-        self._verdict = verdict
-        if verdict != self._told:
-            self._told = verdict
-            self._report(0, *verdict)
+    def _say(self, verdict: Verdict, value: int | None = None) -> None:
+        self._verdict, self._value = verdict, value
+        if (verdict, value) != self._told:
+            self._told = verdict, value
+            self._report(0, *verdict, value)
 
     def _look(self) -> None:
         if self._closed:

@@ -6,13 +6,14 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from floatip.host.checks.helper import PART, Helper
 from floatip.host.checks.kind import Means
 from floatip.host.checks.runner import KINDS
 from floatip.host.child import GRACE, Child, Ended
 from floatip.host.failures import Failures
 from floatip.host.inotify import Inotify
 from floatip.host.workers import Workers
-from floatip.model import Check
+from floatip.model import DAEMON, Check, RunAs
 
 PROGRESS_INTERVAL = 2.0
 LEFT_BEHIND = GRACE + 1.0
@@ -33,7 +34,8 @@ async def run_each(
     """`still_running` is called with the seconds since the start, as long as nothing else is told."""
     loop = asyncio.get_running_loop()
     workers, inotify = Workers(), Inotify(Failures("checks", lambda event: None))
-    tasks = {asyncio.create_task(_Try(one, workers, inotify).run()): one for one in checks}
+    helper = Helper(loop, workers, Failures(PART, lambda event: None))
+    tasks = {asyncio.create_task(_Try(one, workers, inotify, helper).run()): one for one in checks}
     started, running = loop.time(), set(tasks)
     while running:
         ended, running = await asyncio.wait(running, timeout=PROGRESS_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
@@ -46,11 +48,11 @@ async def run_each(
 
 
 class _Try:
-    def __init__(self, check: Check, workers: Workers, inotify: Inotify) -> None:
+    def __init__(self, check: Check, workers: Workers, inotify: Inotify, helper: Helper) -> None:
         self._check = check
         self._loop = asyncio.get_running_loop()
         self._workers = workers
-        self._means = Means(self._loop, workers, self._start, inotify)
+        self._means = Means(self._loop, workers, self._start, inotify, helper)
         self._answer: asyncio.Future[tuple[bool, str]] = self._loop.create_future()
         self._is_gone = asyncio.Event()
         self._is_gone.set()
@@ -66,7 +68,7 @@ class _Try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_gone.wait(), LEFT_BEHIND)
 
-    def _answered(self, run: int, passed: bool, reason: str) -> None:
+    def _answered(self, run: int, passed: bool, reason: str, value: int | None = None) -> None:
         if not self._answer.done():
             self._answer.set_result((passed, reason))
 
@@ -77,13 +79,15 @@ class _Try:
         ended: Ended,
         gone: Callable[[], None],
         environment: Mapping[str, str] | None = None,
+        *,
+        run_as: RunAs = DAEMON,
     ) -> Child:
         def concluded(succeeded: bool, reason: str) -> None:
             line = child.last_line
             ended(succeeded, reason if not line or reason.endswith(line) else f"{reason}: {line}")
 
         self._is_gone.clear()
-        child = Child(self._workers, argv, timeout, concluded, partial(self._gone, gone), environment)
+        child = Child(self._workers, argv, timeout, concluded, partial(self._gone, gone), environment, run_as=run_as)
         return child
 
     def _gone(self, gone: Callable[[], None]) -> None:

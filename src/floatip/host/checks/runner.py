@@ -12,21 +12,31 @@ from typing import Any
 
 from floatip.core.events import CheckDone, Event, Probe
 from floatip.host.checks.file import FileRunner
+from floatip.host.checks.helper import PART, HelpedRunner, Helper
+from floatip.host.checks.interface import InterfaceRunner
 from floatip.host.checks.kind import Means, Report, Runner
 from floatip.host.checks.process import ProcessRunner
 from floatip.host.checks.script import ScriptRunner
 from floatip.host.checks.tcp import TcpRunner
+from floatip.host.checks.value import ValueRunner
 from floatip.host.child import Child, Orphans
 from floatip.host.failures import Failures
 from floatip.host.inotify import Inotify
 from floatip.host.workers import Workers
-from floatip.model import File, Kind, Process, Script, Tcp
+from floatip.model import Dns, File, Haproxy, Http, Icmp, Interface, Kind, Process, Script, Systemd, Tcp, Value
 
 KINDS: dict[type[Any], Callable[[Any, Report, Means], Runner]] = {
     Script: ScriptRunner,
     Tcp: TcpRunner,
     File: FileRunner,
     Process: ProcessRunner,
+    Http: HelpedRunner,
+    Dns: HelpedRunner,
+    Icmp: HelpedRunner,
+    Haproxy: HelpedRunner,
+    Systemd: HelpedRunner,
+    Interface: InterfaceRunner,
+    Value: ValueRunner,
 }
 
 
@@ -46,7 +56,7 @@ class Probes:
         for name, kind in self._kinds.items():
             if name in self._runners:
                 self._runners[name].tell()
-            else:
+            elif type(kind) in KINDS:  # of others the core knows all
                 self._runners[name] = KINDS[type(kind)](kind, partial(self._answer, name), self._means)
 
     def run(self, probe: Probe) -> None:
@@ -65,11 +75,11 @@ class Probes:
         if self._orphans:
             self._orphans.close()
 
-    def _answer(self, name: str, run: int, passed: bool, reason: str) -> None:
-        self._report(CheckDone(name, run, passed, reason))
+    def _answer(self, name: str, run: int, passed: bool, reason: str, value: int | None = None) -> None:
+        self._report(CheckDone(name, run, passed, reason, value))
 
 
 def _means(report: Callable[[Event], None]) -> Means:
     workers = Workers()
-    inotify = Inotify(Failures("checks", report))
-    return Means(asyncio.get_running_loop(), workers, partial(Child, workers), inotify)
+    loop, inotify = asyncio.get_running_loop(), Inotify(Failures("checks", report))
+    return Means(loop, workers, partial(Child, workers), inotify, Helper(loop, workers, Failures(PART, report)))

@@ -13,7 +13,7 @@ from floatip.model import Script
 
 class ScriptRunner(Runner):
     def __init__(self, kind: Script, report: Report, means: Means) -> None:
-        self._argv = kind.argv
+        self._kind = kind
         self._report = report
         self._loop = means.loop
         self._start_child = means.start
@@ -39,7 +39,9 @@ class ScriptRunner(Runner):
             self._child.terminate()
 
     def _start(self, run: int, timeout: float) -> None:
-        self._child = self._start_child(self._argv, timeout, partial(self._answer, run), self._gone)
+        self._child = self._start_child(
+            self._kind.argv, timeout, partial(self._answer, run), self._gone, run_as=self._kind.run_as
+        )
 
     def _gone(self) -> None:
         self._child = None
@@ -52,5 +54,5 @@ class ScriptRunner(Runner):
         self._report(run, passed, reason)
 
 
-def _to_nobody(run: int, passed: bool, reason: str) -> None:
+def _to_nobody(run: int, passed: bool, reason: str, value: int | None = None, /) -> None:
     """A check that a reload has removed or replaced has no say any more."""

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from floatip.core.settings import Keepalived
-from floatip.model import File, Model, Process, Script
+from floatip.model import File, Model, Process, RunAs, Script, Value
 from floatip.reading import files
 from floatip.reading.files import Doubt
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rights import user_id
+from floatip.reading.rules import parts
+from floatip.reading.rules import run_as as rights
 from floatip.reading.rules.parts import elections
 from floatip.reading.words import shown
 
@@ -17,15 +19,38 @@ from floatip.reading.words import shown
 def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     for at, check in places.each(("check",), model.checks):
         match check.kind:
-            case Script(argv):
-                yield from _at(places, (*at, "script"), files.command(argv, machine))
+            case Script(argv, run_as):
+                yield from _at(places, (*at, "script"), files.command(argv, rights.seen_by(run_as, machine)))
+                yield from _at(places, (*at, "user" if run_as.user else "group"), rights.become(run_as, machine))
             case File(path, fail_when):
                 doubts = [*files.watched(path, machine), *files.presence(path, fail_when, machine)]
                 yield from _at(places, (*at, "file"), doubts)
-            case Process(path) if path.startswith("/"):
+            case Value(path):
+                yield from _at(places, (*at, "value"), files.watched(path, machine))
+            case Process(path, command=()) if path.startswith("/"):
                 yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
     if model.notify and model.notify.command:
         yield from _at(places, ("notify", "command"), files.command(model.notify.command, machine))
+    for at, told in parts.told(model, places):
+        yield from _run_as(places, at, told.command, told.run_as, machine)
+    for at, fifo in places.each(("fifo",), model.fifos):
+        if fifo.script:
+            yield from _run_as(places, (*at, "script"), fifo.script, fifo.run_as, machine)
+
+
+def _run_as(places: Places, thing: Thing, argv: tuple[str, ...], run_as: RunAs, machine: Machine) -> Iterator[Problem]:
+    doubts = list(rights.become(run_as, machine))
+    if argv and not any(doubt.is_error for doubt in doubts):
+        doubts += files.command(argv, rights.seen_by(run_as, machine))
+    yield from _at(places, thing, doubts)
+
+
+def fifos(model: Model, places: Places) -> Iterator[Problem]:
+    seen: dict[Path, Thing] = {model.keepalived.fifo: ("keepalived",)}
+    for at, fifo in places.each(("fifo",), model.fifos):
+        if (first := seen.setdefault(fifo.path, at)) != at:
+            what = f"{fifo.path} is taken by {places.path(first) or 'keepalived'}"
+            yield places.error((*at, "path"), what, "give each FIFO a path of its own")
 
 
 def _at(places: Places, thing: Thing, doubts: Iterable[Doubt]) -> Iterator[Problem]:
@@ -61,4 +86,5 @@ def stop_time(model: Model, places: Places, machine: Machine) -> Iterator[Proble
         )
 
 
+RULES = (fifos,)
 ON_MACHINE = (commands, state_log, keepalived, stop_time)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from floatip.core.addresses import Address, InterfaceAddress
-from floatip.core.settings import Instance, Keepalived, SyncGroup, Vrrp
-from floatip.model import Model
+from floatip.core.addresses import Address, InterfaceAddress, Placed
+from floatip.core.settings import AddressOptions, Instance, Keepalived, SyncGroup, Vrrp
+from floatip.model import Model, Told
 from floatip.reading.place import Places, Problem, Thing
 
 
@@ -23,6 +23,34 @@ def elections(model: Model, places: Places) -> Iterator[tuple[Thing, Vrrp | Keep
 def floating(model: Model, places: Places) -> Iterator[tuple[Thing, InterfaceAddress]]:
     for at, instance in instances(model, places):
         yield from places.each((*at, "addresses"), instance.addresses)
+
+
+def options(instance: Instance) -> dict[InterfaceAddress, AddressOptions]:
+    return {one.address: one for one in instance.options}
+
+
+def placed(places: Places, at: Thing, instance: Instance) -> Iterator[tuple[Thing, Placed]]:
+    """Where the addresses of an instance are held."""
+    special = options(instance)
+    for thing, address in places.each((*at, "addresses"), instance.addresses):
+        own = special[address].interface if address in special else ""
+        yield thing, Placed(own or instance.interface, address)
+
+
+def tracking(model: Model, places: Places) -> Iterator[tuple[Thing, Instance | SyncGroup]]:
+    """What has checks."""
+    yield from instances(model, places)
+    yield from places.each(("sync_group",), model.sync_groups)
+
+
+def told(model: Model, places: Places) -> Iterator[tuple[Thing, Told]]:
+    named: dict[tuple[str, str], Thing] = {("INSTANCE", one.name): at for at, one in instances(model, places)}
+    named |= {("GROUP", one.name): at for at, one in places.each(("sync_group",), model.sync_groups)}
+    for index, one in enumerate(model.told):
+        if ("told", index) in places.given:
+            yield ("told", index), one
+        elif at := named.get((one.kind, one.name)):
+            yield (*at, "notify", one.event), one
 
 
 def own_peers(places: Places, at: Thing, source: Address | None, peers: tuple[Address, ...]) -> Iterator[Problem]:

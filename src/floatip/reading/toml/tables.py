@@ -1,10 +1,11 @@
 """Every key of floatip.toml: how its value is read, and an example where it must be there. Defaults are the model's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, get_args
 
 from floatip.core.bgp.rank import Rank
+from floatip.model import NotifyEvent
 from floatip.providers import PROVIDERS
 from floatip.reading.toml import values as v
 from floatip.reading.toml.values import Parse
@@ -14,7 +15,7 @@ from floatip.reading.toml.values import Parse
 class Items:
     """A list; of tables: [[name]]."""
 
-    kind: "Parse | Table"
+    kind: "Parse | Table | Short"
     least: int = 0
     most: int = 1 << 20
     why_most: str = ""
@@ -27,6 +28,8 @@ class Key:
     """The key must be there."""
     absent: Any = None
     """Stands in the model for a key that must be there, and is missing or refused; the rules pass it over."""
+    field: str = ""
+    """Of the model, where that has another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,15 @@ class Table:
     at_most_one: tuple[tuple[str, ...], ...] = ()
 
 
-Kind = Parse | Items | Table
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A value alone, or a table that says more; there the value is the first key, and must be there."""
+
+    value: Parse
+    table: Table
+
+
+Kind = Parse | Items | Table | Short
 
 NAME = Key(v.string)
 PERIOD = Key(v.number(0.01, 86400, "write seconds; 0.5 is half a second"))
@@ -92,47 +103,206 @@ BGP = Table(
     },
     at_most_one=(("source", "interface"), ("multihop_ttl", "min_ttl")),
 )
-CHECK = Table(
+QUESTION = Table(
     {
-        "name": Key(v.string, example="haproxy", absent=""),
-        "script": Key(v.command),
-        "tcp": Key(v.endpoint),
-        "file": Key(v.path),
-        "process": NAME,
-        "fail_when": Key(v.one_of("present", "absent")),
-        "interval": PERIOD,
-        "timeout": PERIOD,
-        "rise": TIMES,
-        "fall": TIMES,
-    },
-    exactly_one=("script", "tcp", "file", "process"),
+        "server": Key(v.host, example="127.0.0.1", absent=""),
+        "name": Key(v.domain_name),
+        "type": Key(v.record_type),
+        "port": Key(v.whole(1, 65535, "53 is usual")),
+        "answer": NAME,
+    }
+)
+CHECK_KINDS: dict[str, tuple[Key, dict[str, Key]]] = {
+    "script": (Key(v.command), {"user": NAME, "group": NAME}),
+    "tcp": (Key(v.endpoint), {}),
+    "http": (
+        Key(v.url),
+        {
+            "address": Key(v.host),
+            "method": Key(v.method),
+            "headers": Key(v.headers),
+            "status": Key(v.status),
+            "body": Key(v.pattern),
+            "header": Key(v.patterns),
+            "verify": Key(v.boolean),
+            "ca": Key(v.path),
+            "certificate_days": Key(v.whole(1, 3650, "write for how many days more the certificate must be valid")),
+        },
+    ),
+    "dns": (Key(QUESTION), {}),
+    "icmp": (Key(v.host), {"source": Key(v.address)}),
+    "haproxy": (
+        Key(v.path),
+        {
+            "backend": Key(v.backend),
+            "servers": Key(v.whole(1, 4096, "write how many servers must be up at least")),
+        },
+    ),
+    "file": (Key(v.path), {"fail_when": Key(v.one_of("present", "absent"))}),
+    "process": (
+        NAME,
+        {
+            "quorum": Key(v.whole(1, 65535, "write how many must run at least")),
+            "quorum_max": Key(v.whole(0, 65535, "write how many may run at most; 0: none may")),
+            "command": Key(Items(v.string, least=1)),
+            "param_match": Key(v.one_of("exact", "initial", "partial")),
+        },
+    ),
+    "value": (
+        Key(v.path),
+        {"init": Key(v.whole(-(2**31), 2**31 - 1, "0 passes")), "overwrite": Key(v.boolean)},
+    ),
+    "interface": (Key(v.interface), {}),
+    "systemd": (Key(v.unit), {}),
+    "bgp": (Key(v.whole(1, 64, "write how many BGP sessions must be up at least")), {}),
+    "of": (
+        Key(Items(v.string, least=1)),
+        {"quorum": Key(v.whole(1, 65535, "write how many of the checks must be up at least"))},
+    ),
+}
+"""What a check looks at, by its key, and the keys that belong to it."""
+CHECK_POLICY = {
+    "interval": PERIOD,
+    "timeout": PERIOD,
+    "fast_interval": PERIOD,
+    "rise": TIMES,
+    "fall": TIMES,
+    "master_rise": TIMES,
+    "master_fall": TIMES,
+    "inverted": Key(v.boolean),
+    "initial": Key(v.one_of("unknown", "up", "down")),
+    "rise_delay": DELAY,
+    "fall_delay": DELAY,
+}
+CHECK = Table(
+    {"name": Key(v.string, example="haproxy", absent="")}
+    | {kind: key for kind, (key, _) in CHECK_KINDS.items()}
+    | {name: key for _, keys in CHECK_KINDS.values() for name, key in keys.items()}
+    | CHECK_POLICY,
+    exactly_one=tuple(CHECK_KINDS),
 )
 ELECTION = {
     "interface": Key(v.string, example="eth0", absent=""),
     "vrid": Key(VRID, example=51, absent=0),
     "priority": Key(v.whole(1, 255, "the higher priority becomes master; 100 is usual")),
-    "source": Key(v.node_address, example="192.0.2.1", absent=NOBODY),
     "version": Key(v.one_of(2, 3)),
     "advert_interval": Key(v.advert_interval),
 }
+GARP = Table(
+    {
+        "master_repeat": Key(
+            v.whole(0, 1000, "write how many packets a new master sends at once; 5 is usual"), field="repeat"
+        ),
+        "master_delay": Key(v.number(0, 3600, "write seconds; 0 sends no second set"), field="delay"),
+        "lower_prio_repeat": Key(v.whole(0, 1000, "write how many packets; 5 is usual"), field="lower_repeat"),
+        "lower_prio_delay": Key(v.number(0, 3600, "write seconds; 0 sends no second set"), field="lower_delay"),
+        "master_refresh": Key(v.number(0, 86400, "write seconds; 0 is no refresh"), field="refresh"),
+        "master_refresh_repeat": Key(v.whole(1, 1000, "write how many packets; 1 is usual"), field="refresh_repeat"),
+        "interval": Key(v.number(0, 60, "write seconds between two packets; 0 is no pause")),
+        "gna_interval": Key(v.number(0, 60, "write seconds between two packets; 0 is no pause")),
+    }
+)
+HMAC_KEY = Table(
+    {
+        "id": Key(v.whole(0, 255, "number the keys, on all nodes alike"), example=1, absent=-1),
+        "key": Key(v.hmac_key),
+        "file": Key(v.path),
+    },
+    exactly_one=("key", "file"),
+)
+HMAC = Table(
+    {
+        "keys": Key(
+            Items(HMAC_KEY, least=1, most=16, why_most="two are enough: the one that signs, and the next one"),
+            example=[{"id": 1, "file": "/etc/floatip/vrrp.key"}],
+            absent=(),
+        ),
+        "active_key": Key(v.whole(0, 255, "write the id of the key that signs"), field="active"),
+        "mode": Key(v.one_of("receive-only", "permissive", "enforce")),
+        "time_window": Key(v.number(1, 300, "write seconds by which the clocks may differ"), field="window"),
+        "anti_replay": Key(v.Words({"time": False, "monotonic": True}), field="monotonic"),
+    }
+)
 VRRP = Table(
     ELECTION
     | {
-        "peers": Key(Items(v.node_address, least=1), example=["192.0.2.2"], absent=()),
+        "source": Key(v.vrrp_address, example="192.0.2.1", absent=NOBODY),
+        "peers": Key(Items(v.vrrp_address)),
+        "mcast_group": Key(v.multicast_group, field="group"),
+        "state": Key(v.Words({"BACKUP": False, "MASTER": True}), field="begins_as_master"),
         "preempt": Key(v.boolean),
         "preempt_delay": DELAY,
         "auth_pass": Key(v.secret),
+        "auth_hmac": Key(HMAC, field="hmac"),
         "min_ttl": Key(v.whole(0, 255, "0 accepts any TTL; 255 only neighbours")),
+        "max_ttl": Key(v.whole(0, 255, "255 accepts any TTL")),
+        "unicast_ttl": Key(v.whole(1, 255, "255 is usual: peers may check it"), field="ttl"),
+        "check_unicast_src": Key(v.boolean, field="checks_source"),
+        "down_timer_adverts": Key(v.whole(1, 100, "write how many adverts are missed before a master is gone")),
+        "startup_delay": Key(v.number(0, 1000, "write seconds; 0 is no delay")),
+        "track_primary": Key(v.boolean, field="tracks_interface"),
+        "higher_prio_send_advert": Key(v.boolean, field="sends_before_yielding"),
+        "lower_prio_no_advert": Key(v.opposite, field="answers_lower"),
+        "owner_ignore_adverts": Key(v.boolean, field="owner_ignores_adverts"),
+        "v3_checksum_as_v2": Key(v.boolean, field="checksum_as_v2"),
+        "garp": Key(GARP, field="garps"),
+    },
+    at_most_one=(("peers", "mcast_group"),),
+)
+FOLLOWED = Table(
+    ELECTION
+    | {
+        "source": Key(v.node_address, example="192.0.2.1", absent=NOBODY),
+        "instance": NAME,
+        "peers": Key(Items(v.node_address)),
+        "sync_group": NAME,
     }
 )
-FOLLOWED = Table(ELECTION | {"instance": NAME, "peers": Key(Items(v.node_address)), "sync_group": NAME})
+USER = {"user": NAME, "group": NAME}
+COMMAND = Table({"command": Key(v.command, example="/etc/floatip/notify.sh", absent=())} | USER | {"timeout": PERIOD})
+TOLD = Table(
+    {event: Key(Short(v.command, COMMAND)) for event in get_args(NotifyEvent)}
+    | USER
+    | {"timeout": PERIOD, "priority_changes": Key(v.boolean)}
+)
+"""What an instance or a group tells whom. `user`, `group` and `timeout` are for the commands without their own."""
+TRACK = Table(
+    {
+        "check": Key(v.string, example="haproxy", absent=""),
+        "weight": Key(
+            v.whole(-254, 254, "write what is added to the priority while it is up, or, below 0, while it is down")
+        ),
+        "reverse": Key(v.boolean),
+    }
+)
+ADDRESS = Table(
+    {
+        "address": Key(v.interface_address, example="192.0.2.10/32"),
+        "interface": NAME,
+        "label": NAME,
+        "scope": Key(v.scope),
+        "advertised": Key(v.boolean, field="is_advertised"),
+        "tracked": Key(v.boolean, field="is_tracked"),
+        "preferred_lft": Key(v.lifetime),
+    }
+)
+
+
+def _virtuals(kind: str, example: str) -> Key:
+    return Key(Items(Short(v.words, Table({kind: Key(v.words, example=example), "tracked": Key(v.boolean)}))))
+
+
 ELECTIONS = "vrrp", "keepalived", "static"
 """An instance without any of them is elected by the nodes."""
 INSTANCE = Table(
     {
         "name": Key(v.string, example="VI_1", absent=""),
-        "addresses": Key(Items(v.interface_address, least=1), example=["192.0.2.10/32"], absent=()),
+        "addresses": Key(Items(Short(v.interface_address, ADDRESS)), example=["192.0.2.10/32"], absent=()),
         "checks": Key(Items(v.string)),
+        "tracks": Key(Items(TRACK)),
+        "routes": _virtuals("route", "192.0.2.0/24 via 198.51.100.1 dev eth0"),
+        "rules": _virtuals("rule", "from 192.0.2.10 table 100"),
+        "announce": Key(v.boolean, field="is_announced"),
         "vrrp": Key(VRRP),
         "keepalived": Key(FOLLOWED),
         "static": Key(v.one_of("primary", "secondary")),
@@ -144,8 +314,30 @@ INSTANCE = Table(
         "apart": NAME,
         "preempt": Key(v.boolean),
         "preempt_delay": DELAY,
+        "notify": Key(TOLD),
     },
     at_most_one=(ELECTIONS,),
+)
+SYNC_GROUP = Table(
+    {
+        "name": Key(v.string, example="G1", absent=""),
+        "members": Key(Items(v.string, least=1), example=["VI_1", "VI_2"], absent=()),
+        "checks": Key(Items(v.string)),
+        "tracks": Key(Items(TRACK)),
+        "members_have_weights": Key(v.boolean),
+        "notify": Key(replace(TOLD, keys={name: key for name, key in TOLD.keys.items() if name != "priority_changes"})),
+    }
+)
+FIFO = Table(
+    {
+        "path": Key(v.path, example="/run/floatip/notify"),
+        "user": NAME,
+        "group": NAME,
+        "script": Key(v.command),
+        "script_user": NAME,
+        "script_group": NAME,
+        "on_reload": Key(v.boolean),
+    }
 )
 KEEPALIVED = Table(
     {
@@ -175,6 +367,8 @@ TOP = Table(
         "link": Key(LINK),
         "check": Key(Items(CHECK)),
         "instance": Key(Items(INSTANCE, least=1)),
+        "sync_group": Key(Items(SYNC_GROUP)),
+        "fifo": Key(Items(FIFO)),
         "keepalived": Key(KEEPALIVED),
         "notify": Key(NOTIFY),
         "log": Key(v.one_of("text", "json")),
@@ -191,13 +385,30 @@ KEEPALIVEDS = {
     "advert_int": ("advert_interval", ""),
     "vrrp_version": ("version", ""),
     "virtual_ipaddress": ("addresses", ""),
-    "virtual_ipaddress_excluded": ("addresses", ""),
+    "virtual_ipaddress_excluded": ("addresses", ' = [{ address = "...", advertised = false }]'),
+    "virtual_routes": ("routes", ""),
+    "virtual_rules": ("rules", ""),
     "track_script": ("checks", ""),
     "track_process": ("checks", ""),
+    "track_file": ("tracks", ""),
+    "track_interface": ("checks", ""),
     "nopreempt": ("preempt", " = false"),
+    "dont_track_primary": ("track_primary", " = false"),
     "authentication": ("auth_pass", ' = "..."'),
-    "state": ("", "remove it: priority and preempt say who becomes master"),
-    "weight": ("", "remove it: a check makes its instances healthy or sick, and changes no priority"),
+    "vrrp_mcast_group4": ("mcast_group", ""),
+    "vrrp_mcast_group6": ("mcast_group", ""),
+    "vrrp_startup_delay": ("startup_delay", ""),
+    "vrrp_notify_fifo": ("fifo", ""),
+    "notify_fifo": ("fifo", ""),
+    "vrrp_sync_group": ("sync_group", ""),
+    "sync_group_tracking_weight": ("members_have_weights", ""),
+    "weight": ("", 'write it where the check is tracked: tracks = [{ check = "haproxy", weight = -20 }]'),
+    "no_track": ("tracked", " = false"),
+    "dev": ("interface", ""),
 }
+KEEPALIVEDS |= {f"notify_{event}": ("notify", f" = {{ {event} = ... }}") for event in TOLD.keys if event != "any"}
+KEEPALIVEDS |= {f"garp_{key}": ("garp", f" = {{ {key} = ... }}") for key in GARP.keys if "interval" not in key}
 """Keepalived's words; ours for the same, and a remark."""
-WHERE = dict.fromkeys(INSTANCE.keys, "[[instance]]") | dict.fromkeys(VRRP.keys, "vrrp of an instance")
+WHERE = dict.fromkeys(TOP.keys, "the top level of the file") | dict.fromkeys(SYNC_GROUP.keys, "[[sync_group]]")
+WHERE |= dict.fromkeys(ADDRESS.keys, "a table of addresses") | dict.fromkeys(INSTANCE.keys, "[[instance]]")
+WHERE |= dict.fromkeys(VRRP.keys, "vrrp of an instance")

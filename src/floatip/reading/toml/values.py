@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface
 from math import inf
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.bgp.attributes import Origin
@@ -17,6 +18,11 @@ from floatip.reading.words import as_list, closest, shown
 
 Parse = Callable[[Any], Any]
 BROADCAST = IPv4Address("255.255.255.255")
+FOREVER = (1 << 32) - 1
+SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
+"""RT_SCOPE_..., as iproute2 names them."""
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 section 5.6.2."""
 KEY = "{key}"
 """In a hint: the key whose value is wrong."""
 
@@ -58,6 +64,24 @@ def boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise Wrong(f"{shown(value)} is not true or false", "write true or false, without quotes")
     return value
+
+
+def opposite(value: object) -> bool:
+    """For a key that says what is not done."""
+    return not boolean(value)
+
+
+class Words:
+    """Each word of a key stands for a value of the model."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def __call__(self, value: object) -> Any:
+        return self.values[one_of(*self.values)(value)]
+
+    def word(self, value: Any) -> str:
+        return next(word for word, one in self.values.items() if one == value)
 
 
 def whole(low: int, high: int, hint: str) -> Parse:
@@ -146,6 +170,118 @@ def endpoint(value: object) -> tuple[str, int]:
     raise Wrong(f"{shown(value)} is not host:port", hint)
 
 
+def host(value: object) -> str:
+    """An address or `localhost`, as text: a check must not hang on a name server."""
+    if value == "localhost":
+        return "127.0.0.1"
+    return str(_of_one_host(_address(value), "give the address of one host, such as 192.0.2.1", loopback=True))
+
+
+def url(value: object) -> str:
+    text = string(value)
+    hint = 'write "http://127.0.0.1:8080/health", or https'
+    try:
+        found = urlsplit(text)
+        port = found.port
+    except ValueError:
+        raise Wrong(f"{shown(value)} is not a URL", hint) from None
+    if found.scheme not in ("http", "https") or not found.hostname or port == 0 or not text.isascii() or " " in text:
+        raise Wrong(f"{shown(value)} is not a URL of HTTP", hint)
+    if found.username is not None:
+        raise Wrong("a URL with a user or password", 'write it into headers = { Authorization = "..." }')
+    return text.partition("#")[0]
+
+
+def method(value: object) -> str:
+    name = string(value)
+    if not TOKEN.fullmatch(name):
+        raise Wrong(f"{shown(value)} is not a method of HTTP", f'write {KEY} = "HEAD"')
+    return name
+
+
+def headers(value: object) -> tuple[tuple[str, str], ...]:
+    """Names and values; in their messages no value is shown, it may be a password."""
+    if not isinstance(value, dict):
+        raise Wrong(f"{shown(value)} is not a table", f'write {KEY} = {{ Host = "www.example.org" }}')
+    for name, text in value.items():
+        if not TOKEN.fullmatch(name):
+            raise Wrong(f"{shown(name)} is not the name of a header", "use letters, digits and hyphens")
+        if not isinstance(text, str) or not text.isprintable() or not text.isascii():
+            raise Wrong(f"the value of {name} is not a string of ASCII characters", "write it in quotes, on one line")
+    return tuple(value.items())
+
+
+def patterns(value: object) -> tuple[tuple[str, str], ...]:
+    found = headers(value)
+    for _, text in found:
+        pattern(text)
+    return found
+
+
+def pattern(value: object) -> str:
+    text = string(value)
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        what = f"{shown(value)} is not a regular expression: {error}"
+        raise Wrong(what, "put a backslash before . * + ? ( ) [ ] { } where the character itself is meant") from None
+    return text
+
+
+def status(value: object) -> tuple[tuple[int, int], ...]:
+    """Ranges of status codes, both ends included."""
+    found = []
+    for one in value if isinstance(value, list) else [value]:
+        low, dash, high = str(one).partition("-")
+        ends = (low, high if dash else low)
+        if isinstance(one, bool) or not all(re.fullmatch("[1-5][0-9][0-9]", end) for end in ends) or ends[0] > ends[1]:
+            raise Wrong(f"{shown(one)} is not a status of HTTP", f'write {KEY} = 200, "200-299" or [200, "301-302"]')
+        found.append((int(ends[0]), int(ends[1])))
+    if not found:
+        raise Wrong("the list is empty", "name at least one status")
+    return tuple(found)
+
+
+def domain_name(value: object) -> str:
+    name = string(value)
+    labels = name.removesuffix(".").split(".") if name != "." else []
+    if not all(re.fullmatch(r"[A-Za-z0-9_*-]{1,63}", label) for label in labels) or len(name) > 254:
+        raise Wrong(f"{shown(value)} is not a domain name", f'write {KEY} = "example.org"')
+    return name
+
+
+def record_type(value: object) -> str:
+    name = string(value)
+    if not re.fullmatch(r"[A-Z][A-Z0-9]{0,9}", name):
+        raise Wrong(f"{shown(value)} is not a type of record", f'write {KEY} = "A", "AAAA", "SOA" or "TXT"')
+    return name
+
+
+def backend(value: object) -> str:
+    """As it goes into a command of HAProxy's stats socket."""
+    name = string(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]+", name):
+        hint = "use the name behind the word backend or listen in haproxy.cfg"
+        raise Wrong(f"{shown(value)} is not the name of a backend", hint)
+    return name
+
+
+def interface(value: object) -> str:
+    name = string(value)
+    if len(name.encode()) > 15 or "/" in name or " " in name:
+        raise Wrong(f"{shown(value)} is not the name of an interface", "see their names: ip -brief link")
+    return name
+
+
+def unit(value: object) -> str:
+    name = string(value)
+    if "." not in name:
+        raise Wrong(f"{shown(value)} has no type", f"write {KEY} = {shown(f'{name}.service')}")
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+", name):
+        raise Wrong(f"{shown(value)} is not the name of a unit", "see their names: systemctl list-units")
+    return name
+
+
 def listener(value: object) -> tuple[str, int]:
     """An address in its usual form, and a port."""
     host, port = endpoint(value)
@@ -186,6 +322,31 @@ def _of_one_host(found: Address, hint: str, *, loopback: bool = False) -> Addres
         what = "the broadcast address"
     if what:
         raise Wrong(f"{found} is {what}", hint)
+    return found
+
+
+def vrrp_address(value: object) -> Address:
+    """Of a node in an election, with either version of IP."""
+    found = _address(value)
+    hint = "name a node's own address, such as 192.0.2.1"
+    return _of_one_host(found, hint + "; for multicast leave peers out" * found.is_multicast)
+
+
+def multicast_group(value: object) -> Address:
+    found = _address(value)
+    if not found.is_multicast:
+        raise Wrong(f"{found} is not a multicast address", "leave it out: 224.0.0.18 and ff02::12 are the usual groups")
+    return found
+
+
+def hmac_key(value: object) -> bytes:
+    """Its messages show nothing of it."""
+    try:
+        found = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        found = b""
+    if not 32 <= len(found) <= 64:
+        raise Wrong("is not a key", "write 64 to 128 hex digits, or name a file: openssl rand -hex 32")
     return found
 
 
@@ -240,6 +401,29 @@ def interface_address(value: object) -> InterfaceAddress:
         raise Wrong(f"{shown(value)} has no prefix", f'write "{found}"')
     _of_one_host(found.ip, "give the floating address that clients connect to")
     return found
+
+
+def scope(value: object) -> int:
+    """As ip-address(8) names it."""
+    if isinstance(value, str) and value in SCOPES:
+        return SCOPES[value]
+    if type(value) is not int or not 0 <= value <= 255:
+        raise Wrong(f"{shown(value)} is not a scope", f"write {', '.join(map(shown, SCOPES))}, or a number up to 255")
+    return value
+
+
+def lifetime(value: object) -> int:
+    if value == "forever":
+        return FOREVER
+    if type(value) is not int or not 0 <= value < FOREVER:
+        hint = 'write whole seconds, or "forever"; with 0 it is never a source'
+        raise Wrong(f"{shown(value)} is not a time", hint)
+    return value
+
+
+def words(value: object) -> tuple[str, ...]:
+    """Of a route or a rule."""
+    return tuple(string(value).split())
 
 
 def dcid(value: object) -> int:

@@ -6,9 +6,11 @@ What the kernel's own notifications say is the only truth; our own requests chan
 import asyncio
 import errno
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from floatip.core.addresses import Address, Placed
 from floatip.core.events import Event, Garp, Held, Hold, LinkChanged, StopGarp
+from floatip.core.settings import AddressOptions, Garps
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
@@ -24,13 +26,27 @@ RETRY_INTERVAL = 1.0
 """Between two readings that the kernel refuses."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the configuration says of interfaces and addresses."""
+
+    sources: Mapping[str, frozenset[Address]] = field(default_factory=dict)
+    """The interfaces to watch, each with the sources that it must carry."""
+    named: frozenset[Placed] = frozenset()
+    """All addresses that may be held."""
+    options: Mapping[Placed, AddressOptions] = field(default_factory=dict)
+    garps: Mapping[Placed, Garps] = field(default_factory=dict)
+    greeting: frozenset[tuple[str, Address]] = frozenset()
+    """Sources of unicast adverts: when the interface is back, the neighbours are told of them once."""
+
+
 class Kernel:
     def __init__(self, report: Callable[[Event], None], memory: Memory | None) -> None:
         """Without a memory it must not be asked to hold anything, and leaves a predecessor's addresses alone."""
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._tables = Tables()
-        self._sources: Mapping[str, frozenset[Address]] = {}
+        self._wanted = Wanted()
         self._links_told: dict[str, LinkChanged] = {}
         self._changes_told = -1
         self._telling = False
@@ -40,10 +56,10 @@ class Kernel:
         self._neighbours = Neighbours(report)
         self._sockets: list[Netlink] = []
 
-    def configure(self, sources: Mapping[str, frozenset[Address]], named: frozenset[Placed] = frozenset()) -> None:
-        """The interfaces to watch, each with the sources that it must carry; all addresses that may be held."""
-        self._sources = sources
-        self._holder.configure(named)
+    def configure(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._holder.configure(wanted.named, wanted.options)
+        self._neighbours.configure(wanted.garps)
         self._tell()
 
     async def start(self) -> None:
@@ -81,7 +97,7 @@ class Kernel:
         self._holder.hold(hold.addresses)
 
     def garp(self, garp: Garp) -> None:
-        self._neighbours.tell(garp.addresses)
+        self._neighbours.tell(garp.addresses, after_lower=garp.after_lower)
 
     def stop_garp(self, stop: StopGarp) -> None:
         for placed in stop.addresses:
@@ -174,9 +190,11 @@ class Kernel:
 
     def _tell(self) -> None:
         self._telling = False
-        before, self._links_told = self._links_told, {name: self._link_state(name) for name in self._sources}
+        before, self._links_told = self._links_told, {name: self._link_state(name) for name in self._wanted.sources}
         for interface, state in self._links_told.items():
-            if before.get(interface) != state:
+            if (old := before.get(interface)) != state:
+                if old and state.up and not old.up:
+                    self._greet(interface)  # before the first advert, which the master may answer
                 self._report(state)
         # Whoever follows `permanent` must hear of each change, even if the usable addresses are the same.
         if self._changes_told != self._tables.changes:
@@ -184,6 +202,12 @@ class Kernel:
             usable, returning = self._tables.usable, self._holder.returning
             returning -= usable
             self._report(Held(frozenset(usable | returning if returning else usable)))
+
+    def _greet(self, interface: str) -> None:
+        """The neighbours may have given this node up while its link was down."""
+        for where, source in self._wanted.greeting:
+            if where == interface:
+                self._neighbours.greet(interface, source)
 
     def _link_state(self, interface: str) -> LinkChanged:
         match self._tables.link(interface):
@@ -194,6 +218,16 @@ class Kernel:
             case LinkMessage(carrier=False):
                 reason = f"{interface} has no carrier"
             case _:
-                missing = sorted(str(s) for s in self._sources[interface] if not self._tables.has(interface, s))
-                reason = f"{interface} does not have {', '.join(missing)}" if missing else ""
+                reason = self._lacking(interface)
         return LinkChanged(interface, not reason, reason or f"{interface} is up", self._tables.index(interface))
+
+    def _lacking(self, interface: str) -> str:
+        """Which of its sources it cannot send from; empty: none."""
+        sources = [one for one in self._wanted.sources[interface] if not self._tables.can_use(interface, one)]
+        missing = sorted(str(one) for one in sources if not self._tables.has(interface, one))
+        if missing:
+            return f"{interface} does not have {', '.join(missing)}"
+        tentative = sorted(map(str, sources))
+        if tentative:
+            return f"{interface} cannot use {', '.join(tentative)} yet: duplicate address detection"
+        return ""

@@ -8,7 +8,7 @@ Work is done in slices, between which the loop runs; a newer desired set replace
 import asyncio
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_interface
 from itertools import islice
 from typing import Any
@@ -17,6 +17,7 @@ from floatip import rtnetlink
 from floatip.core.addresses import Placed
 from floatip.core.events import Event, Failure
 from floatip.core.problems import Code
+from floatip.core.settings import AddressOptions
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
@@ -49,6 +50,7 @@ class Holder:
         self._requests: Netlink | None = None
         self._left: frozenset[Placed] | None = None
         self._named: frozenset[Placed] = frozenset()
+        self._options: Mapping[Placed, AddressOptions] = {}
         self._desired: frozenset[Placed] | None = None
         self._ours: dict[Placed, list[str]] = {}
         """Each as it is remembered."""
@@ -68,9 +70,12 @@ class Holder:
     def look_at(self, tables: Tables) -> None:
         self._tables = tables
 
-    def configure(self, named: frozenset[Placed]) -> None:
-        """All addresses of the configuration. The first time, what a predecessor left is adopted."""
-        self._named = named
+    def configure(self, named: frozenset[Placed], options: Mapping[Placed, AddressOptions]) -> None:
+        """All addresses of the configuration. The first time, what a predecessor left is adopted.
+
+        Options count for what is added from now on: an address that is there keeps its label.
+        """
+        self._named, self._options = named, options
         if self._left is not None and self._memory:
             self._ours, self._left = {one: _row(one) for one in self._left_by_a_predecessor(self._left)}, None
 
@@ -146,7 +151,11 @@ class Holder:
 
     def _add(self, batch: list[Placed]) -> list[Failure]:
         refused = []
-        for placed, code in self._request(batch, lambda index, one: rtnetlink.addition(index, one.address, OURS)):
+
+        def form(index: int, one: Placed) -> tuple[int, int, bytes]:
+            return rtnetlink.addition(index, one.address, OURS, self._options.get(one))
+
+        for placed, code in self._request(batch, form):
             if code == 0:
                 self._ours[placed] = _row(placed)
             elif code != errno.EEXIST:

@@ -1,19 +1,24 @@
 """Tells the layer-2 neighbours who answers for an address now: gratuitous ARP, unsolicited neighbour advertisement.
 
-Its sockets stay open: closing a packet socket waits for the kernel for tens of milliseconds. Each address is told five
-times within a second, by one queue with one timer, in small slices between which the loop does other work.
+Its sockets stay open: closing a packet socket waits for the kernel for tens of milliseconds. Each address is told in
+sets, as its `Garps` say, by one queue with one timer, in small slices between which the loop does other work.
+keepalived sends a set as one burst. Here a set is spread over a second: the first packet leaves at once, and a switch
+that is busy with the failover does not lose all of them.
 """
 
 import asyncio
+import contextlib
 import errno
 import heapq
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from floatip.core.addresses import Placed
+from floatip.core.addresses import Address, Placed
 from floatip.core.events import Event, Failure
+from floatip.core.settings import Garps
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network.kernel.tables import Tables
@@ -22,7 +27,19 @@ from floatip.host.network.slices import Slice
 ETH_P_ARP = 0x0806
 ALL_NODES = "ff02::1"
 ICMPV6_FILTER, NOTHING = 1, b"\xff" * 32
-DELAYS = (0.0, 0.2, 0.4, 0.7, 1.0)
+SPREAD = 1.0
+"""Seconds over which a set is spread."""
+DEFAULT = Garps(delay=0.0, lower_delay=0.0)
+"""For addresses of which nothing else is configured: one set."""
+
+
+@dataclass(slots=True)
+class _Order:
+    placed: Placed
+    pauses: Iterator[float]
+    """Seconds before each packet."""
+    has_slot: bool = False
+    """Whether its turn on its interface has been found already."""
 
 
 class Neighbours:
@@ -31,30 +48,56 @@ class Neighbours:
         self._tables = Tables()
         self._failures = Failures("neighbours", report)
         self._refused: dict[Placed, Failure] = {}
-        self._queue: list[tuple[float, int, int, Placed]] = []
-        """When, the number of its order, which of its repeats, of which address."""
-        self._orders: dict[Placed, int] = {}
+        self._queue: list[tuple[float, int, _Order]] = []
+        """When, and a number that keeps orders of the same time apart."""
+        self._number = 0
+        self._sets: dict[Placed, _Order] = {}
         """The latest of each address; what an older one left in the queue is passed over."""
-        self._order = 0
+        self._told: dict[Placed, _Order | None] = {}
+        """The addresses of which they know, each with what refreshes that."""
+        self._garps: Mapping[Placed, Garps] = {}
+        self._free_at: dict[tuple[str, int], float] = {}
+        """By interface and version of IP: when the next packet may leave."""
         self._timer: asyncio.TimerHandle | None = None
         self._arp: socket.socket | None = None
         self._icmp: socket.socket | None = None
 
+    def configure(self, garps: Mapping[Placed, Garps]) -> None:
+        """How each address is told, from the next order on; refreshing follows at once."""
+        before, self._garps = self._garps, garps
+        for placed in self._told:
+            if before.get(placed) != garps.get(placed):
+                self._refresh(placed)
+        self._arm()
+
     def look_at(self, tables: Tables) -> None:
         self._tables = tables
 
-    def tell(self, addresses: Iterable[Placed]) -> None:
+    def tell(self, addresses: Iterable[Placed], after_lower: bool = False) -> None:
         """A new order replaces the repeats of an older one."""
         now = self._loop.time()
         for placed in addresses:
-            self._order += 1
-            self._orders[placed] = self._order
-            heapq.heappush(self._queue, (now + DELAYS[0], self._order, 0, placed))
+            garps = self._garps.get(placed, DEFAULT)
+            repeat, delay = (garps.lower_repeat, garps.lower_delay) if after_lower else (garps.repeat, garps.delay)
+            if repeat:
+                self._sets[placed] = order = _Order(placed, pauses(repeat, delay))
+                self._queue_next(order, now)
+            if placed not in self._told:
+                self._refresh(placed)
         self._arm()
+
+    def greet(self, interface: str, address: Address) -> None:
+        """Once, of an address that is no floating one."""
+        link = self._tables.link(interface)
+        if link and any(link.mac):
+            with contextlib.suppress(OSError):  # what is refused now is refused to the adverts too, and told there
+                self._send(interface, link.mac, address)
 
     def forget(self, placed: Placed) -> None:
         """It has gone, or another node answers for it: what was left to be told of it is not."""
-        if self._orders.pop(placed, None) and self._refused.pop(placed, None):
+        self._sets.pop(placed, None)
+        self._told.pop(placed, None)
+        if self._refused.pop(placed, None):
             self._say_what_fails()
 
     def close(self) -> None:
@@ -65,6 +108,25 @@ class Neighbours:
             if one:
                 one.close()
         self._arp = self._icmp = None
+
+    def _refresh(self, placed: Placed) -> None:
+        garps = self._garps.get(placed, DEFAULT)
+        order = _Order(placed, _refreshes(garps.refresh, garps.refresh_repeat)) if garps.refresh else None
+        self._told[placed] = order
+        if order:
+            self._queue_next(order, self._loop.time())
+
+    def _queue_next(self, order: _Order, now: float) -> bool:
+        """Whether there is one more."""
+        pause = next(order.pauses, None)
+        if pause is not None:
+            order.has_slot = False
+            self._put(order, now + pause)
+        return pause is not None
+
+    def _put(self, order: _Order, at: float) -> None:
+        self._number += 1
+        heapq.heappush(self._queue, (at, self._number, order))
 
     def _arm(self) -> None:
         if not self._queue:
@@ -82,17 +144,30 @@ class Neighbours:
         self._timer = None
         part, now = Slice(), self._loop.time()
         while self._queue and self._queue[0][0] <= now and not part.is_over:
-            _, order, repeat, placed = heapq.heappop(self._queue)
-            if self._orders.get(placed) != order:
+            _, _, order = heapq.heappop(self._queue)
+            placed = order.placed
+            if self._sets.get(placed) is not order and self._told.get(placed) is not order:
+                continue
+            if (slot := self._slot(order, now)) > now:
+                self._put(order, slot)
                 continue
             self._tell(placed)
-            if repeat + 1 < len(DELAYS):
-                at = now + DELAYS[repeat + 1] - DELAYS[repeat]
-                heapq.heappush(self._queue, (at, order, repeat + 1, placed))
-            elif placed not in self._refused:
-                del self._orders[placed]
+            if not self._queue_next(order, now) and placed not in self._refused:
+                del self._sets[placed]
         self._say_what_fails()
         self._arm()
+
+    def _slot(self, order: _Order, now: float) -> float:
+        """When the packet may leave, `interval` after the one before on its interface."""
+        placed = order.placed
+        garps = self._garps.get(placed, DEFAULT)
+        interval = garps.interval if placed.address.version == 4 else garps.gna_interval
+        if order.has_slot or not interval:
+            return now
+        where = placed.interface, placed.address.version
+        slot = max(self._free_at.get(where, now), now)
+        self._free_at[where], order.has_slot = slot + interval, True
+        return slot
 
     def _tell(self, placed: Placed) -> None:
         link = self._tables.link(placed.interface)
@@ -101,10 +176,7 @@ class Neighbours:
             return
         ip = placed.address.ip
         try:
-            if isinstance(ip, IPv4Address):
-                self._send_arp(placed.interface, link.mac, ip)
-            else:
-                self._send_advertisement(placed.interface, link.mac, ip)
+            self._send(placed.interface, link.mac, ip)
             self._refused.pop(placed, None)
         except OSError as error:
             what = f"gratuitous ARP for {ip}" if ip.version == 4 else f"neighbour advertisement for {ip}"
@@ -112,6 +184,13 @@ class Neighbours:
 
     def _say_what_fails(self) -> None:
         self._failures.replace(self._refused.values())
+
+    def _send(self, interface: str, mac: bytes, address: Address) -> None:
+        """Raises OSError."""
+        if isinstance(address, IPv4Address):
+            self._send_arp(interface, mac, address)
+        else:
+            self._send_advertisement(interface, mac, address)
 
     def _send_arp(self, interface: str, mac: bytes, address: IPv4Address) -> None:
         if not self._arp:
@@ -128,6 +207,25 @@ class Neighbours:
         # struct in6_pktinfo: from the address itself. The kernel writes the checksum.
         source = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, address.packed + struct.pack("=I", index))]
         self._icmp.sendmsg([neighbour_advertisement(mac, address)], source, 0, (ALL_NODES, 0, 0, index))
+
+
+def pauses(repeat: int, delay: float) -> Iterator[float]:
+    """Seconds before each packet of a set that begins at once, and of one that begins `delay` seconds later."""
+    yield 0.0
+    yield from _rest_of_set(repeat)
+    if delay:
+        yield max(delay - (SPREAD if repeat > 1 else 0.0), 0.0)
+        yield from _rest_of_set(repeat)
+
+
+def _refreshes(interval: float, repeat: int) -> Iterator[float]:
+    while True:
+        yield interval
+        yield from (0.0 for _ in range(repeat - 1))
+
+
+def _rest_of_set(repeat: int) -> Iterator[float]:
+    return (SPREAD / (repeat - 1) for _ in range(repeat - 1))
 
 
 def _icmp_socket() -> socket.socket:

@@ -127,6 +127,10 @@ class Tables:
     def has(self, interface: str, address: Address) -> bool:
         return bool(self._lengths(interface, address))
 
+    def can_use(self, interface: str, address: Address) -> bool:
+        """Also while the link is down."""
+        return any(entry.usable for entry in self._lengths(interface, address).values())
+
     def on(self, interface: str) -> Iterator[Entry]:
         index = self._indices.get(interface)
         return iter(()) if index is None else self._on(index)
