@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _instance_of_dump(lines: str) -> Things:
 
 
 def _address(line: list[str]) -> tuple[str, ...]:
-    given = dict(zip(line, line[1:], strict=False))
+    given = dict(pairwise(line))
     shown = [str(ip_interface(line[0])), f"dev {given['dev']}"]
     if given.get("scope", "global") != "global":
         shown.append(f"scope {given['scope']}")

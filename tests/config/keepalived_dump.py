@@ -39,7 +39,8 @@ done
 DUMP = (
     HOST
     + r"""
-keepalived --vrrp --dont-fork --log-console --no-syslog --dump-conf --config-id haproxy1 --use-file "$1" > /run/log 2>&1 &
+keepalived --vrrp --dont-fork --log-console --no-syslog --dump-conf --config-id haproxy1 --use-file "$1" \
+    > /run/log 2>&1 &
 for try in $(seq 800); do
     if grep -q '< Interfaces >' /run/log || ! kill -0 $!; then break; fi
     sleep 0.05
