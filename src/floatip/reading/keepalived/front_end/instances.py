@@ -70,7 +70,7 @@ def _instance(one: Instance, at: Thing, reading: Reading, floating: set[Address]
         tracks=tuple(tracks),
         options=options,
         virtuals=tuple(_virtuals(one)),
-        is_announced=is_announced,
+        is_announced=is_announced or not reading.has_bgp,
     )
 
 
