@@ -50,7 +50,7 @@ class Short:
 Kind = Parse | Items | Table | Short
 
 NAME = Key(v.string)
-PERIOD = Key(v.number(0.01, 1e6, "write seconds; 0.5 is half a second"))
+PERIOD = Key(v.number(0.01, 10**6, "write seconds; 0.5 is half a second"))
 DELAY = Key(v.number(0, 3600, "write seconds; 0 is no delay"))
 TIMES = Key(v.whole(1, 10**6, "write how many results in a row count; 1 acts on the first"))
 COMMUNITIES = Key(Items(v.community, most=32, why_most="an UPDATE must have room for prefixes"))
