@@ -333,6 +333,8 @@ def observe(**options: object) -> int:
     Option("--dcid N", "Number of the data centre, if not as in lelastic's unit", Number(int, 2, 9999)),
     Option("--instance NAME", "Adopt only this vrrp_instance; may be repeated", action="append"),
     Option("--notify", "Have keepalived run floatip notify instead of writing to a FIFO"),
+    Option("--replace", "Put floatip in keepalived's place: it runs keepalived.conf as it is"),
+    Option("--root", "With --replace: run floatip as root, without the sandbox of its unit, for scripts that need it"),
     Option("--dry-run", "Show everything and change nothing"),
     Option("--yes", "Do not ask for confirmation"),
     Option("--undo", "Restore what the last adoption changed"),
@@ -343,23 +345,36 @@ def observe(**options: object) -> int:
     ),
 )
 def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo: bool, **options: bool) -> int:
-    """Keep keepalived; replace its notify script, lelastic and sudo rule.
+    """Replace lelastic and scripts of keepalived, or keepalived as well.
 
-    Shows each change before it asks.
+    Without --replace keepalived stays and elects. With it, floatip runs
+    keepalived.conf in its place. Each change is shown before you are asked.
     """
     from floatip.adopt import command  # noqa: PLC0415
     from floatip.adopt.plan import Wishes  # noqa: PLC0415
     from floatip.adopt.system import System  # noqa: PLC0415
 
     notify, force = options.pop("notify"), options.pop("force")
+    replaces, as_root = options.pop("replace"), options.pop("root")
     if undo:
         others = {"--config": config, "--dcid": dcid, "--instance": instance, "--notify": notify}
+        others |= {"--replace": replaces, "--root": as_root}
         if given := [name for name, value in others.items() if value not in (None, False)]:
             what = f"--undo restores what the last adoption changed: {given[0]} means nothing beside it"
             raise Misused(what, "floatip adopt --undo takes only --dry-run, --yes and --force")
         return command.undo(System(), force=force, **options)
-    wishes = Wishes(dcid, tuple(instance or ()), notify, force)
-    return command.adopt(System(), wishes, config=str(Path(config).absolute()) if config else None, **options)
+    wishes = Wishes(dcid, tuple(instance or ()), notify, force, as_root)
+    file = str(Path(config).absolute()) if config else None
+    if replaces and (notify or instance):
+        what = (
+            "--replace runs all of keepalived.conf without keepalived: --instance and --notify mean nothing beside it"
+        )
+        raise Misused(what, "floatip adopt --replace --help")
+    if as_root and not replaces:
+        raise Misused("--root means nothing without --replace", "floatip adopt --help")
+    if replaces:
+        return command.replace_keepalived(System(), wishes, config=file, **options)
+    return command.adopt(System(), wishes, config=file, **options)
 
 
 @Command(

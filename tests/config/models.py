@@ -3,7 +3,7 @@
 from dataclasses import fields
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -157,7 +157,7 @@ INTERVALS = maybe(1.0, st.floats(0.01, 255))
 
 
 def _vrrp(source: SearchStrategy[Any], groups: str) -> SearchStrategy[core.Vrrp]:
-    version = 4 if source is IPV4 else 6
+    version: Literal[4, 6] = 4 if source is IPV4 else 6
     return of(
         core.Vrrp,
         interface=NAMES,
@@ -287,7 +287,7 @@ COMMUNITIES = some(
         st.tuples(*[st.integers(0, 2**32 - 1)] * 3),
     )
 )
-RANKS = st.dictionaries(
+RANKS: st.SearchStrategy[dict[Rank, m.RankMarks]] = st.dictionaries(
     st.sampled_from([rank for rank in Rank if rank is not Rank.NONE]),
     of(
         m.RankMarks,
@@ -296,7 +296,7 @@ RANKS = st.dictionaries(
         prepend=maybe(None, st.integers(0, 10)),
     ),
 )
-NEXT_HOPS = st.one_of(
+NEXT_HOPS: st.SearchStrategy[m.NextHop] = st.one_of(
     st.sampled_from(["session", "ipv4", "ipv6"]), st.tuples(IPV4), st.tuples(IPV6), st.tuples(IPV4, IPV6)
 )
 NUMBERS = st.integers(1, 2**32 - 1)

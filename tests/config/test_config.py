@@ -524,7 +524,7 @@ def test_each_kind_of_instance_is_told_in_a_line(case: str, expected: str, tmp_p
     assert list(reading.will(load_case(case, tmp_path))) == [expected]
 
 
-TITLES = {
+TITLES: dict[tuple[str | int, ...], str] = {
     (): "Top level",
     ("keepalived",): "`keepalived`",
     ("instance", "routes"): "Routes and rules",

@@ -50,6 +50,16 @@ def text(setup: Setup, instances: tuple[Instance, ...], dcid: int, *, by_scripts
     return writer.text(model, comment)
 
 
+def beside_conf(setup: Setup, dcid: int) -> str:
+    """The file beside a keepalived.conf that floatip itself runs: what lelastic was told."""
+    announced = network(linode(dcid), **_route_servers(setup, dcid), source=_source_of_sessions(setup))
+    comment = (
+        f"Written by `floatip adopt --replace`: what {setup.call.config} has no words for.",
+        f"Check both with `floatip check {setup.call.config}`, and apply them with `systemctl reload floatip`.",
+    )
+    return writer.text(Model(network=announced), comment)
+
+
 def _instance(instance: Instance, setup: Setup) -> core.Instance:
     source = instance.source if isinstance(instance.source, IPv4Address) else _first_address(setup, instance)
     return core.Instance(instance.name, _addresses(instance), _followed(instance, setup.conf, source))

@@ -47,6 +47,8 @@ class Wishes:
     notify: bool = False
     """Even where keepalived could write to a FIFO."""
     force: bool = False
+    as_root: bool = False
+    """With --replace: floatip runs as root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Plan:
 
 
 def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Plan:
-    running = [announcer for announcer in setup.announcers if _runs(system, announcer)]
+    running = [announcer for announcer in setup.announcers if runs(system, announcer)]
     instances, notes = _instances(setup, wishes)
     notes += _what_nobody_announces_any_more(setup, instances, running, wishes)
     by_scripts = _by_scripts(system, setup, wishes)
@@ -82,7 +84,7 @@ def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Plan:
     return Plan(by_scripts, instances, changes, units, edited.by_role, tuple(notes))
 
 
-def _runs(system: System, announcer: Announcer) -> bool:
+def runs(system: System, announcer: Announcer) -> bool:
     unit = system.unit(announcer.unit)
     return unit is not None and (unit.enabled or unit.active)
 
@@ -174,12 +176,12 @@ def _has_script_user(setup: Setup) -> None:
 
 def _tells(system: System, notify: Notify) -> bool:
     """By itself, or in a script of its owner's."""
-    script = _script(system, notify)
+    script = script_of(system, notify)
     lines = [line for line in script.split("\n") if not line.lstrip().startswith("#")]
     return _is_ours(notify) or (script.startswith("#!") and "floatip notify" in "\n".join(lines))
 
 
-def _script(system: System, notify: Notify) -> str:
+def script_of(system: System, notify: Notify) -> str:
     return system.text(notify.command[0]) if notify.command else ""
 
 
@@ -266,7 +268,7 @@ class _Edited:
         if _is_ours(notify):
             return False
         statement, command = notify.statement, " ".join(notify.command)
-        switches = only_switches_lelastic(command, _script(self.system, notify))
+        switches = only_switches_lelastic(command, script_of(self.system, notify))
         self.by_role |= switches
         where = f"{statement.place}: {statement.keyword}"
         if not switches:

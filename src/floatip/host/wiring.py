@@ -16,6 +16,7 @@ from floatip.host.network.link import Link
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
 from floatip.host.state_log import StateLog
+from floatip.host.teller import Teller
 from floatip.host.web import Web
 from floatip.model import Model
 from floatip.reading import Loaded
@@ -31,6 +32,7 @@ class Parts:
     link: Link
     peers: Peers
     hooks: Hooks
+    teller: Teller
     state_log: StateLog
     probes: Probes
     kernel: Kernel
@@ -58,6 +60,7 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
         parts.peers.configure(Options(s.source, s.ttl, s.interface, s.min_ttl, s.md5, floating))
     notify = model.notify
     parts.hooks.configure(notify.command if notify else (), notify.timeout if notify else 0)
+    parts.teller.configure(model)
     parts.state_log.configure(model.state_log, len(model.instances))
     parts.probes.configure({check.name: check.kind for check in model.checks if check.kind})
     parts.kernel.configure(kernel)
