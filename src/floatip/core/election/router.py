@@ -127,10 +127,6 @@ class Router(VirtualRouter):
         """Whether this master began in silence, and nobody has been heard since."""
         self._gave_back_at: list[float] = []
         """When this master yielded to a better one."""
-        self.lower_at = -math.inf
-        """When this master heard an advert of a lower one last."""
-        self.lower = ""
-        """Whose, in words."""
 
     def _configure(self, config: Vrrp, addresses: Iterable[Address]) -> None:
         # RFC 9568 6.1: the owner preempts all the same
@@ -448,11 +444,6 @@ class Router(VirtualRouter):
                 last = self._advertise(self.priority, now)
             effects = self._enter_backup(why, now, Cause.PREFERRED)
             return [*last, *effects, *self._receive_as_backup(advert, source, now)]
-        if advert.priority not in (0, ASKING):
-            self.lower_at, self.lower = (
-                now,
-                f"{source} sent an advert with priority {advert.priority}, ours is {self.priority}",
-            )
         given_way = self._give_way(advert, source, now)
         rival = self._remember_rival(advert, source, now)
         if advert.priority and not config.answers_lower:

@@ -225,7 +225,7 @@ def _options(virtual: VirtualAddress, own: str, reading: Reading, *, is_advertis
         what = f"{virtual.statement}: an address that BGP announces is on lo of each node, not on {device}"
         reading.sheet.note(virtual.statement, what, "write dev lo, or leave dev out")
     is_ipv6 = virtual.address.version == 6
-    lifetime = options.get("preferred_lft", "0" if is_ipv6 and virtual.address.network.prefixlen == 128 else "")
+    lifetime = options.get("preferred_lft", "0" if virtual.address.network.prefixlen == 128 else "forever")
     return core.AddressOptions(
         virtual.address,
         interface="" if device == own else device,
@@ -248,13 +248,13 @@ def _scope(virtual: VirtualAddress, text: str, sheet: Sheet) -> int | None:
     return number
 
 
-def _seconds(virtual: VirtualAddress, text: str, sheet: Sheet) -> int | None:
-    if text in ("", "forever"):
-        return None
+def _seconds(virtual: VirtualAddress, text: str, sheet: Sheet) -> int:
+    if text == "forever":
+        return FOREVER
     if not re.fullmatch("[0-9]{1,10}", text) or int(text) > FOREVER:
-        what = f"{virtual.statement}: preferred_lft {text} is no number of seconds, so the kernel's choice counts"
+        what = f"{virtual.statement}: preferred_lft {text} is no number of seconds, so it is preferred without limit"
         sheet.warning(virtual.statement, what, "write seconds, or forever")
-        return None
+        return FOREVER
     return int(text)
 
 
