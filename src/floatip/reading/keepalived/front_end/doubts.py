@@ -13,6 +13,10 @@ GROUPS = {"floatip sends no mail": "mail", "floatip has no SNMP": "SNMP", "float
 
 def doubts(reading: Reading) -> None:
     conf, sheet = reading.conf, reading.sheet
+    sheet.places.given.add(("instance",))  # said here
+    if not any(one.keyword == "vrrp_instance" for one in conf.statements):
+        hint = "add one; virtual_server stays keepalived's: run keepalived -C"
+        sheet.error(conf.place, "there is no vrrp_instance", hint)
     for place, what, hint in conf.left_out:
         sheet.warning(place, what, hint)
     _keywords(conf.statements, "", "", sheet, reading)
