@@ -68,7 +68,7 @@ def _instance(one: Instance, at: Thing, reading: Reading, floating: set[Address]
         checks=tuple(faults),
         tracks=tuple(tracks),
         options=options,
-        virtuals=tuple(_virtuals(one)),
+        virtuals=tuple(_virtuals(one, at, sheet)),
         is_announced=is_announced or not reading.has_bgp,
     )
 
@@ -276,9 +276,11 @@ def _is_alone(address: InterfaceAddress) -> bool:
     return address.network.prefixlen == address.max_prefixlen
 
 
-def _virtuals(one: Instance) -> Iterator[core.Virtual]:
+def _virtuals(one: Instance, at: Thing, sheet: Sheet) -> Iterator[core.Virtual]:
     for keyword, kind in (("virtual_routes", "route"), ("virtual_rules", "rule")):
-        for line in (line for block in one.statement.all(keyword) for line in block.block or ()):
+        lines = (line for block in one.statement.all(keyword) for line in block.block or ())
+        for number, line in enumerate(lines):
+            sheet.put((*at, f"{kind}s", number), line, f"{one.statement} {keyword}")
             words = tuple(word for word in line.words if word != "no_track")
             yield core.Virtual(kind, words, is_tracked="no_track" not in line.words)  # type: ignore[arg-type]
 
