@@ -293,11 +293,11 @@ class Node:
             self.groups[group.name].configure(group, self.instances)
         self._group_of = {name: group for group in self.groups.values() for name in group.names}
         self._tracked = {name: self._all_tracked(instance) for name, instance in self.instances.items()}
-        self._derived = _in_order([check for check in self.checks.values() if check.is_derived])
-        self._by_check = _grouped(self._dependents())
+        self.derived = _in_order([check for check in self.checks.values() if check.is_derived])
+        self.by_check = _grouped(self._dependents())
         by_role = [check for check in self.checks.values() if check.config.master_rise or check.config.master_fall]
         self._mind_role = [
-            (check, [self.instances[name] for name in self._by_check.get(check.config.name, ())]) for check in by_role
+            (check, [self.instances[name] for name in self.by_check.get(check.config.name, ())]) for check in by_role
         ]
         self._has_virtuals |= any(each.config.virtuals for each in instances)
         self._by_ip = _grouped((target.ip, i.config.name) for i in instances for target in i.targets)
@@ -339,7 +339,7 @@ class Node:
 
     def _dependents(self) -> Iterable[tuple[str, str]]:
         """Each check with each instance that it counts for, also by a check that is made of others."""
-        parts = {check.config.name: check.config.of for check in self._derived}
+        parts = {check.config.name: check.config.of for check in self.derived}
         for name, has in self._tracked.items():
             found: dict[str, None] = {}
             left = [check.config.name for check in (*has.checks, *(check for _, check in has.tracks))]
@@ -413,7 +413,7 @@ class Node:
         effects = check.tick(now)
         self._timers.set(check, check.deadline)
         if check.health is not verdict:
-            self._mark(self._by_check.get(check.config.name, ()))
+            self._mark(self.by_check.get(check.config.name, ()))
             effects += self._derive(now, check.config.name)
         return effects
 
@@ -441,7 +441,7 @@ class Node:
         self._timers.set(check, check.deadline if not self.stopping else math.inf)
         if (check.health, check.value) == before:
             return effects
-        self._mark(self._by_check.get(check.config.name, ()))
+        self._mark(self.by_check.get(check.config.name, ()))
         effects += self._derive(now, check.config.name)
         return effects + self._review(now)
 
@@ -451,14 +451,14 @@ class Node:
         if self.stopping:
             return effects
         those = {changed}
-        for check in self._derived:
+        for check in self.derived:
             if not changed or not those.isdisjoint(check.config.of or (SESSIONS,)):
                 verdict = check.health
                 effects += check.conclude(*self._conclusion(check.config), now)
                 self._timers.set(check, check.deadline)
                 if check.health is not verdict:
                     those.add(check.config.name)
-                    self._mark(self._by_check.get(check.config.name, ()))
+                    self._mark(self.by_check.get(check.config.name, ()))
         return effects
 
     def _conclusion(self, config: settings.Check) -> tuple[bool | None, str]:
