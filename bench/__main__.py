@@ -6,6 +6,7 @@ announce  a thousand prefixes to four route servers, beside GoBGP and ExaBGP
 role      from the cause of a role change to the UPDATE on the wire, a thousand times
 flood     a route server that sends 200,000 routes
 idle      what an idle daemon costs beside keepalived
+interop   routers of VRRP, each of them keepalived or floatip: what each change of master costs
 scale     many groups and many addresses, beside keepalived; `python -m bench.scale --help` has more options
 attacks   misuse of the control socket, floods, deletions, checks that hang: what adverts and traffic notice
 status    `floatip status` with 255 instances and 1,000 prefixes: the daemon's answer, and the whole command
@@ -25,7 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, flood, idle, link, role, scale, scrape, status, web
+from bench import announce, attacks, flood, idle, interop, link, role, scale, scrape, status, web
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -34,7 +35,7 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
-JUDGED = ("scale", "attacks", "link", "status", "web", "scrape")
+JUDGED = ("scale", "interop", "attacks", "link", "status", "web", "scrape")
 """Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
@@ -107,6 +108,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "role": lambda options: role.measure(),
     "flood": lambda options: flood.measure(),
     "idle": lambda options: idle.measure(),
+    "interop": lambda options: interop.measure(options.runs),
     "scale": lambda options: scale.measure(options.only, options.seconds, options.runs),
     "attacks": lambda options: attacks.measure(),
     "link": lambda options: link.measure(options.seconds),

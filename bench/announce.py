@@ -79,6 +79,7 @@ class GoBgpAnnouncer(Program):
     """It passes on what an internal peer tells it: its command line needs a process a route, or loses the last ones."""
 
     name = "gobgpd"
+    network: Network
 
     def command(self) -> Sequence[str]:
         peers = [(server, PEER_ASN) for server in ROUTE_SERVERS] + [(OBSERVER, OWN_ASN)]

@@ -1,12 +1,14 @@
 """What many groups and many addresses cost, beside keepalived where it does the same: one row a figure.
 
-python -m bench.scale [--only steady,fast,silence,burst,addresses,advert,lab] [--seconds 60] [--json FILE]
+python -m bench.scale [--only slow,steady,fast,silence,burst,addresses,advert,lab] [--seconds 60] [--json FILE]
 
 steady     255 groups, adverts of 100 ms, half of the groups master on each node: CPU, longest gap
+slow       the same with adverts of 1 s
 fast       the same with adverts of 20 ms, from the start on: one master a group within a second and for --seconds
 silence    127 groups lose their master at once, by SIGKILL
 burst      127 adverts of priority 0 at once, then 127 of a higher priority, to a node that is master of 128 others
-addresses  80, 255 and 1,000 addresses in one group, without and with BGP; --counts chooses others
+addresses  80, 255 and 1,000 addresses in one group, without and with BGP; --counts chooses others; without BGP they
+           change hands, too: the new master's adverts meanwhile
 advert     what an advert costs the core that changes nothing, with 10 and with 255 groups
 lab        the daemon of the lab's scenes: RSS, start to first route, `floatip status`
 
@@ -127,6 +129,10 @@ def changes(capture: Capture, groups: Iterable[Group], since: float) -> dict[int
     return found
 
 
+def slow(options: argparse.Namespace) -> Iterator[Row]:
+    yield from _half_each("slow", 1.0, options.seconds, start_to_judge=False)
+
+
 def steady(options: argparse.Namespace) -> Iterator[Row]:
     yield from _half_each("steady", 0.1, options.seconds, start_to_judge=False)
 
@@ -166,6 +172,7 @@ def _run_half_each(program: str, plan: Plan, seconds: float, start_to_judge: boo
             cpu = [100 * (after[host] - before[host]) / took for host in after]
             rates = [_count(capture, host, since, until) / took for host in (ONE, OTHER)]
             gap = gaps(capture, watch, plan, plan.groups, since, until)
+            late = _lateness(capture, plan, since, until)
             one_master = _with_one_master(capture, plan, since, until)
             turns = sum(changes(capture, plan.groups, since).values())
         return {
@@ -176,11 +183,23 @@ def _run_half_each(program: str, plan: Plan, seconds: float, start_to_judge: boo
             ("adverts of the other node", "1/s"): min(rates),
             (_since(start_to_judge, seconds), "groups"): GROUPS - one_master,
             ("changes of master", ""): turns,
+            ("adverts late, median", "ms"): 1000 * statistics.median(late),
+            ("adverts late, p99", "ms"): 1000 * statistics.quantiles(late, n=100)[98],
+            ("adverts late, the latest", "ms"): 1000 * max(late),
             ("longest gap", "intervals"): gap.length / plan.interval,
             ("longest gap of our making", "intervals"): gap.ours / plan.interval,
             ("longest time that the machine held up a sender", "ms"): 1000 * watch.longest_hold_up(),
             ("RSS", "MB"): pair.rss(),
         }
+
+
+def _lateness(capture: Capture, plan: Plan, since: float, until: float) -> list[float]:
+    """Of each advert of a group's preferred node: how much later than an interval after the one before it came."""
+    found = []
+    for group in plan.groups:
+        times = [at for at in capture.sent(group.preferred, group.vrid, since) if at < until]
+        found += [max(0.0, after - before - plan.interval) for before, after in pairwise(times)]
+    return found or [until - since]
 
 
 def _since(start_to_judge: bool, seconds: float) -> str:
@@ -351,6 +370,8 @@ def _run_burst(program: str, plan: Plan) -> dict[str, float]:
 
 WATCHED_FOR = 25.0
 HELD_WITHIN = 60.0
+MOVED_FOR = 8.0
+"""Seconds in which the new master's adverts are watched; after 5 s both programs tell the neighbours once more."""
 RELEASED_WITHIN = 60.0
 
 
@@ -363,6 +384,7 @@ def addresses(options: argparse.Namespace) -> Iterator[Row]:
                 found["keepalived"] = _run_addresses("keepalived", count, bgp)
             for (what, unit), figure in found["floatip"].items():
                 limit = {"held": 1.0, "left behind": 0, "changes of master in 25 s": 0, "gap of our making": 1.2}
+                limit |= {"the new master's gap of our making": 1.2}
                 keepalived = found["keepalived"][what, unit] if "keepalived" in found else None
                 yield Row(part, what, unit, figure, keepalived, limit.get(what))
 
@@ -398,9 +420,21 @@ def _run_addresses(program: str, count: int, bgp: bool) -> dict[tuple[str, str],
             until = time.monotonic()
             gap = gaps(capture, watch, plan, plan.groups, began, until)
             turns = changes(capture, plan.groups, began)[1]
-        released, left, status = _stop(pair, network, monitor, count)
+        with AddressMonitor(network, OTHER, plan.addresses) as other, Watch({OTHER: pair.sender(OTHER)}) as watch:
+            released, left, status = _stop(pair, network, monitor, count)
+            moved = _wait_for_all(other.got, count, HELD_WITHIN) if not bgp else 0.0
+            time.sleep(MOVED_FOR)
+            capture.settle()
+            resigned = capture.resignations.get((ONE, 1), [math.nan])[-1]
+            first = capture.sent(OTHER, 1, until)[0]
+            moving = gaps(capture, watch, plan, plan.groups, first, time.monotonic())
         how = f"held {held - since:.2f} s, {turns} changes, stop {released:.2f} s, {left} left, exit {status}"
         log(f"{program}: {count} addresses{', BGP' if bgp else ''}: {how}")
+    changes_hands = {
+        ("all held by the other node", "ms after priority 0"): 1000 * (moved - resigned),
+        ("the new master's gap", "intervals"): moving.length / plan.interval,
+        ("the new master's gap of our making", "intervals"): moving.ours / plan.interval,
+    }
     return {
         ("held", "s after the first" if bgp else "s after master"): held - since,
         ("changes of master in 25 s", ""): turns,
@@ -409,6 +443,7 @@ def _run_addresses(program: str, count: int, bgp: bool) -> dict[tuple[str, str],
         ("from SIGTERM to the end", "s"): released,
         ("left behind", "addresses"): left,
         ("exit status", ""): status,
+        **({} if bgp else changes_hands),
     }
 
 
@@ -580,6 +615,7 @@ Part = Callable[[argparse.Namespace], Iterator[Row]]
 PARTS: dict[str, Part] = {
     "advert": advert,
     "lab": lab,
+    "slow": slow,
     "steady": steady,
     "fast": fast,
     "silence": silence,
@@ -601,6 +637,8 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def figure(value: float) -> str:
+    if not math.isfinite(value):
+        return "never"
     return f"{value:.0f}" if value == int(value) or value >= 1000 else f"{value:.3g}" if value < 10 else f"{value:.1f}"
 
 
@@ -617,7 +655,7 @@ def measure(only: str, seconds: float, runs: int) -> list[dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.scale")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long `steady` and `fast` measure")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long `slow`, `steady` and `fast` measure")
     parser.add_argument("--runs", type=int, default=3, help="of `silence`, `burst` and `lab`; the worst counts")
     parser.add_argument("--counts", default="80,255,1000", help="addresses of `addresses`")
     parser.add_argument("--rounds", type=int, default=100, help="of `advert`")

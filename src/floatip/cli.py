@@ -16,6 +16,7 @@ from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, 
 
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
+DCID = Option("--dcid N", "Linode's data centre, if the configuration names none", Number(int, 1, 9999))
 JSON = Option("--json", "Print JSON", dest="as_json")
 WATCH = Option("-w --watch", "Repeat every second, also while no daemon answers, until Ctrl-C")
 
@@ -254,19 +255,26 @@ def resume() -> int:
 
 @Command(
     DAILY,
-    {0: "the configuration can be used", 1: "with --run: a check failed", 2: "it cannot be used"},
+    {
+        0: "the configuration can be used",
+        1: "with --run: a check failed; with --strict: there are warnings",
+        2: "it cannot be used",
+    },
     FILE,
+    DCID,
+    Option("--strict", "Exit with status 1 if there are warnings"),
     Option("--run", "Then run each check once, as the daemon would: as user floatip, without capabilities"),
 )
-def check(file: Path, run: bool) -> int:
+def check(file: Path, dcid: int | None, run: bool, strict: bool) -> int:
     """Report every mistake in the configuration and on this machine.
 
-    As root, look with the rights of user floatip, who runs the daemon, and report
-    where keepalived.conf says something else.
+    FILE is a floatip.toml or a keepalived.conf. As root, look with the rights of
+    user floatip, who runs the daemon, and report where keepalived.conf says
+    something else than floatip.toml.
     """
     from floatip import check as checking  # noqa: PLC0415
 
-    return checking.check(file, run=run)
+    return checking.check(file, dcid, run=run, strict=strict)
 
 
 @Command(
@@ -325,6 +333,8 @@ def observe(**options: object) -> int:
     Option("--dcid N", "Number of the data centre, if not as in lelastic's unit", Number(int, 2, 9999)),
     Option("--instance NAME", "Adopt only this vrrp_instance; may be repeated", action="append"),
     Option("--notify", "Have keepalived run floatip notify instead of writing to a FIFO"),
+    Option("--replace", "Put floatip in keepalived's place: it runs keepalived.conf as it is"),
+    Option("--root", "With --replace: run floatip as root, without the sandbox of its unit, for scripts that need it"),
     Option("--dry-run", "Show everything and change nothing"),
     Option("--yes", "Do not ask for confirmation"),
     Option("--undo", "Restore what the last adoption changed"),
@@ -335,23 +345,53 @@ def observe(**options: object) -> int:
     ),
 )
 def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo: bool, **options: bool) -> int:
-    """Keep keepalived; replace its notify script, lelastic and sudo rule.
+    """Replace lelastic and scripts of keepalived, or keepalived as well.
 
-    Shows each change before it asks.
+    Without --replace keepalived stays and elects. With it, floatip runs
+    keepalived.conf in its place. Each change is shown before you are asked.
     """
     from floatip.adopt import command  # noqa: PLC0415
     from floatip.adopt.plan import Wishes  # noqa: PLC0415
     from floatip.adopt.system import System  # noqa: PLC0415
 
     notify, force = options.pop("notify"), options.pop("force")
+    replaces, as_root = options.pop("replace"), options.pop("root")
     if undo:
         others = {"--config": config, "--dcid": dcid, "--instance": instance, "--notify": notify}
+        others |= {"--replace": replaces, "--root": as_root}
         if given := [name for name, value in others.items() if value not in (None, False)]:
             what = f"--undo restores what the last adoption changed: {given[0]} means nothing beside it"
             raise Misused(what, "floatip adopt --undo takes only --dry-run, --yes and --force")
         return command.undo(System(), force=force, **options)
-    wishes = Wishes(dcid, tuple(instance or ()), notify, force)
-    return command.adopt(System(), wishes, config=str(Path(config).absolute()) if config else None, **options)
+    wishes = Wishes(dcid, tuple(instance or ()), notify, force, as_root)
+    file = str(Path(config).absolute()) if config else None
+    if replaces and (notify or instance):
+        what = (
+            "--replace runs all of keepalived.conf without keepalived: --instance and --notify mean nothing beside it"
+        )
+        raise Misused(what, "floatip adopt --replace --help")
+    if as_root and not replaces:
+        raise Misused("--root means nothing without --replace", "floatip adopt --help")
+    if replaces:
+        return command.replace_keepalived(System(), wishes, config=file, **options)
+    return command.adopt(System(), wishes, config=file, **options)
+
+
+@Command(
+    SET_UP,
+    {0: "printed", 2: "the keepalived.conf cannot be used"},
+    Option("FILE", "The keepalived.conf", Path, Path("/etc/keepalived/keepalived.conf")),
+    DCID,
+)
+def convert(file: Path, dcid: int | None) -> int:
+    """Print the floatip.toml that runs the same as a keepalived.conf.
+
+    Passwords and keys are printed too. What floatip runs otherwise, or without,
+    stands in comments, and with hints on stderr.
+    """
+    from floatip import convert as converting  # noqa: PLC0415
+
+    return converting.convert(file, dcid)
 
 
 @Command(
@@ -414,17 +454,21 @@ def key(file: Path, add_next: bool, use_next: bool, drop_old: bool) -> int:
         75: "this machine is not ready, and may be later",
     },
     FILE,
+    DCID,
     takes=lambda arguments: len(arguments) <= 1 and not any(argument.startswith("-") for argument in arguments),
 )
-def run(file: Path | str = DEFAULT_CONFIG) -> int:
-    """Run the daemon until SIGTERM. SIGHUP reloads the configuration."""
+def run(file: Path | str = DEFAULT_CONFIG, dcid: int | None = None) -> int:
+    """Run the daemon until SIGTERM. SIGHUP reloads the configuration.
+
+    FILE is a floatip.toml or a keepalived.conf.
+    """
     import signal  # noqa: PLC0415
 
     # Until it listens to them they wait: an early stop must release what a predecessor left.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     from floatip.host import daemon  # noqa: PLC0415
 
-    return daemon.run(file)
+    return daemon.run(file, dcid)
 
 
 @Command(STARTED, {}, takes=lambda arguments: True)

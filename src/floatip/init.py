@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from floatip import DEFAULT_CONFIG, key, prompts, reading
-from floatip.adopt import toml_writer as toml
 from floatip.adopt.beside import beside
 from floatip.adopt.files import Change, private, write
 from floatip.adopt.system import AdoptError, System
@@ -27,6 +26,7 @@ from floatip.reading.machine import Machine, daemons_user
 from floatip.reading.toml import values
 from floatip.reading.toml.document import parse
 from floatip.reading.toml.reader import accepted
+from floatip.reading.toml.writer import document, table
 from floatip.reading.words import listed
 from floatip.text import say
 
@@ -48,7 +48,7 @@ def init(system: System, given: Given, file: Path) -> int:
     has_key = _has_key(system, of_key, machine)
     answers = Interview(machine, given).answers
     text = _file(answers)
-    warnings = toml.checked(text, machine)
+    warnings = reading.checked(text, machine)
     texts = {file: text} if has_key else {of_key: key.new(), file: text}
     made = [] if system.at(file.parent).exists() else [file.parent]
     _write(system, file, texts)
@@ -218,7 +218,7 @@ class Interview:
         """Raises `Wrong` if a file with this answer is refused."""
         answers = {"addresses": [_unused(value if name == "nodes" else [])], "check": {}, "prefer": ""}
         try:
-            toml.checked(_file(answers | self.answers | {name: value}), self._machine)
+            reading.checked(_file(answers | self.answers | {name: value}), self._machine)
         except reading.ConfigErrors as refused:
             raise values.Wrong(refused.errors[0].what, refused.errors[0].hint) from None
         return value
@@ -262,20 +262,20 @@ def _usable(machine: Machine) -> Iterator[Address]:
 def _file(answers: Answers) -> str:
     dcid, check, prefer = answers["dcid"], answers["check"], answers["prefer"]
     places = [f": {region.place} ({region.slug})" for region in LINODE_REGIONS if region.dcid == dcid]
-    linode = toml.table(
+    linode = table(
         "[linode]",
         {"dcid": dcid} if dcid else {},
         f"The data centre, which decides the route servers{''.join(places)}.",
     )
     nodes = [
-        toml.table("[[node]]", {"name": node.name, "address": node.address}, *comments)
+        table("[[node]]", {"name": node.name, "address": node.address}, *comments)
         for node, comments in zip(answers["nodes"], (("The nodes.",), *[()] * len(answers["nodes"])), strict=False)
     ]
     instance = {"name": "web", "addresses": answers["addresses"]}
     instance |= {"checks": [check["name"]]} if check else {}
     instance |= {"prefer": [prefer]} if prefer else {}
     instance |= {} if dcid else {"placement": "master"}
-    return toml.document(
+    return document(
         [
             f"Written by `floatip init` on {socket.gethostname()}.",
             "Every key: /usr/share/doc/floatip/reference/configuration.md",
@@ -285,10 +285,8 @@ def _file(answers: Answers) -> str:
         [
             linode,
             *nodes,
-            toml.table("[[check]]", check, "While this fails, a node does not carry the address."),
-            toml.table(
-                "[[instance]]", instance, "The floating address. The node that carries it keeps it while it can."
-            ),
+            table("[[check]]", check, "While this fails, a node does not carry the address."),
+            table("[[instance]]", instance, "The floating address. The node that carries it keeps it while it can."),
         ],
     )
 

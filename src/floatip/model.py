@@ -224,6 +224,11 @@ def check(name: str, kind: Kind | None, **policy: Any) -> Check:
 # An instance of the core
 
 
+def usual_version(source: Address) -> Literal[2, 3]:
+    """Of VRRP: version 2 has no IPv6 (RFC 3768)."""
+    return 3 if source.version == 6 else 2
+
+
 def instance(
     name: str,
     addresses: tuple[InterfaceAddress, ...],
@@ -235,12 +240,20 @@ def instance(
     **others: object,
 ) -> core.Instance:
     """Without BGP only the master can hold an address, and it does so on the interface where the nodes meet."""
-    placement = placement or ("all" if has_bgp else "master")
-    default = "lo"
-    if placement == "master" and isinstance(election, core.Vrrp | core.Nodes):
-        default = election.interface if isinstance(election, core.Vrrp) else OWN_INTERFACE
-    figures: dict[str, Any] = {"placement": placement, "interface": interface or default, **others}
+    placement = placement or usual_placement(has_bgp=has_bgp and bool(others.get("is_announced", True)))
+    interface = interface or usual_interface(election, placement)
+    figures: dict[str, Any] = {"placement": placement, "interface": interface, **others}
     return core.Instance(name, addresses, election, **figures)
+
+
+def usual_placement(*, has_bgp: bool) -> Placement:
+    return "all" if has_bgp else "master"
+
+
+def usual_interface(election: core.Election, placement: Placement) -> str:
+    if placement == "master" and isinstance(election, core.Vrrp):
+        return election.interface
+    return OWN_INTERFACE if placement == "master" and isinstance(election, core.Nodes) else "lo"
 
 
 # The network that is announced to: a provider's profile under what the file says, and the `Speaker` that follows
@@ -496,7 +509,11 @@ class Model:
         Route servers, sources and the router id may differ, and so may an election by VRRP or keepalived.
         """
         instances = [
-            (one.name, one.addresses, one.checks, one.placement, isinstance(one.election, core.Nodes) and one.election)
+            (
+                *(one.name, one.addresses, one.checks, one.tracks, one.placement, one.is_announced),
+                [each.address for each in one.options if not each.is_advertised],
+                isinstance(one.election, core.Nodes) and one.election,
+            )
             for one in self.instances
         ]
         network = self.network and (
@@ -507,7 +524,9 @@ class Model:
             self.network.speaker.large_communities,
         )
         return json.dumps(
-            (self.nodes, self.link.interval, self.checks, instances, network), default=_plain, sort_keys=True
+            (self.nodes, self.link.interval, self.checks, instances, self.sync_groups, network),
+            default=_plain,
+            sort_keys=True,
         )
 
     def on(self, interface: str) -> "Model":

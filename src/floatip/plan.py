@@ -12,7 +12,6 @@ from floatip.model import Model
 from floatip.reading.patience import told_when_slow
 from floatip.reading.place import ConfigError, ConfigErrors
 from floatip.reading.rules import RULES
-from floatip.reading.toml import document, reader
 from floatip.reading.words import closest, listed
 from floatip.text import aligned, printable, show, terminal_width
 
@@ -51,7 +50,7 @@ def plan(file: Path, without: Sequence[str], *, as_json: bool) -> int:
 
 def _read(file: Path) -> Model:
     """Without the rules for this machine, which need not be one of the nodes. Raises `ConfigErrors`."""
-    model, places, problems = reader.model_of(document.read(str(file)))
+    model, places, problems = reading.read(file)
     problems += [problem for rule in RULES for problem in rule(model, places)]
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
         raise ConfigErrors(sorted(errors, key=lambda error: error.line))

@@ -315,7 +315,7 @@ def test_a_key_that_the_daemons_user_cannot_read_is_refused() -> None:
 
 def test_a_file_that_is_not_written_yet_needs_no_key() -> None:
     document = reading.document.parse("floatip.toml", PAIR.encode())
-    loaded = reading.judged(document)
+    loaded = reading.judged(reading.Read(*reading.reader.model_of(document)))
     assert loaded.here == model.Here(loaded.model.nodes[0], "eth0")
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from floatip import reading, rtnetlink
-from floatip.adopt import toml_writer
 from floatip.reading import machine
 from floatip.reading.machine import Machine, look_around, stop_limit
 from floatip.reading.rights import users
@@ -262,10 +261,10 @@ def test_adopt_and_init_look_with_the_daemons_eyes(open_directory: Path, monkeyp
     script = open_directory / "check.sh"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o700)
-    toml_writer.checked(CONFIG.format(script=script))
+    reading.checked(CONFIG.format(script=script))
     monkeypatch.setattr(machine, "DAEMON", "nobody")
     with pytest.raises(reading.ConfigErrors, match="cannot be run by user nobody"):
-        toml_writer.checked(CONFIG.format(script=script))
+        reading.checked(CONFIG.format(script=script))
 
 
 def test_a_script_on_a_disk_of_the_network_is_named(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
         "adverts": (listening,),
         "link": (None,),
         "hooks": (("/bin/true", "-v"), 3),
+        "teller": (reading.load(directory / "floatip.toml").model,),
         "state_log": (directory / "state", 3),
         "probes": (
             {

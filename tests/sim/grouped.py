@@ -63,7 +63,7 @@ class Machine:
 
     @property
     def is_master(self) -> bool:
-        return bool(self.node) and all(one.role is Role.MASTER for one in self.node.instances.values())
+        return self.node is not None and all(one.role is Role.MASTER for one in self.node.instances.values())
 
 
 class Groups:

@@ -53,11 +53,11 @@ class Steps:
 
         self(f"systemctl {verb} {unit}".rstrip(), do)
 
-    def until(self, what: str, trouble: Callable[[], str]) -> None:
+    def until(self, what: str, trouble: Callable[[], str], timeout: float = TIMEOUT) -> None:
         """Waits until there is no trouble any more."""
 
         def do() -> str:
-            if not self.system.wait(lambda: not trouble(), TIMEOUT) and (last := trouble()):
+            if not self.system.wait(lambda: not trouble(), timeout) and (last := trouble()):
                 raise AdoptError(last, "floatip status; journalctl -e -u floatip")
             return "yes"
 
@@ -101,7 +101,7 @@ def _write(steps: Steps, setup: Setup, plan: Plan, units: Mapping[str, UnitState
             steps(f"FIFO {FIFO}", lambda: _made(system))
         kept.finish(system, backup)
     except BaseException:
-        _put_back(system, plan.changes)
+        put_back(system, plan.changes)
         kept.forget(system, backup)
         steps.say("  everything is put back as it was; nothing was restarted")
         raise
@@ -182,7 +182,7 @@ def changed_since(system: System, backup: Backup) -> list[Change]:
     return [one for one in since if one.after not in (before[one.path], one.before)]
 
 
-def _put_back(system: System, changes: Iterable[Change]) -> None:
+def put_back(system: System, changes: Iterable[Change]) -> None:
     """What was written so far. What somebody else has changed meanwhile stays."""
     written = []
     for change in changes:

@@ -38,6 +38,8 @@ class Backup:
     directory: Path = Path()
     is_finished: bool = False
     """All files were written. False: adopt was killed."""
+    replaces: bool = False
+    """keepalived was replaced (`--replace`)."""
 
 
 @contextmanager
@@ -122,7 +124,8 @@ def _read(manifest: Path) -> Backup:
         units = {name: unit and UnitState(**unit) for name, unit in data["units"].items()}
         addresses = tuple(data["addresses"])
         directory = Path(data["directory"])
-        return Backup(changes, units, data["by_role"], addresses, directory, data["is_finished"])
+        finished, replaces = data["is_finished"], data.get("replaces", False)
+        return Backup(changes, units, data["by_role"], addresses, directory, finished, replaces)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdoptError(
             f"{manifest} cannot be read: {error}", "remove that directory to use the one before it"

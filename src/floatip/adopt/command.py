@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from floatip import prompts
-from floatip.adopt import apply, backup, report
+from floatip.adopt import apply, backup, replace, report
 from floatip.adopt.files import diff
 from floatip.adopt.floatip_toml import meaning_of
 from floatip.adopt.plan import TOML, Plan, Wishes, plan
@@ -70,6 +70,29 @@ def adopt(system: System, wishes: Wishes, *, config: str | None = None, dry_run:
         return 0
 
 
+@_guarded()
+def replace_keepalived(system: System, wishes: Wishes, *, config: str | None, dry_run: bool, yes: bool) -> int:
+    with nullcontext() if dry_run else backup.locked(system):
+        backup.is_nothing_left_of_a_killed_adoption(system)
+        setup = look_at(system, config, strict=False)
+        planned = replace.plan(system, setup, wishes, _known_data_centre(setup, wishes))
+        _show(*report.in_which_order(planned), "", *report.what_is_here(setup))
+        if replace.is_done(system, planned):
+            _show("", "Nothing to do: floatip runs in keepalived's place already; see: floatip status")
+            return 0
+        _show("", *report.what_floatip_says(planned), "", *report.what_replacing_changes(planned))
+        if dry_run:
+            _show("", "Nothing was changed: --dry-run")
+            return 0
+        replace.may_begin(system, planned, wishes)
+        if not _confirmed(yes):
+            return 1
+        replace.do(system, setup, planned, wishes, say)
+        say("done: floatip runs in keepalived's place. Now the other node, if keepalived still runs there")
+        say(f"state: floatip status    to go back: {apply.UNDO}")
+        return 0
+
+
 def _do(system: System, setup: Setup, planned: Plan, found: Iterable[Finding]) -> None:
     if planned.announcers:
         say("  the journal will show refused BGP sessions (Cease) and two changes of role: expected")
@@ -98,12 +121,17 @@ def _commands_first(found: Iterable[Finding], wishes: Wishes) -> list[str]:
 
 
 def _data_centre(system: System, setup: Setup, wishes: Wishes) -> int:
-    by_unit = next((announcer.flags.dcid for announcer in setup.announcers if announcer.flags.dcid), 0)
     dcid, *_ = meaning_of(system.text(TOML)) or (0,)
-    if known := wishes.dcid or by_unit or dcid:
+    if known := _known_data_centre(setup, wishes) or dcid:
         return known
     hint = "add --dcid NUMBER (Newark is 6; for the others: floatip providers)"
     raise AdoptError("no unit of lelastic says in which data centre this is", hint)
+
+
+def _known_data_centre(setup: Setup, wishes: Wishes) -> int:
+    """0: neither the command line nor a unit of lelastic says it."""
+    by_unit = next((announcer.flags.dcid for announcer in setup.announcers if announcer.flags.dcid), 0)
+    return wishes.dcid or by_unit
 
 
 @_guarded()
@@ -121,7 +149,7 @@ def undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> int:
         _show(f"back to what {last.directory} holds:")
         for change in last.changes:
             _show(f"  {printable(str(change.path))}{'' if change.before else ' is removed'}")
-        if last.by_role:
+        if last.by_role and not last.replaces:
             wait = "undo the master first, and the other node once lelastic announces, which takes it ten seconds"
             _show(report.wrapped(f"note: {wait}"))
         if dry_run:
@@ -129,7 +157,7 @@ def undo(system: System, *, dry_run: bool, yes: bool, force: bool) -> int:
             return 0
         if not _confirmed(yes):
             return 1
-        apply.undo(system, last, say)
+        (replace.undo if last.replaces else apply.undo)(system, last, say)
         say("done: keepalived and the announcer are as they were")
         return 0
 

@@ -16,7 +16,7 @@ from floatip.adopt.system import AdoptError, System
 from floatip.reading import regular
 
 ACLS = {"system.posix_acl_access", "system.posix_acl_default"}
-SECRET = re.compile(r"(\b(?:auth_pass|md5)\b[\s=]+).*")
+SECRET = re.compile(r"(\b(?:auth_pass|md5|key(?=\s*=\s*\"[0-9a-fA-F]{64}))\b[\s=]+).*")
 
 
 @dataclass(frozen=True, slots=True)

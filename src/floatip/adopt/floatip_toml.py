@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import fields
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any
 
 from floatip import DEFAULT_CONFIG
-from floatip.adopt import toml_writer as toml
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import AdoptError
+from floatip.core import settings as core
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.settings import Keepalived
 from floatip.lelastic import Flags
-from floatip.model import LocalKeepalived, Model
+from floatip.model import LocalKeepalived, Model, network
+from floatip.providers import linode
 from floatip.reading import ConfigErrors, ConfigWarning, Places
 from floatip.reading.keepalived import Instance, KeepalivedConf
 from floatip.reading.keepalived.lint.instances import may_be_source
+from floatip.reading.toml import writer
 from floatip.reading.toml.document import parse
 from floatip.reading.toml.reader import accepted
 from floatip.reading.toml.tables import KEEPALIVEDS
@@ -30,35 +32,37 @@ KEYWORDS = {ours: theirs for theirs, (ours, _) in reversed(KEEPALIVEDS.items())}
 
 def text(setup: Setup, instances: tuple[Instance, ...], dcid: int, *, by_scripts: bool, log: bool) -> str:
     """`by_scripts`: keepalived tells by running floatip; `log`: a script wrote a state log so far."""
-    local: dict[str, object] = {"pid_file": setup.call.pid_file, "vrrp_pid_file": setup.call.vrrp_pid_file}
-    if by_scripts and setup.script_user != "root":
-        local["script_user"] = setup.script_user
-    local = _changed(local, LocalKeepalived)
-    if others := {one.vrid for one in setup.conf.instances} - {one.vrid for one in instances}:
-        local["other_vrids"] = sorted(others)
-    tables = [
-        toml.table("[linode]", {"dcid": dcid}),
-        toml.table("[bgp]", _route_servers(setup, dcid) | _source_of_sessions(setup)),
-        toml.table("[keepalived]", local),
-    ]
-    for instance in instances:
-        source = instance.source if isinstance(instance.source, IPv4Address) else _first_address(setup, instance)
-        followed = _followed(instance, setup.conf, source)
-        election = {field.name: getattr(followed, field.name) for field in fields(followed) if field.name != "instance"}
-        election = _changed(election, Keepalived)
-        table = {"name": instance.name, "addresses": _addresses(instance), "keepalived": election}
-        tables.append(toml.table("[[instance]]", table))
+    model = Model(
+        instances=tuple(_instance(instance, setup) for instance in instances),
+        network=network(linode(dcid), **_route_servers(setup, dcid), source=_source_of_sessions(setup)),
+        keepalived=LocalKeepalived(
+            pid_file=Path(setup.call.pid_file),
+            vrrp_pid_file=Path(setup.call.vrrp_pid_file),
+            script_user=setup.script_user if by_scripts and setup.script_user != "root" else "",
+            other_vrids=tuple(sorted({one.vrid for one in setup.conf.instances} - {one.vrid for one in instances})),
+        ),
+        state_log=Path(STATE_LOG) if log else None,
+    )
     comment = (
         f"Written by `floatip adopt` from {setup.call.config}: keepalived elects, floatip announces.",
         "Edit it as you like; check it with `floatip check`, and apply it with `systemctl reload floatip`.",
     )
-    return toml.document(comment, {"state_log": STATE_LOG} if log else {}, tables)
+    return writer.text(model, comment)
 
 
-def _changed(values: dict[str, object], kind: type[Keepalived | LocalKeepalived]) -> dict[str, object]:
-    """Those that are not the defaults."""
-    defaults = {field.name: str(field.default) for field in fields(kind)}
-    return {key: value for key, value in values.items() if str(value) != defaults[key]}
+def beside_conf(setup: Setup, dcid: int) -> str:
+    """The file beside a keepalived.conf that floatip itself runs: what lelastic was told."""
+    announced = network(linode(dcid), **_route_servers(setup, dcid), source=_source_of_sessions(setup))
+    comment = (
+        f"Written by `floatip adopt --replace`: what {setup.call.config} has no words for.",
+        f"Check both with `floatip check {setup.call.config}`, and apply them with `systemctl reload floatip`.",
+    )
+    return writer.text(Model(network=announced), comment)
+
+
+def _instance(instance: Instance, setup: Setup) -> core.Instance:
+    source = instance.source if isinstance(instance.source, IPv4Address) else _first_address(setup, instance)
+    return core.Instance(instance.name, _addresses(instance), _followed(instance, setup.conf, source))
 
 
 def meaning_of(written: str) -> tuple[int, list[object], Path, Path] | None:
@@ -100,21 +104,25 @@ def _first_address(setup: Setup, instance: Instance) -> IPv4Address:
     return own[0]
 
 
-def _source_of_sessions(setup: Setup) -> dict[str, object]:
+def _source_of_sessions(setup: Setup) -> Address | None:
     """Where the kernel might take an address that keepalived moves, which route servers refuse."""
     taken = {virtual.interface for instance in setup.conf.instances for virtual in may_be_source(instance)}
     own = (p.address.ip for p in setup.own if p.interface in taken and p.address.version == 6 and p.address.is_global)
-    source = next(own, None)
     speaks_ipv6 = all(":" in announcer.flags.neighborpattern for announcer in setup.announcers)
-    return {"source": source} if source and speaks_ipv6 else {}
+    return next(own, None) if speaks_ipv6 else None
 
 
-def _route_servers(setup: Setup, dcid: int) -> dict[str, object]:
+def _route_servers(setup: Setup, dcid: int) -> dict[str, Any]:
     """Flags of lelastic that are not its defaults."""
     flags = next((announcer.flags for announcer in setup.announcers), Flags())
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     if flags.neighborpattern != Flags().neighborpattern:
-        values["peers"] = [flags.neighborpattern.replace("%d", "{}").format(dcid, number) for number in range(1, 5)]
+        pattern = flags.neighborpattern.replace("%d", "{}")
+        try:
+            values["peers"] = tuple(ip_address(pattern.format(dcid, number)) for number in range(1, 5))
+        except (ValueError, IndexError):
+            what = f"lelastic's neighborpattern {flags.neighborpattern} gives no addresses of route servers"
+            raise AdoptError(what, "correct it in the unit of lelastic") from None
     if flags.multihopttl != Flags().multihopttl:
         values["multihop_ttl"] = flags.multihopttl
     return values

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from floatip.adopt import conf_edits, floatip_toml, toml_writer
+from floatip import reading
+from floatip.adopt import conf_edits, floatip_toml
 from floatip.adopt.conf_edits import ConfText
 from floatip.adopt.files import Change, FileState, private, state
 from floatip.adopt.notify_scripts import only_switches_lelastic
@@ -46,6 +47,8 @@ class Wishes:
     notify: bool = False
     """Even where keepalived could write to a FIFO."""
     force: bool = False
+    as_root: bool = False
+    """With --replace: floatip runs as root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Plan:
 
 
 def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Plan:
-    running = [announcer for announcer in setup.announcers if _runs(system, announcer)]
+    running = [announcer for announcer in setup.announcers if runs(system, announcer)]
     instances, notes = _instances(setup, wishes)
     notes += _what_nobody_announces_any_more(setup, instances, running, wishes)
     by_scripts = _by_scripts(system, setup, wishes)
@@ -81,7 +84,7 @@ def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Plan:
     return Plan(by_scripts, instances, changes, units, edited.by_role, tuple(notes))
 
 
-def _runs(system: System, announcer: Announcer) -> bool:
+def runs(system: System, announcer: Announcer) -> bool:
     unit = system.unit(announcer.unit)
     return unit is not None and (unit.enabled or unit.active)
 
@@ -173,12 +176,12 @@ def _has_script_user(setup: Setup) -> None:
 
 def _tells(system: System, notify: Notify) -> bool:
     """By itself, or in a script of its owner's."""
-    script = _script(system, notify)
+    script = script_of(system, notify)
     lines = [line for line in script.split("\n") if not line.lstrip().startswith("#")]
     return _is_ours(notify) or (script.startswith("#!") and "floatip notify" in "\n".join(lines))
 
 
-def _script(system: System, notify: Notify) -> str:
+def script_of(system: System, notify: Notify) -> str:
     return system.text(notify.command[0]) if notify.command else ""
 
 
@@ -188,7 +191,7 @@ def _is_ours(notify: Notify) -> bool:
 
 def _may_be_written(system: System, setup: Setup, wanted: str, wishes: Wishes) -> None:
     try:
-        toml_writer.checked(wanted)
+        reading.checked(wanted)
     except ConfigErrors as refused:
         what = "\n".join(problem.text for problem in refused.errors)
         hint = f"change {setup.call.config}: {refused.errors[0].hint}"
@@ -265,7 +268,7 @@ class _Edited:
         if _is_ours(notify):
             return False
         statement, command = notify.statement, " ".join(notify.command)
-        switches = only_switches_lelastic(command, _script(self.system, notify))
+        switches = only_switches_lelastic(command, script_of(self.system, notify))
         self.by_role |= switches
         where = f"{statement.place}: {statement.keyword}"
         if not switches:

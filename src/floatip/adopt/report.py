@@ -3,8 +3,10 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from floatip.adopt.apply import FLOATIP, KEEPALIVED
 from floatip.adopt.files import diff
 from floatip.adopt.plan import TOML, Plan
+from floatip.adopt.replace import Replacement
 from floatip.adopt.setup import Setup, does_not_start, floating
 from floatip.adopt.system import System
 from floatip.reading.keepalived import Instance
@@ -82,6 +84,44 @@ def what_is_unsafe(found: Sequence[Finding], said: list[str]) -> Iterator[str]:
         head = "danger: keepalived does not start with this file; keepalived -t says:" if refuses else ""
         yield wrapped(head or "note: keepalived -t complains of this file:", f"2.{len(found) + 1:<3}", "     ")
         yield from (wrapped(line, "       ", "       ") for line in said)
+
+
+def in_which_order(planned: Replacement) -> Iterator[str]:
+    """Of both nodes."""
+    names = ", ".join(planned.masters)
+    yield wrapped(f"This node is MASTER of {names}." if names else "This node is BACKUP, or keepalived does not run.")
+    stop = " && ".join(f"systemctl stop {unit.removesuffix('.service')}" for unit in (*planned.announcers, KEEPALIVED))
+    steps = (
+        "On the backup: floatip adopt --replace. It goes on when floatip hears the master.",
+        f"On the master: {stop}. Wait until the other node's floatip status says MASTER.",
+        "There: floatip adopt --replace.",
+    )
+    yield "The order that loses least:"
+    for number, step in enumerate(steps, 1):
+        yield wrapped(step, f"  {number}. ", "     ")
+
+
+def what_floatip_says(planned: Replacement) -> Iterator[str]:
+    yield "2. What floatip check says of it, and what floatip does otherwise"
+    if not planned.warnings and not planned.notes:
+        yield "   nothing"
+    for warning in planned.warnings:
+        yield wrapped(str(warning).partition("\n")[0], "   ", "     ")
+        yield wrapped(f"hint: {warning.hint}", "     ", "           ")
+    for note in planned.notes:
+        yield wrapped(f"note: {note}", "   ", "     ")
+
+
+def what_replacing_changes(planned: Replacement) -> Iterator[str]:
+    yield "3. What will change"
+    for number, change in enumerate(planned.changes, 1):
+        same = change.before and change.after and change.before.content == change.after.content
+        what = "can be read by group floatip" if same else "changes" if change.before else "is written"
+        yield wrapped(f"{change.path} {what}", f"3.{number:<3}", "     ")
+        yield from (f"     {printable(line)}" for line in diff(change))
+    for number, unit in enumerate((*planned.announcers, KEEPALIVED), len(planned.changes) + 1):
+        yield wrapped(f"{unit} is stopped and disabled, not removed", f"3.{number:<3}", "     ")
+    yield wrapped(f"{FLOATIP} is enabled and started", f"3.{len(planned.changes) + len(planned.announcers) + 2:<3}")
 
 
 def what_will_change(plan: Plan) -> Iterator[str]:

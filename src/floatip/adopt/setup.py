@@ -42,13 +42,13 @@ def _unit(system: System) -> UnitState:
     return unit
 
 
-def look_at(system: System, config: str | None) -> Setup:
-    """`config` replaces the path of the file that keepalived reads by default."""
+def look_at(system: System, config: str | None, *, strict: bool = True) -> Setup:
+    """`config` replaces the path of the file that keepalived reads by default. `strict`: see `keepalived.read`."""
     unit = _unit(system)
     call = keepalived_call(system, unit.pid)
     if config:
         call = replace(call, config=config)
-    conf = keepalived.read(Path(call.config), system.root, call.config_id)
+    conf = keepalived.read(Path(call.config), system.root, call.config_id, strict=strict)
     call = settled(call, conf)
     _is_the_units(system, call, unit)
     machine = system.machine()

@@ -3,11 +3,39 @@
 Each question answers with what is wrong; empty: nothing is.
 """
 
+from collections.abc import Collection, Iterable
+
 from floatip.adopt.plan import FIFO, Plan
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import System
 
 SILENT = "the floatip daemon does not answer"
+
+
+def unready(system: System, names: Iterable[str], *, may_be_in_fault: bool) -> str:
+    """Of a floatip that took keepalived's place: each instance is master, or hears one."""
+    status = system.status()
+    if status is None:
+        return SILENT
+    told = {instance["name"]: instance for instance in status["instances"]}
+    for name in names:
+        if name not in told:
+            return f"floatip does not know {name}"
+        role = told[name]["role"]
+        if role["value"] == "backup" and told[name]["master"] is None:
+            return f"{name} is backup and hears no master: {role['reason']}"
+        if role["value"] not in ("master", "backup") and not (may_be_in_fault and role["value"] == "fault"):
+            return f"{name} is {role['value']}: {role['reason']}"
+    return ""
+
+
+def deaf(system: System, followed: Collection[str]) -> str:
+    """`followed`: instances for which keepalived heard a master."""
+    status = system.status() or {"instances": []}
+    for told in status["instances"]:
+        if told["name"] in followed and told["role"]["value"] == "master":
+            return f"{told['name']} became master here, although the other node was: {told['role']['reason']}"
+    return ""
 
 
 def unheld(system: System) -> str:

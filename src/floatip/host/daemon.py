@@ -41,6 +41,7 @@ from floatip.core.events import (
     Garp,
     Held,
     Hold,
+    Install,
     KeepOrders,
     LinkChanged,
     Measure,
@@ -83,6 +84,7 @@ from floatip.host.restart import Restart
 from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
+from floatip.host.teller import Teller
 from floatip.host.web import Web
 from floatip.host.workers import Workers
 from floatip.reading import ConfigError, ConfigErrors, Loaded, load, render
@@ -95,7 +97,7 @@ SWITCH_INTERVAL = 0.0005
 CLOCK_TOLERANCE = 0.01
 """Seconds by which the time of day may go astray before the core is told."""
 ORDERS = "orders"
-MEMORIES = ("held", "keepalived", "starts", ORDERS)
+MEMORIES = ("held", "virtuals", "keepalived", "starts", ORDERS)
 OUR_BUG = 70
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
@@ -106,8 +108,8 @@ Follow = Callable[[Settings, frozenset[Placed]], Settings]
 """Fits the settings to the permanent addresses that the kernel has, whenever those change."""
 
 
-def run(config_path: str | Path) -> int:
-    return serve(partial(load, config_path), file=os.path.abspath(config_path))
+def run(config_path: str | Path, dcid: int | None = None) -> int:
+    return serve(partial(load, config_path, dcid=dcid), file=os.path.abspath(config_path))
 
 
 def serve(read: Read, log: Log | None = None, follow: Follow | None = None, file: str = DEFAULT_CONFIG) -> int:
@@ -210,9 +212,10 @@ class Daemon:
             Link(self.report),
             Peers(self.report),
             Hooks(self.report),
+            Teller(self.report),
             StateLog(self._disk),
             Probes(self.report),
-            Kernel(self.report, None if follow else memories["held"]),
+            Kernel(self.report, *((None, None) if follow else (memories["held"], memories["virtuals"]))),
             follower,
             Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
             Web(self.report, socket_path(), state_directory()),
@@ -254,7 +257,7 @@ class Daemon:
         self._say("daemon", "floatip", "stopped", self._node.stopping)
         self._news.flush()
         disks = self._disk.finish(DISK_TIMEOUT), self._history_disk.finish(DISK_TIMEOUT)
-        await asyncio.gather(self._parts.hooks.finish(HOOKS_TIMEOUT), *disks)
+        await asyncio.gather(self._parts.hooks.finish(HOOKS_TIMEOUT), self._parts.teller.finish(), *disks)
         watching.cancel()
         self._close()
         return status
@@ -319,6 +322,8 @@ class Daemon:
                     self._parts.probes.run(effect)
                 case Hold():
                     self._parts.kernel.hold(effect)
+                case Install():
+                    self._parts.kernel.install(effect)
                 case Garp():
                     self._parts.kernel.garp(effect)
                 case StopGarp():
@@ -350,6 +355,7 @@ class Daemon:
         if change := role_change(item, self._node.instances):
             self._parts.state_log.write(change.instance, change.role)
             self._parts.hooks.notify(change)
+        self._parts.teller.note(item, self._node.instances)
 
     def _say(self, what: str, name: str, value: str, reason: str) -> None:
         self._news.add([Became(what, name, value, reason)], self._loop.time())
@@ -384,7 +390,7 @@ class Daemon:
             recent=self._history.recent,
             network=self._loaded.model.network.view if self._loaded.model.network else None,
             log_lines_dropped=self._log.dropped,
-            hooks_dropped=self._parts.hooks.dropped,
+            hooks_dropped=self._parts.hooks.dropped + self._parts.teller.dropped,
             control_requests_rejected=self._parts.control.rejected,
             scheduling=scheduling(),
             sockets=(*self._parts.adverts.sockets(), *self._parts.link.sockets(), *self._parts.peers.sockets()),
@@ -447,7 +453,8 @@ class Daemon:
     def _time_to_stop(self) -> float:
         settings = self._node.config
         leaving = LEAVE_TIME if settings.link else 0.0
-        return leaving + settings.release_delay + (settings.speaker.graceful_shutdown if settings.speaker else 0.0)
+        graceful = settings.speaker.graceful_shutdown if settings.speaker else 0.0
+        return leaving + settings.release_delay + graceful + self._parts.teller.time_to_stop
 
     def _close(self) -> None:
         self._busy = True  # nobody hears what the parts say now

@@ -19,14 +19,14 @@ class SharedLayer2(Network):
     filtered_as = "bridge"
 
     def _build(self) -> None:
-        self._ip(ROUTER, ["link add bridge type bridge", "link set bridge up"])
+        self.ip(ROUTER, ["link add bridge type bridge", "link set bridge up"])
         for host in (*NODES, OBSERVER):
             peer = f"name eth0 address {MACS[host.name]} netns {self.path_of(host.name)}"
             port = [f"link add {host.name} type veth peer {peer}", f"link set {host.name} master bridge up"]
-            self._ip(ROUTER, port)
+            self.ip(ROUTER, port)
             with self.inside(host.name):
                 write_sysctls(router=False)
-            self._ip(host.name, ["link set lo up", "link set eth0 up", f"address add {host.ipv4} dev eth0"])
+            self.ip(host.name, ["link set lo up", "link set eth0 up", f"address add {host.ipv4} dev eth0"])
 
 
 class NeighbourWatch(RouteWatch):

@@ -54,27 +54,14 @@ NODE_SUBNET = IPv6Network("2600:3c03:0:1::/64")
 USABLE_WITHIN = 30.0
 
 
-class Network(Closes):
-    """Built when it is made. `faults` is what can go wrong in it."""
+class Hosts(Closes):
+    """Namespaces by name, and what runs in them."""
 
-    filtered_as = "inet"
-    """nftables' family of what the router forwards."""
-
-    def __init__(self, directory: Path, guests: Sequence[LabHost] = ()) -> None:
-        """`guests`: hosts beside the guide's."""
-        self._hosts = (*HOSTS, *guests)
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         """For the files of the programs. Keep it short: the path of a Unix socket has at most 107 octets."""
         self._processes: list[subprocess.Popen[bytes]] = []
         self._namespaces: dict[str, Namespace] = {}
-        try:
-            for name in (ROUTER, *(host.name for host in self._hosts)):
-                self._namespaces[name] = Namespace()
-            self.faults = Faults(self._namespaces[ROUTER], self._namespaces, self.filtered_as)
-            self._build()
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         for process in self._processes:
@@ -117,20 +104,47 @@ class Network(Closes):
         self._processes.append(process)
         return process
 
+    def ip(self, host: str, lines: Iterable[str]) -> None:
+        """Commands of ip(8), run in the host."""
+        with self.inside(host):
+            subprocess.run(
+                [find_program("ip", "iproute2"), "-batch", "-"], input="\n".join(lines), text=True, check=True
+            )
+
+
+class Network(Hosts):
+    """Built when it is made. `faults` is what can go wrong in it."""
+
+    filtered_as = "inet"
+    """nftables' family of what the router forwards."""
+
+    def __init__(self, directory: Path, guests: Sequence[LabHost] = ()) -> None:
+        """`guests`: hosts beside the guide's."""
+        super().__init__(directory)
+        self._hosts = (*HOSTS, *guests)
+        try:
+            for name in (ROUTER, *(host.name for host in self._hosts)):
+                self._namespaces[name] = Namespace()
+            self.faults = Faults(self._namespaces[ROUTER], self._namespaces, self.filtered_as)
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
     def _build(self) -> None:
         for name in self._namespaces:
             with self.inside(name):
                 write_sysctls(router=name == ROUTER)
         links = [line for number, host in enumerate(self._hosts, 1) for line in self._link(host, number)]
-        self._ip(ROUTER, [*BUILD_ROUTER, *links])
+        self.ip(ROUTER, [*BUILD_ROUTER, *links])
         with self.inside(ROUTER):
             for host in self._hosts:
                 _write_sysctl(f"ipv4/neigh/{host.name}/proxy_delay", 0)
         for host in self._hosts:
-            self._ip(host.name, _build_host(host))
+            self.ip(host.name, _build_host(host))
         for name in self._namespaces:
             with self.inside(name):
-                _wait_until_usable(name)
+                wait_until_usable(name)
 
     def _link(self, host: LabHost, number: int) -> Iterator[str]:
         """The host's link, seen from the router: routes to its addresses, and neighbours that never fail."""
@@ -142,12 +156,6 @@ class Network(Closes):
         for address in host.addresses:
             yield f"route add {address} dev {host.name}"
             yield f"neigh add {address} lladdr {mac} dev {host.name} nud permanent"
-
-    def _ip(self, host: str, lines: Iterable[str]) -> None:
-        with self.inside(host):
-            subprocess.run(
-                [find_program("ip", "iproute2"), "-batch", "-"], input="\n".join(lines), text=True, check=True
-            )
 
 
 # Proxy ARP answers for what has a route. Addresses that no host has right now lead into a sink, so that the observer
@@ -180,7 +188,7 @@ def _build_host(host: LabHost) -> Iterator[str]:
         yield f"neigh add {node.ipv6} lladdr {ROUTER_MAC} dev eth0 nud permanent"
 
 
-def _wait_until_usable(host: str) -> None:
+def wait_until_usable(host: str) -> None:
     """An IPv6 address is tentative, and nothing can bind to it, until a worker of the kernel has seen the carrier."""
     deadline = time.monotonic() + USABLE_WITHIN
     while subprocess.run(["ip", "-6", "address", "show", "tentative"], stdout=subprocess.PIPE, check=True).stdout:

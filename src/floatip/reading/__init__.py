@@ -1,25 +1,27 @@
 """A configuration file in, the model out: `load`. What is wrong is said all at once, each with its line and a hint.
 
-A reader (`toml`) judges each value by itself and gives the model, and where each thing of it stands. The `rules` judge
-the model as a whole and on this machine, whichever file it was read from. What may be wrong only for now, because the
-machine can change, is a warning, or a `MachineError` where it is dangerous: the same file may be accepted later.
+A front end (`toml`, `keepalived.front_end`) judges each value by itself and gives the model, and where each thing of it
+stands. The `rules` judge the model as a whole and on this machine, whichever file it was read from. What may be wrong
+only for now, because the machine can change, is a warning, or a `MachineError` where it is dangerous: the same file may
+be accepted later.
 """
 
 import os
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from floatip.model import Here, Model
-from floatip.reading import key
+from floatip.reading import key, regular
 from floatip.reading.files import closed_above
-from floatip.reading.machine import Machine, look_around
-from floatip.reading.place import ConfigError, ConfigErrors, ConfigWarning, MachineError, Places, Problem
+from floatip.reading.machine import Machine, daemons_user, look_around
+from floatip.reading.place import ConfigError, ConfigErrors, ConfigNote, ConfigWarning, MachineError, Places, Problem
 from floatip.reading.rights import user_id
 from floatip.reading.rules import judge, nodes
 from floatip.reading.toml import document, reader
-from floatip.reading.toml.document import Document
 from floatip.reading.will import will
 
 __all__ = [
@@ -30,8 +32,12 @@ __all__ = [
     "MachineError",
     "Places",
     "Problem",
+    "Read",
+    "checked",
     "judged",
     "load",
+    "look_around",
+    "read",
     "render",
     "will",
 ]
@@ -46,17 +52,54 @@ class Loaded(NamedTuple):
     """Where nodes know each other."""
 
 
-def load(path: str | Path, user: str = "") -> Loaded:
+class Read(NamedTuple):
+    """What a front end gives."""
+
+    model: Model
+    places: Places
+    problems: list[Problem]
+
+
+def load(path: str | Path, user: str = "", dcid: int | None = None) -> Loaded:
     """Raises `ConfigErrors`, and nothing else for anything that a file can hold.
 
-    `user` runs the daemon, where root asks for it.
+    `user` runs the daemon, where root asks for it. `dcid`: Linode's data centre, where the file names none.
     """
-    return judged(document.read(str(path)), user, Path(path))
+    machine = look_around(user)
+    return judged(read(path, machine, dcid), user, Path(path), machine)
 
 
-def judged(text: Document, user: str = "", path: Path | None = None, machine: Machine | None = None) -> Loaded:
+def read(path: str | Path, machine: Machine | None = None, dcid: int | None = None) -> Read:
+    """By no rule yet. `machine`: None where the file need not fit this machine. Raises `ConfigErrors`."""
+    if is_keepalived_conf(path):
+        from floatip.reading.keepalived.front_end import model_of  # noqa: PLC0415
+
+        return Read(*model_of(Path(path), machine, dcid))
+    text, problems = reader.with_dcid(document.read(str(path)), dcid)
+    model, places, of_values = reader.model_of(text)
+    return Read(model, places, problems + of_values)
+
+
+def is_keepalived_conf(path: str | Path) -> bool:
+    """By its name; a file with another ending, by what is in it."""
+    suffix = Path(path).suffix
+    if suffix in (".toml", ".conf"):
+        return suffix == ".conf"
+    with suppress(OSError):
+        return bool(OF_KEEPALIVED.search(regular.read(Path(path)).decode(errors="replace")))
+    return False
+
+
+OF_KEEPALIVED = re.compile(
+    r"^\s*(vrrp_instance|global_defs|vrrp_script|vrrp_sync_group|vrrp_track_process|track_file|virtual_server"
+    r"|include[rmwba]?\s)",
+    re.MULTILINE,
+)
+
+
+def judged(given: Read, user: str = "", path: Path | None = None, machine: Machine | None = None) -> Loaded:
     """`path`: where it was read, unless it is not written yet. Raises `ConfigErrors`."""
-    model, places, problems = reader.model_of(text)
+    model, places, problems = given.model, given.places, [*given.problems]
     machine = machine or look_around(user)
     here = _here(model, machine)
     model = model.on(here.interface) if here else model
@@ -66,12 +109,24 @@ def judged(text: Document, user: str = "", path: Path | None = None, machine: Ma
         keys, of_key = _keys(model, path, places, machine)
         problems += of_key
         here = here and replace(here, keys=keys)
-    problems.sort(key=lambda problem: problem.line)
+    model, of_vrrp = key.of_vrrp(model, places, machine)
+    problems += of_vrrp
+    file = places.place(()).file
+    problems.sort(key=lambda problem: (problem.file != file, problem.file, problem.line))
     warnings = [problem for problem in problems if isinstance(problem, ConfigWarning)]
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
         raise ConfigErrors(errors, warnings)
     user_name = model.keepalived.script_user
     return Loaded(model, tuple(warnings), user_id(user_name) if user_name else None, here)
+
+
+def checked(text: str, machine: Machine | None = None) -> tuple[ConfigWarning, ...]:
+    """What there is to warn of in a file that is not written yet; on this machine, unless another is given.
+
+    Raises `ConfigErrors`.
+    """
+    data = document.parse("floatip.toml", text.encode(errors="surrogateescape"))
+    return judged(Read(*reader.model_of(data)), daemons_user(), machine=machine).warnings
 
 
 def _here(model: Model, machine: Machine) -> Here | None:
@@ -97,9 +152,19 @@ def _closed(path: Path, places: Places, machine: Machine) -> Iterable[Problem]:
 
 
 def render(errors: Iterable[ConfigError], warnings: Iterable[ConfigWarning]) -> str:
-    errors, warnings = list(errors), list(warnings)
-    problems = sorted([*errors, *warnings], key=lambda problem: problem.line)
-    return "\n".join([*map(str, problems), f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"])
+    errors = list(errors)
+    notes, warnings = partitioned(warnings)
+    files = {problem.file: number for number, problem in enumerate([*errors, *warnings, *notes])}
+    problems = sorted([*errors, *warnings, *notes], key=lambda problem: (files[problem.file], problem.line))
+    counts = [_count(errors, "error"), _count(warnings, "warning"), *([_count(notes, "note")] if notes else [])]
+    return "\n".join([*map(str, problems), ", ".join(counts)])
+
+
+def partitioned(warnings: Iterable[ConfigWarning]) -> tuple[list[ConfigWarning], list[ConfigWarning]]:
+    """Notes, and what may not do what is wanted."""
+    warnings = list(warnings)
+    notes: list[ConfigWarning] = [one for one in warnings if isinstance(one, ConfigNote)]
+    return notes, [one for one in warnings if one not in notes]
 
 
 def _count(things: list[Any], name: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
 from floatip.text import printable
@@ -52,6 +53,16 @@ class ConfigWarning(Problem):
     label = "warning: "
 
 
+class ConfigNote(ConfigWarning):
+    """Good to know; nothing needs to change."""
+
+    label = "note: "
+
+
+def as_warning(problem: Problem) -> ConfigWarning:
+    return ConfigWarning(problem.file, problem.line, problem.path, problem.what, problem.hint)
+
+
 class ConfigErrors(Exception):
     """All that is wrong with one file."""
 
@@ -80,6 +91,14 @@ class Places:
     """What was refused or is missing, and what that is part of."""
     kept: dict[Thing, list[int]] = field(default_factory=dict)
     """For a list with refused items: where the others stood in the file."""
+    files: dict[Thing, Path] = field(default_factory=dict)
+    """Where a key names a file in place of its value."""
+    is_keepaliveds: bool = False
+    """The file is a keepalived.conf, and hints name its keywords."""
+
+    def either(self, ours: str, keepaliveds: str) -> str:
+        """For a hint, in the words of the file."""
+        return keepaliveds if self.is_keepaliveds else ours
 
     def error(self, thing: Thing, what: str, hint: str) -> ConfigError:
         return ConfigError(*self.place(thing), self.path(thing), what, hint)

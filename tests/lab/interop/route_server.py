@@ -40,6 +40,7 @@ Winners = dict[str, set[str]]
 
 
 class OtherRouteServer(RoutingProgram):
+    network: Network
     package: str
     """Debian's."""
     protocol = ""

@@ -14,7 +14,7 @@ from typing import Any
 
 from floatip.host.ask import ask
 from floatip.lab.namespaces import LabError
-from floatip.lab.network import Network
+from floatip.lab.network import Hosts
 from floatip.lab.programs.program import Program
 from floatip.observing.summary import ProbeResult
 
@@ -28,7 +28,7 @@ UNIT_PRIORITY = 10
 class FloatipDaemon(Program):
     name = "floatip"
 
-    def __init__(self, network: Network, host: str, config_text: str) -> None:
+    def __init__(self, network: Hosts, host: str, config_text: str) -> None:
         super().__init__(network, host)
         self.config = self.write("floatip.toml", config_text)
         Path(self.write("key", KEY)).chmod(0o600)
@@ -103,7 +103,7 @@ class ObserverProgram(Program):
 
     name = "observer"
 
-    def __init__(self, network: Network, host: str, address: str, interval: float) -> None:
+    def __init__(self, network: Hosts, host: str, address: str, interval: float) -> None:
         super().__init__(network, host)
         self._address = address
         self._interval = interval

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from floatip.lab.namespaces import find_program
-from floatip.lab.network import Network
+from floatip.lab.network import Hosts
 from floatip.lab.programs.program import Program
 
 
@@ -14,7 +14,7 @@ class KeepalivedProgram(Program):
 
     name = "keepalived"
 
-    def __init__(self, network: Network, host: str, config_text: str) -> None:
+    def __init__(self, network: Hosts, host: str, config_text: str) -> None:
         super().__init__(network, host)
         self.fifo = self.directory / "fifo"
         os.mkfifo(self.fifo, 0o600)

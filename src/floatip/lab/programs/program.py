@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from floatip.lab.network import Network
+from floatip.lab.network import Hosts
 from floatip.lab.routes import flush
 
 
@@ -17,7 +17,7 @@ class Program:
 
     name: str
 
-    def __init__(self, network: Network, host: str) -> None:
+    def __init__(self, network: Hosts, host: str) -> None:
         self.network = network
         self.host = host
         self.directory = network.directory / host / self.name

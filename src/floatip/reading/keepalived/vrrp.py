@@ -5,7 +5,7 @@ from which it leaves out an instance or an address, is refused.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Literal, get_args
 
 from floatip.core.addresses import Address, InterfaceAddress
-from floatip.reading.keepalived.syntax import Errors, Place, Statement, split
+from floatip.reading.keepalived.syntax import Doubts, Statement, split
 
 NotifyEvent = Literal["master", "backup", "fault", "stop", "deleted", "master_rx_lower_pri", "any"]
 
@@ -35,6 +35,7 @@ class Script:
     fall: int = 1
     weight: int = 0
     user: str = ""
+    reverse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,33 @@ class Notify:
     user: str = ""
 
 
+TrackKind = Literal["track_script", "track_process", "track_file", "track_interface"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """One line of what is tracked."""
+
+    statement: Statement
+    kind: TrackKind
+    name: str
+    weight: int
+    """0: a failure is a fault."""
+    reverse: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """The `track_script` of an instance or a group."""
+    """What an instance or a group tracks."""
 
-    scripts: tuple[tuple[str, int], ...] = ()
-    """Names and weights of the scripts that count; weight 0: a failure is a fault."""
+    tracked: tuple[Tracked, ...] = ()
     ignored: tuple[tuple[Statement, str, str], ...] = ()
     """Lines that keepalived ignores, each with the reason, and what to do."""
+
+    @property
+    def scripts(self) -> tuple[tuple[str, int], ...]:
+        """Names and weights of the scripts that count."""
+        return tuple((one.name, one.weight) for one in self.tracked if one.kind == "track_script")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +128,15 @@ class Group:
     tracking: Tracking = Tracking()
 
 
-DEFINITIONS = {"track_script": "vrrp_script", "track_process": "vrrp_track_process", "track_file": "vrrp_track_file"}
-Above = Mapping[str, Mapping[str, int]]
+DEFINITIONS: dict[TrackKind, tuple[str, ...]] = {
+    "track_script": ("vrrp_script",),
+    "track_process": ("vrrp_track_process",),
+    "track_file": ("vrrp_track_file", "track_file"),
+}
+Weight = tuple[int, bool]
+"""A number, and whether it is reversed."""
+HEAVIEST: dict[TrackKind, int] = {"track_script": 253, "track_process": 254, "track_file": 254, "track_interface": 253}
+Above = Mapping[TrackKind, Mapping[str, Weight]]
 """By `track_...`, the names that are known there, with their weights."""
 
 
@@ -141,7 +168,13 @@ def _script(statement: Statement) -> Script:
         fall=number("fall", 1, 1),
         weight=number("weight", 0, -(2**31)),
         user=user.argument() if user else "",
+        reverse=_is_reversed(statement),
     )
+
+
+def _is_reversed(definition: Statement) -> bool:
+    weight = definition.last("weight")
+    return bool(weight and weight.argument(2) == "reverse")
 
 
 def _leading(text: str) -> int | None:
@@ -174,7 +207,7 @@ def groups(statements: tuple[Statement, ...], instances: Iterable[Instance]) -> 
 
 
 def instances(
-    statements: tuple[Statement, ...], global_defs: Iterable[Statement], errors: Errors
+    statements: tuple[Statement, ...], global_defs: Iterable[Statement], doubts: Doubts
 ) -> tuple[Instance, ...]:
     version: Literal[2, 3] = 2
     for option in global_defs:
@@ -182,8 +215,8 @@ def instances(
     strict = any(option.keyword == "vrrp_strict" for option in global_defs)
     found: dict[str, Instance] = {}
     for statement in (one for one in statements if one.keyword == "vrrp_instance"):
-        if instance := _instance(statement, _known_above(statements, statement), version, strict, errors):
-            errors += _conflicts(instance, found.values())
+        if instance := _instance(statement, _known_above(statements, statement), version, strict, doubts):
+            _conflicts(instance, found.values(), doubts)
             found.setdefault(instance.name, instance)
     return tuple(found.values())
 
@@ -191,22 +224,35 @@ def instances(
 def _known_above(statements: Iterable[Statement], user: Statement) -> Above:
     """keepalived knows a script, a process or a file only where it is defined above its use."""
     above = tuple(takewhile(lambda one: one is not user, statements))
-    weights = {script.name: script.weight for script in scripts(above)}
+    of_scripts = {script.name: (script.weight, script.reverse) for script in scripts(above)}
     return {
-        kind: {one.argument(): weights.get(one.argument(), 0) for one in above if one.keyword in (kind, definition)}
-        for kind, definition in DEFINITIONS.items()
+        kind: {
+            one.argument(): of_scripts[one.argument()] if kind == "track_script" else _weight(one, kind)
+            for one in reversed(above)
+            if one.keyword in definitions
+        }
+        for kind, definitions in DEFINITIONS.items()
     }
 
 
-def _conflicts(instance: Instance, others: Iterable[Instance]) -> Iterator[tuple[Place, str, str]]:
+def _weight(definition: Statement, kind: TrackKind) -> Weight:
+    option, most = definition.last("weight"), 2**31 - 1 if kind == "track_file" else HEAVIEST[kind]
+    number = _leading(option.argument()) if option else None
+    is_valid = number is not None and abs(number) <= most
+    default = int(kind == "track_file")
+    return number if number is not None and is_valid else default, _is_reversed(definition)
+
+
+def _conflicts(instance: Instance, others: Iterable[Instance], doubts: Doubts) -> None:
     place, name = instance.statement.place, instance.statement
     for other in others:
         if instance.name == other.name:
             what = f"{name}: defined before, at {other.statement.place}"
-            yield place, what, "give it another name; keepalived leaves out the second one"
+            doubts.left_out.append((place, what, "give it another name; keepalived leaves out the second one"))
         elif _virtual_router(instance) == _virtual_router(other):
             what = f"{name}: virtual_router_id {instance.vrid} is also that of {other.name}, on {instance.interface}"
-            yield place, f"{what}: keepalived does not start", "give each instance an id of its own"
+            what += ": keepalived does not start"
+            doubts.errors.append((place, what, "give each instance an id of its own"))
 
 
 def _virtual_router(instance: Instance) -> tuple[object, ...]:
@@ -214,25 +260,27 @@ def _virtual_router(instance: Instance) -> tuple[object, ...]:
 
 
 def _instance(
-    statement: Statement, above: Above, version: Literal[2, 3], strict: bool, errors: Errors
+    statement: Statement, above: Above, version: Literal[2, 3], strict: bool, doubts: Doubts
 ) -> Instance | None:
     """`version`, `strict`: what `global_defs` says for all."""
-    name, interface, vrid = statement.argument(), statement.last("interface"), _vrid(statement, errors)
-    errors += _what_every_instance_needs(statement)
-    if not (name and interface and interface.argument() and vrid):
-        return None
-    device = interface.argument()
+    name, interface, vrid = statement.argument(), statement.last("interface"), _vrid(statement, doubts)
     family = _family(statement.block or ())
-    addresses = _addresses(statement, "virtual_ipaddress", device, errors)
-    excluded = _addresses(statement, "virtual_ipaddress_excluded", device, errors)
-    for virtual in addresses:
-        hint = "put it in virtual_ipaddress_excluded"
-        _is_of_family(family, virtual.address.version, virtual.statement, hint, errors)
+    source = _source(statement, family, doubts)
+    _what_every_instance_needs(statement, source, doubts)
+    if not (name and vrid):
+        return None
+    device = interface.argument() if interface else ""
+    listed = _addresses(statement, "virtual_ipaddress", device, doubts)
+    excluded = _addresses(statement, "virtual_ipaddress_excluded", device, doubts)
+    hint = "put it in virtual_ipaddress_excluded"
+    addresses = [
+        virtual for virtual in listed if _is_of_family(family, virtual.address.version, virtual.statement, hint, doubts)
+    ]
     strict = _is_strict(statement, strict)
     version = 3 if family == 6 and strict else _version(statement, 3 if family == 6 else version)
     if not addresses and (strict or version == 3):
         what = f"{statement}: no virtual_ipaddress with {'strict_mode' if strict else 'version 3'}"
-        errors.append((statement.place, f"{what}, and keepalived does not start", "add virtual_ipaddress"))
+        doubts.left_out.append((statement.place, f"{what}, and keepalived does not start", "add virtual_ipaddress"))
     master = _is_master(statement)
     priority = _integer(statement.last("priority"), 1, 255)
     if priority is None:
@@ -243,6 +291,7 @@ def _instance(
         master = is_owner
     elif auth_type == "AH" and family != 6:  # which needs an advert before it can be MASTER
         master = master and is_owner
+    most = MOST_ADDRESSES[family or 4]
     preempting = [option.keyword == "preempt" for option in statement.block or () if option.keyword in PREEMPT]
     return Instance(
         statement=statement,
@@ -254,19 +303,19 @@ def _instance(
         version=version,
         advert_interval=_advert_interval(statement, version),
         preempt=master or is_owner or not preempting or preempting[-1],
-        source=_source(statement, family, errors),
-        peers=_peers(statement, family, errors),
-        addresses=addresses[:MOST_ADDRESSES],
+        source=source,
+        peers=_peers(statement, family, doubts),
+        addresses=tuple(addresses[:most]),
         tracking=_tracking(statement, above, is_owner=is_owner),
         notifies=_notifies(statement),
         auth_type=auth_type,
         auth_pass=auth_pass if auth_type == "PASS" else "",
-        excluded=(*excluded, *addresses[MOST_ADDRESSES:]),
+        excluded=(*excluded, *addresses[most:]),
         is_ipv6=family == 6,
     )
 
 
-def _what_every_instance_needs(statement: Statement) -> Iterator[tuple[Place, str, str]]:
+def _what_every_instance_needs(statement: Statement, source: Address | None, doubts: Doubts) -> None:
     for keyword, hint in (
         ("interface", "for example interface eth0"),
         ("virtual_router_id", "for example virtual_router_id 51, the same on all nodes of the instance"),
@@ -275,11 +324,17 @@ def _what_every_instance_needs(statement: Statement) -> Iterator[tuple[Place, st
         if not given or given.words[1:] == ("",):
             same_line = [one for one in statement.block or () if keyword in one.words[1:]]
             behind = f"one statement a line: {keyword} stands behind {same_line[0].keyword}" if same_line else hint
-            yield statement.place, f"{statement}: no {keyword}", behind
+            # keepalived 2.4 takes that of the source.
+            is_clear = keyword == "interface" and not given and source and not same_line
+            (doubts.left_out if is_clear else doubts.errors).append(
+                (statement.place, f"{statement}: no {keyword}", behind)
+            )
         elif keyword == "interface" and given.argument() == "lo":
-            yield given.place, "interface lo: keepalived does not start", "name the interface to the other nodes"
+            what = "interface lo: keepalived does not start"
+            doubts.errors.append((given.place, what, "name the interface to the other nodes"))
     if len(statement.words) != 2:
-        yield statement.place, f"{statement}: not one name", "for example vrrp_instance VI_1 {"
+        what = f"{statement}: not one name"
+        doubts.errors.append((statement.place, what, "for example vrrp_instance VI_1 {"))
 
 
 def _family(statements: Iterable[Statement]) -> int | None:
@@ -312,8 +367,8 @@ def _is_master(instance: Statement) -> bool | None:
     return state
 
 
-MOST_ADDRESSES = 255
-"""Of an advert."""
+MOST_ADDRESSES = {4: 255, 6: 89}
+"""Of an advert: what it counts, and what a packet of 1500 octets holds."""
 PREEMPT = ("preempt", "nopreempt")
 
 
@@ -322,13 +377,13 @@ def _integer(statement: Statement | None, low: int, high: int) -> int | None:
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,9}", text) and low <= int(text) <= high else None
 
 
-def _vrid(instance: Statement, errors: Errors) -> int | None:
+def _vrid(instance: Statement, doubts: Doubts) -> int | None:
     """The last one that is valid."""
     given = [*instance.all("virtual_router_id")]
     valid = [vrid for vrid in (_integer(statement, 1, 255) for statement in given) if vrid]
     if given and given[-1].argument() and not valid:
         what = f"{given[-1]}: not a number from 1 to 255"
-        errors.append((given[-1].place, what, "the same number on all nodes of the instance"))
+        doubts.errors.append((given[-1].place, what, "the same number on all nodes of the instance"))
     return valid[-1] if valid else None
 
 
@@ -366,49 +421,65 @@ def _without_range(text: str) -> str:
     return re.split("[/-]", text, maxsplit=1)[0]
 
 
-def _address(statement: Statement, text: str, family: int | None, errors: Errors) -> Address | None:
+def _address(statement: Statement, text: str, family: int | None, doubts: Doubts) -> Address | None:
     try:
         address = ip_address(_without_range(text))
     except ValueError:
-        errors.append((statement.place, f"{statement}: not an address", "for example 192.0.2.1"))
+        doubts.errors.append((statement.place, f"{statement}: not an address", "for example 192.0.2.1"))
         return None
-    _is_of_family(family, address.version, statement, f"remove it, or give an IPv{family} address", errors)
-    return address
+    hint = f"remove it, or give an IPv{family} address"
+    return address if _is_of_family(family, address.version, statement, hint, doubts) else None
 
 
-def _is_of_family(family: int | None, version: int, statement: Statement, hint: str, errors: Errors) -> None:
-    if family and version != family:
+def _is_of_family(family: int | None, version: int, statement: Statement, hint: str, doubts: Doubts) -> bool:
+    if is_other := bool(family and version != family):
         what = f"{statement}: not of the family of the first address, keepalived leaves it out"
-        errors.append((statement.place, what, hint))
+        doubts.left_out.append((statement.place, what, hint))
+    return not is_other
 
 
-def _source(instance: Statement, family: int | None, errors: Errors) -> Address | None:
+def _source(instance: Statement, family: int | None, doubts: Doubts) -> Address | None:
     given = [option for option in instance.block or () if option.keyword in ("unicast_src_ip", "mcast_src_ip")]
-    sources = [_address(option, option.argument(), family, errors) for option in given if option.argument()]
-    return sources[-1] if sources else None
+    sources = [_address(option, option.argument(), family, doubts) for option in given if option.argument()]
+    return next((source for source in reversed(sources) if source), None)
 
 
-def _peers(instance: Statement, family: int | None, errors: Errors) -> tuple[Address, ...]:
+def _peers(instance: Statement, family: int | None, doubts: Doubts) -> tuple[Address, ...]:
     lines = [peer for block in instance.all("unicast_peer") for peer in block.block or ()]
-    peers = [_address(peer, peer.keyword, family, errors) for peer in lines]
+    peers = [_address(peer, peer.keyword, family, doubts) for peer in lines]
     return tuple(dict.fromkeys(peer for peer in peers if peer))
 
 
-def _addresses(instance: Statement, keyword: str, device: str, errors: Errors) -> tuple[VirtualAddress, ...]:
+def _addresses(instance: Statement, keyword: str, device: str, doubts: Doubts) -> tuple[VirtualAddress, ...]:
     found = []
     for line in (line for block in instance.all(keyword) for line in block.block or ()):
-        options = _options(line)
-        try:
-            if not re.fullmatch(r"[^/]+(/[0-9]+)?", line.keyword):
-                raise ValueError
-            found.append(VirtualAddress(line, ip_interface(line.keyword), options.get("dev", device)))
-        except ValueError:
-            errors.append((line.place, f"{line}: not an address", "for example 192.0.2.10/32"))
+        options = address_options(line)
+        address = _virtual(line, doubts)
+        is_complete = True
         for option, value in options.items():
             if not re.fullmatch(OPTIONS[option], value):
                 what = f"{line}: keepalived leaves out this address, because of {option} '{value}'"
-                errors.append((line.place, what, f"correct {option}, or remove it"))
+                doubts.left_out.append((line.place, what, f"correct {option}, or remove it"))
+                is_complete = False
+        if address and is_complete:
+            found.append(VirtualAddress(line, address, options.get("dev", device)))
     return tuple(found)
+
+
+def _virtual(line: Statement, doubts: Doubts) -> InterfaceAddress | None:
+    text, slash, mask = line.keyword.partition("/")
+    try:
+        host = ip_address(text)
+    except ValueError:
+        doubts.errors.append((line.place, f"{line}: not an address", "for example 192.0.2.10/32"))
+        return None
+    if not slash:
+        return ip_interface(host)
+    if re.fullmatch("[0-9]{1,3}", mask) and int(mask) <= host.max_prefixlen:
+        return ip_interface((host, int(mask)))
+    what = f"{line}: not an address; keepalived takes /{host.max_prefixlen} for the mask"
+    doubts.left_out.append((line.place, what, f"write {text}/{host.max_prefixlen}"))
+    return ip_interface(host)
 
 
 BROADCAST = r"[-+]|\d+(\.\d+){3}"
@@ -417,32 +488,41 @@ OPTIONS |= dict.fromkeys(("scope", "peer", "preferred_lft"), r".+")
 """Of an address, with the values that keepalived accepts."""
 
 
-def _options(line: Statement) -> dict[str, str]:
+def address_options(line: Statement) -> dict[str, str]:
     words = iter(line.words[1:])
     return {word: next(words, "") for word in words if word in OPTIONS}
 
 
 def _tracking(statement: Statement, above: Above, *, is_owner: bool = False) -> Tracking:
-    found: dict[str, int] = {}
+    found: dict[tuple[str, str], Tracked] = {}
     ignored = []
-    lines = [(kind, line) for kind in above for block in statement.all(kind) for line in block.block or ()]
+    lines = [(kind, line) for kind in HEAVIEST for block in statement.all(kind) for line in block.block or ()]
     for kind, line in lines:
-        name, options, weights = line.keyword, line.words[1:], above[kind]
-        weight = (_leading(options[1]) or 0) if len(options) > 1 else 255
-        weight = max(-253, min(weight, 253)) if abs(weight) <= 254 else weights.get(name, 0)
-        if kind == "track_script" and name in found:
+        name, options, known = line.keyword, line.words[1:], above.get(kind, {line.keyword: (0, False)})
+        weight, reverse = known.get(name, (0, False))
+        if len(options) > 1:
+            most = HEAVIEST[kind]
+            given = _leading(options[1]) or 0
+            weight = max(-most, min(given, most)) if abs(given) <= 254 else weight
+            reverse = options[2] == "reverse" if options[2:] and options[2] in REVERSED else reverse
+        if (kind, name) in found:
             why, hint = f"{name} is tracked already", "remove one of the two"
-        elif name not in weights:
-            why, hint = f"there is no {DEFINITIONS[kind]} {name} above it", f"define {name} above it"
+        elif name not in known:
+            what = DEFINITIONS[kind][0]
+            why, hint = f"there is no {what} {name} above it", f"define {name} above it"
         elif options and (options[0] != "weight" or len(options) < 2):
             why, hint = f"'{' '.join(options)}' is not 'weight NUMBER'", "write: name, or: name weight NUMBER"
-        elif kind == "track_script" and weight and is_owner:
+        elif weight and is_owner and kind == "track_script":
             why, hint = "priority 255 has no weights", "use no weight: then a failure is a fault"
         else:
-            found |= {name: weight} if kind == "track_script" else {}
+            found[kind, name] = Tracked(line, kind, name, weight, reverse)
             continue
         ignored.append((line, f"in {kind}: {why}", hint))
-    return Tracking(tuple(found.items()), tuple(ignored))
+    return Tracking(tuple(found.values()), tuple(ignored))
+
+
+REVERSED = ("reverse", "noreverse")
+"""Behind the weight of a line."""
 
 
 def _notifies(statement: Statement) -> tuple[Notify, ...]:

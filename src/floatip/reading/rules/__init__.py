@@ -9,15 +9,39 @@ from collections.abc import Iterator
 from floatip.model import Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem
-from floatip.reading.rules import addresses, checks, commands, election, http, names, network, nodes
+from floatip.reading.rules import (
+    addresses,
+    checks,
+    commands,
+    election,
+    http,
+    names,
+    network,
+    nodes,
+    tracks,
+    virtuals,
+    vrrp,
+)
 
-RULES = (*names.RULES, *checks.RULES, *nodes.RULES, *election.RULES, *addresses.RULES, *network.RULES, *http.RULES)
+RULES = (
+    *names.RULES,
+    *checks.RULES,
+    *nodes.RULES,
+    *election.RULES,
+    *vrrp.RULES,
+    *tracks.RULES,
+    *addresses.RULES,
+    *network.RULES,
+    *http.RULES,
+    *commands.RULES,
+)
 ON_MACHINE = (
     *addresses.ON_MACHINE,
     *checks.ON_MACHINE,
     *commands.ON_MACHINE,
     *election.ON_MACHINE,
     *network.ON_MACHINE,
+    *virtuals.ON_MACHINE,
     *nodes.ON_MACHINE,
     *http.ON_MACHINE,
 )

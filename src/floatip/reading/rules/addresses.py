@@ -7,31 +7,75 @@ from floatip.core.settings import Keepalived, Vrrp
 from floatip.model import OWN_INTERFACE, Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
-from floatip.reading.rules.parts import elections, floating, instances
+from floatip.reading.rules.parts import elections, floating, instances, options, placed
 from floatip.reading.words import shown
+
+LONGEST_LABEL = 15
 
 
 def counts(model: Model, places: Places) -> Iterator[Problem]:
-    """A VRRP packet counts its addresses in 8 bits, and one without any is malformed (RFC 9568 section 5.2.5)."""
+    """An advert counts its addresses in 8 bits, and in version 3 it has at least one (RFC 9568 section 5.2.5)."""
     for at, instance in instances(model, places):
-        count = sum(address.version == 4 for address in instance.addresses)
-        is_known = places.is_whole((*at, "addresses"))
-        if isinstance(instance.election, Vrrp) and is_known and not 1 <= count <= 255:
-            what = f"{count} IPv4 addresses do not fit an advert, which names 1 to 255"
-            yield places.error((*at, "addresses"), what, "list at least one IPv4 address, and at most 255")
+        thing, election = (*at, "addresses"), instance.election
+        if not places.is_whole(thing):
+            continue
+        if not isinstance(election, Vrrp):
+            if not instance.addresses:
+                hint = "name at least one; only vrrp elects without an address"
+                yield places.error(thing, "the list is empty", hint)
+            continue
+        version = election.source.version
+        special = options(instance)
+        named = [one for one in instance.addresses if one not in special or special[one].is_advertised]
+        count = sum(address.version == version for address in named)
+        is_known = places.is_whole((*at, "vrrp", "source"))
+        if is_known and (count > 255 or (not count and (named or election.version == 3))):
+            least = 1 if named or election.version == 3 else 0
+            what = f"{count} IPv{version} addresses do not fit an advert, which names {least} to 255"
+            hint = f"list at least one IPv{version} address, and at most 255"
+            yield places.error(thing, what, hint)
+
+
+def labels(model: Model, places: Places) -> Iterator[Problem]:
+    """What the kernel cuts off or does not keep (ip-address(8))."""
+    for at, instance in instances(model, places):
+        special = options(instance)
+        for thing, one in placed(places, at, instance):
+            option = special.get(one.address)
+            if not option:
+                continue
+            label, is_ipv6 = option.label, one.address.version == 6
+            if len(label.encode()) > LONGEST_LABEL:
+                what = f"{shown(label)} is longer than {LONGEST_LABEL} octets, as the kernel has labels"
+                yield places.error((*thing, "label"), what, f'write a shorter one: "{one.interface}:1"')
+            elif label and not is_ipv6 and label != one.interface and not label.startswith(f"{one.interface}:"):
+                what = f"{shown(label)} does not begin with {one.interface}:, so `ip` and ifconfig may not find it"
+                yield places.warning((*thing, "label"), what, f'write "{one.interface}:{label[-4:]}"')
+            for key, is_given, other in (
+                ("label", bool(label) and is_ipv6, "IPv6"),
+                ("scope", option.scope is not None and is_ipv6, "IPv6"),
+                ("preferred_lft", option.preferred_lft is not None and not is_ipv6, "IPv4"),
+            ):
+                if is_given:
+                    yield places.warning((*thing, key), f"means nothing for an {other} address", "remove it")
 
 
 def prefixes(model: Model, places: Places) -> Iterator[Problem]:
-    for thing, address in floating(model, places):
-        if model.network and address.version == 4 and address.network.prefixlen != 32:
-            what = f"{address} is more than the one address that BGP is to deliver"
-            yield places.error(thing, what, f'write "{address.ip}/32"')
+    for at, instance in instances(model, places):
+        for thing, address in places.each((*at, "addresses"), instance.addresses):
+            is_announced = model.network and instance.is_announced
+            if is_announced and address.version == 4 and address.network.prefixlen != 32:
+                what = f"{address} is more than the one address that BGP is to deliver"
+                yield places.error(thing, what, f'write "{address.ip}/32", or announce = false in the instance')
 
 
 def interfaces(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     named: list[tuple[Thing, str]] = [((*at, "interface"), one.interface) for at, one in instances(model, places)]
     named = [(thing, name) for thing, name in named if thing in places.given]
     named += [((*at, "interface"), one.interface) for at, one in elections(model, places)]
+    for at, instance in instances(model, places):
+        own = ((thing, one.interface) for thing, one in placed(places, at, instance))
+        named += (((*thing, "interface"), name) for thing, name in own if name != instance.interface)
     if model.network:
         named.append((("bgp", "interface"), model.network.speaker.interface))
     for thing, name in named:
@@ -63,13 +107,14 @@ def elsewhere(model: Model, places: Places, machine: Machine) -> Iterator[Proble
     for at, instance in instances(model, places):
         if isinstance(instance.election, Keepalived) or instance.interface == OWN_INTERFACE:
             continue  # keepalived moves it, on whichever interface; or this machine is none of the nodes
-        for thing, address in places.each((*at, "addresses"), instance.addresses):
-            for one in standing.get(address.ip, ()):
-                if one != Placed(instance.interface, address):
-                    what = f"{one.address} is on {one.interface} already, and stays there: floatip holds {address} on "
+        for thing, ours in placed(places, at, instance):
+            for one in standing.get(ours.address.ip, ()):
+                if one != ours:
+                    what = f"{one.address} is on {one.interface} already, and stays there: floatip holds "
+                    what += f"{ours.address} on {ours.interface}"
                     hint = "remove it from the network configuration, and: "
                     hint += f"ip address del {one.address} dev {one.interface}"
-                    yield places.warning(thing, f"{what}{instance.interface}", hint)
+                    yield places.warning(thing, what, hint)
 
 
 def neighbours(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
@@ -79,9 +124,9 @@ def neighbours(model: Model, places: Places, machine: Machine) -> Iterator[Probl
     """
     moving = {one.ip for _, one in floating(model, places)}
     for at, instance in instances(model, places):
-        name = instance.interface
-        own = {one.network: one for one in machine.interfaces.get(name, ()) if one.ip not in moving}
-        for thing, address in places.each((*at, "addresses"), instance.addresses):
+        for thing, ours in placed(places, at, instance):
+            name, address = ours.interface, ours.address
+            own = {one.network: one for one in machine.interfaces.get(name, ()) if one.ip not in moving}
             other = own.get(address.network)
             if other and address.version == 4 and name in machine.demoting:
                 key = f"net.ipv4.conf.{name.replace('.', '/')}.promote_secondaries"
@@ -89,5 +134,5 @@ def neighbours(model: Model, places: Places, machine: Machine) -> Iterator[Probl
                 yield places.warning(thing, what, f'write "{address.ip}/32", or: sysctl -w {key}=1')
 
 
-RULES = (counts, prefixes)
+RULES = (counts, prefixes, labels)
 ON_MACHINE = (interfaces, arp, elsewhere, neighbours)

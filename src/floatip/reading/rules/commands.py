@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from floatip.core.settings import Keepalived
-from floatip.model import File, Model, Process, Script, Value
+from floatip.model import File, Model, Process, RunAs, Script, Value
 from floatip.reading import files
 from floatip.reading.files import Doubt
 from floatip.reading.machine import Machine
-from floatip.reading.place import Places, Problem, Thing
+from floatip.reading.place import Places, Problem, Thing, as_warning
 from floatip.reading.rights import user_id
+from floatip.reading.rules import parts
 from floatip.reading.rules import run_as as rights
 from floatip.reading.rules.parts import elections
 from floatip.reading.words import shown
@@ -30,6 +31,28 @@ def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem
                 yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
     if model.notify and model.notify.command:
         yield from _at(places, ("notify", "command"), files.command(model.notify.command, machine))
+    for at, told in parts.told(model, places):
+        problems = _run_as(places, at, told.command, told.run_as, machine)
+        # keepalived runs without a command that it cannot run, and nobody is told.
+        yield from map(as_warning, problems) if places.is_keepaliveds else problems
+    for at, fifo in places.each(("fifo",), model.fifos):
+        if fifo.script:
+            yield from _run_as(places, (*at, "script"), fifo.script, fifo.run_as, machine)
+
+
+def _run_as(places: Places, thing: Thing, argv: tuple[str, ...], run_as: RunAs, machine: Machine) -> Iterator[Problem]:
+    doubts = list(rights.become(run_as, machine))
+    if argv and not any(doubt.is_error for doubt in doubts):
+        doubts += files.command(argv, rights.seen_by(run_as, machine))
+    yield from _at(places, thing, doubts)
+
+
+def fifos(model: Model, places: Places) -> Iterator[Problem]:
+    seen: dict[Path, Thing] = {model.keepalived.fifo: ("keepalived",)}
+    for at, fifo in places.each(("fifo",), model.fifos):
+        if (first := seen.setdefault(fifo.path, at)) != at:
+            what = f"{fifo.path} is taken by {places.path(first) or 'keepalived'}"
+            yield places.error((*at, "path"), what, "give each FIFO a path of its own")
 
 
 def _at(places: Places, thing: Thing, doubts: Iterable[Doubt]) -> Iterator[Problem]:
@@ -65,4 +88,5 @@ def stop_time(model: Model, places: Places, machine: Machine) -> Iterator[Proble
         )
 
 
+RULES = (fifos,)
 ON_MACHINE = (commands, state_log, keepalived, stop_time)

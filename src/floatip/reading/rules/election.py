@@ -42,9 +42,15 @@ def passwords(model: Model, places: Places) -> Iterator[Problem]:
         if not isinstance(one, Vrrp) or not one.auth_pass:
             continue
         thing = (*at, "auth_pass")
-        if one.version == 3:
+        if one.hmac:
+            hint = "keep one of the two, on all nodes alike"
+            yield places.error(thing, "cannot stand beside auth_hmac", hint)
+        elif one.version == 3:
             hint = "remove it, or write version = 2 on all nodes"
             yield places.error(thing, "version 3 has no authentication", hint)
+        elif one.source.version == 6:
+            hint = "remove it, or write auth_hmac, which also floatip and keepalived 2.4 on the other nodes know"
+            yield places.error(thing, "adverts over IPv6 have no password", hint)
         elif (octets := len(one.auth_pass.encode())) > AUTH_LENGTH:
             hint = f"keep {AUTH_LENGTH} of them, on all nodes alike"
             yield places.warning(thing, f"only the first {AUTH_LENGTH} of {octets} octets are sent", hint)
@@ -113,8 +119,9 @@ def _not_there(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Ma
     if peer:
         what = f"{one.source} is not here, but its peer {peer} is, on {machine.interface_of(peer)}"
         return places.warning(thing, what, "is this the other node's file? swap source and peers")
-    here = ", ".join(str(address.ip) for address in machine.interfaces.get(one.interface, ()) if address.version == 4)
-    has = f"{one.interface} has {here or 'no IPv4 address'}"
+    version = one.source.version
+    here = (str(address.ip) for address in machine.interfaces.get(one.interface, ()) if address.version == version)
+    has = f"{one.interface} has {', '.join(here) or f'no IPv{version} address'}"
     hint = f"name an address of this node, or add this one: {has}, and the election waits"
     return places.warning(thing, f"this machine does not have {one.source}", hint)
 

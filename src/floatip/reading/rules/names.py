@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from floatip.core.settings import Instance, Keepalived, Node, Static
+from floatip.core.settings import Instance, Keepalived, Node, Static, SyncGroup
 from floatip.model import Bgp, Check, File, Interface, Model, Process, Value
 from floatip.reading.place import Places, Problem, Thing
-from floatip.reading.rules.parts import elections, floating, instances
+from floatip.reading.rules.parts import elections, floating, instances, looked_at, tracking
 from floatip.reading.words import closest, shown
 
 NOT_THE_SERVICE = File, Value, Interface, Bgp
@@ -20,14 +20,16 @@ def repeated(model: Model, places: Places) -> Iterator[Problem]:
             if value and (earlier := first.setdefault(value, thing)) != thing:
                 yield places.error(thing, f"{value} is taken by line {places.place(earlier).line}", hint)
 
-    named: dict[str, Iterable[Check | Instance | Node]]
-    named = {"node": model.nodes, "check": model.checks, "instance": model.instances}
+    named: dict[str, Iterable[Check | Instance | Node | SyncGroup]]
+    named = {"node": model.nodes, "check": model.checks, "instance": model.instances, "sync_group": model.sync_groups}
     for kind, items in named.items():
         names = (((*at, "name"), one.name and f'"{one.name}"') for at, one in places.each((kind,), items))
         yield from once(names, f"give each {kind} a name of its own")
+    # A virtual router is one of a vrid and a version of IP (RFC 9568 section 1.4).
     vrids = (
-        ((*at, "vrid"), f"{one.vrid} on {one.interface}" if one.vrid and one.interface else "")
+        ((*at, "vrid"), f"{one.vrid} on {one.interface}" + " for IPv6" * (one.source.version == 6))
         for at, one in elections(model, places)
+        if one.vrid and one.interface
     )
     yield from once(vrids, "give two instances on one interface two vrids")
     followed = ((at, one.instance) for at, one in elections(model, places) if isinstance(one, Keepalived))
@@ -40,13 +42,12 @@ def repeated(model: Model, places: Places) -> Iterator[Problem]:
 def checks(model: Model, places: Places) -> Iterator[Problem]:
     names = [check.name for check in model.checks if check.name]
     used: set[str] = set()
-    for at, instance in instances(model, places):
-        for thing, name in places.each((*at, "checks"), instance.checks):
-            used.add(name)
-            if name not in names:
-                others = f"the checks are {', '.join(names)}" if names else "add a [[check]]"
-                hint = f'did you mean "{close}"?' if (close := closest(name, names)) else others
-                yield places.error(thing, f"there is no check {shown(name)}", hint)
+    for thing, name in _uses(model, places):
+        used.add(name)
+        if name and name not in names:
+            others = f"the checks are {', '.join(names)}" if names else "add a [[check]]"
+            hint = f'did you mean "{close}"?' if (close := closest(name, names)) else others
+            yield places.error(thing, f"there is no check {shown(name)}", hint)
     for at, check in places.each(("check",), model.checks):
         for thing, name in places.each((*at, "of"), check.policy.of):
             used.add(name)
@@ -61,15 +62,25 @@ def checks(model: Model, places: Places) -> Iterator[Problem]:
             yield from _process(places, (*at, "process"), check.kind.process)
 
 
+def _uses(model: Model, places: Places) -> Iterator[tuple[Thing, str]]:
+    for at, one in tracking(model, places):
+        yield from places.each((*at, "checks"), one.checks)
+        for thing, track in places.each((*at, "tracks"), one.tracks):
+            yield (*thing, "check"), track.check
+
+
 def unwatched(model: Model, places: Places) -> Iterator[Problem]:
     """A trigger file tells of an administrator, not of a service. Where keepalived elects, its own checks count."""
     triggers = {check.name for check in model.checks if isinstance(check.kind, NOT_THE_SERVICE)}
     for at, instance in instances(model, places):
-        is_known = places.is_whole((*at, "checks")) and places.is_whole(("check",))
-        if is_known and not isinstance(instance.election, Keepalived) and triggers.issuperset(instance.checks):
-            only = " but a file" if instance.checks else ""
+        is_known = all(map(places.is_whole, ((*at, "checks"), (*at, "tracks"), ("check",), ("sync_group",))))
+        names = looked_at(model, instance)
+        if is_known and not isinstance(instance.election, Keepalived) and triggers.issuperset(names):
+            only = " but a file" if names else ""
             what = f"nothing{only} is checked: this node keeps the traffic even while the service is down"
             hint = 'add [[check]] name = "haproxy", process = "haproxy"; and to the instance: checks = ["haproxy"]'
+            if places.is_keepaliveds:
+                hint = "add a vrrp_track_process with process haproxy, and track_process to the instance"
             yield places.warning((*at, "checks"), what, hint)
 
 

@@ -6,7 +6,7 @@ import re
 KEEPALIVED = re.compile(
     r"^\s*(vrrp_instance|vrrp_script|vrrp_sync_group|virtual_server|global_defs)\b[^=\n]*$", re.MULTILINE
 )
-SECRET = re.compile(r"md5|pass|secret", re.IGNORECASE)
+SECRET = re.compile(r"md5|pass|secret|hmac|\bkey\s*=|[0-9a-f]{64}", re.IGNORECASE)
 LONGEST = 100
 GENERAL = 'write a key and a value, as in name = "VI_1", or a [table]'
 ONE_LINE = "end it with } on this line, or write its keys below a [header]"

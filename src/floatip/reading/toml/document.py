@@ -43,7 +43,7 @@ class Document:
     def path(self, thing: Thing) -> str:
         """As a person says it: `instance "VI_1" vrrp.priority`."""
         match thing:
-            case ("check" | "instance" | "node" as kind, int(index), *keys):
+            case ("check" | "instance" | "node" | "sync_group" | "fifo" as kind, int(index), *keys):
                 table = self.data[kind][index]
                 name = table.get("name") if isinstance(table, dict) else None
                 table_name = f"{kind} {shown(name) if name else f'number {index + 1}'}"

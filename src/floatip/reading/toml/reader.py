@@ -1,29 +1,39 @@
 """floatip.toml read into the model."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 from floatip.core import settings as core
 from floatip.core.bgp.rank import Rank
 from floatip.model import (
     PRIORITY,
+    Fifo,
     Link,
     Listener,
     LocalKeepalived,
     Model,
     Network,
     Notify,
+    NotifyEvent,
     RankMarks,
+    RunAs,
+    Told,
     instance,
     network,
+    usual_version,
 )
 from floatip.providers import PROVIDERS, linode
-from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem
+from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem, Thing
 from floatip.reading.toml import checks
 from floatip.reading.toml.document import Document
-from floatip.reading.toml.tables import ELECTIONS, TOP
+from floatip.reading.toml.tables import ADDRESS, ELECTIONS, GARP, HMAC, INSTANCE, TOP, VRRP, Table
 from floatip.reading.toml.walk import Walk
+from floatip.reading.words import shown
 
+FIGURES = ("checks", "placement", "interface", "last_resort", "announce")
+"""Keys of an instance that are fields of the model, of whichever election."""
+HMAC_KEYS = ("vrrp", "auth_hmac", "keys")
 NODES = ("prefer", "together", "apart", "preempt", "preempt_delay")
 """Keys of an instance for the election of the nodes."""
 BELONGS = "remove it: it is for an instance that the nodes elect, which has no vrrp, keepalived or static"
@@ -46,43 +56,137 @@ def accepted(document: Document) -> tuple[Model, Places]:
     return model, places
 
 
+def with_dcid(document: Document, dcid: int | None) -> tuple[Document, list[Problem]]:
+    """`dcid`: what the command line says, which must agree with the file."""
+    if dcid is None:
+        return document, []
+    given = document.data.get("linode")
+    named = given.get("dcid", dcid) if isinstance(given, dict) else dcid
+    data = document.data | {"linode": {"dcid": dcid}}
+    problems: list[Problem] = []
+    if named != dcid:
+        at = ("linode", "dcid")
+        what = f"{shown(named)} is not {dcid}, which --dcid says"
+        problems.append(ConfigError(document.file, document.line(at), "linode.dcid", what, "leave out one of the two"))
+    return replace(document, data=data), problems
+
+
 def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
     """With what is wrong with each value."""
     walk = Walk(document)
     read = walk.table(TOP, document.data, ())
     places = walk.places
     net = _network(read, places)
+    instances, groups = read.get("instance", ()), read.get("sync_group", ())
+    told = [*(one for each in instances for one in _told("INSTANCE", each))]
+    told += [one for each in groups for one in _told("GROUP", each)]
     model = Model(
         checks=tuple(map(checks.check_of, read.get("check", ()))),
-        instances=tuple(_instance(one, places, has_bgp=net is not None) for one in read.get("instance", ())),
+        instances=tuple(
+            _instance(one, places, at, has_bgp=net is not None) for at, one in places.each(("instance",), instances)
+        ),
+        sync_groups=tuple(map(_sync_group, groups)),
         network=net,
         nodes=tuple(core.Node(**one) for one in read.get("node", ())),
         link=Link(**read.get("link", {})),
         keepalived=LocalKeepalived(**read.get("keepalived", {})),
         notify=Notify(**read["notify"]) if "notify" in read else None,
+        told=tuple(told),
+        fifos=tuple(map(_fifo, read.get("fifo", ()))),
+        tells_priorities=frozenset(one["name"] for one in instances if one.get("notify", {}).get("priority_changes")),
         http=Listener(**read["http"]) if "http" in read else None,
         **{key: read[key] for key in ("log", "state_log", "release_delay") if key in read},
     )
-    has_secret = any(thing[-1] in ("md5", "auth_pass") for thing in places.given)
+    has_secret = any(thing[-1] in ("md5", "auth_pass") or thing[-5:-2] == HMAC_KEYS for thing in places.given)
     problems = [*walk.problems, *checks.means_nothing(places), *_elections(document, places)]
     problems += [*_open_to_all(document, places, has_secret=has_secret)]
     return model, places, problems
 
 
-def _instance(read: dict[str, Any], places: Places, *, has_bgp: bool) -> core.Instance:
-    others = {key: read[key] for key in ("checks", "placement", "interface", "last_resort") if key in read}
-    return instance(read["name"], read["addresses"], _election(read, places), has_bgp=has_bgp, **others)
+def _instance(read: dict[str, Any], places: Places, at: Thing, *, has_bgp: bool) -> core.Instance:
+    tables = [one if isinstance(one, dict) else {"address": one} for one in read["addresses"]]
+    options = [core.AddressOptions(**_fields(ADDRESS, one)) for one in tables]
+    figures = _fields(INSTANCE, {key: read[key] for key in FIGURES if key in read})
+    return instance(
+        read["name"],
+        tuple(one.address for one in options),
+        _election(read, places, at),
+        has_bgp=has_bgp,
+        **figures,
+        tracks=_tracks(read),
+        options=tuple(one for one in options if one != core.AddressOptions(one.address)),
+        virtuals=(*_virtuals("route", read), *_virtuals("rule", read)),
+    )
 
 
-def _election(read: dict[str, Any], places: Places) -> core.Election:
+def _fields(table: Table, read: dict[str, Any]) -> dict[str, Any]:
+    """By the names that the model has."""
+    return {table.keys[key].field or key: value for key, value in read.items()}
+
+
+def _tracks(read: dict[str, Any]) -> tuple[core.Track, ...]:
+    return tuple(core.Track(**one) for one in read.get("tracks", ()))
+
+
+def _virtuals(kind: Literal["route", "rule"], read: dict[str, Any]) -> Iterator[core.Virtual]:
+    for one in read.get(f"{kind}s", ()):
+        table = one if isinstance(one, dict) else {kind: one}
+        yield core.Virtual(kind, table[kind], table.get("tracked", True))
+
+
+def _sync_group(read: dict[str, Any]) -> core.SyncGroup:
+    figures = {key: read[key] for key in ("checks", "members_have_weights") if key in read}
+    return core.SyncGroup(read["name"], read["members"], tracks=_tracks(read), **figures)
+
+
+def _told(kind: Literal["INSTANCE", "GROUP"], read: dict[str, Any]) -> Iterator[Told]:
+    table = read.get("notify", {})
+    for event in get_args(NotifyEvent):
+        if event in table:
+            one = table[event] if isinstance(table[event], dict) else {"command": table[event]}
+            run_as = one if one.keys() & {"user", "group"} else table
+            timeout = one.get("timeout", table.get("timeout", 0.0))
+            yield Told(kind, read["name"], event, one["command"], _run_as(run_as), timeout)
+
+
+def _run_as(read: dict[str, Any], prefix: str = "") -> RunAs:
+    return RunAs(read.get(f"{prefix}user", ""), read.get(f"{prefix}group", ""))
+
+
+def _fifo(read: dict[str, Any]) -> Fifo:
+    figures = {key: read[key] for key in ("script", "on_reload") if key in read}
+    return Fifo(read["path"], _run_as(read), run_as=_run_as(read, "script_"), **figures)
+
+
+def _election(read: dict[str, Any], places: Places, at: Thing) -> core.Election:
     if "vrrp" in read:
-        return core.Vrrp(**{"priority": PRIORITY} | read["vrrp"])
+        return _vrrp(read["vrrp"], places, (*at, "vrrp"))
     if "keepalived" in read:
         return core.Keepalived(**{"priority": PRIORITY, "instance": read["name"]} | read["keepalived"])
     if "static" not in read and ("node",) in places.given:
         return core.Nodes(**{key: read[key] for key in NODES if key in read})
     # Where it was refused or is missing, the one about which the rules ask least.
     return core.Static(read.get("static", "secondary"))
+
+
+def _vrrp(read: dict[str, Any], places: Places, at: Thing) -> core.Vrrp:
+    figures: dict[str, Any] = {"priority": PRIORITY, "peers": (), "version": usual_version(read["source"])} | _fields(
+        VRRP, read
+    )
+    if "garp" in read:
+        figures["garps"] = core.Garps(**_fields(GARP, read["garp"]))
+    if "auth_hmac" in read:
+        figures["hmac"] = _hmac(read["auth_hmac"], places, (*at, "auth_hmac"))
+    return core.Vrrp(**figures)
+
+
+def _hmac(read: dict[str, Any], places: Places, at: Thing) -> core.Hmac:
+    """The keys that stand in files are empty: who knows this machine reads them."""
+    for thing, one in places.each((*at, "keys"), read["keys"]):
+        if "file" in one:
+            places.files[(*thing, "file")] = one["file"]
+    keys = tuple((one["id"], one.get("key", b"")) for one in read["keys"])
+    return core.Hmac(**{"active": keys[0][0] if keys else -1} | _fields(HMAC, read) | {"keys": keys})
 
 
 def _network(read: dict[str, Any], places: Places) -> Network | None:

@@ -1,10 +1,11 @@
 """Every key of floatip.toml: how its value is read, and an example where it must be there. Defaults are the model's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, get_args
 
 from floatip.core.bgp.rank import Rank
+from floatip.model import NotifyEvent
 from floatip.providers import PROVIDERS
 from floatip.reading.toml import values as v
 from floatip.reading.toml.values import Parse
@@ -14,7 +15,7 @@ from floatip.reading.toml.values import Parse
 class Items:
     """A list; of tables: [[name]]."""
 
-    kind: "Parse | Table"
+    kind: "Parse | Table | Short"
     least: int = 0
     most: int = 1 << 20
     why_most: str = ""
@@ -27,6 +28,8 @@ class Key:
     """The key must be there."""
     absent: Any = None
     """Stands in the model for a key that must be there, and is missing or refused; the rules pass it over."""
+    field: str = ""
+    """Of the model, where that has another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,20 @@ class Table:
     at_most_one: tuple[tuple[str, ...], ...] = ()
 
 
-Kind = Parse | Items | Table
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A value alone, or a table that says more; there the value is the first key, and must be there."""
+
+    value: Parse
+    table: Table
+
+
+Kind = Parse | Items | Table | Short
 
 NAME = Key(v.string)
-PERIOD = Key(v.number(0.01, 86400, "write seconds; 0.5 is half a second"))
+PERIOD = Key(v.number(0.01, 10**6, "write seconds; 0.5 is half a second"))
 DELAY = Key(v.number(0, 3600, "write seconds; 0 is no delay"))
-TIMES = Key(v.whole(1, 1000, "write how many results in a row count; 1 acts on the first"))
+TIMES = Key(v.whole(1, 10**6, "write how many results in a row count; 1 acts on the first"))
 COMMUNITIES = Key(Items(v.community, most=32, why_most="an UPDATE must have room for prefixes"))
 LARGEST_ASN = 2**32 - 1
 VRID = v.whole(1, 255, "choose another number, the same on all nodes of the instance")
@@ -174,28 +185,129 @@ ELECTION = {
     "interface": Key(v.string, example="eth0", absent=""),
     "vrid": Key(VRID, example=51, absent=0),
     "priority": Key(v.whole(1, 255, "the higher priority becomes master; 100 is usual")),
-    "source": Key(v.node_address, example="192.0.2.1", absent=NOBODY),
     "version": Key(v.one_of(2, 3)),
     "advert_interval": Key(v.advert_interval),
 }
+REPEAT = v.whole(0, 10**6, "write how many packets; 5 is usual")
+GARP_DELAY = v.number(0, 4294, "write seconds; 0 sends no second set")
+PAUSE = Key(v.number(0, 4294, "write seconds between two packets; 0 is no pause"))
+GARP = Table(
+    {
+        "master_repeat": Key(REPEAT, field="repeat"),
+        "master_delay": Key(GARP_DELAY, field="delay"),
+        "lower_prio_repeat": Key(REPEAT, field="lower_repeat"),
+        "lower_prio_delay": Key(GARP_DELAY, field="lower_delay"),
+        "master_refresh": Key(v.number(0, 4294, "write seconds; 0 is no refresh"), field="refresh"),
+        "master_refresh_repeat": Key(REPEAT, field="refresh_repeat"),
+        "interval": PAUSE,
+        "gna_interval": PAUSE,
+    }
+)
+HMAC_KEY = Table(
+    {
+        "id": Key(v.whole(0, 255, "number the keys, on all nodes alike"), example=1, absent=-1),
+        "key": Key(v.hmac_key),
+        "file": Key(v.path),
+    },
+    exactly_one=("key", "file"),
+)
+HMAC = Table(
+    {
+        "keys": Key(
+            Items(HMAC_KEY, least=1, most=16, why_most="two are enough: the one that signs, and the next one"),
+            example=[{"id": 1, "file": "/etc/floatip/vrrp.key"}],
+            absent=(),
+        ),
+        "active_key": Key(v.whole(0, 255, "write the id of the key that signs"), field="active"),
+        "mode": Key(v.one_of("receive-only", "permissive", "enforce")),
+        "time_window": Key(v.number(1, 300, "write seconds by which the clocks may differ"), field="window"),
+        "anti_replay": Key(v.Words({"time": False, "monotonic": True}), field="monotonic"),
+    }
+)
 VRRP = Table(
     ELECTION
     | {
-        "peers": Key(Items(v.node_address, least=1), example=["192.0.2.2"], absent=()),
+        "source": Key(v.vrrp_address, example="192.0.2.1", absent=NOBODY),
+        "peers": Key(Items(v.vrrp_address)),
+        "mcast_group": Key(v.multicast_group, field="group"),
+        "state": Key(v.Words({"BACKUP": False, "MASTER": True}), field="begins_as_master"),
         "preempt": Key(v.boolean),
         "preempt_delay": DELAY,
         "auth_pass": Key(v.secret),
+        "auth_hmac": Key(HMAC, field="hmac"),
         "min_ttl": Key(v.whole(0, 255, "0 accepts any TTL; 255 only neighbours")),
+        "max_ttl": Key(v.whole(0, 255, "255 accepts any TTL")),
+        "unicast_ttl": Key(v.whole(0, 255, "255 is usual: peers may check it"), field="ttl"),
+        "check_unicast_src": Key(v.boolean, field="checks_source"),
+        "down_timer_adverts": Key(v.whole(1, 100, "write how many adverts are missed before a master is gone")),
+        "startup_delay": Key(v.number(0, 1000, "write seconds; 0 is no delay")),
+        "track_primary": Key(v.boolean, field="tracks_interface"),
+        "higher_prio_send_advert": Key(v.boolean, field="sends_before_yielding"),
+        "lower_prio_no_advert": Key(v.opposite, field="answers_lower"),
+        "owner_ignore_adverts": Key(v.boolean, field="owner_ignores_adverts"),
+        "v3_checksum_as_v2": Key(v.boolean, field="checksum_as_v2"),
+        "garp": Key(GARP, field="garps"),
+    },
+    at_most_one=(("peers", "mcast_group"),),
+)
+FOLLOWED = Table(
+    ELECTION
+    | {
+        "source": Key(v.node_address, example="192.0.2.1", absent=NOBODY),
+        "instance": NAME,
+        "peers": Key(Items(v.node_address)),
+        "sync_group": NAME,
     }
 )
-FOLLOWED = Table(ELECTION | {"instance": NAME, "peers": Key(Items(v.node_address)), "sync_group": NAME})
+USER = {"user": NAME, "group": NAME}
+COMMAND = Table({"command": Key(v.command, example="/etc/floatip/notify.sh", absent=())} | USER | {"timeout": PERIOD})
+TOLD = Table(
+    {event: Key(Short(v.command, COMMAND)) for event in get_args(NotifyEvent)}
+    | USER
+    | {"timeout": PERIOD, "priority_changes": Key(v.boolean)}
+)
+"""What an instance or a group tells whom. `user`, `group` and `timeout` are for the commands without their own."""
+TRACK = Table(
+    {
+        "check": Key(v.string, example="haproxy", absent=""),
+        "weight": Key(
+            v.whole(
+                1 - 2**31,
+                2**31 - 1,
+                "write what is added while it is up, or taken off while it is down: 20, -20",
+            )
+        ),
+        "reverse": Key(v.boolean),
+    }
+)
+ADDRESS = Table(
+    {
+        "address": Key(v.interface_address, example="192.0.2.10/32"),
+        "interface": NAME,
+        "label": NAME,
+        "scope": Key(v.scope),
+        "advertised": Key(v.boolean, field="is_advertised"),
+        "tracked": Key(v.boolean, field="is_tracked"),
+        "preferred_lft": Key(v.lifetime),
+    }
+)
+
+
+def _virtuals(kind: str, example: str) -> Key:
+    return Key(Items(Short(v.words, Table({kind: Key(v.words, example=example), "tracked": Key(v.boolean)}))))
+
+
 ELECTIONS = "vrrp", "keepalived", "static"
 """An instance without any of them is elected by the nodes."""
 INSTANCE = Table(
     {
         "name": Key(v.string, example="VI_1", absent=""),
-        "addresses": Key(Items(v.interface_address, least=1), example=["192.0.2.10/32"], absent=()),
+        "addresses": Key(Items(Short(v.interface_address, ADDRESS)), example=["192.0.2.10/32"], absent=()),
         "checks": Key(Items(v.string)),
+        "tracks": Key(Items(TRACK)),
+        "routes": _virtuals("route", "192.0.2.0/24 via 198.51.100.1 dev eth0"),
+        "rules": _virtuals("rule", "from 192.0.2.10 table 100"),
+        "announce": Key(v.boolean, field="is_announced"),
         "vrrp": Key(VRRP),
         "keepalived": Key(FOLLOWED),
         "static": Key(v.one_of("primary", "secondary")),
@@ -207,8 +319,30 @@ INSTANCE = Table(
         "apart": NAME,
         "preempt": Key(v.boolean),
         "preempt_delay": DELAY,
+        "notify": Key(TOLD),
     },
     at_most_one=(ELECTIONS,),
+)
+SYNC_GROUP = Table(
+    {
+        "name": Key(v.string, example="G1", absent=""),
+        "members": Key(Items(v.string, least=1), example=["VI_1", "VI_2"], absent=()),
+        "checks": Key(Items(v.string)),
+        "tracks": Key(Items(TRACK)),
+        "members_have_weights": Key(v.boolean),
+        "notify": Key(replace(TOLD, keys={name: key for name, key in TOLD.keys.items() if name != "priority_changes"})),
+    }
+)
+FIFO = Table(
+    {
+        "path": Key(v.path, example="/run/floatip/notify"),
+        "user": NAME,
+        "group": NAME,
+        "script": Key(v.command),
+        "script_user": NAME,
+        "script_group": NAME,
+        "on_reload": Key(v.boolean),
+    }
 )
 KEEPALIVED = Table(
     {
@@ -238,6 +372,8 @@ TOP = Table(
         "link": Key(LINK),
         "check": Key(Items(CHECK)),
         "instance": Key(Items(INSTANCE, least=1)),
+        "sync_group": Key(Items(SYNC_GROUP)),
+        "fifo": Key(Items(FIFO)),
         "keepalived": Key(KEEPALIVED),
         "notify": Key(NOTIFY),
         "log": Key(v.one_of("text", "json")),
@@ -254,13 +390,30 @@ KEEPALIVEDS = {
     "advert_int": ("advert_interval", ""),
     "vrrp_version": ("version", ""),
     "virtual_ipaddress": ("addresses", ""),
-    "virtual_ipaddress_excluded": ("addresses", ""),
+    "virtual_ipaddress_excluded": ("addresses", ' = [{ address = "...", advertised = false }]'),
+    "virtual_routes": ("routes", ""),
+    "virtual_rules": ("rules", ""),
     "track_script": ("checks", ""),
     "track_process": ("checks", ""),
+    "track_file": ("tracks", ""),
+    "track_interface": ("checks", ""),
     "nopreempt": ("preempt", " = false"),
+    "dont_track_primary": ("track_primary", " = false"),
     "authentication": ("auth_pass", ' = "..."'),
-    "state": ("", "remove it: priority and preempt say who becomes master"),
-    "weight": ("", "remove it: a check makes its instances healthy or sick, and changes no priority"),
+    "vrrp_mcast_group4": ("mcast_group", ""),
+    "vrrp_mcast_group6": ("mcast_group", ""),
+    "vrrp_startup_delay": ("startup_delay", ""),
+    "vrrp_notify_fifo": ("fifo", ""),
+    "notify_fifo": ("fifo", ""),
+    "vrrp_sync_group": ("sync_group", ""),
+    "sync_group_tracking_weight": ("members_have_weights", ""),
+    "weight": ("", 'write it where the check is tracked: tracks = [{ check = "haproxy", weight = -20 }]'),
+    "no_track": ("tracked", " = false"),
+    "dev": ("interface", ""),
 }
+KEEPALIVEDS |= {f"notify_{event}": ("notify", f" = {{ {event} = ... }}") for event in TOLD.keys if event != "any"}
+KEEPALIVEDS |= {f"garp_{key}": ("garp", f" = {{ {key} = ... }}") for key in GARP.keys if "interval" not in key}
 """Keepalived's words; ours for the same, and a remark."""
-WHERE = dict.fromkeys(INSTANCE.keys, "[[instance]]") | dict.fromkeys(VRRP.keys, "vrrp of an instance")
+WHERE = dict.fromkeys(TOP.keys, "the top level of the file") | dict.fromkeys(SYNC_GROUP.keys, "[[sync_group]]")
+WHERE |= dict.fromkeys(ADDRESS.keys, "a table of addresses") | dict.fromkeys(INSTANCE.keys, "[[instance]]")
+WHERE |= dict.fromkeys(VRRP.keys, "vrrp of an instance")

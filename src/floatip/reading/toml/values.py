@@ -18,6 +18,9 @@ from floatip.reading.words import as_list, closest, shown
 
 Parse = Callable[[Any], Any]
 BROADCAST = IPv4Address("255.255.255.255")
+FOREVER = (1 << 32) - 1
+SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
+"""RT_SCOPE_..., as iproute2 names them."""
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 section 5.6.2."""
 KEY = "{key}"
@@ -61,6 +64,24 @@ def boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise Wrong(f"{shown(value)} is not true or false", "write true or false, without quotes")
     return value
+
+
+def opposite(value: object) -> bool:
+    """For a key that says what is not done."""
+    return not boolean(value)
+
+
+class Words:
+    """Each word of a key stands for a value of the model."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def __call__(self, value: object) -> Any:
+        return self.values[one_of(*self.values)(value)]
+
+    def word(self, value: Any) -> str:
+        return next(word for word, one in self.values.items() if one == value)
 
 
 def whole(low: int, high: int, hint: str) -> Parse:
@@ -304,6 +325,31 @@ def _of_one_host(found: Address, hint: str, *, loopback: bool = False) -> Addres
     return found
 
 
+def vrrp_address(value: object) -> Address:
+    """Of a node in an election, with either version of IP."""
+    found = _address(value)
+    hint = "name a node's own address, such as 192.0.2.1"
+    return _of_one_host(found, hint + "; for multicast leave peers out" * found.is_multicast)
+
+
+def multicast_group(value: object) -> Address:
+    found = _address(value)
+    if not found.is_multicast:
+        raise Wrong(f"{found} is not a multicast address", "leave it out: 224.0.0.18 and ff02::12 are the usual groups")
+    return found
+
+
+def hmac_key(value: object) -> bytes:
+    """Its messages show nothing of it."""
+    try:
+        found = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        found = b""
+    if not 32 <= len(found) <= 64:
+        raise Wrong("is not a key", "write 64 to 128 hex digits, or name a file: openssl rand -hex 32")
+    return found
+
+
 def router_id(value: object) -> IPv4Address:
     """Any number but 0 (RFC 6286)."""
     found = _ipv4(value)
@@ -355,6 +401,29 @@ def interface_address(value: object) -> InterfaceAddress:
         raise Wrong(f"{shown(value)} has no prefix", f'write "{found}"')
     _of_one_host(found.ip, "give the floating address that clients connect to")
     return found
+
+
+def scope(value: object) -> int:
+    """As ip-address(8) names it."""
+    if isinstance(value, str) and value in SCOPES:
+        return SCOPES[value]
+    if type(value) is not int or not 0 <= value <= 255:
+        raise Wrong(f"{shown(value)} is not a scope", f"write {', '.join(map(shown, SCOPES))}, or a number up to 255")
+    return value
+
+
+def lifetime(value: object) -> int:
+    if value == "forever":
+        return FOREVER
+    if type(value) is not int or not 0 <= value < FOREVER:
+        hint = 'write whole seconds, or "forever"; with 0 it is never a source'
+        raise Wrong(f"{shown(value)} is not a time", hint)
+    return value
+
+
+def words(value: object) -> tuple[str, ...]:
+    """Of a route or a rule."""
+    return tuple(string(value).split())
 
 
 def dcid(value: object) -> int:

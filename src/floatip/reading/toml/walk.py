@@ -6,7 +6,7 @@ from typing import Any
 
 from floatip.reading.place import Place, Places, Problem, Thing
 from floatip.reading.toml.document import Document
-from floatip.reading.toml.tables import KEEPALIVEDS, WHERE, Items, Kind, Table
+from floatip.reading.toml.tables import KEEPALIVEDS, WHERE, Items, Kind, Short, Table
 from floatip.reading.toml.values import KEY, Wrong
 from floatip.reading.words import closest, shown
 
@@ -41,6 +41,11 @@ class Walk:
 
     def _value(self, kind: Kind, value: Any, at: Thing) -> Any:
         match kind:
+            case Short(_, table) if isinstance(value, dict):
+                read = self.table(table, value, at)
+                return read if self.places.is_whole((*at, next(iter(table.keys)))) else REFUSED
+            case Short():
+                return self._value(kind.value, value, at)
             case Table() if isinstance(value, dict):
                 return self.table(kind, value, at)
             case Table():
@@ -61,7 +66,9 @@ class Walk:
 
     def _items(self, items: Items, value: Any, at: Thing) -> Any:
         if not isinstance(value, list) and isinstance(items.kind, Table):
-            return self._refuse(at, "not a list of tables", f"write the header with two brackets: [[{at[-1]}]]")
+            header = f"write the header with two brackets: [[{at[-1]}]]"
+            hint = header if len(at) == 1 else f"write a list, also of one: {at[-1]} = [{{ ... }}]"
+            return self._refuse(at, "not a list of tables", hint)
         if not isinstance(value, list):
             return self._refuse(at, f"{shown(value)} is not a list", f"write a list: [{shown(value)}]")
         if len(value) < items.least:
@@ -81,10 +88,13 @@ class Walk:
 
     def _unknown(self, table: Table, key: str, at: Thing) -> str:
         """Which key was meant, if that can be told; else nothing."""
-        meant, remark = KEEPALIVEDS.get(key, ("", ""))
+        plain = key.removeprefix("notify_").removeprefix("garp_")
+        meant, remark = ("", f"write {plain}") if plain in table.keys else KEEPALIVEDS.get(key, ("", ""))
         hint = f"keepalived's {key} is {meant}{remark} here" if meant else remark
         if meant and meant not in table.keys:
             hint += f", in {WHERE[meant]}"
+        elif not hint and len(at) < 3 and key in WHERE and at[:1] != ("check",):
+            hint = f"move it into {WHERE[key]}"
         elif not hint:
             meant = closest(key, table.keys)
             hint = f'did you mean "{meant}"?' if meant else f"the keys here are {', '.join(table.keys)}"
