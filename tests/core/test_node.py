@@ -470,6 +470,25 @@ def test_a_stop_before_the_start_releases_and_exits() -> None:
     assert host.tick(1) == ["hold", "exit"]
 
 
+def test_where_the_master_alone_has_the_address_a_stop_releases_it_soon_after_another_node_is_master() -> None:
+    host = master(replace(VLAN, speaker=None))
+    host.tell(StopRequested(), at=30)
+    assert host.tell(advert(0), at=30.3) == []
+    assert host.node.deadline == 31
+    assert host.tell(advert(100), at=30.6) == []
+    assert (host.node.deadline, host.tick(30.8)) == (30.8, ["hold"])
+    host.run(32)
+    assert host.when("exit") == [30.8]
+
+
+def test_a_stop_goes_on_as_before_where_the_new_master_is_heard_late_or_routes_point_here() -> None:
+    for config_of, at in ((replace(VLAN, speaker=None), 30.9), (VLAN, 30.1)):
+        host = master(config_of)
+        host.tell(StopRequested(), at=30)
+        assert host.tell(advert(100), at=at) == []
+        assert host.node.deadline == 31
+
+
 def test_a_start_or_a_reload_during_the_stop_does_not_hold_it_up() -> None:
     for event in (Started(), Reloaded(config())):
         host = master()

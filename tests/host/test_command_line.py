@@ -212,8 +212,8 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
     named = {(name, option.names[0]) for name, option, _ in NUMBERS}
     assert named == {
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
-        ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"), ("lab", "--hold-time"), ("lab", "--advert-interval"),
-        ("lab", "--runs"),
+        ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
+        ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}
     assert not reads & {int, float}

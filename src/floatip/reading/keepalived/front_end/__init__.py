@@ -21,12 +21,15 @@ from floatip.reading.place import ConfigError, ConfigErrors, Place, Places, Prob
 
 
 def model_of(
-    path: Path, machine: Machine | None = None, dcid: int | None = None
+    path: Path, machine: Machine | None = None, dcid: int | None = None, config_id: str = ""
 ) -> tuple[Model, Places, list[Problem]]:
-    """`machine`: None where the file need not fit this machine. Raises `ConfigErrors`."""
+    """`machine`: None where the file need not fit this machine. Raises `ConfigErrors`.
+
+    `config_id` decides about lines that begin with @; without it the host's name does.
+    """
     base, of_drop_in, problems = drop_in.read(path, dcid)
     try:
-        conf = keepalived.read(path, strict=False)
+        conf = keepalived.read(path, config_id=config_id, strict=False)
     except NotUnderstood as error:
         errors = [ConfigError(str(at.file), at.line, "", what, hint) for at, what, hint in error.errors]
         raise ConfigErrors(errors) from None
