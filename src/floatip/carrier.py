@@ -65,7 +65,7 @@ def _of_standbys(instance: InstanceView, who: list[str], gone: list[str]) -> Car
 def _own_rank(instance: InstanceView) -> int:
     """That of the route which this node's route servers have; a rank that reaches nobody is none."""
     if not instance.route_servers:
-        holds = any(address.held for address in instance.addresses)
+        holds = not instance.addresses or any(address.held for address in instance.addresses)
         return _place(instance.rank.value) if instance.role.value == "master" and holds else 0
     return _place(instance.rank.value) if any(address.announced_to for address in instance.addresses) else 0
 

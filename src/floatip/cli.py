@@ -345,9 +345,10 @@ def observe(**options: object) -> int:
     ),
 )
 def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo: bool, **options: bool) -> int:
-    """Keep keepalived; replace its notify script, lelastic and sudo rule. With --replace: replace keepalived.
+    """Replace lelastic and scripts of keepalived, or keepalived as well.
 
-    Shows each change before it asks.
+    Without --replace keepalived stays and elects. With it, floatip runs
+    keepalived.conf in its place. Each change is shown before you are asked.
     """
     from floatip.adopt import command  # noqa: PLC0415
     from floatip.adopt.plan import Wishes  # noqa: PLC0415

@@ -10,6 +10,7 @@ from floatip.core.state import (
     FRESH_SESSION,
     ChangeView,
     CheckView,
+    GroupView,
     InstanceView,
     KeepalivedView,
     NetworkView,
@@ -160,14 +161,19 @@ class _One(NamedTuple):
     """Its addresses should be here."""
     order: str
     """That keeps this node from taking over; empty: none."""
+    group: str
+    """Its sync group, in words; empty: none."""
 
 
 def _instances(status: Status, shown: Shown) -> Iterator[list[Line]]:
     missed = {problem.subject for problem in status.problems if problem.code == Code.NOT_HELD}
     carrying = carriers(status)
     names = {node.address: node.name for node in status.nodes}
+    groups = {"": ""} | {group.name: _group(group) for group in status.groups}
     ones = [
-        _One(one, carrying[one.name], _why(one, names), one.name in missed, _order(one, status.nodes))
+        _One(
+            one, carrying[one.name], _why(one, names), one.name in missed, _order(one, status.nodes), groups[one.group]
+        )
         for one in status.instances
         if shown.instance in (None, one.name)
     ]
@@ -194,6 +200,8 @@ def _look(one: _One, with_reasons: bool) -> object:
         one.carrier if with_reasons else one.carrier.node,
         one.is_missed,
         one.order,
+        one.group,
+        _priority(view),
         frozenset((address.held, address.interface, address.announced_to) for address in view.addresses),
     )
     return (*look, one.why) if with_reasons else look
@@ -227,6 +235,10 @@ def _block(group: Sequence[_One], width: int, is_cut_off: bool) -> list[Line]:
     (why, times), *_ = reasons.most_common(1)
     more = f" ({times} of {len(group)}; floatip status --all shows each)" if len(reasons) > 1 else ""
     rows.append(("why", why + more, ""))
+    if priority := _priority(view):
+        rows.append(("priority", priority, WARN if view.why_priority else ""))
+    if view.group:
+        rows.append(("sync group", first.group, ""))
     if view.health.value != "up":
         rows.append(("health", f"{view.health.value} for {age(view.health.for_)}", VALUES.get(view.health.value, "")))
     for label, text, style in rows:
@@ -259,7 +271,8 @@ def _announced(view: InstanceView, is_cut_off: bool) -> str:
 def _ready(one: _One) -> str:
     view = one.view
     if view.role.value == "master":
-        return "serves" if any(address.held for address in view.addresses) else "is master, and does not serve"
+        serves = not view.addresses or any(address.held for address in view.addresses)
+        return "serves" if serves else "is master, and does not serve"
     if view.role.value != "backup":
         return WITHOUT_BGP["none"]
     if view.rank.value == "standby" and one.order:
@@ -274,6 +287,19 @@ def _order(view: InstanceView, nodes: Sequence[NodeView]) -> str:
         if node.paused and is_known(node) and view.election == "nodes":
             return _held_back(node) if node.own else f"{node.name} is {_held_back(node)}"
     return ""
+
+
+def _priority(view: InstanceView) -> str:
+    """Where checks may change it."""
+    if view.why_priority:
+        return f"{view.priority} = {view.why_priority}"
+    tracks = [f"{one.check} {one.weight:+d}{' reverse' * one.reverse}" for one in view.tracks if one.weight]
+    return f"{view.priority}, with the weights {', '.join(tracks)}" if tracks else ""
+
+
+def _group(group: GroupView) -> str:
+    """All of its members are what it is."""
+    return f"{group.name}, {group.role.value.upper()} as a whole: {_names(group.members, LONGEST_LIST)}"
 
 
 def _addresses(group: Sequence[_One]) -> tuple[str, str, str]:

@@ -403,7 +403,7 @@ def test_an_owner_preempts_whatever_is_configured() -> None:
     ("said", "source", "ttl", "why"),
     [
         (advert(200), STRANGER, 255, "from an address that is not a peer"),
-        (advert(200), US, 255, "from this node's own address"),
+        (advert(200), US, 255, "from an address that is not a peer"),
         (advert(200), PEER, 253, "TTL below 254"),
         (advert(200, version=3), PEER, 255, "version 3 from 10.0.1.2, ours is 2"),
         (advert(200, auth_pass=b"wrong"), PEER, 255, "another password from 10.0.1.2"),

@@ -218,6 +218,7 @@ def test_two_owners_do_not_stay_masters_where_the_lower_one_does_not_yield() -> 
 def test_an_owner_that_gave_way_owns_again_when_the_other_one_is_silent() -> None:
     one = master(priority=255)
     one._gives_way = True
+    one._prioritize()
     one.receive(advert(255), LOWER, 255, 10, GROUP)
     assert one.role is BACKUP
     assert priorities(one.tick(one.deadline)) == [255]

@@ -331,6 +331,7 @@ def carried(*ranks: str) -> list[NodeView]:
 
 SILENT = node("haproxy3", state="silent", carries=(CarriedView("VI_1", "active"),))
 NO_BGP: dict[str, Any] = {"route_servers": 0}
+NOT_HELD = tuple(replace(one, held=False) for one in instance("active").addresses)
 
 
 @pytest.mark.parametrize(
@@ -382,10 +383,11 @@ NO_BGP: dict[str, Any] = {"route_servers": 0}
             "not known: this node is master, and no route server has it from this node",
         ),
         (
-            instance("active", "master", **NO_BGP | {"addresses": ()}),
+            instance("active", "master", **NO_BGP | {"addresses": NOT_HELD}),
             [],
             "not known: this node is master, and no address is on this node",
         ),
+        (instance("active", "master", **NO_BGP | {"addresses": ()}), [], "goes to this node"),  # it only notifies
     ],
 )
 def test_the_traffic_goes_where_the_best_route_leads(one: InstanceView, others: list[NodeView], said: str) -> None:

@@ -38,7 +38,7 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     assert floatip("--help") == floatip("-h") == (0, alone)
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
     daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "pause", "resume"]
-    others = ["adopt", "init", "key", "run", "lelastic", "notify", "lab", "providers"]
+    others = ["adopt", "convert", "init", "key", "run", "lelastic", "notify", "lab", "providers"]
     assert listed == [*daily, "check", "plan", "observe", *others]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
@@ -185,7 +185,7 @@ def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--versio", "unknown option --versio", "did you mean --version? See: floatip --help"),
         ("status --wach", "unknown option --wach", "did you mean --watch? See: floatip status --help"),
         ("observe --prot=80", "unknown option --prot", "did you mean --port? See: floatip observe --help"),
-        ("run --pid x", "unknown option --pid", "floatip run --help"),
+        ("run --xyz x", "unknown option --xyz", "floatip run --help"),
         ("run a b", "unrecognized arguments: b", "floatip run --help"),
         ("status -q", "unrecognized arguments: -q", "floatip status --help"),
         ("observe", "the following arguments are required: ADDRESS", "floatip observe --help"),
@@ -212,8 +212,8 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
     named = {(name, option.names[0]) for name, option, _ in NUMBERS}
     assert named == {
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
-        ("observe", "--count"), ("adopt", "--dcid"), ("lab", "--hold-time"), ("lab", "--advert-interval"),
-        ("lab", "--runs"),
+        ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
+        ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}
     assert not reads & {int, float}

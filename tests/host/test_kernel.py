@@ -394,13 +394,13 @@ def test_the_neighbours_are_told_of_a_source_when_its_interface_is_back_and_befo
 
 def test_addresses_get_what_their_options_say(reports: Reports, tmp_path: Path) -> None:
     labelled = Placed("eth9", ip_interface("192.0.2.10/24"))
-    scoped, lasting, plain = (
-        Placed("eth9", ip_interface(address)) for address in ("192.0.2.11/32", "2001:db8::10/128", "2001:db8::11/128")
-    )
+    addresses = ("192.0.2.11/32", "2001:db8::10/128", "2001:db8::11/128", "2001:db8::12/128")
+    scoped, lasting, plain, passing = (Placed("eth9", ip_interface(address)) for address in addresses)
     options = {
         labelled: AddressOptions(labelled.address, label="eth9:vip"),
         scoped: AddressOptions(scoped.address, scope=253),
-        lasting: AddressOptions(lasting.address),
+        lasting: AddressOptions(lasting.address, preferred_lft=0xFFFFFFFF),
+        passing: AddressOptions(passing.address, is_tracked=False),
     }
 
     async def story() -> None:
@@ -415,6 +415,7 @@ def test_addresses_get_what_their_options_say(reports: Reports, tmp_path: Path) 
             assert found["192.0.2.11"]["scope"] == "link"
             assert found["2001:db8::10"]["preferred_life_time"] == 0xFFFFFFFF
             assert found["2001:db8::11"]["preferred_life_time"] == 0
+            assert found["2001:db8::12"]["preferred_life_time"] == 0
             assert found["2001:db8::10"]["nodad"] is True
             it.hold(Hold(frozenset()))
             await released(reports, *options, plain)

@@ -8,6 +8,7 @@ from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.decision import DAMPED
 from floatip.core.election.elector import Role, Surroundings, keepalived
+from floatip.core.election.router import Router
 from floatip.core.fleet_problems import of_election, of_fleet
 from floatip.core.health import Health
 from floatip.core.instance import Instance
@@ -57,7 +58,7 @@ def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Ite
     refusing = _refusing(node.sessions.values())
     around: dict[tuple[str, bool], Surroundings] = {}
     for instance in instances:
-        fault = node.links.get(instance.elector.interface, "")
+        fault = node.link_fault(instance)
         is_spoken_of = bool(spoken_of) and not spoken_of.isdisjoint(instance.elector.hears)
         key = fault, is_spoken_of
         if key not in around:
@@ -150,7 +151,7 @@ def _of_instance(
         what = (
             f"{name} is not master here, and has {_some([str(target.ip) for target in standing])}: two nodes may answer"
         )
-        hint = f"ip addr del {standing[0].address} dev {instance.config.interface}"
+        hint = f"ip addr del {standing[0].address} dev {standing[0].placed.interface}"
         yield Problem(Code.NOT_RELEASED, name, what, hint)
     if instance.waiting:
         hint = f"add the address: ip addr add ADDRESS dev {instance.config.interface}"
@@ -161,10 +162,27 @@ def _of_instance(
     for what, count in elector.dropped.since(now - MATTERS).items() if elector.dropped.counts else ():
         hint = f"compare the election of both nodes, and look at the adverts: tcpdump -vni {elector.interface} vrrp"
         yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", hint)
+    yield from _of_priority(instance, now)
     if (left := decision.damped_until - now) > 0:
         what = f"{name}: {DAMPED}, {left:.0f} s more"
         hint = "find out why it withdrew: journalctl FLOATIP_RANK=none"
         yield Problem(Code.DAMPED, name, what, hint, Severity.WARNING, decision.since)
+
+
+def _of_priority(instance: Instance, now: float) -> Iterator[Problem]:
+    """Checks took from the priority of a master, and a better node would have taken over by now."""
+    elector, name = instance.elector, instance.config.name
+    down_after = elector.master_down_interval
+    if instance.role is not Role.MASTER or not isinstance(elector, Router) or down_after is None:
+        return
+    if elector.priority >= elector.config.priority or now < instance.shift_since + down_after:
+        return
+    what = (
+        f"{name} has priority {elector.priority} ({instance.why_shift}), and no other node took over: "
+        "none is well, or none has a higher priority and preempts"
+    )
+    hint = "compare: the weight must be greater than the distance to the priority of the other node"
+    yield Problem(Code.PRIORITY_LOWERED, name, what, hint, Severity.WARNING, instance.shift_since)
 
 
 def _count(number: int, name: str) -> str:
@@ -184,7 +202,8 @@ def _refusing(sessions: Iterable[Session]) -> dict[int, list[Session]]:
 
 def _unannounced(instance: Instance, refusing: Mapping[int, list[Session]]) -> Iterator[Problem]:
     """Route servers that do not take the prefixes of one family."""
-    for version in sorted({target.ip.version for target in instance.targets} & refusing.keys()):
+    versions = {target.ip.version for target in instance.targets} if instance.is_announced else set[int]()
+    for version in sorted(versions & refusing.keys()):
         for session in refusing[version]:
             what = f"{instance.config.name}: {session.peer} takes no IPv{version} prefix over this session"
             hint = "ask the peer's operator to enable the family"

@@ -24,6 +24,7 @@ def differences(before: Settings, after: Settings) -> str:
         *_named("node", *nodes),
         *_named("check", before.checks, after.checks),
         *_named("instance", before.instances, after.instances),
+        *_named("sync group", before.sync_groups, after.sync_groups),
     ]
     old, new = before.link, after.link
     if old and new and old.keys != new.keys:

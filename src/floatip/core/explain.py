@@ -105,11 +105,11 @@ def _unfit(node: Node, instance: Instance) -> Iterator[Reason]:
         yield Reason(Rule.UNHEALTHY, instance.health_reason)
     elif instance.health is Health.UNKNOWN:
         yield Reason(Rule.NO_RESULT_YET, f"it cannot start before its checks have a result: {instance.health_reason}")
-    if fault := node.links.get(elector.interface, ""):
+    if fault := node.link_fault(instance):
         yield Reason(Rule.LINK_DOWN, fault)
     if instance.waiting:
         yield Reason(Rule.NO_ADDRESS, instance.waiting)
-    if node.network.cut_off:
+    if node.network.cut_off and instance.is_announced:
         what = f"no route server has acknowledged anything for more than {node.network.cut_off_time:.1f} s"
         if not isinstance(instance.config.election, settings.Static):
             what += "; it may take over when one does"
@@ -194,17 +194,17 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
     if elector.role is Role.MASTER:
         if elector.second_master(now):
             yield Reason(Rule.TWO_MASTERS, "another node says that it is master too: it does not hear this one")
-        yield Reason(
-            Rule.PRIORITY, f"{own} is master, and hears no node with a higher priority than {elector.priority}"
-        )
+        what = f"{own} is master, and hears no node with a higher priority than {elector.priority}{_sum(instance)}"
+        yield Reason(Rule.PRIORITY, what)
+        return
+    is_well = instance.health is Health.UP and not node.links.get(elector.interface)
+    if is_well and node.group_of(instance) and (elector.role is Role.FAULT or elector.wants_master):
+        yield Reason(Rule.SYNC_GROUP, elector.reason)
         return
     if elector.role is not Role.BACKUP:
         yield Reason(Rule.STARTING if elector.role is Role.INIT else Rule.UNHEALTHY, elector.reason)
         return
     master = elector.master
-    if elector.wants_master:
-        yield Reason(Rule.LISTENS, elector.reason)
-        return
     if master is None:
         wait = max(elector.deadline - now, 0.0)
         yield Reason(Rule.LISTENS, f"no master is heard; {own} becomes master in {wait:.1f} s unless it hears one")
@@ -212,7 +212,9 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
     theirs, ours = elector.master_priority, elector.priority
     who = known.of(master)
     if theirs > ours:
-        yield Reason(Rule.PRIORITY, f"{who} is master with priority {theirs}, above the {ours} of {own}")
+        yield Reason(
+            Rule.PRIORITY, f"{who} is master with priority {theirs}, above the {ours} of {own}{_sum(instance)}"
+        )
     elif theirs == ours and int(master) > int(config.source):
         yield Reason(Rule.TIE_BY_ADDRESS, f"{who} is master with the same priority {ours} and the greater address")
     elif theirs == ours:
@@ -222,6 +224,11 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
     else:
         what = f"{own} has the higher priority {ours}, above {theirs}, and takes over from {who} after preempt_delay"
         yield Reason(Rule.PREEMPT_DELAY, what)
+
+
+def _sum(instance: Instance) -> str:
+    """What checks have to do with its priority."""
+    return f" ({instance.why_shift})" if instance.verdict.shift else ""
 
 
 def _of_follower(instance: Instance, elector: Follower, known: Names) -> Iterator[Reason]:
@@ -254,7 +261,9 @@ def _linked(node: Node) -> set[str]:
 def _questions(node: Node, instance: Instance, known: Names, who: str) -> Iterator[Question]:
     config, fleet, own = instance.config, node.fleet, known.own
     elected = isinstance(config.election, settings.Nodes) and fleet is not None
-    yield from (Question("check-passes", c) for c in config.checks if node.checks[c].health is Health.DOWN)
+    has = node.tracked(instance)
+    checks = dict.fromkeys((*has.checks, *(check for _, check in has.tracks)))
+    yield from (Question("check-passes", c.config.name) for c in checks if c.health is Health.DOWN)
     if fleet and fleet.drained:
         yield Question("undrained", own)
     pauser = _pauser(fleet) if fleet else ""
@@ -262,7 +271,7 @@ def _questions(node: Node, instance: Instance, known: Names, who: str) -> Iterat
         yield Question("resumed", pauser)
     if who:
         yield Question("down", who)
-    yield from (Question("check-fails", c) for c in config.checks if node.checks[c].health is not Health.DOWN)
+    yield from (Question("check-fails", c.config.name) for c in checks if c.health is not Health.DOWN)
     if fleet and not fleet.drained and who == own and isinstance(config.election, settings.Nodes | settings.Vrrp):
         yield Question("drained", own)
     if elected and fleet:

@@ -129,7 +129,9 @@ def objection(node: Node, question: Question, instance: str | None, known: Names
 
 def reaches(node: Node, instance: Instance) -> bool:
     """Whether what this node does as master can lead traffic to it."""
-    if node.sessions:
+    if not instance.targets and instance.config.placement != "found":
+        return True  # it only elects and notifies
+    if node.sessions and instance.is_announced:
         prefixes = [target.prefix for target in instance.targets]
         return any(session.tells(prefix) for session in node.sessions.values() for prefix in prefixes)
     return any(instance.held(node.holding))

@@ -23,6 +23,7 @@ from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeSt
 from floatip.core.node import Node
 from floatip.core.orders import objection
 from floatip.core.rules import Rule
+from floatip.core.supposed import concerns, verdict_if
 
 MOST_ROUNDS, MOST_STEPS = 20, 60
 """In which the electors learn from each other, and after which a play that finds no end is given up."""
@@ -67,7 +68,6 @@ class NodesPlay:
         self.clock_ahead = node.clock_ahead
         self.hold_time = float(node.network.hold_time)
         self.announces = bool(node.sessions)
-        self.healths = {name: check.health for name, check in node.checks.items()}
         self.members = dict(_members(fleet))
         self.gone = self.of if question.kind == "down" and self.of in self.members else ""
         peer = fleet.link.peers.get(self.of)
@@ -87,6 +87,12 @@ class NodesPlay:
             case "resumed" if self.of in self.members:
                 self.members[self.of].flags &= ~NodeFlag.PAUSED
         elected = [one for one in node.instances.values() if isinstance(one.config.election, settings.Nodes)]
+        self.sick_if = {
+            one.config.name: verdict_if(node, question, one).health is not Health.UP
+            for one in elected
+            if concerns(node, question, one)
+        }
+        """Of the instances for which the check counts that is asked for: whether they are not healthy then."""
         self._configs = {one.config.name: one.config for one in elected}
         self._taken: dict[str, NodesElector] = {}
         self.given = dict(fleet.given)
@@ -127,12 +133,8 @@ class NodesPlay:
         member = self.members[name]
         if member.is_back:
             return False
-        if name == self.own and self.question.of in config.checks:
-            if self.question.kind == "check-fails":
-                return True
-            if self.question.kind == "check-passes":
-                others = [self.healths[check] for check in config.checks if check != self.question.of]
-                return any(health is not Health.UP for health in others)
+        if name == self.own and config.name in self.sick_if:
+            return self.sick_if[config.name]
         state = self.state(config.name, name)
         return state is None or not state.flags & InstanceFlag.HEALTHY or state.role is wire.Role.FAULT
 
@@ -158,7 +160,7 @@ class NodesPlay:
         """Whether what the question takes away was all that kept it from being ready."""
         kind, own = self.question.kind, self.own
         return (kind == "undrained" and name == self.of) or (
-            kind == "check-passes" and name == own and self.question.of in config.checks
+            kind == "check-passes" and name == own and config.name in self.sick_if
         )
 
     def pause(self, members: Mapping[str, _Member]) -> str:

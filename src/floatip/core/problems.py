@@ -45,6 +45,7 @@ class Code(StrEnum):
     KEEPALIVED_OTHER_INSTANCE = "keepalived-other-instance"
     KEEPALIVED_BACKUP_UNLED = "keepalived-backup-unled"
     SECOND_MASTER = "second-master"
+    PRIORITY_LOWERED = "priority-lowered"
     ADVERTS_DROPPED = "adverts-dropped"
     VRRP_UNKNOWN = "vrrp-unknown"
     MALFORMED_MESSAGES = "malformed-messages"

@@ -22,6 +22,7 @@ class Rule(StrEnum):
     # What keeps a node from it
     UNHEALTHY = "unhealthy"
     NO_RESULT_YET = "no-result-yet"
+    SYNC_GROUP = "sync-group"
     LINK_DOWN = "link-down"
     NO_ADDRESS = "no-address"
     NOT_HELD = "not-held"

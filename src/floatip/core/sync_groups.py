@@ -68,22 +68,25 @@ class SyncGroup:
             "barred": self._first([each.barred for each in own]),
             "leaving": self._first([each.leaving for each in own]),
             "damped": self._first([each.damped for each in own]),
-            "holds_back": self._holds_back(now),
             "yields": self._yields(),
         }
-        return [_with(each, shared) for each in own]
+        unwilling = [member for member in self.members if not _is_or_wants(member)]
+        return [
+            _with(each, shared, self._holds_back(sorted(unwilling, key=lambda one: one is member), now))
+            for member, each in zip(self.members, own, strict=True)
+        ]
 
     def _first(self, words: Sequence[str]) -> str:
         """The first that there are, with whose they are."""
         found = ((member, word) for member, word in zip(self.members, words, strict=True) if word)
         return next((f"{self.what}: {member.config.name}: {word}" for member, word in found), "")
 
-    def _holds_back(self, now: float) -> str:
+    def _holds_back(self, unwilling: Sequence[Instance], now: float) -> str:
+        """`unwilling`: who does not want to be master, for each member the others first."""
         self.deadline = math.inf
-        for member in self.members:
-            if not _is_or_wants(member):
-                who = f"follows {member.elector.master}" if member.elector.master else f"is {member.role.value}"
-                return f"{self.what}: {member.config.name} {who}"
+        for member in unwilling:
+            who = f"follows {member.elector.master}" if member.elector.master else f"is {member.role.value}"
+            return f"{self.what}: {member.config.name} {who}"
         if now >= self._not_before:
             return ""
         self.deadline = self._not_before
@@ -129,7 +132,7 @@ def _place(member: Instance) -> tuple[int, str]:
     return (election.vrid if isinstance(election, settings.Vrrp) else 0), member.config.name
 
 
-def _with(own: Obstacles, shared: Mapping[str, str]) -> Obstacles:
+def _with(own: Obstacles, shared: Mapping[str, str], holds_back: str) -> Obstacles:
     """Its own come first, because they name the cause."""
     sick = own.sick or ("" if own.link else shared["sick"])
     return replace(
@@ -139,6 +142,6 @@ def _with(own: Obstacles, shared: Mapping[str, str]) -> Obstacles:
         barred=own.barred or shared["barred"],
         leaving=own.leaving or shared["leaving"],
         damped=own.damped or shared["damped"],
-        holds_back=shared["holds_back"],
+        holds_back=holds_back,
         yields=shared["yields"],
     )

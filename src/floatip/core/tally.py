@@ -24,7 +24,7 @@ def collect(node: Node, phases: Mapping[str, Histogram], lateness: Histogram) ->
         node.refused,
         [_instance(instance) for instance in node.instances.values()],
         [_session(session) for session in node.sessions.values()],
-        _histograms({name: check.duration for name, check in node.checks.items() if not check.config.pushed}),
+        _histograms({name: check.duration for name, check in node.checks.items() if check.is_asked}),
         _histograms(phases),
         _histograms({"": lateness}),
     )

@@ -19,6 +19,8 @@ from floatip.core.link.wire import InstanceFlag
 from floatip.core.node import Node
 from floatip.core.orders import objection
 from floatip.core.rules import Rule
+from floatip.core.supposed import concerns, says_a_number, verdict_if
+from floatip.core.tracks import Verdict, why_priority
 from floatip.core.vrrp.wire import Advert
 
 MOST_STEPS = 40
@@ -58,8 +60,8 @@ class VirtualRouterPlay:
                 )
             case "down" if not self.is_own and self.of == self.before:
                 return self._to_us()
-            case "check-fails" if self.question.of in self.instance.config.checks:
-                return self._sick(is_master)
+            case "check-fails" | "check-passes" if self._is_concerned:
+                return self._checked(is_master)
             case "drained" if isinstance(self.elector, Follower):
                 return self._nothing(Rule.KEEPALIVED, "keepalived elects, and a drain does not change its role")
             case "drained" if self.is_own and is_master:
@@ -67,9 +69,62 @@ class VirtualRouterPlay:
                 return self._to_peers(self.elector.skew, Rule.HANDS_OVER, why, or_back=True)
             case "drained" if self.of == self.before and not self.is_own:
                 return self._handed_to_us()
-            case "check-passes" if self.question.of in self.instance.config.checks:
-                return self._well()
         return self._nothing(*self._why_nothing())
+
+    @property
+    def _members(self) -> tuple[Instance, ...]:
+        group = self.node.group_of(self.instance)
+        return group.members if group else (self.instance,)
+
+    @property
+    def _is_concerned(self) -> bool:
+        return any(concerns(self.node, self.question, member) for member in self._members)
+
+    def _checked(self, is_master: bool) -> Outcome:
+        """A check fails or passes: a fault or the end of one, here or in the sync group, or another priority."""
+        verdicts = {member.config.name: verdict_if(self.node, self.question, member) for member in self._members}
+        is_sick = any(verdict.health is not Health.UP for verdict in verdicts.values())
+        was_sick = any(member.health is not Health.UP for member in self._members)
+        verdict = verdicts[self.instance.config.name]
+        if is_sick and (not was_sick or self.question.kind == "check-fails"):
+            return self._sick(is_master)
+        if self.question.kind == "check-passes" and (was_sick or isinstance(self.elector, Follower)):
+            return self._well()
+        if isinstance(self.elector, Router) and says_a_number(self.node, self.question, self.instance):
+            unknown = (f"which number check {self.question.of} would say, and so the priority",)
+            what = f"the number of check {self.question.of} times its weight is added to the priority"
+            return self._told("", False, None, Rule.PRIORITY, what, candidates=self._all, unknown=unknown)
+        if isinstance(self.elector, Router) and verdict.shift != self.elector.shift:
+            return self._shifted(self.elector, verdict)
+        return self._nothing(*self._why_nothing())
+
+    def _shifted(self, elector: Router, verdict: Verdict) -> Outcome:
+        """The check moves the priority, and this node stays well."""
+        own, played = self.known.own, copy.deepcopy(elector)
+        played.constrain(Obstacles(barred=self.instance.bar, shift=verdict.shift), self.now)
+        ours, before = played.priority, elector.priority
+        why = f"the priority of {own} becomes {ours} ({why_priority(elector.config, verdict) or 'as configured'})"
+        if elector.role is Role.MASTER:
+            heirs, _ = self._heirs()
+            if ours >= before or not (heirs or self._multicast):
+                return self._nothing(Rule.PRIORITY, f"{why}, and it goes on as master")
+            unknown = (f"whether another node has a higher priority than {ours}, and preempts: a backup is silent",)
+            what = f"{why}; a backup with a higher one takes over if it preempts"
+            return self._told("", False, elector.skew, Rule.PRIORITY, what, candidates=(own, *heirs), unknown=unknown)
+        theirs = elector.master_priority
+        if elector.master is None or elector.role is not Role.BACKUP:
+            return self._nothing(Rule.PRIORITY, why)
+        if ours <= theirs or not elector.config.preempt:
+            much = "not above that" if ours <= theirs else "and preempt is off; the other has that"
+            return self._nothing(Rule.PRIORITY, f"{why}, {much} of {self.before} ({theirs})")
+        rivals = [name for name in self.peers if name != self.before]
+        is_bound = self.node.group_of(self.instance) is not None
+        doubts = [f"whether {_or(rivals)} has a higher priority: a backup is silent"] * bool(rivals)
+        unknowns = (*doubts, *["whether the other members of its sync group can be master here too"] * is_bound)
+        after = elector.config.preempt_delay + played.skew
+        what = f"{why}, above that of {self.before} ({theirs}): it takes over"
+        candidates = (own, self.before, *rivals) if unknowns else ()
+        return self._told(own, not unknowns, after, Rule.PRIORITY, what, candidates=candidates, unknown=unknowns)
 
     def _why_nothing(self) -> tuple[Rule, str]:
         who = self.before or "no node that is heard"
@@ -231,18 +286,19 @@ class VirtualRouterPlay:
                 return self._told(own, True, 0.0, Rule.KEEPALIVED, what)
             return self._nothing(Rule.KEEPALIVED, what)
         assert isinstance(self.elector, Router)
-        checks = self.instance.config.checks
-        still = [name for name in checks if name != self.question.of and self.node.checks[name].health is not Health.UP]
-        fault = self.node.links.get(self.elector.interface, "")
-        if still or fault:
-            return self._nothing(Rule.UNHEALTHY, fault or f"check {still[0]} is not up either")
+        verdicts = {member.config.name: verdict_if(self.node, self.question, member) for member in self._members}
+        faults = [self.node.link_fault(member) for member in self._members]
+        faults += [verdict.reason for verdict in verdicts.values() if verdict.health is not Health.UP]
+        if fault := next(filter(None, faults), ""):
+            return self._nothing(Rule.UNHEALTHY, f"{own} is not well either way: {fault}")
         if self.before and not self.elector.config.preempt:
             return self._nothing(Rule.STICKY, f"{self.before} keeps it, because preempt is off")
         if self.before:
             what = "the node with the higher priority is master (preempt is on)"
             return self._told("", False, None, Rule.PRIORITY, what, candidates=(self.before, own))
         played = copy.deepcopy(self.elector)
-        played.constrain(Obstacles(barred=self.instance.bar, shift=played.shift), self.now)
+        shift = verdicts[self.instance.config.name].shift
+        played.constrain(Obstacles(barred=self.instance.bar, shift=shift), self.now)
         return self._played(played, self.peers, "no master is heard", own)
 
 
@@ -257,7 +313,8 @@ def static_outcome(node: Node, question: Question, known: Names, instance: Insta
     """The roles are configured, and the route servers choose."""
     own, before = known.own, carrier(node, instance, known, now)
     leaves = question.kind == "down" and known.find(question.of) == own
-    leaves |= question.kind == "check-fails" and question.of in instance.config.checks
+    if concerns(node, question, instance):
+        leaves |= verdict_if(node, question, instance).health is not Health.UP
     name = instance.config.name
     if not leaves:
         what = "the roles are configured: nothing moves here"

@@ -96,6 +96,10 @@ class Places:
     is_keepaliveds: bool = False
     """The file is a keepalived.conf, and hints name its keywords."""
 
+    def either(self, ours: str, keepaliveds: str) -> str:
+        """For a hint, in the words of the file."""
+        return keepaliveds if self.is_keepaliveds else ours
+
     def error(self, thing: Thing, what: str, hint: str) -> ConfigError:
         return ConfigError(*self.place(thing), self.path(thing), what, hint)
 

@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(
         "unicast and multicast hear each other",
         ROUTER,
-        "if destination and destination.is_multicast != is_multicast:",
+        "if destination not in (usual, None) and destination.is_multicast != is_multicast:",
         "if False:",
         f"{OF_FULL}unicast_nodes_do_not_hear_the_group",
     ),

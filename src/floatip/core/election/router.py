@@ -9,9 +9,13 @@
 
 A backup waits for three advert intervals and a skew that is shorter the higher its priority; a master that leaves on
 purpose says priority 0, and then only the skew is waited for. Equal priorities fall by the greater source address.
+Without peers the adverts go to a group of multicast, and whoever is on the link may send them.
 
-Where this differs from the RFC, and why:
-* Adverts are unicast, over routers, from configured peers only; TTL is checked only against `min_ttl`.
+The priority is the effective one: what tracked checks add to it comes as `Obstacles.shift`. In a sync group the timer
+that ran out makes a wish (`wants_master`) until nothing holds it back.
+
+Where this differs from the RFC, and why (docs/reference/vrrp.md has the list):
+* By unicast adverts may cross routers, and come from configured peers only; TTL is checked against `min_ttl`.
 * A lower advert *from the master that we were following* arms the skew timer: that master has just been told that it is
   worse than we are, and the RFC would wait out master-down. From anyone else it would make false takeovers with a third
   node; it never extends the timer.
@@ -28,6 +32,7 @@ Where this differs from the RFC, and why:
 * A backup that had to give mastership back twice in five minutes asks its master before it claims again (`_ask`).
 * After a fault of its link a router listens for 2 s at least: the others may still have to find it (ARP).
 * A reload changes figures and not roles: a master of another priority stays master and advertises the new one.
+* Of two owners that both stay masters, the one with the greater address falls to 254, as keepalived's does.
 """
 
 import math
@@ -131,6 +136,7 @@ class Router(VirtualRouter):
     def _configure(self, config: Vrrp, addresses: Iterable[Address]) -> None:
         # RFC 9568 6.1: the owner preempts all the same
         self.config = config if config.priority < OWNER else replace(config, preempt=True)
+        self._prioritize()
         version = config.source.version
         self.hears = frozenset[Subject]({adverts(config.interface, config.vrid, version)})
         self._group = config.group or (wire.GROUP if version == 4 else wire.GROUP_IPV6)
@@ -149,8 +155,7 @@ class Router(VirtualRouter):
     @property
     def priority(self) -> int:
         """The effective one: of the configuration, and what tracked checks add or take off."""
-        base = self.config.priority
-        return base - self._gives_way if base == OWNER else min(max(base + self.shift, 1), OWNER - 1)
+        return self._priority
 
     @property
     def down_timer_adverts(self) -> int:
@@ -215,6 +220,8 @@ class Router(VirtualRouter):
         self.held_back = obstacles.holds_back
         if self._barred:
             self._want = None
+        if self._want and self.held_back:
+            self.reason = f"{self._want[0]}, but {self.held_back}"
         shifted, was_master = self._shift(obstacles, now), self.role is Role.MASTER
         effects += shifted
         waiting, fault = obstacles.waiting, obstacles.sick or link
@@ -242,10 +249,15 @@ class Router(VirtualRouter):
                 effects = [*self._advertise(self.priority, now), *effects]
         return effects
 
+    def _prioritize(self) -> None:
+        base = self.config.priority
+        self._priority = base - self._gives_way if base == OWNER else min(max(base + self.shift, 1), OWNER - 1)
+
     def _shift(self, obstacles: Obstacles, now: float) -> list[Effect]:
         """The time that is left follows the priority, as keepalived's does."""
         before, skew = self.priority, self.skew
         self.shift = obstacles.shift
+        self._prioritize()
         if self.priority == before:
             return []
         if self.role is Role.BACKUP:
@@ -294,7 +306,7 @@ class Router(VirtualRouter):
     def accept(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         """Of an advert that nothing speaks against."""
         self.adverts.hear(advert.priority, now)
-        if set(advert.addresses) != set(self.addresses):
+        if advert.addresses != self.addresses and set(advert.addresses) != set(self.addresses):
             self.adverts.other_addresses += 1
             self.dropped.count("accepted although they name other addresses", now)
         self._peer, self._peer_at = source if advert.priority else None, now  # who leaves does not fall silent
@@ -352,14 +364,16 @@ class Router(VirtualRouter):
         if now < self._opens_at:
             return Refused.OTHER, f"in the first {config.startup_delay:g} s (startup_delay)"
         is_multicast = not config.peers
-        if source == config.source:
-            return Refused.NOT_A_PEER, "from this node's own address"
-        if not is_multicast and source not in config.peers and (config.checks_source or config.hmac):
+        if is_multicast or not (config.checks_source or config.hmac):
+            if source == config.source:
+                return Refused.NOT_A_PEER, "from this node's own address"
+        elif source not in config.peers:
             return Refused.NOT_A_PEER, "from an address that is not a peer"
         least, most = (255, 255) if is_multicast else (config.min_ttl, config.max_ttl)
         if not least <= ttl <= most:
             return Refused.TTL, f"TTL below {least}" if ttl < least else f"TTL above {most}"
-        if destination and destination.is_multicast != is_multicast:
+        usual = self._group if is_multicast else config.source
+        if destination not in (usual, None) and destination.is_multicast != is_multicast:
             came, ours = ("multicast", "unicast") if destination.is_multicast else ("unicast", "multicast")
             return Refused.CAST, f"{came} from {source}, ours is {ours}"
         if advert.version != config.version:
@@ -387,6 +401,7 @@ class Router(VirtualRouter):
         self._note_reign(advert, source, now)
         if self._gives_way and (advert.priority != OWNER or self.master not in (source, None)):
             self._gives_way = False  # the other owner is gone
+            self._prioritize()
         if advert.priority == 0:
             return self._hasten(f"{source} handed over (priority 0)", now, Cause.HANDOVER)
         if advert.priority >= self.priority:
@@ -460,6 +475,7 @@ class Router(VirtualRouter):
         if now <= self._rival_since + patience or now > self._rival_at + patience:
             return []
         self._gives_way = True
+        self._prioritize()
         reason = f"{source} says that it owns the addresses too, and does not yield"
         return [Became("priority", self.name, str(self.priority), reason)]
 
@@ -529,7 +545,9 @@ class Router(VirtualRouter):
         open_at = min(self._due_at - (self.skew if self._hastened else 0.0), now)
         is_silent = self._heard is not None and not self._hastened
         self.onset = Onset(self._heard_at if is_silent else None, open_at)
-        self._gives_way = False
+        if self._gives_way:
+            self._gives_way = False
+            self._prioritize()
         effects = [*self._advertise(self.priority, now), *self._become(Role.MASTER, reason, now, cause)]
         self.reign_at = now
         self._master_interval = self.config.advert_interval

@@ -60,8 +60,10 @@ class Advert:
 
 def parse(data: bytes, source: Address, destination: Address) -> Advert:
     """The payload of one IP packet; raises `Malformed`, nothing else. Signatures are not checked here."""
-    end = _length(data, source.version) if len(data) >= _HEADER.size else 0
-    if len(data) != end + trailers.LENGTH or not end:
+    if len(data) < _HEADER.size + trailers.LENGTH:
+        return _parse(data, source, destination)
+    end = _length(data, source.version)
+    if len(data) != end + trailers.LENGTH:
         return _parse(data, source, destination)
     message = data[:end]
     trailer = trailers.parse(message, data[end:])
@@ -181,7 +183,5 @@ def _pseudo_header(source: Address, destination: Address, length: int) -> bytes:
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071): 0 over data that holds its own correct one."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
+    number = int.from_bytes(data)  # 2 ** 16 is 1, modulo 0xFFFF: what is left is the sum of its words
+    return 0xFFFF - (number % 0xFFFF or (0xFFFF if number else 0))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-from floatip import virtuals
 from floatip.core import settings as core
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.model import instance as made
@@ -70,8 +69,8 @@ def _instance(one: Instance, at: Thing, reading: Reading, floating: set[Address]
         checks=tuple(faults),
         tracks=tuple(tracks),
         options=options,
-        virtuals=tuple(_virtuals(one, reading)),
-        is_announced=is_announced,
+        virtuals=tuple(_virtuals(one, at, reading.sheet)),
+        is_announced=is_announced or not reading.has_bgp,
     )
 
 
@@ -236,7 +235,7 @@ def _options(virtual: VirtualAddress, own: str, reading: Reading, *, is_advertis
         what = f"{virtual.statement}: an address that BGP announces is on lo of each node, not on {device}"
         reading.sheet.note(virtual.statement, what, "write dev lo, or leave dev out")
     is_ipv6 = virtual.address.version == 6
-    lifetime = options.get("preferred_lft", "0" if is_ipv6 and virtual.address.network.prefixlen == 128 else "")
+    lifetime = options.get("preferred_lft", "0" if virtual.address.network.prefixlen == 128 else "forever")
     return core.AddressOptions(
         virtual.address,
         interface="" if device == own else device,
@@ -259,13 +258,13 @@ def _scope(virtual: VirtualAddress, text: str, sheet: Sheet) -> int | None:
     return number
 
 
-def _seconds(virtual: VirtualAddress, text: str, sheet: Sheet) -> int | None:
-    if text in ("", "forever"):
-        return None
+def _seconds(virtual: VirtualAddress, text: str, sheet: Sheet) -> int:
+    if text == "forever":
+        return FOREVER
     if not re.fullmatch("[0-9]{1,10}", text) or int(text) > FOREVER:
-        what = f"{virtual.statement}: preferred_lft {text} is no number of seconds, so the kernel's choice counts"
+        what = f"{virtual.statement}: preferred_lft {text} is no number of seconds, so it is preferred without limit"
         sheet.warning(virtual.statement, what, "write seconds, or forever")
-        return None
+        return FOREVER
     return int(text)
 
 
@@ -278,19 +277,14 @@ def _is_alone(address: InterfaceAddress) -> bool:
     return address.network.prefixlen == address.max_prefixlen
 
 
-def _virtuals(one: Instance, reading: Reading) -> Iterator[core.Virtual]:
-    tables = virtuals.machine_tables() if reading.machine else virtuals.TABLES
+def _virtuals(one: Instance, at: Thing, sheet: Sheet) -> Iterator[core.Virtual]:
     kinds: tuple[tuple[str, Literal["route", "rule"]], ...] = (("virtual_routes", "route"), ("virtual_rules", "rule"))
     for keyword, kind in kinds:
-        for line in (line for block in one.statement.all(keyword) for line in block.block or ()):
+        lines = (line for block in one.statement.all(keyword) for line in block.block or ())
+        for number, line in enumerate(lines):
+            sheet.put((*at, f"{kind}s", number), line, f"{one.statement} {keyword}")
             words = tuple(word for word in line.words if word != "no_track")
-            virtual = core.Virtual(kind, words, is_tracked="no_track" not in line.words)
-            try:
-                virtuals.parse(virtual, tables)
-            except virtuals.NotUnderstood as error:
-                reading.sheet.error(line, f"{one.statement}: {line}: {error}", f"write it as ip {kind} add takes it")
-            else:
-                yield virtual
+            yield core.Virtual(kind, words, is_tracked="no_track" not in line.words)
 
 
 def groups(reading: Reading) -> Iterator[core.SyncGroup]:
