@@ -31,7 +31,9 @@ MACHINE = Machine(
         "eth1": (ip_interface("10.99.1.1/24"), ip_interface("fe80::2/64")),
     }
 )
-INTERFACE = re.compile(r"^\s*(?:interface|default_interface)\s+([\w.@-]{1,15})|\bdev\s+([\w.-]{1,15})", re.MULTILINE)
+INTERFACE = re.compile(
+    r"^\s*(?:interface|default_interface)\s+([\w.@-]{1,15})|\bdev\s+([\w.-]{1,15})|\b(eth\d+)$", re.MULTILINE
+)
 Things = dict[str, Any]
 """By what a person calls a thing, as in `VI_1 priority`."""
 
@@ -56,7 +58,7 @@ def theirs(path: Path) -> Things | None:
     text = path.read_text(errors="replace")
     if not re.search("vrrp_instance|include", text):
         return None  # keepalived runs no VRRP
-    named = {name for pair in INTERFACE.findall(text) for name in pair if name} - {"eth0", "eth1", "lo"}
+    named = interfaces(text) - {"eth0", "eth1", "lo"}
     programs = set(re.findall(r"/usr/local/bin/[\w.-]+", text))
     output = run_keepalived(DUMP, path, sorted(named | programs)).stdout
     dump = "\n".join(re.findall(r"^\w{3} \w{3} [ \d]\d [\d:]+ \d{4}: ( .*)$", output, re.MULTILINE)) + "\n"
@@ -71,6 +73,10 @@ def theirs(path: Path) -> Things | None:
         found |= {f"{group} {key}": what for key, what in _of_both(lines).items()}
     found |= dict(_checks_of_dump(dump, {thing for key in found for thing in _tracked_in(key, found)}))
     return found
+
+
+def interfaces(text: str) -> set[str]:
+    return {name for found in INTERFACE.findall(text) for name in found if name}
 
 
 def _tracked_in(key: str, found: Things) -> list[str]:
@@ -153,7 +159,8 @@ def _checks_of_dump(dump: str, tracked: set[str]) -> Iterator[tuple[str, Any]]:
     for name, lines in blocks(dump, "VRRP Script"):
         if name in tracked:
             interval, timeout = (seconds(value(lines, key)) for key in ("Interval", "Timeout"))
-            yield f"{name} command", _run(words(value(lines, "Command")))
+            command = value(lines, "Command")
+            yield f"{name} command", _run(words(command) or command.split())
             yield f"{name} timing", [interval, timeout or interval]
             yield f"{name} rise, fall", [int(value(lines, key)) for key in ("Rise", "Fall")]
     for name, lines in blocks(dump, "VRRP Track process"):
@@ -171,8 +178,9 @@ def _checks_of_dump(dump: str, tracked: set[str]) -> Iterator[tuple[str, Any]]:
 def ours(path: Path) -> Things | list[ConfigError]:
     """What is wrong, where floatip refuses the file."""
     text = path.read_text(errors="replace")
-    named = {name for pair in INTERFACE.findall(text) for name in pair if name}
-    machine = Machine({**{name: (ip_interface("fe80::9/64"),) for name in sorted(named)}, **MACHINE.interfaces})
+    named = interfaces(text)
+    own = (ip_interface("10.98.0.1/24"), ip_interface("fe80::9/64"))
+    machine = Machine({**dict.fromkeys(sorted(named), own), **MACHINE.interfaces})
     try:
         model, _, problems = model_of(path, machine, config_id="haproxy1")
     except ConfigErrors as refused:
@@ -280,7 +288,34 @@ def _run(command: Sequence[str]) -> list[str]:
     return [os.path.realpath(command[0]) if command[0].startswith("/") else command[0], *command[1:]] if command else []
 
 
-REASONS: tuple[tuple[str, str, str], ...] = ()
+UNBALANCED = "keepalived guesses where a block ends; floatip refuses the file, with the line"
+ONCE = "keepalived names an address twice that is held once; floatip names it once, and warns"
+STATIC = "what does not move belongs to the network configuration of the system: an error, with the line"
+ENDED = "at the } of an unknown block keepalived 2.2 ends the instance; floatip reads on, and warns that it does not"
+WAITS = "keepalived ends where an interface is missing; floatip waits for it"
+NOT_THERE = "keepalived drops a command that it cannot run; floatip keeps it, and says that it cannot be run"
+REASONS: tuple[tuple[str, str, str], ...] = (
+    (r"samples/.*(vrrp\.(routes|rules|static_ipaddress)|track_interface)", "the file", STATIC),
+    (r"samples/.*vrrp\.lvs_syncd", "the file", "keepalived needs IPVS for it; floatip has none, and warns"),
+    (r"samples/.*\.vrrp$|/addresses|minimal/(m10|m9k)", "addresses|excluded", ONCE),
+    (r"refused/(a_brace|braces_too|blocks_that_do_not)|minimal/(m8[012]|q09|q25)", "the file", UNBALANCED),
+    (r"refused/blocks_that_end|minimal/m03", "", ENDED),
+    (
+        r"refused/a_line|minimal/m44",
+        "the file",
+        "keepalived cuts the line in two; floatip refuses it",
+    ),
+    (
+        r"minimal/m20",
+        "the file",
+        "keepalived 2.2 ends without a VIP in version 3; floatip elects, and warns",
+    ),
+    (r"minimal/m87", "the file", WAITS),
+    (r"minimal/m9g", "the file", "keepalived leaves out the address; floatip refuses what must be a typo"),
+    (r"minimal/q03", "the file", "a configuration that differs at each start cannot be checked: an error"),
+    (r"minimal/q20", "addresses|interface", "floatip makes no VMAC: the address is on the interface itself; it warns"),
+    (r"minimal/(m98|r01|m9b)", "notify", NOT_THERE),
+)
 """Patterns of the file and the thing, and why they differ."""
 
 

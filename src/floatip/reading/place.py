@@ -59,6 +59,10 @@ class ConfigNote(ConfigWarning):
     label = "note: "
 
 
+def as_warning(problem: Problem) -> ConfigWarning:
+    return ConfigWarning(problem.file, problem.line, problem.path, problem.what, problem.hint)
+
+
 class ConfigErrors(Exception):
     """All that is wrong with one file."""
 

@@ -106,8 +106,6 @@ class Checks:
     def _script(self, script: Script, name: str) -> Check | None:
         statement, command = script.statement, script.command
         values = Values(statement.block or (), "vrrp_script", self.sheet)
-        for key, counts in (("interval", 1), ("timeout", script.interval), ("rise", 1), ("fall", 1)):
-            values.number(key, counts)
         if not command:
             self.sheet.warning(statement, f"{statement}: no script, so the check does not count", 'add script "/path"')
             return None
