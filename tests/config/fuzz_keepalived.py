@@ -25,14 +25,13 @@ PATIENCE = 30
 """Seconds for one file; they are all small."""
 PROGRESS = 10.0
 WORD = re.compile(r"\S+")
-VALUES = tuple(
-    r"""
+TEXT = r"""
 0 -1 1 255 256 99999999999999999999 1.5 0x10 NaN inf 1e9 MASTER BACKUP eth0 lo nosuch on off reverse weight -254 ::1
 192.0.2.1 192.0.2.1/24 192.0.2.1-9 2001:db8::1 fe80::1 224.0.0.18 256.1.1.1 /etc/passwd </etc/passwd root nobody ''
 \ # ! { } $A $A=b\ ${A} ${_PWD} ${_HASH} "" "a' " @haproxy1 @^x ~SEQ(A,1,3) ~LST(A,1,2)
 hex:00 file:/etc/hostname PASS AH enforce include
-""".split()
-)
+"""
+VALUES = tuple(TEXT.split())
 
 
 class Slow(Exception):

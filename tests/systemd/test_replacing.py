@@ -3,7 +3,12 @@
 Each node runs keepalived.conf as it is; the announcer's data centre goes beside it.
 """
 
+import re
+
+from floatip.lab.network import NODES
+from tests.systemd import guide
 from tests.systemd.machines import Machine, wait_for
+from tests.systemd.nodes import FLOATIP_TOML, KEY, share_key
 from tests.systemd.pair import Pair
 from tests.systemd.stacks import (
     GUIDE,
@@ -17,7 +22,9 @@ from tests.systemd.stacks import (
 )
 from tests.systemd.test_adoption import belongs_to_root, everything_of_the_guide, nothing_is_lost
 
-CONF, BESIDE = "/etc/keepalived/keepalived.conf", "/etc/keepalived/floatip.toml"
+CONF = "/etc/keepalived/keepalived.conf"
+DROP_IN = "/etc/systemd/system/floatip.service.d/keepalived-conf.conf"
+NODE_TABLES = "".join(f'\n[[node]]\nname = "{host.name}"\naddress = "{host.ipv4.ip}"\n' for host in NODES if host.ipv4)
 
 
 def test_two_keepaliveds_become_two_floatips_and_then_nodes_without_a_loss(pair: Pair) -> None:
@@ -45,22 +52,66 @@ def test_two_keepaliveds_become_two_floatips_and_then_nodes_without_a_loss(pair:
     with pair.observed() as two:
         master.run(steps)
         wait_for(lambda: role(other) == "master", "the first floatip to take over", SETTLE_TIMEOUT)
-        master.run("floatip adopt --replace --yes")
+        master.run(f"rm {guide.STATE_LOG}")
+        master.run("floatip adopt --replace --root --yes")
         wait_for(lambda: is_announced(status(master)), "both to be announced", SETTLE_TIMEOUT)
     nothing_is_lost(two)
     assert [role(node) for node in (other, master)] == ["master", "backup"]
-    for node in pair.nodes:
-        assert "Nothing to do" in node.run("floatip adopt --replace --yes")
+    users = [node.run("ps -o user= -p $(systemctl show --value -p MainPID floatip)").strip() for node in pair.nodes]
+    assert sorted(zip((node is master for node in pair.nodes), users, strict=True)) == [
+        (False, "floatip"),
+        (True, "root"),
+    ]
+    wait_for(lambda: "Now Backup" in master.run(f"cat {guide.STATE_LOG}", check=False), "its script", SETTLE_TIMEOUT)
+    assert guide.SCRIPT_USER in master.run(f"ls -l {guide.STATE_LOG}"), "as its user, with its sudo rule"
+    for node, options in ((other, ""), (master, "--root")):
+        assert "Nothing to do" in node.run(f"floatip adopt --replace {options} --yes")
         enabled = node.run("systemctl is-enabled keepalived lelastic floatip", check=False)
         assert enabled.split() == ["disabled", "disabled", "enabled"]
-        node.run("systemctl start keepalived lelastic")
+        node.run("systemctl start keepalived lelastic", check=False)
         assert not node.succeeds("systemctl is-active keepalived || systemctl is-active lelastic"), "a script may try"
 
-    for node in (master, other):
-        node.run("floatip adopt --undo --yes")
+    with pair.observed() as three:
+        become_nodes(pair)
+    nothing_is_lost(three)
+    assert sorted(role(node) for node in pair.nodes) == ["backup", "master"]
+
+    for node in sorted(pair.nodes, key=role):
+        node.run("floatip adopt --undo --yes --force")  # the drop-in of its unit is gone
+        node.run(f"rm {FLOATIP_TOML} {KEY}")
     assert [everything_of_the_guide(node) for node in pair.nodes] == before
     pair.stack = GUIDE
     settle(pair, GUIDE)
+
+
+def become_nodes(pair: Pair) -> None:
+    """The steps of docs/operate/from-keepalived.md, after which the nodes elect among themselves."""
+    share_key(pair)
+    for node in sorted(pair.nodes, key=role):
+        text = node.run(f"floatip convert {CONF}", quiet=True) + NODE_TABLES
+        node.write(FLOATIP_TOML, text, 0o640)
+        node.run(f"chgrp floatip {FLOATIP_TOML} && rm {DROP_IN} && systemctl daemon-reload && floatip check")
+        node.run("systemctl restart floatip")
+        wait_for(lambda node=node: is_announced(status(node)), f"{node.name} to be announced", SETTLE_TIMEOUT)  # type: ignore[misc]
+    for node in pair.nodes:
+        wait_for(lambda node=node: hears(node), f"{node.name} to hear the other", SETTLE_TIMEOUT)  # type: ignore[misc]
+    for node in sorted(pair.nodes, key=role):
+        text = node.run(f"cat {FLOATIP_TOML}", quiet=True)
+        node.write(FLOATIP_TOML, re.sub(r"\[instance\.vrrp\]\n(?:\w.*\n)*", "", text), 0o640)
+        node.run("floatip check && systemctl reload floatip")
+    for node in pair.nodes:
+        wait_for(lambda node=node: agrees(node), f"{node.name} to be one of the nodes", SETTLE_TIMEOUT)  # type: ignore[misc]
+        node.run("floatip nodes")
+
+
+def hears(node: Machine) -> bool:
+    return all(one["state"] in ("this node", "alive") and one["healthy"] for one in status(node)["nodes"])
+
+
+def agrees(node: Machine) -> bool:
+    told = status(node)
+    same = [one["same_configuration"] for one in told["nodes"] if not one["own"]]
+    return same == [True] and told["instances"][0]["election"] == "nodes" and is_announced(told)
 
 
 def role(node: Machine) -> str:

@@ -10,12 +10,12 @@ import pytest
 
 from floatip.lab.layer2 import SharedLayer2
 from tests.systemd.conftest import RUNS
-from tests.systemd.faults import Fault, Outcome, play
+from tests.systemd.faults import Fault, Outcome, play, shell
 from tests.systemd.machines import Rack
 from tests.systemd.pair import Pair
 from tests.systemd.stacks import Stack, begin_to_build, settle, use
 from tests.systemd.table import VLAN_TABLE
-from tests.systemd.vlan import FAULTS, FLOATIP, KEEPALIVED
+from tests.systemd.vlan import FAULTS, FLOATIP, KEEPALIVED, MARGIN, SKEW
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +47,30 @@ def measure(pair: Pair, stack: Stack, fault: Fault) -> Outcome:
     VLAN_TABLE.add(fault.name, stack.name, outcome.cost)
     print(outcome.report())
     return outcome
+
+
+def test_a_keepalived_whose_check_needs_root_is_replaced_and_costs_one_skew_time(pair: Pair) -> None:
+    """`killall -0` may not signal another user's processes: adopt says so before anything stops."""
+    use(pair, KEEPALIVED)
+    master = settle(pair, KEEPALIVED)
+    other = pair.other(master)
+    pair.stack = None
+    refused = other.run("floatip adopt --replace --yes 2>&1", check=False)
+    assert "checks fail as the daemon runs them" in refused
+    assert "--root" in refused
+    assert other.succeeds("systemctl is-active keepalived")
+    with pair.observed() as backup:
+        other.run("floatip adopt --replace --root --yes")
+    assert not [probe for probe in backup.record.seen.probes if not probe.ok]
+    stop = Fault("keepalived's planned stop", shell("systemctl stop keepalived"), True, SKEW + MARGIN, SKEW + MARGIN)
+    outcome = play(pair, KEEPALIVED, stop, master)
+    print(outcome.report())
+    assert all(verdict.holds for verdict in outcome.verdicts), outcome.report()
+    with pair.observed() as rest:
+        master.run("floatip adopt --replace --root --yes")
+    assert not [probe for probe in rest.record.seen.probes if not probe.ok]
+    assert FLOATIP.claims(other)
+    assert not FLOATIP.claims(master)
+    for node in (master, other):
+        node.run("floatip adopt --undo --yes")
+    settle(pair, KEEPALIVED)

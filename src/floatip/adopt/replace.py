@@ -31,10 +31,9 @@ from floatip.reading.rights import user_id
 SYSTEMD = Path("/etc/systemd/system")
 UNIT_DROP_IN = SYSTEMD / "floatip.service.d/keepalived-conf.conf"
 INSTEAD = f"""\
-# Written by floatip adopt --replace: floatip does its work. `{UNDO}` removes this file.
+# Written by floatip adopt --replace: floatip does its work while it is enabled. `{UNDO}` removes this file.
 [Unit]
-ConditionPathExists=|!{UNIT_DROP_IN}
-ConditionPathExists=|!/usr/bin/floatip
+ConditionPathExists=!/etc/systemd/system/multi-user.target.wants/floatip.service
 """
 AS_ROOT = """\
 # Scripts run with the rights that they have under keepalived: as root, or as the user that the file names.
@@ -127,6 +126,8 @@ def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Replacement
 
 def masters(setup: Setup) -> tuple[str, ...]:
     """By the kernel: whose addresses keepalived has put there."""
+    if setup.idle:
+        return ()
     here = {(placed.interface, placed.address.ip) for placed in setup.facts.addresses}
     return tuple(
         instance.name

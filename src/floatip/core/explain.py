@@ -105,7 +105,7 @@ def _unfit(node: Node, instance: Instance) -> Iterator[Reason]:
         yield Reason(Rule.UNHEALTHY, instance.health_reason)
     elif instance.health is Health.UNKNOWN:
         yield Reason(Rule.NO_RESULT_YET, f"it cannot start before its checks have a result: {instance.health_reason}")
-    if fault := node.links.get(elector.interface, ""):
+    if fault := node.link_fault(instance):
         yield Reason(Rule.LINK_DOWN, fault)
     if instance.waiting:
         yield Reason(Rule.NO_ADDRESS, instance.waiting)

@@ -13,6 +13,7 @@ import grp
 import math
 import os
 import pwd
+import select
 import stat
 import termios
 from collections import deque
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, islice, takewhile
 from pathlib import Path
 
 from floatip.core.events import Event
@@ -192,6 +194,11 @@ class _Writer:
         known = self._opened.identity if self._opened else None
         self._workers.do(partial(_open, self.config, known), self._looked)
 
+    def _look_later(self) -> None:
+        if self._again:
+            self._again.cancel()
+        self._again = self._loop.call_later(OPEN_INTERVAL, self._look)
+
     def _be_slow(self) -> None:
         self._failures.set(self.names[0], f"no answer after {OPEN_TIMEOUT:g} s: does a disk hang?")
 
@@ -207,7 +214,7 @@ class _Writer:
             found = _refusal(self.config.path, found)
         if isinstance(found, _Refused):
             self._failures.set(self.names[0], found.reason, found.hint)
-            self._again = self._loop.call_later(OPEN_INTERVAL, self._look)
+            self._look_later()
             return
         self._failures.clear(self.names[0])
         if found:
@@ -229,13 +236,15 @@ class _Writer:
             return
         self._loop.remove_writer(self._opened.fd)
         while self._lines:
+            count = max(1, _fitting(self._lines))
             try:
-                os.write(self._opened.fd, self._lines[0])  # whole or not at all: it is shorter than PIPE_BUF
+                os.write(self._opened.fd, b"".join(islice(self._lines, count)))  # whole or not at all: see PIPE_BUF
             except BlockingIOError:
                 self._loop.add_writer(self._opened.fd, self._flush)
-                self._again = self._loop.call_later(OPEN_INTERVAL, self._look)  # is it still there?
+                self._look_later()  # is it still there?
                 return
-            self._lines.popleft()
+            for _ in range(count):
+                self._lines.popleft()
 
     # The script
 
@@ -260,6 +269,11 @@ class _Writer:
         self._script_gone.set()
         if not self._closed:
             self._loop.call_later(SCRIPT_INTERVAL, self._start_script)
+
+
+def _fitting(lines: Iterable[bytes]) -> int:
+    """How many of the first ones the kernel takes in one piece."""
+    return sum(1 for _ in takewhile(lambda length: length <= select.PIPE_BUF, accumulate(map(len, lines))))
 
 
 def _open(fifo: Fifo, known: Identity | None) -> _Opened | _Refused | None:

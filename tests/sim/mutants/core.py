@@ -44,8 +44,8 @@ MUTANTS = (
     Mutant(
         "released before withdrawn",
         NODE,
-        "self._timers.set(RELEASE, now + self.config.release_delay)",
-        "self._timers.set(RELEASE, now)",
+        "self._release_at = now + self.config.release_delay",
+        "self._release_at = now",
     ),
     Mutant("a deleted address stays away", NODE, "        if lost:\n            self.holding.again_at = now", ""),
     Mutant(

@@ -5,6 +5,9 @@ from tests.sim.mutants import Mutant
 KIND, SCRIPT, TCP = "host/checks/kind.py", "host/checks/script.py", "host/checks/tcp.py"
 RUNNER, CHILD, SPAWN, INOTIFY = "host/checks/runner.py", "host/child.py", "host/spawn.py", "host/inotify.py"
 HOOKS, NEWS, CONTROL = "host/hooks.py", "host/news.py", "host/control.py"
+COMMANDS, TELLER, FIFOS = "host/notify_commands.py", "host/teller.py", "host/notify_fifo.py"
+OF_COMMANDS, OF_TELLER = "host/test_notify_commands.py::test_", "host/test_teller.py::test_"
+OF_FIFOS = "host/test_notify_fifo.py::test_"
 DAEMON, RELOAD, RESTART, FAILURES = "host/daemon.py", "host/reload.py", "host/restart.py", "host/failures.py"
 DISK, STARTS, SYSTEMD = "host/disk.py", "host/starts.py", "host/systemd.py"
 WORDS, FIFO = "host/keepalived/words.py", "host/keepalived/fifo.py"
@@ -37,6 +40,77 @@ MUTANTS = (
         "a notify command that has ended is not followed by the next", HOOKS, "self._next, env", "lambda: None, env"
     ),
     Mutant("the end waits for no notify command", HOOKS, "call_later(timeout, self._end)", "call_later(0, self._end)"),
+    # keepalived's notify commands and FIFOs
+    Mutant(
+        "the commands of one instance run side by side",
+        COMMANDS,
+        "        if queue.job is not None:\n            self._hurry(queue)\n        elif",
+        "        if queue.jobs and",
+        f"{OF_COMMANDS}a_state_has_its_own_command_with_its_own_words_and_then_notify_with_four_more",
+    ),
+    Mutant(
+        "a command that hangs is never ended",
+        COMMANDS,
+        "self._limit(queue, OVERTIME)",
+        "pass",
+        f"{OF_COMMANDS}a_command_without_a_timeout_may_run_until_the_next_one_is_due_and_30_s_more",
+    ),
+    Mutant(
+        "a process that the kernel cannot end holds up its instance without limit",
+        COMMANDS,
+        "self._loop.call_later(2 * GRACE, self._go_on, queue, job)",
+        "pass",
+        f"{OF_COMMANDS}a_process_that_the_kernel_cannot_end_holds_up_the_next_command_for_a_second",
+    ),
+    Mutant(
+        "commands that never end hold up those of other instances",
+        COMMANDS,
+        "call_later(SLOW, self._make_room, queue)",
+        "call_later(1e9, self._make_room, queue)",
+        f"{OF_COMMANDS}instances_run_side_by_side_up_to_a_bound_and_slow_ones_do_not_count",
+    ),
+    Mutant(
+        "changes that were skipped are not counted",
+        COMMANDS,
+        "self.dropped += number",
+        "self.dropped += 0",
+        f"{OF_COMMANDS}of_too_many_changes_the_newest_state_is_told_and_the_number_of_those_skipped",
+    ),
+    Mutant(
+        "a removed instance is told nothing",
+        TELLER,
+        "if last.word != word:",
+        "if False:",
+        f"{OF_TELLER}a_removed_instance_without_notify_deleted_is_in_fault",
+    ),
+    Mutant(
+        "a state that a reload repeats is told again",
+        TELLER,
+        "if last and last.word == change.word:",
+        "if False:",
+        f"{OF_TELLER}nothing_is_told_after_a_reload_unless_the_state_changed",
+    ),
+    Mutant(
+        "a FIFO that was removed stays away",
+        FIFOS,
+        "        except FileNotFoundError:\n            pass\n",
+        "        except FileNotFoundError:\n            return None\n",
+        f"{OF_FIFOS}a_fifo_that_somebody_removed_is_made_again",
+    ),
+    Mutant(
+        "a line that does not fit is lost",
+        FIFOS,
+        "                self._loop.add_writer(self._opened.fd, self._flush)\n",
+        "                self._lines.clear()\n",
+        f"{OF_FIFOS}what_does_not_fit_waits_and_of_too_much_the_oldest_is_dropped_counted_and_a_failure",
+    ),
+    Mutant(
+        "the end does not wait for the script that reads the FIFO",
+        FIFOS,
+        "while not (self._script_gone.is_set() or self._is_drained()) and",
+        "while False and",
+        f"{OF_FIFOS}the_script_gets_the_path_and_each_line_also_the_last_and_is_started_again",
+    ),
     # News
     Mutant("the latest news is told first", NEWS, "group = self._waiting.popleft()", "group = self._waiting.pop()"),
     Mutant(

@@ -222,6 +222,7 @@ class Kernel:
                 self._neighbours.greet(interface, source)
 
     def _link_state(self, interface: str) -> LinkChanged:
+        lacking = frozenset[Address]()
         match self._tables.link(interface):
             case None:
                 reason = f"{interface} does not exist"
@@ -230,16 +231,17 @@ class Kernel:
             case LinkMessage(carrier=False):
                 reason = f"{interface} has no carrier"
             case _:
-                reason = self._lacking(interface)
-        return LinkChanged(interface, not reason, reason or f"{interface} is up", self._tables.index(interface))
+                reason, lacking = self._lacking(interface)
+        index = self._tables.index(interface)
+        return LinkChanged(interface, not reason, reason or f"{interface} is up", index, lacking)
 
-    def _lacking(self, interface: str) -> str:
-        """Which of its sources it cannot send from; empty: none."""
-        sources = [one for one in self._wanted.sources[interface] if not self._tables.can_use(interface, one)]
-        missing = sorted(str(one) for one in sources if not self._tables.has(interface, one))
+    def _lacking(self, interface: str) -> tuple[str, frozenset[Address]]:
+        """Which of its sources it cannot send from, in words and as they are; empty: none."""
+        lacking = frozenset(one for one in self._wanted.sources[interface] if not self._tables.can_use(interface, one))
+        missing = sorted(str(one) for one in lacking if not self._tables.has(interface, one))
         if missing:
-            return f"{interface} does not have {', '.join(missing)}"
-        tentative = sorted(map(str, sources))
-        if tentative:
-            return f"{interface} cannot use {', '.join(tentative)} yet: duplicate address detection"
-        return ""
+            return f"{interface} does not have {', '.join(missing)}", lacking
+        if lacking:
+            which = ", ".join(sorted(map(str, lacking)))
+            return f"{interface} cannot use {which} yet: duplicate address detection", lacking
+        return "", lacking

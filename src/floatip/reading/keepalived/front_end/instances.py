@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-from floatip import virtuals
 from floatip.core import settings as core
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.model import instance as made
@@ -70,7 +69,7 @@ def _instance(one: Instance, at: Thing, reading: Reading, floating: set[Address]
         checks=tuple(faults),
         tracks=tuple(tracks),
         options=options,
-        virtuals=tuple(_virtuals(one, reading)),
+        virtuals=tuple(_virtuals(one, at, reading.sheet)),
         is_announced=is_announced or not reading.has_bgp,
     )
 
@@ -278,19 +277,14 @@ def _is_alone(address: InterfaceAddress) -> bool:
     return address.network.prefixlen == address.max_prefixlen
 
 
-def _virtuals(one: Instance, reading: Reading) -> Iterator[core.Virtual]:
-    tables = virtuals.machine_tables() if reading.machine else virtuals.TABLES
+def _virtuals(one: Instance, at: Thing, sheet: Sheet) -> Iterator[core.Virtual]:
     kinds: tuple[tuple[str, Literal["route", "rule"]], ...] = (("virtual_routes", "route"), ("virtual_rules", "rule"))
     for keyword, kind in kinds:
-        for line in (line for block in one.statement.all(keyword) for line in block.block or ()):
+        lines = (line for block in one.statement.all(keyword) for line in block.block or ())
+        for number, line in enumerate(lines):
+            sheet.put((*at, f"{kind}s", number), line, f"{one.statement} {keyword}")
             words = tuple(word for word in line.words if word != "no_track")
-            virtual = core.Virtual(kind, words, is_tracked="no_track" not in line.words)
-            try:
-                virtuals.parse(virtual, tables)
-            except virtuals.NotUnderstood as error:
-                reading.sheet.error(line, f"{one.statement}: {line}: {error}", f"write it as ip {kind} add takes it")
-            else:
-                yield virtual
+            yield core.Virtual(kind, words, is_tracked="no_track" not in line.words)
 
 
 def groups(reading: Reading) -> Iterator[core.SyncGroup]:
