@@ -157,13 +157,12 @@ def addition(
 ) -> tuple[int, int, bytes]:
     """An IPv6 address is usable at once (no duplicate address detection).
 
-    Without `options` no connection leaves from an IPv6 address: it is preferred for 0 s.
+    No connection leaves from it, unless `options` say for how long it is preferred.
     """
     flags, attributes = 0, attribute(IFA_PROTO, bytes([proto]))
     preferred = options.preferred_lft if options else None
     if address.version == 6:
-        flags = IFA_F_NODAD
-        preferred = preferred if options else 0
+        flags, preferred = IFA_F_NODAD, preferred or 0
     if preferred is not None:
         # struct ifa_cacheinfo: deprecated after these seconds, valid without limit.
         attributes += attribute(IFA_CACHEINFO, struct.pack("=IIII", preferred, FOR_EVER, 0, 0))

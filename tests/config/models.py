@@ -55,7 +55,7 @@ def _interface_addresses(draw: st.DrawFn) -> InterfaceAddress:
 
 INTERFACE_ADDRESSES = _interface_addresses()
 DELAYS = maybe(0.0, seconds(0, 3600))
-PERIODS = seconds(0.01, 86400)
+PERIODS = seconds(0.01, 10**6)
 OCTETS = st.integers(0, 255)
 
 
@@ -132,18 +132,18 @@ def _checks(draw: st.DrawFn, name: str) -> m.Check:
 
 # Elections
 
-TRACKS = of(core.Track, check=NAMES, weight=maybe(0, st.integers(-254, 254)), reverse=BOOLEANS)
-REPEATS = maybe(5, st.integers(0, 1000))
+TRACKS = of(core.Track, check=NAMES, weight=maybe(0, st.integers(-(2**31) + 1, 2**31 - 1)), reverse=BOOLEANS)
+REPEATS = maybe(5, st.integers(0, 10**6))
 GARPS = of(
     core.Garps,
     repeat=REPEATS,
     delay=maybe(5.0, seconds(0, 3600)),
     lower_repeat=REPEATS,
     lower_delay=maybe(5.0, seconds(0, 3600)),
-    refresh=maybe(0.0, seconds(0, 86400)),
-    refresh_repeat=maybe(1, st.integers(1, 1000)),
-    interval=maybe(0.0, seconds(0, 60)),
-    gna_interval=maybe(0.0, seconds(0, 60)),
+    refresh=maybe(0.0, seconds(0, 4294)),
+    refresh_repeat=maybe(1, REPEATS),
+    interval=maybe(0.0, seconds(0, 4294)),
+    gna_interval=maybe(0.0, seconds(0, 4294)),
 )
 HMAC = of(
     core.Hmac,
@@ -172,7 +172,7 @@ def _vrrp(source: SearchStrategy[Any], groups: str) -> SearchStrategy[core.Vrrp]
         auth_pass=maybe("", NAMES),
         min_ttl=maybe(0, OCTETS),
         max_ttl=maybe(255, OCTETS),
-        ttl=maybe(255, st.integers(1, 255)),
+        ttl=maybe(255, OCTETS),
         group=maybe(None, st.ip_addresses(v=version, network=groups)),
         begins_as_master=BOOLEANS,
         down_timer_adverts=maybe(3, st.integers(1, 100)),

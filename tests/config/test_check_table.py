@@ -187,7 +187,6 @@ def test_a_library_that_is_missing_is_named_with_its_package(key: str, monkeypat
     monkeypatch.setattr(rules, "find_spec", lambda name: None if name == missing else object())
     monkeypatch.setattr(rules, "SYSTEMD", Path("/"))
     text = {
-        "http": 'http = "http://127.0.0.1/"',
         "dns": 'dns = { server = "127.0.0.1" }',
         "icmp": 'icmp = "127.0.0.1"',
         "systemd": 'systemd = "nginx.service"',

@@ -332,7 +332,10 @@ def test_a_list_of_a_thousand_lines_is_read_in_a_moment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("package", "may_know"),
-    [("model", ("core", "model", "providers")), ("reading/rules", ("core", "model", "providers", "reading", "web"))],
+    [
+        ("model", ("core", "model", "providers")),
+        ("reading/rules", ("core", "model", "providers", "reading", "virtuals", "web")),
+    ],
 )
 def test_the_model_knows_no_reader_and_the_rules_no_format(package: str, may_know: tuple[str, ...]) -> None:
     for file in (Path(model.__file__).parents[1] / package).glob("*.py"):

@@ -1,7 +1,7 @@
 """The node through its one door: what comes out, and in which order."""
 
 from dataclasses import replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, ip_address
 from typing import Any
 
 import pytest
@@ -255,6 +255,17 @@ def test_a_link_that_is_down_ends_mastership_and_not_the_service() -> None:
     assert host.tell(LinkChanged("eth0", True, "")) == ["link up", "role backup", "standby 192.0.2.10"]
 
 
+def test_a_source_that_is_missing_is_a_fault_of_its_own_instance_only() -> None:
+    host = master()
+    other = LinkChanged("eth0", False, "eth0 does not have fe80::1", 7, frozenset({ip_address("fe80::1")}))
+    assert host.tell(other, at=30) == []
+    assert host.tick(30.05) == ["link down"]
+    assert host.node.instances["VI_1"].role is Role.MASTER
+    assert problems(host) == []
+    own = LinkChanged("eth0", False, "eth0 does not have 10.0.0.1", 7, frozenset({ip_address("10.0.0.1")}))
+    assert host.tell(own, at=31) == ["link down", "advert 0", "role fault", "rank standby", "standby 192.0.2.10"]
+
+
 def test_a_link_that_is_back_within_50_ms_was_never_gone() -> None:
     host = master()
     assert host.tell(LinkChanged("eth0", False, "eth0 does not have 10.0.0.1"), at=30) == []
@@ -457,6 +468,25 @@ def test_a_stop_before_the_start_releases_and_exits() -> None:
     host = Host(start=False)
     host.tell(StopRequested())
     assert host.tick(1) == ["hold", "exit"]
+
+
+def test_where_the_master_alone_has_the_address_a_stop_releases_it_soon_after_another_node_is_master() -> None:
+    host = master(replace(VLAN, speaker=None))
+    host.tell(StopRequested(), at=30)
+    assert host.tell(advert(0), at=30.3) == []
+    assert host.node.deadline == 31
+    assert host.tell(advert(100), at=30.6) == []
+    assert (host.node.deadline, host.tick(30.8)) == (30.8, ["hold"])
+    host.run(32)
+    assert host.when("exit") == [30.8]
+
+
+def test_a_stop_goes_on_as_before_where_the_new_master_is_heard_late_or_routes_point_here() -> None:
+    for config_of, at in ((replace(VLAN, speaker=None), 30.9), (VLAN, 30.1)):
+        host = master(config_of)
+        host.tell(StopRequested(), at=30)
+        assert host.tell(advert(100), at=at) == []
+        assert host.node.deadline == 31
 
 
 def test_a_start_or_a_reload_during_the_stop_does_not_hold_it_up() -> None:

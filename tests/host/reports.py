@@ -108,8 +108,9 @@ class Prompt(Workers):
 async def close(probes: Probes) -> None:
     """And wait for children: else they would be left to nobody."""
     runners = [each for each in probes._runners.values() if isinstance(each, ScriptRunner)]
+    helper = probes._means.helper
     probes.close()
-    await until(lambda: not any(runner.running for runner in runners))
+    await until(lambda: not any(runner.running for runner in runners) and helper.is_gone)
 
 
 async def until(true: Callable[[], bool], timeout: float = 60.0) -> None:

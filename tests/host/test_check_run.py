@@ -3,11 +3,13 @@
 import asyncio
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from floatip import text
 from floatip.host.checks import once
 from floatip.reading import machine
 from tests.command_line import floatip
@@ -127,6 +129,48 @@ def test_another_user_is_told_who_may_run_them(run: Callable[..., tuple[int, str
     assert (status, said) == (2, f"{what}\nhint: sudo floatip check --run {open_directory}/floatip.toml\n")
     status, said = run(uid=NOBODY, one="exit 0")
     assert (status, said.splitlines()[-1]) == (0, "1 of 1 passed")
+
+
+def test_each_kind_runs_and_the_table_fits_80_columns(
+    run: Callable[..., tuple[int, str]], open_to_write: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")  # ours may be in a directory of root's
+    monkeypatch.setattr(text, "terminal_width", lambda: 80)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere")
+    status, said = run(
+        fails="exit 1",
+        not_http='http = "http://127.0.0.1:1/"',
+        not_dns='dns = { server = "127.0.0.1", port = 1 }',
+        ping='icmp = "127.0.0.1"',
+        not_there='haproxy = "/run/a/long/path/that/is/not/there"\nbackend = "web"',
+        lo='interface = "lo"',
+        unit='systemd = "nginx.service"',
+        number=f'value = "{open_to_write}/number"\ninit = 5',
+        inverted='process = "none-of-it"\ninverted = true',
+        none_may='process = "none-of-it"\nquorum_max = 0',
+        sessions="bgp = 1",
+        two_of='of = ["fails", "ping", "lo"]\nquorum = 2',
+        three_of='of = ["fails", "ping", "lo"]\nquorum = 3',
+    )
+    assert status == 1
+    table = said[said.index("each check once") :]
+    assert max(map(len, table.splitlines())) <= 80
+    # What is folded stands below its column.
+    lines = re.sub(r"\n {20,}", " ", table).splitlines()
+    found = {line.split()[1]: re.sub(r"^(\w+) .*? s  ", r"\1: ", line) for line in lines[1:-1]}
+    assert found["not_http"] == found["not_dns"] == "failed: connection refused"
+    assert found["ping"].startswith("passed: answered after "), "with the capability that the unit's user has"
+    assert found["not_there"].endswith("is/not/there: no such file or directory")
+    assert found["lo"] == "passed: lo is up"
+    assert found["unit"] == "failed: cannot connect to D-Bus: no such file or directory"
+    assert found["number"] == f"passed: {open_to_write}/number does not exist, which counts as 0"
+    assert not (open_to_write / "number").exists()
+    assert found["inverted"] == "passed: no process is named none-of-it; inverted"
+    assert found["none_may"] == "passed: no processes are named none-of-it"
+    assert found["sessions"].endswith("only a floatip that runs knows")
+    assert found["two_of"] == "passed: 2 of 3 passed, 2 must"
+    assert found["three_of"] == "failed: 2 of 3 passed, 3 must"
+    assert said.endswith("6 of 12 passed\n")
 
 
 def test_a_file_with_errors_runs_nothing(run: Callable[..., tuple[int, str]], open_to_write: Path) -> None:

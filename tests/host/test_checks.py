@@ -42,6 +42,7 @@ def script(text: str) -> Script:
     ("text", "passed", "reason"),
     [
         ("exit 0", True, "exit status 0"),
+        ("echo 3 backends are up", True, "exit status 0: 3 backends are up"),
         ("exit 1", False, "exit status 1"),
         ("echo first; echo 'no backend is up' >&2; exit 3", False, "exit status 3: no backend is up"),
         ("printf 'bell \\007 and escape \\033[0m\\n\\n'; exit 1", False, "exit status 1: bell ? and escape ?[0m"),
@@ -95,6 +96,28 @@ def test_a_script_that_hangs_has_failed_at_its_timeout_and_is_killed_with_its_ch
         probes.run(Probe("chk", 2, 0.5))
         assert (await reports.next(CheckDone, 2)).run == 2
         await close(probes)
+
+    asyncio.run(story())
+
+
+def test_what_a_script_leaves_behind_is_ended_and_what_it_wrote_before_its_timeout_is_told(
+    tmp_path: Path, reports: Reports
+) -> None:
+    pids = tmp_path / "pids"
+    left = script(f"trap '' TERM; sleep 600 & echo $! > {pids}; echo started")
+    late = script(f"echo asking the database; touch {tmp_path}/asked; sleep 600")
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure({"chk": left, "late": late})
+        probes.run(Probe("chk", 1, 30))
+        assert await reports.next(CheckDone) == CheckDone("chk", 1, True, "exit status 0: started")
+        await until(lambda: not is_running(int(pids.read_text())))
+        probes.run(Probe("late", 1, 2))
+        answer = CheckDone("late", 1, False, "timed out after 2 s: asking the database")
+        assert await reports.next(CheckDone, 2) == answer
+        await close(probes)
+        assert len(reports.of(CheckDone)) == 2, "it is told once"
 
     asyncio.run(story())
 

@@ -93,6 +93,7 @@ def test_a_failure_lasts_until_the_next_success_or_five_minutes(reports: Reports
 
     class Played:
         running = False
+        last_line = ""
 
         def __init__(
             self, argv: object, timeout: float, ended: Ended, gone: Callable[[], None], *_: object, **__: object

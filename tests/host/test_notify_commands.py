@@ -56,6 +56,8 @@ class Played:
 
 
 class Run:
+    last_line = ""
+
     def __init__(self, played: Played, seconds: float, ended: Ended, gone: Callable[[], None]) -> None:
         self.running = True
         self._played, self._ended, self._gone = played, ended, gone

@@ -382,3 +382,105 @@ def test_haproxy_is_up_through_reloads_and_down_when_it_dies(
         print(f"by {by}, SIGKILL to the {victim}: {took:.1f} ms, {last(reports)[1]}")
 
     play(reports, Process(haproxy.name if by == "name" else str(haproxy.pid_file)), story)
+
+
+@pytest.mark.parametrize("where", ["here", "in a network namespace"])
+def test_a_quorum_counts_the_processes_of_a_name(
+    where: str, reports: Reports, start: Start, request: pytest.FixtureRequest
+) -> None:
+    """In another network namespace the kernel tells nobody what starts."""
+    if where != "here":
+        request.getfixturevalue("namespace")
+    kind = Process(NAME, quorum=2, quorum_max=3)
+
+    async def story(_: Probes) -> None:
+        are, servants = f"named {NAME}, and it must be at least 2, at most 3", []
+        assert last(reports) == (False, f"0 processes are {are}")
+        for count in range(1, 5):
+            servants.append(start())
+            verdict = 2 <= count <= 3, f"{count} process{' is' if count == 1 else 'es are'} {are}"
+            await until(lambda verdict=verdict: last(reports) == verdict)  # type: ignore[misc]
+        for count in (3, 2, 1):
+            servants.pop(0).end()
+            verdict = count >= 2, f"{count} process{' is' if count == 1 else 'es are'} {are}"
+            await until(lambda verdict=verdict: last(reports) == verdict)  # type: ignore[misc]
+
+    play(reports, kind, story)
+
+
+def test_a_process_that_must_not_run_is_down_while_it_does(reports: Reports, start: Start) -> None:
+    async def story(_: Probes) -> None:
+        assert last(reports) == (True, f"no processes are named {NAME}")
+        servant = start()
+        await until(lambda: last(reports) == (False, f"1 process is named {NAME}"))
+        servant.end()
+        await until(lambda: last(reports)[0])
+
+    play(reports, Process(NAME, quorum_max=0), story)
+
+
+def test_where_the_kernel_tells_what_starts_nobody_looks_by_time(
+    reports: Reports, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(probes: Probes) -> None:
+        started = probes._means.started
+        try:
+            await until(lambda: started.tells, timeout=5)
+        except TimeoutError:
+            pytest.fail("this test needs the first network and pid namespace of the machine, and CAP_NET_ADMIN")
+        # From now on the clock would let it wait for a day.
+        monkeypatch.setattr(process_check, "LOOK_AGAIN_INTERVAL", 86400.0)
+        monkeypatch.setattr(process_check, "REST_INTERVAL", 86400.0)
+        runner: Any = probes._runners["haproxy"]
+        runner._look()
+        await until(lambda: runner._timer.when() > time.monotonic() + 80000)
+        took = []
+        for number in range(10):
+            servant = start()
+            began = time.monotonic()
+            assert (await reports.next(CheckDone, 2 * number + 2)).passed
+            took.append(reports.times[-1] - began)
+            assert started._socket is None, "while it runs nobody needs to know what starts"
+            servant.end()
+            await reports.next(CheckDone, 2 * number + 3)
+            await until(lambda: started.tells)
+        print(f"start to the verdict: median {statistics.median(took) * 1e3:.1f} ms, worst {max(took) * 1e3:.1f} ms")
+        assert statistics.median(took) < 0.2
+
+    play(reports, Process(NAME), story)
+
+
+@pytest.mark.parametrize(
+    ("command", "match", "fits"),
+    [
+        (("/usr/bin/x", "-a", "one"), "exact", True),
+        (("x", "-a", "one"), "exact", True),
+        (("/bin/x", "-a", "one"), "exact", False),
+        (("x", "-a"), "exact", False),
+        (("x",), "exact", False),
+        (("x", "-a"), "partial", True),
+        (("x",), "partial", True),
+        (("x", "-b"), "partial", False),
+        (("x", "-a", "on"), "partial", False),
+        (("x", "-a", "on"), "initial", True),
+        (("x", "-a", "one", ""), "initial", False),
+        (("x", "-", "one"), "initial", False),
+        (("x",), "initial", True),
+    ],
+)
+def test_a_command_line_is_compared_word_by_word(command: tuple[str, ...], match: Any, fits: bool) -> None:
+    kind = Process("x", command=command, param_match=match)
+    assert process_check.fits(b"/usr/bin/x\0-a\0one\0", kind) is fits
+
+
+def test_a_process_is_found_by_its_command_line_whatever_its_name_is(reports: Reports, start: Start) -> None:
+    kind = Process("any name", command=(NAME, "60"), param_match="initial")
+
+    async def story(_: Probes) -> None:
+        assert last(reports) == (False, "no process is named any name")
+        servant = start()
+        await until(lambda: last(reports) == (True, f"any name runs (pid {servant.pid})"))
+        servant.end()
+        await until(lambda: not last(reports)[0])
+
+    play(reports, kind, story)

@@ -65,6 +65,14 @@ def without_flow(frame: bytes) -> bytes:
     return frame[:ETHERNET] + first.to_bytes(4) + frame[ETHERNET + 4 :]
 
 
+def hop_limit(frame: bytes) -> int:
+    return frame[ETHERNET + 7]
+
+
+def without_hop_limit(frame: bytes) -> bytes:
+    return frame[: ETHERNET + 7] + bytes(1) + frame[ETHERNET + 8 :]
+
+
 def adverts_of(program: str, kind: Kind, directory: Path) -> set[bytes]:
     """All different ones, from its start to its end; nobody else is there."""
     with ExitStack() as stage:
@@ -87,6 +95,10 @@ def test_floatip_and_keepalived_send_the_same_octets(kind: Kind) -> None:
         with TemporaryDirectory(prefix="vrrp-") as directory:
             found[program] = adverts_of(program, kind, Path(directory))
             assert understood(found[program], Path(directory)) == [True, True], "an advert and one of priority 0"
+    if kind.family == 6 and not kind.multicast:
+        assert {hop_limit(each) for each in found["floatip"]} == {255}, "RFC 9568 section 5.1.2.3"
+        assert {hop_limit(each) for each in found["keepalived"]} == {64}, "keepalived 2.2.7 leaves it to the kernel"
+        found = {program: set(map(without_hop_limit, frames)) for program, frames in found.items()}
     assert {each.hex() for each in found["floatip"]} == {each.hex() for each in found["keepalived"]}
 
 

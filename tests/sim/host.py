@@ -73,6 +73,8 @@ class Loop:
 
 
 class Child:
+    last_line = ""
+
     def __init__(
         self, process: Process, outcome: Outcome, timeout: float, ended: Ended, gone: Callable[[], None]
     ) -> None:
@@ -125,7 +127,7 @@ def checks(process: Process, service: Callable[[], str], name: str) -> Probes:
         return Child(process, OF_SERVICE[service()], timeout, ended, gone)
 
     nothing: Any = None
-    probes = Probes(process.report, Means(Loop(process), nothing, start, nothing, nothing))
+    probes = Probes(process.report, Means(Loop(process), nothing, start, nothing, nothing, nothing))
     probes.configure({name: Script(("/check",))})
     return probes
 

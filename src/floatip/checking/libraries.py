@@ -4,11 +4,10 @@ PACKAGES = {
     "cryptography": "python3-cryptography",
     "dbus_fast": "python3-dbus-fast",
     "dns": "python3-dnspython",
-    "httpx": "python3-httpx",
     "icmplib": "python3-icmplib",
 }
 """By the name of the module."""
-NEEDS = {"http": "httpx", "dns": "dns", "icmp": "icmplib", "systemd": "dbus_fast"}
+NEEDS = {"dns": "dns", "icmp": "icmplib", "systemd": "dbus_fast"}
 """By the key of floatip.toml, and the module here. `certificate_days` needs cryptography as well."""
 EXTRA = "floatip[checks]"
 """What pip calls all of them."""

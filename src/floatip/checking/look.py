@@ -33,6 +33,10 @@ class Watch(ABC):
         """Says each change, until it is cancelled. Raises whatever goes wrong, and is called again."""
 
 
+class Failed(Exception):
+    """In our own words."""
+
+
 class Impossible(Look):
     """A check that cannot be run, and why."""
 
@@ -45,6 +49,8 @@ class Impossible(Look):
 
 def why(error: BaseException) -> str:
     """In words: libraries wrap what the kernel or OpenSSL has said, and say less."""
+    if isinstance(error, Failed):
+        return str(error)
     for one in _causes(error):
         if isinstance(one, ssl.SSLCertVerificationError):
             return f"the certificate is not valid: {one.verify_message}"
@@ -53,7 +59,7 @@ def why(error: BaseException) -> str:
         if isinstance(one, OSError) and one.errno:
             return os.strerror(one.errno).lower()
     text = str(error) or type(error).__name__
-    return f"{text[0].lower()}{text[1:]}"
+    return f"{text[0].lower()}{text[1:]}" if text[1:2].islower() else text
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

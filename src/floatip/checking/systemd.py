@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
-from floatip.checking.look import Say, Verdict, Watch, why
+from floatip.checking.look import Failed, Say, Verdict, Watch, why
 
 if TYPE_CHECKING:
     from floatip.model import Systemd
@@ -34,9 +34,9 @@ class Check(Watch):
             async with asyncio.timeout(PATIENCE):
                 bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
         except TimeoutError:
-            raise ConnectionError(f"D-Bus does not answer within {PATIENCE:g} s") from None
+            raise Failed(f"D-Bus does not answer within {PATIENCE:g} s") from None
         except OSError as error:
-            raise ConnectionError(f"cannot connect to D-Bus: {why(error)}") from None
+            raise Failed(f"cannot connect to D-Bus: {why(error)}") from None
         lost = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         try:
             await _Watched(bus, self._unit, lost).watch(say)
@@ -77,7 +77,7 @@ class _Watched:
         done, _ = await asyncio.wait({self._lost, changed}, timeout=LOOK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
         changed.cancel()
         if self._lost in done:
-            raise ConnectionError("the connection to D-Bus ended")
+            raise Failed("the connection to D-Bus ended")
 
     def _hear(self, message: Message) -> None:
         if message.message_type is MessageType.SIGNAL and message.path in (self._path, "/org/freedesktop/DBus"):
@@ -100,10 +100,8 @@ class _Watched:
             async with asyncio.timeout(PATIENCE):
                 answer = await self._bus.call(message)
         except TimeoutError:
-            raise ConnectionError(f"systemd does not answer {member} within {PATIENCE:g} s") from None
+            raise Failed(f"systemd does not answer {member} within {PATIENCE:g} s") from None
         assert answer
         if answer.message_type is MessageType.ERROR and answer.error_name != SUBSCRIBED:
-            raise ConnectionError(
-                f"systemd answers {member} with: {answer.body[0] if answer.body else answer.error_name}"
-            )
+            raise Failed(f"systemd answers {member} with: {answer.body[0] if answer.body else answer.error_name}")
         return list(answer.body)

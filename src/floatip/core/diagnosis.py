@@ -58,7 +58,7 @@ def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Ite
     refusing = _refusing(node.sessions.values())
     around: dict[tuple[str, bool], Surroundings] = {}
     for instance in instances:
-        fault = node.links.get(instance.elector.interface, "")
+        fault = node.link_fault(instance)
         is_spoken_of = bool(spoken_of) and not spoken_of.isdisjoint(instance.elector.hears)
         key = fault, is_spoken_of
         if key not in around:

@@ -136,6 +136,8 @@ class LinkChanged:
     reason: str
     index: int | None = None
     """Another one: another interface, by the same name."""
+    lacking: frozenset[Address] = frozenset()
+    """The sources that it cannot send from now, where nothing else is wrong: the others go on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.counters import Refused, refusals
 from floatip.core.drops import Drops
-from floatip.core.election.elector import KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
+from floatip.core.election.elector import ASKING, KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
 from floatip.core.events import (
     AdvertReceived,
     Became,
@@ -56,7 +56,7 @@ from floatip.core.events import (
 from floatip.core.fleet import Fleet, is_acknowledged
 from floatip.core.health import CheckState, of_parts, of_sessions
 from floatip.core.holding import Holding, Key
-from floatip.core.instance import CUT_OFF_AT_LEAST, Instance, is_held
+from floatip.core.instance import CUT_OFF_AT_LEAST, KEEP_TIME, Instance, is_held
 from floatip.core.link.link import Changed
 from floatip.core.malformed import Malformed
 from floatip.core.network import Network
@@ -109,7 +109,9 @@ class Node:
         self.holding = Holding()
         self.links: dict[str, str] = {}
         """Why VRRP cannot work on an interface; empty: it can."""
-        self._blinks: dict[str, tuple[float, str]] = {}
+        self._lacking: dict[str, frozenset[Address]] = {}
+        """The sources that an interface cannot send from, where that is its only fault."""
+        self._blinks: dict[str, tuple[float, str, frozenset[Address]]] = {}
         """Interfaces that have just got a fault: when it counts unless it is gone by then."""
         self._lost_links: dict[str, deque[tuple[float, str]]] = {}
         """When each link was lost, and why: the latest of them."""
@@ -132,6 +134,8 @@ class Node:
         self.draining = ""
         """Why this node is about to stop, while others take over."""
         self.stopping = ""
+        self._unsucceeded: set[str] = set()
+        """While stopping: the instances of which this node was master, and nobody is yet."""
         self.started_at = math.inf
         self.barred_until = math.inf
         """Because this node died again and again; `math.inf`: it did not."""
@@ -189,7 +193,7 @@ class Node:
             case KeepalivedSaid():
                 return self._keepalived_said(event, now)
             case LinkChanged(interface, up, reason):
-                return self._link(interface, "" if up else reason, now)
+                return self._link(interface, "" if up else reason, event.lacking, now)
             case Connected(peer, local) if session := self.sessions.get(peer):
                 return self._session(session, session.connected(local, now), now)
             case Disconnected(peer, reason, trouble) if session := self.sessions.get(peer):
@@ -317,7 +321,7 @@ class Node:
         if self.fleet:
             self._timers.set(LINK, self.fleet.link.deadline)
             self._timers.set(REPORT, self.reporter.at)
-        for interface, (at, _) in self._blinks.items():
+        for interface, (at, *_) in self._blinks.items():
             self._timers.set(("link", interface), at)
 
     def _all_tracked(self, instance: Instance) -> Tracked:
@@ -393,7 +397,7 @@ class Node:
         for one in due:
             match one:
                 case ("link", str(interface)) if interface in self._blinks:
-                    effects += self._link_is(interface, self._blinks.pop(interface)[1], now)
+                    effects += self._link_is(interface, *self._blinks.pop(interface)[1:], now)
                 case SyncGroup():
                     self._mark(one.names)
         for one in due:
@@ -477,6 +481,8 @@ class Node:
         hearers = self._hearers.get(adverts(event.interface, advert.vrid, event.source.version))
         if hearers is None:
             return self._stranger(event.interface, advert.vrid, event.source, now)
+        if self.stopping and advert.priority not in (0, ASKING):
+            self._succeeded({instance.config.name for instance in hearers}, now)
         if not self.running or self.stopping:
             return []
         return self._tell(hearers, Heard(advert, event.source, event.ttl, event.destination), now)
@@ -505,14 +511,15 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
-        for effect in effects:
-            match effect:
-                case Became("advert"):
-                    group = self._group_of.get(instance.config.name)
-                    others = [each for each in group.members if each is not instance] if group else []
-                    effects = [*effects, *(garp for each in others for garp in each.defend(now))]
-                case Became():
-                    self._mark([instance.config.name])
+        news = [effect for effect in effects if isinstance(effect, Became)]
+        if any(one.what != "advert" for one in news):
+            self._mark([instance.config.name])
+        group = self._group_of.get(instance.config.name) if news else None
+        if group and any(
+            one.what == "advert" for one in news
+        ):  # a lower master of one member may have misled the neighbours of all
+            others = (each for each in group.members if each is not instance)
+            effects = [*effects, *(effect for each in others for effect in each.defend(now))]
         return effects
 
     def _keepalived_found(self, event: KeepalivedFound, now: float) -> list[Effect]:
@@ -560,17 +567,17 @@ class Node:
             effects += self._review(now)
         return effects
 
-    def _link(self, interface: str, fault: str, now: float) -> list[Effect]:
+    def _link(self, interface: str, fault: str, lacking: frozenset[Address], now: float) -> list[Effect]:
         if fault and self.running and self.links.get(interface) == "":
             effects = self._link_lost(interface, fault, now) if interface not in self._blinks else []
-            at, _ = self._blinks.get(interface, (now + LINK_PATIENCE, ""))
-            self._blinks[interface] = at, fault
+            at = self._blinks[interface][0] if interface in self._blinks else now + LINK_PATIENCE
+            self._blinks[interface] = at, fault, lacking
             self._timers.set(("link", interface), at)
             return effects
         is_back = self._blinks.pop(interface, None) is not None and not fault
         if is_back:
             self.holding.again_at = now  # if it is a new interface, its addresses could not be added until now
-        effects = self._link_is(interface, fault, now)
+        effects = self._link_is(interface, fault, lacking, now)
         return effects + self._review(now) if effects or is_back else []
 
     def _link_lost(self, interface: str, fault: str, now: float) -> list[Effect]:
@@ -597,10 +604,18 @@ class Node:
             if now <= lost[-1][0] + LOSSES_WINDOW
         }
 
-    def _link_is(self, interface: str, fault: str, now: float) -> list[Effect]:
+    def link_fault(self, instance: Instance) -> str:
+        """Why its election cannot take place on its interface; empty: it can."""
+        interface, election = instance.elector.interface, instance.config.election
+        lacking = self._lacking.get(interface)
+        if lacking and isinstance(election, settings.Vrrp | settings.Keepalived) and election.source not in lacking:
+            return ""
+        return self.links.get(interface, "")
+
+    def _link_is(self, interface: str, fault: str, lacking: frozenset[Address], now: float) -> list[Effect]:
         if self.links.get(interface) == fault:
             return []
-        self.links[interface] = fault
+        self.links[interface], self._lacking[interface] = fault, lacking
         self._mark(name for name, instance in self.instances.items() if instance.elector.interface == interface)
         value = "down" if fault else "up"
         return [Became("link", interface, value, fault or "it is up, with its addresses")]
@@ -703,7 +718,7 @@ class Node:
         return effects
 
     def _obstacles(self, instance: Instance, now: float) -> Obstacles:
-        fault = self.links.get(instance.elector.interface, "")
+        fault = self.link_fault(instance)
         leaving, paused = (self.fleet.leaves(instance), self.fleet.pause_reason) if self.fleet else ("", "")
         outside = Obstacles(link=fault, barred=self._bar(instance), leaving=leaving, paused=paused)
         return instance.obstacles(outside, now)
@@ -931,6 +946,7 @@ class Node:
         if self.stopping:
             return []
         self.stopping = reason
+        self._unsucceeded = {name for name, each in self.instances.items() if each.role is Role.MASTER}
         self.started_at = self.network.began_at = min(self.started_at, now)
         effects: list[Effect] = []
         for instance in self.instances.values():
@@ -940,8 +956,18 @@ class Node:
         effects += self.fleet.link.leave(now) if self.fleet else []
         effects += self.network.stop(reason, now)
         self._timers = Timers()
-        self._timers.set(RELEASE, now + self.config.release_delay)
+        self._release_at = now + self.config.release_delay
+        self._timers.set(RELEASE, self._release_at)
         return effects
+
+    def _succeeded(self, names: set[str], now: float) -> None:
+        """Another node is master of these. Where the master alone has the addresses, they need not stay longer here:
+        two nodes would answer the neighbours. Routes take their time."""
+        keeps = self.config.speaker or any(each.config.placement != "master" for each in self.instances.values())
+        if self._unsucceeded and not keeps:
+            self._unsucceeded -= names
+            if not self._unsucceeded and now + KEEP_TIME < self._release_at:
+                self._timers.set(RELEASE, now + KEEP_TIME)
 
     def _release(self, now: float) -> list[Effect]:
         self._is_releasing = True

@@ -231,7 +231,7 @@ class AddressOptions:
     is_tracked: bool = True
     """False: that others remove it ends no mastership (`no_track`)."""
     preferred_lft: int | None = None
-    """Seconds for which an IPv6 address is preferred as a source; None: as the kernel chooses."""
+    """Seconds for which an IPv6 address is preferred as a source, 2^32 - 1 without limit; None: 0, it is no source."""
 
 
 @dataclass(frozen=True, slots=True)

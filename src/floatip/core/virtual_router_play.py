@@ -287,7 +287,7 @@ class VirtualRouterPlay:
             return self._nothing(Rule.KEEPALIVED, what)
         assert isinstance(self.elector, Router)
         verdicts = {member.config.name: verdict_if(self.node, self.question, member) for member in self._members}
-        faults = [self.node.links.get(member.elector.interface, "") for member in self._members]
+        faults = [self.node.link_fault(member) for member in self._members]
         faults += [verdict.reason for verdict in verdicts.values() if verdict.health is not Health.UP]
         if fault := next(filter(None, faults), ""):
             return self._nothing(Rule.UNHEALTHY, f"{own} is not well either way: {fault}")

@@ -42,6 +42,10 @@ class Running(Protocol):
 
     @property
     def running(self) -> bool: ...
+    @property
+    def last_line(self) -> str:
+        """Of what it has written so far, safe to print."""
+
     def terminate(self) -> None: ...
 
 
@@ -78,10 +82,11 @@ class Child:
         *,
         run_as: RunAs = DAEMON,
         lends: int = 0,
+        ends_group: bool = False,
     ) -> None:
         """`source`: a descriptor that the child reads from. It stays open until `gone`.
 
-        `lends`: capabilities of ours that it has.
+        `lends`: a capability of ours that it has. `ends_group`: what it leaves behind is killed however it ended.
         """
         self._loop = asyncio.get_running_loop()
         self._name = argv[0]
@@ -91,6 +96,7 @@ class Child:
         self._tail = b""
         self._is_told = False
         self._is_unwanted = False
+        self._ends_group = ends_group
         self._child: _Process | None = None
         self._killing: asyncio.TimerHandle | None = None
         self.running = True
@@ -100,7 +106,6 @@ class Child:
 
     @property
     def last_line(self) -> str:
-        """Of what it has written so far."""
         return last_line(self._tail)
 
     def terminate(self) -> None:
@@ -154,7 +159,7 @@ class Child:
         assert self._child
         # What is left in the pipe is ours to read; a grandchild that keeps it open is not waited for.
         self._read()
-        if self._is_unwanted:
+        if self._is_unwanted or self._ends_group:
             self._signal(signal.SIGKILL)  # to what it leaves behind
         for descriptor in (self._child.output, self._child.pidfd):
             self._loop.remove_reader(descriptor)
@@ -163,7 +168,7 @@ class Child:
         _ours.discard(self._child.pid)
         outcome = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         line = self.last_line
-        self._end(status == 0, f"{outcome}: {line}" if line and status else outcome)
+        self._end(status == 0, f"{outcome}: {line}" if line else outcome)
 
     def _end(self, succeeded: bool, reason: str) -> None:
         self.running = False

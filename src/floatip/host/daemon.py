@@ -41,6 +41,7 @@ from floatip.core.events import (
     Garp,
     Held,
     Hold,
+    Install,
     KeepOrders,
     LinkChanged,
     Measure,
@@ -96,7 +97,7 @@ SWITCH_INTERVAL = 0.0005
 CLOCK_TOLERANCE = 0.01
 """Seconds by which the time of day may go astray before the core is told."""
 ORDERS = "orders"
-MEMORIES = ("held", "keepalived", "starts", ORDERS)
+MEMORIES = ("held", "virtuals", "keepalived", "starts", ORDERS)
 OUR_BUG = 70
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
@@ -214,7 +215,7 @@ class Daemon:
             Teller(self.report),
             StateLog(self._disk),
             Probes(self.report),
-            Kernel(self.report, None if follow else memories["held"]),
+            Kernel(self.report, *((None, None) if follow else (memories["held"], memories["virtuals"]))),
             follower,
             Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
             Web(self.report, socket_path(), state_directory()),
@@ -321,6 +322,8 @@ class Daemon:
                     self._parts.probes.run(effect)
                 case Hold():
                     self._parts.kernel.hold(effect)
+                case Install():
+                    self._parts.kernel.install(effect)
                 case Garp():
                     self._parts.kernel.garp(effect)
                 case StopGarp():

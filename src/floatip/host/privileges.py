@@ -9,7 +9,7 @@ from pathlib import Path
 from floatip.commands import Refusal
 
 CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
-PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
+PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 8, 38, 47
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_LOWER, PR_CAP_AMBIENT_CLEAR_ALL = 2, 3, 4
 
 
@@ -49,3 +49,15 @@ def lent(capability: int) -> Iterator[None]:
         yield
     finally:
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, number, 0, 0)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """What the unit gives to its user stays, over a change from root to that user (capabilities(7)). Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    yield
+    version_3, ours = 0x20080522, CAP_NET_ADMIN | CAP_NET_RAW
+    # Effective, permitted and inheritable: the lower 32 bits of each, then the upper ones (capset(2)).
+    if libc.capset((ctypes.c_uint32 * 2)(version_3, 0), (ctypes.c_uint32 * 6)(ours, ours, ours)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")

@@ -1,11 +1,11 @@
 """From the model to what each part of the host is configured with. Nothing here decides."""
 
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address, Placed
 from floatip.core.settings import AddressOptions, Garps, Keepalived, Settings, Vrrp
-from floatip.core.vrrp.wire import GROUP
+from floatip.core.vrrp.wire import GROUP, GROUP_IPV6
 from floatip.host import keepalived
 from floatip.host.checks import Probes
 from floatip.host.control import Control
@@ -22,8 +22,7 @@ from floatip.model import Model
 from floatip.reading import Loaded
 from floatip.reading.machine import look_around
 
-GROUPS: dict[int, Address] = {4: GROUP, 6: IPv6Address("ff02::12")}
-"""Of VRRP (RFC 9568 section 5.1)."""
+GROUPS: dict[int, Address] = {4: GROUP, 6: GROUP_IPV6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,11 @@ def _of_the_kernel(settings: Settings, elections: list[Vrrp | Keepalived]) -> Wa
     for election in elections:
         sources[election.interface] = sources.get(election.interface, frozenset()) | {election.source}
     unicast = [one for one in elections if isinstance(one, Vrrp) and one.peers]
-    wanted = Wanted(sources, greeting=frozenset((one.interface, one.source) for one in unicast))
+    wanted = Wanted(
+        sources,
+        greeting=frozenset((one.interface, one.source) for one in unicast),
+        virtuals=frozenset(virtual for instance in settings.instances for virtual in instance.virtuals),
+    )
     options: dict[Placed, AddressOptions] = {}
     garps: dict[Placed, Garps] = {}
     named: set[Placed] = set()

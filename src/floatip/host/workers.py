@@ -42,15 +42,17 @@ Answer = Callable[[], None]
 
 
 class Workers:
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        """`most`: threads. With one, jobs are done one after the other, by the same thread."""
         self._loop = asyncio.get_running_loop()
+        self._most = most
         self._jobs: SimpleQueue[Callable[[], Answer] | None] = SimpleQueue()
         self._threads = 0
         self._unfinished = 0
 
     def do(self, job: Callable[[], T], done: Callable[[T | OSError], None]) -> None:
         """`done` is called in the loop with what the job returned, or with its `OSError`. Any other error is a bug."""
-        if self._threads <= min(self._unfinished, MOST - 1):
+        if self._threads <= min(self._unfinished, self._most - 1):
             self._start()
         if not self._threads:
             self._loop.call_soon(done, OSError(errno.EAGAIN, ""))

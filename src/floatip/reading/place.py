@@ -59,6 +59,10 @@ class ConfigNote(ConfigWarning):
     label = "note: "
 
 
+def as_warning(problem: Problem) -> ConfigWarning:
+    return ConfigWarning(problem.file, problem.line, problem.path, problem.what, problem.hint)
+
+
 class ConfigErrors(Exception):
     """All that is wrong with one file."""
 
@@ -91,6 +95,10 @@ class Places:
     """Where a key names a file in place of its value."""
     is_keepaliveds: bool = False
     """The file is a keepalived.conf, and hints name its keywords."""
+
+    def either(self, ours: str, keepaliveds: str) -> str:
+        """For a hint, in the words of the file."""
+        return keepaliveds if self.is_keepaliveds else ours
 
     def error(self, thing: Thing, what: str, hint: str) -> ConfigError:
         return ConfigError(*self.place(thing), self.path(thing), what, hint)

@@ -1,9 +1,9 @@
-"""What the daemon will do with a model, one line an instance."""
+"""What the daemon will do with a model, one line an instance and a sync group."""
 
 from collections.abc import Iterator, Sequence
 
 from floatip.core.addresses import Address
-from floatip.core.settings import Instance, Keepalived, Node, Nodes, Static, Vrrp
+from floatip.core.settings import Instance, Keepalived, Node, Nodes, Static, SyncGroup, Track, Vrrp
 from floatip.model import Here, Model, Network
 from floatip.providers import LINODE_REGIONS
 from floatip.reading.words import few, listed
@@ -18,9 +18,15 @@ def will(model: Model, here: Here | None = None) -> Iterator[str]:
     """
     nodes = _nodes(model.nodes, here)
     for instance in model.instances:
-        addresses = few([str(address) for address in instance.addresses], " ", MOST)
-        parts = (f"{instance.name} {addresses}", _election(instance, nodes), _checks(instance), _network(model.network))
-        yield ", ".join(parts)
+        addresses = few([str(address) for address in instance.addresses], " ", MOST) or "without an address"
+        network = _network(model.network) if instance.is_announced or not model.network else "not announced"
+        has_group = any(instance.name in group.members for group in model.sync_groups)
+        checks = _checks(instance) or ("" if has_group else _no_check(instance))
+        parts = (f"{instance.name} {addresses}", _election(instance, nodes), _virtuals(instance), checks, network)
+        yield ", ".join(filter(None, parts))
+    for group in model.sync_groups:
+        members = listed(group.members)
+        yield ", ".join(filter(None, (f"{group.name}: {members} change state together", _checks(group) or "no check")))
 
 
 def _nodes(nodes: Sequence[Node], here: Here | None) -> str:
@@ -32,7 +38,8 @@ def _election(instance: Instance, nodes: str) -> str:
     match one:
         case Vrrp():
             source, *peers = _short([one.source, *one.peers])
-            return f"vrid {one.vrid} on {one.interface} from {source} to {few(peers, ' ', MOST)}"
+            whom = f"to {few(peers, ' ', MOST)}" if peers else "by multicast"
+            return f"vrid {one.vrid} on {one.interface} from {source} {whom}"
         case Keepalived():
             return f"keepalived elects {one.instance}, vrid {one.vrid} on {one.interface}"
         case Nodes():
@@ -44,14 +51,28 @@ def _election(instance: Instance, nodes: str) -> str:
 def _short(addresses: list[Address]) -> list[str]:
     """Nodes of one /24 differ in the last number."""
     heads = {str(address).rpartition(".")[0] for address in addresses}
-    return [f".{str(address).rpartition('.')[2]}" if len(heads) == 1 else str(address) for address in addresses]
+    is_one_net = len(heads) == 1 and len(addresses) > 1 and addresses[0].version == 4
+    return [f".{str(address).rpartition('.')[2]}" if is_one_net else str(address) for address in addresses]
 
 
-def _checks(instance: Instance) -> str:
-    names = list(instance.checks)
-    if names:
-        return f"check{'s' * (len(names) > 1)} {few(names, ' ', MOST)}"
+def _checks(one: Instance | SyncGroup) -> str:
+    """As `checks haproxy web -20`, with the weight behind the check that has one."""
+    names = [*one.checks, *map(_track, one.tracks)]
+    return f"check{'s' * (len(names) > 1)} {few(names, ' ', MOST)}" if names else ""
+
+
+def _track(track: Track) -> str:
+    weight = f" {track.weight:+d}" if track.weight else ""
+    return f"{track.check}{' reversed' * track.reverse}{weight}"
+
+
+def _no_check(instance: Instance) -> str:
     return "keepalived checks" if isinstance(instance.election, Keepalived) else "no check"
+
+
+def _virtuals(instance: Instance) -> str:
+    counts = [(sum(one.kind == kind for one in instance.virtuals), kind) for kind in ("route", "rule")]
+    return listed([f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts if count])
 
 
 def _network(network: Network | None) -> str:

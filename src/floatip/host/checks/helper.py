@@ -71,6 +71,11 @@ class Helper:
         self._next: Handle | None = None
         self._ping: Handle | None = None
 
+    @property
+    def is_gone(self) -> bool:
+        """Nothing is left of the process."""
+        return self._child is None
+
     def add(self, check: Told) -> int:
         """The key of the check. It is told to the process by its greeting."""
         self._last += 1

@@ -14,6 +14,7 @@ from floatip.host.workers import Handle, Jobs, Loop
 
 if TYPE_CHECKING:
     from floatip.host.checks.helper import Helper
+    from floatip.host.checks.started import Started
 
 Verdict = tuple[bool, str]
 LOOK_INTERVAL = 1.0
@@ -37,6 +38,7 @@ class Means:
     start: Start
     inotify: Inotify
     helper: "Helper"
+    started: "Started"
 
 
 class Runner(Protocol):

@@ -1,27 +1,188 @@
-"""A process that somebody else started, known by name or by pid file, and watched by a pidfd: its end is told at once.
+"""Processes that somebody else started, watched by pidfds: an end is told at once.
 
-When it ends a successor is looked for at once (a reload of HAProxy replaces its worker), and while there is none, twice
-a second. Nothing is polled while it lives, but a pid file, once a second. Of several with one name the oldest is
-watched: a child that is about to execute something else still has its parent's name.
+By name or command line: so many of the oldest as must run are watched, because a child that is about to execute
+something else still has its parent's name. When one ends others are looked for at once (a reload of HAProxy replaces
+its worker). While more would change the answer, the kernel tells of each that begins (`started`), or they are looked
+for twice a second.
 
-After the process in a pid file has ended, the check stays down until the pid file is rewritten: the pid may be another
-process's by now.
+By pid file: the file is looked at once a second. After the process in a pid file has ended, the check stays down until
+the pid file is rewritten: the pid may be another process's by now.
 """
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from floatip.host import pidfd
-from floatip.host.checks.kind import Means, Report, Unasked
+from floatip.host.checks.kind import Means, Report, Runner, Unasked, Verdict
 from floatip.model import Process
 
 LOOK_AGAIN_INTERVAL = 0.5
+REST_INTERVAL = 10.0
+"""Seconds between two looks where everything that matters is told: a process may have taken another name."""
+MOST_WATCHED = 256
 PID_MAX = 1 << 22
+LONGEST_COMMAND = 1 << 16
 
 Written = tuple[bytes, int, int]
 """The content of a file, its inode and its mtime: written again, it differs."""
+
+
+def process_runner(kind: Process, report: Report, means: Means) -> Runner:
+    is_file = kind.process.startswith("/") and not kind.command
+    return (PidFileRunner if is_file else NamedRunner)(kind, report, means)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    count: int
+    oldest: int
+    pidfds: dict[int, int]
+    """Of those that are to be watched, by pid; -1: that one is watched already."""
+    hidden: bool
+    """/proc hides the processes of others."""
+
+
+class NamedRunner(Unasked[_Seen]):
+    def __init__(self, kind: Process, report: Report, means: Means) -> None:
+        self._kind = kind
+        self._watches: dict[int, pidfd.Watch] = {}
+        self._watched: frozenset[int] = frozenset()
+        self._began: set[int] = set()
+        """Processes that are to be looked at."""
+        self._is_asking = False
+        super().__init__(None, report, means)
+
+    def close(self) -> None:
+        super().close()
+        self._means.started.unsubscribe(self._begun)
+        self._watch_only({})
+
+    def _see(self) -> _Seen:
+        watched = self._watched
+        pids = _oldest_first(pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if self._fits(pid))
+        most = MOST_WATCHED if self._kind.quorum_max is not None else min(self._kind.quorum, MOST_WATCHED)
+        pidfds: dict[int, int] = {}
+        ended = 0
+        try:
+            for pid in pids:
+                if len(pidfds) == most:
+                    break
+                try:
+                    pidfds[pid] = -1 if pid in watched else pidfd.open_pidfd(pid)
+                except ProcessLookupError:  # or nobody has reaped it
+                    ended += 1
+        except OSError:
+            _close(pidfds)
+            raise
+        hidden = not pidfds and not os.path.exists("/proc/1/comm")
+        return _Seen(len(pids) - ended, next(iter(pidfds), 0), pidfds, hidden)
+
+    def _fits(self, pid: int) -> bool:
+        # It may end meanwhile, or be hidden.
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if self._kind.command:
+                return fits(_read(f"/proc/{pid}/cmdline", LONGEST_COMMAND)[0], self._kind)
+            return _read(f"/proc/{pid}/comm")[0] == self._kind.process.encode() + b"\n"
+        return False
+
+    def _found(self, found: _Seen) -> None:
+        self._watch_only(found.pidfds)
+        self._say(self._judge(found))
+        kind, started = self._kind, self._means.started
+        if found.count >= kind.quorum and kind.quorum_max is None:
+            started.unsubscribe(self._begun)
+            self._later(REST_INTERVAL, self._look)
+        else:
+            started.subscribe(self._begun)
+            self._later(REST_INTERVAL if started.tells else LOOK_AGAIN_INTERVAL, self._look)
+
+    def _judge(self, found: _Seen) -> Verdict:
+        kind, count = self._kind, found.count
+        name = kind.process
+        if found.hidden and kind.quorum:
+            return False, f"no process named {name} can be seen: /proc hides those of other users (hidepid)"
+        passed = count >= kind.quorum and (kind.quorum_max is None or count <= kind.quorum_max)
+        if kind.quorum_max == 0:
+            return not count, f"{count or 'no'} process{_are(count)} named {name}"
+        if kind.quorum > 1 or kind.quorum_max is not None:
+            wanted = f"at least {kind.quorum}" + (f", at most {kind.quorum_max}" if kind.quorum_max is not None else "")
+            return passed, f"{count} process{_are(count)} named {name}, and it must be {wanted}"
+        if not count:
+            return False, f"no process is named {name}"
+        return True, f"{name} runs (pid {found.oldest})"
+
+    def _watch_only(self, pidfds: dict[int, int]) -> None:
+        for pid in self._watches.keys() - pidfds.keys():
+            self._watches.pop(pid).close()
+        for pid, descriptor in pidfds.items():
+            if descriptor >= 0:
+                self._watches[pid] = pidfd.Watch(descriptor, partial(self._ended, pid))
+        self._watched = frozenset(self._watches)
+
+    def _ended(self, pid: int) -> None:
+        self._watches.pop(pid).close()
+        self._watched = frozenset(self._watches)
+        self._look()
+
+    def _begun(self, pids: frozenset[int] | None) -> None:
+        if pids is None:
+            self._look()
+            return
+        self._began |= pids
+        if not self._is_asking:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Whether one of those that began is one of ours: else nothing has changed."""
+        began, self._began = self._began, set()
+        self._is_asking = True
+        self._means.jobs.do(lambda: any(map(self._fits, began)), self._asked)
+
+    def _asked(self, outcome: bool | OSError) -> None:
+        self._is_asking = False
+        if self._closed:
+            return
+        if outcome:  # also where it could not be seen
+            self._look()
+        if self._began:
+            self._ask()
+
+    def _discard(self, found: _Seen) -> None:
+        _close(found.pidfds)
+
+    def _cannot_look(self, reason: str) -> None:
+        if len(self._watches) < self._kind.quorum:
+            super()._cannot_look(reason)
+
+
+def _are(count: int) -> str:
+    return " is" if count == 1 else "es are"
+
+
+def _close(pidfds: dict[int, int]) -> None:
+    for descriptor in pidfds.values():
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def fits(cmdline: bytes, kind: Process) -> bool:
+    """`cmdline`: of /proc, each word ended by a NUL byte. A program that is named without a path may be in any."""
+    name, *wanted = map(os.fsencode, kind.command)
+    first, *given = cmdline.removesuffix(b"\0").split(b"\0")
+    if first != name and (b"/" in name or os.path.basename(first) != name):
+        return False
+    match kind.param_match:
+        case "exact":
+            return given == wanted
+        case "partial":
+            return given[: len(wanted)] == wanted
+    *before, last = wanted or [b""]
+    ours = given[: len(wanted)]
+    return not wanted or (ours[:-1] == before and len(ours) == len(wanted) and ours[-1].startswith(last))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +195,22 @@ class _Found:
     """The pid file that names it; without a pidfd: one that names a process that has ended."""
 
 
-class ProcessRunner(Unasked[_Found]):
+class PidFileRunner(Unasked[_Found]):
     def __init__(self, kind: Process, report: Report, means: Means) -> None:
-        self._name = kind.process
         self._watch: pidfd.Watch | None = None
         self._named: Written | None = None
         """The pid file that named the process that is watched."""
         self._past: Written | None = None
         """The one that named a process that has ended."""
-        super().__init__(Path(kind.process) if kind.process.startswith("/") else None, report, means)
+        self._file = Path(kind.process)
+        super().__init__(self._file, report, means)
 
     def close(self) -> None:
         super().close()
         self._let_go()
 
     def _see(self) -> _Found:
-        return self._look_into(self._path) if self._path else self._look_around()
-
-    def _look_around(self) -> _Found:
-        for pid in _oldest_first(self._name):
-            with suppress(ProcessLookupError):
-                return _Found(True, f"{self._name} runs (pid {pid})", pidfd.open_pidfd(pid))
-        if not os.path.exists("/proc/1/comm"):
-            return _Found(
-                False, f"no process named {self._name} can be seen: /proc hides those of other users (hidepid)"
-            )
-        return _Found(False, f"no process is named {self._name}")
-
-    def _look_into(self, path: Path) -> _Found:
-        named = self._named
+        path, named = self._file, self._named
         try:
             content, status = _read(path)
         except FileNotFoundError:
@@ -98,8 +246,6 @@ class ProcessRunner(Unasked[_Found]):
             self._say(self._verdict)
         if not self._watch:
             self._later(LOOK_AGAIN_INTERVAL, self._look)
-        elif not self._path:
-            self._never()  # its pidfd tells
 
     def _discard(self, found: _Found) -> None:
         if found.pidfd >= 0:
@@ -120,21 +266,14 @@ class ProcessRunner(Unasked[_Found]):
             self._watch = None
 
 
-def _oldest_first(name: str) -> list[int]:
-    comm = name.encode() + b"\n"
-    found = []
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        # It may end meanwhile, or be hidden.
-        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if _read(f"/proc/{pid}/comm")[0] == comm:
-                found.append((pidfd.began(int(pid)), int(pid)))
-    return [pid for _, pid in sorted(found)]
+def _oldest_first(pids: Iterable[int]) -> list[int]:
+    return [pid for _, pid in sorted((pidfd.began(pid), pid) for pid in pids)]
 
 
-def _read(path: str | Path) -> tuple[bytes, os.stat_result]:
+def _read(path: str | Path, most: int = 4096) -> tuple[bytes, os.stat_result]:
     # A FIFO in its place must not hang us.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        return os.read(descriptor, 4096), os.fstat(descriptor)
+        return os.read(descriptor, most), os.fstat(descriptor)
     finally:
         os.close(descriptor)

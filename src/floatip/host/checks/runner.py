@@ -15,8 +15,9 @@ from floatip.host.checks.file import FileRunner
 from floatip.host.checks.helper import PART, HelpedRunner, Helper
 from floatip.host.checks.interface import InterfaceRunner
 from floatip.host.checks.kind import Means, Report, Runner
-from floatip.host.checks.process import ProcessRunner
+from floatip.host.checks.process import process_runner
 from floatip.host.checks.script import ScriptRunner
+from floatip.host.checks.started import Started
 from floatip.host.checks.tcp import TcpRunner
 from floatip.host.checks.value import ValueRunner
 from floatip.host.child import Child, Orphans
@@ -29,7 +30,7 @@ KINDS: dict[type[Any], Callable[[Any, Report, Means], Runner]] = {
     Script: ScriptRunner,
     Tcp: TcpRunner,
     File: FileRunner,
-    Process: ProcessRunner,
+    Process: process_runner,
     Http: HelpedRunner,
     Dns: HelpedRunner,
     Icmp: HelpedRunner,
@@ -82,4 +83,5 @@ class Probes:
 def _means(report: Callable[[Event], None]) -> Means:
     workers = Workers()
     loop, inotify = asyncio.get_running_loop(), Inotify(Failures("checks", report))
-    return Means(loop, workers, partial(Child, workers), inotify, Helper(loop, workers, Failures(PART, report)))
+    helper = Helper(loop, workers, Failures(PART, report))
+    return Means(loop, workers, partial(Child, workers, ends_group=True), inotify, helper, Started())

@@ -16,7 +16,7 @@ from floatip.core.addresses import Address
 from floatip.core.vrrp.wire import PROTOCOL
 
 SO_RCVBUFFORCE = 33
-IP_PKTINFO = 8
+IP_PKTINFO, IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 8, 10, 0
 TTL, TRAFFIC_CLASS = 255, 0xC0
 CHECKSUM_AT = 6
 """RFC 9568 section 5.2.8."""
@@ -70,6 +70,8 @@ class _IPv4:
             (socket.IPPROTO_IP, socket.IP_TOS, TRAFFIC_CLASS),
             (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL),
             (socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0),
+            # No "don't fragment" bit, as keepalived: an advert of many addresses must pass a smaller MTU on its way.
+            (socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT),
         ]
         return _raw(socket.AF_INET, interface, buffer, options)
 

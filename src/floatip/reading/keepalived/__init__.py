@@ -68,7 +68,8 @@ def read(
     `config_id` is what `keepalived -i` was given; without it, the host's name decides about lines that begin with @.
     `texts` are read in place of the files that they are to become. `strict`: what keepalived leaves out is refused too.
     """
-    reader = Reader(root, config_id or os.uname().nodename.partition(".")[0], texts or {})
+    environment = None if strict else os.environ
+    reader = Reader(root, config_id or os.uname().nodename.partition(".")[0], texts or {}, environment=environment)
     statements = reader.statements(Path(os.path.abspath(path)))
     if reader.errors:  # what the lines mean is a guess until they hold together
         raise NotUnderstood(reader.errors)

@@ -10,6 +10,7 @@ from typing import Literal, cast
 
 from floatip.reading.keepalived.keyword_table import TABLE
 from floatip.reading.keepalived.syntax import Doubts, Statement
+from floatip.reading.words import closest
 
 Effect = Literal["done", "accepted", "warning", "error"]
 
@@ -28,6 +29,10 @@ class Keyword:
         """Of a number."""
         low, dots, high = self.value.rstrip("?").partition("..")
         return (float(low), float(high)) if dots else None
+
+    @property
+    def numbers(self) -> str:
+        return self.value.rstrip("?").replace("..", " to ")
 
     @property
     def is_whole(self) -> bool:
@@ -99,7 +104,9 @@ def check(
             doubts.errors.append((place, what, f"give {keyword} its value, or remove the line"))
         elif inner is not None and keyword not in inner and statement.block is not None:
             what = f"{statement} {{: keepalived 2.2 expects no block here, and ends {outer} at its }}"
-            doubts.left_out.append((place, what, f"remove the block: keepalived ignores what follows it in {outer}"))
+            close = closest(keyword, inner)
+            hint = f"remove the block: keepalived ignores what follows it in {outer}"
+            doubts.left_out.append((place, what, f"did you mean {close}? If not, {hint}" if close else hint))
         elif inner and keyword in inner and statement.block is None:
             what = f"{statement}: no {{, and keepalived ignores all up to the next }}"
             doubts.errors.append((place, what, f"{keyword} {{, one entry a line, and }}"))

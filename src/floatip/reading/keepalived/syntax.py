@@ -1,7 +1,7 @@
 """Text to statements: comments, conditions, definitions, includes, blocks, quotes.
 
 A line is a statement, and a brace ends a line. keepalived continues after an error and ignores the line; here an
-unbalanced file is refused. Not supported: `~SEQ`, `~LST`, `${_RANDOM}`, `${_ENV}`, braces in the pattern of an include.
+unbalanced file is refused. Not supported: `${_RANDOM}`.
 """
 
 import glob
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from floatip.reading import regular
+from floatip.reading.keepalived.repeats import alternatives, rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,11 @@ DEFINITION = re.compile(r"\$([A-Za-z_]\w*)=\s*(.*)", re.ASCII)
 USE = re.compile(r"\$([A-Za-z_]\w*)(?=[\s,)]|$)|\$\{([A-Za-z_]\w*)\}", re.ASCII)
 INCLUDE = re.compile(r"include([rmwba]?)\s+(\S+)")
 UNSUPPORTED = re.compile(r"\$\{_(RANDOM|ENV)\b[^}]*\}")
+ENVIRONMENT = re.compile(r"\$\{_ENV\s+([A-Za-z_]\w*)\s*\}", re.ASCII)
+INCLUDE_CHECK = re.compile(r"include_check\b\s*(.*)")
+CHECKS = {"readable", "match", "wildcard_match", "brace_match"}
+OF_KIND = {"m": {"match"}, "w": {"match", "wildcard_match"}, "b": {"brace_match"}, "a": CHECKS}
+"""What `includem` and its like check."""
 DEEPEST = 50
 MOST_LINES = 100_000
 MOST_FILES = 1_000
@@ -151,6 +157,9 @@ class Reader:
     errors: Errors = field(default_factory=list)
     _open: list[Path] = field(default_factory=list)
     _definitions: dict[str, list[str]] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
+    """What `${_ENV NAME}` stands for, which keepalived 2.2 does not know; None: it is not supported."""
+    _include_checks: set[str] = field(default_factory=set)
     _lines: int = 0
     _opened: int = 0
 
@@ -211,6 +220,7 @@ class Reader:
             hint = "give the path of the file that keepalived reads, as root"
             return self._error(included, f"{what}: {error.strerror}", hint)
         self._open.append(path)
+        checks = self._include_checks
         lines = (
             (place, _uncommented(line))
             for number, line in enumerate(text.split("\n"), 1)
@@ -219,6 +229,7 @@ class Reader:
         self._count(included, text.count("\n"))
         for line in lines:
             yield from self._expanded(line, lines)
+        self._include_checks = checks
         self._open.pop()
 
     def _expanded(self, line: Line, following: Iterator[Line], depth: int = 0) -> Iterator[Line]:
@@ -233,7 +244,7 @@ class Reader:
         if definition := DEFINITION.match(text):
             self._definitions[definition[1]] = _continued(definition[2], following)
         elif text.startswith("~"):
-            self._error(place, f"{shown(text)}: ~SEQ and ~LST are not supported", "write out what it stands for")
+            yield from self._repeated(place, text, following, depth)
         elif (replaced := self._replaced(text)) and depth < DEEPEST:
             lines = iter([(place, text) for text in replaced])
             for inner in lines:
@@ -242,6 +253,8 @@ class Reader:
             self._error(place, f"{shown(text)}: a definition that contains itself", "define it by other names")
         elif include := INCLUDE.fullmatch(text):
             yield from self._included(place, *include.groups())
+        elif strictness := INCLUDE_CHECK.fullmatch(text):
+            self._include_checks = _include_checks(strictness[1].split(), self._include_checks)
         elif unsupported := UNSUPPORTED.search(text):
             self._error(place, f"{shown(text)}: {unsupported[0]} is not supported", "write out what it stands for")
         elif unknown := re.search(r"\$\{\w+\}", re.sub(DOUBLE_QUOTED, "", text)):
@@ -249,8 +262,20 @@ class Reader:
         elif text.strip("\\"):  # a comment that ends in a backslash leaves that alone
             yield place, text
 
+    def _repeated(self, place: Place, text: str, following: Iterator[Line], depth: int) -> Iterator[Line]:
+        found = rounds(text) if depth < DEEPEST else None
+        if found is None:
+            hint = "for example ~SEQ(N, 1, 4) 192.0.2.${N}, or ~LST(N, 1, 4) 192.0.2.${N}"
+            return self._error(place, f"{shown(text)}: not as ~SEQ and ~LST are written", hint)
+        for variables, rest in found:
+            self._definitions |= {name: [value] for name, value in variables.items()}
+            yield from self._expanded((place, _uncommented(rest)), following, depth + 1)
+
     def _replaced(self, text: str) -> list[str] | None:
         """With the first definition that is used put in; a definition of many lines makes many."""
+        if self.environment is not None and (named := ENVIRONMENT.search(text)):
+            value = self.environment.get(named[1], "").partition("\n")[0]
+            return [_uncommented(text[: named.start()] + value + text[named.end() :])]
         for use in USE.finditer(text):
             name = use[1] or use[2]
             lines = [str(self._open[-1].parent)] if name == "_PWD" else self._definitions.get(name)
@@ -275,14 +300,16 @@ class Reader:
             raise NotUnderstood([*self.errors, (place, what, "look for files and definitions that include each other")])
 
     def _included(self, place: Place, kind: str, pattern: str) -> Iterator[Line]:
-        if "{" in pattern:
-            return self._error(place, f"include {pattern}: braces are not supported", "one include a file")
-        found = sorted(glob.glob(str(self._real(place.file.parent / pattern))))
-        for name in (name for name in found if not os.path.isdir(name)):
-            yield from self._file(Path("/") / os.path.relpath(name, self.root), place)
-        # `include` and `includer` make do without; the others keep keepalived from starting.
-        if not found and kind and kind in ("wa" if glob.has_magic(pattern) else "mwa"):
-            self._error(place, f"include{kind} {pattern}: no such file", "put the file there, or remove the line")
+        checks = self._include_checks | OF_KIND.get(kind, set())
+        expanded = alternatives(pattern)
+        for one in expanded:
+            found = sorted(glob.glob(str(self._real(place.file.parent / one))))
+            for name in (name for name in found if not os.path.isdir(name)):
+                yield from self._file(Path("/") / os.path.relpath(name, self.root), place)
+            # `include` and `includer` make do without; the others keep keepalived from starting.
+            needed = {"wildcard_match" if glob.has_magic(one) else "match", *(["brace_match"] * (len(expanded) > 1))}
+            if not found and needed & checks:
+                self._error(place, f"include{kind} {one}: no such file", "put the file there, or remove the line")
 
     def _real(self, path: Path) -> Path:
         return self.root / path.relative_to("/")
@@ -293,6 +320,16 @@ def _uncommented(line: str) -> str:
     continued = CONTINUED.fullmatch(line)
     match = UNCOMMENTED.match(continued[1] if continued else line)
     return (match[0].strip() if match else "") + "\\" * bool(continued)
+
+
+def _include_checks(words: list[str], before: set[str]) -> set[str]:
+    if not words:
+        return CHECKS
+    sign, found = "", set(before) if words[0][0] in "+-" else set[str]()
+    for word in words:
+        sign, name = (word[0], word[1:]) if word[0] in "+-" else (sign, word)
+        found = found - {name} if sign == "-" else found | {name}
+    return found
 
 
 def _continued(first: str, following: Iterator[Line]) -> list[str]:

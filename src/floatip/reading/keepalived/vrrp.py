@@ -291,6 +291,7 @@ def _instance(
         master = is_owner
     elif auth_type == "AH" and family != 6:  # which needs an advert before it can be MASTER
         master = master and is_owner
+    most = MOST_ADDRESSES[family or 4]
     preempting = [option.keyword == "preempt" for option in statement.block or () if option.keyword in PREEMPT]
     return Instance(
         statement=statement,
@@ -304,12 +305,12 @@ def _instance(
         preempt=master or is_owner or not preempting or preempting[-1],
         source=source,
         peers=_peers(statement, family, doubts),
-        addresses=tuple(addresses[:MOST_ADDRESSES]),
+        addresses=tuple(addresses[:most]),
         tracking=_tracking(statement, above, is_owner=is_owner),
         notifies=_notifies(statement),
         auth_type=auth_type,
         auth_pass=auth_pass if auth_type == "PASS" else "",
-        excluded=(*excluded, *addresses[MOST_ADDRESSES:]),
+        excluded=(*excluded, *addresses[most:]),
         is_ipv6=family == 6,
     )
 
@@ -366,8 +367,8 @@ def _is_master(instance: Statement) -> bool | None:
     return state
 
 
-MOST_ADDRESSES = 255
-"""Of an advert."""
+MOST_ADDRESSES = {4: 255, 6: 89}
+"""Of an advert: what it counts, and what a packet of 1500 octets holds."""
 PREEMPT = ("preempt", "nopreempt")
 
 
@@ -511,7 +512,7 @@ def _tracking(statement: Statement, above: Above, *, is_owner: bool = False) -> 
             why, hint = f"there is no {what} {name} above it", f"define {name} above it"
         elif options and (options[0] != "weight" or len(options) < 2):
             why, hint = f"'{' '.join(options)}' is not 'weight NUMBER'", "write: name, or: name weight NUMBER"
-        elif weight and is_owner:
+        elif weight and is_owner and kind == "track_script":
             why, hint = "priority 255 has no weights", "use no weight: then a failure is a fault"
         else:
             found[kind, name] = Tracked(line, kind, name, weight, reverse)

@@ -9,7 +9,19 @@ from collections.abc import Iterator
 from floatip.model import Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem
-from floatip.reading.rules import addresses, checks, commands, election, http, names, network, nodes, tracks, vrrp
+from floatip.reading.rules import (
+    addresses,
+    checks,
+    commands,
+    election,
+    http,
+    names,
+    network,
+    nodes,
+    tracks,
+    virtuals,
+    vrrp,
+)
 
 RULES = (
     *names.RULES,
@@ -29,6 +41,7 @@ ON_MACHINE = (
     *commands.ON_MACHINE,
     *election.ON_MACHINE,
     *network.ON_MACHINE,
+    *virtuals.ON_MACHINE,
     *nodes.ON_MACHINE,
     *http.ON_MACHINE,
 )

@@ -8,7 +8,7 @@ from floatip.model import File, Model, Process, RunAs, Script, Value
 from floatip.reading import files
 from floatip.reading.files import Doubt
 from floatip.reading.machine import Machine
-from floatip.reading.place import Places, Problem, Thing
+from floatip.reading.place import Places, Problem, Thing, as_warning
 from floatip.reading.rights import user_id
 from floatip.reading.rules import parts
 from floatip.reading.rules import run_as as rights
@@ -32,7 +32,9 @@ def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem
     if model.notify and model.notify.command:
         yield from _at(places, ("notify", "command"), files.command(model.notify.command, machine))
     for at, told in parts.told(model, places):
-        yield from _run_as(places, at, told.command, told.run_as, machine)
+        problems = _run_as(places, at, told.command, told.run_as, machine)
+        # keepalived runs without a command that it cannot run, and nobody is told.
+        yield from map(as_warning, problems) if places.is_keepaliveds else problems
     for at, fifo in places.each(("fifo",), model.fifos):
         if fifo.script:
             yield from _run_as(places, (*at, "script"), fifo.script, fifo.run_as, machine)

@@ -13,14 +13,15 @@ LARGEST_WEIGHT = 253
 
 
 def weights(model: Model, places: Places) -> Iterator[Problem]:
-    counted = {check.name for check in model.checks if isinstance(check.kind, Value | Process)}
-    values = {check.name for check in model.checks if isinstance(check.kind, Value)}
+    kinds = {check.name: check.kind for check in model.checks}
     for at, one in tracking(model, places):
         for thing, track in places.each((*at, "tracks"), one.tracks):
-            if abs(track.weight) > LARGEST_WEIGHT and track.check not in counted:
-                what = f"{track.weight} is not between -{LARGEST_WEIGHT} and {LARGEST_WEIGHT}"
+            kind = kinds.get(track.check)
+            most = LARGEST_WEIGHT + isinstance(kind, Process)
+            if abs(track.weight) > most and not isinstance(kind, Value):
+                what = f"{track.weight} is not between -{most} and {most}"
                 yield places.error((*thing, "weight"), what, "a priority is 1 to 254; 20 is usual")
-            if not track.weight and not track.reverse and track.check not in values and places.is_whole(thing):
+            if not (track.weight or track.reverse or isinstance(kind, Value)) and places.is_whole(thing):
                 what = "moves no priority without a weight: while the check is down, the instance is in FAULT"
                 yield places.warning(thing, what, "add a weight, as in weight = -20, or name it in checks")
 
@@ -54,12 +55,12 @@ def without_effect(model: Model, places: Places) -> Iterator[Problem]:
 def _lost(places: Places, thing: Thing, election: Vrrp) -> Iterator[Problem]:
     if election.priority == OWNER:
         what = f"does not count: a priority of {OWNER} is never changed"
-        yield places.warning(thing, what, "write a priority of at most 254, or name the check in checks")
+        hint = places.either("name the check in checks", "remove the weight, and its failure is a fault")
+        yield places.warning(thing, what, f"write a priority of at most 254, or {hint}")
     elif not election.preempt:
-        what = "preempt = false: as backup, this node does not take over from a master whose priority falls"
-        yield places.warning(
-            thing, what, "name the check in checks, which hands over at once, or remove preempt = false"
-        )
+        what = "without preempt this node, as backup, does not take over from a master whose priority falls"
+        hint = places.either("name the check in checks", "remove the weight: its failure is a fault then")
+        yield places.warning(thing, what, f"{hint}; or let this node preempt")
 
 
 def groups(model: Model, places: Places) -> Iterator[Problem]:

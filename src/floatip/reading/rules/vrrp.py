@@ -22,7 +22,7 @@ def families(model: Model, places: Places) -> Iterator[Problem]:
                 what = f"{other} is IPv{other.version}, and the source {one.source} is IPv{one.source.version}"
                 yield places.error(thing, what, "name addresses of one version: they send to each other")
         if one.version == 2 and one.source.version == 6:
-            hint = "write version = 3 on all nodes"
+            hint = f"write {places.either('version = 3', 'version 3')} on all nodes"
             yield places.warning((*at, "version"), "version 2 has no IPv6 (RFC 3768), though keepalived sends it", hint)
 
 
@@ -32,7 +32,8 @@ def multicast(model: Model, places: Places) -> Iterator[Problem]:
             continue
         if one.source.version == 6 and not one.source.is_link_local and not one.source.is_unspecified:
             what = f"{one.source} is not link-local, and adverts to a multicast group have a link-local source"
-            hint = f"name the address that `ip -6 address show dev {one.interface} scope link` shows, or add peers"
+            hint = f"name the address that `ip -6 address show dev {one.interface} scope link` shows, or add "
+            hint += places.either("peers", "unicast_peer")
             yield places.error((*at, "source"), what, hint)
         for key in UNICAST:
             if (*at, key) in places.given:

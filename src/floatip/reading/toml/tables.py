@@ -50,9 +50,9 @@ class Short:
 Kind = Parse | Items | Table | Short
 
 NAME = Key(v.string)
-PERIOD = Key(v.number(0.01, 86400, "write seconds; 0.5 is half a second"))
+PERIOD = Key(v.number(0.01, 10**6, "write seconds; 0.5 is half a second"))
 DELAY = Key(v.number(0, 3600, "write seconds; 0 is no delay"))
-TIMES = Key(v.whole(1, 1000, "write how many results in a row count; 1 acts on the first"))
+TIMES = Key(v.whole(1, 10**6, "write how many results in a row count; 1 acts on the first"))
 COMMUNITIES = Key(Items(v.community, most=32, why_most="an UPDATE must have room for prefixes"))
 LARGEST_ASN = 2**32 - 1
 VRID = v.whole(1, 255, "choose another number, the same on all nodes of the instance")
@@ -188,18 +188,19 @@ ELECTION = {
     "version": Key(v.one_of(2, 3)),
     "advert_interval": Key(v.advert_interval),
 }
+REPEAT = v.whole(0, 10**6, "write how many packets; 5 is usual")
+GARP_DELAY = v.number(0, 4294, "write seconds; 0 sends no second set")
+PAUSE = Key(v.number(0, 4294, "write seconds between two packets; 0 is no pause"))
 GARP = Table(
     {
-        "master_repeat": Key(
-            v.whole(0, 1000, "write how many packets a new master sends at once; 5 is usual"), field="repeat"
-        ),
-        "master_delay": Key(v.number(0, 3600, "write seconds; 0 sends no second set"), field="delay"),
-        "lower_prio_repeat": Key(v.whole(0, 1000, "write how many packets; 5 is usual"), field="lower_repeat"),
-        "lower_prio_delay": Key(v.number(0, 3600, "write seconds; 0 sends no second set"), field="lower_delay"),
-        "master_refresh": Key(v.number(0, 86400, "write seconds; 0 is no refresh"), field="refresh"),
-        "master_refresh_repeat": Key(v.whole(1, 1000, "write how many packets; 1 is usual"), field="refresh_repeat"),
-        "interval": Key(v.number(0, 60, "write seconds between two packets; 0 is no pause")),
-        "gna_interval": Key(v.number(0, 60, "write seconds between two packets; 0 is no pause")),
+        "master_repeat": Key(REPEAT, field="repeat"),
+        "master_delay": Key(GARP_DELAY, field="delay"),
+        "lower_prio_repeat": Key(REPEAT, field="lower_repeat"),
+        "lower_prio_delay": Key(GARP_DELAY, field="lower_delay"),
+        "master_refresh": Key(v.number(0, 4294, "write seconds; 0 is no refresh"), field="refresh"),
+        "master_refresh_repeat": Key(REPEAT, field="refresh_repeat"),
+        "interval": PAUSE,
+        "gna_interval": PAUSE,
     }
 )
 HMAC_KEY = Table(
@@ -236,7 +237,7 @@ VRRP = Table(
         "auth_hmac": Key(HMAC, field="hmac"),
         "min_ttl": Key(v.whole(0, 255, "0 accepts any TTL; 255 only neighbours")),
         "max_ttl": Key(v.whole(0, 255, "255 accepts any TTL")),
-        "unicast_ttl": Key(v.whole(1, 255, "255 is usual: peers may check it"), field="ttl"),
+        "unicast_ttl": Key(v.whole(0, 255, "255 is usual: peers may check it"), field="ttl"),
         "check_unicast_src": Key(v.boolean, field="checks_source"),
         "down_timer_adverts": Key(v.whole(1, 100, "write how many adverts are missed before a master is gone")),
         "startup_delay": Key(v.number(0, 1000, "write seconds; 0 is no delay")),
@@ -270,7 +271,11 @@ TRACK = Table(
     {
         "check": Key(v.string, example="haproxy", absent=""),
         "weight": Key(
-            v.whole(-254, 254, "write what is added to the priority while it is up, or, below 0, while it is down")
+            v.whole(
+                1 - 2**31,
+                2**31 - 1,
+                "write what is added while it is up, or taken off while it is down: 20, -20",
+            )
         ),
         "reverse": Key(v.boolean),
     }

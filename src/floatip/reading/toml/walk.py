@@ -88,7 +88,8 @@ class Walk:
 
     def _unknown(self, table: Table, key: str, at: Thing) -> str:
         """Which key was meant, if that can be told; else nothing."""
-        meant, remark = KEEPALIVEDS.get(key, ("", ""))
+        plain = key.removeprefix("notify_").removeprefix("garp_")
+        meant, remark = ("", f"write {plain}") if plain in table.keys else KEEPALIVEDS.get(key, ("", ""))
         hint = f"keepalived's {key} is {meant}{remark} here" if meant else remark
         if meant and meant not in table.keys:
             hint += f", in {WHERE[meant]}"

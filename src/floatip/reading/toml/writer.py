@@ -243,7 +243,7 @@ def table(header: str, values: Values, *comments: str) -> list[str]:
 
 
 def document(comment: Iterable[str], top: Values, tables: Iterable[list[str]]) -> str:
-    lines = [f"# {line}" for line in comment]
+    lines = [f"# {line}".rstrip() for line in comment]
     lines += [f"{key} = {_inline(value)}" for key, value in top.items()]
     return "\n".join([*lines, *(line for one in tables for line in one)]).lstrip("\n") + "\n"
 

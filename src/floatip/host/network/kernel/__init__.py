@@ -1,4 +1,4 @@
-"""Addresses and links, by netlink: reports what the kernel has, holds what the core wants, tells the neighbours.
+"""Addresses, links, routes: reports what the kernel has, holds what the core wants, tells the neighbours.
 
 What the kernel's own notifications say is the only truth; our own requests change nothing but the kernel.
 """
@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from floatip.core.addresses import Address, Placed
-from floatip.core.events import Event, Garp, Held, Hold, LinkChanged, StopGarp
-from floatip.core.settings import AddressOptions, Garps
+from floatip.core.events import Event, Garp, Held, Hold, Install, LinkChanged, StopGarp
+from floatip.core.settings import AddressOptions, Garps, Virtual
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
 from floatip.host.failures import Failures
 from floatip.host.network.kernel.holder import Holder
 from floatip.host.network.kernel.neighbours import Neighbours
 from floatip.host.network.kernel.tables import Tables
+from floatip.host.network.kernel.virtuals import Virtuals
 from floatip.host.network.slices import Slice
 from floatip.rtnetlink import GETADDR, GETLINK, GROUPS, Interrupted, LinkMessage, Netlink
 
@@ -38,10 +39,13 @@ class Wanted:
     garps: Mapping[Placed, Garps] = field(default_factory=dict)
     greeting: frozenset[tuple[str, Address]] = frozenset()
     """Sources of unicast adverts: when the interface is back, the neighbours are told of them once."""
+    virtuals: frozenset[Virtual] = frozenset()
 
 
 class Kernel:
-    def __init__(self, report: Callable[[Event], None], memory: Memory | None) -> None:
+    def __init__(
+        self, report: Callable[[Event], None], memory: Memory | None, of_virtuals: Memory | None = None
+    ) -> None:
         """Without a memory it must not be asked to hold anything, and leaves a predecessor's addresses alone."""
         self._report = report
         self._loop = asyncio.get_running_loop()
@@ -54,12 +58,14 @@ class Kernel:
         self._failures = Failures("netlink", report)
         self._holder = Holder(report, memory, self._listen)
         self._neighbours = Neighbours(report)
+        self._virtuals = Virtuals(report, of_virtuals)
         self._sockets: list[Netlink] = []
 
     def configure(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._holder.configure(wanted.named, wanted.options)
         self._neighbours.configure(wanted.garps)
+        self._virtuals.configure(wanted.virtuals)
         self._tell()
 
     async def start(self) -> None:
@@ -74,6 +80,7 @@ class Kernel:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._make_good())
             tasks.create_task(self._holder.run())
+            tasks.create_task(self._virtuals.run())
 
     def close(self) -> None:
         """Cancel `run` before."""
@@ -82,6 +89,7 @@ class Kernel:
             netlink.close()
         self._holder.close()
         self._neighbours.close()
+        self._virtuals.close()
 
     @property
     def addresses(self) -> frozenset[Address]:
@@ -95,6 +103,9 @@ class Kernel:
 
     def hold(self, hold: Hold) -> None:
         self._holder.hold(hold.addresses)
+
+    def install(self, install: Install) -> None:
+        self._virtuals.install(install.virtuals)
 
     def garp(self, garp: Garp) -> None:
         self._neighbours.tell(garp.addresses, after_lower=garp.after_lower)
@@ -199,6 +210,7 @@ class Kernel:
         # Whoever follows `permanent` must hear of each change, even if the usable addresses are the same.
         if self._changes_told != self._tables.changes:
             self._changes_told = self._tables.changes
+            self._virtuals.look_again()
             usable, returning = self._tables.usable, self._holder.returning
             returning -= usable
             self._report(Held(frozenset(usable | returning if returning else usable)))
@@ -210,6 +222,7 @@ class Kernel:
                 self._neighbours.greet(interface, source)
 
     def _link_state(self, interface: str) -> LinkChanged:
+        lacking = frozenset[Address]()
         match self._tables.link(interface):
             case None:
                 reason = f"{interface} does not exist"
@@ -218,16 +231,17 @@ class Kernel:
             case LinkMessage(carrier=False):
                 reason = f"{interface} has no carrier"
             case _:
-                reason = self._lacking(interface)
-        return LinkChanged(interface, not reason, reason or f"{interface} is up", self._tables.index(interface))
+                reason, lacking = self._lacking(interface)
+        index = self._tables.index(interface)
+        return LinkChanged(interface, not reason, reason or f"{interface} is up", index, lacking)
 
-    def _lacking(self, interface: str) -> str:
-        """Which of its sources it cannot send from; empty: none."""
-        sources = [one for one in self._wanted.sources[interface] if not self._tables.can_use(interface, one)]
-        missing = sorted(str(one) for one in sources if not self._tables.has(interface, one))
+    def _lacking(self, interface: str) -> tuple[str, frozenset[Address]]:
+        """Which of its sources it cannot send from, in words and as they are; empty: none."""
+        lacking = frozenset(one for one in self._wanted.sources[interface] if not self._tables.can_use(interface, one))
+        missing = sorted(str(one) for one in lacking if not self._tables.has(interface, one))
         if missing:
-            return f"{interface} does not have {', '.join(missing)}"
-        tentative = sorted(map(str, sources))
-        if tentative:
-            return f"{interface} cannot use {', '.join(tentative)} yet: duplicate address detection"
-        return ""
+            return f"{interface} does not have {', '.join(missing)}", lacking
+        if lacking:
+            which = ", ".join(sorted(map(str, lacking)))
+            return f"{interface} cannot use {which} yet: duplicate address detection", lacking
+        return "", lacking

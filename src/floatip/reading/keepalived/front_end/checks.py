@@ -33,25 +33,43 @@ class Checks:
     found: list[Check] = field(default_factory=list)
     _names: dict[tuple[TrackKind, str], str] = field(default_factory=dict)
 
-    def of(self, owner: Instance | Group, *, own: str = "", ignores_weights: str = "") -> tuple[list[str], list[Track]]:
+    def of(
+        self, owner: Instance | Group, *, own: str = "", is_owner: bool = False, is_grouped: bool = False
+    ) -> tuple[list[str], list[Track]]:
         """Names of the checks whose failure is a fault, and what else is tracked.
 
-        `own`: the interface of the instance. `ignores_weights`: why keepalived leaves out what has a weight.
+        `own`: the interface of the instance. `is_owner`: of priority 255, which never changes. `is_grouped`: in a sync
+        group whose members have no weights of their own.
         """
         faults, tracks = list[str](), list[Track]()
         for one in owner.tracking.tracked:
             if one.kind == "track_interface" and one.name == own:
-                self.sheet.note(one.statement, f"{own}: its state counts in any case", "remove the line")
-            elif ignores_weights and one.weight:
-                what = f"{owner.statement}: {one.name} weighs {one.weight:+d}, and the line does not count"
-                hint = "track it in the group, or write sync_group_tracking_weight into the group"
-                self.sheet.warning(one.statement, f"{what}: {ignores_weights}", hint)
-            elif name := self._name(one):
-                if one.weight or one.reverse:
-                    tracks.append(Track(name, one.weight, one.reverse))
-                else:
-                    faults.append(name)
+                self.sheet.note(one.statement, f"{one.name}: the state of {own} counts in any case", "remove the line")
+                continue
+            weight: int | None = one.weight
+            if weight and (is_owner or is_grouped):
+                weight = self._unweighted(one, owner, is_grouped=is_grouped)
+            if weight is None or not (name := self._name(one)):
+                continue
+            if weight or one.reverse:
+                tracks.append(Track(name, weight, one.reverse))
+            else:
+                faults.append(name)
         return faults, tracks
+
+    def _unweighted(self, one: Tracked, owner: Instance | Group, *, is_grouped: bool) -> int | None:
+        """What keepalived makes of a weight that cannot count; None: the line does not count."""
+        why = "priority 255 has no weights"
+        hint = "use no weight: then a failure is a fault"
+        if is_grouped:
+            why = "weights of an instance in a sync group do not count"
+            hint = "track it in the group, or write sync_group_tracking_weight into the group"
+        is_fault = (one.kind == "track_interface" and is_grouped) or (one.kind == "track_file" and one.weight == 1)
+        what = "a failure is a fault" if is_fault else "the line does not count"
+        self.sheet.warning(
+            one.statement, f"{owner.statement}: {one.name} weighs {one.weight:+d}, but {why}: {what}", hint
+        )
+        return 0 if is_fault else None
 
     def unused(self) -> Iterator[Statement]:
         """Definitions that nothing tracks."""
@@ -88,8 +106,6 @@ class Checks:
     def _script(self, script: Script, name: str) -> Check | None:
         statement, command = script.statement, script.command
         values = Values(statement.block or (), "vrrp_script", self.sheet)
-        for key, counts in (("interval", 1), ("timeout", script.interval), ("rise", 1), ("fall", 1)):
-            values.number(key, counts)
         if not command:
             self.sheet.warning(statement, f"{statement}: no script, so the check does not count", 'add script "/path"')
             return None

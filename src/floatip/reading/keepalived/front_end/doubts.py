@@ -1,30 +1,60 @@
-"""What keepalived accepts, and users suffer from."""
+"""What keepalived accepts in silence and users then suffer from: each named with its line, and what follows from it."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 
-from floatip.reading.keepalived import keywords
+from floatip.reading.keepalived import Instance, keywords
 from floatip.reading.keepalived.front_end.instances import Reading
-from floatip.reading.keepalived.front_end.sheet import Sheet
+from floatip.reading.keepalived.front_end.values import in_range
+from floatip.reading.keepalived.lint import commands, instances, scripts, takeover
+from floatip.reading.keepalived.lint.facts import Finding, gather
 from floatip.reading.keepalived.syntax import Statement
+from floatip.reading.machine import Machine
+from floatip.reading.rights import users
 from floatip.reading.words import closest
 
 GROUPS = {"floatip sends no mail": "mail", "floatip has no SNMP": "SNMP", "floatip is not on D-Bus": "D-Bus"}
+REPLACED = {
+    "vrrp_instance": ("priority", "virtual_router_id", "advert_int", "version"),
+    "vrrp_script": ("weight", "interval", "timeout", "rise", "fall"),
+    "vrrp_track_process": ("weight",),
+    "track_file": ("weight",),
+    "vrrp_track_file": ("weight",),
+    "global_defs": ("vrrp_version",),
+}
+"""Numbers that `vrrp.py` reads."""
+SAID = ("long-password", "auth-header")
+"""Findings that are named elsewhere."""
+IP = re.compile(r"(?<![\w.:/])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.])")
 
 
 def doubts(reading: Reading) -> None:
     conf, sheet = reading.conf, reading.sheet
+    sheet.places.given.add(("instance",))  # said here
+    if not any(one.keyword == "vrrp_instance" for one in conf.statements):
+        hint = "add one; virtual_server stays keepalived's: run keepalived -C"
+        sheet.error(conf.place, "there is no vrrp_instance", hint)
     for place, what, hint in conf.left_out:
         sheet.warning(place, what, hint)
-    _keywords(conf.statements, "", "", sheet, reading)
+    _keywords(conf.statements, "", "", reading)
     for owner in conf.owners:
         for line, why, hint in owner.tracking.ignored:
             sheet.warning(line, f"{owner.statement}: '{line}' does not count, as with keepalived: {why}", hint)
     for statement in reading.checks.unused():
         sheet.note(statement, f"{statement}: nothing tracks it, so it does not run", "track it, or remove it")
+    for finding in _findings(reading):
+        sheet.warning(finding.place, finding.what, finding.hint)
+    for one in conf.instances:
+        _instance(one, reading)
+        _advert_interval(one, reading)
+        _words(one, reading)
+    if reading.machine:
+        _far_checks(reading, reading.machine)
 
 
-def _keywords(statements: Iterable[Statement], block: str, owner: str, sheet: Sheet, reading: Reading) -> None:
-    known = keywords.of_block(block)
+def _keywords(statements: Iterable[Statement], block: str, owner: str, reading: Reading) -> None:
+    known, sheet = keywords.of_block(block), reading.sheet
     for statement in statements:
         keyword = known.get(statement.keyword)
         named = f"{owner} {statement}".strip()
@@ -32,22 +62,159 @@ def _keywords(statements: Iterable[Statement], block: str, owner: str, sheet: Sh
             if not (block == "vrrp_instance" and statement.block is not None):  # said already
                 close = closest(statement.keyword, known)
                 hint = f"did you mean {close}?" if close else "remove it"
-                sheet.warning(statement, f"{named}: no keyword of keepalived's, so the line does not count", hint)
+                sheet.warning(statement, f"{named}: keepalived has no such keyword, so the line does not count", hint)
             continue
-        effect = keyword.effect
-        if keyword.name == "use_vmac" and any(
-            each.statement.block and statement in each.statement.block and each.peers for each in reading.conf.instances
-        ):
-            effect = "warning"
-        if effect == "error":
-            sheet.error(statement, f"{named}: floatip cannot do this", keyword.note)
-        elif effect == "warning":
-            sheet.warning(statement, f"{named}: floatip does not do this", keyword.note)
-        elif group := next((name for begins, name in GROUPS.items() if keyword.note.startswith(begins)), ""):
-            what, _, where = keyword.note.partition("; ")
-            is_first = not any(problem.what.startswith(f"{group}: ") for problem in sheet.problems)
-            if is_first:
-                sheet.note(statement, f"{group}: {what}", where or "use notify, or monitor the status: floatip status")
+        _effect(statement, keyword, named, reading)
+        if keyword.name in REPLACED.get(block, ()) and in_range(keyword, statement.argument()) is None:
+            what = f"{named}: not a number from {keyword.numbers}, so the line does not count"
+            sheet.warning(statement, f"{what}{_counts(statement, reading)}", f"correct {keyword.name}")
         inner = statement.keyword
         if statement.block is not None and inner not in keywords.LINES and keywords.of_block(inner):
-            _keywords(statement.block, inner, str(statement) if not block else owner, sheet, reading)
+            _keywords(statement.block, inner, owner if block else str(statement), reading)
+
+
+def _effect(statement: Statement, keyword: keywords.Keyword, named: str, reading: Reading) -> None:
+    sheet, effect = reading.sheet, keyword.effect
+    around = [one for one in reading.conf.instances if any(each is statement for each in one.statement.block or ())]
+    if keyword.name == "use_vmac" and any(one.peers for one in around):
+        effect = "warning"
+    if effect == "error":
+        sheet.error(statement, f"{named}: floatip cannot do this", keyword.note)
+    elif effect == "warning":
+        sheet.warning(statement, f"{named}: floatip does not do this", keyword.note)
+    elif group := next((name for begins, name in GROUPS.items() if keyword.note.startswith(begins)), ""):
+        what, _, where = keyword.note.partition("; ")
+        if not any(problem.what.startswith(f"{group}: ") for problem in sheet.problems):
+            sheet.note(statement, f"{group}: {what}", where or "use notify, or monitor the status: floatip status")
+
+
+def _counts(statement: Statement, reading: Reading) -> str:
+    """The value that counts in place of one that does not."""
+    for one in reading.conf.instances:
+        if any(each is statement for each in one.statement.block or ()):
+            numbers = {"priority": one.priority, "virtual_router_id": one.vrid, "version": one.version}
+            return f", and {numbers.get(statement.keyword, one.advert_interval):g} does"
+    for script in reading.conf.scripts:
+        if any(each is statement for each in script.statement.block or ()):
+            return f", and {getattr(script, statement.keyword):g} does"
+    return ""
+
+
+def _findings(reading: Reading) -> Iterator[Finding]:
+    """Those of `adopt` that hold without keepalived too."""
+    conf = reading.conf
+    facts = gather(conf, users()) if reading.machine else None
+    yield from instances.lines(conf.statements)
+    for one in conf.instances:
+        yield from instances.checksums(one)
+        yield from (finding for finding in instances.authentication(one) if finding.code not in SAID)
+    if not facts:
+        return
+    for command in commands.commands(conf, facts):
+        if finding := commands.shell_syntax(command, floatip=True):
+            yield finding
+    yield from takeover.what_others_can_change(conf, facts)
+    yield from takeover.shared_directories(conf, facts)
+    yield from scripts.check(conf, facts)
+
+
+def _instance(one: Instance, reading: Reading) -> None:
+    sheet, statement = reading.sheet, one.statement
+    if not one.peers:
+        given = statement.last("unicast_peer") or statement.last("unicast_src_ip")
+        if given:
+            what = f"{statement}: {given.keyword} and no peer, so adverts are multicast"
+            sheet.warning(given, what, "add the other nodes to unicast_peer, or remove the line")
+        elif reading.has_bgp:
+            what = f"{statement}: no unicast_peer: clouds drop multicast, and then each node becomes master"
+            sheet.warning(statement, what, "add unicast_peer { the other nodes' private addresses }")
+    if not one.addresses and not one.excluded and not statement.last("no_virtual_ipaddress"):
+        what = f"{statement}: no address, so it only elects and notifies"
+        sheet.warning(statement, what, "add virtual_ipaddress, or no_virtual_ipaddress if this is meant")
+    if (nopreempt := statement.last("nopreempt")) and one.preempt and not statement.last("preempt"):
+        why = "with state MASTER" if one.state == "MASTER" and one.priority != 255 else "with priority 255"
+        what = f"{statement}: nopreempt does not count {why}: this node takes over when it comes back"
+        sheet.warning(nopreempt, what, "write state BACKUP on all nodes, and a priority below 255")
+    if (delay := statement.last("preempt_delay")) and (one.state == "MASTER" or not one.preempt):
+        why = "state MASTER" if one.state == "MASTER" else "nopreempt"
+        sheet.warning(delay, f"{statement}: preempt_delay does not count beside {why}", "remove one of the two")
+    if one.auth_type == "AH":
+        place = next(statement.all("authentication")).place
+        what = f"{statement}: auth_type AH: floatip cannot send or understand such adverts"
+        sheet.error(place, what, "use auth_type PASS, or none, on all nodes")
+    _weights(one, reading)
+
+
+def _words(one: Instance, reading: Reading) -> None:
+    """What stands behind addresses and peers."""
+    for name, option in (
+        ("virtual_ipaddress", "virtual_ipaddress option"),
+        ("virtual_ipaddress_excluded", "virtual_ipaddress option"),
+        ("unicast_peer", "unicast_peer option"),
+    ):
+        known = keywords.of_block(option)
+        for line in (line for block in one.statement.all(name) for line in block.block or ()):
+            words = iter(line.words[1:])
+            for word in words:
+                keyword = known.get(word)
+                if not keyword:
+                    what = f"{one.statement}: {line}: keepalived does not know '{word}' here, so it does not count"
+                    reading.sheet.warning(line, what, f"remove it; the words here are {', '.join(known)}")
+                elif keyword.effect == "error" and not (word == "use_vmac" and one.peers):
+                    reading.sheet.error(line, f"{one.statement}: {line}: {keyword.note}", f"remove {word}")
+                elif keyword.effect == "error":
+                    reading.sheet.warning(line, f"{one.statement}: {line}: {keyword.note}", f"remove {word}")
+                if keyword and keyword.value != "flag":
+                    next(words, "")
+
+
+def _weights(one: Instance, reading: Reading) -> None:
+    groups = [group for group in reading.conf.groups if one.name in group.members]
+    lines = one.tracking.tracked if not groups else groups[0].tracking.tracked
+    for line in lines:
+        if not line.weight or one.priority == 255 or line.kind == "track_file":
+            continue
+        named = f"{one.statement}: {line.name} weighs {line.weight:+d}"
+        if not one.preempt:
+            continue  # the rules say it
+        # The other node's priority is between this one's with the check, and that without it.
+        up, down = one.priority, one.priority + line.weight
+        if line.weight > 0:
+            up, down = min(254, one.priority + line.weight), one.priority
+        low, high = max(1, down) + 1, up - 1
+        hint = "use a weight larger than the difference of the priorities, or none: then a failure is a fault"
+        if low > high:
+            reading.sheet.warning(line.statement, f"{named}: a failure can never move the address", hint)
+        else:
+            what = f"{named}: a failure moves the address only if the other node's priority is from {low} to {high}"
+            reading.sheet.note(line.statement, what, hint)
+
+
+def _advert_interval(one: Instance, reading: Reading) -> None:
+    given = one.statement.last("advert_int")
+    number = in_range(keywords.of_block("vrrp_instance")["advert_int"], given.argument()) if given else None
+    if given and number is not None and abs(number - one.advert_interval) > 1e-9:
+        what = f"{one.statement}: {given}: version {one.version} cannot say it, so {one.advert_interval:g} s counts"
+        limits = "whole seconds" if one.version == 2 else "0.01 to 40.95"
+        reading.sheet.warning(given, what, f"write {limits}, the same on all nodes")
+
+
+def _far_checks(reading: Reading, machine: Machine) -> None:
+    """A check of something that is not on this node fails on all nodes at once."""
+    floating = {each.address.ip for one in reading.conf.instances for each in (*one.addresses, *one.excluded)}
+    tracked = {line.name for owner in reading.conf.owners for line in owner.tracking.tracked if not line.weight}
+    for script in reading.conf.scripts:
+        if script.name not in tracked:
+            continue
+        for text in IP.findall(script.text):
+            try:
+                address = ip_address(text)
+            except ValueError:
+                continue
+            if address.is_loopback or address.is_unspecified or address in floating or machine.has(address):
+                continue
+            what = (
+                f"{script.statement}: asks {address}, which is not this node: where it fails on all nodes, all are in"
+            )
+            what += " FAULT, and no node has the address"
+            reading.sheet.warning(script.statement, what, "give it a weight, or check what runs on this node")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
 
 from floatip.core import settings as core
 from floatip.core.addresses import Address, InterfaceAddress
@@ -22,7 +23,6 @@ SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 """RT_SCOPE_... of the kernel, as ip-address(8) names them."""
 FOREVER = 2**32 - 1
 NOWHERE: dict[int, Address] = {4: IPv4Address(0), 6: IPv6Address(0)}
-GROUPED = "keepalived leaves out weighted checks of an instance in a sync group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ def _instance(one: Instance, at: Thing, reading: Reading, floating: set[Address]
     if is_announced:
         options = tuple(each for each in (replace(each, interface="") for each in options) if _says_something(each))
     groups = [group for group in reading.conf.groups if one.name in group.members]
-    weighs = not groups or _members_have_weights(groups[0], sheet)
-    faults, tracks = reading.checks.of(one, own=interface, ignores_weights="" if weighs else GROUPED)
+    is_grouped = bool(groups) and not _members_have_weights(groups[0], sheet)
+    faults, tracks = reading.checks.of(one, own=interface, is_owner=one.priority == 255, is_grouped=is_grouped)
     return made(
         one.name,
         addresses,
@@ -69,8 +69,8 @@ def _instance(one: Instance, at: Thing, reading: Reading, floating: set[Address]
         checks=tuple(faults),
         tracks=tuple(tracks),
         options=options,
-        virtuals=tuple(_virtuals(one)),
-        is_announced=is_announced,
+        virtuals=tuple(_virtuals(one, at, reading.sheet)),
+        is_announced=is_announced or not reading.has_bgp,
     )
 
 
@@ -94,6 +94,7 @@ def _vrrp(one: Instance, at: Thing, interface: str, source: Address, reading: Re
         sheet.put((*at, "peers", number), line, f"{one.statement} unicast_peer")
     least, most = _hops(peers.values(), sheet)
     preempt_delay = values.number("preempt_delay", 0)
+    adverts = values.whole("down_timer_adverts", settings.down_timer_adverts)
     strict = values.switch("strict_mode", settings.strict)
     return core.Vrrp(
         interface=interface,
@@ -110,8 +111,8 @@ def _vrrp(one: Instance, at: Thing, interface: str, source: Address, reading: Re
         max_ttl=most,
         ttl=values.whole("unicast_ttl", 255),
         group=_group(one, values, reading),
-        begins_as_master=one.state == "MASTER",
-        down_timer_adverts=values.whole("down_timer_adverts", settings.down_timer_adverts),
+        begins_as_master=_begins_as_master(one, reading.conf),
+        down_timer_adverts=3 if strict else adverts,
         startup_delay=settings.startup_delay,
         tracks_interface=not values.flag("dont_track_primary"),
         sends_before_yielding=values.switch("higher_prio_send_advert", settings.sends_before_yielding),
@@ -120,12 +121,19 @@ def _vrrp(one: Instance, at: Thing, interface: str, source: Address, reading: Re
         checksum_as_v2=values.switch("v3_checksum_as_v2", settings.checksum_as_v2),
         checks_source=values.switch("check_unicast_src", settings.checks_source) or least > 0 or most < 255,
         hmac=hmac(one.statement, sheet),
-        garps=_garps(values, settings.garps),
+        garps=_garps(values, settings.garps, strict=strict),
     )
 
 
-def _garps(values: Values, default: core.Garps) -> core.Garps:
-    return replace(
+def _begins_as_master(one: Instance, conf: KeepalivedConf) -> bool:
+    """Of a group all members or none."""
+    groups = [group for group in conf.groups if one.name in group.members]
+    members = [each for each in conf.instances if groups and each.name in groups[0].members]
+    return one.state == "MASTER" and all(each.state == "MASTER" and each.priority == 255 for each in members)
+
+
+def _garps(values: Values, default: core.Garps, *, strict: bool) -> core.Garps:
+    found = replace(
         default,
         repeat=values.whole("garp_master_repeat", default.repeat),
         delay=values.number("garp_master_delay", default.delay),
@@ -134,6 +142,8 @@ def _garps(values: Values, default: core.Garps) -> core.Garps:
         refresh=values.number("garp_master_refresh", default.refresh),
         refresh_repeat=values.whole("garp_master_refresh_repeat", default.refresh_repeat),
     )
+    # Without adverts that answer lower ones there is nothing to repeat.
+    return replace(found, lower_repeat=0, lower_delay=0) if strict else found
 
 
 def _group(one: Instance, values: Values, reading: Reading) -> Address | None:
@@ -225,7 +235,7 @@ def _options(virtual: VirtualAddress, own: str, reading: Reading, *, is_advertis
         what = f"{virtual.statement}: an address that BGP announces is on lo of each node, not on {device}"
         reading.sheet.note(virtual.statement, what, "write dev lo, or leave dev out")
     is_ipv6 = virtual.address.version == 6
-    lifetime = options.get("preferred_lft", "0" if is_ipv6 and virtual.address.network.prefixlen == 128 else "")
+    lifetime = options.get("preferred_lft", "0" if virtual.address.network.prefixlen == 128 else "forever")
     return core.AddressOptions(
         virtual.address,
         interface="" if device == own else device,
@@ -248,13 +258,13 @@ def _scope(virtual: VirtualAddress, text: str, sheet: Sheet) -> int | None:
     return number
 
 
-def _seconds(virtual: VirtualAddress, text: str, sheet: Sheet) -> int | None:
-    if text in ("", "forever"):
-        return None
+def _seconds(virtual: VirtualAddress, text: str, sheet: Sheet) -> int:
+    if text == "forever":
+        return FOREVER
     if not re.fullmatch("[0-9]{1,10}", text) or int(text) > FOREVER:
-        what = f"{virtual.statement}: preferred_lft {text} is no number of seconds, so the kernel's choice counts"
+        what = f"{virtual.statement}: preferred_lft {text} is no number of seconds, so it is preferred without limit"
         sheet.warning(virtual.statement, what, "write seconds, or forever")
-        return None
+        return FOREVER
     return int(text)
 
 
@@ -267,11 +277,14 @@ def _is_alone(address: InterfaceAddress) -> bool:
     return address.network.prefixlen == address.max_prefixlen
 
 
-def _virtuals(one: Instance) -> Iterator[core.Virtual]:
-    for keyword, kind in (("virtual_routes", "route"), ("virtual_rules", "rule")):
-        for line in (line for block in one.statement.all(keyword) for line in block.block or ()):
+def _virtuals(one: Instance, at: Thing, sheet: Sheet) -> Iterator[core.Virtual]:
+    kinds: tuple[tuple[str, Literal["route", "rule"]], ...] = (("virtual_routes", "route"), ("virtual_rules", "rule"))
+    for keyword, kind in kinds:
+        lines = (line for block in one.statement.all(keyword) for line in block.block or ())
+        for number, line in enumerate(lines):
+            sheet.put((*at, f"{kind}s", number), line, f"{one.statement} {keyword}")
             words = tuple(word for word in line.words if word != "no_track")
-            yield core.Virtual(kind, words, is_tracked="no_track" not in line.words)  # type: ignore[arg-type]
+            yield core.Virtual(kind, words, is_tracked="no_track" not in line.words)
 
 
 def groups(reading: Reading) -> Iterator[core.SyncGroup]:

@@ -62,8 +62,9 @@ class Values:
         return (statement for statement in self._statements if statement.keyword == name)
 
     def _stays(self, statement: Statement, keyword: Keyword, counts: float) -> None:
-        low, high = keyword.range or (0, 0)
-        what = f"{statement}: not a number from {low:g} to {high:g}, so the line does not count, and {counts:g} does"
+        if statement.argument() == f"{counts:g}":
+            return
+        what = f"{statement}: not a number from {keyword.numbers}, so the line does not count, and {counts:g} does"
         self._sheet.warning(statement, what, f"correct {keyword.name}")
 
 

@@ -85,10 +85,8 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
             why, hint = trouble
             what = f"{command.statement}: {why}, so keepalived drops it and {command.loss}"
             yield Finding("command-dropped", "danger", command.statement.place, what, hint)
-        elif syntax := _shell_syntax(command.text):
-            what = f"{command.use} {' '.join(command.words)}: keepalived runs no shell, and '{syntax}' is an argument"
-            hint = "put the line into a script that begins with #!/bin/sh, and name the script here"
-            yield Finding("shell-syntax", "danger", command.statement.place, what, hint)
+        elif finding := shell_syntax(command):
+            yield finding
     if found and not secure:
         what = "no enable_script_security: keepalived runs as root also what others can change"
         blocks = [statement.place for statement in conf.statements if statement.keyword == "global_defs"]
@@ -134,6 +132,19 @@ def _unrunnable(path: Path, user: User, facts: MachineFacts, *, secure: bool) ->
                 why = f"it runs as root, and not only root can change {part}"
                 return why, taken_back(path, part, facts.files[part])
     return None
+
+
+def shell_syntax(command: ScriptCommand, *, floatip: bool = False) -> Finding | None:
+    """`floatip`: it runs the command, and not keepalived."""
+    hint = "put the line into a script that begins with #!/bin/sh, and name the script here"
+    use, who = f"{command.use} {' '.join(command.words)}", "floatip" if floatip else "keepalived"
+    if floatip and command.words and BUILT_IN.fullmatch(command.words[0]):
+        what = f"{use}: {who} runs no shell, and '{command.words[0]}' is no program"
+    elif syntax := _shell_syntax(command.text):
+        what = f"{use}: {who} runs no shell, and '{syntax}' is an argument"
+    else:
+        return None
+    return Finding("shell-syntax", "danger", command.statement.place, what, hint)
 
 
 def _shell_syntax(text: str) -> str:

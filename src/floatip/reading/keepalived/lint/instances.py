@@ -16,7 +16,7 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
             what = f"{option}: somebody reads this FIFO already, and a line goes to one reader only"
             hint = "leave it to its reader: floatip can be told by notify lines"
             yield Finding("fifo-taken", "note", option.place, what, hint)
-    yield from _lines(conf.statements)
+    yield from lines(conf.statements)
     for instance in conf.instances:
         if not instance.addresses:
             what = f"{instance.statement}: no address"
@@ -26,10 +26,10 @@ def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
         yield from _sources(instance)
         yield from _election(instance)
         yield from _peers(instance)
-        yield from _authentication(instance)
+        yield from authentication(instance)
 
 
-def _lines(statements: Iterable[Statement], block: str = "") -> Iterator[Finding]:
+def lines(statements: Iterable[Statement], block: str = "") -> Iterator[Finding]:
     """Of one block: what keepalived ignores of a line."""
     flags, values = keywords.FLAGS.get(block, set()), keywords.NEEDS_VALUE.get(block, [])
     known = {*flags, *values, *keywords.BLOCKS.get(block, ())}
@@ -47,7 +47,7 @@ def _lines(statements: Iterable[Statement], block: str = "") -> Iterator[Finding
             what = f"{statement}: it takes no value, and means {keyword}"
             yield Finding("flag-value", "wrong", place, what, f"remove the line if you do not want {keyword}")
         if keyword in keywords.BLOCKS or not block:
-            yield from _lines(statement.block or (), keyword)
+            yield from lines(statement.block or (), keyword)
 
 
 def _address(instance: Instance, virtual: VirtualAddress, facts: MachineFacts) -> Iterator[Finding]:
@@ -114,6 +114,10 @@ def _peers(instance: Instance) -> Iterator[Finding]:
         what = f"{instance.statement}: no unicast_src_ip: keepalived takes the interface's first address"
         hint = "add unicast_src_ip and the private address that is a peer of the others"
         yield Finding("no-source", "wrong", place, what, hint)
+    yield from checksums(instance)
+
+
+def checksums(instance: Instance) -> Iterator[Finding]:
     checksum = instance.statement.last("old_unicast_checksum")
     if checksum and not checksum.argument() and instance.version == 3:
         what = f"{checksum}: floatip drops adverts with this checksum, and takes a silent keepalived for dead"
@@ -121,7 +125,7 @@ def _peers(instance: Instance) -> Iterator[Finding]:
         yield Finding("old-checksum", "danger", checksum.place, what, hint)
 
 
-def _authentication(instance: Instance) -> Iterator[Finding]:
+def authentication(instance: Instance) -> Iterator[Finding]:
     options = [option for block in instance.statement.all("authentication") for option in block.block or ()]
     if len(instance.auth_pass) > 8:
         what = f"{instance.statement}: auth_pass has more than 8 characters: only 8 reach the wire, in clear"

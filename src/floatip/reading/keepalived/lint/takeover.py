@@ -15,12 +15,12 @@ SUDO = "sudo-without-password"
 
 
 def check(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
-    yield from _what_others_can_change(conf, facts)
-    yield from _shared_directories(conf, facts)
+    yield from what_others_can_change(conf, facts)
+    yield from shared_directories(conf, facts)
     yield from _sudo_rules(facts, script_users(conf, facts))
 
 
-def _what_others_can_change(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
+def what_others_can_change(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
     uses = [(file, Place(file, 0), facts.users["root"]) for file in conf.files]
     uses += [(path, each.statement.place, each.user) for each in commands(conf, facts) for path in each.paths]
     found: dict[Path, Finding] = {}
@@ -59,7 +59,7 @@ def _taken_back(path: Path, part: Path, seen: SeenFile, users: list[User]) -> st
     return command
 
 
-def _shared_directories(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
+def shared_directories(conf: KeepalivedConf, facts: MachineFacts) -> Iterator[Finding]:
     for directory, file in {facts.real.get(file, file).parent: file for file in reversed(conf.files)}.items():
         seen = facts.files.get(directory)
         if seen and seen.is_sticky and seen.mode & 0o002:  # as /tmp is
