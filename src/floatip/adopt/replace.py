@@ -242,7 +242,8 @@ def _changes(system: System, setup: Setup, texts: Mapping[Path, str], user: str)
 def do(system: System, setup: Setup, planned: Replacement, wishes: Wishes, say: Callable[[str], None]) -> None:
     steps = Steps(system, say)
     units = {unit: system.unit(unit) for unit in (FLOATIP, KEEPALIVED, *planned.announcers)}
-    backup = _write(steps, setup, planned, wishes, units)
+    # Without changes an earlier run was interrupted after it had written them.
+    backup = _write(steps, setup, planned, wishes, units) if planned.changes else kept.last(system)
     try:
         _switch(steps, planned, wishes, was_active=setup.keepalived.active)
     except (AdoptError, KeyboardInterrupt) as error:
