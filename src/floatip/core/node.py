@@ -511,6 +511,8 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
+        if not effects:
+            return effects
         news = [effect for effect in effects if isinstance(effect, Became)]
         if any(one.what != "advert" for one in news):
             self._mark([instance.config.name])
