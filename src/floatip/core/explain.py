@@ -197,7 +197,7 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
         what = f"{own} is master, and hears no node with a higher priority than {elector.priority}{_sum(instance)}"
         yield Reason(Rule.PRIORITY, what)
         return
-    is_well, group = instance.health is Health.UP and not node.links.get(elector.interface), node.group_of(instance)
+    is_well, group = instance.health is Health.UP and not node.link_fault(instance), node.group_of(instance)
     if group and elector.wants_master:
         yield Reason(Rule.SYNC_GROUP, f"no better master is heard, but {group.holds_back(instance) or elector.reason}")
         return
