@@ -103,7 +103,7 @@ def _counts(statement: Statement, reading: Reading) -> str:
 def _findings(reading: Reading) -> Iterator[Finding]:
     """Those of `adopt` that hold without keepalived too."""
     conf = reading.conf
-    facts = gather(conf, users()) if reading.machine else None
+    facts = gather(conf, users(), services=False) if reading.machine else None
     yield from instances.lines(conf.statements)
     for one in conf.instances:
         yield from instances.checksums(one)
