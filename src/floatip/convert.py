@@ -75,7 +75,7 @@ def _comment(file: Path, read: reading.Read) -> Sequence[str]:
     lines.append("/usr/share/doc/floatip/reference/configuration.md")
     left_out = [problem for problem in read.problems if not isinstance(problem, ConfigError)]
     if left_out:
-        lines += ["", "What floatip runs otherwise than written there, or without:"]
+        lines += ["", "Warnings and notes about that file:"]
         left_out.sort(key=lambda problem: (problem.file != str(file), problem.file, problem.line))
         lines += [f"  {problem.file}:{problem.line}: {problem.text}" for problem in left_out]
     return [printable(line) for line in lines]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from floatip.core.addresses import Address, Placed
+from floatip.core.addresses import Address, InterfaceAddress, Placed
 from floatip.core.settings import Keepalived, Vrrp
 from floatip.model import OWN_INTERFACE, Model
 from floatip.reading.machine import Machine
@@ -125,11 +125,13 @@ def neighbours(model: Model, places: Places, machine: Machine) -> Iterator[Probl
     floatip itself promotes the others before it releases the first.
     """
     moving = {one.ip for _, one in floating(model, places)}
+    own: dict[str, dict[object, InterfaceAddress]] = {}
     for at, instance in instances(model, places):
         for thing, ours in placed(places, at, instance):
             name, address = ours.interface, ours.address
-            own = {one.network: one for one in machine.interfaces.get(name, ()) if one.ip not in moving}
-            other = own.get(address.network)
+            if name not in own:
+                own[name] = {one.network: one for one in machine.interfaces.get(name, ()) if one.ip not in moving}
+            other = own[name].get(address.network)
             if other and address.version == 4 and name in machine.demoting:
                 key = f"net.ipv4.conf.{name.replace('.', '/')}.promote_secondaries"
                 what = f"{address} and {other} share a network on {name}: who removes the first by hand removes both"
