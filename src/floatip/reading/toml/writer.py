@@ -167,7 +167,8 @@ def _instance(one: core.Instance, model: Model) -> dict[str, object]:
     values["addresses"] = [
         _keys(t.ADDRESS, special[address]) if address in special else str(address) for address in one.addresses
     ]
-    values |= {"placement": one.placement} if one.placement != placement else {}
+    if one.placement != placement or not model.network:  # without BGP it shows that this is meant
+        values["placement"] = one.placement
     usual = m.usual_interface(one.election, one.placement if one.placement != "found" else "all")
     values |= {"interface": one.interface} if one.interface != usual else {}
     values |= _keys(t.INSTANCE, one, only=("announce", "checks", "tracks", "last_resort"))
