@@ -576,12 +576,12 @@ def many(number: int, interface: str = "lo") -> frozenset[Placed]:
 class Short(Slice):
     """Over when it has been asked ten times, however long that took."""
 
-    asked = 0
+    asked, most = 0, 10
 
     @property
     def is_over(self) -> bool:
         self.asked += 1
-        return self.asked > 10
+        return self.asked > self.most
 
     async def next(self) -> None:
         await super().next()
@@ -948,6 +948,43 @@ def test_a_thousand_addresses_are_told_to_the_neighbours_between_other_work(
         told.close()
 
     asyncio.run(story())
+
+
+def test_eighty_addresses_change_hands_with_an_advert_between_each_few_of_them(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adverts leave when the loop has its turn: what the kernel and the neighbours get in between is bounded."""
+
+    class Shortest(Short):
+        most = 1
+
+    for module in (kernel_module, holder, neighbours):
+        monkeypatch.setattr(module, "Slice", Shortest)
+    vips, told = many(80, "eth9"), list[Address]()
+
+    async def story() -> None:
+        ip("link add eth9 address 02:00:00:00:00:09 type veth peer name peer9")
+        ip("link set peer9 up")
+        ip("link set eth9 up")
+        async with kernel(reports, tmp_path, *vips) as it:
+            monkeypatch.setattr(it._neighbours, "_send", lambda interface, mac, address: told.append(address))
+
+            def done() -> int:
+                return len(it._holder._ours) + len(told)
+
+            async def takeover() -> None:
+                it.hold(Hold(vips))
+                await held(reports, *vips)
+                it.garp(Garp(vips))
+                await until(lambda: len(told) >= 80)
+
+            assert await most_at_once(done, takeover()) <= 3 * holder.BATCH
+            it.hold(Hold(frozenset()))
+            assert await most_at_once(done, released(reports, *vips)) <= 3 * holder.BATCH
+            assert on("eth9") == set()
+
+    asyncio.run(story())
+    assert not reports.of(Failing)
 
 
 def test_neighbours_that_cannot_be_told_are_a_failure_until_they_can_or_the_address_goes(reports: Reports) -> None:

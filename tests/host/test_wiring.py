@@ -10,8 +10,8 @@ import pytest
 
 from floatip import reading
 from floatip.core.addresses import Address, Placed
-from floatip.core.settings import Garps, Link, Node, Settings
-from floatip.core.vrrp.wire import GROUP
+from floatip.core.settings import AddressOptions, Garps, Instance, Link, Node, Settings, Virtual, Vrrp
+from floatip.core.vrrp.wire import GROUP, GROUP_IPV6
 from floatip.host import keepalived, wiring
 from floatip.host.network.adverts import Listening
 from floatip.host.network.kernel import Wanted
@@ -157,3 +157,47 @@ def test_the_link_is_bound_to_the_own_node_and_knows_the_others(directory: Path)
     link = Link(nodes, "n2", (bytes(32),), bytes(8), port=1234)
     told = connected(CONFIG, directory, lambda settings: replace(settings, link=link))
     assert told["link"] == (ip_address("10.0.0.2"), 1234, (ip_address("10.0.0.1"), ip_address("10.0.0.3")))
+
+
+def test_virtual_routers_of_one_interface_have_their_ways_together(directory: Path) -> None:
+    four, six = ip_address("10.0.0.1"), ip_address("fe80::1")
+    other, group = ip_address("10.0.0.2"), ip_address("224.0.0.99")
+    vip, vip6 = ip_interface("192.0.2.10/24"), ip_interface("2001:db8::10/128")
+    special = AddressOptions(vip, interface="eth1", label="eth1:vip")
+    virtual, garps = Virtual("route", ("192.0.2.0/24", "dev", "eth1")), Garps(repeat=1)
+    elections = {
+        "multicast": Vrrp("eth0", 1, 100, four, ()),
+        "own group": Vrrp("eth0", 2, 100, four, (), group=group),
+        "unicast": Vrrp("eth0", 3, 100, four, (other,), garps=garps),
+        "unicast from anywhere": Vrrp("eth0", 4, 100, four, (other,), checks_source=False),
+        "IPv6": Vrrp("eth0", 1, 100, six, (), version=3),
+    }
+    instances = tuple(
+        Instance(
+            name,
+            {"unicast": (vip,), "IPv6": (vip6,)}.get(name, ()),
+            election,
+            placement="master",
+            interface="eth0",
+            options=(special,) if name == "unicast" else (),
+            virtuals=(virtual,) if name == "unicast" else (),
+        )
+        for name, election in elections.items()
+    )
+    told = connected(CONFIG, directory, lambda settings: replace(settings, instances=instances))
+    assert told["adverts"] == (
+        {
+            ("eth0", 4): Listening(frozenset({GROUP, group}), Known(frozenset({other}), frozenset({1, 2, 4}))),
+            ("eth0", 6): Listening(frozenset({GROUP_IPV6}), Known(open_vrids=frozenset({1}))),
+        },
+    )
+    placed, placed6 = Placed("eth1", vip), Placed("eth0", vip6)
+    wanted = Wanted(
+        {"eth0": frozenset({four, six})},
+        frozenset({placed, placed6}),
+        {placed: special},
+        {placed: garps, placed6: Garps()},
+        frozenset({("eth0", four)}),
+        frozenset({virtual}),
+    )
+    assert told["kernel"] == (wanted,)

@@ -197,7 +197,7 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
         what = f"{own} is master, and hears no node with a higher priority than {elector.priority}{_sum(instance)}"
         yield Reason(Rule.PRIORITY, what)
         return
-    is_well = instance.health is Health.UP and not node.links.get(elector.interface)
+    is_well = instance.health is Health.UP and not node.link_fault(instance)
     if is_well and node.group_of(instance) and (elector.role is Role.FAULT or elector.wants_master):
         yield Reason(Rule.SYNC_GROUP, elector.reason)
         return

@@ -511,14 +511,15 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
-        for effect in effects:
-            match effect:
-                case Became("advert"):
-                    group = self._group_of.get(instance.config.name)
-                    others = [each for each in group.members if each is not instance] if group else []
-                    effects = [*effects, *(garp for each in others for garp in each.defend(now))]
-                case Became():
-                    self._mark([instance.config.name])
+        news = [effect for effect in effects if isinstance(effect, Became)]
+        if any(one.what != "advert" for one in news):
+            self._mark([instance.config.name])
+        group = self._group_of.get(instance.config.name) if news else None
+        if group and any(
+            one.what == "advert" for one in news
+        ):  # a lower master of one member may have misled the neighbours of all
+            others = (each for each in group.members if each is not instance)
+            effects = [*effects, *(effect for each in others for effect in each.defend(now))]
         return effects
 
     def _keepalived_found(self, event: KeepalivedFound, now: float) -> list[Effect]:

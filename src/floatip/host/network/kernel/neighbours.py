@@ -111,9 +111,9 @@ class Neighbours:
 
     def _refresh(self, placed: Placed) -> None:
         garps = self._garps.get(placed, DEFAULT)
-        order = _Order(placed, _refreshes(garps.refresh, garps.refresh_repeat)) if garps.refresh else None
-        self._told[placed] = order
-        if order:
+        self._told[placed] = None
+        if garps.refresh and garps.refresh_repeat:
+            self._told[placed] = order = _Order(placed, _refreshes(garps.refresh, garps.refresh_repeat))
             self._queue_next(order, self._loop.time())
 
     def _queue_next(self, order: _Order, now: float) -> bool:
