@@ -249,6 +249,11 @@ def document(comment: Iterable[str], top: Values, tables: Iterable[list[str]]) -
     return "\n".join([*lines, *(line for one in tables for line in one)]).lstrip("\n") + "\n"
 
 
+def _escaped(char: str) -> str:
+    """Others chose names and commands, and the text may go to a terminal."""
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
+
+
 def _key(key: str) -> str:
     return key if BARE.fullmatch(key) else _inline(key)
 
@@ -263,5 +268,4 @@ def _inline(value: object) -> str:
             return str(int(value))
         case bool() | int() | float():
             return json.dumps(value)
-    # JSON leaves DEL as it is, and TOML has it escaped only.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(map(_escaped, json.dumps(str(value), ensure_ascii=False)))
