@@ -75,9 +75,9 @@ def _keywords(statements: Iterable[Statement], block: str, owner: str, reading: 
 
 def _effect(statement: Statement, keyword: keywords.Keyword, named: str, reading: Reading) -> None:
     sheet, effect = reading.sheet, keyword.effect
-    around = [one for one in reading.conf.instances if any(each is statement for each in one.statement.block or ())]
-    if keyword.name == "use_vmac" and any(one.peers for one in around):
-        effect = "warning"
+    if keyword.name == "use_vmac":
+        around = [one for one in reading.conf.instances if any(each is statement for each in one.statement.block or ())]
+        effect = "warning" if any(one.peers for one in around) else effect
     if effect == "error":
         sheet.error(statement, f"{named}: floatip cannot do this", keyword.note)
     elif effect == "warning":
@@ -103,7 +103,7 @@ def _counts(statement: Statement, reading: Reading) -> str:
 def _findings(reading: Reading) -> Iterator[Finding]:
     """Those of `adopt` that hold without keepalived too."""
     conf = reading.conf
-    facts = gather(conf, users()) if reading.machine else None
+    facts = gather(conf, users(), services=False) if reading.machine else None
     yield from instances.lines(conf.statements)
     for one in conf.instances:
         yield from instances.checksums(one)
