@@ -98,7 +98,7 @@ class Virtuals:
     def install(self, wanted: Iterable[Virtual]) -> None:
         self._wanted = tuple(dict.fromkeys(wanted))
         self._settled &= set(self._wanted)
-        self.look_again()
+        self._asked.set()  # always: what a pass adds just now may be unwanted already
 
     def look_again(self) -> None:
         """Something changed in the kernel, by which routes may have gone or may be possible now."""
@@ -271,6 +271,8 @@ class _Thread:
             return abs(int(error.code)) or errno.EIO
         except OSError as error:
             return error.errno or errno.EIO
+        except Exception as error:  # it has its own bugs, and the election goes on
+            return f"pyroute2 fails: {error!r}"
         return 0
 
 
