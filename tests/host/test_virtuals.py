@@ -5,6 +5,7 @@ import builtins
 import contextlib
 import json
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_interface
@@ -229,6 +230,30 @@ def test_what_is_being_added_is_removed_again_if_nobody_wants_it_by_then(
             assert ours()
             it.install(Install(()))
             await until(lambda: not ours())
+
+    asyncio.run(story())
+
+
+def test_a_kernel_that_does_not_answer_is_a_failure_until_it_does(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(virtuals_module, "ANSWER_TIMEOUT", 0.05)
+    one, goes_on = route("192.0.2.0/24 via 10.0.0.2"), threading.Event()
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path, one) as it:
+            work = it._virtuals._thread.work
+
+            def hanging(*arguments: Any) -> Any:
+                goes_on.wait(60)
+                return work(*arguments)
+
+            monkeypatch.setattr(it._virtuals._thread, "work", hanging)
+            it.install(Install((one,)))
+            await until(lambda: bool(reports.failing(PART)))
+            goes_on.set()
+            await has("192.0.2.0/24")
+            await until(lambda: not reports.failing(PART))
 
     asyncio.run(story())
 
