@@ -386,8 +386,8 @@ def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo
 def convert(file: Path, dcid: int | None) -> int:
     """Print the floatip.toml that runs the same as a keepalived.conf.
 
-    Passwords and keys are printed too. What floatip runs otherwise, or without,
-    stands in comments, and with hints on stderr.
+    Passwords and keys are printed too. Warnings and notes are in comments, and with
+    hints on stderr.
     """
     from floatip import convert as converting  # noqa: PLC0415
 

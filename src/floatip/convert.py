@@ -1,5 +1,6 @@
 """`floatip convert`: the floatip.toml that runs the same as a keepalived.conf."""
 
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,6 +44,8 @@ def convert(file: Path, dcid: int | None) -> int:
     text = written(file, read)
     if _has_secret(read.model):
         say(SECRETS)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as TOML is, whatever the locale
     sys.stdout.write(text)
     return 0
 
@@ -75,7 +78,7 @@ def _comment(file: Path, read: reading.Read) -> Sequence[str]:
     lines.append("/usr/share/doc/floatip/reference/configuration.md")
     left_out = [problem for problem in read.problems if not isinstance(problem, ConfigError)]
     if left_out:
-        lines += ["", "What floatip runs otherwise than written there, or without:"]
+        lines += ["", "Warnings and notes about that file:"]
         left_out.sort(key=lambda problem: (problem.file != str(file), problem.file, problem.line))
         lines += [f"  {problem.file}:{problem.line}: {problem.text}" for problem in left_out]
     return [printable(line) for line in lines]

@@ -32,8 +32,9 @@ MACHINE = Machine(
     }
 )
 INTERFACE = re.compile(
-    r"^\s*(?:interface|default_interface)\s+([\w.@-]{1,15})|\bdev\s+([\w.-]{1,15})|\b(eth\d+)$", re.MULTILINE
+    r"^\s*(?:interface|default_interface)\s+([\w.@-]{1,15})|\bdev\s+([\w.-]{1,15})|\b(eth\d+(?:\.\d+)?)\b", re.MULTILINE
 )
+FOREVER = 2**32 - 1
 Things = dict[str, Any]
 """By what a person calls a thing, as in `VI_1 priority`."""
 
@@ -175,8 +176,8 @@ def _checks_of_dump(dump: str, tracked: set[str]) -> Iterator[tuple[str, Any]]:
             yield f"{name} file", value(lines, "Name") or value(lines, "File")
 
 
-def ours(path: Path) -> Things | list[ConfigError]:
-    """What is wrong, where floatip refuses the file."""
+def ours(path: Path) -> tuple[Things | None, list[ConfigError]]:
+    """What floatip makes of it, if it can be read at all, and why it is refused."""
     text = path.read_text(errors="replace")
     named = interfaces(text)
     own = (ip_interface("10.98.0.1/24"), ip_interface("fe80::9/64"))
@@ -184,9 +185,7 @@ def ours(path: Path) -> Things | list[ConfigError]:
     try:
         model, _, problems = model_of(path, machine, config_id="haproxy1")
     except ConfigErrors as refused:
-        return refused.errors
-    if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
-        return errors
+        return None, refused.errors
     found: Things = {}
     for one in model.instances:
         found |= {f"{one.name} {key}": what for key, what in _instance_of_model(one, model).items()}
@@ -195,7 +194,7 @@ def ours(path: Path) -> Things | list[ConfigError]:
         found |= {f"{group.name} {key}": what for key, what in _of_model(group, "GROUP", model).items()}
     for check in model.checks:
         found |= {f"{check.name} {key}": what for key, what in _check_of_model(check).items()}
-    return found
+    return found, [problem for problem in problems if isinstance(problem, ConfigError)]
 
 
 def _instance_of_model(one: Instance, model: Model) -> Things:
@@ -211,7 +210,8 @@ def _instance_of_model(one: Instance, model: Model) -> Things:
             shown += [f"scope {scopes.get(option.scope, option.scope)}"] if option.scope else []
             shown += [f"label {option.label}"] if option.label else []
             shown += [] if option.is_tracked else ["no_track"]
-            shown += [] if option.preferred_lft is None else [f"preferred_lft {option.preferred_lft}"]
+            lifetime = None if option.preferred_lft == FOREVER else option.preferred_lft
+            shown += [] if lifetime is None else [f"preferred_lft {lifetime}"]
         addresses[not option or option.is_advertised].append(tuple(shown))
     garps = vrrp.garps
     return {
@@ -294,9 +294,13 @@ STATIC = "what does not move belongs to the network configuration of the system:
 ENDED = "at the } of an unknown block keepalived 2.2 ends the instance; floatip reads on, and warns that it does not"
 WAITS = "keepalived ends where an interface is missing; floatip waits for it"
 NOT_THERE = "keepalived drops a command that it cannot run; floatip keeps it, and says that it cannot be run"
+BARE = "keepalived drops a bare killall of a user who is not root; floatip looks it up in PATH for all"
 REASONS: tuple[tuple[str, str, str], ...] = (
     (r"samples/.*(vrrp\.(routes|rules|static_ipaddress)|track_interface)", "the file", STATIC),
     (r"samples/.*vrrp\.lvs_syncd", "the file", "keepalived needs IPVS for it; floatip has none, and warns"),
+    (r"samples/.*SSL_GET|/authentication|minimal/q19", "the file", "floatip does not speak auth_type AH: an error"),
+    (r"minimal/m9e", "the file", "floatip holds no point-to-point addresses: an error"),
+    (r"minimal/m42", "the file", "keepalived loses the keyword behind a byte order mark; floatip refuses the file"),
     (r"samples/.*\.vrrp$|/addresses|minimal/(m10|m9k)", "addresses|excluded", ONCE),
     (r"refused/(a_brace|braces_too|blocks_that_do_not)|minimal/(m8[012]|q09|q25)", "the file", UNBALANCED),
     (r"refused/blocks_that_end|minimal/m03", "", ENDED),
@@ -313,6 +317,8 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (r"minimal/m87", "the file", WAITS),
     (r"minimal/m9g", "the file", "keepalived leaves out the address; floatip refuses what must be a typo"),
     (r"minimal/q03", "the file", "a configuration that differs at each start cannot be checked: an error"),
+    (r"samples/.*conditional_conf", "the file|addresses|interface", "floatip makes no VMAC: an error without unicast"),
+    (r"samples/.*localcheck", "VI_. scripts|chk_(haproxy|sshd) ", BARE),
     (r"minimal/q20", "addresses|interface", "floatip makes no VMAC: the address is on the interface itself; it warns"),
     (r"minimal/(m98|r01|m9b)", "notify", NOT_THERE),
 )
@@ -320,14 +326,12 @@ REASONS: tuple[tuple[str, str, str], ...] = (
 
 
 def differences(path: Path) -> Iterator[Difference]:
-    said, read = theirs(path), ours(path)
-    if isinstance(read, list):
-        what = f"{len(read)} errors: {read[0].text}"
-        if said is not None:
-            yield _explained(path, "the file", "runs", what)
-        return
-    if said is None:
+    said, (read, errors) = theirs(path), ours(path)
+    if said is not None and errors:
+        yield _explained(path, "the file", "runs", f"{len(errors)} errors: {errors[0].text}")
+    if said is None and not errors:
         yield _explained(path, "the file", "does not start", "runs")
+    if said is None or read is None:
         return
     for thing in said.keys() | read.keys():
         is_default = thing.endswith(" source") and said.get(thing) == ""

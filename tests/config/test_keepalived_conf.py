@@ -229,7 +229,7 @@ def test_what_is_not_supported_is_said_with_its_line(text: str, what: str, tmp_p
     with pytest.raises(NotUnderstood, match=re.escape(what)) as errors:
         read(path)
     print(errors.value)
-    assert [place.line for place, *_ in errors.value.errors] == [text.count("\n") + 6]
+    assert {place.line for place, *_ in errors.value.errors} == {text.count("\n") + 6}
 
 
 def test_the_hosts_short_name_decides_about_conditions_unless_another_is_given(tmp_path: Path) -> None:

@@ -345,3 +345,28 @@ def test_a_user_of_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert [error.text for error in refused.value.errors] == [
         'instance "front" notify.master: there is no user "nobody-knows-it"'
     ]
+
+
+ALIKE = {
+    "a weight": ("weight = -20", "weight = -30"),
+    "a check of a group": ('checks = ["web"]\ntracks', 'checks = ["db"]\ntracks'),
+    "members": ('members = ["front", "six"]', 'members = ["front", "back"]'),
+    "an address that adverts do not name": (", advertised = false", ""),
+    "what is announced": ('name = "six"', 'name = "six"\nannounce = false'),
+}
+APART = {
+    "a priority": ("priority = 101", "priority = 90"),
+    "a label": ("eth1:web", "eth1:w"),
+    "a route": ("203.0.113.0/24", "203.0.112.0/24"),
+    "a command": ("/bin/true", "/bin/false"),
+    "a FIFO": ("/run/floatip/fifo", "/run/floatip/other"),
+}
+
+
+def test_the_digest_tells_what_must_be_alike_and_nothing_else(tmp_path: Path) -> None:
+    def digest(old: str = "", new: str = "") -> bytes:
+        assert old in FULL
+        return reading.load(given(FULL.replace(old, new, 1) if old else FULL, tmp_path)).model.digest
+
+    assert {digest(*change) for change in APART.values()} == {digest()}
+    assert len({digest(), *(digest(*change) for change in ALIKE.values())}) == 1 + len(ALIKE)

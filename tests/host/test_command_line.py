@@ -72,7 +72,7 @@ def shown_commands(page: Path) -> list[str]:
     lines = [line for block in texts[1::2] for line in block.splitlines()]
     lines += [code for text in (*texts[::2], last) for code in re.findall(r"`([^`]+)`", text)]
     parts = [part.strip().removeprefix("sudo ") for line in lines for part in line.split("&&")]
-    return [part.partition("  #")[0] for part in parts if part.startswith("floatip ")]
+    return [part.partition("  #")[0].partition(" > ")[0] for part in parts if part.startswith("floatip ")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

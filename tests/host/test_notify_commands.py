@@ -89,7 +89,9 @@ def test_a_state_has_its_own_command_with_its_own_words_and_then_notify_with_fou
     async def story() -> None:
         commands = Commands(reports)
         commands.configure([*told(mine, *EVENTS), *told(mine, "any", "master", subject=group)])
-        for word in ("BACKUP", "MASTER", "MASTER_RX_LOWER_PRI", "MASTER_PRIORITY", "STOP"):
+        commands.tell(change("BACKUP"))
+        await until(out.exists)
+        for word in ("MASTER", "MASTER_RX_LOWER_PRI", "MASTER_PRIORITY", "STOP"):
             commands.tell(change(word))
         await commands.finish(20)
         commands.tell(Change(group, "MASTER", 0))

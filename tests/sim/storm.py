@@ -333,6 +333,17 @@ class StormLinked(Storm):
         return super()._verbs() | orders
 
 
+class StormOfKind(Storm):
+    """The same with other figures of VRRP."""
+
+    def __init__(self, seed: int, **vrrp: Any) -> None:
+        self.vrrp = vrrp
+        super().__init__(seed)
+
+    def _figures(self) -> dict[str, Any]:
+        return super()._figures() | {"vrrp": self.vrrp}
+
+
 def _keepalived_of(name: str) -> str:
     """It may have a fault of its own beside that of its node."""
     return f"keepalived {name}"
@@ -345,7 +356,10 @@ def storm(seed: int, linked: int = LINKED) -> Storm:
 
 
 def play(seed: int, linked: int = LINKED) -> Report:
-    played = storm(seed, linked)
+    return report_of(storm(seed, linked), seed)
+
+
+def report_of(played: Storm, seed: int) -> Report:
     report = Report(seed, played.world.placement)
     try:
         played.play()

@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from tests.sim.storm import play, storm
+from floatip.core.settings import Hmac
+from tests.sim.storm import StormOfKind, play, report_of, storm
+
+SIGNED = {"hmac": Hmac(((1, bytes(range(32))),), 1)}
+MULTICAST: dict[str, Any] = {"peers": ()}
 
 
 @pytest.mark.parametrize("first", range(0, 200, 20))
@@ -20,6 +25,14 @@ def test_nothing_forbidden_is_seen_in_a_storm(first: int) -> None:
 def test_nothing_forbidden_is_seen_in_a_storm_of_nodes_that_elect_over_the_link(first: int) -> None:
     for seed in range(first, first + 10):
         report = play(seed, linked=1)
+        assert not report.violations, "\n".join([f"SEED={seed}", *report.score, *report.violations])
+
+
+@pytest.mark.parametrize("vrrp", [SIGNED, MULTICAST, SIGNED | MULTICAST], ids=["signed", "multicast", "both"])
+@pytest.mark.parametrize("first", range(0, 20, 10))
+def test_nothing_forbidden_is_seen_in_a_storm_of_other_kinds_of_adverts(vrrp: dict[str, Any], first: int) -> None:
+    for seed in range(first, first + 10):
+        report = report_of(StormOfKind(seed, **vrrp), seed)
         assert not report.violations, "\n".join([f"SEED={seed}", *report.score, *report.violations])
 
 

@@ -294,7 +294,9 @@ class World:
         rise: int = 1,
         kernel_delay: float = 0.001,
         grace: float = 0.0,
+        vrrp: Mapping[str, Any] | None = None,
     ) -> None:
+        """`vrrp`: other figures of each node's election."""
         self.now = 0.0
         self.random = Random(seed)
         self.kernel_delay = kernel_delay
@@ -341,7 +343,7 @@ class World:
         self._server_by_address = {each.address: each for each in self.servers}
         self.nodes: dict[str, Machine] = {}
         for name, source, priority in zip(names, sources, priorities, strict=True):
-            vrrp = settings.Vrrp(
+            election = settings.Vrrp(
                 INTERFACE,
                 51,
                 priority,
@@ -351,13 +353,14 @@ class World:
                 advert_interval=advert_interval,
                 preempt=preempt,
             )
+            election = replace(election, **(vrrp or {}))
             config = settings.Settings(
                 checks=(settings.Check(CHECK, fall=fall, rise=rise),),
                 instances=(
                     settings.Instance(
                         INSTANCE,
                         (IPv4Interface(FLOATING),),
-                        self._election(name, vrrp),
+                        self._election(name, election),
                         checks=(CHECK,),
                         placement=self.placement,
                         interface=self.placed.interface,
@@ -756,10 +759,12 @@ class World:
                 if connection := node.sockets.get(peer):
                     answers.append(connection.measured[not connection.up.queue])
             case SendAdvert(interface, source, destination, data):
-                receiver = self._node_by_source[destination]
-                if self._hears(node, receiver):
-                    advert = AdvertReceived(interface, source, destination, 254, data)
-                    self.at(self.now + self.latency[source, receiver.source], self._advert, receiver, advert)
+                to_all = destination.is_multicast
+                receivers = self.nodes.values() if to_all else (self._node_by_source[destination],)
+                advert = AdvertReceived(interface, source, destination, 255 if to_all else 254, data)
+                for receiver in receivers:
+                    if receiver is not node and self._hears(node, receiver):
+                        self.at(self.now + self.latency[source, receiver.source], self._advert, receiver, advert)
             case Probe():
                 node.checks.run(effect)
             case Dial(peer, timeout):

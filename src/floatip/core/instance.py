@@ -186,18 +186,16 @@ class Instance:
     # Facts and time, for the elector
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
-        used = self._adverts_used
+        adverts = self.elector.adverts if self.elector.role is Role.MASTER else None
+        used = adverts.received if adverts else 0
         effects = self.elector.hear(fact, now)
         if now < self._stay_until and self.elector.other_reign_at >= self._stay_since:
             self._stay_until, self._stay_since = now + KEEP_TIME, math.inf
             effects = [*effects, *self.elector.ask(now)]  # the neighbours may still find the address here
-        if isinstance(fact, Heard) and self.role is Role.MASTER and self._adverts_used > used:
+        is_lower = adverts is not None and adverts.received > used and self.elector.role is Role.MASTER
+        if is_lower and isinstance(self.elector, Router) and isinstance(fact, Heard):
             return [*effects, *self._hear_lower(fact, now), *self.defend(now)]
         return effects
-
-    @property
-    def _adverts_used(self) -> int:
-        return self.elector.adverts.received if isinstance(self.elector, Router) else 0
 
     def _hear_lower(self, fact: Heard, now: float) -> list[Effect]:
         """A better one would have made it yield."""
@@ -270,14 +268,14 @@ class Instance:
         if began and self.role is Role.BACKUP and now < self._stay_until and self._may_ask:
             effects += self.elector.ask(now)
         is_dethroned = self._was_master and self.role is Role.BACKUP
-        if is_dethroned and obstacles.yields and self.config.placement == "master":
-            self._keep_until = now + KEEP_TIME  # another node has, or is about to take, the whole group
-        elif is_dethroned and self.elector.master is None and is_free and self.config.placement == "master":
+        has_heir = self.elector.master is not None or (is_dethroned and bool(obstacles.yields))
+        if is_dethroned and not has_heir and is_free and self.config.placement == "master":
             self._stay(self.placed, now)  # another may be master or not
-        self._succeed(hold_time, clock_ahead, now)
+        self._succeed(hold_time, clock_ahead, now, has_heir=has_heir)
         return effects
 
-    def _succeed(self, hold_time: float, clock_ahead: float, now: float) -> None:
+    def _succeed(self, hold_time: float, clock_ahead: float, now: float, *, has_heir: bool) -> None:
+        """`has_heir`: another node is master, or is about to take the whole sync group."""
         is_master = self.role is Role.MASTER
         if is_master and not (self._was_master and self._reign == self.elector.reign):
             if self.elector.reign:  # so that the route servers order the nodes as they order themselves
@@ -286,7 +284,7 @@ class Instance:
             self.decision.became_master(
                 self.elector.reign_at, self.elector.other_reign_at, clock_ahead, hold_time, blind_time
             )
-        if self._was_master and self.elector.master is not None and self.config.placement == "master":
+        if self._was_master and has_heir and self.config.placement == "master":
             self._keep_until = now + KEEP_TIME
         self._was_master, self._reign = is_master, self.elector.reign
 

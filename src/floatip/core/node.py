@@ -422,11 +422,14 @@ class Node:
         return effects
 
     def _tick_instance(self, instance: Instance, now: float) -> list[Effect]:
-        before, is_patient = (instance.role, instance.wants_master), now < instance.patience
+        role, is_patient = instance.role, now < instance.patience
+        wanted = instance.wants_master
         effects = instance.tick(now)
         self._await(instance)
-        if (instance.role, instance.wants_master) != before or not is_patient:
+        if instance.role is not role or not is_patient:
             self._mark([instance.config.name])
+        elif instance.wants_master and not wanted and (group := self.group_of(instance)) and group.is_willing:
+            self._mark([instance.config.name])  # before it is, nobody has to look at the whole group
         return effects
 
     def _await(self, instance: Instance) -> None:
@@ -511,14 +514,17 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
-        for effect in effects:
-            match effect:
-                case Became("advert"):
-                    group = self._group_of.get(instance.config.name)
-                    others = [each for each in group.members if each is not instance] if group else []
-                    effects = [*effects, *(garp for each in others for garp in each.defend(now))]
-                case Became():
-                    self._mark([instance.config.name])
+        if not effects:
+            return effects
+        news = [effect for effect in effects if isinstance(effect, Became)]
+        if any(one.what != "advert" for one in news):
+            self._mark([instance.config.name])
+        group = self._group_of.get(instance.config.name) if news else None
+        if group and any(
+            one.what == "advert" for one in news
+        ):  # a lower master of one member may have misled the neighbours of all
+            others = (each for each in group.members if each is not instance)
+            effects = [*effects, *(effect for each in others for effect in each.defend(now))]
         return effects
 
     def _keepalived_found(self, event: KeepalivedFound, now: float) -> list[Effect]:

@@ -16,10 +16,71 @@ OF_SESSION, OF_WIRE, OF_VRRP = (
     "core/test_bgp_wire.py::test_",
     "core/test_vrrp_wire.py::test_",
 )
+TRACKS, GROUPS = "core/tracks.py", "core/sync_groups.py"
+OF_TRACKS, OF_GROUPS = "core/test_tracks.py::test_", "sim/test_stories_grouped.py::test_"
 OF_STATUS, OF_VIEW = "core/test_status.py::test_", "core/test_view.py::test_"
 
 MUTANTS = (
     # HEALTH
+    Mutant(
+        "a delay is over though the result has changed back",
+        HEALTH,
+        "self._streak, self._settle_at = 0, math.inf\n        else:",
+        "self._streak = 0\n        else:",
+        f"{OF_HEALTH}a_pushed_check_changes_its_verdict_after_its_delay_unless_the_result_changes_back",
+    ),
+    Mutant(
+        "a quorum is not met while a part is unknown",
+        HEALTH,
+        "if up < quorum <= up + unknown:",
+        "if unknown:",
+        f"{OF_HEALTH}a_quorum_is_known_as_soon_as_no_part_without_a_result_can_change_it",
+    ),
+    # TRACKS
+    Mutant(
+        "reverse is another check, not another sign",
+        TRACKS,
+        "weight = -track.weight if track.reverse else track.weight",
+        "weight = track.weight",
+        f"{OF_TRACKS}reverse_turns_the_sign_of_the_weight_round",
+    ),
+    Mutant(
+        "a number that changes is no news",
+        NODE,
+        "if (check.health, check.value) == before:",
+        "if check.health is before[0]:",
+        f"{OF_TRACKS}a_number_that_changes_moves_the_priority_though_its_check_stays_down",
+    ),
+    # GROUPS
+    Mutant(
+        "a member becomes master alone",
+        GROUPS,
+        "unwilling = self._unwilling\n        waits",
+        "unwilling = list[Instance]()\n        waits",
+        f"{OF_GROUPS}adverts_of_one_instance_that_are_lost_move_nothing",
+    ),
+    Mutant(
+        "a member yields alone",
+        GROUPS,
+        '"yields": self._yields(),',
+        '"yields": "",',
+        "core/test_sync_groups.py::test_a_member_that_hears_a_better_master_takes_the_others_along_without_priority_0",
+    ),
+    Mutant(
+        "two nodes that beat each other claim again at the same time",
+        GROUPS,
+        "if now >= self._not_before:",
+        "if True:",
+        f"{OF_GROUPS}two_nodes_that_each_have_a_better_member_agree",
+    ),
+    Mutant(
+        "routes go after their addresses",
+        NODE,
+        "return [*first, *held, *last]",
+        "return [*held, *first, *last]",
+        "core/test_address_options.py::test_a_master_that_yields_removes_its_routes_before_its_addresses_when_"
+        "the_next_one_has_them",
+    ),
     Mutant("a hanging check never fails", HEALTH, "if now >= self._give_up_at:", "if False:"),
     Mutant("one failure is enough whatever fall says", HEALTH, "self._streak < needed", "False"),
     # NODE
@@ -51,11 +112,14 @@ MUTANTS = (
     Mutant(
         "a lost election changes no rank",
         NODE,
-        "if any(isinstance(effect, Became) for effect in effects):\n            self._mark([instance.config",
+        'if any(one.what != "advert" for one in news):\n            self._mark([instance.config',
         "if False:\n            self._mark([instance.config",
     ),
     Mutant(
-        "a master that times made marks nothing", NODE, "if instance.role is not role or not is_patient:", "if False:"
+        "a master that times made marks nothing",
+        NODE,
+        "if instance.role is not role or not is_patient:",
+        "if False:",
     ),
     # INSTANCE
     Mutant("announced before it is held", INSTANCE, "if t.ip in holding.held or t.ip in self.lost_at", ""),
@@ -115,7 +179,7 @@ MUTANTS = (
     Mutant(
         "a shorter interval counts when the longer one is over",
         HEALTH,
-        "        self._run_at = min(self._run_at, max(now, self._began_at + config.interval))\n",
+        "        self._run_at = min(self._run_at, max(now, self._began_at + self._period))\n",
         "",
         f"{OF_NODE}a_shorter_interval_of_a_check_counts_at_once",
     ),
@@ -205,14 +269,14 @@ MUTANTS = (
     Mutant(
         "each change of one instance looks at all",
         NODE,
-        "in effects):\n            self._mark([instance.config.name])",
-        "in effects):\n            self._mark(self.instances)",
+        "in news):\n            self._mark([instance.config.name])",
+        "in news):\n            self._mark(self.instances)",
         f"{OF_NODE}a_change_of_one_instance_looks_at_no_other",
     ),
     Mutant(
         "an advert that changes nothing is reviewed",
         NODE,
-        "if any(isinstance(effect, Became) for effect in effects):\n            self._mark([instance.config",
+        'if any(one.what != "advert" for one in news):\n            self._mark([instance.config',
         "if True:\n            self._mark([instance.config",
         f"{OF_NODE}a_change_of_one_instance_looks_at_no_other",
     ),

@@ -104,7 +104,7 @@ def check(
             doubts.errors.append((place, what, f"give {keyword} its value, or remove the line"))
         elif inner is not None and keyword not in inner and statement.block is not None:
             what = f"{statement} {{: keepalived 2.2 expects no block here, and ends {outer} at its }}"
-            close = closest(keyword, of_block(block))
+            close = closest(keyword, inner)
             hint = f"remove the block: keepalived ignores what follows it in {outer}"
             doubts.left_out.append((place, what, f"did you mean {close}? If not, {hint}" if close else hint))
         elif inner and keyword in inner and statement.block is None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from floatip.core.addresses import Address, Placed
+from floatip.core.addresses import Address, InterfaceAddress, Placed
 from floatip.core.settings import Keepalived, Vrrp
 from floatip.model import OWN_INTERFACE, Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances, options, placed
-from floatip.reading.words import shown
+from floatip.reading.words import closest, shown
 
 LONGEST_LABEL = 15
 
@@ -81,6 +81,8 @@ def interfaces(model: Model, places: Places, machine: Machine) -> Iterator[Probl
     for thing, name in named:
         if name and name not in machine.interfaces:
             hint = f"it is used once it appears; there are {', '.join(machine.interfaces)}"
+            close = closest(name, machine.interfaces)
+            hint = f"did you mean {close}? {hint[0].upper()}{hint[1:]}" if close else hint
             yield places.warning(thing, f"{shown(name)} does not exist now", hint)
 
 
@@ -123,11 +125,13 @@ def neighbours(model: Model, places: Places, machine: Machine) -> Iterator[Probl
     floatip itself promotes the others before it releases the first.
     """
     moving = {one.ip for _, one in floating(model, places)}
+    own: dict[str, dict[object, InterfaceAddress]] = {}
     for at, instance in instances(model, places):
         for thing, ours in placed(places, at, instance):
             name, address = ours.interface, ours.address
-            own = {one.network: one for one in machine.interfaces.get(name, ()) if one.ip not in moving}
-            other = own.get(address.network)
+            if name not in own:
+                own[name] = {one.network: one for one in machine.interfaces.get(name, ()) if one.ip not in moving}
+            other = own[name].get(address.network)
             if other and address.version == 4 and name in machine.demoting:
                 key = f"net.ipv4.conf.{name.replace('.', '/')}.promote_secondaries"
                 what = f"{address} and {other} share a network on {name}: who removes the first by hand removes both"

@@ -3,6 +3,7 @@
 `model_of` gives what the TOML reader gives: the model, where each thing of it stands, and what is wrong.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from floatip.reading.keepalived.front_end.instances import Reading, groups, inst
 from floatip.reading.keepalived.front_end.notify import fifos, told
 from floatip.reading.keepalived.front_end.settings import settings
 from floatip.reading.keepalived.front_end.sheet import Sheet
+from floatip.reading.keepalived.syntax import COMMANDS, Errors, Statement
+from floatip.reading.keepalived.syntax import Place as Line
 from floatip.reading.machine import Machine
 from floatip.reading.place import ConfigError, ConfigErrors, Place, Places, Problem, Thing
 
@@ -31,8 +34,9 @@ def model_of(
     try:
         conf = keepalived.read(path, config_id=config_id, strict=False)
     except NotUnderstood as error:
-        errors = [ConfigError(str(at.file), at.line, "", what, hint) for at, what, hint in error.errors]
-        raise ConfigErrors(errors) from None
+        raise _refused(error.errors) from None
+    if unreadable := [*_unreadable(conf.statements)]:
+        raise _refused(unreadable)
     sheet = Sheet(str(path))
     defaults = settings(conf, sheet)
     checks = Checks(conf, defaults.run_as, sheet)
@@ -48,6 +52,22 @@ def model_of(
     )
     doubts(reading)
     return model, _together(sheet.places, of_drop_in), problems + sheet.problems
+
+
+def _refused(errors: Errors) -> ConfigErrors:
+    return ConfigErrors([ConfigError(str(at.file), at.line, "", what, hint) for at, what, hint in errors])
+
+
+def _unreadable(statements: Iterable[Statement]) -> Iterator[tuple[Line, str, str]]:
+    """What no name, address or path has."""
+    for statement in statements:
+        is_command = COMMANDS.fullmatch(statement.keyword)
+        if not all(word.isprintable() or (is_command and "\0" not in word) for word in statement.words):
+            what = f"{statement.keyword}: a character that is not UTF-8 or cannot be printed"
+            is_mark = statement.keyword.startswith("\ufeff")
+            hint = f"remove the byte order mark: sed -i '1s/^\\xEF\\xBB\\xBF//' {statement.place.file}"
+            yield statement.place, what, hint if is_mark else "write the line again, in UTF-8"
+        yield from _unreadable(statement.block or ())
 
 
 def _together(of_conf: Places, of_drop_in: Places) -> Places:

@@ -24,6 +24,8 @@ REPLACED = {
     "global_defs": ("vrrp_version",),
 }
 """Numbers that `vrrp.py` reads."""
+SAID = ("long-password", "auth-header")
+"""Findings that are named elsewhere."""
 IP = re.compile(r"(?<![\w.:/])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.])")
 
 
@@ -46,6 +48,7 @@ def doubts(reading: Reading) -> None:
     for one in conf.instances:
         _instance(one, reading)
         _advert_interval(one, reading)
+        _words(one, reading)
     if reading.machine:
         _far_checks(reading, reading.machine)
 
@@ -72,9 +75,9 @@ def _keywords(statements: Iterable[Statement], block: str, owner: str, reading: 
 
 def _effect(statement: Statement, keyword: keywords.Keyword, named: str, reading: Reading) -> None:
     sheet, effect = reading.sheet, keyword.effect
-    around = [one for one in reading.conf.instances if any(each is statement for each in one.statement.block or ())]
-    if keyword.name == "use_vmac" and any(one.peers for one in around):
-        effect = "warning"
+    if keyword.name == "use_vmac":
+        around = [one for one in reading.conf.instances if any(each is statement for each in one.statement.block or ())]
+        effect = "warning" if any(one.peers for one in around) else effect
     if effect == "error":
         sheet.error(statement, f"{named}: floatip cannot do this", keyword.note)
     elif effect == "warning":
@@ -100,11 +103,11 @@ def _counts(statement: Statement, reading: Reading) -> str:
 def _findings(reading: Reading) -> Iterator[Finding]:
     """Those of `adopt` that hold without keepalived too."""
     conf = reading.conf
-    facts = gather(conf, users()) if reading.machine else None
+    facts = gather(conf, users(), services=False) if reading.machine else None
     yield from instances.lines(conf.statements)
     for one in conf.instances:
         yield from instances.checksums(one)
-        yield from (finding for finding in instances.authentication(one) if finding.code != "long-password")
+        yield from (finding for finding in instances.authentication(one) if finding.code not in SAID)
     if not facts:
         return
     for command in commands.commands(conf, facts):
@@ -135,7 +138,34 @@ def _instance(one: Instance, reading: Reading) -> None:
     if (delay := statement.last("preempt_delay")) and (one.state == "MASTER" or not one.preempt):
         why = "state MASTER" if one.state == "MASTER" else "nopreempt"
         sheet.warning(delay, f"{statement}: preempt_delay does not count beside {why}", "remove one of the two")
+    if one.auth_type == "AH":
+        place = next(statement.all("authentication")).place
+        what = f"{statement}: auth_type AH: floatip cannot send or understand such adverts"
+        sheet.error(place, what, "use auth_type PASS, or none, on all nodes")
     _weights(one, reading)
+
+
+def _words(one: Instance, reading: Reading) -> None:
+    """What stands behind addresses and peers."""
+    for name, option in (
+        ("virtual_ipaddress", "virtual_ipaddress option"),
+        ("virtual_ipaddress_excluded", "virtual_ipaddress option"),
+        ("unicast_peer", "unicast_peer option"),
+    ):
+        known = keywords.of_block(option)
+        for line in (line for block in one.statement.all(name) for line in block.block or ()):
+            words = iter(line.words[1:])
+            for word in words:
+                keyword = known.get(word)
+                if not keyword:
+                    what = f"{one.statement}: {line}: keepalived does not know '{word}' here, so it does not count"
+                    reading.sheet.warning(line, what, f"remove it; the words here are {', '.join(known)}")
+                elif keyword.effect == "error" and not (word == "use_vmac" and one.peers):
+                    reading.sheet.error(line, f"{one.statement}: {line}: {keyword.note}", f"remove {word}")
+                elif keyword.effect == "error":
+                    reading.sheet.warning(line, f"{one.statement}: {line}: {keyword.note}", f"remove {word}")
+                if keyword and keyword.value != "flag":
+                    next(words, "")
 
 
 def _weights(one: Instance, reading: Reading) -> None:
