@@ -106,6 +106,16 @@ def test_a_second_time_there_is_nothing_to_do(host: Backup, capsys: pytest.Captu
     assert host.commands == []
 
 
+def test_what_was_killed_before_the_start_is_finished_and_undone_in_one(host: Backup) -> None:
+    before = host.tree()
+    assert replace(host) == 0
+    host.active.remove("floatip.service")
+    assert replace(host) == 0
+    assert "floatip.service" in host.active
+    assert undo(host) == 0
+    assert host.tree() == before
+
+
 def test_a_dry_run_changes_nothing_and_shows_what_floatip_does_otherwise(
     host: Backup, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +210,13 @@ def test_another_floatip_is_not_replaced(host: Backup, capsys: pytest.CaptureFix
     assert replace(host) == 1
     assert "floatip runs here already, with another configuration" in capsys.readouterr().err
     unchanged(host, before)
+
+
+def test_an_announcer_of_our_own_must_stop_first(host: Backup, capsys: pytest.CaptureFixture[str]) -> None:
+    host.installed.add("floatip-lelastic.service")
+    host.active.add("floatip-lelastic.service")
+    assert replace(host) == 1
+    assert "systemctl disable --now floatip-lelastic.service" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

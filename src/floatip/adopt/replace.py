@@ -22,6 +22,7 @@ from floatip.adopt.plan import Wishes, runs, script_of
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import AdoptError, System, UnitState
 from floatip.core.addresses import Placed
+from floatip.core.settings import Vrrp
 from floatip.model import DAEMON as DAEMONS_OWN
 from floatip.model import Model, Script
 from floatip.reading.keepalived.front_end import drop_in
@@ -63,7 +64,9 @@ SystemCallFilter=
 UMask=0022
 """
 TIMEOUT = 20.0
-"""Seconds in which floatip must work, beside four advert intervals."""
+"""Seconds in which floatip must work, beside four advert intervals and `vrrp_startup_delay`."""
+ANNOUNCER = "floatip-lelastic.service"
+"""Ours, in lelastic's place: it would announce beside us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,8 @@ class Replacement:
 
     @property
     def patience(self) -> float:
-        intervals = (getattr(one.election, "advert_interval", 0.0) for one in self.model.instances)
-        return TIMEOUT + 4 * max(intervals, default=0.0)
+        elections = [one.election for one in self.model.instances if isinstance(one.election, Vrrp)]
+        return TIMEOUT + max((4 * one.advert_interval + one.startup_delay for one in elections), default=0.0)
 
 
 def plan(system: System, setup: Setup, wishes: Wishes, dcid: int) -> Replacement:
@@ -156,6 +159,9 @@ def may_begin(system: System, planned: Replacement, wishes: Wishes) -> None:
     if floatip.active:
         hint = f"{UNDO}, or: systemctl disable --now floatip; then floatip adopt --replace"
         raise AdoptError("floatip runs here already, with another configuration", hint)
+    if (announcer := system.unit(ANNOUNCER)) and announcer.active:
+        hint = f"systemctl disable --now {ANNOUNCER}; then floatip adopt --replace --dcid NUMBER"
+        raise AdoptError(f"{ANNOUNCER} announces here, and floatip itself is to", hint)
     if planned.masters and not wishes.force:
         stop = " && ".join(f"systemctl stop {unit}" for unit in (*planned.announcers, KEEPALIVED))
         what = f"this node is MASTER of {', '.join(planned.masters)}: replace the keepalived of the other node first"
@@ -236,7 +242,8 @@ def _changes(system: System, setup: Setup, texts: Mapping[Path, str], user: str)
 def do(system: System, setup: Setup, planned: Replacement, wishes: Wishes, say: Callable[[str], None]) -> None:
     steps = Steps(system, say)
     units = {unit: system.unit(unit) for unit in (FLOATIP, KEEPALIVED, *planned.announcers)}
-    backup = _write(steps, setup, planned, wishes, units)
+    # Without changes an earlier run was interrupted after it had written them.
+    backup = _write(steps, setup, planned, wishes, units) if planned.changes else kept.last(system)
     try:
         _switch(steps, planned, wishes, was_active=setup.keepalived.active)
     except (AdoptError, KeyboardInterrupt) as error:
