@@ -475,6 +475,20 @@ def test_ipvs_stays_keepaliveds_and_mail_is_named_once(tmp_path: Path) -> None:
     assert warning.hint == "IPVS stays keepalived's: run keepalived -C beside floatip"
 
 
+def test_a_notify_command_that_switches_lelastic_is_named_where_floatip_announces(tmp_path: Path) -> None:
+    script = write(tmp_path, "#!/bin/sh\nexec /usr/local/bin/lelastic -dcid 6\n", "notify.sh")
+    script.chmod(0o755)
+    for dcid, is_named in ((6, True), (None, False)):
+        _, problems = judged(tmp_path, f"notify_master {script}", dcid=dcid)
+        assert any("it switches lelastic" in problem.what for problem in problems) == is_named
+
+
+def test_a_file_that_cannot_be_read_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigErrors) as refused:
+        reading.read(tmp_path / "keepalived.conf")
+    assert f"{tmp_path}/keepalived.conf: cannot be read: No such file or directory" in str(refused.value)
+
+
 def test_check_exits_with_1_on_warnings_where_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "look_around", lambda user: replace(MACHINE, user=""))
     above = "vrrp_track_process sh {\n process sh\n}\n"

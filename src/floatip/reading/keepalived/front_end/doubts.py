@@ -113,6 +113,10 @@ def _findings(reading: Reading) -> Iterator[Finding]:
     for command in commands.commands(conf, facts):
         if finding := commands.shell_syntax(command, floatip=True):
             yield finding
+        texts = [facts.files[path].text for path in command.paths if path in facts.files]
+        if reading.has_bgp and not command.is_check and any("lelastic" in text for text in (command.text, *texts)):
+            what = f"{command.statement}: it switches lelastic, and route servers accept one session per node"
+            yield Finding("switches-lelastic", "danger", command.statement.place, what, "remove it: floatip announces")
     yield from takeover.what_others_can_change(conf, facts)
     yield from takeover.shared_directories(conf, facts)
     yield from scripts.check(conf, facts)
