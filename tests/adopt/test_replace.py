@@ -28,6 +28,10 @@ class Backup(Haproxy1):
         self.addresses_on["eth0"].remove(VIP)
         self.active.remove("lelastic.service")
         self.role, self.master = "backup", "192.168.143.241"
+        self.priorities: list[str] = []
+        """At each reload of keepalived."""
+        self.is_relieved = True
+        """Whether the other node takes over."""
         self.checks = CommandResult(0, "passed  chk_haproxy\n1 of 1 passed")
         text = self.text(CONF).replace("enable_script_security", "script_user root")  # a user of the test's machine
         for script in ("failover.sh", "notify.sh"):
@@ -42,6 +46,10 @@ class Backup(Haproxy1):
         return status
 
     def run(self, *words: str) -> CommandResult:
+        if words == ("systemctl", "reload", "keepalived.service"):
+            self.priorities.append(self.text(CONF).partition("priority ")[2].partition("\n")[0])
+            if self.is_relieved and self.priorities[-1] == "1":
+                self.addresses_on["eth0"].remove(VIP)
         if words[:3] == ("floatip", "check", "--run"):
             self.commands.append(" ".join(words))
             return self.checks
@@ -154,6 +162,32 @@ def test_the_master_is_refused_and_told_the_order_of_both_nodes(
     assert replace(host, force=True) == 0
     stops = [one for one in host.commands if one.startswith("systemctl stop")]
     assert stops == ["systemctl stop lelastic.service", "systemctl stop keepalived.service"]
+
+
+def test_a_master_without_an_announcer_hands_over_before_it_stops(host: Backup) -> None:
+    host.addresses_on["eth0"].append(VIP)
+    host.enabled.discard("lelastic.service")
+    before = host.tree()
+    assert replace(host, force=True) == 0
+    assert host.priorities == ["1"]
+    assert "    priority 50\n" in host.text(CONF), "as it was"
+    reload, stop = (host.commands.index(f"systemctl {verb} keepalived.service") for verb in ("reload", "stop"))
+    assert reload < stop
+    assert undo(host) == 0
+    assert host.tree() == before
+
+
+def test_where_no_other_node_takes_over_the_master_goes_on(host: Backup, capsys: pytest.CaptureFixture[str]) -> None:
+    host.addresses_on["eth0"].append(VIP)
+    host.enabled.discard("lelastic.service")
+    host.is_relieved = False
+    before = host.tree()
+    assert replace(host, force=True) == 1
+    assert "no other node took over within 24 s" in capsys.readouterr().err
+    assert host.priorities == ["1", "50"]
+    assert "systemctl stop keepalived.service" not in host.commands
+    assert host.tree() == before
+    assert "keepalived.service" in host.active
 
 
 def test_a_check_that_fails_as_the_daemon_runs_it_stops_nothing(

@@ -7,7 +7,8 @@ Where an announcer runs it stops before keepalived: the other node's route carri
 still has the address.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,7 +132,11 @@ def masters(setup: Setup) -> tuple[str, ...]:
     """By the kernel: whose addresses keepalived has put there."""
     if setup.idle:
         return ()
-    here = {(placed.interface, placed.address.ip) for placed in setup.facts.addresses}
+    return _masters(setup, setup.facts.addresses)
+
+
+def _masters(setup: Setup, placed: Iterable[Placed]) -> tuple[str, ...]:
+    here = {(one.interface, one.address.ip) for one in placed}
     return tuple(
         instance.name
         for instance in setup.conf.instances
@@ -165,10 +170,10 @@ def may_begin(system: System, planned: Replacement, wishes: Wishes) -> None:
     if planned.masters and not wishes.force:
         stop = " && ".join(f"systemctl stop {unit}" for unit in (*planned.announcers, KEEPALIVED))
         what = f"this node is MASTER of {', '.join(planned.masters)}: replace the keepalived of the other node first"
-        hint = (
-            f"when the other node's floatip status says BACKUP: {stop}, wait until it says MASTER, and run this again;"
-            " or --force, which stops them now in that order"
-        )
+        then = f"{stop}, wait until it says MASTER, and run this again"
+        if not planned.announcers:
+            then = "floatip adopt --replace --force, which lets it take over first"
+        hint = f"when the other node's floatip status says BACKUP: {then}"
         raise AdoptError(what, hint)
 
 
@@ -245,6 +250,8 @@ def do(system: System, setup: Setup, planned: Replacement, wishes: Wishes, say: 
     # Without changes an earlier run was interrupted after it had written them.
     backup = _write(steps, setup, planned, wishes, units) if planned.changes else kept.last(system)
     try:
+        if planned.masters and not planned.announcers:
+            _hand_over(steps, setup, planned)
         _switch(steps, planned, wishes, was_active=setup.keepalived.active)
     except (AdoptError, KeyboardInterrupt) as error:
         say("  it does not work: everything goes back")
@@ -259,7 +266,11 @@ def _write(
 ) -> Backup:
     system, conf = steps.system, Path(setup.call.config)
     addresses = tuple(str(virtual.address) for one in setup.conf.instances for virtual in floating(one))
-    backup = kept.save(system, Backup(planned.changes, units, planned.by_role, addresses, replaces=True))
+    # What is changed for a moment only: see `_hand_over`.
+    known = {change.path for change in planned.changes}
+    for_a_moment = [one for one in _with_priority_1(system, setup) if one.path not in known]
+    changes = (*planned.changes, *(Change(one.path, one.before, one.before) for one in for_a_moment))
+    backup = kept.save(system, Backup(changes, units, planned.by_role, addresses, replaces=True))
     steps.say(f"  backup: {backup.directory}")
     try:
         steps.change(planned.changes)
@@ -289,6 +300,50 @@ def _passed(system: System, conf: Path, wishes: Wishes) -> str:
     what = "\n".join(["checks fail as the daemon runs them:", *(failed or [done.output])])
     hint = "mend what they look at; or --root, if they need the rights of root; or --force, and this node is in FAULT"
     raise AdoptError(what, hint)
+
+
+def _hand_over(steps: Steps, setup: Setup, planned: Replacement) -> None:
+    """A keepalived whose priority becomes 1 keeps its addresses until the other node is master.
+
+    keepalived 2.2.7 also sends no advert for longer than the master-down interval after such a reload, so that a
+    `nopreempt` of the other node does not matter.
+    """
+    system, changes = steps.system, [*_with_priority_1(steps.system, setup)]
+    if not changes:
+        steps.say("  keepalived's priority cannot be lowered for a moment: the other node takes over when it stops")
+        return
+    try:
+        steps.change(changes)
+        steps.systemctl("reload", KEEPALIVED)
+        has_left = system.wait(lambda: not _masters(setup, system.machine().placed()), planned.patience)
+    finally:
+        steps.change([Change(one.path, one.after, one.before) for one in changes])
+    if not has_left:
+        steps.systemctl("reload", KEEPALIVED)
+        what = f"no other node took over within {planned.patience:g} s"
+        raise AdoptError(what, f"look there: floatip status; or without it: systemctl stop {KEEPALIVED}, and again")
+    steps.say("  the other node took over: yes")
+
+
+def _with_priority_1(system: System, setup: Setup) -> Iterator[Change]:
+    """Nothing, where an instance has no line of its own for its priority."""
+    lines: dict[Path, set[int]] = {}
+    for instance in setup.conf.instances:
+        if (said := instance.statement.last("priority")) is None:
+            return
+        lines.setdefault(said.place.file, set()).add(said.place.line)
+    found = []
+    for file, numbers in lines.items():
+        real = system.real(file)
+        before = state(system, real)
+        texts = before.text.splitlines(keepends=True) if before else []
+        for number in numbers:
+            if not re.match(r"\s*priority\s+\d+\s*([#!].*)?$", texts[number - 1] if number <= len(texts) else ""):
+                return
+            texts[number - 1] = re.sub(r"\d+", "1", texts[number - 1], count=1)
+        if before:
+            found.append(Change(real, before, replace(before, content="".join(texts).encode(errors="surrogateescape"))))
+    yield from found
 
 
 def _switch(steps: Steps, planned: Replacement, wishes: Wishes, *, was_active: bool) -> None:

@@ -91,11 +91,12 @@ def in_which_order(planned: Replacement) -> Iterator[str]:
     names = ", ".join(planned.masters)
     yield wrapped(f"This node is MASTER of {names}." if names else "This node is BACKUP, or keepalived does not run.")
     stop = " && ".join(f"systemctl stop {unit.removesuffix('.service')}" for unit in (*planned.announcers, KEEPALIVED))
-    steps = (
-        "On the backup: floatip adopt --replace. It goes on when floatip hears the master.",
-        f"On the master: {stop}. Wait until the other node's floatip status says MASTER.",
-        "There: floatip adopt --replace.",
-    )
+    steps = ["On the backup: floatip adopt --replace. It goes on when floatip hears the master."]
+    if planned.announcers:
+        steps.append(f"On the master: {stop}. Wait until the other node's floatip status says MASTER.")
+        steps.append("There: floatip adopt --replace.")
+    else:
+        steps.append("On the master: floatip adopt --replace --force. It lets the other node take over first.")
     yield "The order that loses least:"
     for number, step in enumerate(steps, 1):
         yield wrapped(step, f"  {number}. ", "     ")
