@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 
 from floatip.lab.namespaces import ENTERED, LabError
 from floatip.lab.network import HAPROXY1, HAPROXY2, Network
-from floatip.lab.programs.floatip import FloatipDaemon
+from floatip.lab.programs.floatip import UNIT_PRIORITY, FloatipDaemon
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
 
 ONE, OTHER = HAPROXY1.name, HAPROXY2.name
 PROGRAMS = ("floatip", "keepalived")
-STARTED_WITHIN = 30.0
+STARTED_WITHIN = 60.0
 HIGH, LOW = 150, 50
 
 
@@ -171,6 +171,9 @@ class Pair:
         node = self.nodes[host]
         node.start()
         wait_for(lambda: self._takes_part(node), f"{self.program} on {host} to start", STARTED_WITHIN)
+        for pid in self._pids(node):  # as floatip's unit does it; keepalived has the same place
+            with suppress(PermissionError):
+                os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(UNIT_PRIORITY))
 
     def _takes_part(self, node: Program) -> bool:
         if not node.running:
