@@ -9,6 +9,7 @@ idle      what an idle daemon costs beside keepalived
 interop   routers of VRRP, each of them keepalived or floatip: what each change of master costs
 scale     many groups and many addresses, beside keepalived; `python -m bench.scale --help` has more options
 attacks   misuse of the control socket, floods, deletions, checks that hang: what adverts and traffic notice
+checks    500 script checks a second, beside keepalived: CPU, and adverts that are late
 status    `floatip status` with 255 instances and 1,000 prefixes: the daemon's answer, and the whole command
 link      the link between nodes: its cost beside keepalived, false alarms, a flood, a hundred instances handed over
 web       the HTTP listener: what its readers cost the hellos, its memory, leaks
@@ -26,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, flood, idle, interop, link, role, scale, scrape, status, web
+from bench import announce, attacks, checks, flood, idle, interop, link, role, scale, scrape, status, web
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -113,6 +114,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "attacks": lambda options: attacks.measure(),
     "link": lambda options: link.measure(options.seconds),
     "web": lambda options: web.measure(options.seconds),
+    "checks": lambda options: checks.measure(options.seconds),
     "status": lambda options: status.measure(30),
     "scrape": lambda options: scrape.run(),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),

@@ -3,9 +3,10 @@
 python -m bench.interop [--runs 3] [--only "version 3; 10 ms"] [--frr] [--json FILE]
 
 A play is two routers of one configuration, and what happens to them: `tests/lab/vrrp/plays.py`. The times come from
-the kernel, by netlink, as each address comes and goes. Each cell has three figures, in ms, medians of the runs:
-until the new master has the addresses; for how long nobody had them; for how long two hosts had them. In a crash the
-first is counted from the last advert of the master that crashed.
+the kernel, by netlink, as each address comes and goes. keepalived and floatip are scheduled as floatip's unit does it
+(real-time). Each cell has three figures, in ms, medians of the runs: until the new master has the addresses; for how
+long nobody had them; for how long two hosts had them. In a crash the first is counted from the last advert of the
+master that crashed.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from floatip.lab.namespaces import LabError
+from floatip.lab.namespaces import LabError, enter
 from tests.lab.vrrp.kinds import Kind
 from tests.lab.vrrp.plays import Broken, Play, Step
 
@@ -116,8 +117,11 @@ def main() -> int:
     parser.add_argument("--frr", action="store_true", help="FRR's vrrpd in place of keepalived, with multicast alone")
     parser.add_argument("--json", type=Path, help="all steps of all plays")
     options = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("network namespaces need root: run it with sudo")
+    try:
+        enter([sys.executable, *parser.prog.split()[1:], *sys.argv[1:]])
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     chosen = [each.strip() for each in options.only.split(";") if each.strip()]
     kinds = [kind for kind in KINDS if not chosen or kind.name in chosen]
     if options.frr:

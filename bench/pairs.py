@@ -1,5 +1,6 @@
 """A pair of VRRP nodes with many groups, by floatip and by keepalived, on the lab's network."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,13 +12,13 @@ from tempfile import TemporaryDirectory
 
 from floatip.lab.namespaces import ENTERED, LabError
 from floatip.lab.network import HAPROXY1, HAPROXY2, Network
-from floatip.lab.programs.floatip import FloatipDaemon
+from floatip.lab.programs.floatip import UNIT_PRIORITY, FloatipDaemon
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
 
 ONE, OTHER = HAPROXY1.name, HAPROXY2.name
 PROGRAMS = ("floatip", "keepalived")
-STARTED_WITHIN = 30.0
+STARTED_WITHIN = 60.0
 HIGH, LOW = 150, 50
 
 
@@ -54,6 +55,9 @@ class Plan:
     """Of the adverts, in seconds."""
     bgp: bool = False
     """With route servers, so both nodes hold the addresses (placement "all", floatip only)."""
+    scripts: Sequence[str] = ()
+    """Paths of checks, each of which every group tracks."""
+    script_interval: float = 1.0
 
     @property
     def addresses(self) -> list[str]:
@@ -74,10 +78,19 @@ def shared_groups(count: int, preferred: Callable[[int], str]) -> list[Group]:
 
 def floatip_config(plan: Plan, host: str) -> str:
     header = "release_delay = 0\n" + ("[linode]\ndcid = 6\n" if plan.bgp else "")
-    return header + "".join(
-        f"""
+    names = [f"chk_{number}" for number in range(len(plan.scripts))]
+    checks = "".join(
+        f'\n[[check]]\nname = "{name}"\nscript = "{path}"\ninterval = {plan.script_interval:g}\ntimeout = 10\n'
+        for name, path in zip(names, plan.scripts, strict=True)
+    )
+    return (
+        header
+        + checks
+        + "".join(
+            f"""
 [[instance]]
 name = "VI_{group.vrid}"
+checks = {json.dumps(names)}
 addresses = [{", ".join(f'"{address}"' for address in group.addresses)}]
 [instance.vrrp]
 interface = "eth0"
@@ -88,13 +101,24 @@ advert_interval = {plan.interval:g}
 source = "{ipv4_of(host)}"
 peers = ["{ipv4_of(other_of(host))}"]
 """
-        for group in plan.groups
+            for group in plan.groups
+        )
     )
 
 
 def keepalived_config(plan: Plan, host: str) -> str:
-    return "global_defs {\n  vrrp_version 3\n}\n" + "".join(
-        f"""
+    names = [f"chk_{number}" for number in range(len(plan.scripts))]
+    checks = "".join(
+        f'vrrp_script {name} {{\n  script "{path}"\n  interval {plan.script_interval:g}\n  timeout 10\n}}\n'
+        for name, path in zip(names, plan.scripts, strict=True)
+    )
+    listed = "\n    ".join(names)
+    tracked = f"track_script {{\n    {listed}\n  }}" if names else ""
+    return (
+        "global_defs {\n  vrrp_version 3\n  script_user root\n}\n"
+        + checks
+        + "".join(
+            f"""
 vrrp_instance VI_{group.vrid} {{
   state BACKUP
   interface eth0
@@ -111,9 +135,11 @@ vrrp_instance VI_{group.vrid} {{
   virtual_ipaddress_excluded {{
     {_of_family(group, ipv4=False)}
   }}
+  {tracked}
 }}
 """
-        for group in plan.groups
+            for group in plan.groups
+        )
     )
 
 
@@ -145,6 +171,9 @@ class Pair:
         node = self.nodes[host]
         node.start()
         wait_for(lambda: self._takes_part(node), f"{self.program} on {host} to start", STARTED_WITHIN)
+        for pid in self._pids(node):  # as floatip's unit does it; keepalived has the same place
+            with suppress(PermissionError):
+                os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(UNIT_PRIORITY))
 
     def _takes_part(self, node: Program) -> bool:
         if not node.running:

@@ -12,7 +12,8 @@ addresses  80, 255 and 1,000 addresses in one group, without and with BGP; --cou
 advert     what an advert costs the core that changes nothing, with 10 and with 255 groups
 lab        the daemon of the lab's scenes: RSS, start to first route, `floatip status`
 
-A gap "of our making" is what stays of it after the time for which the machine did not run the sender is subtracted.
+Both daemons are scheduled as floatip's unit does it (real-time). A gap "of our making" is what stays of it after the
+time for which the machine did not run the sender is subtracted.
 Everything happens in namespaces that end with this process. The exit status is 1 when a figure is over its limit.
 """
 

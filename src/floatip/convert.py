@@ -1,5 +1,6 @@
 """`floatip convert`: the floatip.toml that runs the same as a keepalived.conf."""
 
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,6 +44,8 @@ def convert(file: Path, dcid: int | None) -> int:
     text = written(file, read)
     if _has_secret(read.model):
         say(SECRETS)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as TOML is, whatever the locale
     sys.stdout.write(text)
     return 0
 

@@ -34,6 +34,7 @@ MACHINE = Machine(
 INTERFACE = re.compile(
     r"^\s*(?:interface|default_interface)\s+([\w.@-]{1,15})|\bdev\s+([\w.-]{1,15})|\b(eth\d+(?:\.\d+)?)\b", re.MULTILINE
 )
+FOREVER = 2**32 - 1
 Things = dict[str, Any]
 """By what a person calls a thing, as in `VI_1 priority`."""
 
@@ -209,7 +210,8 @@ def _instance_of_model(one: Instance, model: Model) -> Things:
             shown += [f"scope {scopes.get(option.scope, option.scope)}"] if option.scope else []
             shown += [f"label {option.label}"] if option.label else []
             shown += [] if option.is_tracked else ["no_track"]
-            shown += [] if option.preferred_lft is None else [f"preferred_lft {option.preferred_lft}"]
+            lifetime = None if option.preferred_lft == FOREVER else option.preferred_lft
+            shown += [] if lifetime is None else [f"preferred_lft {lifetime}"]
         addresses[not option or option.is_advertised].append(tuple(shown))
     garps = vrrp.garps
     return {
@@ -292,6 +294,7 @@ STATIC = "what does not move belongs to the network configuration of the system:
 ENDED = "at the } of an unknown block keepalived 2.2 ends the instance; floatip reads on, and warns that it does not"
 WAITS = "keepalived ends where an interface is missing; floatip waits for it"
 NOT_THERE = "keepalived drops a command that it cannot run; floatip keeps it, and says that it cannot be run"
+BARE = "keepalived drops a bare killall of a user who is not root; floatip looks it up in PATH for all"
 REASONS: tuple[tuple[str, str, str], ...] = (
     (r"samples/.*(vrrp\.(routes|rules|static_ipaddress)|track_interface)", "the file", STATIC),
     (r"samples/.*vrrp\.lvs_syncd", "the file", "keepalived needs IPVS for it; floatip has none, and warns"),
@@ -314,6 +317,8 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (r"minimal/m87", "the file", WAITS),
     (r"minimal/m9g", "the file", "keepalived leaves out the address; floatip refuses what must be a typo"),
     (r"minimal/q03", "the file", "a configuration that differs at each start cannot be checked: an error"),
+    (r"samples/.*conditional_conf", "the file|addresses|interface", "floatip makes no VMAC: an error without unicast"),
+    (r"samples/.*localcheck", "VI_. scripts|chk_(haproxy|sshd) ", BARE),
     (r"minimal/q20", "addresses|interface", "floatip makes no VMAC: the address is on the interface itself; it warns"),
     (r"minimal/(m98|r01|m9b)", "notify", NOT_THERE),
 )

@@ -65,6 +65,7 @@ interval = 2
 [[instance]]
 name = "VI_1"
 addresses = ["192.0.2.10/32", { address = "192.0.2.11/24", label = "eth0:1", tracked = false }]
+placement = "master"
 tracks = [{ check = "web", weight = -20 }]
 notify = { master = ["/bin/echo", "master"] }
 

@@ -13,9 +13,10 @@ from floatip.reading.keepalived.front_end import model_of
 from floatip.reading.keepalived.keywords import KEYWORDS
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigNote, Problem
 from floatip.reading.rights import user_id
+from floatip.reading.rules import judge
 from tests.command_line import floatip
 from tests.config import keyword_docs
-from tests.config.compare_keepalived import MACHINE, corpus, differences
+from tests.config.compare_keepalived import FOREVER, MACHINE, corpus, differences
 from tests.config.fuzz_keepalived import play
 
 INSTANCE = """vrrp_instance VI_1 {
@@ -72,7 +73,7 @@ def test_a_plain_pair_is_read_with_keepaliveds_defaults(tmp_path: Path) -> None:
     )
     (one,) = model.instances
     assert (one.name, one.addresses) == ("VI_1", (ip_interface("192.168.223.158/32"),))
-    assert (one.placement, one.interface, one.is_announced, model.network) == ("master", "eth0", False, None)
+    assert (one.placement, one.interface, model.network) == ("master", "eth0", None)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_options_of_addresses_reach_the_model(tmp_path: Path) -> None:
     assert one.options == (
         AddressOptions(ip_interface("10.1.0.1/24"), "eth1", "eth1:1", 253, is_tracked=False),
         AddressOptions(ip_interface("2001:db8::1/128"), is_advertised=False, preferred_lft=0),
-        AddressOptions(ip_interface("2001:db8::2/64"), is_advertised=False),
+        AddressOptions(ip_interface("2001:db8::2/64"), is_advertised=False, preferred_lft=FOREVER),
         AddressOptions(ip_interface("2001:db8::3/64"), is_advertised=False, preferred_lft=5),
     )
 
@@ -317,8 +318,9 @@ def test_routes_and_rules_keep_their_words_and_what_floatip_cannot_do_is_an_erro
         Virtual("route", ("10.9.0.0/16", "via", "192.168.143.1", "dev", "eth0"), is_tracked=False),
         Virtual("rule", ("from", "192.168.223.158", "table", "100")),
     )
-    _, problems = judged(tmp_path, "virtual_routes {\n 10.9.0.0/16 via 192.168.143.1 nonsense\n}")
-    (error,) = [problem for problem in problems if isinstance(problem, ConfigError)]
+    judged(tmp_path, "virtual_routes {\n 10.9.0.0/16 via 192.168.143.1 nonsense\n}")
+    model, places, _ = model_of(tmp_path / "keepalived.conf", MACHINE)
+    (error,) = [problem for problem in judge(model, places, MACHINE) if isinstance(problem, ConfigError)]
     assert error.line == 12
     assert "nonsense" in error.what
 
@@ -471,6 +473,20 @@ def test_ipvs_stays_keepaliveds_and_mail_is_named_once(tmp_path: Path) -> None:
     assert notes == ["mail: floatip sends no mail", "D-Bus: floatip is not on D-Bus"]
     (warning,) = [problem for problem in problems if "virtual_server" in problem.what]
     assert warning.hint == "IPVS stays keepalived's: run keepalived -C beside floatip"
+
+
+def test_a_notify_command_that_switches_lelastic_is_named_where_floatip_announces(tmp_path: Path) -> None:
+    script = write(tmp_path, "#!/bin/sh\nexec /usr/local/bin/lelastic -dcid 6\n", "notify.sh")
+    script.chmod(0o755)
+    for dcid, is_named in ((6, True), (None, False)):
+        _, problems = judged(tmp_path, f"notify_master {script}", dcid=dcid)
+        assert any("it switches lelastic" in problem.what for problem in problems) == is_named
+
+
+def test_a_file_that_cannot_be_read_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigErrors) as refused:
+        reading.read(tmp_path / "keepalived.conf")
+    assert f"{tmp_path}/keepalived.conf: cannot be read: No such file or directory" in str(refused.value)
 
 
 def test_check_exits_with_1_on_warnings_where_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,3 +17,4 @@ def test_the_text_of_any_model_is_read_as_that_model(model: Model) -> None:
     read, _, problems = model_of(parse("floatip.toml", text.encode()))
     assert [problem for problem in problems if isinstance(problem, ConfigError)] == []
     assert read == model, text
+    assert all(line.isprintable() for line in text.split("\n"))

@@ -59,7 +59,7 @@ def altered(advert: Advert, at: int, value: int) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize(("source", "destination", "packet"), captured("v2-none", "v2-pass", "v3", "ipv6"))
+@pytest.mark.parametrize(("source", "destination", "packet"), captured("v2-none", "v2-pass", "v3", "ipv6", "v2-ipv6"))
 def test_keepalived_packet_is_understood_and_made_the_same(
     source: Address, destination: Address, packet: bytes
 ) -> None:
@@ -67,13 +67,14 @@ def test_keepalived_packet_is_understood_and_made_the_same(
 
 
 def test_keepalived_adverts_say_what_was_configured() -> None:
-    adverts = {parse(packet, *ends) for *ends, packet in captured("v2-none", "v2-pass", "v3", "ipv6")}
+    adverts = {parse(packet, *ends) for *ends, packet in captured("v2-none", "v2-pass", "v3", "ipv6", "v2-ipv6")}
     assert Advert(2, 1, 100, 1.0, (IPv4Address("10.98.0.101"),)) in adverts
     assert Advert(2, 3, 254, 2.0, (IPv4Address("10.98.0.104"),), b"12345678") in adverts
     assert Advert(2, 7, 0, 1.0, (IPv4Address("192.0.2.10"),), b"linode") in adverts
     assert Advert(3, 5, 101, 0.3, tuple(IPv4Address(f"10.98.0.{n}") for n in (106, 107, 108))) in adverts
     ipv6 = IPv6Address("fe80::98:1"), IPv6Address("fd00:98::101")
     assert Advert(3, 5, 0, 1.0, ipv6) in adverts
+    assert Advert(2, 61, 100, 1.0, (IPv6Address("fe80::61"), IPv6Address("2001:db8::61"))) in adverts
     assert Advert(3, 255, 1, 1.0, tuple(IPv4Address(f"10.98.1.{n}") for n in range(1, 21))) in adverts
 
 

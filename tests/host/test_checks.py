@@ -16,6 +16,7 @@ import pytest
 from floatip.core.events import CheckDone, Probe
 from floatip.host.checks import Probes
 from floatip.host.checks import process as process_check
+from floatip.host.checks.runner import AT_ONCE
 from floatip.host.spawn import spawn
 from floatip.model import File, Kind, Process, Script, Tcp
 from tests.host.reports import Reports, close, until
@@ -265,6 +266,33 @@ def test_a_tcp_check_has_failed_at_its_timeout(reports: Reports) -> None:
         # The queue of one is full: the kernel answers no further handshake.
         silent = probe(reports, Tcp(*server.getsockname()), timeout=0.3)
     assert silent == CheckDone("chk", 7, False, "timed out after 0.3 s")
+
+
+def test_hundreds_of_runs_that_are_due_at_once_leave_the_loop_its_turns(reports: Reports) -> None:
+    count = 200
+
+    async def story() -> None:
+        probes = Probes(reports)
+        probes.configure({str(number): Tcp("127.0.0.1", 1) for number in range(count)})
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if len(reports.of(CheckDone)) < count:
+                loop.call_soon(turn)
+
+        loop = asyncio.get_running_loop()
+        loop.call_soon(turn)
+        for number in range(count):
+            probes.run(Probe(str(number), 1, 60))
+        assert len(reports.of(CheckDone)) < count // 2
+        await reports.next(CheckDone, count)
+        assert turns >= count // AT_ONCE - 1
+        assert sorted(int(event.check) for event in reports.of(CheckDone)) == list(range(count))
+        probes.close()
+
+    asyncio.run(story())
 
 
 def test_a_probe_of_an_unknown_check_has_failed(reports: Reports) -> None:

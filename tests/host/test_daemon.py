@@ -701,12 +701,12 @@ def test_a_stop_waits_for_no_file_that_is_being_read(floatip: Floatip) -> None:
 import pathlib, threading
 from floatip.host import daemon
 load, loads = daemon.load, []
-def hang(path):
+def hang(path, **how):
     loads.append(path)
     if len(loads) > 1:
         pathlib.Path(path).with_name("reads").touch()
         threading.Event().wait()
-    return load(path)
+    return load(path, **how)
 daemon.load = hang
 """
     floatip.start(before=f"exec({hang!r})")

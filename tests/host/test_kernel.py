@@ -17,7 +17,7 @@ from floatip import rtnetlink
 from floatip.core.addresses import Address, Placed
 from floatip.core.events import Failing, Failure, Garp, Held, Hold, LinkChanged
 from floatip.core.settings import AddressOptions, Garps
-from floatip.host.disk import BOOT_ID, Disk
+from floatip.host.disk import BOOT_ID, Disk, Memory
 from floatip.host.network import kernel as kernel_module
 from floatip.host.network.kernel import Kernel, Wanted, holder, neighbours
 from floatip.host.network.kernel.neighbours import Neighbours, gratuitous_arp, neighbour_advertisement
@@ -676,6 +676,28 @@ def test_what_carries_our_mark_is_adopted_without_the_state_file_if_the_configur
         async with kernel(reports, tmp_path, *([VIP] if named else [])) as successor:
             await nothing_else_is_done(reports, successor)
             assert on("lo") == (set() if named else {"192.0.2.10"})
+
+    asyncio.run(story())
+
+
+def test_an_address_that_the_configuration_names_does_not_wait_for_the_disk(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's mark tells a successor of it. One that is not in the configuration is known by the file alone."""
+    monkeypatch.setattr(holder, "WRITE_TIMEOUT", 3600.0)
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path, VIP) as it:
+            hangs, written = asyncio.get_running_loop().create_future(), list[object]()
+            monkeypatch.setattr(Memory, "remember", lambda memory, what: written.append(what) or hangs)
+            it.hold(Hold(frozenset({VIP})))
+            await held(reports, VIP)
+            it.hold(Hold(frozenset({VIP, VIP6})))
+            await until(lambda: len(written) > 1 and VIP6.interface in str(written[-1]))
+            await asyncio.sleep(0.05)  # time in which it must not add the address
+            assert on("lo") == {"192.0.2.10"}
+            hangs.set_result(True)
+            await held(reports, VIP, VIP6)
 
     asyncio.run(story())
 

@@ -5,6 +5,7 @@ import builtins
 import contextlib
 import json
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_interface
@@ -32,8 +33,9 @@ def ip(command: str) -> str:
 @pytest.fixture
 def wire(namespace: None) -> None:
     ip("link add eth9 type veth peer name peer9")
+    for name in ("peer9", "eth9"):
+        ip(f"link set {name} addrgenmode none")
     ip("link set peer9 up")
-    ip("link set eth9 addrgenmode none")
     ip("link set eth9 up")
     ip("address add 10.0.0.1/24 dev eth9")
     ip("address add 2001:db8:9::1/64 dev eth9 nodad")
@@ -200,6 +202,80 @@ def test_what_the_kernel_refuses_is_a_failure_with_a_hint_until_it_works(reports
             ip("address add 172.16.0.9/24 dev eth9")
             await has("via 172.16.0.1")
             await until(lambda: not reports.failing(PART))
+
+    asyncio.run(story())
+
+
+def test_what_is_being_added_is_removed_again_if_nobody_wants_it_by_then(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = route("192.0.2.0/24 via 10.0.0.2")
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path, one) as it:
+            work, added = it._virtuals._thread.work, asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def slow(*arguments: Any) -> Any:
+                outcome = work(*arguments)
+                loop.call_soon_threadsafe(added.set)
+                time.sleep(0.1)
+                return outcome
+
+            monkeypatch.setattr(it._virtuals._thread, "work", slow)
+            await until(lambda: it._virtuals._thread._route is not None)
+            await asyncio.sleep(2 * virtuals_module.PAUSE)  # nothing else is to ask for a pass
+            it.install(Install((one,)))
+            await added.wait()
+            assert ours()
+            it.install(Install(()))
+            await until(lambda: not ours())
+
+    asyncio.run(story())
+
+
+def test_a_kernel_that_does_not_answer_is_a_failure_until_it_does(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(virtuals_module, "ANSWER_TIMEOUT", 0.05)
+    one, goes_on = route("192.0.2.0/24 via 10.0.0.2"), threading.Event()
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path, one) as it:
+            work = it._virtuals._thread.work
+
+            def hanging(*arguments: Any) -> Any:
+                goes_on.wait(60)
+                return work(*arguments)
+
+            monkeypatch.setattr(it._virtuals._thread, "work", hanging)
+            it.install(Install((one,)))
+            await until(lambda: bool(reports.failing(PART)))
+            goes_on.set()
+            await has("192.0.2.0/24")
+            await until(lambda: not reports.failing(PART))
+
+    asyncio.run(story())
+
+
+def test_what_goes_wrong_in_pyroute2_is_a_failure_and_ends_nothing(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(virtuals_module, "RETRY_INTERVAL", 0.01)
+    one = route("192.0.2.0/24 via 10.0.0.2")
+
+    async def story() -> None:
+        async with kernel(reports, tmp_path, one) as it:
+            await until(lambda: it._virtuals._thread._route is not None)
+
+            def broken(messages: list[Any]) -> None:
+                raise KeyError("nlm_generator")
+
+            monkeypatch.setattr(it._virtuals._thread._route, "nlm_request_batch", broken)
+            it.install(Install((one,)))
+            await until(lambda: bool(reports.failing(PART)))
+            (failure,) = reports.failing(PART)
+            assert failure.reason == "pyroute2 fails: KeyError('nlm_generator')"
 
     asyncio.run(story())
 

@@ -15,7 +15,7 @@ from tests.lab.vrrp.plays import Play
 
 AT_ONCE = 12
 ENDS_WITHIN = 600.0
-OURS, THEIRS, FRR = "floatip", "keepalived", "frr"
+OURS, THEIRS, FRR, CONVERTED = "floatip", "keepalived", "frr", "converted"
 BOTH_WAYS = ((OURS, THEIRS), (THEIRS, OURS))
 
 V2, V3 = Kind("version 2", version=2, interval=1, begins_as_master=True), Kind("version 3")
@@ -50,7 +50,12 @@ MIXED = [
     Play(Kind("three", hosts=("r1", "r2", "r3")), (OURS, FRR, THEIRS)),
     Play(Kind("three with unicast", hosts=("r1", "r2", "r3"), multicast=False, check="weight"), (OURS, THEIRS, OURS)),
 ]
-PLAYS = [*(Play(kind, programs) for kind in (*SLOW, *QUICK) for programs in BOTH_WAYS), *MIXED]
+CONVERTS = [
+    Play(Kind("converted, version 2", version=2, interval=1, password="secret"), (THEIRS, CONVERTED)),
+    Play(Kind("converted, sync group", groups=2, check="weight"), (CONVERTED, THEIRS)),
+    Play(Kind("converted, IPv6", family=6, check="fault"), (THEIRS, CONVERTED)),
+]
+PLAYS = [*(Play(kind, programs) for kind in (*SLOW, *QUICK) for programs in BOTH_WAYS), *MIXED, *CONVERTS]
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def beside(model: Model, places: Places, system: System) -> Iterator[ConfigWarni
         return
     if follows:
         yield from differences(model, places, conf)
-    if pid or (unit and unit.active):
+    if call.elects and (pid or (unit and unit.active)):
         yield from _electors(model, places, conf)
         yield from _unwatched(model, places, conf, system)
 

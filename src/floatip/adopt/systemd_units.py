@@ -39,6 +39,8 @@ class KeepalivedCall:
     vrrp_pid_file: str = ""
     config_id: str = ""
     namespace: str = ""
+    elects: bool = True
+    """False: it only does IPVS (`keepalived -C`)."""
 
 
 def announcers(system: System) -> Iterator[Announcer]:
@@ -73,6 +75,7 @@ def _called(command: list[str]) -> KeepalivedCall:
         given.get("-r") or given.get("--vrrp_pid") or default.vrrp_pid_file,
         given.get("-i") or given.get("--config-id") or default.config_id,
         given.get("-s") or given.get("--namespace") or "",
+        not given.keys() & {"-C", "--check"} or bool(given.keys() & {"-P", "--vrrp"}),
     )
 
 

@@ -368,8 +368,8 @@ class StopGarp:
 class Became:
     """Something changed that a person would want to know: the log, the hook, the history and the tests read it.
 
-    `what` is one of: check, health, role, rank, takeover, session, address, link, node, network, failure, start; the
-    host adds daemon and configuration.
+    `what` is one of: check, health, role, rank, priority, group, advert, takeover, session, address, link, node,
+    network, failure, start; the host adds daemon and configuration.
     `name` says which one; `value` is the new state in one word; `reason` is what follows "because".
     """
 

@@ -197,8 +197,11 @@ def _of_router(node: Node, instance: Instance, elector: Router, known: Names, no
         what = f"{own} is master, and hears no node with a higher priority than {elector.priority}{_sum(instance)}"
         yield Reason(Rule.PRIORITY, what)
         return
-    is_well = instance.health is Health.UP and not node.link_fault(instance)
-    if is_well and node.group_of(instance) and (elector.role is Role.FAULT or elector.wants_master):
+    is_well, group = instance.health is Health.UP and not node.link_fault(instance), node.group_of(instance)
+    if group and elector.wants_master:
+        yield Reason(Rule.SYNC_GROUP, f"no better master is heard, but {group.holds_back(instance) or elector.reason}")
+        return
+    if group and is_well and elector.role is Role.FAULT:
         yield Reason(Rule.SYNC_GROUP, elector.reason)
         return
     if elector.role is not Role.BACKUP:

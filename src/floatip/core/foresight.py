@@ -95,8 +95,9 @@ def names(node: Node, host: str = "") -> Names:
         if isinstance(election, settings.Vrrp | settings.Keepalived):
             own = own or str(election.source)
             aliases.setdefault(str(election.source), own)
-            heard = [instance.elector.master] if instance.elector.master else []
-            for address in (*election.peers, *heard):
+            elector = instance.elector
+            heard = elector.master or (elector.last_heard if isinstance(elector, Router) else None)
+            for address in (*election.peers, *([heard] if heard else [])):
                 if aliases.setdefault(str(address), str(address)) not in (own, *others):
                     others.append(aliases[str(address)])
     own = own or host or "this node"

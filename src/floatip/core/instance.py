@@ -186,18 +186,16 @@ class Instance:
     # Facts and time, for the elector
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
-        used = self._adverts_used
+        adverts = self.elector.adverts if self.elector.role is Role.MASTER else None
+        used = adverts.received if adverts else 0
         effects = self.elector.hear(fact, now)
         if now < self._stay_until and self.elector.other_reign_at >= self._stay_since:
             self._stay_until, self._stay_since = now + KEEP_TIME, math.inf
             effects = [*effects, *self.elector.ask(now)]  # the neighbours may still find the address here
-        if isinstance(fact, Heard) and self.role is Role.MASTER and self._adverts_used > used:
+        is_lower = adverts is not None and adverts.received > used and self.elector.role is Role.MASTER
+        if is_lower and isinstance(self.elector, Router) and isinstance(fact, Heard):
             return [*effects, *self._hear_lower(fact, now), *self.defend(now)]
         return effects
-
-    @property
-    def _adverts_used(self) -> int:
-        return self.elector.adverts.received if isinstance(self.elector, Router) else 0
 
     def _hear_lower(self, fact: Heard, now: float) -> list[Effect]:
         """A better one would have made it yield."""

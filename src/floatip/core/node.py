@@ -422,11 +422,14 @@ class Node:
         return effects
 
     def _tick_instance(self, instance: Instance, now: float) -> list[Effect]:
-        before, is_patient = (instance.role, instance.wants_master), now < instance.patience
+        role, is_patient = instance.role, now < instance.patience
+        wanted = instance.wants_master
         effects = instance.tick(now)
         self._await(instance)
-        if (instance.role, instance.wants_master) != before or not is_patient:
+        if instance.role is not role or not is_patient:
             self._mark([instance.config.name])
+        elif instance.wants_master and not wanted and (group := self.group_of(instance)) and group.is_willing:
+            self._mark([instance.config.name])  # before it is, nobody has to look at the whole group
         return effects
 
     def _await(self, instance: Instance) -> None:
@@ -511,6 +514,8 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
+        if not effects:
+            return effects
         news = [effect for effect in effects if isinstance(effect, Became)]
         if any(one.what != "advert" for one in news):
             self._mark([instance.config.name])

@@ -229,7 +229,7 @@ class AddressOptions:
     is_advertised: bool = True
     """False: held like the others, and in no advert (`virtual_ipaddress_excluded`)."""
     is_tracked: bool = True
-    """False: that others remove it ends no mastership (`no_track`)."""
+    """False: `no_track`. What others remove is added again, and no mastership ends by it, either way."""
     preferred_lft: int | None = None
     """Seconds for which an IPv6 address is preferred as a source, 2^32 - 1 without limit; None: 0, it is no source."""
 

@@ -16,6 +16,7 @@ nodes that beat each other only one was beaten there.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from floatip.core import settings
 from floatip.core.election.elector import Obstacles, Role
@@ -58,6 +59,7 @@ class SyncGroup:
 
     def constrain(self, own: Sequence[Obstacles], now: float) -> list[Obstacles]:
         """`own`: of each member alone, in their order. Returns what they are with those of the others."""
+        self.deadline = math.inf
         for member in self.members:
             if member.config.name in self._masters and _is_beaten(member) and member is self._leader:
                 wait = max(one.elector.master_down_interval or 0.0 for one in self.members)
@@ -70,23 +72,40 @@ class SyncGroup:
             "damped": self._first([each.damped for each in own]),
             "yields": self._yields(),
         }
-        unwilling = [member for member in self.members if not _is_or_wants(member)]
+        unwilling = self._unwilling
+        waits = "" if unwilling else self._waits(now)
         return [
-            _with(each, shared, self._holds_back(sorted(unwilling, key=lambda one: one is member), now))
+            _with(each, shared, self._of_unwilling(member, unwilling) if unwilling else waits)
             for member, each in zip(self.members, own, strict=True)
         ]
+
+    @property
+    def is_willing(self) -> bool:
+        """Whether all members want to be master, or are."""
+        return all(map(_is_or_wants, self.members))
+
+    @property
+    def _unwilling(self) -> list[Instance]:
+        """Two are enough to name one for each member that is another."""
+        return [*islice((member for member in self.members if not _is_or_wants(member)), 2)]
+
+    def holds_back(self, member: Instance) -> str:
+        """Who keeps the member from being master now; empty: nobody."""
+        unwilling = self._unwilling
+        return self._of_unwilling(member, unwilling) if unwilling else ""
+
+    def _of_unwilling(self, member: Instance, unwilling: Sequence[Instance]) -> str:
+        one = unwilling[-1] if member is unwilling[0] else unwilling[0]
+        who = f"follows {one.elector.master}" if one.elector.master else f"is {one.role.value}"
+        return f"{self.what}: {one.config.name} {who}"
 
     def _first(self, words: Sequence[str]) -> str:
         """The first that there are, with whose they are."""
         found = ((member, word) for member, word in zip(self.members, words, strict=True) if word)
         return next((f"{self.what}: {member.config.name}: {word}" for member, word in found), "")
 
-    def _holds_back(self, unwilling: Sequence[Instance], now: float) -> str:
-        """`unwilling`: who does not want to be master, for each member the others first."""
-        self.deadline = math.inf
-        for member in unwilling:
-            who = f"follows {member.elector.master}" if member.elector.master else f"is {member.role.value}"
-            return f"{self.what}: {member.config.name} {who}"
+    def _waits(self, now: float) -> str:
+        """Though all want to be master."""
         if now >= self._not_before:
             return ""
         self.deadline = self._not_before

@@ -24,6 +24,7 @@ from floatip.core.tracks import Verdict, why_priority
 from floatip.core.vrrp.wire import Advert
 
 MOST_STEPS = 40
+BY_MULTICAST = "which other nodes use this vrid: by multicast a backup is not known"
 OWN_CHECKS = "whether floatip's own checks pass on the other nodes: keepalived does not know of them"
 
 
@@ -119,7 +120,7 @@ class VirtualRouterPlay:
             return self._nothing(Rule.PRIORITY, f"{why}, {much} of {self.before} ({theirs})")
         rivals = [name for name in self.peers if name != self.before]
         is_bound = self.node.group_of(self.instance) is not None
-        doubts = [f"whether {_or(rivals)} has a higher priority: a backup is silent"] * bool(rivals)
+        doubts = self._doubts(rivals, "has a higher priority")
         unknowns = (*doubts, *["whether the other members of its sync group can be master here too"] * is_bound)
         after = elector.config.preempt_delay + played.skew
         what = f"{why}, above that of {self.before} ({theirs}): it takes over"
@@ -176,13 +177,14 @@ class VirtualRouterPlay:
 
     def _to_peers(self, after: float, rule: Rule, why: str, *, or_back: bool = False) -> Outcome:
         heirs, is_known = self._heirs()
-        unknown = () if is_known or not heirs else (f"whether {_or(heirs)} could take over: a backup is silent",)
+        unknown = tuple(self._doubts([] if is_known else heirs, "could take over"))
         if not heirs:
             reason = "the other nodes could not take over" if self.peers else "no other node is known"
+            certain = not self._multicast
             if or_back:
                 what = f"{why}, and becomes master again: {reason}"
-                return self._told(self.known.own, not self._multicast, None, Rule.NO_SUCCESSOR, what)
-            return self._told("", not self._multicast, None, Rule.NOBODY_READY, reason)
+                return self._told(self.known.own, certain, None, Rule.NO_SUCCESSOR, what, unknown=unknown)
+            return self._told("", certain, None, Rule.NOBODY_READY, reason, unknown=unknown)
         if len(heirs) > 1 or self._multicast:
             what = f"{why}; the backup with the highest priority takes over"
             return self._told("", False, after, rule, what, candidates=tuple(heirs), unknown=unknown)
@@ -192,6 +194,12 @@ class VirtualRouterPlay:
     def _multicast(self) -> bool:
         """Whoever uses the vrid may be a peer."""
         return not self.elector.config.peers
+
+    def _doubts(self, rivals: list[str], might: str) -> Iterator[str]:
+        if rivals:
+            yield f"whether {_or(rivals)} {might}: a backup is silent"
+        if self._multicast:
+            yield BY_MULTICAST
 
     def _sick(self, is_master: bool) -> Outcome:
         check, own = self.question.of, self.known.own
@@ -245,17 +253,16 @@ class VirtualRouterPlay:
             played.tick(at)
         if played.role is not Role.MASTER:
             reason = f"{own} could not take over: {self.instance.bar or self.instance.elector.reason}"
-            unknown = (f"whether {_or(rivals)} takes over: a backup is silent",) if rivals else ()
+            unknown = tuple(self._doubts(rivals, "takes over"))
             return self._told(
-                "", not rivals, None, Rule.NOBODY_READY, reason, candidates=tuple(rivals), unknown=unknown
+                "", not unknown, None, Rule.NOBODY_READY, reason, candidates=tuple(rivals), unknown=unknown
             )
         steps = (Step(at - self.now, own, played.reason),)
         if is_bound:
             unknown = ("whether the other members of its sync group can be master here too",)
             what = f"{why}; {own} takes over with its sync group"
             return self._told(own, False, at - self.now, Rule.SILENT, what, candidates=(own, *rivals), unknown=unknown)
-        if rivals:
-            unknown = (f"whether {_or(rivals)} has a higher priority: a backup is silent",)
+        if unknown := tuple(self._doubts(rivals, "has a higher priority")):
             what = f"{why}; {own} takes over, unless another backup does before it"
             return self._told(own, False, at - self.now, Rule.SILENT, what, candidates=(own, *rivals), unknown=unknown)
         return self._told(own, True, at - self.now, Rule.SILENT, why, steps=steps)
@@ -266,13 +273,13 @@ class VirtualRouterPlay:
         after = elector.master_down_interval
         if not elector.runs or elector.word == "FAULT" or elector.role is Role.FAULT:
             reason = "does not run" if not elector.runs else "says FAULT"
-            unknown = tuple(_keepalived_unknown(rivals, self._multicast))
+            unknown = tuple(self._doubts(rivals, "has a higher priority"))
             what = f"keepalived on {own} {reason}"
             return self._told("", not unknown, None, Rule.NOBODY_READY, what, candidates=tuple(rivals), unknown=unknown)
         if self.instance.health is not Health.UP:
             what = f"keepalived on {own} becomes master, and floatip withdraws there: {self.instance.health_reason}"
             return self._told("", False, None, Rule.UNHEALTHY, what, candidates=tuple(rivals), unknown=(OWN_CHECKS,))
-        unknown = tuple(_keepalived_unknown(rivals, self._multicast))
+        unknown = tuple(self._doubts(rivals, "has a higher priority"))
         what = f"keepalived on {own} becomes master, and floatip follows it"
         return self._told(own, not unknown, after, Rule.SILENT, what, candidates=(own, *rivals), unknown=unknown)
 
@@ -300,13 +307,6 @@ class VirtualRouterPlay:
         shift = verdicts[self.instance.config.name].shift
         played.constrain(Obstacles(barred=self.instance.bar, shift=shift), self.now)
         return self._played(played, self.peers, "no master is heard", own)
-
-
-def _keepalived_unknown(rivals: list[str], multicast: bool) -> Iterator[str]:
-    if rivals:
-        yield f"whether {_or(rivals)} has a higher priority: a backup is silent"
-    elif multicast:
-        yield "which other nodes use this vrid: keepalived speaks multicast"
 
 
 def static_outcome(node: Node, question: Question, known: Names, instance: Instance, now: float) -> Outcome:

@@ -22,7 +22,7 @@ from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from typing import Any
 
 import floatip
@@ -109,10 +109,19 @@ Follow = Callable[[Settings, frozenset[Placed]], Settings]
 
 
 def run(config_path: str | Path, dcid: int | None = None) -> int:
-    return serve(partial(load, config_path, dcid=dcid), file=os.path.abspath(config_path))
+    file = os.path.abspath(config_path)
+    check = ["floatip", "check", *([] if file == DEFAULT_CONFIG else [file])]
+    check += [] if dcid is None else ["--dcid", str(dcid)]
+    return serve(partial(load, config_path, dcid=dcid), file=file, check=join(check))
 
 
-def serve(read: Read, log: Log | None = None, follow: Follow | None = None, file: str = DEFAULT_CONFIG) -> int:
+def serve(
+    read: Read,
+    log: Log | None = None,
+    follow: Follow | None = None,
+    file: str = DEFAULT_CONFIG,
+    check: str = "floatip check",
+) -> int:
     """Serve until told to stop; the exit status. With `follow` nothing is held, so no privilege is needed."""
     try:
         with _of_the_kernel():
@@ -125,7 +134,7 @@ def serve(read: Read, log: Log | None = None, follow: Follow | None = None, file
         with _of_the_kernel():
             runner.get_loop()
         with runner:
-            return runner.run(_serve(loaded, read, log or Log(), follow, file))
+            return runner.run(_serve(loaded, read, log or Log(), follow, check))
     except _Refused as error:
         print(error, file=sys.stderr)
         return _not_now()
@@ -159,12 +168,12 @@ def _of_the_kernel() -> Iterator[None]:
         raise _Refused(f"{what}\n  hint: {hint}") from None
 
 
-async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None, file: str) -> int:
-    return await Daemon(loaded, read, log, follow, file).serve()
+async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None, check: str) -> int:
+    return await Daemon(loaded, read, log, follow, check).serve()
 
 
 class Daemon:
-    def __init__(self, loaded: Loaded, read: Read, log: Log, follow: Follow | None, file: str) -> None:
+    def __init__(self, loaded: Loaded, read: Read, log: Log, follow: Follow | None, check: str) -> None:
         self._loaded = loaded
         self._follow = follow
         self._log = log
@@ -183,7 +192,6 @@ class Daemon:
         self._seed = int.from_bytes(os.urandom(4))
         self._boot = int.from_bytes(os.urandom(8)) or 1
         self._failures = Failures("daemon", self.report)
-        check = "floatip check" if file == DEFAULT_CONFIG else f"floatip check {quote(file)}"
         self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check, self._say_refused)
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)

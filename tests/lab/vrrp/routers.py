@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from floatip.lab.namespaces import LabError, find_program
 from floatip.lab.programs.floatip import UNIT_PRIORITY
@@ -173,48 +172,18 @@ class FloatipProgram(Program):
         return {"RUNTIME_DIRECTORY": str(run), "STATE_DIRECTORY": str(state)}
 
 
-class FloatipToml(Floatip):
-    """As long as it does not run the keepalived.conf."""
+class Converted(Floatip):
+    """It runs the floatip.toml that `floatip convert` makes of it."""
 
     def __init__(self, segment: Segment, kind: Kind, host: str) -> None:
         super().__init__(segment, kind, host)
+        command = [sys.executable, "-m", "floatip", "convert", str(self.program.directory / self.program.config)]
+        with segment.inside(host):
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            raise LabError("floatip convert refused the keepalived.conf", made.stderr)
         self.program.config = "floatip.toml"
-        self.program.write("floatip.toml", floatip_toml(kind, host, self.health))
-        self.health.unlink()
-
-    def fail(self) -> None:
-        self.health.touch()
-
-    def mend(self) -> None:
-        self.health.unlink()
-
-
-def floatip_toml(kind: Kind, host: str, health: Path) -> str:
-    check = f'[[check]]\nname = "health"\nfile = "{health}"\n' if kind.check else ""
-    others = ", ".join(f'"{kind.source(other)}"' for other in kind.hosts if other != host)
-    password = f'auth_pass = "{kind.password}"' if kind.password else ""
-    length = 32 if kind.family == 4 else 128
-    return check + "".join(
-        f"""
-[[instance]]
-name = "VI_{vrid}"
-placement = "master"
-addresses = [{", ".join(f'"{address}/{length}"' for address in kind.addresses(vrid))}]
-{'checks = ["health"]' if kind.check else ""}
-[instance.vrrp]
-interface = "{INTERFACE}"
-vrid = {vrid}
-priority = {kind.priority(host)}
-version = {kind.version}
-advert_interval = {kind.interval:g}
-preempt = {str(kind.preempt).lower()}
-preempt_delay = {kind.preempt_delay}
-source = "{kind.source(host)}"
-peers = [{others}]
-{password}
-"""
-        for vrid in kind.vrids
-    )
+        self.program.write("floatip.toml", made.stdout)
 
 
 class Frr(Router):
@@ -307,6 +276,7 @@ class FrrProgram(Program):
 PROGRAMS: Mapping[str, Callable[[Segment, Kind, str], Router]] = {
     "keepalived": Keepalived,
     "floatip": Floatip,
+    "converted": Converted,
     "frr": Frr,
 }
 

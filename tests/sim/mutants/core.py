@@ -55,8 +55,8 @@ MUTANTS = (
     Mutant(
         "a member becomes master alone",
         GROUPS,
-        "unwilling = [member for member in self.members if not _is_or_wants(member)]",
-        "unwilling = list[Instance]()",
+        "unwilling = self._unwilling\n        waits",
+        "unwilling = list[Instance]()\n        waits",
         f"{OF_GROUPS}adverts_of_one_instance_that_are_lost_move_nothing",
     ),
     Mutant(
@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "a master that times made marks nothing",
         NODE,
-        "if (instance.role, instance.wants_master) != before or not is_patient:",
+        "if instance.role is not role or not is_patient:",
         "if False:",
     ),
     # INSTANCE

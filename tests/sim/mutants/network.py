@@ -5,6 +5,7 @@ from tests.sim.mutants import Mutant
 ADVERTS, PEERS = "host/network/adverts.py", "host/network/peers.py"
 KERNEL, HOLDER = "host/network/kernel/__init__.py", "host/network/kernel/holder.py"
 NEIGHBOURS, TABLES = "host/network/kernel/neighbours.py", "host/network/kernel/tables.py"
+VIRTUALS, OF_VIRTUALS = "host/network/kernel/virtuals.py", "host/test_virtuals.py::test_"
 OF_ADVERTS, OF_KERNEL = "host/test_adverts.py::test_", "host/test_kernel.py::test_"
 OF_PEERS, OF_REFUSALS = "host/test_peers.py::test_", "host/test_refusals.py::test_"
 
@@ -122,6 +123,28 @@ MUTANTS = (
         "if self._sets.get(placed) is not order and self._told.get(placed) is not order:",
         "if False:",
         f"{OF_KERNEL}a_new_order_for_the_neighbours_replaces_the_repeats_of_the_old_one",
+    ),
+    # Routes and rules
+    Mutant(
+        "a release that comes while a route is being added is forgotten",
+        VIRTUALS,
+        "        self._asked.set()  # always",
+        "        self.look_again()  # always",
+        f"{OF_VIRTUALS}what_is_being_added_is_removed_again_if_nobody_wants_it_by_then",
+    ),
+    Mutant(
+        "a route that somebody removed stays away",
+        VIRTUALS,
+        "                pass\n        self.look_again()\n",
+        "                pass\n",
+        f"{OF_VIRTUALS}a_route_that_goes_is_put_back",
+    ),
+    Mutant(
+        "routes carry no mark",
+        VIRTUALS,
+        'message["proto"] = OURS if route.protocol is None else route.protocol',
+        'message["proto"] = route.protocol or 3',
+        f"{OF_VIRTUALS}what_somebody_else_has_put_there_is_never_removed",
     ),
     # What the kernel has
     Mutant(

@@ -13,6 +13,7 @@ ELECTION, NAMES, ADDRESSES = "reading/rules/election.py", "reading/rules/names.p
 RULES_OF_COMMANDS, RULES_OF_NETWORK = "reading/rules/commands.py", "reading/rules/network.py"
 PLAN, NOTIFY_SCRIPTS, BESIDE = "adopt/plan.py", "adopt/notify_scripts.py", "adopt/beside.py"
 OF_CONF, OF_LINT = "config/test_keepalived_conf.py::test_", "config/test_keepalived_lint.py::test_"
+FRONT_END, OF_FRONT_END = "reading/keepalived/front_end/", "config/test_keepalived_front_end.py::test_"
 OF_CONFIG, OF_MACHINE = "config/test_config.py::test_", "host/test_machine.py::test_"
 OF_NODES, KEY = "config/test_nodes.py::test_", "reading/key.py"
 OF_ADOPT, OF_INIT = "adopt/test_adopt.py::test_", "adopt/test_init.py::test_"
@@ -22,6 +23,63 @@ FOUND = f"{OF_LINT}a_fault_in_the_configuration_is_found_and_nothing_else"
 REPORT = f"{OF_CONFIG}the_report_of_each_case_is_the_one_below_its_dashes"
 
 MUTANTS = (
+    # keepalived.conf as it runs
+    Mutant(
+        "an address that BGP announces is held by the master only",
+        FRONT_END + "instances.py",
+        'placement="all" if is_announced else "master",',
+        'placement="master",',
+        f"{OF_FRONT_END}with_a_data_centre_single_addresses_are_announced_and_held_on_lo_of_all_nodes",
+    ),
+    Mutant(
+        "a member of a group has weights of its own",
+        FRONT_END + "checks.py",
+        "if weight and (is_owner or is_grouped):",
+        "if weight and is_owner:",
+        f"{OF_FRONT_END}weights_of_members_of_a_group_count_only_where_the_group_says_so",
+    ),
+    Mutant(
+        "a program without a path is not looked up",
+        FRONT_END + "checks.py",
+        "return (str(found), *command[1:]) if found else command",
+        "return command",
+        f"{OF_FRONT_END}checks_are_made_of_what_is_tracked",
+    ),
+    Mutant(
+        "a keyword that floatip cannot do is passed over",
+        FRONT_END + "doubts.py",
+        '    if effect == "error":',
+        "    if False:",
+        f"{OF_FRONT_END}what_would_change_who_serves_is_an_error_with_its_line",
+    ),
+    Mutant(
+        "a value that does not count is passed over",
+        FRONT_END + "values.py",
+        "self._stays(statement, self._keywords[name], counts)",
+        "pass",
+        f"{OF_FRONT_END}what_keepalived_accepts_in_silence_is_named_with_its_line",
+    ),
+    Mutant(
+        "two data centres may contradict each other",
+        READER,
+        "    if named != dcid:",
+        "    if False:",
+        f"{OF_FRONT_END}a_file_beside_it_says_what_keepalived_conf_cannot",
+    ),
+    Mutant(
+        "a sequence ends one number early",
+        "reading/keepalived/repeats.py",
+        "return range(first, last + (1 if step > 0 else -1), step)",
+        "return range(first, last, step)",
+        f"{OF_FRONT_END}repeated_lines_and_the_environment_are_put_in",
+    ),
+    Mutant(
+        "characters that cannot be printed are names",
+        FRONT_END + "__init__.py",
+        "if unreadable := [*_unreadable(conf.statements)]:",
+        "if unreadable := []:",
+        f"{OF_FRONT_END}what_would_change_who_serves_is_an_error_with_its_line",
+    ),
     # keepalived.conf, as keepalived 2.2.7 reads it
     Mutant(
         "a mask behind a peer is refused", VRRP, 'return re.split("[/-]", text, maxsplit=1)[0]', "return text", READ
@@ -102,14 +160,14 @@ MUTANTS = (
     Mutant(
         "an address of the other family counts",
         VRRP,
-        "    if family and version != family:\n",
-        "    if False:\n",
+        "if is_other := bool(family and version != family):",
+        "if is_other := False:",
         REFUSED,
     ),
     Mutant(
         "two instances may be one virtual router",
         VRRP,
-        "elif _virtual_router(instance) == _virtual_router(other):",
+        "elif router is not instance:",
         "elif False:",
         REFUSED,
     ),
@@ -135,8 +193,8 @@ MUTANTS = (
     Mutant(
         "an advert names more addresses than it can",
         VRRP,
-        "addresses=addresses[:MOST_ADDRESSES],",
-        "addresses=addresses,",
+        "addresses=tuple(addresses[:most]),",
+        "addresses=tuple(addresses),",
         f"{OF_CONF}more_addresses_than_an_advert_holds_are_in_none",
     ),
     Mutant("a line may be of any length", SYNTAX, "if length > LONGEST_LINE:", "if False:", REFUSED),
@@ -348,8 +406,8 @@ MUTANTS = (
     Mutant(
         "keepalived's words are unknown keys",
         "reading/toml/walk.py",
-        'meant, remark = KEEPALIVEDS.get(key, ("", ""))',
-        'meant, remark = "", ""',
+        'if plain in table.keys else KEEPALIVEDS.get(key, ("", ""))',
+        'if plain in table.keys else ("", "")',
         f"{REPORT}[words_of_keepalived]",
     ),
     Mutant(
@@ -398,7 +456,7 @@ MUTANTS = (
     Mutant(
         "that nothing checks the service is passed over",
         NAMES,
-        "and triggers.issuperset(instance.checks):",
+        "and triggers.issuperset(names):",
         "and False:",
         f"{REPORT}[nothing_checks_the_service]",
     ),
@@ -419,7 +477,7 @@ MUTANTS = (
     Mutant(
         "an address that stands elsewhere is passed over",
         ADDRESSES,
-        "if one != Placed(instance.interface, address):",
+        "if one != ours:",
         "if False:",
         f"{REPORT}[an_address_that_stands_elsewhere]",
     ),
@@ -504,8 +562,8 @@ MUTANTS = (
     Mutant(
         "the digest says nothing of elections",
         "model.py",
-        "isinstance(one.election, core.Nodes) and one.election)",
-        "isinstance(one.election, core.Nodes))",
+        "isinstance(one.election, core.Nodes) and one.election,\n",
+        "isinstance(one.election, core.Nodes),\n",
         f"{OF_NODES}the_digest_tells_each_difference_from_every_other",
     ),
     Mutant(

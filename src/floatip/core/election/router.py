@@ -171,6 +171,11 @@ class Router(VirtualRouter):
         """Of the master that it follows, as it was last heard."""
         return self._master_priority
 
+    @property
+    def last_heard(self) -> Address | None:
+        """Whose adverts it heard last, however long ago, unless that node handed over."""
+        return self._heard
+
     def heard(self, now: float) -> Address | None:
         """Whose adverts it hears, whatever its own role."""
         return self._heard if now <= self._heard_at + self.master_down_interval else None

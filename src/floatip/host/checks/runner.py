@@ -5,7 +5,9 @@ timing belong to the core.
 """
 
 import asyncio
+import math
 import os
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -40,6 +42,10 @@ KINDS: dict[type[Any], Callable[[Any, Report, Means], Runner]] = {
     Value: ValueRunner,
 }
 
+AT_ONCE = 8
+PAUSE = 0.002
+"""Seconds between two runs of which the second begins a slice of its own."""
+
 
 class Probes:
     def __init__(self, report: Callable[[Event], None], means: Means | None = None) -> None:
@@ -47,6 +53,9 @@ class Probes:
         self._means = means or _means(report)
         self._kinds: dict[str, Kind] = {}
         self._runners: dict[str, Runner] = {}
+        self._waiting: deque[Probe] = deque()
+        self._begun, self._began_at = 0, -math.inf
+        """How many runs began in this slice, and when the last one was asked for."""
         self._orphans = Orphans() if means is None and os.getpid() == 1 else None
 
     def configure(self, checks: Mapping[str, Kind]) -> None:
@@ -61,12 +70,34 @@ class Probes:
                 self._runners[name] = KINDS[type(kind)](kind, partial(self._answer, name), self._means)
 
     def run(self, probe: Probe) -> None:
+        """Hundreds that are due in one moment begin in slices, between which adverts and timers have their turn."""
+        now = self._means.loop.time()
+        if now - self._began_at > PAUSE:
+            self._begun = 0
+        self._began_at = now
+        if self._begun < AT_ONCE and not self._waiting:
+            self._begin(probe)
+            return
+        self._waiting.append(probe)
+        if len(self._waiting) == 1:
+            self._means.loop.call_later(0.0, self._next_slice)
+
+    def _next_slice(self) -> None:
+        self._begun = 0
+        while self._waiting and self._begun < AT_ONCE:
+            self._begin(self._waiting.popleft())
+        if self._waiting:
+            self._means.loop.call_later(0.0, self._next_slice)
+
+    def _begin(self, probe: Probe) -> None:
+        self._begun += 1
         if runner := self._runners.get(probe.check):
             runner.run(probe.run, probe.timeout)
         else:
             self._report(CheckDone(probe.check, probe.run, False, "there is no such check"))
 
     def close(self) -> None:
+        self._waiting.clear()
         for runner in self._runners.values():
             runner.close()
         self._runners.clear()

@@ -273,7 +273,7 @@ garp_master_refresh | done | 0..4294 | as vrrp_garp_master_refresh
 garp_master_refresh_repeat | done | 0..1000000 | as vrrp_garp_master_refresh_repeat
 down_timer_adverts | done | 1..100 | as vrrp_down_timer_adverts
 check_unicast_src | done | switch | adverts from unicast peers only
-unicast_ttl | done | 0..255 | the TTL of unicast adverts; 255
+unicast_ttl | done | 1..255 | the TTL of unicast adverts; 255
 unicast_fault_no_peer | accepted | - | an address that is no peer is an error, so no instance falls back to multicast
 higher_prio_send_advert | done | switch | as vrrp_higher_prio_send_advert
 lower_prio_no_advert | done | switch | as vrrp_lower_prio_no_advert

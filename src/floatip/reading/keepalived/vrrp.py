@@ -214,9 +214,12 @@ def instances(
         version = vrrp_version(option, version) if option.keyword == "vrrp_version" else version
     strict = any(option.keyword == "vrrp_strict" for option in global_defs)
     found: dict[str, Instance] = {}
+    routers: dict[tuple[object, ...], Instance] = {}
     for statement in (one for one in statements if one.keyword == "vrrp_instance"):
         if instance := _instance(statement, _known_above(statements, statement), version, strict, doubts):
-            _conflicts(instance, found.values(), doubts)
+            named = found.get(instance.name)
+            router = instance if named else routers.setdefault(_virtual_router(instance), instance)
+            _conflicts(instance, named, router, doubts)
             found.setdefault(instance.name, instance)
     return tuple(found.values())
 
@@ -243,16 +246,16 @@ def _weight(definition: Statement, kind: TrackKind) -> Weight:
     return number if number is not None and is_valid else default, _is_reversed(definition)
 
 
-def _conflicts(instance: Instance, others: Iterable[Instance], doubts: Doubts) -> None:
+def _conflicts(instance: Instance, named: Instance | None, router: Instance, doubts: Doubts) -> None:
+    """`named`, `router`: the first of its name, and of its virtual router."""
     place, name = instance.statement.place, instance.statement
-    for other in others:
-        if instance.name == other.name:
-            what = f"{name}: defined before, at {other.statement.place}"
-            doubts.left_out.append((place, what, "give it another name; keepalived leaves out the second one"))
-        elif _virtual_router(instance) == _virtual_router(other):
-            what = f"{name}: virtual_router_id {instance.vrid} is also that of {other.name}, on {instance.interface}"
-            what += ": keepalived does not start"
-            doubts.errors.append((place, what, "give each instance an id of its own"))
+    if named:
+        what = f"{name}: defined before, at {named.statement.place}"
+        doubts.left_out.append((place, what, "give it another name; keepalived leaves out the second one"))
+    elif router is not instance:
+        what = f"{name}: virtual_router_id {instance.vrid} is also that of {router.name}, on {instance.interface}"
+        what += ": keepalived does not start"
+        doubts.errors.append((place, what, "give each instance an id of its own"))
 
 
 def _virtual_router(instance: Instance) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from floatip.model import OWN_INTERFACE, Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances, options, placed
-from floatip.reading.words import shown
+from floatip.reading.words import closest, shown
 
 LONGEST_LABEL = 15
 
@@ -81,6 +81,8 @@ def interfaces(model: Model, places: Places, machine: Machine) -> Iterator[Probl
     for thing, name in named:
         if name and name not in machine.interfaces:
             hint = f"it is used once it appears; there are {', '.join(machine.interfaces)}"
+            close = closest(name, machine.interfaces)
+            hint = f"did you mean {close}? {hint[0].upper()}{hint[1:]}" if close else hint
             yield places.warning(thing, f"{shown(name)} does not exist now", hint)
 
 

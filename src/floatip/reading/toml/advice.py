@@ -70,7 +70,7 @@ def not_toml(text: str, error: str) -> tuple[int, str, str]:
     number, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
     line = lines[number - 1] if number <= len(lines) else ""
     if KEEPALIVED.search(text):
-        hint = "this is a keepalived.conf: floatip adopt takes it over"
+        hint = "this is a keepalived.conf: give it a name that ends in .conf, or see floatip convert"
     else:
         hint = _hint(what, line.rstrip(), column, goes_on=number < len(lines))
     return number, f"not TOML: {what} at column {column}{_quoted(line.strip())}", hint

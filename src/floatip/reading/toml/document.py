@@ -62,10 +62,14 @@ def read(file: str) -> Document:
         with regular.looked_at(file) as descriptor:
             data, mode = regular.read_from(descriptor, LARGEST), os.fstat(descriptor).st_mode
     except OSError as error:
-        what = f"cannot be read: {error.strerror}"
-        kind = MachineError if error.errno in advice.FOR_NOW else ConfigError
-        raise ConfigErrors([kind(file, 0, "", what, advice.unreadable(file, error.errno))]) from None
+        raise unreadable(file, error) from None
     return parse(file, data, mode)
+
+
+def unreadable(file: str, error: OSError) -> ConfigErrors:
+    what = f"cannot be read: {error.strerror}"
+    kind = MachineError if error.errno in advice.FOR_NOW else ConfigError
+    return ConfigErrors([kind(file, 0, "", what, advice.unreadable(file, error.errno))])
 
 
 def parse(file: str, data: bytes, mode: int = 0o600) -> Document:

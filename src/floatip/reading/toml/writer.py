@@ -167,7 +167,8 @@ def _instance(one: core.Instance, model: Model) -> dict[str, object]:
     values["addresses"] = [
         _keys(t.ADDRESS, special[address]) if address in special else str(address) for address in one.addresses
     ]
-    values |= {"placement": one.placement} if one.placement != placement else {}
+    if one.placement != placement or not model.network:  # without BGP it shows that this is meant
+        values["placement"] = one.placement
     usual = m.usual_interface(one.election, one.placement if one.placement != "found" else "all")
     values |= {"interface": one.interface} if one.interface != usual else {}
     values |= _keys(t.INSTANCE, one, only=("announce", "checks", "tracks", "last_resort"))
@@ -248,6 +249,11 @@ def document(comment: Iterable[str], top: Values, tables: Iterable[list[str]]) -
     return "\n".join([*lines, *(line for one in tables for line in one)]).lstrip("\n") + "\n"
 
 
+def _escaped(char: str) -> str:
+    """Others chose names and commands, and the text may go to a terminal."""
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
+
+
 def _key(key: str) -> str:
     return key if BARE.fullmatch(key) else _inline(key)
 
@@ -262,5 +268,4 @@ def _inline(value: object) -> str:
             return str(int(value))
         case bool() | int() | float():
             return json.dumps(value)
-    # JSON leaves DEL as it is, and TOML has it escaped only.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(map(_escaped, json.dumps(str(value), ensure_ascii=False)))

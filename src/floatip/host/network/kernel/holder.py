@@ -1,7 +1,8 @@
 """Holds what the core wants: adds what is missing, releases what floatip added before and nobody wants any more.
 
-Addresses that we add are marked (IFA_PROTO) where the kernel can do that, and remembered in the state file, written
-before they are added: a successor adopts them. An address that someone else added is used but never released.
+Addresses that we add are marked (IFA_PROTO) where the kernel can do that (Linux 5.18), and remembered in the state
+file: a successor adopts them. Where the kernel cannot, they wait for the file. An address that someone else added is
+used but never released.
 Work is done in slices, between which the loop runs; a newer desired set replaces the one that is in work.
 """
 
@@ -130,8 +131,10 @@ class Holder:
                 await part.next()
             if not any(one not in surplus for one in self._tables.standing(placed)):
                 missing[placed] = _row(placed)
-        # Before they are added: whatever happens in between, a successor knows them.
-        if missing and (over := self._remember([*self._ours.values(), *missing.values()])):
+        # Whatever happens in between, a successor knows them: by the kernel's mark, or by the file, written before.
+        is_marked = self._tables.knows_marks and missing.keys() <= self._named
+        over = self._remember([*self._ours.values(), *missing.values()]) if missing else None
+        if over and not is_marked:
             await asyncio.wait([over], timeout=WRITE_TIMEOUT)
         refused = await self._perform(missing, self._add)
         refused += await self._perform(await self._releasable(surplus), self._delete)

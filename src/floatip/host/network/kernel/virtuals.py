@@ -32,6 +32,8 @@ from floatip.virtuals import Hop, NotUnderstood, Route, Rule
 WRITE_TIMEOUT = 0.5
 """Seconds that a route waits for the disk at most, before it is added."""
 RETRY_INTERVAL = 1.0
+ANSWER_TIMEOUT = 5.0
+WAITING = "see what else works on routes, and what the kernel says: journalctl -k"
 PAUSE = 0.02
 """Seconds between two passes: changes of the kernel come in bursts."""
 NEWROUTE, DELROUTE, NEWRULE, DELRULE = 24, 25, 32, 33
@@ -98,7 +100,7 @@ class Virtuals:
     def install(self, wanted: Iterable[Virtual]) -> None:
         self._wanted = tuple(dict.fromkeys(wanted))
         self._settled &= set(self._wanted)
-        self.look_again()
+        self._asked.set()  # always: what a pass adds just now may be unwanted already
 
     def look_again(self) -> None:
         """Something changed in the kernel, by which routes may have gone or may be possible now."""
@@ -133,7 +135,9 @@ class Virtuals:
             await asyncio.wait([over], timeout=WRITE_TIMEOUT)
         done: asyncio.Future[_Outcome | OSError] = self._loop.create_future()
         self._workers.do(lambda: self._thread.work(surplus, missing), done.set_result)
-        outcome = await done
+        while not (await asyncio.wait([done], timeout=ANSWER_TIMEOUT))[0]:
+            self._failures.set("routes and rules", f"no answer of the kernel within {ANSWER_TIMEOUT:g} s", WAITING)
+        outcome = done.result()
         if isinstance(outcome, OSError):
             outcome = _Outcome(refused=[Failure("routes and rules", in_words(outcome.errno))])
         self._ours = [one for one in self._ours if one not in outcome.gone]
@@ -271,6 +275,8 @@ class _Thread:
             return abs(int(error.code)) or errno.EIO
         except OSError as error:
             return error.errno or errno.EIO
+        except Exception as error:  # it has its own bugs, and the election goes on
+            return f"pyroute2 fails: {error!r}"
         return 0
 
 

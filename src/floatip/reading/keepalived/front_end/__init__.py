@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from floatip.model import Model
-from floatip.reading import keepalived
+from floatip.reading import keepalived, regular
 from floatip.reading.keepalived import NotUnderstood
 from floatip.reading.keepalived.front_end import drop_in
 from floatip.reading.keepalived.front_end.checks import Checks
@@ -21,6 +21,7 @@ from floatip.reading.keepalived.syntax import COMMANDS, Errors, Statement
 from floatip.reading.keepalived.syntax import Place as Line
 from floatip.reading.machine import Machine
 from floatip.reading.place import ConfigError, ConfigErrors, Place, Places, Problem, Thing
+from floatip.reading.toml import document
 
 
 def model_of(
@@ -30,6 +31,10 @@ def model_of(
 
     `config_id` decides about lines that begin with @; without it the host's name does.
     """
+    try:
+        regular.beginning(path)
+    except OSError as error:
+        raise document.unreadable(str(path), error) from None
     base, of_drop_in, problems = drop_in.read(path, dcid)
     try:
         conf = keepalived.read(path, config_id=config_id, strict=False)

@@ -75,9 +75,9 @@ def _keywords(statements: Iterable[Statement], block: str, owner: str, reading: 
 
 def _effect(statement: Statement, keyword: keywords.Keyword, named: str, reading: Reading) -> None:
     sheet, effect = reading.sheet, keyword.effect
-    around = [one for one in reading.conf.instances if any(each is statement for each in one.statement.block or ())]
-    if keyword.name == "use_vmac" and any(one.peers for one in around):
-        effect = "warning"
+    if keyword.name == "use_vmac":
+        around = [one for one in reading.conf.instances if any(each is statement for each in one.statement.block or ())]
+        effect = "warning" if any(one.peers for one in around) else effect
     if effect == "error":
         sheet.error(statement, f"{named}: floatip cannot do this", keyword.note)
     elif effect == "warning":
@@ -103,7 +103,7 @@ def _counts(statement: Statement, reading: Reading) -> str:
 def _findings(reading: Reading) -> Iterator[Finding]:
     """Those of `adopt` that hold without keepalived too."""
     conf = reading.conf
-    facts = gather(conf, users()) if reading.machine else None
+    facts = gather(conf, users(), services=False) if reading.machine else None
     yield from instances.lines(conf.statements)
     for one in conf.instances:
         yield from instances.checksums(one)
@@ -113,6 +113,10 @@ def _findings(reading: Reading) -> Iterator[Finding]:
     for command in commands.commands(conf, facts):
         if finding := commands.shell_syntax(command, floatip=True):
             yield finding
+        texts = [facts.files[path].text for path in command.paths if path in facts.files]
+        if reading.has_bgp and not command.is_check and any("lelastic" in text for text in (command.text, *texts)):
+            what = f"{command.statement}: it switches lelastic, and route servers accept one session per node"
+            yield Finding("switches-lelastic", "danger", command.statement.place, what, "remove it: floatip announces")
     yield from takeover.what_others_can_change(conf, facts)
     yield from takeover.shared_directories(conf, facts)
     yield from scripts.check(conf, facts)

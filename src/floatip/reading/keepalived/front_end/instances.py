@@ -119,7 +119,9 @@ def _vrrp(one: Instance, at: Thing, interface: str, source: Address, reading: Re
         answers_lower=not values.switch("lower_prio_no_advert", not settings.answers_lower or strict),
         owner_ignores_adverts=values.switch("owner_ignore_adverts", settings.owner_ignores_adverts),
         checksum_as_v2=values.switch("v3_checksum_as_v2", settings.checksum_as_v2),
-        checks_source=values.switch("check_unicast_src", settings.checks_source) or least > 0 or most < 255,
+        checks_source=not one.peers
+        or values.switch("check_unicast_src", settings.checks_source)
+        or (least, most) != (0, 255),
         hmac=hmac(one.statement, sheet),
         garps=_garps(values, settings.garps, strict=strict),
     )

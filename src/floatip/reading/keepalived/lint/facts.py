@@ -54,8 +54,14 @@ class Finding:
 
 
 def gather(
-    conf: KeepalivedConf, users: Mapping[str, User], root: Path = Path("/"), addresses: Iterable[Placed] = ()
+    conf: KeepalivedConf,
+    users: Mapping[str, User],
+    root: Path = Path("/"),
+    addresses: Iterable[Placed] = (),
+    *,
+    services: bool = True,
 ) -> MachineFacts:
+    """`services`: whether to look at all processes for them."""
     commands = [script.command for script in conf.scripts]
     commands += [notify.command for owner in conf.owners for notify in owner.notifies]
     wanted = {*conf.files, *(path for command in commands for path in paths_of(command))}
@@ -64,8 +70,8 @@ def gather(
     wanted |= {directory for path in wanted for directory in path.parents}
     wanted |= {path for command in commands if command for path in in_path(command[0])}
     files = {path: found for path in wanted if (found := seen(root / path.relative_to("/")))}
-    services = frozenset(_services(root))
-    return MachineFacts(users, files, real, addresses=tuple(addresses), services=services)
+    running = frozenset(_services(root)) if services else frozenset[str]()
+    return MachineFacts(users, files, real, addresses=tuple(addresses), services=running)
 
 
 def paths_of(command: tuple[str, ...]) -> list[Path]:
