@@ -19,6 +19,7 @@ APART = ("tests/lab/test_beside_keepalived.py", "tests/lab/test_scenes.py", "tes
 """Files in which each test is a group: it makes its own network or world, and takes long."""
 LONG = (
     "tests/lab/test_interop.py",
+    "tests/lab/test_vrrp_interop.py",
     "tests/host/test_two_daemons.py",
     "tests/host/test_hangs.py",
     "tests/web/test_page_in_browser.py",

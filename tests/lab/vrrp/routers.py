@@ -16,7 +16,7 @@ from floatip.lab.programs.program import Program
 from tests.lab.vrrp.kinds import INTERFACE, Kind, keepalived_conf
 from tests.lab.vrrp.segment import Segment
 
-STARTED_WITHIN = 60.0
+STARTED_WITHIN = 120.0
 FRR_DIRECTORY = "/usr/lib/frr"
 
 
