@@ -21,7 +21,7 @@ MUTANTS = (
     Mutant(
         "a run whose predecessor still ends has failed",
         SCRIPT,
-        "            self._next = run, self._loop.time() + timeout\n",
+        "            self._next = run, timeout, self._loop.time() + timeout\n",
         '            self._report(run, False, "the previous run has not ended yet")\n',
     ),
     Mutant("a run whose predecessor still ends is forgotten", SCRIPT, "if self._next:", "if False:"),
@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant(
         "a check is started in the loop",
         CHILD,
-        "workers.do(partial(_spawn, argv, environment, source), self._started)",
-        "self._loop.call_soon(lambda: self._started(_spawn(argv, environment, source)))",
+        "workers.do(partial(_spawn, argv, environment, source, run_as, lends), self._started)",
+        "self._loop.call_soon(lambda: self._started(_spawn(argv, environment, source, run_as, lends)))",
         f"{OF_WORLD}an_exec_that_hangs_fails_one_check_and_stops_nothing_else",
     ),
     Mutant(

@@ -164,8 +164,8 @@ MUTANTS = (
     Mutant(
         "an interface made again during an overflow is the same",
         KERNEL,
-        ", self._tables.index(interface))",
-        ", 0)",
+        "        index = self._tables.index(interface)\n",
+        "        index = 0\n",
         f"{OF_KERNEL}an_interface_made_anew_while_notifications_were_lost_is_another_one",
     ),
     Mutant(
