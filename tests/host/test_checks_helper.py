@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from floatip.core.events import CheckDone, Probe
+from floatip.core.events import CheckDone, Failing, Probe
 from floatip.host.checks import Probes, helper
 from floatip.model import Dns, File, Haproxy, Http, Kind, Script, Systemd, Tcp
 from tests.host.checking import Asked
@@ -53,20 +53,18 @@ def test_when_the_process_ends_all_of_its_checks_say_so_and_it_is_started_again(
     async def story(probes: Probes, reports: Reports) -> None:
         probes.configure(KINDS)
         probes.run(Probe("web", 1, 60))
-        await until(lambda: last(reports, "web") is not None)
-        assert last(reports, "web") == CheckDone("web", 1, False, why)
-        assert last(reports, "unit") == CheckDone("unit", 0, False, why)
-        [failure] = reports.failing(helper.PART)
+        await until(lambda: CheckDone("unit", 0, True, "back") in reports.of(CheckDone))
+        for lost in (CheckDone("web", 1, False, why), CheckDone("unit", 0, False, why)):
+            assert lost in reports.of(CheckDone)
+        [failure] = reports.of(Failing)[0].failures
         assert (failure.reason, failure.hint) == (why, helper.HINT)
-        probes.run(Probe("web", 2, 60))  # while there is none, or the next one begins
-        (tmp_path / "go").touch()
-        await until(lambda: last(reports, "unit") == CheckDone("unit", 0, True, "back"))
         await until(lambda: not reports.failing(helper.PART))
-        probes.run(Probe("web", 3, 60))
-        await until(lambda: last(reports, "web") == CheckDone("web", 3, True, "back"))
+        probes.run(Probe("web", 2, 60))
+        await until(lambda: last(reports, "web") == CheckDone("web", 2, True, "back"))
 
     script = f"""
-if not os.path.exists("{tmp_path}/go"):
+if not os.path.exists("{tmp_path}/first"):
+    open("{tmp_path}/first", "w")
     while told()[0] != "run": pass
     print("out of memory"); sys.exit(3)
 while True:
@@ -90,6 +88,8 @@ def test_a_process_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_process_that_does_not_read_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper, "PING_INTERVAL", 60.0)
+
     async def story(probes: Probes, reports: Reports) -> None:
         probes.configure(KINDS)
         await until((tmp_path / "ready").exists)

@@ -30,6 +30,8 @@ SOONEST, LATEST = 1.0, 30.0
 STEADY = 60.0
 """A process that ran for this long has started well."""
 PING_INTERVAL, MOST_MISSED = 1.0, 5
+TO_START = 25
+"""So many pings more may be missed by a process that starts: a busy machine loads modules for seconds."""
 LARGEST = 1 << 16
 HINT = "floatip starts it again; if it goes on to end, report this line"
 
@@ -120,7 +122,7 @@ class Helper:
             self._gone(())
             return
         ours.setblocking(False)
-        self._ours, self.why, self._missed = ours, "", 0
+        self._ours, self.why, self._missed = ours, "", -TO_START
         self._started_at = self._loop.time()
         self._loop.add_reader(ours, self._read, ours)
         # The modules that are here, and no others: not those of the directory in which the daemon was started.
