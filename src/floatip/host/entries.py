@@ -28,7 +28,7 @@ WARNINGS = {
     ("network", "cut-off"),
     ("network", "second-master"),
 }
-PLURAL = {"address": "addresses"}
+PLURAL = {"address": "addresses", "priority": "priorities"}
 HEALTH = {"up": "healthy", "down": "unhealthy"}
 FOLLOWS = {Rank.STANDBY.label, Rank.ACTIVE.label, Rank.TAKEOVER.label, Rank.TAKEOVER_AGAIN.label}
 """Ranks that a change of role explains."""
