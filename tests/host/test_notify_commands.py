@@ -264,7 +264,7 @@ def test_a_command_runs_as_its_user(reports: Reports, tmp_path: Path) -> None:
     assert os.geteuid() == 0, "only root can run commands as others: sudo .venv/bin/python -m pytest tests/host"
     tmp_path.chmod(0o777)
     for parent in tmp_path.parents:
-        if parent.stat().st_uid == 0 and parent.name.startswith("pytest"):
+        if "pytest" in str(parent):
             parent.chmod(0o755)
     out = tmp_path / "out"
     says = script(tmp_path / "says", f"id -un > {out}\n")
