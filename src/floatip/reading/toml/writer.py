@@ -250,8 +250,8 @@ def document(comment: Iterable[str], top: Values, tables: Iterable[list[str]]) -
 
 
 def _escaped(char: str) -> str:
-    """Others chose names and commands, and the text may go to a terminal."""
-    return char if char.isprintable() else f"\\U{ord(char):08x}"
+    """Others chose names and commands, and the text may go to a terminal. What is not UTF-8 the reader refuses."""
+    return char if char.isprintable() or "\ud800" <= char <= "\udfff" else f"\\U{ord(char):08x}"
 
 
 def _key(key: str) -> str:
