@@ -181,6 +181,16 @@ def test_a_better_master_ends_the_hurry(priority: int) -> None:
     assert wire.router.reason == "no advert for 3.61 s from 10.0.0.9"
 
 
+def test_who_preempts_a_master_that_it_never_followed_does_not_call_it_silent() -> None:
+    wire = Wire()
+    for at in (1, 2, 3):
+        wire.hear(advert(90), at=at)
+    assert wire.tick(DOWN) == [100]
+    assert wire.news[-1].reason == "10.0.1.2 has priority 90, below ours (100)"
+    assert wire.router.turns.by_cause["master preferred"] == 1
+    assert wire.router.onset.heard_at is None, "nothing had to be detected"
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
@@ -789,6 +799,20 @@ def test_a_lower_master_does_not_end_the_wish() -> None:
     wire.tick(10 + DOWN)
     wire.hear(advert(50), at=15)
     assert wire.router.wants_master
+
+
+def test_who_is_held_back_beside_a_lower_master_names_it_and_says_no_alarm() -> None:
+    wire = Wire()
+    wire.judge(at=0, holds_back=WAITS)
+    for at in (1, 2, 3):
+        wire.hear(advert(90), at=at)
+    assert wire.tick(DOWN) == []
+    assert (wire.router.wants_master, wire.router.lower_master) == (True, PEER)
+    assert wire.router.reason == f"10.0.1.2 has priority 90, below ours (100), but {WAITS}"
+    assert wire.router.problems(Surroundings(""), DOWN) == []
+    wire.tick(2 * DOWN)
+    assert wire.router.lower_master is None
+    assert len(wire.router.problems(Surroundings(""), 2 * DOWN)) == 1
 
 
 @pytest.mark.parametrize("obstacle", ["sick", "link", "barred"])

@@ -15,6 +15,7 @@ from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
+from floatip.core.election.router import Router
 from floatip.core.fleet import Fleet
 from floatip.core.health import CheckState, Health
 from floatip.core.instance import Instance, Target
@@ -225,7 +226,7 @@ def facts(node: Node, instance: Instance, announced: tuple[int, ...]) -> Facts:
         decision.rank,
         decision.since,
         decision.reason,
-        elector.master,
+        elector.master or (elector.lower_master if isinstance(elector, Router) else None),
         preference[0] if preference else None,
         elector.master_down_interval,
         tuple(dropped.items()) if dropped else (),

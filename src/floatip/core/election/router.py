@@ -111,11 +111,14 @@ class Router(VirtualRouter):
         self._heard: Address | None = None
         """Whose reign it is, as far as we hear."""
         self._heard_at = -math.inf
+        self._heard_priority = 0
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
         self._barred = self._damped = self._link_fault = ""
         self.held_back = ""
         """Why its sync group does not let it be master yet; empty: it does."""
+        self.lower_master: Address | None = None
+        """Who serves, with a lower priority, while its sync group holds this node back."""
         self._want: tuple[str, Cause] | None = None
         """Why it would be master, if its sync group were."""
         self._yielded_to: set[str] = set()
@@ -283,9 +286,13 @@ class Router(VirtualRouter):
         if self._barred:
             self._listen(now)
             return effects
+        if self._hastened:
+            return effects + self._claim(self._hastened, self._hastened_by, now)
+        if self._hears_lower(now):
+            why = f"{self._heard} has priority {self._heard_priority}, below ours ({self.priority})"
+            return effects + self._claim(why, Cause.PREFERRED, now)
         silence = f"no advert for {self.master_down_interval:.2f} s"
-        cause = self._hastened_by if self._hastened else Cause.SILENCE
-        return effects + self._claim(self._hastened or self._from(silence), cause, now)
+        return effects + self._claim(self._from(silence), Cause.SILENCE, now)
 
     def _claim(self, reason: str, cause: Cause, now: float) -> list[Effect]:
         """Become master, or want to."""
@@ -293,8 +300,14 @@ class Router(VirtualRouter):
             return self._enter_master(reason, cause, now)
         self._want = self._want or (reason, cause)
         self.master, self.reason = None, f"{reason}, but {self.held_back}"
+        self.lower_master = self._heard if self._hears_lower(now) else None
         self._listen(now)
         return []
+
+    def _hears_lower(self, now: float) -> bool:
+        """Whether somebody with a lower priority is master, and goes on."""
+        is_alive = now < self._heard_at + SILENT_AFTER * self._master_interval
+        return self._heard is not None and is_alive and self._heard_priority < self.priority
 
     def receive(
         self, advert: Advert, source: Address, ttl: int, now: float, destination: Address | None = None
@@ -334,7 +347,7 @@ class Router(VirtualRouter):
             effects = self._enter_backup(reason, now, Cause.SUSPENDED)
             # The neighbours may have found the address here meanwhile: who is master tells them again.
             return effects + (self.ask(now) if self.address_moves else [])
-        self._heard = self._want = None  # whom we followed may have begun again meanwhile
+        self._heard = self._want = self.lower_master = None  # whom we followed may have begun again meanwhile
         self._listen(now)
         return []
 
@@ -432,7 +445,7 @@ class Router(VirtualRouter):
         may_have_begun_again = now > self._heard_at + self.master_down_interval
         if source != self._heard or may_have_begun_again:
             self.other_reign_at = now
-        self._heard, self._heard_at = source, now
+        self._heard, self._heard_at, self._heard_priority = source, now, advert.priority
 
     def _hasten(self, why: str, now: float, cause: Cause) -> list[Effect]:
         if now + self.skew < self._due_at:
@@ -441,7 +454,7 @@ class Router(VirtualRouter):
         return []
 
     def _follow(self, advert: Advert, source: Address, now: float) -> list[Effect]:
-        self._want = None
+        self._want = self.lower_master = None
         if source != self.master:
             self.master = source
             self.reason = f"following {source}, priority {advert.priority}"
@@ -518,6 +531,8 @@ class Router(VirtualRouter):
             what = f"{self.name}: {self._two_masters()}"
             return [Problem(Code.SECOND_MASTER, self.name, what, hint, since=self._rival_since)]
         if self.role is Role.BACKUP and self.master is None and not self._barred:  # which is a problem of its own
+            if self._want and self.lower_master:
+                return []
             if self._want:
                 what = f"{self.name}: no better master is heard, but this node must not be master: {self.held_back}"
                 hint = "make all members of the sync group well, or able to be master: floatip status"
@@ -548,7 +563,7 @@ class Router(VirtualRouter):
     def _enter_master(self, reason: str, cause: Cause, now: float) -> list[Effect]:
         self._is_alone = now > self._peer_at + SILENT_AFTER * self._master_interval
         open_at = min(self._due_at - (self.skew if self._hastened else 0.0), now)
-        is_silent = self._heard is not None and not self._hastened
+        is_silent = self._heard is not None and cause is Cause.SILENCE
         self.onset = Onset(self._heard_at if is_silent else None, open_at)
         if self._gives_way:
             self._gives_way = False
@@ -569,7 +584,7 @@ class Router(VirtualRouter):
         if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:
             self._heard = None
         self.role, self.reason = role, reason
-        self.master, self._hastened, self._want = None, "", None
+        self.master, self._hastened, self._want, self.lower_master = None, "", None, None
         self._rival, self._rival_since, self._rival_at = None, -math.inf, -math.inf
         self._due_at = self._ask_at = self._preempt_at = math.inf
         return [Became("role", self.name, role.value, reason)]
