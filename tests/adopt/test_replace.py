@@ -135,6 +135,8 @@ def test_a_dry_run_changes_nothing_and_shows_what_floatip_does_otherwise(
     assert "only the first 8 of 15 octets are sent" in " ".join(shown.split())
     assert "scripts run as user floatip in the sandbox of floatip.service, and not as root" in " ".join(shown.split())
     assert f"{CONF} can be read by group floatip" in shown
+    hints = [hint.partition(f"{CONF}:")[0] for hint in " ".join(shown.split()).split("hint: ")[1:]]
+    assert len(hints) == len(set(hints)), "a hint is said once"
     unchanged(host, before)
     assert host.commands == []
 
@@ -143,7 +145,9 @@ def test_a_file_with_errors_changes_nothing(host: Backup, capsys: pytest.Capture
     host.write(CONF, host.text(CONF).replace("virtual_router_id 51", "virtual_router_id 510"), 0o640)
     before = host.tree()
     assert replace(host) != 0
-    assert "510" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "510" in error
+    assert "warning" not in error, "they would hide it"
     unchanged(host, before)
     assert host.commands == []
 

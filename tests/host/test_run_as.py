@@ -72,3 +72,10 @@ def test_without_setpriv_the_command_is_not_run_as_root_instead(
 ) -> None:
     monkeypatch.setattr(run_as, "SETPRIV", str(tmp_path / "setpriv"))
     assert said(RunAs("nobody")).endswith(f"{tmp_path}/setpriv is missing, which runs it as another user")
+
+
+def test_a_hint_names_who_really_runs_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_as.whose(RunAs("nobody", "daemon")) == "user nobody and group daemon"
+    assert run_as.whose(DAEMON) == "the daemon's user"
+    monkeypatch.setattr(os, "geteuid", lambda: 995)
+    assert run_as.whose(RunAs("nobody")) == "the daemon's user", "only root can become another"

@@ -191,7 +191,7 @@ def _judged(system: System, setup: Setup, dcid: int, user: str) -> reading.Loade
         given = reading.read(system.at(conf), machine, dcid or None)
         return reading.judged(given, user, None, machine)
     except reading.ConfigErrors as refused:
-        what = f"floatip cannot run with {conf}:\n{reading.render(refused.errors, refused.warnings)}"
+        what = f"floatip cannot run with {conf}:\n{reading.render(refused.errors, [])}"
         raise AdoptError(what, f"correct it until this finds no errors: floatip check {conf}") from None
 
 

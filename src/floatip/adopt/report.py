@@ -106,9 +106,12 @@ def what_floatip_says(planned: Replacement) -> Iterator[str]:
     yield "2. What floatip check says of it, and what floatip does otherwise"
     if not planned.warnings and not planned.notes:
         yield "   nothing"
+    hints = set[str]()
     for warning in planned.warnings:
-        yield wrapped(str(warning).partition("\n")[0], "   ", "     ")
-        yield wrapped(f"hint: {warning.hint}", "     ", "           ")
+        yield wrapped(warning.head, "   ", "     ")
+        if warning.hint not in hints:
+            yield wrapped(f"hint: {warning.hint}", "     ", "           ")
+        hints.add(warning.hint)
     for note in planned.notes:
         yield wrapped(f"note: {note}", "   ", "     ")
 

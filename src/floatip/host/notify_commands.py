@@ -15,6 +15,7 @@ from functools import partial
 from typing import Literal
 
 from floatip.core.events import Event
+from floatip.host import run_as
 from floatip.host.child import GRACE, Child, Running, Start
 from floatip.host.failures import Failures
 from floatip.host.workers import Handle, Loop, Workers
@@ -240,8 +241,7 @@ class Commands:
         if succeeded:
             self._failures.clear(job.name)
         else:
-            user = job.told.run_as.user or "the daemon's user"
-            hint = f"run the command by hand as {user}"
+            hint = f"run the command by hand as {run_as.whose(job.told.run_as)}"
             self._failures.set(job.name, f"{job.told.command[0]}: {reason}", hint, lasts=SHOWN_FOR)
 
     def _go_on(self, queue: _Queue, job: _Job) -> None:

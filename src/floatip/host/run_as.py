@@ -19,6 +19,14 @@ class CannotBecome(OSError):
     """`strerror` says what is missing."""
 
 
+def whose(run_as: RunAs) -> str:
+    """Who it runs as, in words."""
+    if os.geteuid() != 0 or not (run_as.user or run_as.group):
+        return "the daemon's user"
+    both = (run_as.user and f"user {run_as.user}", run_as.group and f"group {run_as.group}")
+    return " and ".join(filter(None, both))
+
+
 def command(argv: Sequence[str], run_as: RunAs) -> Sequence[str]:
     """What to execute. Users may be asked over the network, so only in a thread. Raises `CannotBecome`."""
     if run_as == DAEMON or os.geteuid() != 0:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from floatip.model import RunAs
 from floatip.reading.machine import Machine
 from floatip.reading.patience import note_path
 from floatip.reading.regular import beginning
@@ -150,6 +151,30 @@ def log_file(path: Path, machine: Machine) -> Iterator[Doubt]:
         yield Doubt(f"{path} is not a regular file", hint)
     elif not machine.may(path if os.path.exists(path) else path.parent, os.W_OK):
         yield Doubt(f"{path} cannot be written by {_who(machine)}", hint, is_error=False)
+
+
+def own_fifo(path: Path, owner: RunAs, machine: Machine) -> Iterator[Doubt]:
+    """A FIFO that the daemon writes to, and makes where it is missing."""
+    note_path(path)
+    who = _who(machine)
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        if path.parent == RUN or machine.may(path.parent, os.W_OK):
+            return
+        what = f"{path} cannot be made by {who}: it may not write to {path.parent}"
+        if not path.parent.is_dir():
+            what = f"{path} cannot be made: there is no directory {path.parent}"
+    else:
+        if not stat.S_ISFIFO(mode):
+            yield Doubt(f"{path} is not a FIFO", f"rm {path}", is_error=False)
+            return
+        if machine.may(path, os.W_OK) and machine.may(path, os.R_OK):
+            return
+        what = f"{path} cannot be written by {who}"
+    line = f"p {path} 0660 {owner.user or machine.user or 'floatip'} floatip"
+    hint = f"rm -f {path}; echo '{line}' > /etc/tmpfiles.d/{path.name}.conf; systemd-tmpfiles --create"
+    yield Doubt(what, hint, is_error=False)
 
 
 def fifo(path: Path, machine: Machine) -> Iterator[Doubt]:

@@ -33,10 +33,14 @@ class Problem:
         """Without the line of the file."""
         return f"{self.path}: {self.what}" if self.path else self.what
 
-    def __str__(self) -> str:
+    @property
+    def head(self) -> str:
+        """Without the hint."""
         where = f"{self.file}:{self.line}" if self.line else self.file
-        lines = (f"{where}: {self.label}{self.text}", f"  hint: {self.hint}")
-        return "\n".join(map(printable, lines))
+        return printable(f"{where}: {self.label}{self.text}")
+
+    def __str__(self) -> str:
+        return f"{self.head}\n{printable(f'  hint: {self.hint}')}"
 
 
 class ConfigError(Problem):

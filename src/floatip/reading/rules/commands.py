@@ -36,6 +36,8 @@ def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem
         # keepalived runs without a command that it cannot run, and nobody is told.
         yield from map(as_warning, problems) if places.is_keepaliveds else problems
     for at, fifo in places.each(("fifo",), model.fifos):
+        if fifo.path:  # else it is wrong, and said to be
+            yield from _at(places, (*at, "path"), files.own_fifo(fifo.path, fifo.owner, machine))
         if fifo.script:
             yield from _run_as(places, (*at, "script"), fifo.script, fifo.run_as, machine)
 
