@@ -334,7 +334,7 @@ def _refusal(path: Path, error: OSError) -> _Refused:
         case errno.ENOENT:
             hint = f"create its directory: mkdir {path.parent}"
         case errno.EACCES | errno.EPERM:
-            hint = f"let floatip's user write there: ls -ld {path.parent} {path}"
+            hint = f"make it for floatip's user: floatip check says how, as root; ls -ld {path.parent} {path}"
         case errno.EROFS:
             hint = (
                 "the unit may not write there; put the FIFO below /run/floatip, or allow its directory:"
