@@ -28,6 +28,7 @@ class Backup(Haproxy1):
         self.addresses_on["eth0"].remove(VIP)
         self.active.remove("lelastic.service")
         self.role, self.master = "backup", "192.168.143.241"
+        self.reason = "no advert for 3.61 s"
         self.priorities: list[str] = []
         """At each reload of keepalived."""
         self.is_relieved = True
@@ -42,7 +43,7 @@ class Backup(Haproxy1):
         status = super().status()
         for instance in (status or {"instances": []})["instances"]:
             instance["master"] = self.master or None
-            instance["role"]["reason"] = "as it is played"
+            instance["role"]["reason"] = self.reason
         return status
 
     def run(self, *words: str) -> CommandResult:
@@ -226,6 +227,13 @@ def test_a_floatip_that_does_not_do_what_keepalived_did_goes_and_keepalived_come
     assert said in capsys.readouterr().err
     assert host.tree() == before
     assert (host.active, host.enabled) == units
+
+
+def test_a_floatip_that_preempts_a_lower_master_has_heard_it_and_stays(host: Backup) -> None:
+    host.role, host.master = "master", ""
+    host.reason = "192.168.143.241 has priority 49, below ours (50)"
+    assert replace(host) == 0
+    assert "floatip.service" in host.active
 
 
 def test_where_keepalived_was_stopped_for_it_floatip_may_be_either_and_undo_starts_keepalived(host: Backup) -> None:

@@ -9,6 +9,8 @@ from floatip.adopt.plan import FIFO, Plan
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import System
 
+SILENCE = "no advert"
+"""Begins the reason of a master that took over from nobody that it heard."""
 SILENT = "the floatip daemon does not answer"
 
 
@@ -30,10 +32,11 @@ def unready(system: System, names: Iterable[str], *, may_be_in_fault: bool) -> s
 
 
 def deaf(system: System, followed: Collection[str]) -> str:
-    """`followed`: instances for which keepalived heard a master."""
+    """`followed`: instances for which keepalived heard a master. Who preempts a lower one has heard it."""
     status = system.status() or {"instances": []}
     for told in status["instances"]:
-        if told["name"] in followed and told["role"]["value"] == "master":
+        is_master = told["role"]["value"] == "master"
+        if is_master and told["name"] in followed and told["role"]["reason"].startswith(SILENCE):
             return f"{told['name']} became master here, although the other node was: {told['role']['reason']}"
     return ""
 
