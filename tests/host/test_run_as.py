@@ -4,6 +4,9 @@ import asyncio
 import grp
 import os
 import pwd
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from floatip.core.events import CheckDone, Probe
 from floatip.host import run_as
 from floatip.host.checks import Probes
 from floatip.model import DAEMON, RunAs, Script
+from floatip.reading.rules.run_as import DROP_IN
 from tests.host.reports import Reports, close
 from tests.host.users import as_user
 
@@ -79,3 +83,26 @@ def test_a_hint_names_who_really_runs_a_command(monkeypatch: pytest.MonkeyPatch)
     assert run_as.whose(DAEMON) == "the daemon's user"
     monkeypatch.setattr(os, "geteuid", lambda: 995)
     assert run_as.whose(RunAs("nobody")) == "the daemon's user", "only root can become another"
+
+
+def test_the_capabilities_of_the_hint_let_floatip_end_a_script_of_another_user() -> None:
+    granted = re.findall(r"CAP_(\w+)", DROP_IN)
+    documented = Path(__file__, "../../../docs/operate/checks.md").resolve().read_text()
+    assert f"CapabilityBoundingSet={' '.join(f'CAP_{name}' for name in granted)}\n" in documented
+    program = (
+        "import os, signal, subprocess\n"
+        "from floatip.host.run_as import command\n"
+        "from floatip.model import RunAs\n"
+        "argv = command(['/bin/sh', '-c', 'echo; exec sleep 9'], RunAs('nobody'))\n"
+        "child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)\n"
+        "child.stdout.readline()\n"
+        "try:\n"
+        "    os.killpg(child.pid, signal.SIGKILL)\n"
+        "finally:\n"
+        "    child.stdout.close()\n"
+        "print(child.wait(10))\n"
+    )
+    bounds = ",".join(["-all", *(f"+{name.lower()}" for name in granted)])
+    line = ["setpriv", f"--bounding-set={bounds}", "--inh-caps=-all", sys.executable, "-c", program]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("-9\n", "")

@@ -10,7 +10,7 @@ from floatip.reading.machine import Machine
 from floatip.reading.rights import ROOT, group_id, user_id
 from floatip.reading.words import shown
 
-DROP_IN = "User=root, Group=root and CapabilityBoundingSet=CAP_SETUID CAP_SETGID"
+DROP_IN = "User=root, Group=root and CapabilityBoundingSet=CAP_KILL CAP_SETUID CAP_SETGID"
 
 
 def seen_by(run_as: RunAs, machine: Machine) -> Machine:
