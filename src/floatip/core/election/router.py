@@ -454,7 +454,8 @@ class Router(VirtualRouter):
         return []
 
     def _follow(self, advert: Advert, source: Address, now: float) -> list[Effect]:
-        self._want = self.lower_master = None
+        self.lower_master = None
+        self._want = None
         if source != self.master:
             self.master = source
             self.reason = f"following {source}, priority {advert.priority}"
