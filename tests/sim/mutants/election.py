@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "an advert that names other addresses is dropped",
         ROUTER,
-        '            self.dropped.count("accepted although they name other addresses", now)\n',
+        '            self.dropped.count(f"accepted although they name other addresses, from {source}", now)\n',
         "            return effects\n",
         f"{OF_ROUTER}other_addresses_are_counted_and_the_advert_is_heard",
     ),
