@@ -179,8 +179,8 @@ MUTANTS = (
     Mutant(
         "a master that hears nobody says nothing of it",
         ROUTER,
-        "if self._is_alone and self.role is Role.MASTER:",
-        "if False:",
+        "if self._is_alone and self.role is Role.MASTER and",
+        "if False and",
         "core/test_truth.py::test_a_master_says_what_it_hears_of_the_other_node",
     ),
 )
