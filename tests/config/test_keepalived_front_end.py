@@ -297,6 +297,12 @@ def test_the_interfaces_that_addresses_routes_and_rules_need_are_tracked_as_keep
     assert [what in problem.what for problem in problems if "failure is a fault" in problem.what] == [True]
 
 
+def test_an_interface_is_no_check_of_the_service(tmp_path: Path) -> None:
+    path = write(tmp_path, INSTANCE.replace("LINES", "virtual_routes {\n 198.51.100.0/24 dev eth1\n}"))
+    model, places, _ = model_of(path, MACHINE, None)
+    assert any("nothing but an interface is checked" in problem.what for problem in judge(model, places, MACHINE))
+
+
 def test_weights_of_members_of_a_group_count_only_where_the_group_says_so(tmp_path: Path) -> None:
     track = "track_script {\n chk\n}\ntrack_interface {\n eth1 weight 5\n}\n"
     group = "vrrp_sync_group G {\n group {\n VI_1\n}\ntrack_script {\n chk\n}\nMORE\n}\n"
