@@ -295,6 +295,7 @@ ENDED = "at the } of an unknown block keepalived 2.2 ends the instance; floatip 
 WAITS = "keepalived ends where an interface is missing; floatip waits for it"
 NOT_THERE = "keepalived drops a command that it cannot run; floatip keeps it, and says that it cannot be run"
 BARE = "keepalived drops a bare killall of a user who is not root; floatip looks it up in PATH for all"
+NEEDED = "keepalived tracks the interfaces of addresses, routes and rules too; its dump lists them elsewhere"
 REASONS: tuple[tuple[str, str, str], ...] = (
     (r"samples/.*(vrrp\.(routes|rules|static_ipaddress)|track_interface)", "the file", STATIC),
     (r"samples/.*vrrp\.lvs_syncd", "the file", "keepalived needs IPVS for it; floatip has none, and warns"),
@@ -317,6 +318,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (r"minimal/m87", "the file", WAITS),
     (r"minimal/m9g", "the file", "keepalived leaves out the address; floatip refuses what must be a typo"),
     (r"minimal/q03", "the file", "a configuration that differs at each start cannot be checked: an error"),
+    (r"samples/.*(track_interface|routes|rules|static_ipaddress)|/addresses", "VI_1 interfaces", NEEDED),
     (r"samples/.*conditional_conf", "the file|addresses|interface", "floatip makes no VMAC: an error without unicast"),
     (r"samples/.*localcheck", "VI_. scripts|chk_(haproxy|sshd) ", BARE),
     (r"minimal/q20", "addresses|interface", "floatip makes no VMAC: the address is on the interface itself; it warns"),

@@ -267,6 +267,42 @@ def test_checks_are_made_of_what_is_tracked(tmp_path: Path) -> None:
     assert set(one.tracks) == tracks
 
 
+def test_the_interfaces_that_addresses_routes_and_rules_need_are_tracked_as_keepalived_does(tmp_path: Path) -> None:
+    """Without one of them keepalived is in FAULT, whatever weight it has in track_interface."""
+    lines = """
+    track_interface {
+        eth1 weight -5
+        eth9 weight -5
+    }
+    virtual_ipaddress_excluded {
+        192.0.2.11/32 dev eth1
+        192.0.2.12/32 dev eth2 no_track
+        192.0.2.13/32 dev eth0
+        192.0.2.14/32 dev lo
+    }
+    virtual_routes {
+        198.51.100.0/24 via 192.0.2.1 dev eth3
+        203.0.113.0/24 dev eth4 no_track
+    }
+    virtual_rules {
+        iif eth5 table 100
+        from 192.0.2.11 table 100 no_track
+    }
+    """
+    model, problems = judged(tmp_path, lines)
+    (one,) = model.instances
+    assert one.checks == ("interface eth1", "interface eth3", "interface eth5")
+    assert one.tracks == (Track("interface eth9", -5),)
+    what = "192.0.2.11/32 dev eth1 needs eth1, so its failure is a fault"
+    assert [what in problem.what for problem in problems if "failure is a fault" in problem.what] == [True]
+
+
+def test_an_interface_is_no_check_of_the_service(tmp_path: Path) -> None:
+    path = write(tmp_path, INSTANCE.replace("LINES", "virtual_routes {\n 198.51.100.0/24 dev eth1\n}"))
+    model, places, _ = model_of(path, MACHINE, None)
+    assert any("nothing but an interface is checked" in problem.what for problem in judge(model, places, MACHINE))
+
+
 def test_weights_of_members_of_a_group_count_only_where_the_group_says_so(tmp_path: Path) -> None:
     track = "track_script {\n chk\n}\ntrack_interface {\n eth1 weight 5\n}\n"
     group = "vrrp_sync_group G {\n group {\n VI_1\n}\ntrack_script {\n chk\n}\nMORE\n}\n"

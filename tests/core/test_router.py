@@ -452,7 +452,7 @@ def test_other_addresses_are_counted_and_the_advert_is_heard() -> None:
     wire = master()
     wire.hear(advert(200, addresses=(STRANGER,)), at=10.5)
     assert wire.router.role is BACKUP
-    assert list(wire.router.dropped.counts.values()) == [1]
+    assert wire.router.dropped.counts == {f"accepted although they name other addresses, from {PEER}": 1}
 
 
 def test_the_order_of_the_addresses_does_not_matter() -> None:
@@ -688,6 +688,21 @@ def test_who_is_asked_does_not_take_the_questions_for_a_second_master() -> None:
             at += 0.18
         at += 2.2
     assert not [news for news in wire.news if news.value == "second-master"]
+
+
+def test_who_says_priority_0_again_and_again_is_no_second_master() -> None:
+    wire = master(200)
+    for tenth in range(60):
+        wire.hear(advert(0), at=11 + tenth / 10)
+    assert not [news for news in wire.news if news.value == "second-master"]
+
+
+def test_a_master_whose_adverts_are_dropped_has_been_heard() -> None:
+    around = Surroundings(link_fault="")
+    wire = master(200)
+    wire.hear(advert(100, version=3), at=10.5)
+    assert wire.router.problems(around, 11) == []
+    assert [problem.code for problem in wire.router.problems(around, 20)] == ["peer-unheard"]
 
 
 # The effective priority

@@ -19,6 +19,8 @@ from floatip.core.events import (
 )
 from floatip.core.snapshot import describe
 from floatip.core.state import Status, read
+from floatip.core.vrrp import wire
+from floatip.core.vrrp.wire import Advert
 from tests.core.host import (
     CONFIG,
     PEER,
@@ -27,6 +29,7 @@ from tests.core.host import (
     SICK,
     US,
     WELL,
+    A,
     Host,
     advert,
     config,
@@ -38,6 +41,7 @@ from tests.core.host import (
 )
 
 FAILS = frozenset({Failure("advert to 10.0.0.2 on eth0", "network is unreachable", "see why")})
+SECRET_ADVERT = Advert(2, 51, 100, 1.0, (A.ip,), auth_pass=b"secret")
 TWO = config(speaker={"peers": (RS, RS2)})
 
 
@@ -186,6 +190,23 @@ def test_dropped_adverts_are_named_with_the_reason() -> None:
         ("adverts-dropped", "1 VRRP packet dropped: 1 octets are too short for a VRRP header"),
     ]
     assert "adverts-dropped" not in [code for code, _ in problems(host.run(400))]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (replace(SECRET_ADVERT, auth_pass=b"other"), "compare auth_pass on both"),
+        (replace(SECRET_ADVERT, interval=2.0), "give both the same advert interval"),
+        (replace(SECRET_ADVERT, version=3, auth_pass=b""), "give both the same version of VRRP"),
+        (replace(SECRET_ADVERT, addresses=(PEER,)), "a keepalived ignores adverts that name others"),
+    ],
+)
+def test_the_hint_about_dropped_adverts_says_what_they_lead_to_and_what_to_compare(said: Advert, words: str) -> None:
+    host = Host(config(election=elected(auth_pass="secret")))
+    host.tell(AdvertReceived("eth0", PEER, US, 255, wire.pack(said, PEER, US)))
+    (hint,) = [one["hint"] for one in status(host)["problems"] if one["code"] == "adverts-dropped"]
+    assert words in hint
+    assert hint.endswith("; the adverts: tcpdump -vni eth0 vrrp")
 
 
 def test_what_a_route_server_sent_in_vain_is_named() -> None:

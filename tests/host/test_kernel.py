@@ -290,7 +290,9 @@ def test_an_interface_that_does_not_exist_is_one_failure_until_it_does(reports: 
             for _ in range(3):
                 await nothing_else_is_done(reports, it, nowhere)
             assert len(reports.of(Failing)) == 1
-            assert reports.failing("addresses") == {Failure("add 192.0.2.10/32 on eth7", "no such device")}
+            assert reports.failing("addresses") == {
+                Failure("add 192.0.2.10/32 on eth7", "no such device", "see which interfaces there are: ip -br link")
+            }
             ip("link add eth7 type veth peer name peer7")
             ip("link set eth7 up")
             it.hold(Hold(frozenset({nowhere})))

@@ -379,6 +379,38 @@ def test_what_a_dead_predecessor_left_is_adopted(text: str, reports: Reports, tm
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("virtual", [route("192.0.2.0/24 via 10.0.0.2"), rule("from 192.0.2.10 table 100")])
+def test_what_a_dead_predecessor_could_not_write_down_is_found_by_its_mark(
+    virtual: Virtual, reports: Reports, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with kernel(reports, tmp_path, virtual) as it:
+            it.install(Install((virtual,)))
+            await until(lambda: "192.0.2." in routes() + "".join(rules("-4")))
+        (tmp_path / "state" / "virtuals.json").unlink()
+        async with kernel(reports, tmp_path, virtual) as successor:
+            successor.install(Install(()))
+            await until(lambda: "192.0.2." not in routes() + "".join(rules("-4")))
+
+    asyncio.run(story())
+    assert not reports.of(Failing)
+
+
+def test_a_backup_leaves_alone_what_is_like_its_own_and_carries_no_mark(reports: Reports, tmp_path: Path) -> None:
+    text = "192.0.2.0/24 via 10.0.0.2"
+    other = route("198.51.100.0/24 via 10.0.0.2")
+
+    async def story() -> None:
+        ip(f"route add {text} proto static")
+        async with kernel(reports, tmp_path, route(text), other) as it:
+            it.install(Install(()))
+            it.install(Install((other,)))
+            await has("198.51.100.0/24")
+            assert "192.0.2.0/24" in routes()
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("is_named", [True, False])
 def test_what_a_dead_predecessor_left_stays_until_the_core_decides_if_the_configuration_still_has_it(
     is_named: bool, reports: Reports, tmp_path: Path

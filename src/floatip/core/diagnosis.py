@@ -21,6 +21,20 @@ UNACKNOWLEDGED = 5.0
 """Seconds, and KEEPALIVEs, without an acknowledgement after which a route server is a warning."""
 MATTERS = 300.0
 """Seconds for which a packet that could not be used is a problem."""
+DROPPED = (
+    (
+        "name other addresses",
+        "make the addresses the same on both nodes: a keepalived ignores adverts that name others, and is MASTER too",
+    ),
+    ("its clock and ours", "while they are dropped both nodes may be MASTER: compare the clocks, on both: timedatectl"),
+    ("sent before", "somebody repeats old adverts, or the clock of that node was put back: timedatectl"),
+    ("sign", "while they are dropped both nodes may be MASTER: compare mode and keys of auth_hmac on both"),
+    ("another password", "while they are dropped both nodes may be MASTER: compare auth_pass on both"),
+    ("version", "while they are dropped both nodes may be MASTER: give both the same version of VRRP"),
+    ("advert interval", "while they are dropped both nodes may be MASTER: give both the same advert interval"),
+    ("TTL", "they crossed a router, or are forged: see who sends them"),
+)
+"""What to do about adverts that were not used, by words of the reason."""
 _ORDER = {severity: place for place, severity in enumerate(Severity)}
 
 
@@ -160,7 +174,8 @@ def _of_instance(
         yield from _unannounced(instance, refusing)
     yield from elector.problems(around, now)
     for what, count in elector.dropped.since(now - MATTERS).items() if elector.dropped.counts else ():
-        hint = f"compare the election of both nodes, and look at the adverts: tcpdump -vni {elector.interface} vrrp"
+        hint = next((hint for words, hint in DROPPED if words in what), "compare the election of both nodes")
+        hint += f"; the adverts: tcpdump -vni {elector.interface} vrrp"
         yield Problem(Code.ADVERTS_DROPPED, name, f"{name}: {_count(count, 'advert')} {what}", hint)
     yield from _of_priority(instance, now)
     if (left := decision.damped_until - now) > 0:

@@ -77,7 +77,7 @@ LOSSES, LOSSES_WINDOW = 5, 60.0
 """How often a link may be lost within so many seconds, however shortly, before it is a problem."""
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
-LOST = "lost", "removed by another program; floatip adds it again"
+LOST = "lost", "removed by another program, or with its interface; floatip adds it again"
 RELEASED = "released", "no instance holds it on this node any more"
 
 K = TypeVar("K")

@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "an advert that names other addresses is dropped",
         ROUTER,
-        '            self.dropped.count("accepted although they name other addresses", now)\n',
+        '            self.dropped.count(f"accepted although they name other addresses, from {source}", now)\n',
         "            return effects\n",
         f"{OF_ROUTER}other_addresses_are_counted_and_the_advert_is_heard",
     ),
@@ -179,8 +179,8 @@ MUTANTS = (
     Mutant(
         "a master that hears nobody says nothing of it",
         ROUTER,
-        "if self._is_alone and self.role is Role.MASTER:",
-        "if False:",
+        "if self._is_alone and self.role is Role.MASTER and",
+        "if False and",
         "core/test_truth.py::test_a_master_says_what_it_hears_of_the_other_node",
     ),
 )

@@ -326,7 +326,7 @@ class Router(VirtualRouter):
         self.adverts.hear(advert.priority, now)
         if advert.addresses != self.addresses and set(advert.addresses) != set(self.addresses):
             self.adverts.other_addresses += 1
-            self.dropped.count("accepted although they name other addresses", now)
+            self.dropped.count(f"accepted although they name other addresses, from {source}", now)
         self._peer, self._peer_at = source if advert.priority else None, now  # who leaves does not fall silent
         self._is_alone = False
         match self.role:
@@ -499,8 +499,8 @@ class Router(VirtualRouter):
         return [Became("priority", self.name, str(self.priority), reason)]
 
     def _remember_rival(self, advert: Advert, source: Address, now: float) -> list[Effect]:
-        if advert.priority == ASKING:
-            return []  # only a backup asks
+        if advert.priority in (0, ASKING):
+            return []  # only a backup asks, and who says 0 is master no longer
         pause = SECOND_MASTER_AFTER * max(advert.interval, self.config.advert_interval)
         if source != self._rival or now > self._rival_at + pause:
             self._rival, self._rival_since, self._rival_at = source, now, now
@@ -525,7 +525,7 @@ class Router(VirtualRouter):
             hint = "compare vrrp.interface and vrrp.source with: ip -br addr"
             what = f"{self.name} takes no part in the election: {around.link_fault}"
             return [Problem(Code.INSTANCE_FAULT, self.name, what, hint, since=self.since)]
-        if self._is_alone and self.role is Role.MASTER:
+        if self._is_alone and self.role is Role.MASTER and not self.dropped.since(now - self.master_down_interval):
             return [unheard(self.name, self._peer, self._peer_at, now)]
         if self.second_master(now):
             hint = f"see whether IP protocol 112 reaches {self._rival}, there: tcpdump -ni {self.config.interface} vrrp"

@@ -312,10 +312,10 @@ time_window | done | 1..300 | seconds that clocks may differ; three advert inter
 anti_replay | done | time|monotonic | what keeps an old advert from counting
 
 [virtual_ipaddress option]
-dev | done | word | the interface of the address. An address that BGP announces is on lo
+dev | done | word | the interface of the address, without which the instance is in FAULT. What BGP announces is on lo
 label | done | word | up to 15 octets
 scope | done | word | global, link, host, site, nowhere or a number; of IPv4
-no_track | done | flag | that others remove it ends no mastership
+no_track | done | flag | that others remove it ends no mastership, and its interface (dev) does not count
 preferred_lft | done | word | of IPv6, seconds or forever; a /128 has 0, so it is no source of connections
 brd | accepted | word | floatip sets no broadcast address
 broadcast | accepted | word | floatip sets no broadcast address

@@ -76,7 +76,8 @@ def unwatched(model: Model, places: Places) -> Iterator[Problem]:
         is_known = all(map(places.is_whole, ((*at, "checks"), (*at, "tracks"), ("check",), ("sync_group",))))
         names = looked_at(model, instance)
         if is_known and not isinstance(instance.election, Keepalived) and triggers.issuperset(names):
-            only = " but a file" if names else ""
+            kinds = {type(check.kind) for check in model.checks if check.name in names}
+            only = (" but an interface" if kinds == {Interface} else " but a file") if names else ""
             what = f"nothing{only} is checked: this node keeps the traffic even while the service is down"
             hint = 'add [[check]] name = "haproxy", process = "haproxy"; and to the instance: checks = ["haproxy"]'
             if places.is_keepaliveds:

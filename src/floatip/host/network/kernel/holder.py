@@ -239,4 +239,6 @@ def _failure(verb: str, placed: Placed, code: int) -> Failure:
     hint = ""
     if verb == "add" and code == errno.EACCES and placed.address.version == 6:
         hint = f"enable IPv6 on {placed.interface}: sysctl net.ipv6.conf.{placed.interface}.disable_ipv6=0"
+    if code == errno.ENODEV:
+        hint = "see which interfaces there are: ip -br link"
     return Failure(f"{verb} {placed.address} on {placed.interface}", in_words(code), hint)

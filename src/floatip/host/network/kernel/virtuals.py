@@ -78,6 +78,8 @@ class Virtuals:
         """None: the core has not said yet."""
         self._ours: list[Virtual] = []
         """In the order in which they were added."""
+        self._supposed: frozenset[Virtual] = frozenset()
+        """Those that a predecessor may have left; most are not there."""
         self._settled: set[Virtual] = set()
         """Those that are not put back when somebody removes them."""
         self._refused: frozenset[str] = frozenset()
@@ -92,6 +94,9 @@ class Virtuals:
             left = self._memory.recall(_virtuals) or []
             # The file alone proves nothing where the mark does not: a check could have written it.
             self._ours = [one for one in left if _is_marked(one) or one in named]
+            # Where the mark does, no file is needed: the disk may have been full.
+            self._supposed = frozenset(one for one in named if _is_marked(one) and one not in left)
+            self._ours += self._supposed
         self._named = named
         if (named or self._ours) and self._memory:
             self._watch_removals(named)
@@ -133,8 +138,9 @@ class Virtuals:
         # Before they are added: whatever happens in between, a successor knows them.
         if over := self._remember([*self._ours, *(one for one in missing if one not in self._ours)]):
             await asyncio.wait([over], timeout=WRITE_TIMEOUT)
+        supposed, self._supposed = self._supposed, frozenset()
         done: asyncio.Future[_Outcome | OSError] = self._loop.create_future()
-        self._workers.do(lambda: self._thread.work(surplus, missing), done.set_result)
+        self._workers.do(lambda: self._thread.work(surplus, missing, supposed), done.set_result)
         while not (await asyncio.wait([done], timeout=ANSWER_TIMEOUT))[0]:
             self._failures.set("routes and rules", f"no answer of the kernel within {ANSWER_TIMEOUT:g} s", WAITING)
         outcome = done.result()
@@ -227,8 +233,8 @@ class _Thread:
             self._route.close()
             self._route = None
 
-    def work(self, surplus: list[Virtual], missing: list[Virtual]) -> _Outcome:
-        """Raises OSError."""
+    def work(self, surplus: list[Virtual], missing: list[Virtual], supposed: frozenset[Virtual]) -> _Outcome:
+        """`supposed`: what cannot be removed of these was never added. Raises OSError."""
         outcome = _Outcome()
         if reason := self.prepare():
             hint = "apt-get install python3-pyroute2, or pip install 'floatip[routes]'"
@@ -237,7 +243,7 @@ class _Thread:
         tables = virtuals.machine_tables()
         for one in surplus:
             code = self._perform(one, tables, adds=False)
-            if code in GONE or not code:
+            if code in GONE or not code or one in supposed:
                 outcome.gone.add(one)
             else:
                 outcome.refused.append(_failure("remove", one, code))

@@ -1,9 +1,10 @@
 """What is tracked, as checks: programs, processes, files, interfaces."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, cast
 
 from floatip.core.settings import Track
@@ -34,17 +35,29 @@ class Checks:
     _names: dict[tuple[TrackKind, str], str] = field(default_factory=dict)
 
     def of(
-        self, owner: Instance | Group, *, own: str = "", is_owner: bool = False, is_grouped: bool = False
+        self,
+        owner: Instance | Group,
+        *,
+        own: str = "",
+        is_owner: bool = False,
+        is_grouped: bool = False,
+        used: Mapping[str, Statement] = MappingProxyType({}),
     ) -> tuple[list[str], list[Track]]:
         """Names of the checks whose failure is a fault, and what else is tracked.
 
         `own`: the interface of the instance. `is_owner`: of priority 255, which never changes. `is_grouped`: in a sync
-        group whose members have no weights of their own.
+        group whose members have no weights of their own. `used`: other interfaces, with what needs them and is tracked:
+        without one of them the instance is in FAULT, whatever weight it has elsewhere, as keepalived's is.
         """
         faults, tracks = list[str](), list[Track]()
         for one in owner.tracking.tracked:
             if one.kind == "track_interface" and one.name == own:
                 self.sheet.note(one.statement, f"{one.name}: the state of {own} counts in any case", "remove the line")
+                continue
+            if one.kind == "track_interface" and one.name in used:
+                if one.weight or one.reverse:
+                    what = f"{one.statement}: {used[one.name]} needs {one.name}, so its failure is a fault"
+                    self.sheet.warning(one.statement, what, f"remove the line, or write no_track: {used[one.name]}")
                 continue
             weight: int | None = one.weight
             if weight and (is_owner or is_grouped):
@@ -55,7 +68,8 @@ class Checks:
                 tracks.append(Track(name, weight, one.reverse))
             else:
                 faults.append(name)
-        return faults, tracks
+        needed = [Tracked(statement, "track_interface", name, 0) for name, statement in used.items()]
+        return faults + [self._name(one) for one in needed], tracks
 
     def _unweighted(self, one: Tracked, owner: Instance | Group, *, is_grouped: bool) -> int | None:
         """What keepalived makes of a weight that cannot count; None: the line does not count."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
 from typing import Literal
 
 from floatip.core import settings as core
@@ -58,7 +59,11 @@ def _instance(one: Instance, at: Thing, reading: Reading, floating: set[Address]
         options = tuple(each for each in (replace(each, interface="") for each in options) if _says_something(each))
     groups = [group for group in reading.conf.groups if one.name in group.members]
     is_grouped = bool(groups) and not _members_have_weights(groups[0], sheet)
-    faults, tracks = reading.checks.of(one, own=interface, is_owner=one.priority == 255, is_grouped=is_grouped)
+    used = {} if is_announced else _used_by_addresses(one, options)
+    used |= _used_by_virtuals(one)
+    used = {name: statement for name, statement in used.items() if name not in (interface, "lo")}
+    is_owner = one.priority == 255
+    faults, tracks = reading.checks.of(one, own=interface, is_owner=is_owner, is_grouped=is_grouped, used=used)
     return made(
         one.name,
         addresses,
@@ -277,6 +282,23 @@ def _says_something(option: core.AddressOptions) -> bool:
 def _is_alone(address: InterfaceAddress) -> bool:
     """Whether it is all of its network, as what BGP announces must be."""
     return address.network.prefixlen == address.max_prefixlen
+
+
+def _used_by_addresses(one: Instance, options: Iterable[core.AddressOptions]) -> dict[str, Statement]:
+    """Interfaces of addresses without no_track: keepalived tracks them."""
+    interfaces = {option.address: option.interface for option in options if option.is_tracked and option.interface}
+    virtuals = [each for each in (*one.addresses, *one.excluded) if each.address in interfaces]
+    return {interfaces[each.address]: each.statement for each in reversed(virtuals)}
+
+
+def _used_by_virtuals(one: Instance) -> dict[str, Statement]:
+    """Of rules iif and oif. Interfaces of several next hops do not count."""
+    found = dict[str, Statement]()
+    for keyword, names in (("virtual_routes", ("dev", "oif")), ("virtual_rules", ("iif", "oif", "dev"))):
+        for line in [line for block in one.statement.all(keyword) for line in block.block or ()]:
+            if not {"no_track", "nexthop"} & set(line.words):
+                found |= {name: line for word, name in pairwise(line.words) if word in names}
+    return found
 
 
 def _virtuals(one: Instance, at: Thing, sheet: Sheet) -> Iterator[core.Virtual]:
