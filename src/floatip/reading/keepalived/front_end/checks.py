@@ -12,7 +12,7 @@ from floatip.model import Script as Program
 from floatip.reading.keepalived import Group, Instance, KeepalivedConf
 from floatip.reading.keepalived.front_end.settings import run_as
 from floatip.reading.keepalived.front_end.sheet import Sheet
-from floatip.reading.keepalived.front_end.values import Values
+from floatip.reading.keepalived.front_end.values import Values, within
 from floatip.reading.keepalived.lint.facts import in_path
 from floatip.reading.keepalived.syntax import Statement, split
 from floatip.reading.keepalived.vrrp import DEFINITIONS, Script, Tracked, TrackKind
@@ -46,7 +46,7 @@ class Checks:
             if one.kind == "track_interface" and one.name == own:
                 self.sheet.note(one.statement, f"{one.name}: the state of {own} counts in any case", "remove the line")
                 continue
-            weight: int | None = one.weight
+            weight: int | None = within(one.weight) if one.kind == "track_script" else one.weight
             if weight and (is_owner or is_grouped):
                 weight = self._unweighted(one, owner, is_grouped=is_grouped)
             if weight is None or not (name := self._name(one)):
