@@ -639,3 +639,17 @@ def test_a_file_that_cannot_be_read_has_a_hint_about_keepalived_conf(tmp_path: P
     (error,) = refused.value.errors
     assert "TOML" not in error.hint
     assert "floatip init" not in error.hint
+
+
+def test_hints_about_a_keepalived_conf_are_in_its_words(tmp_path: Path) -> None:
+    lines = "virtual_ipaddress {\n 192.168.143.9/17 label vip\n}"
+    path = write(tmp_path, INSTANCE.replace("interface eth0", "interface eth1").replace("LINES", lines))
+    machine = replace(MACHINE, demoting=frozenset({"eth0", "eth1"}))
+    model, places, _ = model_of(path, machine)
+    hints = [problem.hint for problem in judge(model, places, machine)]
+    assert "write label eth1:vip" in hints
+    assert any("or write interface eth0" in hint for hint in hints)
+    assert not [hint for hint in hints if '"' in hint or " = " in hint]
+    model, places, _ = model_of(write(tmp_path, INSTANCE.replace("LINES", lines)), machine)
+    hints = [problem.hint for problem in judge(model, places, machine)]
+    assert any(hint.startswith("write 192.168.143.9/32, or: sysctl") for hint in hints)
