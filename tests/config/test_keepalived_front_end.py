@@ -185,7 +185,7 @@ def test_a_source_that_is_not_there_yet_may_come(tmp_path: Path) -> None:
 
 
 def test_an_instance_without_an_interface_has_that_of_its_source(tmp_path: Path) -> None:
-    path = write(tmp_path, INSTANCE.replace("interface eth0", "").replace("LINES", ""))
+    path = write(tmp_path, INSTANCE.replace("interface eth0", "priority 100").replace("LINES", ""))
     model, _, problems = model_of(path, MACHINE)
     assert vrrp(model).interface == "eth0"
     assert [problem.text for problem in problems] == ["vrrp_instance VI_1: no interface"]
@@ -492,11 +492,11 @@ def test_a_file_that_cannot_be_read_is_an_error_with_a_hint(tmp_path: Path) -> N
 def test_check_exits_with_1_on_warnings_where_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "look_around", lambda user: replace(MACHINE, user=""))
     above = "vrrp_track_process sh {\n process sh\n}\n"
-    text = INSTANCE.replace("LINES", "track_process {\n sh\n}\n")
+    text = INSTANCE.replace("LINES", "priority 100\ntrack_process {\n sh\n}\n")
     path = str(write(tmp_path, above + text))
     shown = "VI_1 192.168.223.158/32, vrid 51 on eth0 from .227 to .241, check sh, no BGP"
     assert floatip("check", "--strict", path) == (0, f"ok: {shown}\n")
-    write(tmp_path, above + text.replace("interface eth0", "interface eth0\npriority 300"))
+    write(tmp_path, above + text.replace("priority 100", "priority 100\npriority 300"))
     assert floatip("check", path)[0] == 0
     assert floatip("check", "--strict", path)[0] == 1
 
@@ -568,6 +568,8 @@ CHECK = "vrrp_script chk {\n script /bin/true\n}\n"
 @pytest.mark.parametrize(
     ("lines", "above", "what"),
     [
+        ("", "", "no priority, so 100 counts: where other nodes have none either, the greater source address decides"),
+        ("state MASTER", "", "no priority, so 255 counts: it takes over whenever it is back, and no weight changes it"),
         ("state SLAVE", "", "state SLAVE: neither MASTER nor BACKUP, so BACKUP counts"),
         ("state master", "", "state master: neither MASTER nor BACKUP, so BACKUP counts"),
         ("track_script {\n chk weight 300\n}", CHECK, "chk weight 300: not a weight from -253 to 253, and 0 counts"),

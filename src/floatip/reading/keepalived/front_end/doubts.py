@@ -182,6 +182,12 @@ def _instance(one: Instance, reading: Reading) -> None:
         given = statement.last("mcast_src_ip") or statement
         what = f"{statement}: {' and '.join(sorted(sources))}: the last one, {one.source}, is the source of all adverts"
         sheet.warning(given, what, "remove mcast_src_ip: adverts go to unicast_peer")
+    if not statement.last("priority"):
+        then = "where other nodes have none either, the greater source address decides"
+        if one.priority == 255:
+            then = "it takes over whenever it is back, and no weight changes it"
+        what = f"{statement}: no priority, so {one.priority} counts: {then}"
+        sheet.warning(statement, what, "add priority, a different one on each node")
     for state in statement.all("state"):
         if state.argument() not in ("MASTER", "BACKUP"):
             what = f"{statement}: {state}: neither MASTER nor BACKUP, so {one.state} counts"
