@@ -18,6 +18,7 @@ from floatip.model import Check, Model, Script
 from floatip.reading import machine
 from floatip.reading.keepalived.lint.facts import PATH
 from floatip.reading.patience import told_when_slow
+from floatip.reading.place import Places
 from floatip.text import printable, say, show
 
 WIDEST_NAME = 24
@@ -48,7 +49,7 @@ def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = Fals
     if warnings:
         show(reading.render([], warnings))
     show("\n".join(f"ok: {line}" for line in reading.will(read.model, loaded.here)))
-    status = _run(read.model, user) if run else 0
+    status = _run(read.model, read.places, user) if run else 0
     return status or int(strict and bool(reading.partitioned(warnings)[1]))
 
 
@@ -74,7 +75,7 @@ def _own_name() -> str:
         return f"number {os.geteuid()}"
 
 
-def _run(model: Model, user: str) -> int:
+def _run(model: Model, places: Places, user: str) -> int:
     checks = [one for one in model.checks if one.kind]
     if not checks:
         print("there is no check to run")
@@ -93,7 +94,7 @@ def _run(model: Model, user: str) -> int:
         show(printable(f"{verdict}  {check.name:{width}}  {result.seconds:6.2f} s  {result.reason}"), width + 20)
         if not result.passed:
             failed.append(check)
-            if hint := _hint(check, result.reason):
+            if hint := _hint(check, result.reason, places):
                 show(f"  hint: {hint}")
 
     asyncio.run(run_each([one for one in checks if type(one.kind) in KINDS], done, _still_running))
@@ -112,10 +113,11 @@ def _still_running(checks: Sequence[Check], seconds: float) -> None:
     say(f"after {seconds:.0f} s still running: {names}")
 
 
-def _hint(check: Check, reason: str) -> str:
+def _hint(check: Check, reason: str, places: Places) -> str:
     if not isinstance(check.kind, Script) or not any(words in reason.lower() for words in NOT_OURS):
         return ""
-    return 'kill -0 and killall -0 ask only about processes of the same user; write process = "NAME" instead'
+    instead = places.either('write process = "NAME"', "write a vrrp_track_process")
+    return f"kill -0 and killall -0 ask only about processes of the same user; {instead} instead"
 
 
 def _become(name: str) -> None:

@@ -316,6 +316,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "keepalived 2.2 ends without a VIP in version 3; floatip elects, and warns",
     ),
     (r"minimal/m87", "the file", WAITS),
+    (
+        r"minimal/m57|/comments",
+        " scripts",
+        "keepalived weighs a script 300; no priority has room for more than 253",
+    ),
     (r"minimal/m9g", "the file", "keepalived leaves out the address; floatip refuses what must be a typo"),
     (r"minimal/q03", "the file", "a configuration that differs at each start cannot be checked: an error"),
     (r"samples/.*(track_interface|routes|rules|static_ipaddress)|/addresses", "VI_1 interfaces", NEEDED),

@@ -116,6 +116,15 @@ def test_what_is_printed_is_accepted_and_says_the_same(tmp_path: Path, capfd: py
     assert list(reading.will(reading.load(written).model)) == list(reading.will(reading.load(file, dcid=6).model))
 
 
+@pytest.mark.parametrize("above", ["", "global_defs {\n vrrp_mcast_group4 224.0.0.99\n}\n"])
+def test_a_multicast_group_beside_peers_keeps_no_file_from_being_converted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], above: str
+) -> None:
+    conf = CONF if above else CONF.replace("    smtp_alert\n", "    mcast_dst_ip 224.0.0.99\n")
+    assert convert.convert(write(tmp_path, above + conf), None) == 0
+    assert "mcast_group" not in capfd.readouterr().out
+
+
 FILES = sorted([*HERE.glob("keepalived/**/*.conf"), *HERE.glob("keepalived_minimal/**/*.conf")])
 UNSAYABLE = {"a command that is no path": "m98.conf"}
 """keepalived does not run it either."""

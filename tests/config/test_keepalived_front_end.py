@@ -185,7 +185,7 @@ def test_a_source_that_is_not_there_yet_may_come(tmp_path: Path) -> None:
 
 
 def test_an_instance_without_an_interface_has_that_of_its_source(tmp_path: Path) -> None:
-    path = write(tmp_path, INSTANCE.replace("interface eth0", "").replace("LINES", ""))
+    path = write(tmp_path, INSTANCE.replace("interface eth0", "priority 100").replace("LINES", ""))
     model, _, problems = model_of(path, MACHINE)
     assert vrrp(model).interface == "eth0"
     assert [problem.text for problem in problems] == ["vrrp_instance VI_1: no interface"]
@@ -528,11 +528,11 @@ def test_a_file_that_cannot_be_read_is_an_error_with_a_hint(tmp_path: Path) -> N
 def test_check_exits_with_1_on_warnings_where_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "look_around", lambda user: replace(MACHINE, user=""))
     above = "vrrp_track_process sh {\n process sh\n}\n"
-    text = INSTANCE.replace("LINES", "track_process {\n sh\n}\n")
+    text = INSTANCE.replace("LINES", "priority 100\ntrack_process {\n sh\n}\n")
     path = str(write(tmp_path, above + text))
     shown = "VI_1 192.168.223.158/32, vrid 51 on eth0 from .227 to .241, check sh, no BGP"
     assert floatip("check", "--strict", path) == (0, f"ok: {shown}\n")
-    write(tmp_path, above + text.replace("interface eth0", "interface eth0\npriority 300"))
+    write(tmp_path, above + text.replace("priority 100", "priority 100\npriority 300"))
     assert floatip("check", path)[0] == 0
     assert floatip("check", "--strict", path)[0] == 1
 
@@ -569,3 +569,125 @@ def test_keepaliveds_own_dump_says_the_same_or_the_difference_has_a_reason(path:
 
 def test_mutated_files_are_read_or_refused_with_named_errors(tmp_path: Path) -> None:
     assert play(300, 12, tmp_path)
+
+
+SECRET = "S3CRETS3CRETS3CRETS3CRETS3CRETS3CRET"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"authentication {{\n auth_type PASS\n {line}\n}}"
+        for line in (
+            f"auth_pas {SECRET}",
+            f"AUTH_PASS {SECRET}",
+            f"auth_pass={SECRET}",
+            f"password {SECRET} {{\n}}",
+            f'secret "{SECRET}',
+        )
+    ]
+    + [f"auth_hmac {{\n {line}\n}}" for line in (f"kay 1 {SECRET}", f'key 1 "{SECRET}', f"key=1 {SECRET}")]
+    + [f"authentification {{\n auth_pas ${{NONE}} {SECRET}\n}}", f"auth_password {SECRET}"],
+)
+def test_no_message_shows_a_secret_of_a_line_that_is_misspelt(tmp_path: Path, lines: str) -> None:
+    try:
+        _, problems = judged(tmp_path, lines)
+    except ConfigErrors as refused:
+        problems = [*refused.errors]
+    assert problems
+    assert SECRET not in "\n".join(map(str, problems))
+
+
+CHECK = "vrrp_script chk {\n script /bin/true\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "above", "what"),
+    [
+        ("", "", "no priority, so 100 counts: where other nodes have none either, the greater source address decides"),
+        ("state MASTER", "", "no priority, so 255 counts: it takes over whenever it is back, and no weight changes it"),
+        ("state SLAVE", "", "state SLAVE: neither MASTER nor BACKUP, so BACKUP counts"),
+        ("state master", "", "state master: neither MASTER nor BACKUP, so BACKUP counts"),
+        ("track_script {\n chk weight 300\n}", CHECK, "chk weight 300: not a weight from -253 to 253, and 0 counts"),
+        ("track_script {\n chk weight -2O\n}", CHECK, "chk weight -2O: not a weight from -253 to 253, and -2 counts"),
+        ("track_script {\n chk weight 5 6\n}", CHECK, "chk weight 5 6: '6' does not count"),
+        ("track_script {\n chk\n}", CHECK.replace("}", "weight 300\n}"), "-253 to 253, and 253 counts"),
+        ("track_script {\n chk\n}", CHECK.replace("}", "weight x\n}"), "so the line does not count, and 0 does"),
+        ("", "vrrp_sync_group G {\n group {\n VI_1\n VI_2\n }\n}\n", "there is no vrrp_instance VI_2, so the group"),
+        ("", "vrrp_sync_group G {\n group {\n VI_2\n }\n}\n", "vrrp_sync_group G: no instance in it, so it does not"),
+        ("", "vrrp_sync_group G {\n VI_1\n}\n", "vrrp_sync_group G: no instance in it, so it does not count"),
+        ("mcast_dst_ip 224.0.0.99", "", "mcast_dst_ip 224.0.0.99: adverts go to unicast_peer"),
+        ("mcast_src_ip 10.99.1.1", "", "the last one, 10.99.1.1, is the source of all adverts"),
+        (
+            "track_script {\n chk\n}",
+            CHECK.replace("/bin/true", '"/bin/true http://192.0.2.1/"'),
+            "asks 192.0.2.1",
+        ),
+        ("preempt_delay 2000", "", "not a number from 0 to 1000, so the line does not count, and 0 does"),
+        ("track_script {\n chkk\n}", CHECK, "there is no vrrp_script chkk above it\n  hint: did you mean chk?"),
+    ],
+)
+def test_what_does_not_count_is_named_with_what_does(tmp_path: Path, lines: str, above: str, what: str) -> None:
+    _, problems = judged(tmp_path, lines, above=above)
+    assert what in "\n".join(f"{problem.what}\n  hint: {problem.hint}" for problem in problems)
+
+
+def test_a_weight_that_no_priority_has_room_for_runs_as_the_largest(tmp_path: Path) -> None:
+    above = CHECK.replace("}", "weight -300\n}")
+    model = read(tmp_path, "track_script {\n chk\n}", above=above)
+    assert model.instances[0].tracks == (Track("chk", -253),)
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "what"),
+    [
+        (b"\x7fELF" + bytes(100), 0, "not a text file"),
+        ("vrrp_instance VI_1 {\n}\n".encode("utf-16"), 0, "not a text file"),
+        (b"vrrp_instance VI_1 {\n  priority {{ item.priority }}\n}\n" * 9, 2, "a template"),
+        (b"{% for one in all %}\nvrrp_instance VI_1 {\n}\n{% endfor %}\n", 1, "a template"),
+    ],
+)
+def test_what_is_no_keepalived_conf_at_all_is_one_error(tmp_path: Path, data: bytes, line: int, what: str) -> None:
+    path = tmp_path / "keepalived.conf"
+    path.write_bytes(data)
+    with pytest.raises(ConfigErrors) as refused:
+        model_of(path, MACHINE)
+    (error,) = refused.value.errors
+    assert error.line == line
+    assert error.what.startswith(what)
+
+
+def test_braces_in_quotes_are_no_template(tmp_path: Path) -> None:
+    command = "/bin/true -f {{.State.Running}} x"
+    model = read(tmp_path, "track_script {\n chk\n}", above=CHECK.replace("/bin/true", f'"{command}"'))
+    kind = model.checks[0].kind
+    assert isinstance(kind, Script)
+    assert kind.argv == tuple(command.split())
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "large"])
+def test_a_file_that_cannot_be_read_has_a_hint_about_keepalived_conf(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "keepalived.conf"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "large":
+        path.write_text("# a comment\n" * 100_000)
+    with pytest.raises(ConfigErrors) as refused:
+        model_of(path, MACHINE)
+    (error,) = refused.value.errors
+    assert "TOML" not in error.hint
+    assert "floatip init" not in error.hint
+
+
+def test_hints_about_a_keepalived_conf_are_in_its_words(tmp_path: Path) -> None:
+    lines = "virtual_ipaddress {\n 192.168.143.9/17 label vip\n}"
+    path = write(tmp_path, INSTANCE.replace("interface eth0", "interface eth1").replace("LINES", lines))
+    machine = replace(MACHINE, demoting=frozenset({"eth0", "eth1"}))
+    model, places, _ = model_of(path, machine)
+    hints = [problem.hint for problem in judge(model, places, machine)]
+    assert "write label eth1:vip" in hints
+    assert any("or write interface eth0" in hint for hint in hints)
+    assert not [hint for hint in hints if '"' in hint or " = " in hint]
+    model, places, _ = model_of(write(tmp_path, INSTANCE.replace("LINES", lines)), machine)
+    hints = [problem.hint for problem in judge(model, places, machine)]
+    assert any(hint.startswith("write 192.168.143.9/32, or: sysctl") for hint in hints)

@@ -32,7 +32,7 @@ class Keyword:
 
     @property
     def numbers(self) -> str:
-        return self.value.rstrip("?").replace("..", " to ")
+        return "{:g} to {:g}".format(*self.range) if self.range else ""
 
     @property
     def is_whole(self) -> bool:

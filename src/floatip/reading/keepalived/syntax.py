@@ -4,6 +4,7 @@ A line is a statement, and a brace ends a line. keepalived continues after an er
 unbalanced file is refused. Not supported: `${_RANDOM}`.
 """
 
+import errno
 import glob
 import os
 import re
@@ -36,6 +37,8 @@ class Statement:
     block: tuple["Statement", ...] | None = field(default=None, repr=False)
     end_line: int = 0
     """The last line of the statement, in the file where it begins (that of the closing brace)."""
+    is_secret: bool = False
+    """It stands in a block of passwords or keys, and also a misspelt line of it may hold one."""
 
     @property
     def keyword(self) -> str:
@@ -56,7 +59,7 @@ class Statement:
         return self.words[number] if number < len(self.words) else ""
 
     def __str__(self) -> str:
-        return shown(" ".join(self.words))
+        return _without_secret(self.words) if self.is_secret else shown(" ".join(self.words))
 
 
 Errors = list[tuple[Place, str, str]]
@@ -107,6 +110,8 @@ INCLUDE_CHECK = re.compile(r"include_check\b\s*(.*)")
 CHECKS = {"readable", "match", "wildcard_match", "brace_match"}
 OF_KIND = {"m": {"match"}, "w": {"match", "wildcard_match"}, "b": {"brace_match"}, "a": CHECKS}
 """What `includem` and its like check."""
+TEMPLATE = re.compile(r"(?!~|include).*(\{\{.*\}\}|\{%.*%\})")
+"""Of Jinja, Go or Helm, outside of double quotes."""
 DEEPEST = 50
 MOST_LINES = 100_000
 MOST_FILES = 1_000
@@ -115,8 +120,22 @@ LONGEST_LINE = 1022
 OUTERMOST = ("global_defs", "vrrp_script", "vrrp_sync_group", "vrrp_instance", "virtual_server")
 
 
+SECRET_BLOCK = re.compile(r"auth", re.IGNORECASE)
+"""How a block begins that holds passwords or keys, also where its name is misspelt."""
+NO_SECRETS = ("auth_type", "active_key", "mode", "time_window", "anti_replay")
+SECRET = re.compile(r"((?:^|\s)(?:auth_?p\w*|\w*pass\w*|key\s+\S+))[\s=:].+", re.IGNORECASE)
+
+
 def shown(text: str) -> str:
-    return re.sub(r"(auth_pass\s+).+", r"\1...", text)
+    """Without what may be a password or a key."""
+    return SECRET.sub(r"\1 ...", text)
+
+
+def _without_secret(words: tuple[str, ...]) -> str:
+    if words[0] in NO_SECRETS:
+        return " ".join(words[:2])
+    keyword = re.sub(r"\W.*", "", words[0])
+    return keyword if words == (keyword,) else f"{keyword} ..."
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -187,10 +206,12 @@ class Reader:
                 case "}":
                     self._error(place, "a } that closes nothing", "remove it, or look above it for a { that is missing")
                 case _:
+                    is_secret = any(SECRET_BLOCK.match(each.keyword) for each, _ in opened)
                     if words := _words(text):
-                        found.append(Statement(place, words, end_line=place.line))
+                        found.append(Statement(place, words, end_line=place.line, is_secret=is_secret))
                     else:
-                        self._error(place, f"{shown(text)}: a quote that is not closed", "close it on the same line")
+                        named = _without_secret(tuple(text.split())) if is_secret else shown(text)
+                        self._error(place, f"{named}: a quote that is not closed", "close it on the same line")
         for statement, _ in opened:
             self._error(statement.place, f"{statement} {{: never closed", "add the } that is missing")
         return tuple(found)
@@ -218,7 +239,12 @@ class Reader:
         except OSError as error:
             what = f"{path} cannot be read" if included.line else "cannot be read"
             hint = "give the path of the file that keepalived reads, as root"
+            if error.errno == errno.EFBIG:
+                hint = "is it the right file? It may include others"
             return self._error(included, f"{what}: {error.strerror}", hint)
+        if strange := _no_conf(text):
+            number, what, hint = strange
+            return self._error(Place(path, number), what, hint)
         self._open.append(path)
         checks = self._include_checks
         lines = (
@@ -313,6 +339,16 @@ class Reader:
 
     def _real(self, path: Path) -> Path:
         return self.root / path.relative_to("/")
+
+
+def _no_conf(text: str) -> tuple[int, str, str] | None:
+    """What the whole file is instead: its line, what is wrong, and a hint; of each line there would be one more."""
+    if text.count("\0") >= max(2, text.count("\n")):  # UTF-16, or a program
+        return 0, "not a text file", "is it the right file? keepalived.conf is plain text, in UTF-8"
+    for number, line in enumerate(text.split("\n"), 1):
+        if TEMPLATE.match(re.sub('"[^"]*"', "", _uncommented(line))):
+            return number, "a template, with {{ }} or {% %} that nothing has filled in", "give the file made from it"
+    return None
 
 
 def _uncommented(line: str) -> str:

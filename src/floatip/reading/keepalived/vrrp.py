@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.reading.keepalived.syntax import Doubts, Statement, split
+from floatip.reading.words import closest
 
 NotifyEvent = Literal["master", "backup", "fault", "stop", "deleted", "master_rx_lower_pri", "any"]
 
@@ -512,7 +513,9 @@ def _tracking(statement: Statement, above: Above, *, is_owner: bool = False) -> 
             why, hint = f"{name} is tracked already", "remove one of the two"
         elif name not in known:
             what = DEFINITIONS[kind][0]
-            why, hint = f"there is no {what} {name} above it", f"define {name} above it"
+            close = closest(name, known)
+            hint = f"did you mean {close}?" if close else f"define {name} above it"
+            why = f"there is no {what} {name} above it"
         elif options and (options[0] != "weight" or len(options) < 2):
             why, hint = f"'{' '.join(options)}' is not 'weight NUMBER'", "write: name, or: name weight NUMBER"
         elif weight and is_owner and kind == "track_script":

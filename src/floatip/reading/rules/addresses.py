@@ -47,10 +47,12 @@ def labels(model: Model, places: Places) -> Iterator[Problem]:
             label, is_ipv6 = option.label, one.address.version == 6
             if len(label.encode()) > LONGEST_LABEL:
                 what = f"{shown(label)} is longer than {LONGEST_LABEL} octets, as the kernel has labels"
-                yield places.error((*thing, "label"), what, f'write a shorter one: "{one.interface}:1"')
+                yield places.error((*thing, "label"), what, f"write a shorter one, as {one.interface}:1")
             elif label and not is_ipv6 and label != one.interface and not label.startswith(f"{one.interface}:"):
                 what = f"{shown(label)} does not begin with {one.interface}:, so `ip` and ifconfig may not find it"
-                yield places.warning((*thing, "label"), what, f'write "{one.interface}:{label[-4:]}"')
+                better = f"{one.interface}:{label[-4:]}"
+                hint = f"write {places.either(shown(better), f'label {better}')}"
+                yield places.warning((*thing, "label"), what, hint)
             for key, is_given, other in (
                 ("label", bool(label) and is_ipv6, "IPv6"),
                 ("scope", option.scope is not None and is_ipv6, "IPv6"),
@@ -135,7 +137,9 @@ def neighbours(model: Model, places: Places, machine: Machine) -> Iterator[Probl
             if other and address.version == 4 and name in machine.demoting:
                 key = f"net.ipv4.conf.{name.replace('.', '/')}.promote_secondaries"
                 what = f"{address} and {other} share a network on {name}: who removes the first by hand removes both"
-                yield places.warning(thing, what, f'write "{address.ip}/32", or: sysctl -w {key}=1')
+                alone = f"{address.ip}/32"
+                hint = f"write {places.either(shown(alone), alone)}, or: sysctl -w {key}=1"
+                yield places.warning(thing, what, hint)
 
 
 RULES = (counts, prefixes, labels)

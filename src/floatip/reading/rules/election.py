@@ -9,6 +9,7 @@ from floatip.model import Model
 from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances, own_peers
+from floatip.reading.words import shown
 
 AUTH_LENGTH = 8
 USUAL = "write seconds; 1 is usual"
@@ -114,7 +115,8 @@ def _ours(
 def _not_there(places: Places, thing: Thing, one: Vrrp | Keepalived, machine: Machine) -> Problem:
     if elsewhere := machine.interface_of(one.source):
         what = f"{one.source} is on {elsewhere}, not on {one.interface}, and the election waits until it is"
-        return places.warning(thing, what, f'name an address of {one.interface}, or write interface = "{elsewhere}"')
+        written = places.either(f"interface = {shown(elsewhere)}", f"interface {elsewhere}")
+        return places.warning(thing, what, f"name an address of {one.interface}, or write {written}")
     peer = next((peer for peer in one.peers if machine.has(peer)), None)
     if peer:
         what = f"{one.source} is not here, but its peer {peer} is, on {machine.interface_of(peer)}"

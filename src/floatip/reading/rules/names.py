@@ -71,13 +71,14 @@ def _uses(model: Model, places: Places) -> Iterator[tuple[Thing, str]]:
 
 def unwatched(model: Model, places: Places) -> Iterator[Problem]:
     """A trigger file tells of an administrator, not of a service. Where keepalived elects, its own checks count."""
-    triggers = {check.name for check in model.checks if isinstance(check.kind, NOT_THE_SERVICE)}
+    kind_of = {check.name: check.kind for check in model.checks}
+    triggers = {name for name, kind in kind_of.items() if isinstance(kind, NOT_THE_SERVICE)}
     for at, instance in instances(model, places):
         is_known = all(map(places.is_whole, ((*at, "checks"), (*at, "tracks"), ("check",), ("sync_group",))))
         names = looked_at(model, instance)
         if is_known and not isinstance(instance.election, Keepalived) and triggers.issuperset(names):
-            kinds = {type(check.kind) for check in model.checks if check.name in names}
-            only = (" but an interface" if kinds == {Interface} else " but a file") if names else ""
+            kinds = {"an interface" if isinstance(kind_of[name], Interface) else "a file" for name in names}
+            only = f" but {' and '.join(sorted(kinds))}" if names else ""
             what = f"nothing{only} is checked: this node keeps the traffic even while the service is down"
             hint = 'add [[check]] name = "haproxy", process = "haproxy"; and to the instance: checks = ["haproxy"]'
             if places.is_keepaliveds:

@@ -52,13 +52,18 @@ FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 def unreadable(file: str, number: int | None) -> str:
+    is_keepaliveds = file.endswith(".conf")
+    if number == errno.ENOENT and is_keepaliveds:
+        return "look for it: ls -l /etc/keepalived"
     if number == errno.ENOENT:
         return "make it: floatip init, or floatip adopt where keepalived runs"
     if number == errno.EACCES:
         return f"let user floatip read it: chown root:floatip {file} && chmod 640 {file}"
     if number in FOR_NOW:
         return "see what is short, or broken: free -m; cat /proc/sys/fs/file-nr; journalctl -k"
-    return "give the path of a TOML file"
+    if number == errno.EFBIG:
+        return "is it the right file? It may include others" if is_keepaliveds else "is it the right file?"
+    return f"give the path of a {'keepalived.conf' if is_keepaliveds else 'TOML file'}"
 
 
 def not_toml(text: str, error: str) -> tuple[int, str, str]:

@@ -13,7 +13,7 @@ from floatip.model import Script as Program
 from floatip.reading.keepalived import Group, Instance, KeepalivedConf
 from floatip.reading.keepalived.front_end.settings import run_as
 from floatip.reading.keepalived.front_end.sheet import Sheet
-from floatip.reading.keepalived.front_end.values import Values
+from floatip.reading.keepalived.front_end.values import Values, within
 from floatip.reading.keepalived.lint.facts import in_path
 from floatip.reading.keepalived.syntax import Statement, split
 from floatip.reading.keepalived.vrrp import DEFINITIONS, Script, Tracked, TrackKind
@@ -59,7 +59,7 @@ class Checks:
                     what = f"{one.statement}: {used[one.name]} needs {one.name}, so its failure is a fault"
                     self.sheet.warning(one.statement, what, f"remove the line, or write no_track: {used[one.name]}")
                 continue
-            weight: int | None = one.weight
+            weight: int | None = within(one.weight) if one.kind == "track_script" else one.weight
             if weight and (is_owner or is_grouped):
                 weight = self._unweighted(one, owner, is_grouped=is_grouped)
             if weight is None or not (name := self._name(one)):

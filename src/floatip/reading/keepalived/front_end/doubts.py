@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
-from floatip.reading.keepalived import Instance, keywords
+from floatip.reading.keepalived import Group, Instance, keywords
 from floatip.reading.keepalived.front_end.instances import Reading
-from floatip.reading.keepalived.front_end.values import in_range
+from floatip.reading.keepalived.front_end.sheet import Sheet
+from floatip.reading.keepalived.front_end.values import in_range, within
 from floatip.reading.keepalived.lint import commands, instances, scripts, takeover
 from floatip.reading.keepalived.lint.facts import Finding, gather
 from floatip.reading.keepalived.syntax import Statement
+from floatip.reading.keepalived.vrrp import HEAVIEST, REVERSED
 from floatip.reading.machine import Machine
 from floatip.reading.rights import users
 from floatip.reading.words import closest
@@ -24,9 +26,13 @@ REPLACED = {
     "global_defs": ("vrrp_version",),
 }
 """Numbers that `vrrp.py` reads."""
+SOURCES = ("unicast_src_ip", "mcast_src_ip")
+UNICAST_OR_MULTICAST = "remove it, and give all nodes of the instance unicast_peer; or remove unicast_peer on all"
 SAID = ("long-password", "auth-header")
 """Findings that are named elsewhere."""
-IP = re.compile(r"(?<![\w.:/])(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.])")
+IP = re.compile(
+    r"(?:(?<=//)|(?<=@)|(?<![\w.:/]))\[?(\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?![\w.])"
+)
 
 
 def doubts(reading: Reading) -> None:
@@ -41,6 +47,10 @@ def doubts(reading: Reading) -> None:
     for owner in conf.owners:
         for line, why, hint in owner.tracking.ignored:
             sheet.warning(line, f"{owner.statement}: '{line}' does not count, as with keepalived: {why}", hint)
+        _weights_that_are_none(owner, sheet)
+    for statement in conf.statements:
+        if statement.keyword == "vrrp_sync_group":
+            _members(statement, reading)
     for statement in reading.checks.unused():
         sheet.note(statement, f"{statement}: nothing tracks it, so it does not run", "track it, or remove it")
     for finding in _findings(reading):
@@ -60,14 +70,16 @@ def _keywords(statements: Iterable[Statement], block: str, owner: str, reading: 
         named = f"{owner} {statement}".strip()
         if not keyword:
             if not (block == "vrrp_instance" and statement.block is not None):  # said already
-                close = closest(statement.keyword, known)
+                close = closest(statement.keyword.lower(), known)
                 hint = f"did you mean {close}?" if close else "remove it"
+                if block == "vrrp_sync_group" and statement.keyword in {one.name for one in reading.conf.instances}:
+                    hint = "write group { and } around it, one instance a line"
                 sheet.warning(statement, f"{named}: keepalived has no such keyword, so the line does not count", hint)
             continue
         _effect(statement, keyword, named, reading)
         if keyword.name in REPLACED.get(block, ()) and in_range(keyword, statement.argument()) is None:
-            what = f"{named}: not a number from {keyword.numbers}, so the line does not count"
-            sheet.warning(statement, f"{what}{_counts(statement, reading)}", f"correct {keyword.name}")
+            what = f"{named}: not a number from {keyword.numbers}, {_counts(statement, reading)}"
+            sheet.warning(statement, what, f"correct {keyword.name}")
         inner = statement.keyword
         if statement.block is not None and inner not in keywords.LINES and keywords.of_block(inner):
             _keywords(statement.block, inner, owner if block else str(statement), reading)
@@ -88,16 +100,47 @@ def _effect(statement: Statement, keyword: keywords.Keyword, named: str, reading
             sheet.note(statement, f"{group}: {what}", where or "use notify, or monitor the status: floatip status")
 
 
+def _weights_that_are_none(owner: Instance | Group, sheet: Sheet) -> None:
+    for one in owner.tracking.tracked:
+        words, most = one.statement.words[2:], HEAVIEST[one.kind]
+        if words and not (re.fullmatch("[+-]?[0-9]{1,9}", words[0]) and abs(int(words[0])) <= most):
+            counts = f"{one.weight:+d} counts" if one.weight else "0 counts: a failure is a fault"
+            what = f"{owner.statement}: {one.statement}: not a weight from -{most} to {most}, and {counts}"
+            sheet.warning(one.statement, what, f"correct the weight of {one.name}")
+        if unknown := [word for word in words[1:] if word not in REVERSED]:
+            what = f"{owner.statement}: {one.statement}: '{unknown[0]}' does not count"
+            sheet.warning(one.statement, what, "remove it; behind a weight stands reverse, noreverse or nothing")
+
+
+def _members(group: Statement, reading: Reading) -> None:
+    """Instances that are named and do not exist."""
+    known = [one.name for one in reading.conf.instances]
+    lines = [line for block in group.all("group") for line in block.block or ()]
+    missing = [(line, name) for line in lines for name in line.words if name not in known]
+    for line, name in missing:
+        close = closest(name, known)
+        hint = f"did you mean {close}?" if close else f"define it, or remove {name}"
+        what = f"{group}: there is no vrrp_instance {name}, so the group goes on without it"
+        reading.sheet.warning(line, what, hint)
+    if len(group.words) != 2 or not any(name in known for line in lines for name in line.words):
+        why = "no instance in it" if len(group.words) == 2 else "not one name"
+        what = f"{group}: {why}, so it does not count, nor what it tracks and notifies"
+        reading.sheet.warning(group, what, f"write {group.keyword} NAME {{ group {{, one instance a line, and }} }}")
+
+
 def _counts(statement: Statement, reading: Reading) -> str:
     """The value that counts in place of one that does not."""
     for one in reading.conf.instances:
         if any(each is statement for each in one.statement.block or ()):
             numbers = {"priority": one.priority, "virtual_router_id": one.vrid, "version": one.version}
-            return f", and {numbers.get(statement.keyword, one.advert_interval):g} does"
+            return f"so the line does not count, and {numbers.get(statement.keyword, one.advert_interval):g} does"
     for script in reading.conf.scripts:
         if any(each is statement for each in script.statement.block or ()):
-            return f", and {getattr(script, statement.keyword):g} does"
-    return ""
+            number = getattr(script, statement.keyword)
+            counts = f"{within(number) if statement.keyword == 'weight' else number:g}"
+            is_part = number and statement.argument().lstrip("+").startswith(f"{number:g}")  # as strtol has it
+            return f"and {counts} counts" if is_part else f"so the line does not count, and {counts} does"
+    return "so the line does not count"
 
 
 def _findings(reading: Reading) -> Iterator[Finding]:
@@ -132,6 +175,23 @@ def _instance(one: Instance, reading: Reading) -> None:
         elif reading.has_bgp:
             what = f"{statement}: no unicast_peer: clouds drop multicast, and then each node becomes master"
             sheet.warning(statement, what, "add unicast_peer { the other nodes' private addresses }")
+    elif given := statement.last("mcast_dst_ip"):
+        what = f"{given}: adverts go to unicast_peer, so the line does not count: a node that only"
+        sheet.warning(given, f"{what} listens to multicast hears none, and becomes master too", UNICAST_OR_MULTICAST)
+    elif len(sources := {each.keyword for each in statement.block or () if each.keyword in SOURCES}) > 1:
+        given = statement.last("mcast_src_ip") or statement
+        what = f"{statement}: {' and '.join(sorted(sources))}: the last one, {one.source}, is the source of all adverts"
+        sheet.warning(given, what, "remove mcast_src_ip: adverts go to unicast_peer")
+    if not statement.last("priority"):
+        then = "where other nodes have none either, the greater source address decides"
+        if one.priority == 255:
+            then = "it takes over whenever it is back, and no weight changes it"
+        what = f"{statement}: no priority, so {one.priority} counts: {then}"
+        sheet.warning(statement, what, "add priority, a different one on each node")
+    for state in statement.all("state"):
+        if state.argument() not in ("MASTER", "BACKUP"):
+            what = f"{statement}: {state}: neither MASTER nor BACKUP, so {one.state} counts"
+            sheet.warning(state, what, "write MASTER or BACKUP, in capitals")
     if not one.addresses and not one.excluded and not statement.last("no_virtual_ipaddress"):
         what = f"{statement}: no address, so it only elects and notifies"
         sheet.warning(statement, what, "add virtual_ipaddress, or no_virtual_ipaddress if this is meant")
@@ -190,7 +250,8 @@ def _weights(one: Instance, reading: Reading) -> None:
         if low > high:
             reading.sheet.warning(line.statement, f"{named}: a failure can never move the address", hint)
         else:
-            what = f"{named}: a failure moves the address only if the other node's priority is from {low} to {high}"
+            range_ = f"from {low} to {high}" if low < high else f"{low}"
+            what = f"{named}: a failure moves the address only if the other node's priority is {range_}"
             reading.sheet.note(line.statement, what, hint)
 
 

@@ -21,6 +21,8 @@ def hmac(instance: Statement, sheet: Sheet) -> Hmac | None:
         return None
     values = Values(block.block or (), "auth_hmac", sheet)
     keys = dict(_keys(values, sheet))
+    if not keys and values.last("key"):
+        return None  # what is wrong with it is said
     if not keys:
         sheet.error(block, f"{instance}: auth_hmac has no key", "add: key 1 file:/etc/keepalived/key")
         return None

@@ -157,6 +157,8 @@ def _group(one: Instance, values: Values, reading: Reading) -> Address | None:
     kind: type[Address] = IPv6Address if one.is_ipv6 else IPv4Address
     own = values.last("mcast_dst_ip")
     found = multicast_group(own, kind, reading.sheet) if own else None
+    if one.peers:
+        return None  # adverts go to them
     return found or next((group for group in reading.settings.groups if isinstance(group, kind)), None)
 
 

@@ -68,6 +68,11 @@ class Values:
         self._sheet.warning(statement, what, f"correct {keyword.name}")
 
 
+def within(weight: int) -> int:
+    """keepalived takes also a weight of 300 for what it is; no priority has room for more than this."""
+    return max(-253, min(weight, 253))
+
+
 def in_range(keyword: Keyword, text: str) -> float | None:
     low, high = keyword.range or (0, 0)
     form = r"[+-]?[0-9]{1,10}" if keyword.is_whole else r"\+?([0-9]{1,10}\.?[0-9]*|\.[0-9]+)"
