@@ -168,10 +168,11 @@ def history(**options: object) -> int:
     {
         0: "answered",
         1: "there is no such instance, node or check",
+        2: "the file is refused",
         3: "no daemon answers",
         4: "this user may not ask the daemon",
     },
-    Option("[INSTANCE]", "The instance (default: all)"),
+    Option("[INSTANCE]", "The instance (default: all); or the path of a keepalived.conf: what each of its lines means"),
     Option("--if-down NODE", "What would happen if this node went down", dest="down"),
     Option("--if-check-fails CHECK", "The same if this check of this node failed", dest="fails"),
     Option("--if-drained NODE", "The same if this node were drained", dest="drained"),
@@ -183,6 +184,14 @@ def explain(instance: str | None, down: str | None, fails: str | None, drained: 
     Names the rule that decided. A question is played on a copy of what the daemon
     knows: nothing happens to the nodes. What this node cannot know, it says.
     """
+    if instance and "/" in instance:
+        from floatip import explain_file  # noqa: PLC0415
+
+        if as_json or not down is fails is drained is None:
+            raise Misused("a file has no --json and no --if-...", f"floatip explain {instance}")
+        if instance.endswith(".toml"):
+            raise Misused("explain reads a keepalived.conf, or asks the daemon", f"floatip check {instance}")
+        return explain_file.explain(Path(instance))
     from floatip import explain as explaining  # noqa: PLC0415
 
     return explaining.show(instance, down, fails, drained, as_json=as_json)

@@ -39,9 +39,9 @@ def model_of(
     try:
         conf = keepalived.read(path, config_id=config_id, strict=False)
     except NotUnderstood as error:
-        raise _refused(error.errors) from None
+        raise refused(error.errors) from None
     if unreadable := [*_unreadable(conf.statements)]:
-        raise _refused(unreadable)
+        raise refused(unreadable)
     sheet = Sheet(str(path))
     defaults = settings(conf, sheet)
     checks = Checks(conf, defaults.run_as, sheet)
@@ -59,7 +59,7 @@ def model_of(
     return model, _together(sheet.places, of_drop_in), problems + sheet.problems
 
 
-def _refused(errors: Errors) -> ConfigErrors:
+def refused(errors: Errors) -> ConfigErrors:
     return ConfigErrors([ConfigError(str(at.file), at.line, "", what, hint) for at, what, hint in errors])
 
 
