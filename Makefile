@@ -21,6 +21,8 @@ WORKERS ?= 5
 .DEFAULT_GOAL := help
 # Two apts at once would refuse each other.
 .NOTPARALLEL:
+# Daemons that compile all modules at each start would start too late for the tests.
+lab test test-systemd soak bench: export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help lab test test-systemd check sim soak mutants bench deb lock clean lab-needs test-needs browser-needs systemd-needs deb-needs
 
 help: ## this list

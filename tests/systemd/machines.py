@@ -239,7 +239,9 @@ class Machine:
 
     def _put(self, path: str, content: bytes, mode: int) -> None:
         name = shlex.quote(path)
-        done = self._enter(f'mkdir -p "$(dirname {name})" && cat >{name} && chmod {mode:o} {name}', content)
+        new = f"{name}.new"  # a script that runs cannot be written
+        command = f'mkdir -p "$(dirname {name})" && cat >{new} && chmod {mode:o} {new} && mv {new} {name}'
+        done = self._enter(command, content)
         assert done.returncode == 0, done.stderr
 
     def install(self, package: Path) -> None:
