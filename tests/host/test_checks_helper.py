@@ -1,6 +1,7 @@
 """The daemon's side of the helper of the checks, with other programs in its place, and with the real one that hangs."""
 
 import asyncio
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -233,3 +234,32 @@ def test_the_process_outlives_no_daemon() -> None:
 
     pid = asyncio.run(story())
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_process_knows_a_check_that_a_reload_brings_before_it_is_asked_to_run_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    really = helper.Helper.send
+
+    def send(self: helper.Helper, line: str) -> None:
+        said.append(line)
+        really(self, line)
+
+    monkeypatch.setattr(helper.Helper, "send", send)
+
+    async def story() -> None:
+        reports = Reports()
+        probes = Probes(reports)
+        first, second = (Haproxy(Path(f"/nowhere/{name}"), "web") for name in "ab")
+        probes.configure({"a": first})
+        probes.run(Probe("a", 1, 60))
+        await until(lambda: last(reports, "a") is not None)
+        said.clear()
+        probes.configure({"a": first, "b": second})
+        probes.run(Probe("b", 1, 60))
+        await until(lambda: last(reports, "b") is not None)
+        assert [json.loads(line)[0] for line in said if json.loads(line)[1:2] == [2]] == ["set", "run"]
+        await close(probes)
+
+    asyncio.run(story())

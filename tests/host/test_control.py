@@ -615,3 +615,18 @@ def test_an_error_from_the_daemon_reaches_the_one_who_asked(tmp_path: Path) -> N
                 await asyncio.to_thread(ask, path, {"cmd": "nonsense"})
 
     asyncio.run(story())
+
+
+def test_the_end_of_a_daemon_leaves_the_socket_of_its_successor(directory: Path) -> None:
+    path = directory / "floatip.sock"
+
+    async def story() -> None:
+        async with serving(path):
+            path.unlink()  # as systemd does with the directory of a unit that ended
+            successor = control_at(path)
+            await successor.start()
+        assert path.exists()
+        successor.close()
+        assert not path.exists()
+
+    asyncio.run(story())

@@ -4,11 +4,14 @@ import asyncio
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from floatip.host import notify_fifo
 from floatip.host.notify_fifo import MOST_LINES, Fifos
 from floatip.model import Fifo, RunAs
 from tests.host.reports import Reports, until
@@ -109,6 +112,35 @@ def test_what_does_not_fit_waits_and_of_too_much_the_oldest_is_dropped_counted_a
         assert all(line in kept for line in read), "in order"
         [failure] = reports.failing(PART)
         assert failure.reason == f"nobody reads it: {fifos.dropped} lines were dropped; the newest are kept"
+        await fifos.finish(10)
+        reader.close()
+
+    play(story)
+
+
+def test_a_line_does_not_go_to_a_fifo_that_was_removed_while_it_was_opened(
+    reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened, go, really = tmp_path / "fifo", threading.Event(), threading.Event(), notify_fifo._open
+
+    def slowly(*arguments: Any) -> Any:
+        found = really(*arguments)
+        opened.set()
+        go.wait(60)
+        return found
+
+    monkeypatch.setattr(notify_fifo, "_open", slowly)
+
+    async def story() -> None:
+        fifos = Fifos(reports)
+        fifos.configure([Fifo(path)], [])
+        await until(opened.is_set)
+        path.unlink()
+        fifos.write(LINE)
+        go.set()
+        await until(path.exists)
+        reader = Reader(path)
+        await until(lambda: reader.read() == LINE)
         await fifos.finish(10)
         reader.close()
 

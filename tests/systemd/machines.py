@@ -240,7 +240,8 @@ class Machine:
     def _put(self, path: str, content: bytes, mode: int) -> None:
         name = shlex.quote(path)
         new = f"{name}.new"  # a script that runs cannot be written
-        command = f'mkdir -p "$(dirname {name})" && cat >{new} && chmod {mode:o} {new} && mv {new} {name}'
+        command = f'mkdir -p "$(dirname {name})" && cat >{new} && chmod {mode:o} {new}'
+        command += f" && {{ [ ! -e {name} ] || chown --reference={name} {new}; }} && mv {new} {name}"
         done = self._enter(command, content)
         assert done.returncode == 0, done.stderr
 

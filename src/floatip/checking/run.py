@@ -94,8 +94,7 @@ class Process:
             os._exit(1)
 
     async def _look(self, key: int, number: int, timeout: float) -> None:
-        if (check := self._looks.get(key)) is None:
-            return self._answer(key, number, (False, "the check is not configured yet"))
+        check = self._looks[key]
         limit = asyncio.timeout(timeout - min(MARGIN, MARGIN * timeout))
         try:
             async with limit:

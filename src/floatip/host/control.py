@@ -20,6 +20,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,7 @@ class Control:
         self._next_turn: asyncio.Handle | None = None
         self._rest_until = 0.0
         self._listener: socket.socket | None = None
+        self._inode = 0
         self._next_accept: asyncio.Handle | None = None
         self._opening: set[asyncio.Task[Any]] = set()
 
@@ -105,6 +107,7 @@ class Control:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.setblocking(False)
         self._listener.bind(str(self.path))
+        self._inode = self.path.stat().st_ino
         self._listener.listen(BACKLOG)
         self._listen()
         self.allow(self.notifiers)
@@ -186,7 +189,10 @@ class Control:
         if self._listener:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
-            self.path.unlink(missing_ok=True)
+            # systemd removes the directory of a unit that ends, and the socket there may be a successor's by now.
+            with suppress(OSError):
+                if self.path.stat().st_ino == self._inode:
+                    self.path.unlink()
         if self._next_accept:
             self._next_accept.cancel()
         for watcher in self.watchers:

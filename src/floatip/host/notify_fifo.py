@@ -113,8 +113,8 @@ class _Writer:
         self._workers = workers
         self._lines: deque[bytes] = deque()
         self._opened: _Opened | None = None
-        self._is_out = False
-        """A thread looks at the path."""
+        self._is_out = self._is_needed_again = False
+        """A thread looks at the path, and began to before the last line was written."""
         self._closed = False
         self._again: asyncio.TimerHandle | None = None
         self._slow: asyncio.TimerHandle | None = None
@@ -186,8 +186,9 @@ class _Writer:
 
     def _look(self) -> None:
         if self._is_out or self._closed:
+            self._is_needed_again = True
             return
-        self._is_out = True
+        self._is_out, self._is_needed_again = True, False
         if self._again:
             self._again.cancel()
         self._slow = self._loop.call_later(OPEN_TIMEOUT, self._be_slow)
@@ -223,7 +224,10 @@ class _Writer:
             self._opened = found
             if self.config.script and not self._script:
                 self._start_script()
-        self._flush()
+        if self._is_needed_again:
+            self._look()  # a FIFO that was removed meanwhile would swallow the line
+        else:
+            self._flush()
 
     def _shut(self) -> None:
         assert self._opened

@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         "neighbours are told one after the other without a pause",
         NEIGHBOURS,
-        "if order.has_slot or not interval:",
+        "if not interval:",
         "if True:",
         f"{OF_KERNEL}packets_on_one_interface_keep_their_distance",
     ),

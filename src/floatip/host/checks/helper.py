@@ -44,7 +44,7 @@ class Told(Protocol):
     @property
     def kind(self) -> Helped: ...
     def greeting(self) -> list[str]:
-        """What a process that has just been started is to be told of it."""
+        """What a process that does not know the check must learn."""
 
     def answered(self, run: int, passed: bool, reason: str) -> None: ...
 
@@ -79,18 +79,21 @@ class Helper:
         return self._child is None
 
     def add(self, check: Told) -> int:
-        """The key of the check. It is told to the process by its greeting."""
+        """The key of the check, which then begins."""
         self._last += 1
         self._checks[self._last] = check
+        return self._last
+
+    def begin(self, key: int) -> None:
+        """The process learns of the check, before it is asked to run it."""
         if not self._child and not self._next:
             # All checks of a configuration come at once: the process starts when they are known.
             self._next = self._loop.call_later(0.0, self._start)
-        elif self._ours and isinstance(check.kind, Icmp) and not self._is_lent and _must_lend():
+        elif self._ours and isinstance(self._checks[key].kind, Icmp) and not self._is_lent and _must_lend():
             self._delay = 0.0
             self._stop()
         elif self._ours:
-            self._loop.call_soon(self._greet, self._last)
-        return self._last
+            self._greet(key)
 
     def remove(self, key: int) -> None:
         del self._checks[key]
@@ -146,9 +149,8 @@ class Helper:
             self._greet(key)
 
     def _greet(self, key: int) -> None:
-        if check := self._checks.get(key):
-            for line in check.greeting():
-                self.send(line)
+        for line in self._checks[key].greeting():
+            self.send(line)
 
     def _look_after(self) -> None:
         self._missed += 1
@@ -249,6 +251,7 @@ class HelpedRunner(Runner):
         self._key = self._helper.add(self)
         fields = json.dumps(asdict(kind), default=str)
         self._set = f'["set", {self._key}, "{type(kind).__name__.lower()}", {fields}]'
+        self._helper.begin(self._key)
 
     def run(self, run: int, timeout: float) -> None:
         if isinstance(self.kind, Systemd):

@@ -57,7 +57,9 @@ class Neighbours:
         """The addresses of which they know, each with what refreshes that."""
         self._garps: Mapping[Placed, Garps] = {}
         self._free_at: dict[tuple[str, int], float] = {}
-        """By interface and version of IP: when the next packet may leave."""
+        """By interface and version of IP: when a packet may leave that has no slot yet."""
+        self._left_at: dict[tuple[str, int], float] = {}
+        """When the last one left."""
         self._timer: asyncio.TimerHandle | None = None
         self._arp: socket.socket | None = None
         self._icmp: socket.socket | None = None
@@ -162,11 +164,18 @@ class Neighbours:
         placed = order.placed
         garps = self._garps.get(placed, DEFAULT)
         interval = garps.interval if placed.address.version == 4 else garps.gna_interval
-        if order.has_slot or not interval:
+        if not interval:
             return now
         where = placed.interface, placed.address.version
-        slot = max(self._free_at.get(where, now), now)
-        self._free_at[where], order.has_slot = slot + interval, True
+        if not order.has_slot:
+            slot = max(self._free_at.get(where, now), now)
+            self._free_at[where], order.has_slot = slot + interval, True
+            if slot > now:
+                return slot
+        # Where the loop is late, the one before has only just left.
+        slot = max(self._left_at.get(where, now - interval) + interval, now)
+        if slot == now:
+            self._left_at[where] = now
         return slot
 
     def _tell(self, placed: Placed) -> None:
