@@ -398,7 +398,7 @@ class LocalKeepalived:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Told of each change of role of each instance."""
+    """A command that runs at each change of role of each instance."""
 
     command: tuple[str, ...]
     timeout: float = 5.0
@@ -409,7 +409,7 @@ NotifyEvent = Literal["master", "backup", "fault", "stop", "deleted", "master_rx
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A command that is told of one event of one instance or sync group (keepalived.conf(5), notify_...)."""
+    """A command that runs at one event of one instance or sync group (keepalived.conf(5), notify_...)."""
 
     kind: Literal["INSTANCE", "GROUP"]
     name: str
@@ -424,7 +424,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Fifo:
-    """A FIFO that is told of each change, in keepalived's lines (`notify_fifo`)."""
+    """A FIFO that gets a line for each change, in keepalived's form (`notify_fifo`)."""
 
     path: Path
     owner: RunAs = DAEMON

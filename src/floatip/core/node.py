@@ -520,9 +520,8 @@ class Node:
         if any(one.what != "advert" for one in news):
             self._mark([instance.config.name])
         group = self._group_of.get(instance.config.name) if news else None
-        if group and any(
-            one.what == "advert" for one in news
-        ):  # a lower master of one member may have misled the neighbours of all
+        if group and any(one.what == "advert" for one in news):
+            # A lower master of one member may have misled the neighbours of all.
             others = (each for each in group.members if each is not instance)
             effects = [*effects, *(effect for each in others for effect in each.defend(now))]
         return effects

@@ -28,7 +28,7 @@ MOST_AT_ONCE = 32
 OVERTIME = 30.0
 """Seconds for which a command without a timeout may still run when the next one is due."""
 END_OVERTIME = 1.0
-"""The same at the end of the daemon, for commands that are told of something else than the end."""
+"""The same at the end of the daemon, for commands of other events than the end."""
 SLOW = 5.0
 """Seconds after which a command no longer holds up those of other instances."""
 SHOWN_FOR = 300.0

@@ -1,4 +1,4 @@
-"""FIFOs that are told of changes in keepalived's lines (keepalived.conf(5), notify_fifo).
+"""FIFOs that get changes as keepalived's lines (keepalived.conf(5), notify_fifo).
 
 keepalived loses what does not fit into a FIFO that nobody reads, and says nothing. Here it waits in a ring, and what is
 dropped from that is counted and a failure. A FIFO that is missing is made (mode 0600), also again when somebody has

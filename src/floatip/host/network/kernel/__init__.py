@@ -38,7 +38,7 @@ class Wanted:
     options: Mapping[Placed, AddressOptions] = field(default_factory=dict)
     garps: Mapping[Placed, Garps] = field(default_factory=dict)
     greeting: frozenset[tuple[str, Address]] = frozenset()
-    """Sources of unicast adverts: when the interface is back, the neighbours are told of them once."""
+    """Sources of unicast adverts: when the interface is back, the neighbours learn of them once."""
     virtuals: frozenset[Virtual] = frozenset()
 
 
