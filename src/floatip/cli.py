@@ -306,8 +306,8 @@ def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
 
 @Command(
     DAILY,
-    {0: "nothing was lost", 1: "something was lost", 2: "floatip cannot observe"},
-    Option("ADDRESS", "The floating IP, or a name, which is resolved once"),
+    {0: "nothing was lost; with --join: asked to stop", 1: "something was lost", 2: "floatip cannot observe"},
+    Option("[ADDRESS]", "The floating IP, or a name, which is resolved once"),
     Option("--port PORT", "Port of the service", Number(int, 1, 65535), 80),
     Option("--interval SECONDS", "Time between two probes", Number(float, 0.002, 3600), 0.1),
     # Below the 131 s in which the sequence numbers of echoes come round at the shortest interval.
@@ -318,8 +318,16 @@ def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
     Option("--path PATH", "Path of the HTTP request", str, "/"),
     JSON,
     Option("--probes", "With --json: also print each probe"),
+    Option(
+        "--join [ADDRESS:PORT]",
+        "Wait for drills of the nodes, and record for them (default: on all addresses, port 9113)",
+        nargs="?",
+        const="",
+    ),
+    Option("--key FILE", "With --join: the key of the nodes, /etc/floatip/key if not given", Path),
+    Option("--name NAME", "With --join: the name in the report (default: that of this machine)"),
 )
-def observe(**options: object) -> int:
+def observe(address: str | None, join: str | None, key: Path | None, name: str | None, **options: object) -> int:
     """Probe the floating IP from a third machine and show what is lost.
 
     Also shows which node answers. The service must name its node: in the header
@@ -328,11 +336,32 @@ def observe(**options: object) -> int:
 
     haproxy.cfg: http-response set-header X-Node %[hostname]
     nginx.conf:  add_header X-Node $hostname always;
+
+    With --join it waits until a drill on a node asks it to probe, so that the
+    report has what a third machine saw.
     """
+    if join is not None:
+        return _join(join, key, name, {"address": address, **options})
+    if given := [option for option, value in (("--key", key), ("--name", name)) if value is not None]:
+        raise Misused(f"{given[0]} is only for --join", "floatip observe --help")
+    if address is None:
+        raise Misused("the floating IP is missing", "give it, or --join to wait for drills: floatip observe --help")
     from floatip.observing import prober  # noqa: PLC0415
 
     probe: Callable[..., int] = prober.observe
-    return probe(**options)
+    return probe(address, **options)
+
+
+def _join(where: str, key: Path | None, name: str | None, others: dict[str, object]) -> int:
+    options = {option.settings.get("dest", option.names[0][2:]): option for option in COMMANDS["observe"].options[1:]}
+    for dest, value in others.items():
+        option = options.get(dest)
+        if value not in (None, False) and not (option and value == option.settings.get("default")):
+            hint = "the drill says what to probe: floatip observe --join [ADDRESS:PORT]"
+            raise Misused(f"{option.names[0] if option else 'ADDRESS'} means nothing beside --join", hint)
+    from floatip.observing import join  # noqa: PLC0415
+
+    return join.join(where, key or Path(DEFAULT_CONFIG).with_name("key"), name)
 
 
 @Command(
