@@ -540,16 +540,26 @@ def notify(*arguments: str) -> int:
     ),
     Option("--runs N", "Play each scene N times, each time in a new lab", Number(int, 1, 1000), 1),
     JSON,
+    Option("--report FILE", "Write a report with a picture: FILE ends in .html or .json", Path),
     Option("--keep", "Keep the lab running after the scene, for shells in it"),
     Option("--list", "List the scenes", dest="show_scenes"),
 )
 def lab(
-    scene: str, host: str, show_scenes: bool, route_server: str, hold_time: int, advert_interval: float, **how: object
+    scene: str,
+    host: str,
+    show_scenes: bool,
+    route_server: str,
+    hold_time: int,
+    advert_interval: float,
+    runs: int,
+    report: Path | None,
+    **how: object,
 ) -> int:
     """Play a failover on this machine, with real daemons in namespaces.
 
     Shows what an observer sees. "floatip lab shell HOST" opens a shell in a host
-    of a lab that was started with --keep.
+    of a lab that was started with --keep. With --report, each of several scenes or
+    runs has a file of its own: FILE-crash.html, FILE-crash-2.html.
     """
     from floatip.lab import runner, shell  # noqa: PLC0415
     from floatip.lab.namespaces import enter  # noqa: PLC0415
@@ -564,10 +574,12 @@ def lab(
         shell.open_shell(host)
     if missing := [name for name in names if name not in SCENES]:
         raise Misused(f"there is no scene {missing[0]!r}", "floatip lab --list shows the scenes")
+    if report:
+        runner.check_report(report, names, runs)
     enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
     options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
     play: Callable[..., int] = runner.play
-    return play(names, options, **how)
+    return play(names, options, runs=runs, report=report, **how)
 
 
 @Command(LEARN, {})
