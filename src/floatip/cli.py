@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from floatip import DEFAULT_CONFIG
 from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, Number, Option, Refusal
@@ -284,6 +285,44 @@ def check(file: Path, dcid: int | None, run: bool, strict: bool) -> int:
     from floatip import check as checking  # noqa: PLC0415
 
     return checking.check(file, dcid, run=run, strict=strict)
+
+
+def _address(text: str) -> object:
+    from floatip.doctor.command import observer  # noqa: PLC0415
+
+    return observer(text)
+
+
+@Command(
+    DAILY,
+    {0: "nothing is wrong", 1: "there are problems", 2: "no problem was found, and something could not be looked at"},
+    FILE,
+    Option("--all", "Show what is well too, each with what was read", dest="everything"),
+    JSON,
+    Option(
+        "--observer ADDRESS",
+        "Also ask whether TCP port 9113 to this observer passes the firewall; may be repeated",
+        _address,
+        dest="observers",
+        action="append",
+    ),
+    Option(
+        "--support [PATH]",
+        "Write a file to send to others, without secrets, and list what is in it",
+        nargs="?",
+        const="",
+    ),
+)
+def doctor(**options: Any) -> int:
+    """Look at this machine, its firewall and its network, and say what is wrong.
+
+    Each finding has what was read, and the command that mends it. Nothing is
+    changed. Without a daemon or a configuration it says what it can; as another
+    user than root it says what it could not see.
+    """
+    from floatip.doctor import command  # noqa: PLC0415
+
+    return command.doctor(**options)
 
 
 @Command(
