@@ -93,15 +93,17 @@ def groups(report: Report) -> list[Group]:
     by_node: dict[str, list[Seen]] = {node: [] for node in report.nodes}
     for one in report.seen:
         by_node.setdefault(one.node, []).append(one)
+    calm = Group("nodes that did not change", [], is_node=True)
     for node, seen in by_node.items():
         lanes = list(_lanes(node, sorted(seen, key=lambda one: one.at), report))
         if not lanes:
             lanes = [Lane("not known", [Run(report.starts, report.ends, NONE, "this node said nothing")])]
         elif len(by_node) > MOST_WHOLE and not any(lane.changes(report.starts, report.ends) for lane in lanes):
             words = ", ".join(f"{lane.label} {lane.runs[-1].word}" for lane in lanes)
-            lanes = [Lane("unchanged", [Run(report.starts, report.ends, lanes[0].runs[-1].look, words)])]
+            calm.lanes.append(Lane(node, [Run(report.starts, report.ends, lanes[0].runs[-1].look, words)]))
+            continue
         found.append(Group(node, lanes, is_node=True))
-    return found
+    return [*found, calm] if calm.lanes else found
 
 
 class Carriers:

@@ -328,7 +328,8 @@ def _axis(drawing: _Drawing, top: float, bottom: float) -> None:
     for at, word in axis.ticks():
         x, half = axis.x(at), _wide(word) / 2
         drawing.behind.append(f'<path class="tick" d="M{x:.1f} {top:.0f}V{bottom + 4:.0f}"/>')
-        if x - half >= free and x + half <= WIDTH:
+        x = min(x, WIDTH - half)
+        if x - half >= free:
             drawing.parts.append(
                 f'<text class="tick" x="{x:.1f}" y="{bottom + 15:.0f}" text-anchor="middle">{word}</text>'
             )
