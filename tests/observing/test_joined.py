@@ -385,9 +385,24 @@ def test_an_observer_on_all_addresses_is_reached_by_ipv4_and_ipv6(net: Net, key:
         with pytest.raises(CannotMeet, match="another drill"), joining("10.0.0.9", key, "b") as other:
             other.begin(Target("10.0.0.1", 80, "none", 1.0), 10)
         drill.finish(5)
+        assert not drill.is_probing
         with pytest.raises(CannotMeet, match=r"has 10.0.0.9 itself, and would answer its own probes"):
             drill.begin(Target("10.0.0.9", 80, "http", 1.0), 10)
         observer.until("has fetched its recording")
+
+
+def test_a_node_that_has_the_address_itself_records_only_what_its_daemon_says(net: Net, key: Path) -> None:
+    daemon = Daemon(key.parent / "floatip.sock")
+    try:
+        with net.observer() as observer, joining("10.0.0.9", key) as drill:
+            drill.begin(Target("10.0.0.9", 80, "http", 0.1), 60)
+            assert not drill.is_probing
+            observer.until("records what the daemon here says")
+            seen = drill.finish(10)
+    finally:
+        daemon.close()
+    assert seen.probes == ()
+    assert ("role", "master") in [(one.what, one.value) for one in seen.seen]
 
 
 def test_where_no_observer_is_the_next_step_is_named(net: Net, key: Path) -> None:

@@ -20,7 +20,7 @@ from floatip.observing.joined import Clock, _probe, _seen, _translation, joined
 from floatip.observing.meeting import PORT, CannotMeet, place_of
 from floatip.observing.recording import LONGEST, MOST_PROBES, Unfit, target_of
 from floatip.observing.summary import ProbeResult
-from tests.observing.meet import KEY, LIMIT, key_file
+from tests.observing.meet import KEY, LIMIT, key_file, wait_for
 
 TARGET: dict[str, Any] = asdict(Target("192.0.2.10", 80, "http", 0.01))
 
@@ -291,6 +291,17 @@ def test_a_drill_that_ends_without_fetching_leaves_nothing_behind(tmp_path: Path
     assert [line for line in here.lines if "without" in line] == ["haproxy1 (127.0.0.1) has ended without fetching"] * 2
 
 
+def test_a_drill_that_has_closed_the_connection_and_stays_away_is_not_observed_to_its_end(tmp_path: Path) -> None:
+    with Here() as here, patch.object(join, "ENDS_AFTER", 0.1):
+        drill = joined(here.where, key_file(tmp_path), "haproxy1")
+        drill.begin(None, 1000)
+        assert drill._line
+        drill._line.close()
+        wait_for(
+            lambda: any("has not come back: its recording ends" in line for line in here.lines), lambda: here.lines
+        )
+
+
 def test_recordings_that_nobody_fetches_are_dropped_after_a_while(tmp_path: Path) -> None:
     with Here() as here, patch.object(join, "KEPT_FOR", 0.1):
         drill = joined(here.where, key_file(tmp_path), "haproxy1")
@@ -298,9 +309,6 @@ def test_recordings_that_nobody_fetches_are_dropped_after_a_while(tmp_path: Path
         assert drill._line
         drill._line.close()
         drill._line = None
-        deadline = time.monotonic() + LIMIT
-        while not any("did not fetch its recording: it is dropped" in line for line in here.lines):
-            assert time.monotonic() < deadline, here.lines
-            time.sleep(0.02)
+        wait_for(lambda: any("it is dropped" in line for line in here.lines), lambda: here.lines)
         with pytest.raises(CannotMeet, match="the observer does not have the recording"):
             drill.finish(LIMIT)

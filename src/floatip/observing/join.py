@@ -42,8 +42,10 @@ TOLD_EVERY = 0.5
 """Seconds between two messages that tell a drill how many probes were sent and lost."""
 UNANSWERED = 60.0
 """Seconds after which a connection is lost whose other end acknowledges nothing (TCP_USER_TIMEOUT, tcp(7))."""
-FREE_AFTER = 5.0
-"""Seconds that a drill has to come back whose end has closed the connection: it may have been killed."""
+FREE_AFTER, ENDS_AFTER = 5.0, 30.0
+"""Seconds that a drill has to come back whose end has closed the connection, as it does where it is killed: until
+another drill may begin, and until its recording ends in any case. One that is cut off closes nothing.
+"""
 KERNEL_BUFFER = 1 << 17
 """Octets, which the kernel doubles (socket(7)): of each connection, in each direction."""
 MOST_REFUSALS = 5
@@ -211,9 +213,7 @@ class Observer:
                 since, ends = _clock(kept.since), _clock(time.time() + max(left, 0.0))
                 what = f"another drill is running: {kept.who} records since {since}"
                 raise Unfit(what, f"wait until it ends, at {ends} at the latest, and begin again")
-            self._say(f"{kept.who} has not come back: its recording ends")
-            kept.recording.stop()
-            del self._kept[kept.recording.id]
+            self._end(kept)
         recording = Recording(target, most, self.daemon)
         kept = self._kept[recording.id] = Kept(recording, connection.who, time.time(), None)
         self._connect(kept, connection)
@@ -329,8 +329,16 @@ class Observer:
         goes_on = f"the recording goes on until {until} at the latest" if recording.ended_at is None else "it is kept"
         self._say(f"{kept.who} {what}: {goes_on}")
 
+    def _end(self, kept: Kept) -> None:
+        self._say(f"{kept.who} has not come back: its recording ends")
+        kept.recording.stop()
+        del self._kept[kept.recording.id]
+
     def _forget_old(self) -> None:
         now = time.monotonic()
+        for kept in list(self._kept.values()):
+            if kept.closed_at is not None and kept.recording.ended_at is None and now - kept.closed_at > ENDS_AFTER:
+                self._end(kept)
         over = [one for one in self._kept.values() if one.recording.ended_at is not None and not one.connection]
         late = [one for one in over if now - (one.recording.ended_at or now) > KEPT_FOR]
         for kept in late + [one for one in over if one not in late][: max(0, len(self._kept) - len(late) - MOST_KEPT)]:
