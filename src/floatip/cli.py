@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from floatip import DEFAULT_CONFIG
 from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, Number, Option, Refusal
@@ -273,17 +274,56 @@ def resume() -> int:
     DCID,
     Option("--strict", "Exit with status 1 if there are warnings"),
     Option("--run", "Then run each check once, as the daemon would: as user floatip, without capabilities"),
+    Option("--as PATH", "Judge FILE as if it were PATH already, with the key that is there", Path, dest="becomes"),
 )
-def check(file: Path, dcid: int | None, run: bool, strict: bool) -> int:
+def check(file: Path, dcid: int | None, run: bool, strict: bool, becomes: Path | None) -> int:
     """Report every mistake in the configuration and on this machine.
 
-    FILE is a floatip.toml or a keepalived.conf. As root, look with the rights of
-    user floatip, who runs the daemon, and report where keepalived.conf says
-    something else than floatip.toml.
+    FILE is a floatip.toml or a keepalived.conf, or - for a floatip.toml from
+    stdin. As root, look with the rights of user floatip, who runs the daemon, and
+    report where keepalived.conf says something else than floatip.toml.
     """
     from floatip import check as checking  # noqa: PLC0415
 
-    return checking.check(file, dcid, run=run, strict=strict)
+    return checking.check(file, dcid, run=run, strict=strict, becomes=becomes)
+
+
+def _address(text: str) -> object:
+    from floatip.doctor.command import observer  # noqa: PLC0415
+
+    return observer(text)
+
+
+@Command(
+    DAILY,
+    {0: "nothing is wrong", 1: "there are problems", 2: "no problem was found, and something could not be looked at"},
+    FILE,
+    Option("--all", "Show what is well too, each with what was read", dest="everything"),
+    JSON,
+    Option(
+        "--observer ADDRESS",
+        "Also ask whether TCP port 9113 to this observer passes the firewall; may be repeated",
+        _address,
+        dest="observers",
+        action="append",
+    ),
+    Option(
+        "--support [PATH]",
+        "Write a file to send to others, without secrets, and list what is in it",
+        nargs="?",
+        const="",
+    ),
+)
+def doctor(**options: Any) -> int:
+    """Look at this machine, its firewall and its network, and say what is wrong.
+
+    Each finding has what was read, and the command that mends it. Nothing is
+    changed. Without a daemon or a configuration it says what it can; as another
+    user than root it says what it could not see.
+    """
+    from floatip.doctor import command  # noqa: PLC0415
+
+    return command.doctor(**options)
 
 
 @Command(
@@ -540,16 +580,26 @@ def notify(*arguments: str) -> int:
     ),
     Option("--runs N", "Play each scene N times, each time in a new lab", Number(int, 1, 1000), 1),
     JSON,
+    Option("--report FILE", "Write a report with a picture: FILE ends in .html or .json", Path),
     Option("--keep", "Keep the lab running after the scene, for shells in it"),
     Option("--list", "List the scenes", dest="show_scenes"),
 )
 def lab(
-    scene: str, host: str, show_scenes: bool, route_server: str, hold_time: int, advert_interval: float, **how: object
+    scene: str,
+    host: str,
+    show_scenes: bool,
+    route_server: str,
+    hold_time: int,
+    advert_interval: float,
+    runs: int,
+    report: Path | None,
+    **how: object,
 ) -> int:
     """Play a failover on this machine, with real daemons in namespaces.
 
     Shows what an observer sees. "floatip lab shell HOST" opens a shell in a host
-    of a lab that was started with --keep.
+    of a lab that was started with --keep. With --report, each of several scenes or
+    runs has a file of its own: FILE-crash.html, FILE-crash-2.html.
     """
     from floatip.lab import runner, shell  # noqa: PLC0415
     from floatip.lab.namespaces import enter  # noqa: PLC0415
@@ -564,10 +614,12 @@ def lab(
         shell.open_shell(host)
     if missing := [name for name in names if name not in SCENES]:
         raise Misused(f"there is no scene {missing[0]!r}", "floatip lab --list shows the scenes")
+    if report:
+        runner.check_report(report, names, runs)
     enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
     options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
     play: Callable[..., int] = runner.play
-    return play(names, options, **how)
+    return play(names, options, runs=runs, report=report, **how)
 
 
 @Command(LEARN, {})
