@@ -44,6 +44,12 @@ def objections(node: Node, drill: Drill, now: float) -> list[Objection]:
     return [*found, *map(_of_problem, _problems(node, now))]
 
 
+def checks_of(node: Node, instance: str) -> list[str]:
+    """The checks of which one alone makes the instance unhealthy."""
+    found = node.instances.get(instance)
+    return [check.config.name for check in node.tracked(found).checks] if found else []
+
+
 def _of_node(node: Node, name: str) -> Iterator[Objection]:
     if reason := node.stopping or node.draining:
         yield Objection(f"the daemon is stopping: {reason}", "wait for it: systemctl status floatip")
@@ -77,7 +83,7 @@ def _of_fault(node: Node, instance: Instance, drill: Drill) -> Iterator[Objectio
         what = f"{name} cannot be handed over: {'keepalived' if _follows(election) else 'VRRP'} elects its master"
         yield Objection(what, "rehearse another fault: --fault check, stop or cut")
     if drill.fault == "check":
-        known = [check.config.name for check in node.tracked(instance).checks]
+        known = checks_of(node, name)
         if not known:
             hint = "rehearse another fault: --fault handover, stop or cut"
             yield Objection(f"{name} has no check that could fail", hint)
