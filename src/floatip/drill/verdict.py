@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from floatip.carrier import carriers
-from floatip.core.problems import Severity
+from floatip.core.problems import Code, Severity
 from floatip.core.state import InstanceView, NodeView, Status
 from floatip.drill.method import allowed_outage
 from floatip.drill.report import Finding, Probes, Seen
@@ -219,6 +219,10 @@ def _others(was: Status, now: Status) -> Finding:
 def _problems(was: Status, now: Status) -> Finding:
     known = {(problem.code, problem.subject) for problem in was.problems}
     new = [one for one in now.problems if one.severity != Severity.NOTE and (one.code, one.subject) not in known]
+    if damped := [one for one in new if one.code == Code.DAMPED]:  # it lasts for minutes, and is no fault of the drill
+        new.remove(damped[0])
+    if damped and not new:
+        return Finding(True, f"after three drills within five minutes, {damped[0].what}")
     if new:
         return Finding(False, f"since the drill: {new[0].what}", new[0].hint)
     return Finding(True, "this node names no problem that it did not have before")

@@ -59,14 +59,15 @@ class Watch:
         latest = self._since
         while not self._over.is_set():
             with suppress(ControlError):
+                known = latest
                 for record in changes(socket_path(), 0.5):
                     if self._over.is_set():
                         return
                     seen = said.change(record, self._name) if record else None
-                    if seen and seen.at > latest:
+                    if seen and seen.at > known:
                         with self._lock:
                             self._seen.append(seen)
-                        latest = seen.at
+                        latest = max(latest, seen.at)
             self._over.wait(AGAIN)
 
     def _poll(self) -> None:
