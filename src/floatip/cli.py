@@ -274,17 +274,56 @@ def resume() -> int:
     DCID,
     Option("--strict", "Exit with status 1 if there are warnings"),
     Option("--run", "Then run each check once, as the daemon would: as user floatip, without capabilities"),
+    Option("--as PATH", "Judge FILE as if it were PATH already, with the key that is there", Path, dest="becomes"),
 )
-def check(file: Path, dcid: int | None, run: bool, strict: bool) -> int:
+def check(file: Path, dcid: int | None, run: bool, strict: bool, becomes: Path | None) -> int:
     """Report every mistake in the configuration and on this machine.
 
-    FILE is a floatip.toml or a keepalived.conf. As root, look with the rights of
-    user floatip, who runs the daemon, and report where keepalived.conf says
-    something else than floatip.toml.
+    FILE is a floatip.toml or a keepalived.conf, or - for a floatip.toml from
+    stdin. As root, look with the rights of user floatip, who runs the daemon, and
+    report where keepalived.conf says something else than floatip.toml.
     """
     from floatip import check as checking  # noqa: PLC0415
 
-    return checking.check(file, dcid, run=run, strict=strict)
+    return checking.check(file, dcid, run=run, strict=strict, becomes=becomes)
+
+
+def _address(text: str) -> object:
+    from floatip.doctor.command import observer  # noqa: PLC0415
+
+    return observer(text)
+
+
+@Command(
+    DAILY,
+    {0: "nothing is wrong", 1: "there are problems", 2: "no problem was found, and something could not be looked at"},
+    FILE,
+    Option("--all", "Show what is well too, each with what was read", dest="everything"),
+    JSON,
+    Option(
+        "--observer ADDRESS",
+        "Also ask whether TCP port 9113 to this observer passes the firewall; may be repeated",
+        _address,
+        dest="observers",
+        action="append",
+    ),
+    Option(
+        "--support [PATH]",
+        "Write a file to send to others, without secrets, and list what is in it",
+        nargs="?",
+        const="",
+    ),
+)
+def doctor(**options: Any) -> int:
+    """Look at this machine, its firewall and its network, and say what is wrong.
+
+    Each finding has what was read, and the command that mends it. Nothing is
+    changed. Without a daemon or a configuration it says what it can; as another
+    user than root it says what it could not see.
+    """
+    from floatip.doctor import command  # noqa: PLC0415
+
+    return command.doctor(**options)
 
 
 @Command(

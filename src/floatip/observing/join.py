@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from floatip.core.state import Status, read
 from floatip.drill import said
 from floatip.host.ask import ControlError, NobodyAnswers, NotAllowed, ask, socket_path
 from floatip.observing.meeting import CannotMeet, in_words, keys_of, place_of
-from floatip.observing.recording import Recording, Unfit, target_of
+from floatip.observing.recording import Recording, Unfit, has, target_of
 from floatip.observing.signed import NONCE, Conversation, Message, Untrusted
 from floatip.text import printable, span
 
@@ -43,6 +44,8 @@ UNANSWERED = 60.0
 """Seconds after which a connection is lost whose other end acknowledges nothing (TCP_USER_TIMEOUT, tcp(7))."""
 FREE_AFTER = 5.0
 """Seconds that a drill has to come back whose end has closed the connection: it may have been killed."""
+MOST_REFUSALS = 5
+"""Lines a second."""
 LONGEST_NAME = 64
 LARGEST_PART = 1 << 18
 """Octets of one part of a recording."""
@@ -82,8 +85,7 @@ class Observer:
         """In the order of their coming."""
         self._kept: dict[str, Kept] = {}
         self._recording: set[asyncio.Task[None]] = set()
-        self._refusals: dict[str, tuple[float, int]] = {}
-        """By the host that was refused: when it was said last, and how many were refused since."""
+        self._refusals_since, self._refusals = 0.0, 0
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Until `stop`."""
@@ -115,7 +117,10 @@ class Observer:
             is_closed = True
         except Untrusted as error:
             self._refuse(host, str(error))
-        except OSError:  # a time limit too
+        except TimeoutError:
+            if not connection.conversation.is_trusted:
+                self._refuse(host, f"it did not prove within {PROVED_WITHIN:g} s that it has the key")
+        except OSError:
             pass
         finally:
             self._connections.pop(connection, None)
@@ -134,17 +139,17 @@ class Observer:
                     await writer.drain()
                 if conversation.is_trusted:
                     limit.reschedule(_now() + IDLE + (connection.recording.most if connection.recording else 0.0))
-        if not conversation.is_trusted and conversation.is_greeted:
-            raise Untrusted("it did not prove that it has the key")
 
     def _make_room(self) -> None:
-        """Who has the key proves it at once. So the oldest connection that has not is the one to close."""
+        """Of the host that has the most connections, the oldest is closed: who has the key proves it at once."""
         for trusted, most in ((False, MOST_UNPROVED), (True, MOST_PROVED)):
             alike = [one for one in self._connections if one.conversation.is_trusted == trusted and not one.recording]
-            for one in alike[: max(0, len(alike) - most)]:
-                self._refuse(one.host, "too many connections")
-                one.writer.transport.abort()
-                self._connections.pop(one, None)
+            if len(alike) > most:
+                hosts = Counter(one.host for one in alike)
+                oldest = max(alike, key=lambda one: hosts[one.host])  # the first of several
+                self._refuse(oldest.host, f"more than {most} connections that ask for nothing")
+                oldest.writer.transport.abort()
+                del self._connections[oldest]
 
     # What a drill asks for
 
@@ -159,6 +164,8 @@ class Observer:
                     answer = self._hello(connection, message)
                 case "clock":
                     answer = {"at": time.monotonic()}
+                case "has":
+                    answer = {"has": has(str(message.get("address")))}
                 case "begin":
                     answer = await self._begin(connection, message)
                 case "attach":
@@ -187,6 +194,9 @@ class Observer:
 
     async def _begin(self, connection: Connection, message: Message) -> Message:
         target, most = target_of(message.get("target"), message.get("most"))
+        if target and has(target.address):
+            what = f"the observer's machine has {target.address} itself, and would answer its own probes"
+            raise Unfit(what, "run floatip observe --join on a machine that is no node")
         self._forget_old()
         for kept in [one for one in self._kept.values() if one.recording.ended_at is None]:
             if kept.closed_at is None or _now() - kept.closed_at < FREE_AFTER:
@@ -197,13 +207,9 @@ class Observer:
             self._say(f"{kept.who} has not come back: its recording ends")
             kept.recording.stop()
             del self._kept[kept.recording.id]
-        for kept in self._kept.values():
-            if kept.connection is connection:
-                kept.connection = None  # it has begun again instead of fetching
         recording = Recording(target, most, self.daemon)
-        kept = Kept(recording, connection.who, time.time(), connection)
-        self._kept[recording.id] = kept
-        connection.recording = recording
+        kept = self._kept[recording.id] = Kept(recording, connection.who, time.time(), None)
+        self._connect(kept, connection)
         what = "records what the daemon here says"
         if target:
             what = f"probes {in_words(target.address, target.port)} every {target.interval:g} s"
@@ -227,13 +233,19 @@ class Observer:
         if not kept:
             what = "the observer does not have the recording: it was stopped meanwhile, or the time to fetch is over"
             raise Unfit(what, "look at what floatip observe --join printed there")
-        if kept.connection:
-            kept.connection.recording = None
-            kept.connection.writer.transport.abort()
-        kept.connection, kept.closed_at = connection, None
-        connection.recording = kept.recording
+        self._connect(kept, connection)
         self._say(f"{connection.who} is back")
         return _progress(kept.recording)
+
+    def _connect(self, kept: Kept, connection: Connection) -> None:
+        """A drill has one connection, and a connection one recording."""
+        if kept.connection and kept.connection is not connection:
+            kept.connection.recording = None
+            kept.connection.writer.transport.abort()
+        for other in self._kept.values():
+            if other.connection is connection:
+                other.connection = None
+        kept.connection, kept.closed_at, connection.recording = connection, None, kept.recording
 
     async def _finish(self, connection: Connection) -> Message:
         recording = _recording(connection)
@@ -315,15 +327,15 @@ class Observer:
             self._say(f"{kept.who} did not fetch its recording: it is dropped")
 
     def _refuse(self, who: str, why: str) -> None:
-        """Said at most once a second for each host, so that nobody fills the terminal."""
-        said_at, more = self._refusals.get(who, (float("-inf"), 0))
-        if _now() - said_at < 1.0:
-            self._refusals[who] = said_at, more + 1
-            return
-        if len(self._refusals) > 100:
-            self._refusals.clear()
-        self._refusals[who] = _now(), 0
-        self._say(f"refused {who}: {why}" + (f" ({more} more like this)" if more else ""))
+        """Nobody fills the terminal: a few lines a second, and of the others how many they were."""
+        now = _now()
+        if now - self._refusals_since >= 1.0:
+            if self._refusals > MOST_REFUSALS:
+                self._say(f"refused {self._refusals - MOST_REFUSALS} more")
+            self._refusals_since, self._refusals = now, 0
+        self._refusals += 1
+        if self._refusals <= MOST_REFUSALS:
+            self._say(f"refused {who}: {why}")
 
 
 def _recording(connection: Connection) -> Recording:

@@ -4,6 +4,7 @@ The connection goes from the node to the observer, because the node may be cut o
 there, and is fetched once the observer can be reached again.
 """
 
+import errno
 import os
 import secrets
 import select
@@ -14,6 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, get_args
 
 import floatip
@@ -77,8 +80,12 @@ class Joined:
         self._recording = ""
         self._before: Clock | None = None
         self._progress = 0, 0
+        self._attempt: Thread | None = None
+        self._attempts: SimpleQueue[_Line] = SimpleQueue()
+        """What it has connected."""
         self._line: _Line | None = None
         self._line = self._connect(CONNECTS_WITHIN)
+        self._host = self._line.address  # a name may not be resolved while this node is cut off
         self.name = self._line.name
         self.has_daemon = self._line.has_daemon
         """Whether it records what a daemon on its machine says."""
@@ -86,15 +93,23 @@ class Joined:
     def begin(self, target: Target | None, most: float) -> None:
         asked: Message = {"ask": "begin", "target": asdict(target) if target else None, "most": most}
         line = self._usable()
-        self._before = _compare(line)
+        try:
+            self._before = _compare(line)
+        except NotReached:  # it was closed while somebody read what the drill will do
+            self._drop()
+            line = self._usable()
+            self._before = _compare(line)
         self._recording = str(line.ask(asked, STARTS_WITHIN + SILENT_FOR)["recording"])
 
+    def has(self, address: str) -> bool:
+        """Whether the observer's machine has this address, and so cannot probe it."""
+        return self._usable().ask({"ask": "has", "address": address}, SILENT_FOR).get("has") is True
+
     def probes_so_far(self) -> tuple[int, int]:
-        if self._line:
-            try:
-                self._line.read_what_is_there()
-            except (CannotMeet, OSError):
-                self._drop()
+        self._read()
+        if self._recording and self._is_stale and not (self._attempt and self._attempt.is_alive()):
+            self._attempt = Thread(target=self._try_again, daemon=True)
+            self._attempt.start()
         return self._progress
 
     def finish(self, within: float) -> Observation:
@@ -117,22 +132,45 @@ class Joined:
                 self._line.ask({"ask": "done"}, SILENT_FOR)
         self._drop()
 
+    @property
+    def _is_stale(self) -> bool:
+        return not self._line or time.monotonic() - self._line.heard_at > STALE
+
+    def _read(self) -> None:
+        """What has come meanwhile, by the newest connection."""
+        with suppress(Empty):
+            newest = self._attempts.get_nowait()
+            self._drop()
+            self._line = newest
+        if self._line:
+            try:
+                self._line.read_what_is_there()
+            except CannotMeet:
+                self._drop()
+
     def _usable(self) -> "_Line":
         """A connection that has told something of late, or a new one."""
-        if self._line and time.monotonic() - self._line.heard_at > STALE and self._recording:
-            self.probes_so_far()
-        if self._line and time.monotonic() - self._line.heard_at > STALE:
+        if self._attempt:
+            self._attempt.join()
+            self._attempt = None
+        self._read()
+        if self._recording and self._is_stale:
             self._drop()
         if not self._line:
             self._line = self._connect(RECONNECTS_WITHIN if self._recording else CONNECTS_WITHIN)
-            if self._recording:
-                self._line.ask({"ask": "attach", "recording": self._recording}, SILENT_FOR)
         return self._line
+
+    def _try_again(self) -> None:
+        """In a thread: after a cut, TCP lets an old connection wait for as long as the cut was."""
+        with suppress(CannotMeet, OSError):
+            self._attempts.put(self._connect(RECONNECTS_WITHIN))
 
     def _connect(self, within: float) -> "_Line":
         line = _Line(self._host, self._port, self._keys, within, self._note)
         try:
             line.meet(self._node, again=bool(self._recording))
+            if self._recording:
+                line.ask({"ask": "attach", "recording": self._recording}, SILENT_FOR)
         except BaseException:
             line.close()
             raise
@@ -221,6 +259,7 @@ class _Line:
             raise NotReached(f"the observer at {self._where} cannot be reached: {why}", hint) from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
+        self.address = socket.getnameinfo(self._socket.getpeername(), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
 
     def meet(self, node: str, *, again: bool) -> None:
         """Both sides prove that they have the key."""
@@ -280,6 +319,8 @@ class _Line:
             hint = "install the same version of floatip on both machines: floatip --version"
             raise CannotMeet(f"the observer at {self._where} is of another version: {error}", hint) from None
         except Untrusted as error:
+            if self._conversation.is_trusted:
+                raise self._broken(ConnectionAbortedError(errno.ECONNABORTED, str(error))) from None
             hint = "see what listens there, and that it has the same key: ss -tlnp; sha256sum /etc/floatip/key"
             raise CannotMeet(f"{self._where} is not believed to be an observer: {error}", hint) from None
         if data:
@@ -303,7 +344,7 @@ class _Line:
                 raise self._broken(error) from None
 
     def _broken(self, error: OSError) -> NotReached:
-        why = os.strerror(error.errno or 0).lower()
+        why = str(error.strerror or error).lower()
         kind = Closed if isinstance(error, ConnectionError) else NotReached
         return kind(f"the connection to the observer at {self._where} broke: {why}", "see what it says there")
 

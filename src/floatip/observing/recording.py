@@ -20,6 +20,7 @@ from floatip.core.state import Status, read
 from floatip.drill import said
 from floatip.drill.observation import Target
 from floatip.drill.report import Seen
+from floatip.reading.machine import look_around
 
 LONGEST = 1800.0
 """Seconds."""
@@ -189,15 +190,15 @@ class Recording:
 def target_of(asked: Any, most: Any) -> tuple[Target | None, float]:
     """What a drill asks for. Raises `Unfit`."""
     if not _is_number(most) or not 0 < most <= LONGEST:
-        raise Unfit(f"a recording lasts up to {LONGEST:g} s, and not {most!r}", "shorten the drill")
+        raise Unfit(f"a recording lasts more than 0 and at most {LONGEST:g} s", "shorten the drill")
     if asked is None:
         return None, float(most)
     try:
         address, port, request, interval, path = (
             asked[key] for key in ("address", "port", "request", "interval", "path")
         )
-        address = str(ip_address(address))
-    except (KeyError, TypeError, ValueError):
+        address = str(ip_address(address.strip()))  # a string, and no number
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise Unfit("the target is not an address with a port", "give the floating IP as the target") from None
     if type(port) is not int or not 1 <= port <= 65535:
         raise Unfit("the port of the target is not one from 1 to 65535", "give the port of the service")
@@ -212,6 +213,14 @@ def target_of(asked: Any, most: Any) -> tuple[Target | None, float]:
         what = f"{most:g} s at an interval of {interval:g} s are more than {MOST_PROBES} probes"
         raise Unfit(what, "give a longer interval, or shorten the drill")
     return Target(address, port, request, float(interval), path), float(most)
+
+
+def has(address: str) -> bool:
+    """Whether this machine has it, and it is not one that every machine has."""
+    try:
+        return not ip_address(address).is_loopback and look_around().has(ip_address(address))
+    except (OSError, ValueError):
+        return False
 
 
 def _is_number(value: Any) -> bool:

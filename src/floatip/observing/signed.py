@@ -75,7 +75,7 @@ class Conversation:
         if not self.is_greeted and not self._greet():
             return []
         messages = []
-        while len(self._waiting) >= HEAD:
+        while len(self._waiting) >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._waiting)
             if length > self._longest:
                 raise Untrusted(f"a message of {length} octets, and {self._longest} are the most")
