@@ -39,7 +39,7 @@ def objections(node: Node, drill: Drill, now: float) -> list[Objection]:
         session for session in node.sessions.values() if session.is_up and now - session.since < FRESH_SESSION
     ]:
         left = max(FRESH_SESSION - (now - session.since) for session in young)
-        what = f"{len(young)} BGP sessions of this node are younger than {FRESH_SESSION:g} s"
+        what = f"BGP sessions of this node are younger than {FRESH_SESSION:g} s: {len(young)} of {len(node.sessions)}"
         found.append(Objection(what, f"wait {left:.0f} s, or add --force", may_force=True))
     return [*found, *map(_of_problem, _problems(node, now))]
 
