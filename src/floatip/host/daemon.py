@@ -205,7 +205,7 @@ class Daemon:
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
         drills = Drills(lambda: self._node, self.report, self._loop.time)
         commands = self._orders.commands(time.time) | {
-            "drill": Command(lambda request, pid: {}, "drill", hold=drills.held),
+            **drills.commands(),
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
             "explain": Explain(lambda: self._node, self._loop, Workers()).command,
