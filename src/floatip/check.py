@@ -32,7 +32,7 @@ class Unseen(Refusal):
     status = 2
 
 
-def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = False) -> int:
+def check(file: Path, dcid: int | str | None = None, *, run: bool, strict: bool = False) -> int:
     """The exit status. Raises `Refusal`."""
     user = machine.daemons_user()
     if run:

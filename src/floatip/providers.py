@@ -161,5 +161,6 @@ LINODE_REGIONS = (
     Region("gb-lon", 44, "London 2"),
     Region("au-mel", 45, "Melbourne"),
     Region("in-bom-2", 46, "Mumbai 2"),
+    Region("de-fra-2", 47, "Frankfurt 2"),  # of one user's configuration of December 2025, which cites the guide
     Region("sg-sin-2", 48, "Singapore 2"),
 )

@@ -186,8 +186,9 @@ class Account:
         except requests.exceptions.ReadTimeout:
             refusal = Again(f"{_where()} does not answer {request} within {READ:g} s", AFTER, 5.0)
         except (requests.exceptions.RequestException, OSError) as error:
-            hint = f"check the way there: curl -sSI {url()}/regions. A proxy is named by $HTTPS_PROXY"
-            refusal = ApiError(f"{_where()} cannot be asked ({request}): {self._shown(error)}", hint)
+            what = f"{_where()} cannot be asked ({request}): {self._token.hidden(_cause(error))}"
+            hint = f"see what is in the way: curl -sSI {url()}/regions; a proxy is named by $HTTPS_PROXY"
+            refusal = Again(what, AFTER, 5.0) if _was_cut(error) else ApiError(what, hint)
         except (UnexpectedResponseError, RuntimeError, *MISUNDERSTOOD) as error:
             refusal = Unclear(f"the answer to {request} is not understood: {self._shown(error)}", LATER)
         raise refusal
@@ -202,6 +203,30 @@ class Account:
 
     def _shown(self, error: Exception) -> str:
         return self._token.hidden(_line(str(error)))
+
+
+def _cause(error: BaseException) -> str:
+    """What the kernel said, if it did; else the innermost words."""
+    found = [error]
+    while len(found) < 10 and (inner := _inner(found[-1])):
+        found.append(inner)
+    said = [one.strerror for one in found if isinstance(one, OSError) and isinstance(one.strerror, str)]
+    return _line(said[-1].lower() if said else str(found[-1]))
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    first = error.args[0] if error.args else None
+    for one in (getattr(error, "reason", None), first, error.__cause__, error.__context__):
+        if isinstance(one, BaseException):
+            return one
+    return None
+
+
+def _was_cut(error: BaseException) -> bool:
+    """The connection was there, and was closed before the answer was."""
+    from urllib3.exceptions import ProtocolError  # noqa: PLC0415
+
+    return bool(error.args) and isinstance(error.args[0], ProtocolError)
 
 
 MISUNDERSTOOD = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)

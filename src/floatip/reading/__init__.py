@@ -60,16 +60,16 @@ class Read(NamedTuple):
     problems: list[Problem]
 
 
-def load(path: str | Path, user: str = "", dcid: int | None = None) -> Loaded:
+def load(path: str | Path, user: str = "", dcid: int | str | None = None) -> Loaded:
     """Raises `ConfigErrors`, and nothing else for anything that a file can hold.
 
-    `user` runs the daemon, where root asks for it. `dcid`: Linode's data centre, where the file names none.
+    `user` runs the daemon, where root asks for it. `dcid`: Linode's data centre, where the file names none, or "auto".
     """
     machine = look_around(user)
     return judged(read(path, machine, dcid), user, Path(path), machine)
 
 
-def read(path: str | Path, machine: Machine | None = None, dcid: int | None = None) -> Read:
+def read(path: str | Path, machine: Machine | None = None, dcid: int | str | None = None) -> Read:
     """By no rule yet. `machine`: None where the file need not fit this machine. Raises `ConfigErrors`."""
     if is_keepalived_conf(path):
         from floatip.reading.keepalived.front_end import model_of  # noqa: PLC0415
@@ -77,6 +77,8 @@ def read(path: str | Path, machine: Machine | None = None, dcid: int | None = No
         return Read(*model_of(Path(path), machine, dcid))
     text, problems = reader.with_dcid(document.read(str(path)), dcid)
     model, places, of_values = reader.model_of(text)
+    if machine is None:
+        of_values = [problem for problem in of_values if not isinstance(problem, MachineError)]
     return Read(model, places, problems + of_values)
 
 
