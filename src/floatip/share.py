@@ -202,14 +202,21 @@ class _Share:
         things = {thing for thing, _ in owners}
         for each in ranges:
             if each.network in things and not each.is_shared:
-                for number in each.linodes:  # its owner
-                    if number not in targets and number in self._linodes:
-                        linode = self._linodes[number]
-                        targets[number] = _Target(linode, self._shared(linode, ranges))
-                    if number in targets:
-                        target = targets[number]
-                        add = target.change.add | {each.network}
-                        target.change = Change(add, target.change.remove).of(target.has)
+                for number in each.linodes:
+                    self._share_to_owner(targets, number, each.network, ranges)
+
+    def _share_to_owner(
+        self, targets: dict[int, _Target], number: int, network: IPv6Network, ranges: Iterable[Range]
+    ) -> None:
+        """First: once a range is shared to another Linode, the API does not tell whether it is shared to its owner."""
+        if number not in self._linodes:
+            return
+        linode = self._linodes[number]
+        owner = targets.pop(number, None) or _Target(linode, self._shared(linode, ranges))
+        owner.change = Change(owner.change.add | {network}, owner.change.remove)
+        others = dict(targets)
+        targets.clear()
+        targets |= {number: owner} | others
 
     def _thing(self, one: Address | IPv6Network, ranges: Iterable[Range], region: str) -> Thing:
         if isinstance(one, IPv4Address):

@@ -6,6 +6,7 @@ words what to do.
 """
 
 import logging
+import math
 import os
 import sys
 import time
@@ -39,7 +40,8 @@ PAGE = 500
 MOST_PAGES = 1000
 PATIENCE = 60.0
 """Seconds for which a reading is tried again."""
-LONGEST_WAIT = 30.0
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 30.0
+CUT_WAIT = 5.0
 LONGEST_REASON = 300
 BUSY = "busy"
 """In the reason of a 400: the Linode has another job, and the same call works later."""
@@ -178,6 +180,8 @@ class Account:
             return call()
         except Refused as error:
             refusal = _refused(request, error, self._token)
+        except requests.exceptions.JSONDecodeError as error:
+            refusal = Unclear(f"the answer to {request} is no JSON: {self._shown(error)}", LATER)
         except requests.exceptions.SSLError as error:
             what = f"{_where()} shows a certificate that this machine does not trust: {self._shown(error)}"
             refusal = ApiError(
@@ -188,7 +192,7 @@ class Account:
         except (requests.exceptions.RequestException, OSError) as error:
             what = f"{_where()} cannot be asked ({request}): {self._token.hidden(_cause(error))}"
             hint = f"see what is in the way: curl -sSI {url()}/regions; a proxy is named by $HTTPS_PROXY"
-            refusal = Again(what, AFTER, 5.0) if _was_cut(error) else ApiError(what, hint)
+            refusal = Again(what, AFTER, CUT_WAIT) if _was_cut(error) else ApiError(what, hint)
         except (UnexpectedResponseError, RuntimeError, *MISUNDERSTOOD) as error:
             refusal = Unclear(f"the answer to {request} is not understood: {self._shown(error)}", LATER)
         raise refusal
@@ -356,9 +360,10 @@ def _reasons(error: Any) -> Iterator[str]:
 def _wait(error: Any) -> float:
     """Of Retry-After, in seconds; 0: it says none."""
     try:
-        return min(max(float(error.response.headers["Retry-After"]), 0.1), LONGEST_WAIT)
+        said = float(error.response.headers["Retry-After"])
     except MISUNDERSTOOD:
         return 0.0
+    return min(max(said, SHORTEST_WAIT), LONGEST_WAIT) if math.isfinite(said) else 0.0
 
 
 # What the answers say
