@@ -24,7 +24,7 @@ WORKERS ?= 5
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
 lab test test-systemd soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd check sim soak mutants bench deb apt-repo lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs
+.PHONY: help lab test test-systemd check docs sim soak mutants bench deb apt-repo lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ check: .venv/ready ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: .venv/ready ## the documentation as a site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs -q build --strict
+	@echo "read it: build/site/index.html"
 
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
 	$(if $(SEED),SEED=$(SEED) )$(PYTHON) -m tests.sim.storm --storms $(STORMS)

@@ -286,17 +286,18 @@ def resume() -> int:
     DCID,
     Option("--strict", "Exit with status 1 if there are warnings"),
     Option("--run", "Then run each check once, as the daemon would: as user floatip, without capabilities"),
+    Option("--as PATH", "Judge FILE as if it were PATH already, with the key that is there", Path, dest="becomes"),
 )
-def check(file: Path, dcid: int | str | None, run: bool, strict: bool) -> int:
+def check(file: Path, dcid: int | str | None, run: bool, strict: bool, becomes: Path | None) -> int:
     """Report every mistake in the configuration and on this machine.
 
-    FILE is a floatip.toml or a keepalived.conf. As root, look with the rights of
-    user floatip, who runs the daemon, and report where keepalived.conf says
-    something else than floatip.toml.
+    FILE is a floatip.toml or a keepalived.conf, or - for a floatip.toml from
+    stdin. As root, look with the rights of user floatip, who runs the daemon, and
+    report where keepalived.conf says something else than floatip.toml.
     """
     from floatip import check as checking  # noqa: PLC0415
 
-    return checking.check(file, dcid, run=run, strict=strict)
+    return checking.check(file, dcid, run=run, strict=strict, becomes=becomes)
 
 
 def _address(text: str) -> object:

@@ -194,6 +194,11 @@ class Machine:
             )
         self._rack.booted.append(self._nspawn)
 
+    @property
+    def leader(self) -> int:
+        """The pid of its init, as this machine counts."""
+        return self._leader
+
     def wait_until_booted(self) -> None:
         wait_for(self._booted, f"{self.name} to boot", BOOT_TIMEOUT)
 
