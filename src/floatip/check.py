@@ -63,7 +63,7 @@ def check(
     return status or int(strict and bool(reading.partitioned(warnings)[1]))
 
 
-def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | None) -> reading.Read:
+def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | str | None) -> reading.Read:
     if file != STDIN:
         return reading.read(file, seen, dcid)
     text = sys.stdin.buffer.read(document.LARGEST + 1)

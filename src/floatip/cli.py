@@ -19,16 +19,15 @@ DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by system
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
 
 
-def _dcid(text: str) -> int | str:
-    if text == "auto":
-        return text
-    if text.isdecimal() and 1 <= int(text[:5]) <= 9999:
-        return int(text)
-    raise ValueError("a whole number from 1 to 9999, or auto")
+class _DataCentre(Number):
+    def __call__(self, text: str) -> float | str:  # type: ignore[override]
+        return text if text == "auto" else super().__call__(text)
 
 
 DCID = Option(
-    "--dcid N", "Linode's data centre, if the configuration names none; auto: ask its metadata service", _dcid
+    "--dcid N",
+    "Linode's data centre, if the configuration names none; or auto: as the metadata service says",
+    _DataCentre(int, 1, 9999),
 )
 JSON = Option("--json", "Print JSON", dest="as_json")
 WATCH = Option("-w --watch", "Repeat every second, also while no daemon answers, until Ctrl-C")
@@ -545,30 +544,29 @@ def key(file: Path, add_next: bool, use_next: bool, drop_old: bool) -> int:
     Option("[ADDRESS...]", "What to share (default: the addresses of the configuration)"),
     Option(
         "--with NODE",
-        "Share to this node, or the Linode of this number; repeat it (default: all nodes of the configuration)",
+        "Share to this node, or to the Linode of this number; repeat it for each (default: all nodes)",
         dest="receivers",
         action="append",
     ),
     Option(
         "--linode NUMBER",
         "The Linode that this machine is (default: as the metadata service says)",
-        Number(int, 1, 2**53),
+        Number(int, 1, 10**12 - 1),
     ),
-    Option("--remove ADDRESS", "Share it no more; repeat it for each", action="append"),
+    Option("--remove ADDRESS", "Do not share it any longer; repeat it for each", action="append"),
     Option("--dry-run", "Show what would change, and change nothing"),
     Option("--yes", "Do not ask"),
-    Option(
-        "--token-file FILE", "The file with the API token (default: $LINODE_TOKEN or $LINODE_CLI_TOKEN); -: stdin", Path
-    ),
-    Option("--file FILE", f"The configuration (default: {DEFAULT_CONFIG}, if it is needed)", Path),
+    Option("--token-file FILE", "File with the token, or - (default: $LINODE_TOKEN or $LINODE_CLI_TOKEN)", Path),
+    Option("--file FILE", f"The configuration (default: {DEFAULT_CONFIG})", Path),
     JSON,
 )
 def share(file: Path | None, **asked: object) -> int:
     """Let Linodes announce each other's addresses, by Linode's API.
 
-    Without it, Linode's route servers close the session. Reads what is shared, shows
-    what would change, asks, adds it, and waits until it is seen; what is shared
-    already stays. The token needs the scopes ips:read_write and linodes:read_write.
+    Linode's route servers close the session of a Linode to which nothing is shared.
+    Reads what is shared, shows what would change, asks, adds it, and waits until it
+    is seen. What is shared already stays. The token needs the scopes
+    ips:read_write and linodes:read_write.
     """
     from floatip import share as sharing  # noqa: PLC0415
 
