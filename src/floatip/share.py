@@ -251,7 +251,7 @@ class _Share:
     # What is shown
 
     def _out(self, text: str) -> None:
-        (say if self._wishes.as_json else show)(printable(text) if "\n" not in text else text)
+        (say if self._wishes.as_json else show)(text)
 
     def _show(self, targets: Iterable[_Target]) -> None:
         for one in targets:
@@ -269,10 +269,8 @@ class _Share:
         added = {thing for one in targets for thing in one.change.add}
         removed = {thing for one in targets for thing in one.change.remove}
         announced, hint = _announced(added | removed)
-        silent = [thing for thing in in_order(added) if thing not in announced]
-        for thing in silent:
-            self._warning(f"nothing reaches {thing} from the moment it is shared until a speaker announces it")
-        if silent:
+        if silent := added - announced:
+            self._warning(f"once shared, nothing reaches {_few(silent)} until a speaker announces it")
             say(f"  hint: {hint}")
         for thing in in_order(removed):
             if thing in announced:
@@ -461,7 +459,7 @@ def _this_machine() -> int:
 
 def _announced(things: Iterable[Thing]) -> tuple[set[Thing], str]:
     """Those that this node's daemon announces, and what to do about the others."""
-    start = "start floatip on the nodes first, with these addresses in its file: systemctl start floatip"
+    start = "start floatip on the nodes first: systemctl start floatip"
     try:
         status = read(Status, ask(socket_path(), {"cmd": "status"}))
     except ControlError as error:

@@ -232,7 +232,7 @@ def test_an_answer_of_other_types_is_never_taken_for_nothing_shared(linode: Fake
 # The token
 
 FILES: dict[str, tuple[bytes, int, str]] = {
-    "that others may read": (TOKEN.encode(), 0o644, "other users may read or change it (mode 644)"),
+    "that others may read": (TOKEN.encode(), 0o644, "(mode 644)"),
     "that the group may read": (TOKEN.encode(), 0o640, "(mode 640)"),
     "that is empty": (b" \n", 0o600, "it is empty"),
     "of two words": (f"{TOKEN} {TOKEN}".encode(), 0o600, "one word of printable ASCII"),

@@ -14,6 +14,7 @@ import pytest
 
 from floatip import convert, init, reading
 from floatip.cli import ended
+from floatip.host import daemon
 from floatip.linode import metadata, region
 from floatip.model import Model
 from floatip.providers import LINODE_REGIONS, Region
@@ -194,6 +195,26 @@ def test_a_fifo_in_place_of_the_memory_holds_up_nothing(linode: Fake) -> None:
     os.mkfifo(file)
     unreachable(linode)
     assert isinstance(read()[1][0], reading.MachineError)
+
+
+def test_the_daemon_remembers_it_and_starts_without_the_service(linode: Fake, tmp_path: Path) -> None:
+    file = tmp_path / "floatip.toml"
+    file.write_text(TEXT)
+    assert not [one for one in daemon._load(file, None).warnings if "dcid" in one.path]
+    region.forget()
+    unreachable(linode)
+    loaded = daemon._load(file, None)
+    assert dcid(loaded.model) == 6
+    assert ["as Linode's metadata service said" in one.what for one in loaded.warnings if "dcid" in one.path] == [True]
+
+
+def test_a_state_directory_that_cannot_be_written_is_a_warning(linode: Fake, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("no directory")
+    file = tmp_path / "floatip.toml"
+    file.write_text(TEXT)
+    loaded = daemon._load(file, None)
+    (warning,) = [one for one in loaded.warnings if "dcid" in one.path]
+    assert warning.what.startswith("the data centre is not remembered for the next start: ")
 
 
 def test_check_names_the_data_centre_that_was_found(linode: Fake, tmp_path: Path) -> None:

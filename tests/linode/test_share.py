@@ -478,7 +478,7 @@ def test_it_warns_of_what_nobody_announces(
 ) -> None:
     monkeypatch.setattr(sharing, "ask", lambda path, request: status_of(address, told))
     _, text = share("192.0.2.100", "--with", "1002", "--dry-run")
-    assert ("nothing reaches 192.0.2.100 from the moment it is shared until" in text) == warns
+    assert ("once shared, nothing reaches 192.0.2.100 until" in text) == warns
     assert hint in text
 
 
