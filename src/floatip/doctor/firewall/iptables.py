@@ -191,7 +191,8 @@ def _condition(option: str, words: _Words) -> Step:
             )
         case "--ctstate" | "--state":
             states = words.next().lower().split(",")
-            known_states = {"new", "established", "related", "invalid", "untracked"}
+            # A rule that may have translated the packet is "not understood" at once.
+            known_states = {"new", "established", "related", "invalid", "untracked", "dnat", "snat"}
 
             def state(packet: Packet, touched: Touched) -> bool | None:
                 if "state" in touched.things:
