@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import floatip
+from floatip.commands import Misused
 from floatip.core.addresses import Address
 from floatip.doctor.context import Context, gather
 from floatip.doctor.examination import examine, lookers
@@ -28,13 +29,13 @@ INDENT = 10
 """Columns of the grade before each finding."""
 
 
-def doctor(file: Path, observers: list[Address] | None, support: str | None, *, as_json: bool, everything: bool) -> int:
+def doctor(file: Path, observers: list[str] | None, support: str | None, *, as_json: bool, everything: bool) -> int:
     """The exit status. Raises `Refusal`."""
     if support is not None:
         from floatip.doctor import support as sending  # noqa: PLC0415
 
         path = sending.destination(support)
-    context = gather(ThisMachine(), file, tuple(observers or ()))
+    context = gather(ThisMachine(), file, tuple(map(_address, observers or ())))
     _ask_linode(context)
     findings = examine(context, lookers())
     report = as_data(findings)
@@ -47,12 +48,12 @@ def doctor(file: Path, observers: list[Address] | None, support: str | None, *, 
     return exit_status(findings)
 
 
-def observer(text: str) -> Address:
-    """Raises ValueError with what the text must be."""
+def _address(text: str) -> Address:
+    """Raises `Misused`."""
     try:
         return ip_address(text)
     except ValueError:
-        raise ValueError("an IP address") from None
+        raise Misused(f"--observer: {text!r} is not an IP address", "floatip doctor --observer 192.0.2.9") from None
 
 
 def exit_status(findings: list[Finding]) -> int:
