@@ -235,7 +235,21 @@ UFW = """:ufw-before-input - [0:0]
 -A ufw-logging-deny -m limit --limit 3/min -j LOG --log-prefix "[UFW BLOCK] "
 -A ufw-skip-to-policy-input -j DROP
 """
+UFW6 = """:ufw6-before-input - [0:0]
+:ufw6-user-input - [0:0]
+-A INPUT -j ufw6-before-input
+-A ufw6-before-input -i lo -j ACCEPT
+-A ufw6-before-input -m rt --rt-type 0 -j DROP
+-A ufw6-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw6-before-input -p ipv6-icmp -m icmp6 --icmpv6-type echo-reply -j ACCEPT
+-A ufw6-before-input -p ipv6-icmp -m icmp6 --icmpv6-type 136 -m hl --hl-eq 255 -j ACCEPT
+-A ufw6-before-input -m conntrack --ctstate INVALID -j DROP
+-A ufw6-before-input -s fe80::/10 -p udp -m udp --sport 547 -d fe80::/10 --dport 546 -j ACCEPT
+-A ufw6-before-input -j ufw6-user-input
+"""
 IPTABLES = [
+    Ruleset("ufw for IPv6", ip6tables=filter_(UFW6)),
+    Ruleset("iptables: a hop limit", ip6tables=filter_("-A INPUT -p ipv6-icmp -m hl ! --hl-eq 255 -j DROP", "ACCEPT")),
     Ruleset("iptables: accept all", iptables=filter_("", "ACCEPT")),
     Ruleset("iptables: drop all", iptables=filter_(""), ip6tables=filter_("")),
     Ruleset("iptables: stateful", iptables=filter_(STATEFUL), ip6tables=filter_(STATEFUL)),

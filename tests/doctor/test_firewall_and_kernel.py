@@ -6,15 +6,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from floatip.doctor.context import Context
+from floatip.doctor.finding import Finding, Grade
+from floatip.doctor.firewall import looker
+from floatip.doctor.firewall.iptables import BASES
 from floatip.doctor.firewall.load import load
 from floatip.doctor.firewall.packet import Answer, Verdict
 from floatip.doctor.firewall.rules import evaluate
 from floatip.doctor.host import ThisMachine
-from tests.doctor.rulesets import ALL, Ruleset
-from tests.doctor.two_namespaces import NODE, PEER, STRANGER, Cable, cable, probes, sh
+from floatip.model import Here
+from tests.doctor.contexts import model
+from tests.doctor.rulesets import ALL, ESTABLISHED, Ruleset, filter_, inet
+from tests.doctor.two_namespaces import NODE, PEER, PEER6, STRANGER, Cable, cable, probes, sh
 
 FLUSH = "nft flush ruleset"
-TABLES = ("raw", "mangle", "nat", "filter")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,8 @@ def clean(wire: Cable) -> None:
         for tool in ("iptables-legacy", "ip6tables-legacy"):
             names = sh(f"cat /proc/thread-self/net/{tool.removesuffix('-legacy').replace('tables', '_tables')}_names")
             for table in names.split():
-                sh(f"{tool}-restore", f"*{table}\nCOMMIT\n")
+                policies = "\n".join(f":{chain} ACCEPT [0:0]" for chain in BASES[table])
+                sh(f"{tool}-restore", f"*{table}\n{policies}\nCOMMIT\n")
 
 
 def install(wire: Cable, ruleset: Ruleset) -> None:
@@ -139,3 +145,75 @@ def test_small_rulesets_are_understood(wire: Cable, policy: str, rules: list[str
         may_be_unknown = "th dport" in text and probes()[name].target_port is None
         assert answer.verdict is not Verdict.UNKNOWN or may_be_unknown, (name, answer)
     compare(wire, said)
+
+
+# What is said of them, and the command that mends it
+
+CONFIGURATION = f"""
+[bgp]
+peers = ["{PEER6}"]
+asn = 65001
+peer_asn = 65000
+[[node]]
+name = "haproxy1"
+address = "{NODE}"
+[[node]]
+name = "haproxy2"
+address = "{PEER}"
+[[instance]]
+name = "web"
+addresses = ["192.0.2.10/32"]
+[instance.vrrp]
+interface = "eth0"
+vrid = 51
+source = "{NODE}"
+peers = ["{PEER}"]
+"""
+
+
+def findings(wire: Cable) -> list[Finding]:
+    made = model(CONFIGURATION)
+    with wire.node.inside():
+        return list(looker.firewall(Context(ThisMachine(), model=made, here=Here(made.nodes[0], "eth0"))))
+
+
+@pytest.mark.parametrize(
+    "ruleset",
+    [
+        Ruleset("nft", inet("", "drop", output="drop")),
+        Ruleset("nft, its own tables", "table ip a { chain b { type filter hook input priority 5; policy drop; }\n}"),
+        Ruleset("iptables", iptables=filter_(""), ip6tables=filter_("")),
+        Ruleset("iptables by a rule", iptables=filter_("-A INPUT -p udp -j REJECT\n-A OUTPUT -j DROP", "ACCEPT")),
+        Ruleset("legacy", iptables=filter_(""), ip6tables=filter_("-A OUTPUT -p tcp -j REJECT"), is_legacy=True),
+    ],
+    ids=lambda one: one.name,
+)
+def test_the_commands_mend_what_is_stopped(wire: Cable, ruleset: Ruleset) -> None:
+    install(wire, ruleset)
+    assert [one for one in findings(wire) if one.grade is Grade.PROBLEM]
+    for _ in range(4):  # of two rules that stop a packet, the second is seen when the first no longer does
+        for one in findings(wire):
+            if one.grade in (Grade.PROBLEM, Grade.WARNING):
+                with wire.node.inside():
+                    sh(one.hint.partition(" (")[0])
+    assert {one.grade for one in findings(wire)} == {Grade.WELL}
+    for name in ("link in", "link out", "VRRP in", "VRRP out", "BGP out", "BGP answer"):
+        assert wire.passes(probes()[name]), name
+
+
+def test_a_stateful_firewall_lets_the_link_in_as_an_answer_and_no_adverts(wire: Cable) -> None:
+    """As `ufw enable` leaves a node."""
+    install(wire, Ruleset("stateful", inet(f"{ESTABLISHED}\nmeta l4proto ipv6-icmp accept")))
+    grades = {(str(one.code), one.grade) for one in findings(wire) if one.grade is not Grade.WELL}
+    assert grades == {("firewall-link", Grade.WARNING), ("firewall-vrrp", Grade.PROBLEM)}
+    link = probes()["link in"]
+    assert not wire.passes(link)
+    assert wire.passes(probes()["link out"])
+    assert wire.passes(link, forget=False), "this node's own datagram has made it an answer"
+
+
+def test_a_rule_that_nobody_understands_is_shown_and_not_guessed(wire: Cable) -> None:
+    install(wire, Ruleset("limit", inet("meta l4proto ipv6-icmp accept\nudp dport 9112 limit rate 20/second accept")))
+    (finding,) = [one for one in findings(wire) if one.code == "firewall-link" and one.grade is not Grade.WELL]
+    assert finding.grade is Grade.UNSEEN
+    assert finding.evidence == ("nft list ruleset: inet filter input: udp dport 9112 limit rate 20/second accept",)

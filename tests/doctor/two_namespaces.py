@@ -71,10 +71,11 @@ class Cable:
         self.node.close()
         self.peer.close()
 
-    def passes(self, packet: Packet) -> bool:
-        """Whether the kernel of the node lets it in, or out; no connection is known before."""
-        with self.node.inside():
-            forget_connections()
+    def passes(self, packet: Packet, *, forget: bool = True) -> bool:
+        """Whether the kernel of the node lets it in, or out; with `forget` no connection is known before."""
+        if forget:
+            with self.node.inside():
+                forget_connections()
         if packet.protocol == UDP:
             return self._udp(packet)
         if packet.protocol == TCP:
