@@ -299,12 +299,6 @@ def check(file: Path, dcid: int | str | None, run: bool, strict: bool, becomes: 
     return checking.check(file, dcid, run=run, strict=strict, becomes=becomes)
 
 
-def _address(text: str) -> object:
-    from floatip.doctor.command import observer  # noqa: PLC0415
-
-    return observer(text)
-
-
 @Command(
     DAILY,
     {0: "nothing is wrong", 1: "there are problems", 2: "no problem was found, and something could not be looked at"},
@@ -314,7 +308,6 @@ def _address(text: str) -> object:
     Option(
         "--observer ADDRESS",
         "Also ask whether TCP port 9113 to this observer passes the firewall; may be repeated",
-        _address,
         dest="observers",
         action="append",
     ),

@@ -39,7 +39,7 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
     daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "pause", "resume"]
     others = ["adopt", "convert", "init", "key", "share", "run", "lelastic", "notify", "lab", "providers"]
-    assert listed == [*daily, "check", "plan", "observe", *others]
+    assert listed == [*daily, "check", "doctor", "plan", "observe", *others]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
 
