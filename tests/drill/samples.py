@@ -164,23 +164,19 @@ def hostile() -> Report:
     whole = crash()
     names = iter(HOSTILE * 100)
     seen = [replace(one, name=next(names), value=next(names), reason=next(names)) for one in whole.seen]
-    seen += [
-        Seen(float(n), next(names), what, next(names), value)
-        for n in range(6)
-        for what, value in (
-            ("role", "master"),
-            ("rank", "none"),
-            ("order", next(names)),
-            ("node", next(names)),
-        )
-    ]  # type: ignore[misc]
+    for number in range(6):
+        at = float(number)
+        seen.append(Seen(at, next(names), "role", next(names), "master"))
+        seen.append(Seen(at, next(names), "rank", next(names), "none"))
+        seen.append(Seen(at, next(names), "order", next(names), next(names)))
+        seen.append(Seen(at, next(names), "node", next(names), next(names)))
     results = [replace(one, who=next(names)) if one.who else one for one in probes(-1.0, 1.0, 0.1).results]
     results += [replace(one, at=one.at + 3, ok=False, error=next(names)) for one in results[:10]]
     return replace(
         whole,
         title=next(names),
         made_by=next(names),
-        method=Method(*(next(names) for _ in range(3)), (next(names),), HOSTILE),
+        method=Method(next(names), next(names), next(names), (next(names),), HOSTILE),
         nodes=HOSTILE,
         before=tuple(Finding(False, name, name) for name in HOSTILE),
         done=tuple(Done(float(number), "fault", name) for number, name in enumerate(HOSTILE)),
