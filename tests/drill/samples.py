@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 from floatip.drill.report import Done, Finding, Method, Probes, Report, Route, Seen
@@ -43,6 +44,7 @@ def probes(
     return Probes(observer, ADDRESS, 80, interval, tuple(found), 0.0021)
 
 
+@cache
 def sample() -> Report:
     """A check of the master fails: 20,000 probes, none of them lost, and all is as it was."""
     before = [
@@ -109,11 +111,13 @@ def sample() -> Report:
     )
 
 
+@cache
 def short() -> Report:
     """The same with 200 probes."""
     return replace(sample(), probes=(probes(interval=0.5),))
 
 
+@cache
 def one_lost() -> Report:
     """One probe of 20,000, and the verdict says so."""
     found = list(sample().probes[0].results)
@@ -124,6 +128,7 @@ def one_lost() -> Report:
     return replace(whole, probes=(replace(whole.probes[0], results=tuple(found)),), verdict=verdict)
 
 
+@cache
 def crash() -> Report:
     """The master is cut off: an outage of 312 ms, and what the other node says about it."""
     whole = sample()
@@ -152,6 +157,7 @@ def crash() -> Report:
     )
 
 
+@cache
 def empty() -> Report:
     """A drill that was refused: nothing was done, and nothing seen."""
     why = Finding(False, f"{TWO} is not ready: a check is down", f"floatip status on {TWO} says which")
@@ -159,6 +165,7 @@ def empty() -> Report:
     return replace(whole, starts=0.0, ends=0.0, before=(why,), done=(), seen=(), probes=(), verdict=(), restored=())
 
 
+@cache
 def hostile() -> Report:
     """Every text is one that breaks something, where it is not escaped."""
     whole = crash()
@@ -187,6 +194,7 @@ def hostile() -> Report:
     )
 
 
+@cache
 def many_nodes(count: int = 32) -> Report:
     """Of which two change."""
     whole = sample()
@@ -199,6 +207,7 @@ def many_nodes(count: int = 32) -> Report:
     return replace(whole, probes=(probes(interval=0.05),), nodes=(*whole.nodes, *others), seen=(*whole.seen, *more))
 
 
+@cache
 def long_one(hours: float = 24.0) -> Report:
     """A probe every minute, and ten faults."""
     whole = sample()
