@@ -10,6 +10,7 @@ from floatip import reading
 from floatip.adopt import beside
 from floatip.adopt.system import System
 from floatip.commands import Misused, Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.host import privileges
 from floatip.host.checks.once import Result, counted, run_each
 from floatip.host.checks.runner import KINDS
@@ -30,6 +31,7 @@ class Unseen(Refusal):
     """The kernel does not say what this machine has."""
 
     status = 2
+    code = Why.KERNEL_REFUSES
 
 
 def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = False) -> int:
