@@ -33,11 +33,14 @@ def tell(word: str) -> int:
     if not word:
         print(overview())
         return 0
-    if word in COMMANDS:
-        return _help(word)
     sections = list(_sections())
-    found = [one for one in sections if _bare(one.title) == word] or list(_rows(sections, word))
-    if not found:
+    found = [one for one in sections if _bare(one.title) == word]
+    if word in COMMANDS:
+        _help(word)
+        print("\n" if found else "", end="")
+    elif not found:
+        found = list(_rows(sections, word))
+    if not found and word not in COMMANDS:
         raise Refusal(f"there is no help on {word!r}", _instead(word, sections), Why.NO_HELP)
     width = min(columns(), WIDEST)
     for number, one in enumerate(found):
@@ -46,13 +49,13 @@ def tell(word: str) -> int:
     return 0
 
 
-def _help(word: str) -> int:
-    if word in ("lelastic", "notify"):  # they take their arguments as they are
-        return COMMANDS[word].run("--help")
+def _help(command: str) -> None:
     from floatip.arguments import Parser  # noqa: PLC0415
 
-    Parser(COMMANDS[word]).print_help()
-    return 0
+    if command in ("lelastic", "notify"):  # they take their arguments as they are
+        COMMANDS[command].run("--help")
+    else:
+        Parser(COMMANDS[command]).print_help()
 
 
 def _instead(word: str, sections: list[Section]) -> str:

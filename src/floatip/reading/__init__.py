@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "look_around",
     "read",
+    "read_text",
     "render",
     "will",
 ]
@@ -77,8 +78,17 @@ def read(path: str | Path, machine: Machine | None = None, dcid: int | None = No
         from floatip.reading.keepalived.front_end import model_of  # noqa: PLC0415
 
         return Read(*model_of(Path(path), machine, dcid))
-    text, problems = reader.with_dcid(document.read(str(path)), dcid)
-    model, places, of_values = reader.model_of(text)
+    return _of_toml(document.read(str(path)), dcid)
+
+
+def read_text(name: str, text: bytes, dcid: int | None = None) -> Read:
+    """Of a floatip.toml that is not written yet; `name`: what the problems call it. Raises `ConfigErrors`."""
+    return _of_toml(document.parse(name, text), dcid)
+
+
+def _of_toml(data: document.Document, dcid: int | None) -> Read:
+    with_dcid, problems = reader.with_dcid(data, dcid)
+    model, places, of_values = reader.model_of(with_dcid)
     return Read(model, places, problems + of_values)
 
 
@@ -99,16 +109,27 @@ OF_KEEPALIVED = re.compile(
 )
 
 
-def judged(given: Read, user: str = "", path: Path | None = None, machine: Machine | None = None) -> Loaded:
-    """`path`: where it was read, unless it is not written yet. Raises `ConfigErrors`."""
+def judged(
+    given: Read,
+    user: str = "",
+    path: Path | None = None,
+    machine: Machine | None = None,
+    becomes: Path | None = None,
+) -> Loaded:
+    """Raises `ConfigErrors`.
+
+    `path`: where it was read, unless it is not written yet. `becomes`: where it is to be copied; the key is beside
+    that, and who may read the file is not known yet.
+    """
     model, places, problems = given.model, given.places, [*given.problems]
     machine = machine or look_around(user)
     here = _here(model, machine)
     model = model.on(here.interface) if here else model
     problems += judge(model, places, machine)
-    if path:
+    if path and not becomes:
         problems += _closed(path, places, machine)
-        keys, of_key = _keys(model, path, places, machine)
+    if beside := becomes or path:
+        keys, of_key = _keys(model, beside, places, machine)
         problems += of_key
         here = here and replace(here, keys=keys)
     model, of_vrrp = key.of_vrrp(model, places, machine)
