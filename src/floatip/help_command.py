@@ -11,9 +11,9 @@ from floatip.reading.words import closest
 from floatip.text import columns, folded
 
 HERE = Path(__file__).parent
-PLACES = (HERE / "docs", HERE.parents[1] / "docs")
-"""In the package, and beside the sources."""
-INSTALLED = "/usr/share/doc/floatip"
+INSTALLED = Path("/usr/share/doc/floatip")
+PLACES = (HERE / "docs", HERE.parents[1] / "docs", INSTALLED)
+"""In a wheel, beside the sources, and where the packages have them."""
 WIDEST = 100
 """Columns; longer lines are hard to read."""
 SEPARATOR = re.compile(r"\|[-| ]+\|")
@@ -73,7 +73,8 @@ def pages() -> Path:
     for directory in PLACES:
         if (directory / "operate").is_dir():
             return directory
-    raise Refusal("the documents are not installed with this floatip", f"ls {INSTALLED}", Why.NO_HELP)
+    what = f"the documents are missing: minimal systems leave out {INSTALLED.parent}"
+    raise Refusal(what, "read them in the source of floatip, or install the package on a full system", Why.NO_HELP)
 
 
 def _sections() -> Iterator[Section]:

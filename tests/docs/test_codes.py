@@ -152,4 +152,4 @@ def test_help_without_the_documents_says_where_they_would_be(monkeypatch: pytest
     monkeypatch.setattr(help_command, "PLACES", (tmp_path,))
     status, shown = floatip("help", "no-session")
     assert status == 1
-    assert "[no-help]\nhint: ls /usr/share/doc/floatip\n" in shown
+    assert "the documents are missing: minimal systems leave out /usr/share/doc [no-help]\n" in shown

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import floatip
 from floatip.commands import Misused, Refusal
+from floatip.core.refusals import Why
 from floatip.core.settings import Keepalived
 from floatip.doctor import secrets
 from floatip.doctor.context import Context
