@@ -109,7 +109,7 @@ class Rehearsal:
         self._request |= {"check": check, "for": lasts + slack, "force": self._wishes.force}
         before = list(verdict.before(status, instance))
         self._show_method(before)
-        before += self._objections()
+        self._judge(self._dry(self._request))
         if self._wishes.dry_run:
             self._say("nothing was done: --dry-run")
             return 0
@@ -148,10 +148,6 @@ class Rehearsal:
         checks = self._dry({"cmd": "drill", "instance": instance.name, "fault": "check", "for": 1}).get("checks")
         return str(checks[0]) if isinstance(checks, list) and checks else ""
 
-    def _objections(self) -> list[Finding]:
-        """What the administrator takes the risk of. Raises `Refused`, when all are said."""
-        return self._judged(self._dry(self._request))
-
     def _dry(self, request: Record) -> Record:
         hold = Hold(request | {"dry": True})
         hold.close()
@@ -160,17 +156,18 @@ class Rehearsal:
             raise ControlError(f"the daemon does not know of drills: {hold.answer['error']}", hint)
         return hold.answer
 
-    def _judged(self, answer: Record) -> list[Finding]:
+    def _judge(self, answer: Record) -> None:
+        """Says all that stands against the drill. Raises `Refused` where it hinders."""
         said = answer.get("objections")
         found = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
         hindering = [one for one in found if not (one.get("may_force") and self._wishes.force)]
         for one in found:
-            word = "risk" if one not in hindering else "refused"
+            word = "refused" if one in hindering else "forced"
             self._say(f"{word}: {one.get('what')}", f"hint: {one.get('hint')}" if one in hindering else "")
         if hindering:
             reasons = "1 reason" if len(hindering) == 1 else f"{len(hindering)} reasons"
             raise Refused(f"nothing was done, for {reasons}, named above", "")
-        return [Finding(False, f"forced: {one.get('what')}", str(one.get("hint", ""))) for one in found]
+        self._notes = [f"forced, although {one.get('what')}" for one in found]
 
     def _fault(self, instance: InstanceView, check: str, unit: str, lasts: float) -> Fault:
         match self._wishes.fault:
@@ -195,7 +192,7 @@ class Rehearsal:
             self._note("before", "the drill is known to the daemon, and to the nodes that hear it")
             self._hold = Hold(self._request)
             if self._hold.answer.get("began") is not True:
-                self._judged(self._hold.answer)
+                self._judge(self._hold.answer)
                 raise CannotDrill("the daemon refuses the drill", "see: floatip status")
             self._begin_observing(instance, lasts)
             fault.prepare()
@@ -226,8 +223,10 @@ class Rehearsal:
         if trouble:
             restored.insert(0, Finding(False, trouble.what, trouble.hint))
         report = self._report(starts, was, instance, before, restored, lasts)
-        self._give(report)
-        return INTERRUPTED if self._stop.is_set() else 0 if report.holds else 1
+        is_kept = self._give(report)
+        if self._stop.is_set():
+            return INTERRUPTED
+        return 0 if report.holds and is_kept else 1
 
     def _undo(self, fault: Fault) -> list[Finding]:
         """Whatever goes wrong, all of it is tried."""
@@ -364,18 +363,22 @@ class Rehearsal:
             found += verdict.probed(one, instance, self._method.fault)
         return [*found, verdict.one_after(seen, now, instance.name)]
 
-    def _give(self, report: Report) -> None:
+    def _give(self, report: Report) -> bool:
+        """Whether it is in all files."""
+        is_kept = True
         for path in self._wishes.reports:
             try:
                 files.write(report, path)
                 self._say(f"report: {path}")
             except Refusal as refusal:
+                is_kept = False
                 self._say(f"error: {refusal.what}", f"hint: {refusal.hint}")
         if self._wishes.as_json:
             print(to_json(report))
         else:
             for line in _text(report):
                 self._print(line)
+        return is_kept
 
     # The terminal
 
