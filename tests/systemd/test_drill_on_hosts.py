@@ -92,10 +92,9 @@ def _begin(master: Machine, step: str) -> None:
 
 def _ready_at(master: Machine) -> float:
     """In seconds since the boot of this machine: when the daemon that runs, and goes on running, said that it is."""
-    state = "systemctl show --property=ActiveState,ActiveEnterTimestampMonotonic floatip"
-    settled = f"{state} | grep -q ActiveState=active && ! systemctl list-jobs | grep -q 'floatip.service'"
+    settled = "systemctl is-active --quiet floatip && ! systemctl list-jobs | grep -q floatip.service"
     wait_for(lambda: master.succeeds(settled), "floatip to run", 2 * WHOLE_WITHIN)
-    return int(master.run(f"{state} --value", quiet=True).split()[-1]) / 1e6
+    return int(master.run("systemctl show --value --property=ActiveEnterTimestampMonotonic floatip", quiet=True)) / 1e6
 
 
 def _units(node: Machine) -> str:
