@@ -36,7 +36,7 @@ class Unseen(Refusal):
 
 
 def check(
-    file: Path, dcid: int | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None
+    file: Path, dcid: int | str | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None
 ) -> int:
     """The exit status. Raises `Refusal`.
 
@@ -63,7 +63,7 @@ def check(
     return status or int(strict and bool(reading.partitioned(warnings)[1]))
 
 
-def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | None) -> reading.Read:
+def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | str | None) -> reading.Read:
     if file != STDIN:
         return reading.read(file, seen, dcid)
     text = sys.stdin.buffer.read(document.LARGEST + 1)
