@@ -14,7 +14,7 @@ from tests.systemd.stacks import begin_to_build, claims, settle, status, use
 
 WHOLE_WITHIN = 10.0
 STEPS = (
-    "the drill is known to the daemon",
+    "the daemon knows of the drill",
     "what undoes the fault stands ready",
     "systemctl stop floatip",
     "the fault is made",

@@ -189,7 +189,7 @@ class Rehearsal:
         trouble: Refusal | None = None
         try:
             watch.start()
-            self._note("before", "the drill is known to the daemon, and to the nodes that hear it")
+            self._note("before", "the daemon knows of the drill, and tells the others")
             self._hold = Hold(self._request)
             if self._hold.answer.get("began") is not True:
                 self._judge(self._hold.answer)
@@ -391,7 +391,7 @@ class Rehearsal:
         now = time.monotonic()
         self._done.append(Done(now, step, text))
         at = f"{now - self._began:+.1f} s" if self._began else ""
-        self._say(f"{at:>8}  {step:<8} {text}")
+        self._say(f"{at:>8}  {step:<8} {text}", indent=19)
 
     _ticked = 0.0
 
@@ -401,7 +401,7 @@ class Rehearsal:
             return
         self._ticked = now
         at = f"{now - self._began:+.1f} s" if self._began else ""
-        self._say(f"{at:>8}  {self._how_it_stands()}")
+        self._say(f"{at:>8}  {self._how_it_stands()}", indent=10)
 
     def _how_it_stands(self) -> str:
         status, name = self._watch.status, self._method.instance
@@ -424,33 +424,34 @@ class Rehearsal:
         for one in before:
             self._say(f"ok: {one.text}")
 
-    def _say(self, *lines: str) -> None:
+    def _say(self, *lines: str, indent: int = 4) -> None:
         """Of the drill's course; on stderr where stdout is for a program."""
         for line in filter(None, lines) if len(lines) > 1 else lines:
-            self._print(line)
+            self._print(line, indent)
 
-    def _print(self, text: str) -> None:
+    def _print(self, text: str, indent: int = 4) -> None:
         """The terminal may be gone: the drill goes on to its end."""
         stream = sys.stderr if self._wishes.as_json else sys.stdout
         with suppress(OSError, ValueError):
-            for line in folded(printable(text), terminal_width(), 4):
+            for line in folded(printable(text), terminal_width(), indent):
                 print(line, file=stream, flush=True)
 
 
 def _text(report: Report) -> list[str]:
-    lines = ["", report.title]
+    """As wide as the terminal."""
+    lines = [("", 0), (report.title, 4)]
     for title, findings in (("verdict", report.verdict), ("restored", report.restored)):
-        lines += ["", title, *(line for one in findings for line in _finding(one))]
+        lines += [("", 0), (title, 4), *(line for one in findings for line in _finding(one))]
     for one in observations(report):
-        lines += ["", one.title, *(f"  {sentence.text}" for sentence in one.sentences)]
-    lines += ["", *(f"note: {note}" for note in report.notes)]
-    lines += ["it held" if report.holds else "it did not hold"]
-    return lines
+        lines += [("", 0), (one.title, 4), *((f"  {sentence.text}", 4) for sentence in one.sentences)]
+    lines += [("", 0), *((f"note: {note}", 6) for note in report.notes)]
+    lines += [("it held" if report.holds else "it did not hold", 4)]
+    return [part for text, indent in lines for part in folded(printable(text), terminal_width(), indent)]
 
 
-def _finding(one: Finding) -> list[str]:
-    hint = [f"          hint: {one.hint}"] if one.hint and not one.holds else []
-    return [f"  {'ok' if one.holds else 'NOT OK':<7} {one.text}", *hint]
+def _finding(one: Finding) -> list[tuple[str, int]]:
+    hint = [(f"          hint: {one.hint}", 16)] if one.hint and not one.holds else []
+    return [(f"  {'ok' if one.holds else 'NOT OK':<7} {one.text}", 10), *hint]
 
 
 class _Signals:
