@@ -110,6 +110,7 @@ class Rehearsal:
         before = list(verdict.before(status, instance))
         self._show_method(before)
         self._judge(self._dry(self._request))
+        self._join()
         if self._wishes.dry_run:
             self._say("nothing was done: --dry-run")
             return 0
@@ -214,7 +215,10 @@ class Rehearsal:
             restored = [*undone, *self._restored(was, instance.name)]
             self._await(AFTER)
         watch.close()
-        self._finish_observing()
+        if self._began:
+            self._finish_observing()
+        for observer in self._observers:
+            observer.close()
         if not self._began:
             if trouble:
                 raise trouble
@@ -280,16 +284,19 @@ class Rehearsal:
 
     # The observers
 
-    def _begin_observing(self, instance: InstanceView, lasts: float) -> None:
+    def _join(self) -> None:
         if not self._wishes.observers:
             return
         from floatip.observing.joined import joined  # noqa: PLC0415
 
+        for where in self._wishes.observers:
+            self._observers.append(joined(where, self._wishes.key, self._method.node))
+            self._say(f"ok: {self._observers[-1].name} is ready to observe")
+
+    def _begin_observing(self, instance: InstanceView, lasts: float) -> None:
         target = replace(self._wishes.target, address=instance.addresses[0].address.partition("/")[0])
         most = BASELINE + lasts + RESTORED_WITHIN + AFTER + FETCHED_WITHIN
-        for where in self._wishes.observers:
-            observer = joined(where, self._wishes.key, self._method.node)
-            self._observers.append(observer)
+        for observer in self._observers:
             observer.begin(target, most)
             self._note("before", f"{observer.name} probes {target.address} every {target.interval:g} s")
 
@@ -328,7 +335,7 @@ class Rehearsal:
             starts=starts - self._began,
             ends=time.monotonic() - self._began,
             method=self._method,
-            nodes=tuple(node.name for node in was.nodes) or (self._method.node,),
+            nodes=self._nodes(was, seen),
             before=tuple(before),
             done=tuple(replace(one, at=one.at - self._began) for one in self._done),
             seen=seen,
@@ -337,6 +344,10 @@ class Rehearsal:
             restored=tuple(restored),
             notes=tuple(self._notes),
         )
+
+    def _nodes(self, was: Status, seen: Sequence[Seen]) -> tuple[str, ...]:
+        known = [node.name for node in was.nodes] or [self._method.node]
+        return tuple(dict.fromkeys([*known, *(one.node for one in seen if one.what == "role")]))
 
     def _all_seen(self) -> list[Seen]:
         """What an observer's daemon said of itself is more exact than what was heard over the link."""
@@ -356,7 +367,11 @@ class Rehearsal:
     ) -> list[Finding]:
         found = []
         if instance.election != "keepalived" or self._method.fault == "cut":
-            found.append(verdict.took_over(seen, self._method.node, instance, self._method.fault, lasts))
+            found.append(
+                verdict.took_over(
+                    seen, self._method.node, instance, self._method.fault, lasts, is_linked=bool(now.nodes)
+                )
+            )
         else:
             self._notes.append("keepalived elects: whether another node took over, only probes can tell")
         for one in probes:

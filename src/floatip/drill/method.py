@@ -49,7 +49,7 @@ def allowed_outage(instance: InstanceView, fault: str) -> float:
 
 def _noticed(instance: InstanceView, fault: str) -> str:
     outage = allowed_outage(instance, fault)
-    lost = f"no answer for up to {outage:g} s" if outage else "no lost answer"
+    lost = f"no answer for up to {round(outage, 2):g} s" if outage else "no lost answer"
     return f"Clients should notice {lost}. Open TCP connections to {_all(instance)} are reset."
 
 

@@ -45,8 +45,10 @@ def before(status: Status, instance: InstanceView) -> Iterator[Finding]:
         yield Finding(True, "no node names a problem")
 
 
-def took_over(seen: Iterable[Seen], own: str, instance: InstanceView, fault: str, lasted: float) -> Finding:
-    """Times of `seen` are since the fault. `lasted`: for how long it did."""
+def took_over(
+    seen: Iterable[Seen], own: str, instance: InstanceView, fault: str, lasted: float, *, is_linked: bool
+) -> Finding:
+    """Times of `seen` are since the fault. `lasted`: for how long it did. `is_linked`: the nodes tell each other."""
     name = instance.name
     masters = [one for one in seen if one.what == "role" and one.name == name and one.value == "master" and one.at >= 0]
     others = sorted((one for one in masters if one.node != own), key=lambda one: one.at)
@@ -55,7 +57,10 @@ def took_over(seen: Iterable[Seen], own: str, instance: InstanceView, fault: str
         return Finding(
             False, f"no other node took {name} over within {lasted:.1f} s, as far as this node learned", hint
         )
-    first, limit = others[0], SOON + (instance.master_down_interval or 0.0) * (fault == "cut")
+    waits = fault == "cut" or instance.election == "vrrp"  # at least the skew time
+    first, limit = others[0], SOON + (instance.master_down_interval or 0.0) * waits
+    if not is_linked:  # when this node learns of it says nothing
+        return Finding(True, f"{first.node} is master of {name}, as {first.source} heard")
     how = f", as {first.source} heard" if first.source else ""
     text = f"{first.node} took {name} over after {first.at:.2f} s{how}"
     if first.at <= limit:

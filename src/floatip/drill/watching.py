@@ -84,6 +84,11 @@ class Watch:
             if not node.own and node.state == "alive":
                 self._note_other(node, status.monotonic)
 
+        if not status.nodes:  # the adverts that this node hears name the master
+            for instance in status.instances:
+                if instance.name == self._instance and instance.master and instance.role.value != "master":
+                    self._note(status.monotonic, instance.master, "role", "master")
+
     def _note_other(self, node: NodeView, now: float) -> None:
         for one in node.carries:
             if one.instance != self._instance:
