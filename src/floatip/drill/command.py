@@ -103,13 +103,19 @@ class Rehearsal:
             check = self._wishes.check or self._first_check(instance)
         lasts = LASTS[self._wishes.fault] if self._wishes.lasts is None else self._wishes.lasts
         unit = unit_of(status) if self._wishes.fault == "stop" else ""
-        self._method = method(status, instance, self._wishes.fault, check, unit, lasts, self._wishes.to or "")
         slack = SLACK + SLACK_OF_OBSERVER * len(self._wishes.observers)
         self._request: Record = {"cmd": "drill", "instance": instance.name, "fault": self._wishes.fault}
         self._request |= {"check": check, "for": lasts + slack, "force": self._wishes.force}
+        answer = self._dry(self._request)
+        moved = [one.name for one in status.instances if one.role.value == "master"]
+        if self._wishes.fault in ("check", "handover"):
+            counts = answer.get("counts_for")
+            moved = [name for name in moved if isinstance(counts, list) and name in counts]
+        to, others = self._wishes.to or "", [name for name in moved if name != instance.name]
+        self._method = method(status, instance, self._wishes.fault, check, unit, lasts, to, others)
         before = list(verdict.before(status, instance))
         self._show_method(before)
-        self._judge(self._dry(self._request))
+        self._judge(answer)
         self._join()
         if self._wishes.dry_run:
             self._say("nothing was done: --dry-run")

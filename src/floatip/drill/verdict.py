@@ -189,6 +189,11 @@ def _sessions(was: Status, now: Status) -> Finding:
 def _addresses(was: Status, instance: InstanceView) -> Finding:
     before_it = instance_of(was, instance.name)
     needs = instance.role.value == "master" or instance.route_servers > 0
+    if instance.role.value != "master" and not instance.route_servers:
+        held = [one.address for one in instance.addresses if one.held]
+        if held:
+            hint = "two nodes may answer: see what holds it: floatip status"
+            return Finding(False, f"this node is not master, and holds {', '.join(held)}", hint)
     missing = [one.address for one in instance.addresses if needs and not one.held]
     if missing and before_it and any(one.held for one in before_it.addresses):
         hint = f"see where it is: ip address show to {missing[0].partition('/')[0]}"
