@@ -725,6 +725,22 @@ def lab(
     return play(names, options, runs=runs, report=report, **how)
 
 
+@Command(
+    LEARN,
+    {0: "shown", 1: "nothing is known of it"},
+    Option("[WORD]", "A code as the brackets show it, a command, a key of floatip.toml, a keyword of keepalived.conf"),
+)
+def help(word: str | None) -> int:
+    """Explain a code that a message names, a command or a key.
+
+    A message ends with its code in brackets, as in [no-session]: floatip help
+    no-session says what it means and what to do.
+    """
+    from floatip import help_command  # noqa: PLC0415
+
+    return help_command.tell(word or "")
+
+
 @Command(LEARN, {})
 def providers() -> int:
     """Show what floatip knows of each provider.

@@ -14,6 +14,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.drill.report import FORMAT, Probes, Report
 from floatip.observing.summary import KINDS, Kind, ProbeResult
 
@@ -31,6 +32,8 @@ HINT = "ask for the file again where it was made, or make a new report"
 
 class NotAReport(Refusal):
     """The file does not hold a report that this version can read."""
+
+    code = Why.NOT_A_REPORT
 
 
 def to_json(report: Report) -> str:
@@ -70,7 +73,7 @@ def rounded(report: Report) -> Report:
     return cast(Report, _rounded(report))
 
 
-def _rounded(value: object) -> object:
+def _rounded(value: Any) -> Any:
     match value:
         case float():
             return round(value, 6) + 0.0  # no -0.0

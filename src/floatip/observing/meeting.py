@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from floatip.commands import Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.reading.key import read
 from floatip.reading.machine import Machine
 
@@ -13,6 +14,7 @@ PORT = 9113
 
 
 class CannotMeet(Refusal):
+    code = Why.NO_OBSERVER
     status = 2
 
 
