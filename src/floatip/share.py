@@ -104,6 +104,7 @@ class _Share:
             self._add = _floating(self._model, wishes.file)
         self._nodes = _nodes(self._model)
         self._warnings: list[str] = []
+        self._said: set[str] = set()
 
     def run(self) -> int:
         self._account = Account(token.find(self._wishes.token_file), say)
@@ -317,26 +318,34 @@ class _Share:
     def _wait_until_visible(self, targets: Sequence[_Target]) -> None:
         began = time.monotonic()
         waiting = list(targets)
-        told = False
         while waiting:
+            ranges = self._account.ranges(waiting[0].linode.region)
+            is_over = time.monotonic() - began > VISIBLE
             for one in list(waiting):
-                has = self._shared(one.linode, self._account.ranges(one.linode.region))
-                assert one.wrote is not None
-                one.lost = one.wrote - has
-                one.is_visible = not one.lost and not one.change.remove & has
-                if one.is_visible:
+                if self._is_settled(one, self._shared(one.linode, ranges), began, is_over=is_over):
                     waiting.remove(one)
-                    self._out(f"{_name(one.linode)}: seen after {time.monotonic() - began:.1f} s")
-                    if more := has - one.wrote:
-                        self._warning(f"{_name(one.linode)}: somebody else shared {_few(more)} to it meanwhile")
-                elif time.monotonic() - began > VISIBLE:
-                    waiting.remove(one)
-                    self._not_seen(one, has)
-            if waiting and not told:
-                say(f"waiting until it is seen, up to {VISIBLE:g} s")
-                told = True
+            if waiting and len(waiting) == len(targets):
+                self._say_once(f"waiting until it is seen, up to {VISIBLE:g} s")
             if waiting:
                 time.sleep(LOOK)
+
+    def _is_settled(self, one: _Target, has: Things, began: float, *, is_over: bool) -> bool:
+        """Whether it is seen, or has been waited for long enough."""
+        assert one.wrote is not None
+        one.lost = one.wrote - has
+        one.is_visible = not one.lost and not one.change.remove & has
+        if one.is_visible:
+            self._out(f"{_name(one.linode)}: seen after {time.monotonic() - began:.1f} s")
+            if more := has - one.wrote:
+                self._warning(f"{_name(one.linode)}: somebody else shared {_few(more)} to it meanwhile")
+        elif is_over:
+            self._not_seen(one, has)
+        return one.is_visible or is_over
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(text)
 
     def _not_seen(self, one: _Target, has: Things) -> None:
         name = _name(one.linode)
