@@ -11,6 +11,7 @@ from floatip import DEFAULT_CONFIG, reading
 from floatip.adopt import beside
 from floatip.adopt.system import System
 from floatip.commands import Misused, Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.host import privileges
 from floatip.host.checks.once import Result, counted, run_each
 from floatip.host.checks.runner import KINDS
@@ -33,6 +34,7 @@ class Unseen(Refusal):
     """The kernel does not say what this machine has, or stdin is no configuration."""
 
     status = 2
+    code = Why.KERNEL_REFUSES
 
 
 def check(

@@ -299,12 +299,6 @@ def check(file: Path, dcid: int | str | None, run: bool, strict: bool, becomes: 
     return checking.check(file, dcid, run=run, strict=strict, becomes=becomes)
 
 
-def _address(text: str) -> object:
-    from floatip.doctor.command import observer  # noqa: PLC0415
-
-    return observer(text)
-
-
 @Command(
     DAILY,
     {0: "nothing is wrong", 1: "there are problems", 2: "no problem was found, and something could not be looked at"},
@@ -314,7 +308,6 @@ def _address(text: str) -> object:
     Option(
         "--observer ADDRESS",
         "Also ask whether TCP port 9113 to this observer passes the firewall; may be repeated",
-        _address,
         dest="observers",
         action="append",
     ),
@@ -413,6 +406,65 @@ def _join(where: str, key: Path | None, name: str | None, others: dict[str, obje
     from floatip.observing import join  # noqa: PLC0415
 
     return join.join(where, key or Path(DEFAULT_CONFIG).with_name("key"), name)
+
+
+@Command(
+    DAILY,
+    {
+        0: "the failover went as the documentation says, and all is as before",
+        1: "it did not",
+        2: "refused, or the options are wrong; nothing was done",
+        3: "no daemon answers",
+        4: "this user may not ask the daemon",
+        130: "stopped by Ctrl-C or another signal; the fault is undone",
+    },
+    Option("[INSTANCE]", "The instance (default: the one that this node carries)"),
+    Option("--fault check|stop|handover|cut", "What happens to this node", str, "check"),
+    Option("--check NAME", "With --fault check: which check fails (default: the first one of the instance)"),
+    Option("--to NODE", "With --fault handover: the node that takes over"),
+    Option(
+        "--for SECONDS",
+        "How long the fault lasts (default: 10; handover 5, cut 12)",
+        Number(float, 3, 120),
+        dest="lasts",
+    ),
+    Option("--observer HOST", "HOST or HOST:PORT, where floatip observe --join runs; may be repeated", action="append"),
+    Option("--key FILE", "With --observer: the key of the nodes", Path, Path(DEFAULT_CONFIG).with_name("key")),
+    Option("--port PORT", "Port of the service that observers probe", Number(int, 1, 65535), 80),
+    Option("--request http|tcp|none", "What they send with each echo", str, "http"),
+    Option("--path PATH", "Path of their HTTP request", str, "/"),
+    Option("--interval SECONDS", "Time between two probes", Number(float, 0.002, 10), 0.02),
+    Option("--report FILE", "Write a report: FILE ends in .html or .json; may be repeated", action="append"),
+    JSON,
+    Option("--dry-run", "Say what would be done, and what stands against it"),
+    Option("--yes", "Do not ask for confirmation"),
+    Option("--force", "Also where the readiness of the other node is not known, sessions are young, or problems exist"),
+    Option("--from FILE", "Show the report of a drill again, from its JSON; with --report, write it again", Path),
+)
+def drill(instance: str | None, fault: str, check: str | None, to: str | None, **options: Any) -> int:
+    """Rehearse a failover on this node, and report how it went.
+
+    Run it on the node that carries the instance. It says what it will do, asks,
+    makes the fault, watches, undoes it, and checks that all is as before. The
+    fault ends also if this command is killed.
+    """
+    from floatip.drill import command  # noqa: PLC0415
+    from floatip.drill.observation import Target  # noqa: PLC0415
+
+    reports = tuple(map(Path, options.pop("report") or ()))
+    if source := options.pop("from"):
+        return command.convert(source, reports, as_json=options["as_json"])
+    for name, value, of in (("--check", check, "check"), ("--to", to, "handover")):
+        if value is not None and fault != of:
+            raise Misused(f"{name} is only for --fault {of}", "floatip drill --help")
+    probe = {name: options.pop(name) for name in ("port", "request", "interval", "path")}
+    observers = tuple(options.pop("observer") or ())
+    target = Target("", **probe)
+    return command.drill(
+        command.Wishes(
+            instance, fault, check, options.pop("lasts"), to, observers, options.pop("key"), target, reports, **options
+        )
+    )
 
 
 @Command(
@@ -671,6 +723,22 @@ def lab(
     options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
     play: Callable[..., int] = runner.play
     return play(names, options, runs=runs, report=report, **how)
+
+
+@Command(
+    LEARN,
+    {0: "shown", 1: "nothing is known of it"},
+    Option("[WORD]", "A code as the brackets show it, a command, a key of floatip.toml, a keyword of keepalived.conf"),
+)
+def help(word: str | None) -> int:
+    """Explain a code that a message names, a command or a key.
+
+    A message ends with its code in brackets, as in [no-session]: floatip help
+    no-session says what it means and what to do.
+    """
+    from floatip import help_command  # noqa: PLC0415
+
+    return help_command.tell(word or "")
 
 
 @Command(LEARN, {})

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from floatip.core.refusals import Why
+
 Run = Callable[..., int]
 CANNOT_WRITE = 74
 """The exit status of every command whose output is lost; EX_IOERR in sysexits.h."""
@@ -18,20 +20,34 @@ class Refusal(Exception):
 
     status = 1
     """The exit status of the command."""
+    code: Why | None = None
+    """Its section in docs/operate/refusals.md. Each has one: of its class, or of its own."""
 
-    def __init__(self, what: str, hint: str) -> None:
+    def __init__(self, what: str, hint: str, code: Why | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.hint = hint
+        self.code = code or self.code
+
+    @property
+    def coded(self) -> str:
+        """What is refused, with the code at the end of its first line."""
+        return with_code(self.what, self.code)
 
     def __str__(self) -> str:
-        return f"{self.what}\nhint: {self.hint}" if self.hint else self.what
+        return f"{self.coded}\nhint: {self.hint}" if self.hint else self.coded
 
 
 class Misused(Refusal):
     """The arguments are wrong."""
 
     status = 2
+    code = Why.USAGE
+
+
+def with_code(what: str, code: str | None) -> str:
+    first, *rest = what.split("\n")
+    return "\n".join([f"{first} [{code}]" if code else first, *rest])
 
 
 def again_as_root() -> str:
@@ -120,4 +136,6 @@ def overview() -> str:
         group = command.group
         lines.append(f"  {command.name:12}{command.about.removesuffix('.')}")
     lines += ["", "options:", "  -h, --help  Show this help", "  --version   Show the version"]
-    return "\n".join([*lines, "", "floatip COMMAND --help shows the options and exit statuses of a command."])
+    lines += ["", "floatip COMMAND --help shows the options and exit statuses of a command."]
+    lines += ["floatip help CODE explains the code that ends a message, as in [no-session]."]
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from floatip import reading
 from floatip.commands import Misused, Refusal
+from floatip.core.refusals import Why
 from floatip.core.settings import Vrrp
 from floatip.model import Model
 from floatip.reading import machine
@@ -24,6 +25,7 @@ class Unsayable(Refusal):
     """The model has what no floatip.toml can say."""
 
     status = 2
+    code = Why.NOT_CONVERTIBLE
 
 
 def convert(file: Path, dcid: int | str | None) -> int:

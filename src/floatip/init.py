@@ -18,6 +18,7 @@ from floatip.adopt.files import Change, private, write
 from floatip.adopt.system import AdoptError, System
 from floatip.commands import Misused, again_as_root
 from floatip.core.addresses import Address, InterfaceAddress
+from floatip.core.refusals import Why
 from floatip.core.settings import LINK_PORT, Node
 from floatip.providers import LINODE_REGIONS
 from floatip.reading.key import NAME
@@ -42,7 +43,7 @@ FORM = "haproxy1=192.0.2.1"
 def init(system: System, given: Given, file: Path) -> int:
     """Raises `Refusal`."""
     if system.at(file).exists():
-        raise AdoptError(f"{file} exists", "edit it, or move it away")
+        raise AdoptError(f"{file} exists", "edit it, or move it away", Why.FILE_EXISTS)
     machine = replace(system.machine(), user=daemons_user())
     of_key = file.with_name(NAME)
     has_key = _has_key(system, of_key, machine)
@@ -80,7 +81,9 @@ def _write(system: System, file: Path, texts: Mapping[Path, str]) -> None:
     except OSError as error:
         is_denied = error.errno in (errno.EACCES, errno.EPERM)
         hint = again_as_root() if is_denied else "choose another path: --file"
-        raise AdoptError(f"{error.filename or file} cannot be written: {error.strerror}", hint) from None
+        raise AdoptError(
+            f"{error.filename or file} cannot be written: {error.strerror}", hint, Why.FILE_UNWRITABLE
+        ) from None
 
 
 # The answers

@@ -27,7 +27,7 @@ from typing import Any
 
 import floatip
 from floatip import DEFAULT_CONFIG
-from floatip.commands import Refusal
+from floatip.commands import Refusal, with_code
 from floatip.core.addresses import Placed
 from floatip.core.differences import differences
 from floatip.core.events import (
@@ -57,6 +57,7 @@ from floatip.core.events import (
     TookOver,
 )
 from floatip.core.node import LEAVE_TIME, Node
+from floatip.core.refusals import Why
 from floatip.core.settings import Settings
 from floatip.core.snapshot import describe_frame, view
 from floatip.host import keepalived, privileges, starts, wiring
@@ -155,7 +156,7 @@ def serve(
         print(render(error.errors, error.warnings), file=sys.stderr)
         return _not_now() if error.may_mend else 2
     except Refusal as error:
-        print(f"{error.what}\n  hint: {error.hint}", file=sys.stderr)
+        print(f"{error.coded}\n  hint: {error.hint}", file=sys.stderr)
         return 1
     except Exception:
         traceback.print_exc()
@@ -178,7 +179,7 @@ def _of_the_kernel() -> Iterator[None]:
         elif error.errno in OUT_OF_RESOURCES:
             hint = "find out what uses the memory, or the files of the whole system: free -m; cat /proc/sys/fs/file-nr"
         what = f"floatip cannot start: the kernel refuses what it needs: {in_words(error.errno)}"
-        raise _Refused(f"{what}\n  hint: {hint}") from None
+        raise _Refused(f"{with_code(what, Why.KERNEL_REFUSES)}\n  hint: {hint}") from None
 
 
 async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None, check: str) -> int:
@@ -217,7 +218,7 @@ class Daemon:
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
         drills = Drills(lambda: self._node, self.report, self._loop.time)
         commands = self._orders.commands(time.time) | {
-            "drill": Command(lambda request, pid: {}, "drill", hold=drills.held),
+            **drills.commands(),
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
             "explain": Explain(lambda: self._node, self._loop, Workers()).command,

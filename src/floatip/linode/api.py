@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.linode.accounts import Shares
 from floatip.linode.token import NEW, SCOPES, Token
 from floatip.text import printable
@@ -53,6 +54,8 @@ Tell = Callable[[str], None]
 
 class ApiError(Refusal):
     """The API refuses, or cannot be asked."""
+
+    code = Why.LINODE_API
 
 
 class Unclear(ApiError):

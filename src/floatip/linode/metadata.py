@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import h11
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.linode.accounts import Metadata
 from floatip.text import printable
 
@@ -36,6 +37,8 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 class Unavailable(Refusal):
     """The service does not answer, or not as a Linode's does."""
+
+    code = Why.NO_METADATA
 
 
 class NotUnderstood(Unavailable):

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from floatip.commands import with_code
+from floatip.core.refusals import Why
 from floatip.model import Here, Model
 from floatip.reading import key, regular
 from floatip.reading.files import closed_above
@@ -181,7 +183,13 @@ def render(errors: Iterable[ConfigError], warnings: Iterable[ConfigWarning]) -> 
     files = {problem.file: number for number, problem in enumerate([*errors, *warnings, *notes])}
     problems = sorted([*errors, *warnings, *notes], key=lambda problem: (files[problem.file], problem.line))
     counts = [_count(errors, "error"), _count(warnings, "warning"), *([_count(notes, "note")] if notes else [])]
-    return "\n".join([*map(str, problems), ", ".join(counts)])
+    return "\n".join([*map(str, problems), with_code(", ".join(counts), _code(errors))])
+
+
+def _code(errors: list[ConfigError]) -> Why | None:
+    if not errors:
+        return None
+    return Why.MACHINE_NOT_READY if ConfigErrors(errors).may_mend else Why.CONFIGURATION
 
 
 def partitioned(warnings: Iterable[ConfigWarning]) -> tuple[list[ConfigWarning], list[ConfigWarning]]:
