@@ -42,5 +42,6 @@ class Why(StrEnum):
     NO_METADATA = "no-metadata"
     NO_TOKEN = "no-token"
     LINODE_API = "linode-api"
+    CANNOT_SHARE = "cannot-share"
     NO_LAB = "no-lab"
     NO_HELP = "no-help"
