@@ -37,7 +37,9 @@ class Unseen(Refusal):
     code = Why.KERNEL_REFUSES
 
 
-def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None) -> int:
+def check(
+    file: Path, dcid: int | str | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None
+) -> int:
     """The exit status. Raises `Refusal`.
 
     `becomes`: where the file is to be copied; None: it is there, or comes from stdin and is to be the default file.
@@ -63,7 +65,7 @@ def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = Fals
     return status or int(strict and bool(reading.partitioned(warnings)[1]))
 
 
-def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | None) -> reading.Read:
+def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | str | None) -> reading.Read:
     if file != STDIN:
         return reading.read(file, seen, dcid)
     text = sys.stdin.buffer.read(document.LARGEST + 1)

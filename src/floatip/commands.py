@@ -74,14 +74,15 @@ class Number:
 class Option:
     """What `ArgumentParser.add_argument` takes.
 
-    Made from "-w --watch", "--port PORT", "--request http|tcp", "FILE", or "[FILE]" if it may be missing.
+    Made from "-w --watch", "--port PORT", "--request http|tcp", "FILE", "[FILE]" if it may be missing, or "[FILE...]"
+    for any number.
     """
 
     def __init__(
         self, form: str, about: str, read: Callable[[str], object] = str, default: object = None, **settings: object
     ) -> None:
         words = form.split()
-        value = words[-1].strip("[]")
+        value = words[-1].strip("[.]")
         self.names = [word for word in words if word.startswith("-")]
         self.read = read
         notes = [read.range] if isinstance(read, Number) else []
@@ -92,7 +93,8 @@ class Option:
             return
         self.settings |= {"metavar": value, "default": default, "choices": value.split("|") if "|" in value else None}
         if not self.names:
-            self.settings |= {"dest": value.lower(), "nargs": "?" if default or "[" in form else None}
+            many = "*" if "..." in form else "?"
+            self.settings |= {"dest": value.lower(), "nargs": many if default or "[" in form else None}
 
 
 class Command:

@@ -28,7 +28,7 @@ class Unsayable(Refusal):
     code = Why.NOT_CONVERTIBLE
 
 
-def convert(file: Path, dcid: int | None) -> int:
+def convert(file: Path, dcid: int | str | None) -> int:
     """The exit status. Raises `Refusal`."""
     if not reading.is_keepalived_conf(file):
         raise Misused(f"{file} is not a keepalived.conf", "name one: floatip convert /etc/keepalived/keepalived.conf")

@@ -101,7 +101,7 @@ class Interview:
         if missing and not sys.stdin.isatty():
             what = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, and stdin is not a terminal"
             raise Misused(what, "floatip init --help")
-        self._learn("dcid", "Linode's data centre: 6, us-east or newark; none for no BGP", self._dcid)
+        self._learn("dcid", "Linode's data centre: auto, 6, us-east or newark; none for no BGP", self._dcid)
         self._learn_nodes()
         self._learn("addresses", "Floating address, or several separated by commas", self._addresses)
         self._learn("check", "What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", self._check)
@@ -181,9 +181,12 @@ class Interview:
             raise values.Wrong(_not_here(node, self._machine), "give the address by which the other nodes reach it")
         return node
 
-    def _dcid(self, text: str) -> int | None:
+    def _dcid(self, text: str) -> int | str | None:
         if text == NONE:
             return None
+        if text == values.AUTO:
+            values.dcid(text)
+            return text
         if text.isdecimal():
             return values.dcid(int(text[:9]))
         named = {region.place.casefold(): region.slug for region in LINODE_REGIONS}
@@ -264,7 +267,8 @@ def _usable(machine: Machine) -> Iterator[Address]:
 
 def _file(answers: Answers) -> str:
     dcid, check, prefer = answers["dcid"], answers["check"], answers["prefer"]
-    places = [f": {region.place} ({region.slug})" for region in LINODE_REGIONS if region.dcid == dcid]
+    number = values.dcid(dcid) if dcid else 0
+    places = [f": {region.place} ({region.slug})" for region in LINODE_REGIONS if region.dcid == number]
     linode = table(
         "[linode]",
         {"dcid": dcid} if dcid else {},

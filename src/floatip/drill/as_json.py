@@ -38,7 +38,8 @@ class NotAReport(Refusal):
 
 def to_json(report: Report) -> str:
     """One line for each event and each column, in ASCII."""
-    data = {"format": FORMAT, **{field.name: getattr(rounded(report), field.name) for field in fields(Report)}}
+    report = rounded(report)
+    data = {"format": FORMAT, **{field.name: getattr(report, field.name) for field in fields(Report)}}
     return _in_lines(data | {"probes": [_columns(one) for one in data["probes"]]})
 
 
@@ -78,6 +79,9 @@ def _rounded(value: object) -> object:
             return round(value, 6) + 0.0  # no -0.0
         case tuple():
             return tuple(map(_rounded, value))
+        case ProbeResult():  # by far the most
+            at, rtt, late = _rounded(value.at), _rounded(value.rtt), _rounded(value.late)
+            return replace(value, at=at, rtt=rtt, late=late)
         case _ if is_dataclass(value) and not isinstance(value, type):
             new = replace(value, **{field.name: _rounded(getattr(value, field.name)) for field in fields(value)})
             if isinstance(new, Probes):

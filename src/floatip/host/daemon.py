@@ -89,7 +89,7 @@ from floatip.host.systemd import Systemd
 from floatip.host.teller import Teller
 from floatip.host.web import Web
 from floatip.host.workers import Workers
-from floatip.reading import ConfigError, ConfigErrors, Loaded, load, render
+from floatip.reading import ConfigError, ConfigErrors, ConfigWarning, Loaded, load, render
 from floatip.reading.patience import told_when_slow
 
 DISK_TIMEOUT = 1.0
@@ -110,11 +110,23 @@ Follow = Callable[[Settings, frozenset[Placed]], Settings]
 """Fits the settings to the permanent addresses that the kernel has, whenever those change."""
 
 
-def run(config_path: str | Path, dcid: int | None = None) -> int:
+def run(config_path: str | Path, dcid: int | str | None = None) -> int:
     file = os.path.abspath(config_path)
     check = ["floatip", "check", *([] if file == DEFAULT_CONFIG else [file])]
     check += [] if dcid is None else ["--dcid", str(dcid)]
-    return serve(partial(load, config_path, dcid=dcid), file=file, check=join(check))
+    return serve(partial(_load, config_path, dcid), file=file, check=join(check))
+
+
+def _load(config_path: str | Path, dcid: int | str | None) -> Loaded:
+    loaded = load(config_path, dcid=dcid)
+    if region := sys.modules.get("floatip.linode.region"):  # dcid = "auto"
+        try:
+            region.keep()
+        except OSError as error:
+            what = f"the data centre is not remembered for the next start: {in_words(error.errno)}"
+            kept = ConfigWarning(str(config_path), 0, "linode.dcid", what, "ls -ld /var/lib/floatip/daemon")
+            return loaded._replace(warnings=(*loaded.warnings, kept))
+    return loaded
 
 
 def serve(
@@ -206,7 +218,7 @@ class Daemon:
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
         drills = Drills(lambda: self._node, self.report, self._loop.time)
         commands = self._orders.commands(time.time) | {
-            "drill": Command(lambda request, pid: {}, "drill", hold=drills.held),
+            **drills.commands(),
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
             "explain": Explain(lambda: self._node, self._loop, Workers()).command,

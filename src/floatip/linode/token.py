@@ -50,7 +50,7 @@ def _content(file: Path) -> bytes:
         with open(sys.stdin.fileno() if str(file) == "-" else file, "rb", closefd=str(file) != "-") as opened:
             status = os.fstat(opened.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
-                what = f"{file} holds a token, and other users may read or change it (mode {status.st_mode & 0o777:o})"
+                what = f"other users may read or change the token file {file} (mode {status.st_mode & 0o777:o})"
                 raise Refusal(what, f"chmod 600 {file}; then make a new token if others use this machine", Why.NO_TOKEN)
             if stat.S_ISDIR(status.st_mode) or stat.S_ISBLK(status.st_mode):
                 raise Refusal(f"{file} is no file", "name the file that holds the token, alone on a line", Why.NO_TOKEN)
