@@ -43,8 +43,9 @@ check: .venv/ready ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# Not with -q: what it does not show, --strict does not count.
 docs: .venv/ready ## the documentation as a site, in build/site; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs -q build --strict
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 	@echo "read it: build/site/index.html"
 
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
