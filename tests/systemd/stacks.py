@@ -192,7 +192,7 @@ def _build() -> Path:
 
 def next_package(directory: Path) -> Path:
     """The same with a higher version."""
-    tree, name = directory / "next", directory / f"floatip_{NEXT_VERSION}.deb"
+    tree, name = directory / "next", directory / f"floatip_{NEXT_VERSION}_all.deb"
     if not name.exists():
         subprocess.run(["dpkg-deb", "--raw-extract", package(), tree], check=True)
         control = tree / "DEBIAN/control"

@@ -21,6 +21,7 @@ from tests.systemd.pair import Pair
 from tests.systemd.stacks import NEXT_VERSION, begin_to_build, next_package, package, status
 
 CHECK: dict[str, Any] = {"name": "haproxy", "process": "haproxy"}
+CHANGED: dict[str, Any] = {"name": "haproxy", "tcp": "127.0.0.1:80"}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_one_playbook_run_makes_a_pair_of_two_bare_hosts(pair: Pair, controller:
     wait_for(lambda: pair.led_to == carriers[0].name, "the traffic to go there", 30)
 
 
-def test_the_key_is_the_same_everywhere_and_shown_nowhere(pair: Pair, controller: Controller) -> None:
+def test_a_second_run_brings_back_the_key_alone_and_shows_it_nowhere(pair: Pair, controller: Controller) -> None:
     keys = {node.run(f"cat {KEY}", quiet=True) for node in pair.nodes}
     assert len(keys) == 1
     (secret,) = re.findall(r"^[0-9a-f]{64}$", keys.pop(), re.MULTILINE)
@@ -96,12 +97,94 @@ def test_the_key_is_the_same_everywhere_and_shown_nowhere(pair: Pair, controller
     pair.haproxy2.run(f"rm {KEY}")
     played = controller.play("deploy", "--diff", "-vvv", quiet=True)
     assert played.status == 0, played.output
-    assert played.changed == {"haproxy1": 0, "haproxy2": 2}
+    assert played.changed == {"haproxy1": 0, "haproxy2": 2}, "the key, and the reload"
     assert secret in pair.haproxy2.run(f"cat {KEY}", quiet=True)
     assert secret not in played.output
 
 
-def test_a_second_run_changes_nothing_and_so_says_check_mode(pair: Pair, controller: Controller) -> None:
-    for options in ([], ["--check", "--diff"]):
-        played = controller.play("deploy", *options)
-        assert (played.status, played.changed) == (0, {"haproxy1": 0, "haproxy2": 0})
+def test_a_changed_check_is_reloaded_and_no_session_notices(
+    pair: Pair, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pids(pair), established(pair)
+    monkeypatch.setitem(controller.variables, "floatip_checks", [CHANGED])
+    with nothing_lost(pair):
+        played = controller.play("deploy", "--diff")
+    assert (played.status, played.changed) == (0, {"haproxy1": 2, "haproxy2": 2}), "the file, and the reload"
+    assert '+tcp = "127.0.0.1:80"' in played.output
+    assert (pids(pair), established(pair)) == before
+    for node in pair.nodes:
+        node.run(f"grep ^tcp {FLOATIP_TOML} && floatip nodes")
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"floatip_dcid": "us-esat"}, "/etc/floatip/floatip.toml:4: linode.dcid: "),
+        ({"floatip_checks": [CHECK | {"process": "nginx"}]}, "A check fails on this node"),
+        ({"floatip_instances": [], "floatip_deb": "/tmp/floatip.deb"}, "no floating address: set floatip_instances"),
+        ({"floatip_wait_timeout": "soon"}, "'soon'"),
+    ],
+    ids=["a region that is none", "a check that fails", "no instance", "a number that is none"],
+)
+def test_a_wrong_value_says_what_is_wrong_and_changes_nothing(
+    pair: Pair, controller: Controller, monkeypatch: pytest.MonkeyPatch, variables: dict[str, Any], says: str
+) -> None:
+    before = pids(pair), [node.run(f"sha256sum {FLOATIP_TOML}; stat {FLOATIP_TOML}", quiet=True) for node in pair.nodes]
+    for name, value in variables.items():
+        monkeypatch.setitem(controller.variables, name, value)
+    played = controller.play("deploy")
+    assert played.status != 0
+    assert says in played.output
+    assert set(played.changed.values()) == {0}
+    after = pids(pair), [node.run(f"sha256sum {FLOATIP_TOML}; stat {FLOATIP_TOML}", quiet=True) for node in pair.nodes]
+    assert after == before
+
+
+def test_what_check_cannot_know_to_be_wrong_stops_at_the_standby(
+    pair: Pair, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (master,) = (node for node in pair.nodes if node.name == pair.led_to)
+    with nothing_lost(pair):
+        with monkeypatch.context() as wrong:
+            wrong.setitem(controller.variables, "floatip_dcid", 5)
+            wrong.setitem(controller.variables, "floatip_wait_timeout", 5)
+            played = controller.play("deploy")
+        assert played.failed == [pair.other(master).name]
+        assert "no route server is connected" in played.output
+        master.run(f"grep -x 'dcid = 6' {FLOATIP_TOML}")
+        assert controller.play("deploy", quiet=True).status == 0
+    assert pair.led_to == master.name
+
+
+def test_an_upgrade_rolls_and_stops_where_a_node_cannot_be_reached(
+    pair: Pair, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(controller.variables, "floatip_deb", str(next_package(pair.directory)))
+    (master,) = (node for node in pair.nodes if node.name == pair.led_to)
+    standby = pair.other(master)
+    take_away = Thread(target=take_away_when_upgraded, args=(controller, standby, master))
+    with nothing_lost(pair):
+        take_away.start()
+        played = controller.play("upgrade")
+        take_away.join()
+        assert played.status != 0
+        assert played.unreachable == [master.name]
+        assert (version(standby), version(master)) == (NEXT_VERSION, __version__), "those that carry nothing come first"
+        assert pair.led_to == master.name
+        controller.gone(master).unlink()
+        played = controller.play("upgrade")
+        assert played.status == 0
+        assert (version(standby), version(master)) == (NEXT_VERSION, NEXT_VERSION)
+        assert pair.led_to == standby.name
+    for node in pair.nodes:
+        node.run("floatip nodes && floatip status")
+
+
+def take_away_when_upgraded(controller: Controller, node: Machine, other: Machine) -> None:
+    """Takes `other` away in the middle of the roll: `node` waits then for half a minute until it is believed."""
+    wait_for(lambda: version(node) == NEXT_VERSION, f"{node.name} to be upgraded", 60)
+    controller.gone(other).touch()
+
+
+def version(node: Machine) -> str:
+    return node.run("dpkg-query --show --showformat='${Version}' floatip", quiet=True)
