@@ -1,15 +1,16 @@
 # `make` lists the targets. A virtual environment in .venv holds everything of Python, tools/need installs the rest.
 PYTHON := .venv/bin/python
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
-TEST_NEEDS := $(LAB_NEEDS) ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus openssl:openssl dbus-daemon:dbus-daemon
+TEST_NEEDS := $(LAB_NEEDS) zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus openssl:openssl dbus-daemon:dbus-daemon
 # Debian's browser alone takes 350 MB, so this takes long the first time.
 BROWSER_NEEDS := chromium:chromium npm:npm
 # The package is built by Debian's own Python, whichever comes first on the PATH.
 DEB_NEEDS := dh:debhelper /usr/bin/python3:python3
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/floatip_$(DEB_VERSION)_all.deb
-DEB_SOURCES := src debian docs README.md LICENSE
-SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container
+DEB_SOURCES := src debian packaging docs README.md LICENSE
+APT_NEEDS := apt-ftparchive:apt-utils gpg:gpg gpg-agent:gpg-agent xz:xz-utils
+SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container
 SCENE ?= check
 STORMS ?= 10000
 SEED ?=
@@ -23,7 +24,7 @@ WORKERS ?= 5
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
 lab test test-systemd soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd check sim soak mutants bench deb lock clean lab-needs test-needs browser-needs systemd-needs deb-needs
+.PHONY: help lab test test-systemd check docs sim soak mutants bench deb apt-repo lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,10 @@ check: .venv/ready ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: .venv/ready ## the documentation as a site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs -q build --strict
+	@echo "read it: build/site/index.html"
 
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
 	$(if $(SEED),SEED=$(SEED) )$(PYTHON) -m tests.sim.storm --storms $(STORMS)
@@ -65,6 +70,9 @@ $(DEB): $(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc") |
 	cd build/deb/floatip && dpkg-buildpackage -b -us -uc -d
 	mv build/deb/*.deb dist
 	rm -r build/deb
+
+apt-repo: $(DEB) apt-needs ## a signed apt repository with the package, in dist/apt; KEYID= signs it, URL= is where it will be reached
+	KEYID="$(KEYID)" URL="$(URL)" packaging/apt-repository dist/apt $(DEB)
 
 COMPILE := .venv/bin/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
   --allow-unsafe
@@ -94,6 +102,9 @@ browser-needs:
 
 systemd-needs:
 	@tools/need $(SYSTEMD_NEEDS)
+
+apt-needs:
+	@tools/need $(APT_NEEDS)
 
 deb-needs:
 	@tools/need $(DEB_NEEDS)

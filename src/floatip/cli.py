@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from floatip import DEFAULT_CONFIG
 from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, Number, Option, Refusal
@@ -287,6 +288,44 @@ def check(file: Path, dcid: int | None, run: bool, strict: bool, becomes: Path |
     return checking.check(file, dcid, run=run, strict=strict, becomes=becomes)
 
 
+def _address(text: str) -> object:
+    from floatip.doctor.command import observer  # noqa: PLC0415
+
+    return observer(text)
+
+
+@Command(
+    DAILY,
+    {0: "nothing is wrong", 1: "there are problems", 2: "no problem was found, and something could not be looked at"},
+    FILE,
+    Option("--all", "Show what is well too, each with what was read", dest="everything"),
+    JSON,
+    Option(
+        "--observer ADDRESS",
+        "Also ask whether TCP port 9113 to this observer passes the firewall; may be repeated",
+        _address,
+        dest="observers",
+        action="append",
+    ),
+    Option(
+        "--support [PATH]",
+        "Write a file to send to others, without secrets, and list what is in it",
+        nargs="?",
+        const="",
+    ),
+)
+def doctor(**options: Any) -> int:
+    """Look at this machine, its firewall and its network, and say what is wrong.
+
+    Each finding has what was read, and the command that mends it. Nothing is
+    changed. Without a daemon or a configuration it says what it can; as another
+    user than root it says what it could not see.
+    """
+    from floatip.doctor import command  # noqa: PLC0415
+
+    return command.doctor(**options)
+
+
 @Command(
     DAILY,
     {0: "shown", 2: "the configuration cannot be used, or has no such node"},
@@ -307,8 +346,8 @@ def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
 
 @Command(
     DAILY,
-    {0: "nothing was lost", 1: "something was lost", 2: "floatip cannot observe"},
-    Option("ADDRESS", "The floating IP, or a name, which is resolved once"),
+    {0: "nothing was lost; with --join: asked to stop", 1: "something was lost", 2: "floatip cannot observe"},
+    Option("[ADDRESS]", "The floating IP, or a name, which is resolved once"),
     Option("--port PORT", "Port of the service", Number(int, 1, 65535), 80),
     Option("--interval SECONDS", "Time between two probes", Number(float, 0.002, 3600), 0.1),
     # Below the 131 s in which the sequence numbers of echoes come round at the shortest interval.
@@ -319,8 +358,16 @@ def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
     Option("--path PATH", "Path of the HTTP request", str, "/"),
     JSON,
     Option("--probes", "With --json: also print each probe"),
+    Option(
+        "--join [ADDRESS:PORT]",
+        "Wait for drills of the nodes, and record for them (default: on all addresses, port 9113)",
+        nargs="?",
+        const="",
+    ),
+    Option("--key FILE", "With --join: the key of the nodes, /etc/floatip/key if not given", Path),
+    Option("--name NAME", "With --join: the name in the report (default: that of this machine)"),
 )
-def observe(**options: object) -> int:
+def observe(address: str | None, join: str | None, key: Path | None, name: str | None, **options: object) -> int:
     """Probe the floating IP from a third machine and show what is lost.
 
     Also shows which node answers. The service must name its node: in the header
@@ -329,11 +376,32 @@ def observe(**options: object) -> int:
 
     haproxy.cfg: http-response set-header X-Node %[hostname]
     nginx.conf:  add_header X-Node $hostname always;
+
+    With --join it waits until a drill on a node asks it to probe, so that the
+    report has what a third machine saw.
     """
+    if join is not None:
+        return _join(join, key, name, {"address": address, **options})
+    if given := [option for option, value in (("--key", key), ("--name", name)) if value is not None]:
+        raise Misused(f"{given[0]} is only for --join", "floatip observe --help")
+    if address is None:
+        raise Misused("the floating IP is missing", "give it, or --join to wait for drills: floatip observe --help")
     from floatip.observing import prober  # noqa: PLC0415
 
     probe: Callable[..., int] = prober.observe
-    return probe(**options)
+    return probe(address, **options)
+
+
+def _join(where: str, key: Path | None, name: str | None, others: dict[str, object]) -> int:
+    options = {option.settings.get("dest", option.names[0][2:]): option for option in COMMANDS["observe"].options[1:]}
+    for dest, value in others.items():
+        option = options.get(dest)
+        if value not in (None, False) and not (option and value == option.settings.get("default")):
+            hint = "the drill says what to probe: floatip observe --join [ADDRESS:PORT]"
+            raise Misused(f"{option.names[0] if option else 'ADDRESS'} means nothing beside --join", hint)
+    from floatip.observing import join  # noqa: PLC0415
+
+    return join.join(where, key or Path(DEFAULT_CONFIG).with_name("key"), name)
 
 
 @Command(
@@ -512,16 +580,26 @@ def notify(*arguments: str) -> int:
     ),
     Option("--runs N", "Play each scene N times, each time in a new lab", Number(int, 1, 1000), 1),
     JSON,
+    Option("--report FILE", "Write a report with a picture: FILE ends in .html or .json", Path),
     Option("--keep", "Keep the lab running after the scene, for shells in it"),
     Option("--list", "List the scenes", dest="show_scenes"),
 )
 def lab(
-    scene: str, host: str, show_scenes: bool, route_server: str, hold_time: int, advert_interval: float, **how: object
+    scene: str,
+    host: str,
+    show_scenes: bool,
+    route_server: str,
+    hold_time: int,
+    advert_interval: float,
+    runs: int,
+    report: Path | None,
+    **how: object,
 ) -> int:
     """Play a failover on this machine, with real daemons in namespaces.
 
     Shows what an observer sees. "floatip lab shell HOST" opens a shell in a host
-    of a lab that was started with --keep.
+    of a lab that was started with --keep. With --report, each of several scenes or
+    runs has a file of its own: FILE-crash.html, FILE-crash-2.html.
     """
     from floatip.lab import runner, shell  # noqa: PLC0415
     from floatip.lab.namespaces import enter  # noqa: PLC0415
@@ -536,10 +614,12 @@ def lab(
         shell.open_shell(host)
     if missing := [name for name in names if name not in SCENES]:
         raise Misused(f"there is no scene {missing[0]!r}", "floatip lab --list shows the scenes")
+    if report:
+        runner.check_report(report, names, runs)
     enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
     options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
     play: Callable[..., int] = runner.play
-    return play(names, options, **how)
+    return play(names, options, runs=runs, report=report, **how)
 
 
 @Command(LEARN, {})

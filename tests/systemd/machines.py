@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -62,9 +62,11 @@ exec "$@"
 """
 
 
-def debian() -> Path:
-    """The tree that all hosts share; made once for each list of packages."""
-    key = sha256(" ".join((SUITE, *PACKAGES, *UNWANTED, DPKG_OPTIONS)).encode()).hexdigest()[:12]
+def debian(
+    suite: str = SUITE, packages: Sequence[str] = PACKAGES, options: Sequence[str] = (), script: str = ""
+) -> Path:
+    """The tree that all hosts share; made once for each list of packages. `options`, `script`: debootstrap's."""
+    key = sha256(" ".join((suite, *packages, *UNWANTED, DPKG_OPTIONS)).encode()).hexdigest()[:12]
     tree = _cache() / f"debian-{key}"
     if tree.exists():
         return tree
@@ -73,11 +75,14 @@ def debian() -> Path:
     new = Path(mkdtemp(prefix=f"{tree.name}.", dir=tree.parent))
     try:
         program = find_program("debootstrap", "debootstrap")
-        command = [program, "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(new), *_mirror()]
-        made = subprocess.run(command, capture_output=True, text=True, env=os.environ | _proxies(), check=False)
+        command = [program, "--variant=minbase", *options, f"--include={','.join(packages)}", suite, str(new)]
+        command += ["", script] if script else _mirror(suite)  # empty: the mirror that the script names
+        made = subprocess.run(command, capture_output=True, text=True, env=os.environ | proxies(), check=False)
         if made.returncode != 0:
             raise LabError("debootstrap failed", f"its last words: {made.stdout[-500:]}{made.stderr[-500:]}")
-        disable = ["systemctl", f"--root={new}", "disable", *UNWANTED]
+        units = new / "usr/lib/systemd/system"
+        there = [unit for unit in UNWANTED if (units / unit).exists() or (new / "lib/systemd/system" / unit).exists()]
+        disable = ["systemctl", f"--root={new}", "disable", *there]
         subprocess.run(disable, capture_output=True, check=True)
         (new / "etc/dpkg/dpkg.cfg.d/tests").write_text(DPKG_OPTIONS)
         new.chmod(0o755)
@@ -96,14 +101,14 @@ def _cache() -> Path:
     return Path(home, "floatip") if home else Path(__file__).parents[2] / ".cache"
 
 
-def _mirror() -> list[str]:
+def _mirror(suite: str) -> list[str]:
     """Where this machine's apt gets the suite, if it does; else debootstrap knows a place."""
-    wanted = ["Created-By: Packages", f"Codename: {SUITE}", "Component: main"]
+    wanted = ["Created-By: Packages", f"Codename: {suite}", "Component: main"]
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()[:1]
 
 
-def _proxies() -> dict[str, str]:
+def proxies() -> dict[str, str]:
     """Those of this machine's apt, which debootstrap does not ask."""
     command = ["apt-config", "shell", "http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy"]
     told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -113,8 +118,8 @@ def _proxies() -> dict[str, str]:
 class Rack:
     """Where hosts run: a directory and a cgroup for each, and the janitor who removes them."""
 
-    def __init__(self) -> None:
-        self.tree = debian()
+    def __init__(self, tree: str = "") -> None:
+        self.tree = tree or str(debian())
         self.directory = Path(mkdtemp(prefix="floatip-hosts-"))
         # systemd-nspawn uses both hierarchies where a machine has them.
         roots = [root for root in (CGROUPS / "unified", CGROUPS / "systemd") if root.is_dir()] or [CGROUPS]
@@ -174,7 +179,7 @@ class Machine:
         nspawn += [f"--network-namespace-path={self._network.path_of(self.name)}"]
         environment = {
             "CGROUPS": " ".join(map(str, cgroups)),
-            "TREE": str(self._rack.tree),
+            "TREE": self._rack.tree,
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
             "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
         }

@@ -65,6 +65,7 @@ from floatip.host.ask import Record, socket_path, state_directory
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
+from floatip.host.drill import Drills
 from floatip.host.entries import Entries
 from floatip.host.errors import in_words
 from floatip.host.explain import Explain
@@ -202,7 +203,9 @@ class Daemon:
         self._memories, self._starts = memories.values(), memories["starts"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
+        drills = Drills(lambda: self._node, self.report, self._loop.time)
         commands = self._orders.commands(time.time) | {
+            "drill": Command(lambda request, pid: {}, "drill", hold=drills.held),
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
             "explain": Explain(lambda: self._node, self._loop, Workers()).command,
