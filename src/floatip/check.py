@@ -35,9 +35,7 @@ class Unseen(Refusal):
     status = 2
 
 
-def check(
-    file: Path, dcid: int | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None
-) -> int:
+def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None) -> int:
     """The exit status. Raises `Refusal`.
 
     `becomes`: where the file is to be copied; None: it is there, or comes from stdin and is to be the default file.

@@ -9,10 +9,8 @@ CARRYING = ("active", "takeover", "takeover-again")
 def mistakes(given):
     """What is wrong with the variables of the role, each with what to do; `given`: by name, without "floatip_"."""
     found = []
-    if given["deb"] and given["apt_uri"]:
-        found.append("floatip_deb and floatip_apt_uri exclude each other: leave out one of the two")
-    if given["apt_uri"] and not given["apt_key"]:
-        found.append("floatip_apt_uri needs floatip_apt_key: the text of the key that signs the repository")
+    if given["deb"] and given["apt_sources"]:
+        found.append("floatip_deb and floatip_apt_sources exclude each other: leave out one of the two")
     if given["deb"] and not version_of(given["deb"]):
         found.append(f"floatip_deb: {given['deb']} is not named floatip_VERSION_ARCHITECTURE.deb: keep the name it had")
     if given["config"]:
