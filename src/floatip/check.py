@@ -11,6 +11,7 @@ from floatip import DEFAULT_CONFIG, reading
 from floatip.adopt import beside
 from floatip.adopt.system import System
 from floatip.commands import Misused, Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.host import privileges
 from floatip.host.checks.once import Result, counted, run_each
 from floatip.host.checks.runner import KINDS
@@ -33,9 +34,12 @@ class Unseen(Refusal):
     """The kernel does not say what this machine has, or stdin is no configuration."""
 
     status = 2
+    code = Why.KERNEL_REFUSES
 
 
-def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None) -> int:
+def check(
+    file: Path, dcid: int | str | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None
+) -> int:
     """The exit status. Raises `Refusal`.
 
     `becomes`: where the file is to be copied; None: it is there, or comes from stdin and is to be the default file.
@@ -61,7 +65,7 @@ def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = Fals
     return status or int(strict and bool(reading.partitioned(warnings)[1]))
 
 
-def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | None) -> reading.Read:
+def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | str | None) -> reading.Read:
     if file != STDIN:
         return reading.read(file, seen, dcid)
     text = sys.stdin.buffer.read(document.LARGEST + 1)

@@ -1,4 +1,4 @@
-"""The filters of the Ansible collection: floatip.toml from variables, the nodes of an inventory, mistakes of variables."""
+"""The filters of the Ansible collection: floatip.toml from variables, the nodes of an inventory, mistakes."""
 
 import tomllib
 from importlib.util import module_from_spec, spec_from_file_location
@@ -66,7 +66,7 @@ def names_of_nodes(text: str) -> list[str]:
         ({"nodes": []}, "the group floatip of the inventory has 0 of the nodes, and two are needed"),
         (
             {"nodes": [{"name": "a", "address": ""}, {"name": "b"}]},
-            "a has no address by which the other nodes reach it",
+            "a has no address by which the others",
         ),
     ],
 )

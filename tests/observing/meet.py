@@ -66,8 +66,10 @@ class Observer:
     def where(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def until(self, said: str, times: int = 1) -> None:
-        wait_for(lambda: self.text.count(said) >= times, lambda: f"{said!r} is not in {self.text!r}")
+    def until(self, said: str) -> None:
+        """It has said this, or will."""
+        wait_for(lambda: said in self.text or not self._reader.is_alive(), lambda: f"{said!r} is not in {self.text!r}")
+        assert said in self.text
 
     def probers(self) -> list[int]:
         """The processes that probe for it."""
@@ -95,7 +97,6 @@ def observing(key: Path, *options: str, **how: Any) -> Iterator[Observer]:
 
 class _Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.server.asked.append(time.monotonic())  # type: ignore[attr-defined]
         self.send_response(200)
         self.send_header("X-Node", "haproxy1")
         self.end_headers()
@@ -112,6 +113,12 @@ class Service(ThreadingHTTPServer):
         self.asked: list[float] = []
         """When, by the monotonic clock."""
         super().__init__((address, 0), _Answer)
+
+    def get_request(self) -> Any:
+        """In the order in which they were sent."""
+        request = super().get_request()
+        self.asked.append(time.monotonic())
+        return request
 
     def target(self, interval: float = 0.02) -> Target:
         host, port = self.server_address[:2]

@@ -23,7 +23,7 @@ from floatip.lab.network import FLOATING, Network
 SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "psmisc", "python3", "sudo", "curl", "iputils-ping"),
-    *("keepalived", "haproxy", "gobgpd", "python3-h11", "python3-rich"),
+    *("keepalived", "haproxy", "gobgpd", "python3-h11", "python3-rich", "ufw"),
 )
 UNWANTED = (
     *("gobgpd.service", "keepalived.service", "haproxy.service"),

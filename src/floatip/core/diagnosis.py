@@ -92,7 +92,7 @@ def _of_stop(node: "Node") -> Iterator[Problem]:
 def _of_drill(node: "Node", now: float) -> Iterator[Problem]:
     if drill := node.drill:
         what = f"a drill rehearses a failover of {drill.instance}: {drill.fault}"
-        what += f", check {drill.check} counts as failed" if drill.check else ""
+        what += f", check {drill.check} counts as failed" if drill.fails else ""
         what += f"; {drill.by}, for at most {max(node.drill_until - now, 0):.0f} s more"
         hint = "wait for its end, or press Ctrl-C where floatip drill runs"
         yield Problem(Code.DRILL, drill.instance, what, hint, Severity.WARNING, node.drill_until - drill.lasts)
@@ -163,7 +163,11 @@ def _of_instance(
             hint = "find out which check of keepalived fails: journalctl -u keepalived"
         elif instance.health is Health.UNKNOWN:
             hint = "wait for the first result: a run that does not end fails at its timeout"
-        if node.drill and any(check.config.name == node.drill.check for check in node.tracked(instance).checks):
+        if (
+            node.drill
+            and node.drill.fails
+            and any(check.config.name == node.drill.check for check in node.tracked(instance).checks)
+        ):
             hint = "wait for the end of the drill"
         what = f"{name} is not healthy: {instance.health_reason}"
         yield Problem(Code.UNHEALTHY, name, what, hint, since=instance.health_since)

@@ -39,9 +39,15 @@ def objections(node: Node, drill: Drill, now: float) -> list[Objection]:
         session for session in node.sessions.values() if session.is_up and now - session.since < FRESH_SESSION
     ]:
         left = max(FRESH_SESSION - (now - session.since) for session in young)
-        what = f"{len(young)} BGP sessions of this node are younger than {FRESH_SESSION:g} s"
+        what = f"BGP sessions of this node are younger than {FRESH_SESSION:g} s: {len(young)} of {len(node.sessions)}"
         found.append(Objection(what, f"wait {left:.0f} s, or add --force", may_force=True))
     return [*found, *map(_of_problem, _problems(node, now))]
+
+
+def checks_of(node: Node, instance: str) -> list[str]:
+    """The checks of which one alone makes the instance unhealthy."""
+    found = node.instances.get(instance)
+    return [check.config.name for check in node.tracked(found).checks] if found else []
 
 
 def _of_node(node: Node, name: str) -> Iterator[Objection]:
@@ -77,7 +83,7 @@ def _of_fault(node: Node, instance: Instance, drill: Drill) -> Iterator[Objectio
         what = f"{name} cannot be handed over: {'keepalived' if _follows(election) else 'VRRP'} elects its master"
         yield Objection(what, "rehearse another fault: --fault check, stop or cut")
     if drill.fault == "check":
-        known = [check.config.name for check in node.tracked(instance).checks]
+        known = checks_of(node, name)
         if not known:
             hint = "rehearse another fault: --fault handover, stop or cut"
             yield Objection(f"{name} has no check that could fail", hint)

@@ -104,14 +104,16 @@ class Drill:
     by: str
     """Who, for people."""
     lasts: float
-    """Seconds after which it is over, whatever became of the command."""
+    """Seconds from now after which it is over, whatever became of the command."""
     check: str = ""
-    """Which check counts as failed meanwhile; empty: none."""
+    """Which check counts as failed; empty: none."""
+    fails: bool = False
+    """Whether it does so already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drilled:
-    """A drill begins. None: it is over."""
+    """How it stands with a drill. None: it is over."""
 
     drill: Drill | None
 

@@ -130,6 +130,8 @@ class CheckState:
 
     def take_as_failed(self, why: str, now: float) -> list[Effect]:
         """For a drill, until `take_as_it_is`. Results are counted meanwhile."""
+        if self._beneath:
+            return []
         self._beneath = self.reason, self.since
         self.health, self.reason, self.since = Health.DOWN, why, now
         return [Became("check", self.config.name, self.health.value, why)]

@@ -463,20 +463,24 @@ class Node:
         return effects + self._review(now)
 
     def _drilled(self, drill: Drill | None, why: str, now: float) -> list[Effect]:
-        """`why` the one before is over, if there is one."""
+        """`why` it is over, if it is."""
         before, self.drill = self.drill, drill
-        self.drill_until = now + drill.lasts if drill else math.inf
-        self._timers.set(DRILL, self.drill_until)
+        if before is None and drill is None:
+            return []
         effects: list[Effect] = []
-        if before:
-            effects += [Became("drill", before.instance, "over", f"{why}: {before.fault}, {before.by}")]
+        if drill:
+            self.drill_until = now + drill.lasts
+        if before is None and drill:
+            effects.append(Became("drill", drill.instance, "began", f"{drill.fault}, {drill.by}"))
+        if drill and drill.fails and (check := self.checks.get(drill.check)):
+            why = f"a drill counts it as failed for at most {drill.lasts:.0f} s ({drill.by})"
+            effects += self._taken(check, check.take_as_failed(why, now), now)
+        if before and drill is None:
+            self.drill_until = math.inf
+            effects.append(Became("drill", before.instance, "over", f"{why}: {before.fault}, {before.by}"))
             if check := self.checks.get(before.check):
                 effects += self._taken(check, check.take_as_it_is(now), now)
-        if drill:
-            effects.append(Became("drill", drill.instance, "began", f"{drill.fault}, {drill.by}"))
-            if check := self.checks.get(drill.check):
-                why = f"a drill counts it as failed for at most {drill.lasts:.0f} s ({drill.by})"
-                effects += self._taken(check, check.take_as_failed(why, now), now)
+        self._timers.set(DRILL, self.drill_until)
         if self.fleet:
             self.fleet.drills = drill is not None
             self._mark(self.instances)

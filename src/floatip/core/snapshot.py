@@ -107,7 +107,9 @@ def _drill(node: Node, now: float) -> DrillView | None:
     drill = node.drill
     if drill is None:
         return None
-    return DrillView(drill.instance, drill.fault, drill.check, drill.by, max(_age(now, node.drill_until), 0.0))
+    return DrillView(
+        drill.instance, drill.fault, drill.check, drill.fails, drill.by, max(_age(now, node.drill_until), 0.0)
+    )
 
 
 HEALTHY, LEAVES, READY = (int(flag) for flag in (InstanceFlag.HEALTHY, InstanceFlag.LEAVES, InstanceFlag.READY))

@@ -281,7 +281,9 @@ class DrillView:
     fault: str
     """One of check, stop, handover, cut."""
     check: str
-    """Which check counts as failed meanwhile; empty: none."""
+    """Which check counts as failed; empty: none."""
+    fails: bool
+    """Whether it does so already."""
     by: str
     left: float
     """Seconds after which it is over at the latest."""

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import floatip
+from floatip.commands import Misused
 from floatip.core.addresses import Address
 from floatip.doctor.context import Context, gather
 from floatip.doctor.examination import examine, lookers
@@ -28,13 +29,13 @@ INDENT = 10
 """Columns of the grade before each finding."""
 
 
-def doctor(file: Path, observers: list[Address] | None, support: str | None, *, as_json: bool, everything: bool) -> int:
+def doctor(file: Path, observers: list[str] | None, support: str | None, *, as_json: bool, everything: bool) -> int:
     """The exit status. Raises `Refusal`."""
     if support is not None:
         from floatip.doctor import support as sending  # noqa: PLC0415
 
         path = sending.destination(support)
-    context = gather(ThisMachine(), file, tuple(observers or ()))
+    context = gather(ThisMachine(), file, tuple(map(_address, observers or ())))
     _ask_linode(context)
     findings = examine(context, lookers())
     report = as_data(findings)
@@ -47,12 +48,12 @@ def doctor(file: Path, observers: list[Address] | None, support: str | None, *, 
     return exit_status(findings)
 
 
-def observer(text: str) -> Address:
-    """Raises ValueError with what the text must be."""
+def _address(text: str) -> Address:
+    """Raises `Misused`."""
     try:
         return ip_address(text)
     except ValueError:
-        raise ValueError("an IP address") from None
+        raise Misused(f"--observer: {text!r} is not an IP address", "floatip doctor --observer 192.0.2.9") from None
 
 
 def exit_status(findings: list[Finding]) -> int:
@@ -99,9 +100,9 @@ def draw(findings: list[Finding], width: int, *, everything: bool = False) -> li
     """Problems first; what is well is counted, or shown too with `everything`."""
     counts = Counter(finding.grade for finding in findings)
     lines: list[Line] = [_headline(counts)]
-    for finding in worst_first(findings):
-        if finding.grade is not Grade.WELL or everything:
-            lines += [[], *_drawn(finding, width, everything=everything)]
+    shown_ones = [one for one in worst_first(findings) if one.grade is not Grade.WELL or everything]
+    for alike in _grouped(shown_ones):
+        lines += [[], *_drawn(alike, width)]
     if counts[Grade.WELL] and not everything:
         lines += [[], *under([], f"{counts[Grade.WELL]} things are well (floatip doctor --all names them)", width, DIM)]
     return lines
@@ -119,15 +120,24 @@ def _headline(counts: Counter[Grade]) -> Line:
     return [(f"{socket.gethostname()}  ", BOLD), (said, STYLES[worst] if worst else GOOD)]
 
 
-def _drawn(finding: Finding, width: int, *, everything: bool) -> list[Line]:
+def _grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """Those that say the same of different subjects, as of four route servers, are shown together."""
+    groups: dict[object, list[Finding]] = {}
+    for one in findings:
+        parts = [one.grade, one.code, *(each.replace(one.subject, "") for each in (one.what, *one.evidence))]
+        groups.setdefault(tuple(parts), []).append(one)
+    return list(groups.values())
+
+
+def _drawn(alike: list[Finding], width: int) -> list[Line]:
+    finding, *more = alike
     word = WORDS.get(finding.grade, finding.grade.value)
     head: Line = [(f"{word:{INDENT}}", STYLES[finding.grade])]
-    lines = under(head, f"{finding.what} [{finding.code}]", width, indent=INDENT)
-    if finding.grade is Grade.WELL and not everything:
-        return lines
-    for number, evidence in enumerate(finding.evidence):
-        label = "read: " if number == 0 else "      "
-        lines += under([(" " * INDENT, ""), (label, DIM)], evidence, width, DIM, indent=INDENT + 8)
-    if finding.hint:
-        lines += under([(" " * INDENT, ""), ("hint: ", DIM)], finding.hint, width, indent=INDENT + 8)
+    same = f"; the same for {', '.join(one.subject for one in more)}" if more else ""
+    lines = under(head, f"{finding.what}{same} [{finding.code}]", width, indent=INDENT)
+    hints = dict.fromkeys(one.hint for one in alike if one.hint)
+    for label, texts in (("read: ", finding.evidence), ("hint: ", tuple(hints))):
+        for number, text in enumerate(texts):
+            before: Line = [(" " * INDENT, ""), (label if number == 0 else "      ", DIM)]
+            lines += under(before, text, width, DIM if label == "read: " else "", indent=INDENT + 8)
     return lines

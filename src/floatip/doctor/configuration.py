@@ -19,6 +19,9 @@ from floatip.reading.place import ConfigNote
 NOT_SERVED = frozenset({22, 25, 53, 111, 179, 631, 5355, 8179, 9112, 9113, 50051})
 """Ports that other programs of a node listen on."""
 
+OF_RIGHTS = frozenset({"link.key"})
+"""Keys that name a file which `rights` looks at."""
+
 
 def configuration(context: Context) -> Iterator[Finding]:
     file = str(context.file)
@@ -34,8 +37,8 @@ def configuration(context: Context) -> Iterator[Finding]:
         yield unseen(Code.CONFIGURATION, file, f"this user may not read {file}", (), "sudo floatip doctor")
         return
     for error in context.errors:
-        what, _, hint = error.partition("\n  hint: ")
-        yield problem(Code.CONFIGURATION, file, what, f"floatip check {file}", hint)
+        if error.path not in OF_RIGHTS:
+            yield problem(Code.CONFIGURATION, file, error.head, f"floatip check {file}", error.hint)
     for one in context.warnings:
         if not isinstance(one, ConfigNote):
             yield warning(Code.CONFIGURATION, file, one.head, f"floatip check {file}", one.hint)

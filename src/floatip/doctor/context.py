@@ -21,9 +21,10 @@ from floatip.doctor.listening import sockets
 from floatip.host.ask import ControlError, NobodyAnswers, ask, socket_path
 from floatip.linode.accounts import Metadata, Shares
 from floatip.model import Here, Model
-from floatip.reading import ConfigErrors, ConfigWarning, judged, look_around, machine
+from floatip.reading import ConfigError, ConfigErrors, ConfigWarning, judged, look_around, machine
 from floatip.reading import read as read_file
 from floatip.reading.machine import Machine
+from floatip.reading.rules import nodes
 
 
 @dataclass(slots=True)
@@ -35,8 +36,8 @@ class Context:
     here: Here | None = None
     """Which of the nodes this machine is."""
     has_file: bool = False
-    errors: tuple[str, ...] = ()
-    """Why the configuration cannot be used, with its places and hints."""
+    errors: tuple[ConfigError, ...] = ()
+    """Why the configuration cannot be used."""
     warnings: tuple[ConfigWarning, ...] = ()
     machine: Machine | None = None
     """None: the kernel did not say."""
@@ -170,16 +171,24 @@ def _configuration(context: Context, user: str) -> None:
     try:
         given = read_file(context.file, context.machine)
     except ConfigErrors as refused:
-        context.errors = tuple(map(str, refused.errors))
+        context.errors = tuple(refused.errors)
         return
     try:
         loaded = judged(given, user, context.file, context.machine)
     except ConfigErrors as refused:
-        context.errors, context.warnings = tuple(map(str, refused.errors)), tuple(refused.warnings)
+        context.errors, context.warnings = tuple(refused.errors), tuple(refused.warnings)
         # What the machine lacks for now leaves the file's own meaning whole.
-        if refused.may_mend and not given.problems:
-            context.model = given.model
+        if refused.may_mend and not any(isinstance(one, ConfigError) for one in given.problems):
+            _without_keys(context, given.model)
         return
     except OSError:
         return
     context.model, context.here, context.warnings = loaded.model, loaded.here, loaded.warnings
+
+
+def _without_keys(context: Context, model: Model) -> None:
+    own = nodes.here(model, context.machine) if context.machine else []
+    context.model = model
+    if context.machine and len(own) == 1:
+        interface = context.machine.interface_of(own[0].address)
+        context.here, context.model = Here(own[0], interface), model.on(interface)

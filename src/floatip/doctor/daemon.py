@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import floatip
 from floatip.commands import Refusal
+from floatip.core.problems import Code as Named
 from floatip.core.problems import Severity
 from floatip.doctor.context import Context
 from floatip.doctor.finding import Code, Finding, note, problem, unseen, warning, well
@@ -16,6 +17,8 @@ from floatip.text import span
 
 CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
 """capabilities(7): to hold addresses, and to speak VRRP."""
+ELSEWHERE = {Named.NODE_SILENT, Named.NODE_DEAF, Named.NO_SESSION}
+"""Problems that other parts of the doctor name."""
 READ = {("daemon", "started"), ("configuration", "reloaded")}
 """The changes in the history with which the daemon has read its file."""
 
@@ -40,7 +43,7 @@ def daemon(context: Context) -> Iterator[Finding]:
     if status.version != floatip.__version__:
         what = f"the daemon runs version {status.version}, and {floatip.__version__} is installed"
         yield warning(Code.VERSIONS, "floatip", what, "floatip status", "systemctl restart floatip")
-    named = [one for one in status.problems if one.severity == Severity.PROBLEM]
+    named = [one for one in status.problems if one.severity == Severity.PROBLEM and one.code not in ELSEWHERE]
     for one in named:
         yield problem(Code.DAEMON, one.subject, f"floatip status: {one.what}", f"code {one.code}", one.hint)
     yield from _reload(context)

@@ -18,25 +18,25 @@ def lookers() -> dict[str, Looker]:
     from floatip.doctor import addresses, configuration, daemon, network, others, system  # noqa: PLC0415
     from floatip.doctor.firewall import looker  # noqa: PLC0415
 
-    return {
+    return {  # causes before what follows from them
         "configuration": configuration.configuration,
-        "what the checks look at": configuration.watched,
         "rights of files": configuration.rights,
-        "the daemon": daemon.daemon,
-        "the other nodes": daemon.nodes,
-        "the process of the daemon": daemon.process,
-        "addresses": addresses.placed,
-        "settings of the kernel": addresses.settings,
-        "the firewall": looker.firewall,
-        "Linode's Cloud Firewall": looker.cloud_firewall,
-        "routes": network.routes,
-        "route servers": network.route_servers,
-        "the IP share": network.share,
-        "Linode's metadata service": network.metadata,
         "other announcers and electors": others.others,
+        "addresses": addresses.placed,
+        "the firewall": looker.firewall,
+        "routes": network.routes,
+        "Linode's metadata service": network.metadata,
+        "the IP share": network.share,
+        "route servers": network.route_servers,
+        "the other nodes": daemon.nodes,
+        "the daemon": daemon.daemon,
+        "the process of the daemon": daemon.process,
+        "what the checks look at": configuration.watched,
+        "settings of the kernel": addresses.settings,
         "the unit": system.unit,
         "the journal": system.journal,
         "the clock": system.clock,
+        "Linode's Cloud Firewall": looker.cloud_firewall,
     }
 
 

@@ -20,13 +20,16 @@ LEAST_INSIDE = 6
 """Octets from which a secret is found inside other base64 too."""
 ON_THE_WIRE = 8
 """Octets of `auth_pass` (RFC 2338): a keepalived may show these."""
-NAME = r"pass(?:word|wd|phrase|_?phrase)?|auth_pass|md5|secret|token|api_?key|hmac|credentials?|private_?key|pwd"
+NAME = (
+    r"(?:[\w-]*(?:password|passwd|passphrase|secret|token|api_?key|private_?key|credentials?)\w*"
+    r"|(?:[\w-]*[_-])?(?:pass|pwd|md5|hmac)(?![a-z]))"
+)
 SECRET_NAME = re.compile(NAME, re.IGNORECASE)
 TABLES = frozenset({"headers", "auth_hmac", "hmac"})
 """Tables of which every value is one."""
 NAMES_A_FILE = frozenset({"token", "key", "tls_key", "file", "ca"})
 """Keys whose value is a path: the content of the file is the secret."""
-BLOCKS = re.compile(r"\b(authentication|auth_hmac|hmac_keys?|keys?)\b[^{}\n]*\{")
+BLOCKS = re.compile(r"\b(auth\w*|hmac\w*|keys?)\b[^{}\n]*\{")
 DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{64,}(?![0-9A-Za-z])")
 PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/@\"'<>]+)@", re.IGNORECASE)
@@ -37,15 +40,13 @@ HEADER = re.compile(
 )
 BEARER = re.compile(r"(?P<name>\b(?:bearer|basic))(?P<between>\s+)(?P<secret>[A-Za-z0-9._~+/=-]{6,})", re.IGNORECASE)
 ASSIGNED = re.compile(
-    rf"(?P<name>[\w-]*(?:{NAME})[\w-]*)(?P<between>[\"']?\s*(?:=|:(?!:))\s*)"
+    rf"(?P<name>(?<![\w-]){NAME})(?P<between>[\"']?\s*(?:=|:(?!:))\s*)"
     r"(?P<secret>\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[^\s\"',;}\]]+)",
     re.IGNORECASE,
 )
-FLAG = re.compile(
-    rf"(?P<name>(?<![\w-])--?[\w-]*(?:{NAME})[\w-]*)(?P<between>[\s\"',]+)(?P<secret>[^\s\"',\]]+)", re.IGNORECASE
-)
+FLAG = re.compile(rf"(?P<name>(?<![\w-])--?{NAME})(?P<between>[\s\"',]+)(?P<secret>[^\s\"',\]]+)", re.IGNORECASE)
 WORD = re.compile(
-    r"(?P<name>^\s*(?:auth_pass|password|digest_password|secret|key|active_key))(?P<between>[ \t]+)(?P<secret>\S.*?)$",
+    r"(?P<name>^\s*(?:auth_pass|password|digest_password))(?P<between>[ \t]+)(?P<secret>\S.*?)$",
     re.MULTILINE,
 )
 """A keyword of keepalived.conf, and what follows it."""
@@ -54,7 +55,9 @@ ENVIRONMENT = re.compile(
 )
 VARIABLE = re.compile(r"(?P<name>(?<![\w$])[A-Z][A-Z0-9_]+)(?P<between>=)(?P<secret>\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',]+)")
 """Of the environment, before a command."""
-PATH = re.compile(r"(?:key|token|secret|pass\w*|file)\w*[\"']?\s*[= ]\s*[\"']?(/[^\s\"'}]+)", re.IGNORECASE)
+PATH = re.compile(
+    r"(?:key|token|secret|pass\w*|file)\w*[\"']?\s*[= ]\s*[\"']?(?:\d+\s+)?(?:file:)?(/[^\s\"'}]+)", re.IGNORECASE
+)
 BY_PLACE = (HEADER, BEARER, ASSIGNED, FLAG, WORD, ENVIRONMENT)
 
 
@@ -151,8 +154,20 @@ def _of_value(value: Any, name: str, *, is_secret: bool = False) -> Iterator[str
         by_name = SECRET_NAME.search(name) and not (name in NAMES_A_FILE and value.startswith("/"))
         if is_secret or by_name:
             yield value
-            yield from (word for word in value.split() if len(word) > LEAST_INSIDE)
+            for word in value.split():
+                if len(word) > LEAST_INSIDE:
+                    yield word
+                    yield from _decoded(word)
         yield from of_lines(value)
+
+
+def _decoded(word: str) -> Iterator[str]:
+    """A user and password, as the header Authorization has them."""
+    try:
+        pair = base64.b64decode(word, validate=True).decode()
+    except ValueError:
+        return
+    yield from (pair, pair.partition(":")[2])
 
 
 def of_lines(text: str) -> Iterator[str]:
@@ -164,6 +179,8 @@ def of_lines(text: str) -> Iterator[str]:
         for match in pattern.finditer(text):
             if not (value := match["secret"].strip("\"'")).startswith("/"):
                 yield value
+                for word in value.split():
+                    yield from _decoded(word)
     yield from (match[0] for match in DIGITS.finditer(text))
 
 
@@ -171,7 +188,10 @@ def of_keepalived(text: str) -> Iterator[str]:
     yield from of_lines(text)
     for _, line in _in_blocks(text):
         words = line.replace('"', " ").split()
-        yield from (word for word in words[1:] if len(word) >= LEAST and not word.startswith("/"))
+        for word in words[1:]:
+            kind, _, value = word.rpartition(":")
+            if len(word) >= LEAST and not word.startswith("/") and kind != "file":
+                yield from (word, value)
 
 
 def keepalived_conf(text: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import floatip
 from floatip.commands import Misused, Refusal
+from floatip.core.refusals import Why
 from floatip.core.settings import Keepalived
 from floatip.doctor import secrets
 from floatip.doctor.context import Context
@@ -81,9 +82,8 @@ def write(path: Path, report: dict[str, object], context: Context) -> str:
         with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
     except OSError as error:
-        raise Refusal(
-            f"{path} cannot be written: {(error.strerror or '').lower()}", "floatip doctor --support FILE"
-        ) from None
+        what = f"{path} cannot be written: {(error.strerror or '').lower()}"
+        raise Refusal(what, "floatip doctor --support FILE", Why.FILE_UNWRITABLE) from None
     sizes = [f"  {name}: {_size(content)}" for name, content in parts]
     head = f"{path} is written, mode 600, {len(text.encode()) >> 10} KiB. In it:"
     tail_ = [

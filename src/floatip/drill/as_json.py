@@ -14,6 +14,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.drill.report import FORMAT, Probes, Report
 from floatip.observing.summary import KINDS, Kind, ProbeResult
 
@@ -32,10 +33,13 @@ HINT = "ask for the file again where it was made, or make a new report"
 class NotAReport(Refusal):
     """The file does not hold a report that this version can read."""
 
+    code = Why.NOT_A_REPORT
+
 
 def to_json(report: Report) -> str:
     """One line for each event and each column, in ASCII."""
-    data = {"format": FORMAT, **{field.name: getattr(rounded(report), field.name) for field in fields(Report)}}
+    report = rounded(report)
+    data = {"format": FORMAT, **{field.name: getattr(report, field.name) for field in fields(Report)}}
     return _in_lines(data | {"probes": [_columns(one) for one in data["probes"]]})
 
 
@@ -75,6 +79,9 @@ def _rounded(value: object) -> object:
             return round(value, 6) + 0.0  # no -0.0
         case tuple():
             return tuple(map(_rounded, value))
+        case ProbeResult():  # by far the most
+            at, rtt, late = _rounded(value.at), _rounded(value.rtt), _rounded(value.late)
+            return replace(value, at=at, rtt=rtt, late=late)
         case _ if is_dataclass(value) and not isinstance(value, type):
             new = replace(value, **{field.name: _rounded(getattr(value, field.name)) for field in fields(value)})
             if isinstance(new, Probes):

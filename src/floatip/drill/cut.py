@@ -15,6 +15,7 @@ from threading import Event, Thread
 from typing import Self
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 
 LIBRARY = "libnftables.so.1"
 TABLE = "floatip_drill"
@@ -42,6 +43,7 @@ ELEMENTS = {"inet": "ip, ip6", "arp": "arp", "netdev": "ip, ip6, arp"}
 
 
 class NftError(Refusal):
+    code = Why.NO_NFTABLES
     status = 2
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import mkstemp
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.drill.as_json import NotAReport, from_json, to_json
 from floatip.drill.report import Report
 
@@ -28,6 +29,8 @@ WHY = {
 
 class CannotWrite(Refusal):
     """The report cannot be written there."""
+
+    code = Why.FILE_UNWRITABLE
 
 
 def write(report: Report, path: Path) -> None:

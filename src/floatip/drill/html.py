@@ -12,8 +12,8 @@ from floatip.drill.report import Finding, Report
 from floatip.web.markup import text
 
 READING = (
-    "A strip shows the round trips of all probes, from the shortest to the longest in the time of a pixel. A red bar over "
-    "the whole height is a lost probe. The numbers at the lines are those of the steps above."
+    "A strip shows the round trips of all probes, from the shortest to the longest in the time of a pixel. A red bar "
+    "over the whole height is a lost probe. The numbers at the lines are those of the steps above."
 )
 UNFOLDED = 150
 """Events: more are folded."""
@@ -63,7 +63,7 @@ def _section(name: str, title: str, content: str) -> str:
 
 def _facts(report: Report) -> str:
     method = report.method
-    rows = [("when", _time(report.began)), ("fault", method.fault), ("node", method.node)]
+    rows = [("when", time_of(report.began)), ("fault", method.fault), ("node", method.node)]
     rows += [("instance", method.instance), ("addresses", ", ".join(method.addresses))]
     sent, lost = totals(report)
     outage = longest_outage(report)
@@ -74,7 +74,8 @@ def _facts(report: Report) -> str:
     return f'<dl class="facts">{cells}</dl>\n'
 
 
-def _time(at: float) -> str:
+def time_of(at: float) -> str:
+    """Of the clock on the wall."""
     return datetime.fromtimestamp(at, UTC).strftime("%d %b %Y, %H:%M:%S UTC")
 
 
@@ -171,6 +172,6 @@ def _when(at: float, report: Report) -> str:
 
 def _made(report: Report) -> str:
     how = "floatip drill, on the nodes themselves" if report.kind == "drill" else "floatip lab, on one machine"
-    said = [f"By {text(report.made_by)}: {how}. Times are from the fault, {text(_time(report.began))}."]
+    said = [f"By {text(report.made_by)}: {how}. Times are from the fault, {text(time_of(report.began))}."]
     said += [text(note[:1].upper() + note[1:]) for note in report.notes]
     return "".join(f"<p>{one}{'' if one.endswith('.') else '.'}</p>" for one in said)

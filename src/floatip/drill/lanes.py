@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from floatip.drill.observed import changes, duration, offset
@@ -29,10 +29,10 @@ LOOKS = {
     "node": {"alive": LIGHT, "silent": BAD, "gone": BAD, "refused": BAD},
     "session": {"up": LIGHT, "down": BAD},
     "address": {"held": LIGHT, "found": LIGHT, "lost": BAD},
-    "daemon": {"stopped": BAD, "floatip stopped": BAD},
 }
 DRAWN = ("role", "rank", "check", "session", "address", "node", "order")
 """In this order."""
+STOPPED = "not running"
 ALWAYS = ("role", "rank", "check", "session")
 """Others are drawn if they change."""
 
@@ -93,15 +93,17 @@ def groups(report: Report) -> list[Group]:
     by_node: dict[str, list[Seen]] = {node: [] for node in report.nodes}
     for one in report.seen:
         by_node.setdefault(one.node, []).append(one)
+    calm = Group("nodes that did not change", [], is_node=True)
     for node, seen in by_node.items():
         lanes = list(_lanes(node, sorted(seen, key=lambda one: one.at), report))
         if not lanes:
             lanes = [Lane("not known", [Run(report.starts, report.ends, NONE, "this node said nothing")])]
         elif len(by_node) > MOST_WHOLE and not any(lane.changes(report.starts, report.ends) for lane in lanes):
             words = ", ".join(f"{lane.label} {lane.runs[-1].word}" for lane in lanes)
-            lanes = [Lane("unchanged", [Run(report.starts, report.ends, lanes[0].runs[-1].look, words)])]
+            calm.lanes.append(Lane(node, [Run(report.starts, report.ends, lanes[0].runs[-1].look, words)]))
+            continue
         found.append(Group(node, lanes, is_node=True))
-    return found
+    return [*found, calm] if calm.lanes else found
 
 
 class Carriers:
@@ -173,7 +175,11 @@ def _spans(points: list[tuple[float, str]], ends: float) -> Iterator[tuple[float
 def _lanes(node: str, seen: list[Seen], report: Report) -> Iterator[Lane]:
     by_what: dict[tuple[str, str, str], list[Seen]] = {}
     for one in seen:
-        if one.what in DRAWN:
+        if one.what == "daemon" and not one.source and one.value.startswith("stopped"):
+            for points in by_what.values():
+                if not points[0].source:
+                    points.append(replace(points[0], at=one.at, value=STOPPED, reason=one.reason))
+        elif one.what in DRAWN:
             by_what.setdefault((one.what, one.name, one.source), []).append(one)
     instances = {name for what, name, _ in by_what if what == "role"}
     sources = list(dict.fromkeys(source for _, _, source in by_what))
@@ -212,8 +218,8 @@ def _runs(points: list[Seen], report: Report) -> list[Run]:
     what = points[0].what
     found = []
     for begin, end, value in _spans([(point.at, point.value) for point in points], report.ends):
-        word = value.upper() if what == "role" else value
-        look = LOOKS.get(what, {}).get(value, WEAK if what in ("node", "order") else NONE)
+        word = value.upper() if what == "role" and value != STOPPED else value
+        look = LOOKS.get(what, {}).get(value, WEAK if what in ("node", "order") and value != STOPPED else NONE)
         found.append(Run(max(begin, report.starts), max(end, report.starts), look, word, reasons[begin]))
     return found
 
@@ -223,10 +229,13 @@ def _together(lanes: dict[str, list[Run]], report: Report) -> list[Run]:
     edges = sorted({run.begin for runs in lanes.values() for run in runs} | {report.starts})
     points = []
     for at in edges:
+        if all(any(run.begin <= at < run.end and run.word == STOPPED for run in runs) for runs in lanes.values()):
+            points.append((at, STOPPED))
+            continue
         up = sum(any(run.begin <= at < run.end and run.word == "up" for run in runs) for runs in lanes.values())
         points.append((at, f"{up} of {len(lanes)} up"))
     last = f"{len(lanes)} of {len(lanes)} up"
-    looks = {last: LIGHT, f"0 of {len(lanes)} up": BAD}
+    looks = {last: LIGHT, f"0 of {len(lanes)} up": BAD, STOPPED: NONE}
     return [Run(begin, end, looks.get(value, WEAK), value) for begin, end, value in _spans(points, report.ends)]
 
 
@@ -246,7 +255,7 @@ def columns(probes: Iterable[ProbeResult], begin: float, end: float, width: int)
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Lost probes that touch each other in the picture."""
+    """Probes that were lost in a row, or so close to each other that the picture cannot tell."""
 
     begin: float
     end: float
@@ -255,16 +264,16 @@ class Loss:
     text: str
 
 
-def losses(strip: Strip, begin: float, end: float, gap: float) -> list[Loss]:
-    """Those that are closer than `gap` seconds are one."""
+def losses(strip: Strip, begin: float, end: float, pixel: float) -> list[Loss]:
     rows: list[list[ProbeResult]] = []
+    was_lost = False
     for probe in strip.results(begin, end):
-        if probe.ok:
-            continue
-        if rows and probe.at - rows[-1][-1].at <= gap:
-            rows[-1].append(probe)
-        else:
-            rows.append([probe])
+        if not probe.ok:
+            if rows and (was_lost or probe.at - rows[-1][-1].at <= 2 * pixel):
+                rows[-1].append(probe)
+            else:
+                rows.append([probe])
+        was_lost = not probe.ok
     return [Loss(row[0].at, row[-1].at, len(row), _loss_text(row)) for row in rows]
 
 

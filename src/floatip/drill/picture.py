@@ -17,19 +17,21 @@ from floatip.web.markup import text
 WIDTH, LEFT, RIGHT = 1000, 170, 22
 PLOT = WIDTH - LEFT - RIGHT
 """Pixels of the time axis, as the view box counts."""
-LETTER, CAPITAL = 6.6, 8.0
-"""Pixels: letters of the picture, on the safe side."""
+LETTER, CAPITAL, BOLD = 6.6, 8.0, 1.15
+"""Pixels: letters of the picture, on the safe side; how much wider bold ones are."""
 HEADING, LANE, BAR, STRIP, LEGEND = 20, 17, 14, 40, 18
 ROW = 14
 """Pixels: a row of labels of the marks."""
 MOST_ROWS = 6
 LABEL_LETTERS = 25
+THIN_BAR, WIDE_BAR = 3.0, 6.0
+"""Pixels of what is lost: a bar has these at least; a wider one than that has a pattern."""
 MARK_LETTERS = (72, 36)
 """The second where there is no room for the first."""
 PATTERNS = 6
 """For the nodes that carry the address: the seventh looks like the first."""
 HATCHES = {shown.WEAK: "weak", shown.BAD: "bad"}
-SHORT = {"MASTER": "M", "BACKUP": "B", "FAULT": "F", "INIT": "I", "takeover-again": "takeover", "takeover": "t"}
+SHORT = {"MASTER": "M", "BACKUP": "B", "FAULT": "F", "INIT": "I"}
 LEGEND_OF_STATES = (
     (shown.STRONG, "carries: MASTER, active"),
     (shown.LIGHT, "ready: BACKUP, up"),
@@ -225,7 +227,7 @@ def _columns(strip: Strip, axis: Axis) -> list[Column]:
 
 
 def _losses(strip: Strip, axis: Axis) -> list[shown.Loss]:
-    return shown.losses(strip, axis.begin, axis.end, max(2 * axis.pixel, 1.5 * strip.probes.interval))
+    return shown.losses(strip, axis.begin, axis.end, axis.pixel)
 
 
 def _strip(drawing: _Drawing, strip: Strip, columns: list[Column], scale: tuple[int, int]) -> None:
@@ -253,28 +255,34 @@ def _strip(drawing: _Drawing, strip: Strip, columns: list[Column], scale: tuple[
         path.append(f"M{LEFT + column.at} {upper - 0.5:.1f}h{reach:.1f}V{lower + 1:.1f}h-{reach:.1f}z")
     if path:
         drawing.parts.append(f'<path class="good" d="{"".join(path)}"/>')
-    free = 0.0
-    for loss in _losses(strip, axis):
-        x = axis.x(loss.begin)
-        width = max(axis.x(loss.end) + max(1.0, strip.probes.interval / axis.pixel) - x, 3.0)
-        width = min(width, LEFT + PLOT + 3 - x)
-        drawing.outages.append((x, width))
+    found = _losses(strip, axis)
+    bars = [_bar(loss, strip, axis) for loss in found]
+    drawing.outages += bars
+    free = LEFT + 0.0
+    for number, (loss, (x, width)) in enumerate(zip(found, bars, strict=True)):
+        fill = drawing.fill(shown.BAD) if width > WIDE_BAR else ""
+        drawing.parts.append(
+            f'<g class="lost"><title>{text(loss.text)}</title><rect x="{x:.1f}" y="{top - 2:.0f}" '
+            f'width="{width:.1f}" height="{height + 4}"{fill}/></g>'
+        )
+        after = bars[number + 1][0] if number + 1 < len(bars) else float(WIDTH)
         label = f"{loss.lost:,} lost"
         wide = _wide(label) + 6
-        right = x + width + 2
-        at = right if right + wide < WIDTH else x - wide - 2
-        said = ""
-        if at >= free:
-            said = (
-                f'<rect class="ground" x="{at:.1f}" y="{top + 1:.0f}" width="{wide:.0f}" height="13"/>'
-                f'<text class="count" x="{at + 3:.1f}" y="{top + 11:.0f}">{label}</text>'
+        places = [at for at in (x + width + 2, x - wide - 2) if at >= free and at + wide <= after]
+        if places and not x < places[0] < x + width:
+            drawing.parts.append(
+                f'<g class="lost"><rect class="ground" x="{places[0]:.1f}" y="{top + 1:.0f}" width="{wide:.0f}" '
+                f'height="13"/><text class="count" x="{places[0] + 3:.1f}" y="{top + 11:.0f}">{label}</text></g>'
             )
-            free = at + wide
-        drawing.parts.append(
-            f'<g class="lost"><title>{text(loss.text)}</title><rect x="{x:.1f}" y="{top - 2:.0f}" width="{width:.1f}" '
-            f'height="{height + 4}"{drawing.fill(shown.BAD) if width > 6 else ""}/>{said}</g>'
-        )
+        free = max([x + width, *(place + wide for place in places[:1])])
     drawing.y += STRIP
+
+
+def _bar(loss: shown.Loss, strip: Strip, axis: Axis) -> tuple[float, float]:
+    """Left edge and width: never too thin to be seen."""
+    x = axis.x(loss.begin)
+    width = max(axis.x(loss.end) + strip.probes.interval / axis.pixel - x, THIN_BAR)
+    return x, min(width, LEFT + PLOT + THIN_BAR - x)
 
 
 def _scale(power: int) -> str:
@@ -293,24 +301,25 @@ def _labels(axis: Axis, marks: list[tuple[int, Done]]) -> tuple[list[str], int]:
         place = _place(ends, axis.x(done.at), *words, str(number))
         if place is None:
             continue
-        row, left, label = place
-        wide = _wide(label) + 4
+        row, left, wide, label = place
         ends[row], rows = left + wide, max(rows, row + 1)
+        anchor = f'x="{left + 2:.1f}"' if left + wide < WIDTH else f'x="{WIDTH - 2}" text-anchor="end"'
         found.append(
             f'<g class="label {done.step}"><title>{text(f"{offset(done.at)}: {done.text}")}</title>'
             f'<rect class="ground" x="{left:.1f}" y="{ROW * row}" width="{wide:.1f}" height="{ROW}"/>'
-            f'<text x="{left + 2:.1f}" y="{ROW * row + 11}">{text(label)}</text></g>'
+            f'<text {anchor} y="{ROW * row + 11}">{text(label)}</text></g>'
         )
     return found, rows
 
 
-def _place(ends: list[float], x: float, *words: str) -> tuple[int, float, str] | None:
-    """In the first row that has room: row, left edge and words."""
+def _place(ends: list[float], x: float, *words: str) -> tuple[int, float, float, str] | None:
+    """In the first row that has room: row, left edge, width and words."""
     for each in words:
-        left = min(x + 2, WIDTH - _wide(each) - 4)
+        wide = BOLD * _wide(each) + 4
+        left = min(x + 2, WIDTH - wide)
         for row, end in enumerate(ends):
             if left >= end:
-                return row, left, each
+                return row, left, wide, each
     return None
 
 
@@ -319,7 +328,8 @@ def _axis(drawing: _Drawing, top: float, bottom: float) -> None:
     for at, word in axis.ticks():
         x, half = axis.x(at), _wide(word) / 2
         drawing.behind.append(f'<path class="tick" d="M{x:.1f} {top:.0f}V{bottom + 4:.0f}"/>')
-        if x - half >= free and x + half <= WIDTH:
+        x = min(x, WIDTH - half)
+        if x - half >= free:
             drawing.parts.append(
                 f'<text class="tick" x="{x:.1f}" y="{bottom + 15:.0f}" text-anchor="middle">{word}</text>'
             )

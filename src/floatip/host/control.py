@@ -28,6 +28,7 @@ from typing import Any
 
 from floatip.core.diagnosis import MATTERS
 from floatip.core.problems import Code, Problem
+from floatip.core.refusals import Why
 from floatip.host.ask import ControlError, Record, encode
 from floatip.host.network.slices import Slice
 
@@ -379,6 +380,7 @@ def _remove_stale(path: Path) -> None:
     raise ControlError(
         f"floatip already runs with this runtime directory (pid {pid or 'unknown'})",
         f"stop it first, or set RUNTIME_DIRECTORY to another directory than {path.parent}",
+        Why.ALREADY_RUNS,
     )
 
 
@@ -397,4 +399,4 @@ def _of_another_user(path: Path) -> ControlError:
     except KeyError:
         owner = str(uid)
     what = f"a floatip of user {owner} already runs with this runtime directory, or has left {path} behind"
-    return ControlError(what, f"stop it; if `pgrep -a -u {owner} floatip` finds none: sudo rm {path}")
+    return ControlError(what, f"stop it; if `pgrep -a -u {owner} floatip` finds none: sudo rm {path}", Why.ALREADY_RUNS)

@@ -6,6 +6,7 @@ words what to do.
 """
 
 import logging
+import math
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.linode.accounts import Shares
 from floatip.linode.token import NEW, SCOPES, Token
 from floatip.text import printable
@@ -39,7 +41,8 @@ PAGE = 500
 MOST_PAGES = 1000
 PATIENCE = 60.0
 """Seconds for which a reading is tried again."""
-LONGEST_WAIT = 30.0
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 30.0
+CUT_WAIT = 5.0
 LONGEST_REASON = 300
 BUSY = "busy"
 """In the reason of a 400: the Linode has another job, and the same call works later."""
@@ -51,6 +54,8 @@ Tell = Callable[[str], None]
 
 class ApiError(Refusal):
     """The API refuses, or cannot be asked."""
+
+    code = Why.LINODE_API
 
 
 class Unclear(ApiError):
@@ -178,6 +183,8 @@ class Account:
             return call()
         except Refused as error:
             refusal = _refused(request, error, self._token)
+        except requests.exceptions.JSONDecodeError as error:
+            refusal = Unclear(f"the answer to {request} is no JSON: {self._shown(error)}", LATER)
         except requests.exceptions.SSLError as error:
             what = f"{_where()} shows a certificate that this machine does not trust: {self._shown(error)}"
             refusal = ApiError(
@@ -186,8 +193,9 @@ class Account:
         except requests.exceptions.ReadTimeout:
             refusal = Again(f"{_where()} does not answer {request} within {READ:g} s", AFTER, 5.0)
         except (requests.exceptions.RequestException, OSError) as error:
-            hint = f"check the way there: curl -sSI {url()}/regions. A proxy is named by $HTTPS_PROXY"
-            refusal = ApiError(f"{_where()} cannot be asked ({request}): {self._shown(error)}", hint)
+            what = f"{_where()} cannot be asked ({request}): {self._token.hidden(_cause(error))}"
+            hint = f"see what is in the way: curl -sSI {url()}/regions; a proxy is named by $HTTPS_PROXY"
+            refusal = Again(what, AFTER, CUT_WAIT) if _was_cut(error) else ApiError(what, hint)
         except (UnexpectedResponseError, RuntimeError, *MISUNDERSTOOD) as error:
             refusal = Unclear(f"the answer to {request} is not understood: {self._shown(error)}", LATER)
         raise refusal
@@ -202,6 +210,30 @@ class Account:
 
     def _shown(self, error: Exception) -> str:
         return self._token.hidden(_line(str(error)))
+
+
+def _cause(error: BaseException) -> str:
+    """What the kernel said, if it did; else the innermost words."""
+    found = [error]
+    while len(found) < 10 and (inner := _inner(found[-1])):
+        found.append(inner)
+    said = [one.strerror for one in found if isinstance(one, OSError) and isinstance(one.strerror, str)]
+    return _line(said[-1].lower() if said else str(found[-1]))
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    first = error.args[0] if error.args else None
+    for one in (getattr(error, "reason", None), first, error.__cause__, error.__context__):
+        if isinstance(one, BaseException):
+            return one
+    return None
+
+
+def _was_cut(error: BaseException) -> bool:
+    """The connection was there, and was closed before the answer was."""
+    from urllib3.exceptions import ProtocolError  # noqa: PLC0415
+
+    return bool(error.args) and isinstance(error.args[0], ProtocolError)
 
 
 MISUNDERSTOOD = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
@@ -331,9 +363,10 @@ def _reasons(error: Any) -> Iterator[str]:
 def _wait(error: Any) -> float:
     """Of Retry-After, in seconds; 0: it says none."""
     try:
-        return min(max(float(error.response.headers["Retry-After"]), 0.1), LONGEST_WAIT)
+        said = float(error.response.headers["Retry-After"])
     except MISUNDERSTOOD:
         return 0.0
+    return min(max(said, SHORTEST_WAIT), LONGEST_WAIT) if math.isfinite(said) else 0.0
 
 
 # What the answers say

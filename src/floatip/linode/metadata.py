@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import h11
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.linode.accounts import Metadata
 from floatip.text import printable
 
@@ -36,6 +37,8 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 class Unavailable(Refusal):
     """The service does not answer, or not as a Linode's does."""
+
+    code = Why.NO_METADATA
 
 
 class NotUnderstood(Unavailable):
@@ -144,7 +147,10 @@ def _read(client: socket.socket, connection: h11.Connection, service: _Service, 
         event = connection.next_event()
         if event is h11.NEED_DATA:
             client.settimeout(_left(service))
-            connection.receive_data(client.recv(1 << 14))
+            data = client.recv(1 << 14)
+            if not data and connection.their_state is h11.SEND_RESPONSE:
+                raise NotUnderstood(f"{where} closes the connection without an answer", HINT)
+            connection.receive_data(data)
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):
@@ -153,8 +159,6 @@ def _read(client: socket.socket, connection: h11.Connection, service: _Service, 
                 raise NotUnderstood(f"{where} answers more than {LARGEST >> 10} KiB", HINT)
         elif isinstance(event, h11.EndOfMessage):
             return status, body
-        elif not isinstance(event, h11.InformationalResponse):
-            raise NotUnderstood(f"{where} closes the connection without an answer", HINT)
 
 
 def _left(service: _Service) -> float:

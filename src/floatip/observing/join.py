@@ -42,8 +42,12 @@ TOLD_EVERY = 0.5
 """Seconds between two messages that tell a drill how many probes were sent and lost."""
 UNANSWERED = 60.0
 """Seconds after which a connection is lost whose other end acknowledges nothing (TCP_USER_TIMEOUT, tcp(7))."""
-FREE_AFTER = 5.0
-"""Seconds that a drill has to come back whose end has closed the connection: it may have been killed."""
+FREE_AFTER, ENDS_AFTER = 5.0, 30.0
+"""Seconds that a drill has to come back whose end has closed the connection, as it does where it is killed: until
+another drill may begin, and until its recording ends in any case. One that is cut off closes nothing.
+"""
+KERNEL_BUFFER = 1 << 17
+"""Octets, which the kernel doubles (socket(7)): of each connection, in each direction."""
 MOST_REFUSALS = 5
 """Lines a second."""
 LONGEST_NAME = 64
@@ -85,7 +89,8 @@ class Observer:
         """In the order of their coming."""
         self._kept: dict[str, Kept] = {}
         self._recording: set[asyncio.Task[None]] = set()
-        self._refusals_since, self._refusals = 0.0, 0
+        self._meetings: set[asyncio.Task[Any]] = set()
+        self._refusals_since, self._refusals, self._last_refusal = 0.0, 0, ""
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Until `stop`."""
@@ -100,13 +105,16 @@ class Observer:
                 connection.writer.transport.abort()
             for kept in self._kept.values():
                 kept.recording.abandon()
-            await asyncio.gather(*self._recording)
+            await asyncio.gather(*self._recording, *self._meetings)
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")
         host = str(peer[0]).removeprefix("::ffff:") if peer else "?"
         connection = Connection(host, Conversation(self.keys, secrets.token_bytes(NONCE), observes=True), writer)
         self._connections[connection] = None
+        task = asyncio.current_task()
+        assert task
+        self._meetings.add(task)
         self._make_room()
         is_closed = False
         try:
@@ -124,6 +132,7 @@ class Observer:
             pass
         finally:
             self._connections.pop(connection, None)
+            self._meetings.discard(task)
             writer.transport.abort()
             self._lost(connection, is_closed)
 
@@ -204,13 +213,11 @@ class Observer:
                 since, ends = _clock(kept.since), _clock(time.time() + max(left, 0.0))
                 what = f"another drill is running: {kept.who} records since {since}"
                 raise Unfit(what, f"wait until it ends, at {ends} at the latest, and begin again")
-            self._say(f"{kept.who} has not come back: its recording ends")
-            kept.recording.stop()
-            del self._kept[kept.recording.id]
+            self._end(kept)
         recording = Recording(target, most, self.daemon)
         kept = self._kept[recording.id] = Kept(recording, connection.who, time.time(), None)
         self._connect(kept, connection)
-        what = "records what the daemon here says"
+        what = "records what the daemon here says" if self.daemon else "records nothing: no daemon runs here"
         if target:
             what = f"probes {in_words(target.address, target.port)} every {target.interval:g} s"
             what += f" ({target.request})" if target.request != "none" else ""
@@ -274,7 +281,8 @@ class Observer:
         recording.stop()
         self._kept.pop(recording.id, None)
         connection.recording = None
-        self._say(f"{connection.who} has fetched its recording" if recording.ended_at else f"{connection.who} gives up")
+        fetched = recording.ended_at is not None
+        self._say(f"{connection.who} has {'fetched its recording' if fetched else 'ended without fetching'}")
         return {}
 
     # What happens meanwhile
@@ -282,10 +290,12 @@ class Observer:
     async def _record(self, kept: Kept) -> None:
         recording = kept.recording
         await recording.run()
+        if recording.id not in self._kept:
+            return
         sent = len(recording.probes)
         why = f", too early: {recording.failed}" if recording.failed else ""
-        self._say(f"ended{why}: {sent} probes sent, {recording.lost} lost")
-        if recording.id in self._kept and not kept.connection:
+        self._say(f"ended{why}" + (f": {sent} probes sent, {recording.lost} lost" if recording.target else ""))
+        if not kept.connection:
             self._say(f"kept for {kept.who} for {span(KEPT_FOR)}")
 
     async def _tell(self) -> None:
@@ -294,6 +304,7 @@ class Observer:
         while True:
             await asyncio.sleep(TOLD_EVERY)
             self._forget_old()
+            self._say_refusals()
             for kept in list(self._kept.values()):
                 recording, connection = kept.recording, kept.connection
                 told_at, told_lost = told.setdefault(recording.id, (0.0, 0))
@@ -314,12 +325,20 @@ class Observer:
             return
         kept.connection, kept.closed_at = None, _now() if is_closed else None
         until = _clock(time.time() + recording.began + recording.most - time.monotonic())
-        what = "has closed the connection" if is_closed else "cannot be reached"
+        what = "has closed the connection" if is_closed else "is cut off"
         goes_on = f"the recording goes on until {until} at the latest" if recording.ended_at is None else "it is kept"
         self._say(f"{kept.who} {what}: {goes_on}")
 
+    def _end(self, kept: Kept) -> None:
+        self._say(f"{kept.who} has not come back: its recording ends")
+        kept.recording.stop()
+        del self._kept[kept.recording.id]
+
     def _forget_old(self) -> None:
         now = time.monotonic()
+        for kept in list(self._kept.values()):
+            if kept.closed_at is not None and kept.recording.ended_at is None and now - kept.closed_at > ENDS_AFTER:
+                self._end(kept)
         over = [one for one in self._kept.values() if one.recording.ended_at is not None and not one.connection]
         late = [one for one in over if now - (one.recording.ended_at or now) > KEPT_FOR]
         for kept in late + [one for one in over if one not in late][: max(0, len(self._kept) - len(late) - MOST_KEPT)]:
@@ -328,14 +347,18 @@ class Observer:
 
     def _refuse(self, who: str, why: str) -> None:
         """Nobody fills the terminal: a few lines a second, and of the others how many they were."""
-        now = _now()
-        if now - self._refusals_since >= 1.0:
-            if self._refusals > MOST_REFUSALS:
-                self._say(f"refused {self._refusals - MOST_REFUSALS} more")
-            self._refusals_since, self._refusals = now, 0
+        self._say_refusals()
         self._refusals += 1
+        self._last_refusal = f"{who}: {why}"
         if self._refusals <= MOST_REFUSALS:
             self._say(f"refused {who}: {why}")
+
+    def _say_refusals(self) -> None:
+        if _now() - self._refusals_since < 1.0:
+            return
+        if (more := self._refusals - MOST_REFUSALS) > 0:
+            self._say(f"refused {more} more, the last of them {self._last_refusal}")
+        self._refusals_since, self._refusals = _now(), 0
 
 
 def _recording(connection: Connection) -> Recording:
@@ -365,6 +388,8 @@ def _watch_over(writer: asyncio.StreamWriter) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNANSWERED * 1000))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(UNANSWERED))
 
 
@@ -382,7 +407,7 @@ def _clock(at: float) -> str:
 def join(where: str, key_file: Path, name: str | None) -> int:
     """Until Ctrl-C or SIGTERM. `where`: the address and the port to listen on; empty: all addresses, `PORT`."""
     try:
-        host, port = place_of(where)
+        host, port = place_of(where, least=0)
     except ValueError as error:
         raise Misused(f"{where!r} is not {error}", "floatip observe --help") from None
     keys = keys_of(key_file)

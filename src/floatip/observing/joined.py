@@ -80,6 +80,8 @@ class Joined:
         self._recording = ""
         self._before: Clock | None = None
         self._progress = 0, 0
+        self.is_probing = False
+        """Whether it probes the target too."""
         self._attempt: Thread | None = None
         self._attempts: SimpleQueue[_Line] = SimpleQueue()
         """What it has connected."""
@@ -91,7 +93,7 @@ class Joined:
         """Whether it records what a daemon on its machine says."""
 
     def begin(self, target: Target | None, most: float) -> None:
-        asked: Message = {"ask": "begin", "target": asdict(target) if target else None, "most": most}
+        """On a node that has the address itself: as without a target, because it would answer its own probes."""
         line = self._usable()
         try:
             self._before = _compare(line)
@@ -99,6 +101,10 @@ class Joined:
             self._drop()
             line = self._usable()
             self._before = _compare(line)
+        if target and self.has_daemon and self.has(target.address):
+            target = None
+        self.is_probing = target is not None
+        asked: Message = {"ask": "begin", "target": asdict(target) if target else None, "most": most}
         self._recording = str(line.ask(asked, STARTS_WITHIN + SILENT_FOR)["recording"])
 
     def has(self, address: str) -> bool:

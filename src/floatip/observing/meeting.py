@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from floatip.commands import Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.reading.key import read
 from floatip.reading.machine import Machine
 
@@ -13,6 +14,7 @@ PORT = 9113
 
 
 class CannotMeet(Refusal):
+    code = Why.NO_OBSERVER
     status = 2
 
 
@@ -38,10 +40,10 @@ def keys_of(file: Path) -> tuple[bytes, ...]:
     return keys
 
 
-def place_of(text: str) -> tuple[str, int]:
+def place_of(text: str, least: int = 1) -> tuple[str, int]:
     """A host, which may be empty, and a port: of `192.0.2.9:9113`, `[2001:db8::9]:9113`, `2001:db8::9`, `:9113`.
 
-    Raises ValueError, with what the text must be.
+    `least`: 0 where any free port will do. Raises ValueError, with what the text must be.
     """
     host, port = text, ""
     if text.startswith("["):
@@ -55,7 +57,7 @@ def place_of(text: str) -> tuple[str, int]:
             raise ValueError("a host and a port, as in observer.example.com:9113")
     elif ":" in text and not _is_ipv6(text):
         raise ValueError("an IPv6 address; with a port in brackets, as in [2001:db8::9]:9113")
-    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and least <= int(port) <= 65535):
         raise ValueError("a host with a port from 1 to 65535")
     if not host.isprintable() or " " in host or "/" in host:
         raise ValueError("a host: its name or address, without a prefix length")

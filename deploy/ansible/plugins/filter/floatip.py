@@ -22,7 +22,7 @@ def mistakes(given):
         found.append(f"{what}: put all nodes into it, or set floatip_group or floatip_nodes")
     for node in given["nodes"]:
         if not node.get("address"):
-            what = f"{node.get('name', 'a node of floatip_nodes')} has no address by which the other nodes reach it"
+            what = f"{node.get('name', 'a node of floatip_nodes')} has no address by which the others reach it"
             found.append(f"{what}: set floatip_node_address for the host, or ansible_host to an IP address")
     return found
 

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from floatip.doctor.firewall.nft import ICMP6_TYPES, ICMP_TYPES
@@ -62,6 +63,7 @@ CHANGES = {
 }
 IMPLIED = {"tcp", "udp", "icmp", "icmp6", "ipv6-icmp", "icmpv6", "comment", "conntrack", "state", "multiport"}
 IMPLIED |= {"addrtype", "iprange", "mark", "pkttype", "rpfilter", "limit", "hashlimit", "ttl", "hl", "physdev"}
+IMPLIED |= {"rt", "frag", "hbh", "dst", "ah", "mh", "udplite", "esp"}
 """Matches of which each option is judged by itself; of any other the whole is not understood."""
 FLAGS = {"FIN": "fin", "SYN": "syn", "RST": "rst", "PSH": "psh", "ACK": "ack", "URG": "urg"}
 LINE = re.compile(r"-A (\S+) (.*)")
@@ -191,7 +193,8 @@ def _condition(option: str, words: _Words) -> Step:
             )
         case "--ctstate" | "--state":
             states = words.next().lower().split(",")
-            known_states = {"new", "established", "related", "invalid", "untracked"}
+            # A rule that may have translated the packet is "not understood" at once.
+            known_states = {"new", "established", "related", "invalid", "untracked", "dnat", "snat"}
 
             def state(packet: Packet, touched: Touched) -> bool | None:
                 if "state" in touched.things:
@@ -233,8 +236,19 @@ def _condition(option: str, words: _Words) -> Step:
         case "--comment":
             words.next()
             return _of_packet(lambda packet: True)
+        case "--ttl-eq" | "--ttl-lt" | "--ttl-gt" | "--hl-eq" | "--hl-lt" | "--hl-gt":
+            return _of_packet(partial(_compares, option[-2:], words.next()))
+        case "--rt-type" | "--rt-segsleft" | "--fragid" | "--hbh-opts" | "--dst-opts" | "--ahspi" | "--mh-type":
+            list(words.values())
+            return _of_packet(lambda packet: False)  # none of what floatip needs has such a header
     list(words.values())
     return _of_packet(lambda packet: None)
+
+
+def _compares(how: str, value: str, packet: Packet) -> bool | None:
+    if packet.ttl is None or not value.isdigit():
+        return None
+    return {"eq": packet.ttl == int(value), "lt": packet.ttl < int(value), "gt": packet.ttl > int(value)}[how]
 
 
 def _either(one: bool | None, other: bool | None) -> bool | None:

@@ -49,8 +49,7 @@ def _has_legacy(host: Host, names: str) -> bool:
 
 def _nftables(host: Host) -> list[Table]:
     ruleset: dict[str, Any] = json.loads(host.run(*NFT))
-    texts = nft.texts_of(host.run(*TEXT))
-    found = nft.tables(ruleset, texts)
+    found = nft.tables(ruleset, host.run(*TEXT))
     rules = [item["rule"] for item in ruleset["nftables"] if "rule" in item]
     if any(nft.has_compatibility(one["expr"]) for one in rules):
         _with_iptables(host, found, rules)

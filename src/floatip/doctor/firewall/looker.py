@@ -93,7 +93,9 @@ def _hint(packet: Packet, answer: Answer, tables: list[Table]) -> str:
 def _try(flow: Flow) -> str:
     packet = flow.packet
     if packet.protocol == TCP:
-        return f"try it: timeout 3 bash -c '</dev/tcp/{packet.target}/{packet.target_port}' && echo open"
+        is_answer = packet.direction == "in"
+        end = (packet.source, packet.source_port) if is_answer else (packet.target, packet.target_port)
+        return f"try it: timeout 3 bash -c '</dev/tcp/{end[0]}/{end[1]}' && echo open"
     what = f"udp port {packet.target_port}" if packet.protocol == UDP else f"ip proto {packet.protocol}"
     return f"see what arrives on the other side: tcpdump -ni any {what}"
 

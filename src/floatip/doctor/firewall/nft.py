@@ -75,8 +75,12 @@ Sets = Mapping[tuple[str, str, str], "list[Any] | None"]
 """Elements, by family, table and name; None: they are not known."""
 
 
-def tables(ruleset: Mapping[str, Any], texts: Texts | None = None) -> list[Table]:
-    """Raises KeyError, TypeError or ValueError where it is no such JSON."""
+def tables(ruleset: Mapping[str, Any], listing: str = "") -> list[Table]:
+    """`listing`: of `nft -a list ruleset`, for the words of the rules. An older nft has `dormant` only there.
+
+    Raises KeyError, TypeError or ValueError where it is no such JSON.
+    """
+    texts, dormant = texts_of(listing)
     found: dict[tuple[str, str], Table] = {}
     sets: dict[tuple[str, str, str], list[Any] | None] = {}
     asleep = set()
@@ -85,7 +89,7 @@ def tables(ruleset: Mapping[str, Any], texts: Texts | None = None) -> list[Table
         ((kind, body),) = item.items()
         if kind == "table":
             found[body["family"], body["name"]] = Table(SOURCE, body["family"], body["name"])
-            if "dormant" in body.get("flags", ()):
+            if "dormant" in body.get("flags", ()) or (body["family"], body["name"]) in dormant:
                 asleep.add((body["family"], body["name"]))
         elif kind == "chain":
             device = body.get("dev", ())
@@ -106,22 +110,25 @@ def tables(ruleset: Mapping[str, Any], texts: Texts | None = None) -> list[Table
     for body in rules:
         key = body["family"], body["table"]
         chain = found[key].chains[body["chain"]]
-        text = (texts or {}).get((*key, body.get("handle", 0))) or _as_text(body["expr"])
+        text = texts.get((*key, body.get("handle", 0))) or _as_text(body["expr"])
         chain.rules.append(Rule(text, tuple(_step(each, key, sets) for each in body["expr"])))
     return [table for key, table in found.items() if key not in asleep]
 
 
-def texts_of(listing: str) -> Texts:
-    """Of `nft -a list ruleset`: each rule as a person writes it."""
-    found, family, table = {}, "", ""
+def texts_of(listing: str) -> tuple[Texts, set[tuple[str, str]]]:
+    """Each rule as a person writes it, and the tables that are asleep."""
+    found: dict[tuple[str, str, int], str] = {}
+    dormant = set()
+    family = table = ""
     for line in listing.splitlines():
         head, _, handle = line.rpartition(" # handle ")
-        words = head.split()
         if line.startswith("table "):
-            family, table = words[1], words[2]
+            _, family, table, *_ = line.split()
+        elif line.startswith("\tflags ") and "dormant" in line:
+            dormant.add((family, table))
         elif line.startswith("\t\t") and handle.isdigit():
             found[family, table, int(handle)] = head.strip()
-    return found
+    return found, dormant
 
 
 def has_compatibility(expressions: Iterable[Mapping[str, Any]]) -> bool:
@@ -244,12 +251,20 @@ def _match(body: Mapping[str, Any], table: tuple[str, str], sets: Sets) -> Step:
             elements = sets.get((*table, right[1:]))
             found = None if elements is None else _is_one_of(value, elements, packet)
         else:
-            found = _equals(value, right, packet)
+            found = _has_flag(value, right, packet) if operator == "in" else _equals(value, right, packet)
         if operator == "!=":
             return None if found is None else not found
         return found if operator in ("==", "in") else None
 
     return step
+
+
+def _has_flag(value: Any, pattern: Any, packet: Packet) -> bool | None:
+    """`tcp flags syn`, `ct state established,related`: one of them is set."""
+    if isinstance(value, _Flags):
+        bits = _bits(pattern)
+        return None if bits is None else bool(int(value) & bits)
+    return _equals(value, pattern, packet)
 
 
 def _is_one_of(value: Any, patterns: Iterable[Any], packet: Packet) -> bool | None:
@@ -277,10 +292,13 @@ def _equals(value: Any, pattern: Any, packet: Packet) -> bool | None:
             low_well, high_well = _compared(value, ">=", low), _compared(value, "<=", high)
             return None if None in (low_well, high_well) else bool(low_well and high_well)
         return None
-    if isinstance(pattern, list):
-        return _is_one_of(value, pattern, packet) if not isinstance(value, _Flags) else _flags_in(value, pattern)
     if isinstance(value, _Flags):
-        return _flags_in(value, [pattern])
+        bits = _bits(pattern)
+        return None if bits is None else int(value) == bits
+    if isinstance(value, _Status):
+        return value.has(pattern)
+    if isinstance(pattern, list):
+        return _is_one_of(value, pattern, packet)
     if isinstance(value, _Interface):
         text = str(pattern)
         return value.startswith(text[:-1]) if text.endswith("*") else value == text
@@ -325,6 +343,14 @@ class _Icmp6(_Icmp):
 
 class _Flags(int):
     """Of TCP, as bits."""
+
+
+class _Status:
+    """Of connection tracking. No rule has translated the packet: one that may have is "not understood" at once."""
+
+    def has(self, pattern: Any) -> bool | None:
+        names = set(pattern) if isinstance(pattern, list) else {pattern} if isinstance(pattern, str) else {None}
+        return False if names <= {"dnat", "snat"} else None
 
 
 def _plain(pattern: Any, value: Any) -> Any:
@@ -375,18 +401,6 @@ def _bits(pattern: Any) -> int | None:
     return None
 
 
-def _flags_in(value: "_Flags", patterns: list[Any]) -> bool | None:
-    """`tcp flags syn` means that one of them is set; behind a mask (`_value`) they are compared as a whole."""
-    bits = _bits(patterns)
-    if bits is None:
-        return None
-    return int(value) == bits if isinstance(value, _Masked) else bool(int(value) & bits)
-
-
-class _Masked(_Flags):
-    pass
-
-
 # Expressions
 
 
@@ -414,7 +428,7 @@ def _value(expression: Any, packet: Packet, touched: Touched) -> Any:
             return value
         if isinstance(value, _Flags):
             bits = _bits(mask)
-            return OPAQUE if bits is None else _Masked(int(value) & bits)
+            return OPAQUE if bits is None else _Flags(int(value) & bits)
         if isinstance(value, int) and isinstance(mask, int) and type(value) is int:
             return value & mask
     return OPAQUE
@@ -459,9 +473,9 @@ def _meta(key: str, packet: Packet) -> Any:
     comes = packet.direction == "in"
     match key:
         case "iifname" | "iif":
-            return _Interface(packet.interface) if comes else NOTHING
+            return _Interface(packet.interface if comes else "")
         case "oifname" | "oif":
-            return NOTHING if comes else _Interface(packet.interface)
+            return _Interface("" if comes else packet.interface)  # the kernel compares with an empty name
         case "l4proto":
             return _Protocol(packet.protocol)
         case "nfproto":
@@ -479,6 +493,8 @@ def _ct(key: str, packet: Packet) -> Any:
     match key:
         case "state":
             return packet.state
+        case "status":
+            return _Status()
         case "mark" if packet.state == "new":
             return 0
         case "l3proto":

@@ -137,8 +137,8 @@ class _Walk:
         for rule in chain.rules:
             happens, surely = self._of_rule(rule, path, name)
             goes_on = happens.pop(NEXT, None)
-            for kind, because in happens.items():
-                found.setdefault(kind, because)
+            # Where a rule that is understood ends the same, it is the better evidence.
+            found = found | happens if surely else happens | found
             if surely and not goes_on:
                 return found
         found.setdefault(RETURN, self._because(path, name, "the end of the chain"))
