@@ -10,7 +10,7 @@ DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/floatip_$(DEB_VERSION)_all.deb
 DEB_SOURCES := src debian packaging docs README.md LICENSE
 APT_NEEDS := apt-ftparchive:apt-utils gpg:gpg gpg-agent:gpg-agent xz:xz-utils
-SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container
+SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container ansible-playbook:ansible-core
 SCENE ?= check
 STORMS ?= 10000
 SEED ?=
@@ -24,7 +24,7 @@ WORKERS ?= 5
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
 lab test test-systemd soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd check docs sim soak mutants bench deb apt-repo lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs
+.PHONY: help lab test test-systemd check docs sim soak mutants bench deb apt-repo ansible-collection lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ $(DEB): $(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc") |
 
 apt-repo: $(DEB) apt-needs ## a signed apt repository with the package, in dist/apt; KEYID= signs it, URL= is where it will be reached
 	KEYID="$(KEYID)" URL="$(URL)" packaging/apt-repository dist/apt $(DEB)
+
+ansible-collection: ## the Ansible collection, in dist/
+	@tools/need ansible-galaxy:ansible-core
+	ansible-galaxy collection build --force --output-path dist deploy/ansible
 
 COMPILE := .venv/bin/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
   --allow-unsafe
