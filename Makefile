@@ -13,6 +13,8 @@ DEB := dist/floatip_$(DEB_VERSION)_all.deb
 DEB_SOURCES := src debian packaging docs README.md LICENSE
 APT_NEEDS := apt-ftparchive:apt-utils gpg:gpg gpg-agent:gpg-agent xz:xz-utils
 SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container
+# On all that the package is for, and as an image.
+PACKAGES_NEEDS := $(SYSTEMD_NEEDS) lintian:lintian buildah:buildah
 SCENE ?= check
 STORMS ?= 10000
 SEED ?=
@@ -26,7 +28,7 @@ WORKERS ?= 5
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
 lab test test-systemd test-packages soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd test-packages check sim soak mutants bench deb apt-repo rpm lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs
+.PHONY: help lab test test-systemd test-packages check sim soak mutants bench deb apt-repo rpm lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,8 +42,9 @@ test: test-needs browser-needs systemd-needs .venv/ready check ## everything tha
 test-systemd: systemd-needs .venv/ready ## the guide and its faults on hosts with a real systemd, as root; RUNS=5 plays each five times
 	RUNS=$(RUNS) $(PYTHON) -m pytest tests/systemd
 
-test-packages: systemd-needs .venv/ready ## the package on Debian 12 and 13, Ubuntu 22.04 and 24.04, as root; SUITES=jammy on one
+test-packages: packages-needs .venv/ready ## the package on Debian 12 and 13, Ubuntu 22.04 and 24.04, as root; SUITES=jammy on one
 	$(PYTHON) -m tests.packaging.suites $(SUITES)
+	$(if $(SUITES),,$(PYTHON) -m tests.packaging.image)
 
 check: .venv/ready ## ruff and mypy
 	.venv/bin/ruff check .
@@ -111,6 +114,9 @@ browser-needs:
 
 systemd-needs:
 	@tools/need $(SYSTEMD_NEEDS)
+
+packages-needs:
+	@tools/need $(PACKAGES_NEEDS)
 
 rpm-needs:
 	@tools/need $(RPM_NEEDS)

@@ -83,7 +83,7 @@ class Container:
 
     def inside(self, command: str) -> int:
         enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--root", "--wdns=/", "--"]
-        clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "STATE_DIRECTORY=/var/lib/floatip/daemon"]
+        clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
         done = subprocess.run([*enter, *clean, "sh", "-c", command], capture_output=True, text=True, check=False)
         print(f"# {command}\n{done.stdout}{done.stderr}", end="", flush=True)
         return done.returncode
@@ -109,7 +109,9 @@ def main() -> int:
             )
             if key:
                 layer.write("/etc/floatip/key", key)
-            key = key or layer.run("floatip key >/dev/null; cat /etc/floatip/key")
+            else:
+                layer.run("floatip key 2>/dev/null")
+                key = (layer.directory / "upper/etc/floatip/key").read_text()
             layer.run(f"chown root:{HOSTS_GROUP} /etc/floatip/*; chmod 640 /etc/floatip/*")
             containers.append(Container(layer, network, host.name, directory))
         try:

@@ -5,6 +5,7 @@ systemd and four route servers. The base systems are kept, so that only the firs
 """
 
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
+from floatip.lab.namespaces import find_program
 from floatip.lab.network import NODES
 from tests.packaging.trees import Key, Layer, lay_out, served
 from tests.systemd.machines import Machine, Rack, debian, on_each, wait_for
@@ -126,6 +128,8 @@ def main(names: Sequence[str]) -> int:
     wanted = [suite for suite in SUITES if not names or suite.name in names]
     table = Table(*COLUMNS, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     failed = not wanted
+    lint = subprocess.run([find_program("lintian", "lintian"), "--fail-on=error,warning", package()], check=False)
+    failed |= lint.returncode != 0
     with TemporaryDirectory(prefix="floatip-suites-") as temporary, ExitStack() as exits:
         directory = Path(temporary)
         directory.chmod(0o755)
