@@ -14,8 +14,9 @@ from floatip.doctor.firewall.load import load
 from floatip.doctor.firewall.packet import ICMP6, TCP, UDP, VRRP, Answer, Packet, Verdict
 from floatip.doctor.firewall.rules import Table, evaluate
 from floatip.doctor.host import Unseen
+from floatip.observing.meeting import PORT as OBSERVER_PORT
 
-BGP_PORT, OBSERVER_PORT = 179, 9113
+BGP_PORT = 179
 EPHEMERAL = 40000
 """A port as the kernel chooses one (net.ipv4.ip_local_port_range)."""
 SHOWN = 3
