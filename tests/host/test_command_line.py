@@ -171,10 +171,10 @@ def test_key_takes_one_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("floatip.lab.namespaces.enter", lambda command: None)
-    line = "lab --route-server bird --hold-time 3 crash --advert-interval 0.5 --runs 2 --json --keep"
+    line = "lab --route-server bird --hold-time 3 crash --advert-interval 0.5 --runs 2 --json --keep --report a.html"
     got = called(monkeypatch, runner, "play", *line.split())
     assert got["names"] == ["crash"]
-    assert (got["runs"], got["as_json"], got["keep"]) == (2, True, True)
+    assert (got["runs"], got["as_json"], got["keep"], got["report"]) == (2, True, True, Path("a.html"))
     options = got["options"]
     assert (options.bird, options.hold_time, options.advert_interval) == (True, 3, 0.5)
 
