@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 RPM_NEEDS := rpmbuild:rpm
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
-TEST_NEEDS := $(LAB_NEEDS) $(RPM_NEEDS) zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus openssl:openssl dbus-daemon:dbus-daemon
+TEST_NEEDS := $(LAB_NEEDS) $(RPM_NEEDS) iptables-legacy:iptables zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus groff:groff-base openssl:openssl dbus-daemon:dbus-daemon
 # Debian's browser alone takes 350 MB, so this takes long the first time.
 BROWSER_NEEDS := chromium:chromium npm:npm
 # The package is built by Debian's own Python, whichever comes first on the PATH.
@@ -28,7 +28,7 @@ WORKERS ?= 5
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
 lab test test-systemd test-packages soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd test-packages check sim soak mutants bench deb apt-repo rpm lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
+.PHONY: help lab test test-systemd test-packages check docs sim soak mutants bench deb apt-repo rpm lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ check: .venv/ready ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: .venv/ready ## the documentation as a site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs -q build --strict
+	@echo "read it: build/site/index.html"
 
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
 	$(if $(SEED),SEED=$(SEED) )$(PYTHON) -m tests.sim.storm --storms $(STORMS)

@@ -71,7 +71,7 @@ class Absent(NobodyAnswers):
         super().__init__(f"{error.what}: {found.why}", found.hint)
         last = ["the last lines of its journal:", *(f"  {line}" for line in found.lines)] if found.lines else []
         lines = [line for fact in (found.why, *found.facts, *last) for line in fact.split("\n")]
-        self._text = "\n".join([error.what, *(f"  {line}" for line in lines), f"hint: {found.hint}"])
+        self._text = "\n".join([error.coded, *(f"  {line}" for line in lines), f"hint: {found.hint}"])
 
     def __str__(self) -> str:
         return self._text

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import pwd
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from floatip import reading
+from floatip import DEFAULT_CONFIG, reading
 from floatip.adopt import beside
 from floatip.adopt.system import System
 from floatip.commands import Misused, Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.host import privileges
 from floatip.host.checks.once import Result, counted, run_each
 from floatip.host.checks.runner import KINDS
@@ -19,29 +21,39 @@ from floatip.reading import machine
 from floatip.reading.keepalived.lint.facts import PATH
 from floatip.reading.patience import told_when_slow
 from floatip.reading.place import Places
+from floatip.reading.toml import document
 from floatip.text import printable, say, show
 
+STDIN = Path("-")
 WIDEST_NAME = 24
 NOT_OURS = ("operation not permitted", "no process found")
 """What kill -0 and killall -0 say of a process of another user."""
 
 
 class Unseen(Refusal):
-    """The kernel does not say what this machine has."""
+    """The kernel does not say what this machine has, or stdin is no configuration."""
 
     status = 2
+    code = Why.KERNEL_REFUSES
 
 
-def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = False) -> int:
-    """The exit status. Raises `Refusal`."""
+def check(
+    file: Path, dcid: int | str | None = None, *, run: bool, strict: bool = False, becomes: Path | None = None
+) -> int:
+    """The exit status. Raises `Refusal`.
+
+    `becomes`: where the file is to be copied; None: it is there, or comes from stdin and is to be the default file.
+    """
+    if file == STDIN:
+        becomes = becomes or Path(DEFAULT_CONFIG)
     user = machine.daemons_user()
     if run:
         _may_run()
     try:
         with told_when_slow(file):
             seen = _machine(user)
-            read = reading.read(file, seen, dcid)
-            loaded = reading.judged(read, user, file, seen)
+            read = _read(file, becomes, seen, dcid)
+            loaded = reading.judged(read, user, file, seen, becomes)
             warnings = [*loaded.warnings, *beside.beside(read.model, read.places, System())]
     except reading.ConfigErrors as refused:
         show(reading.render(refused.errors, refused.warnings))
@@ -51,6 +63,15 @@ def check(file: Path, dcid: int | None = None, *, run: bool, strict: bool = Fals
     show("\n".join(f"ok: {line}" for line in reading.will(read.model, loaded.here)))
     status = _run(read.model, read.places, user) if run else 0
     return status or int(strict and bool(reading.partitioned(warnings)[1]))
+
+
+def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | str | None) -> reading.Read:
+    if file != STDIN:
+        return reading.read(file, seen, dcid)
+    text = sys.stdin.buffer.read(document.LARGEST + 1)
+    if len(text) > document.LARGEST:
+        raise Unseen(f"stdin is larger than {document.LARGEST >> 10} KiB", "give the configuration alone")
+    return reading.read_text(str(becomes), text, dcid)
 
 
 def _machine(user: str) -> machine.Machine:

@@ -10,13 +10,25 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from floatip import DEFAULT_CONFIG
 from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, Number, Option, Refusal
 
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
-DCID = Option("--dcid N", "Linode's data centre, if the configuration names none", Number(int, 1, 9999))
+
+
+class _DataCentre(Number):
+    def __call__(self, text: str) -> float | str:  # type: ignore[override]
+        return text if text == "auto" else super().__call__(text)
+
+
+DCID = Option(
+    "--dcid N",
+    "Linode's data centre, if the configuration names none; or auto: as the metadata service says",
+    _DataCentre(int, 1, 9999),
+)
 JSON = Option("--json", "Print JSON", dest="as_json")
 WATCH = Option("-w --watch", "Repeat every second, also while no daemon answers, until Ctrl-C")
 
@@ -273,17 +285,49 @@ def resume() -> int:
     DCID,
     Option("--strict", "Exit with status 1 if there are warnings"),
     Option("--run", "Then run each check once, as the daemon would: as user floatip, without capabilities"),
+    Option("--as PATH", "Judge FILE as if it were PATH already, with the key that is there", Path, dest="becomes"),
 )
-def check(file: Path, dcid: int | None, run: bool, strict: bool) -> int:
+def check(file: Path, dcid: int | str | None, run: bool, strict: bool, becomes: Path | None) -> int:
     """Report every mistake in the configuration and on this machine.
 
-    FILE is a floatip.toml or a keepalived.conf. As root, look with the rights of
-    user floatip, who runs the daemon, and report where keepalived.conf says
-    something else than floatip.toml.
+    FILE is a floatip.toml or a keepalived.conf, or - for a floatip.toml from
+    stdin. As root, look with the rights of user floatip, who runs the daemon, and
+    report where keepalived.conf says something else than floatip.toml.
     """
     from floatip import check as checking  # noqa: PLC0415
 
-    return checking.check(file, dcid, run=run, strict=strict)
+    return checking.check(file, dcid, run=run, strict=strict, becomes=becomes)
+
+
+@Command(
+    DAILY,
+    {0: "nothing is wrong", 1: "there are problems", 2: "no problem was found, and something could not be looked at"},
+    FILE,
+    Option("--all", "Show what is well too, each with what was read", dest="everything"),
+    JSON,
+    Option(
+        "--observer ADDRESS",
+        "Also ask whether TCP port 9113 to this observer passes the firewall; may be repeated",
+        dest="observers",
+        action="append",
+    ),
+    Option(
+        "--support [PATH]",
+        "Write a file to send to others, without secrets, and list what is in it",
+        nargs="?",
+        const="",
+    ),
+)
+def doctor(**options: Any) -> int:
+    """Look at this machine, its firewall and its network, and say what is wrong.
+
+    Each finding has what was read, and the command that mends it. Nothing is
+    changed. Without a daemon or a configuration it says what it can; as another
+    user than root it says what it could not see.
+    """
+    from floatip.doctor import command  # noqa: PLC0415
+
+    return command.doctor(**options)
 
 
 @Command(
@@ -306,8 +350,8 @@ def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
 
 @Command(
     DAILY,
-    {0: "nothing was lost", 1: "something was lost", 2: "floatip cannot observe"},
-    Option("ADDRESS", "The floating IP, or a name, which is resolved once"),
+    {0: "nothing was lost; with --join: asked to stop", 1: "something was lost", 2: "floatip cannot observe"},
+    Option("[ADDRESS]", "The floating IP, or a name, which is resolved once"),
     Option("--port PORT", "Port of the service", Number(int, 1, 65535), 80),
     Option("--interval SECONDS", "Time between two probes", Number(float, 0.002, 3600), 0.1),
     # Below the 131 s in which the sequence numbers of echoes come round at the shortest interval.
@@ -318,8 +362,16 @@ def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
     Option("--path PATH", "Path of the HTTP request", str, "/"),
     JSON,
     Option("--probes", "With --json: also print each probe"),
+    Option(
+        "--join [ADDRESS:PORT]",
+        "Wait for drills of the nodes, and record for them (default: on all addresses, port 9113)",
+        nargs="?",
+        const="",
+    ),
+    Option("--key FILE", "With --join: the key of the nodes, /etc/floatip/key if not given", Path),
+    Option("--name NAME", "With --join: the name in the report (default: that of this machine)"),
 )
-def observe(**options: object) -> int:
+def observe(address: str | None, join: str | None, key: Path | None, name: str | None, **options: object) -> int:
     """Probe the floating IP from a third machine and show what is lost.
 
     Also shows which node answers. The service must name its node: in the header
@@ -328,11 +380,91 @@ def observe(**options: object) -> int:
 
     haproxy.cfg: http-response set-header X-Node %[hostname]
     nginx.conf:  add_header X-Node $hostname always;
+
+    With --join it waits until a drill on a node asks it to probe, so that the
+    report has what a third machine saw.
     """
+    if join is not None:
+        return _join(join, key, name, {"address": address, **options})
+    if given := [option for option, value in (("--key", key), ("--name", name)) if value is not None]:
+        raise Misused(f"{given[0]} is only for --join", "floatip observe --help")
+    if address is None:
+        raise Misused("the floating IP is missing", "give it, or --join to wait for drills: floatip observe --help")
     from floatip.observing import prober  # noqa: PLC0415
 
     probe: Callable[..., int] = prober.observe
-    return probe(**options)
+    return probe(address, **options)
+
+
+def _join(where: str, key: Path | None, name: str | None, others: dict[str, object]) -> int:
+    options = {option.settings.get("dest", option.names[0][2:]): option for option in COMMANDS["observe"].options[1:]}
+    for dest, value in others.items():
+        option = options.get(dest)
+        if value not in (None, False) and not (option and value == option.settings.get("default")):
+            hint = "the drill says what to probe: floatip observe --join [ADDRESS:PORT]"
+            raise Misused(f"{option.names[0] if option else 'ADDRESS'} means nothing beside --join", hint)
+    from floatip.observing import join  # noqa: PLC0415
+
+    return join.join(where, key or Path(DEFAULT_CONFIG).with_name("key"), name)
+
+
+@Command(
+    DAILY,
+    {
+        0: "the failover went as the documentation says, and all is as before",
+        1: "it did not",
+        2: "refused, or the options are wrong; nothing was done",
+        3: "no daemon answers",
+        4: "this user may not ask the daemon",
+        130: "stopped by Ctrl-C or another signal; the fault is undone",
+    },
+    Option("[INSTANCE]", "The instance (default: the one that this node carries)"),
+    Option("--fault check|stop|handover|cut", "What happens to this node", str, "check"),
+    Option("--check NAME", "With --fault check: which check fails (default: the first one of the instance)"),
+    Option("--to NODE", "With --fault handover: the node that takes over"),
+    Option(
+        "--for SECONDS",
+        "How long the fault lasts (default: 10; handover 5, cut 12)",
+        Number(float, 3, 120),
+        dest="lasts",
+    ),
+    Option("--observer HOST", "HOST or HOST:PORT, where floatip observe --join runs; may be repeated", action="append"),
+    Option("--key FILE", "With --observer: the key of the nodes", Path, Path(DEFAULT_CONFIG).with_name("key")),
+    Option("--port PORT", "Port of the service that observers probe", Number(int, 1, 65535), 80),
+    Option("--request http|tcp|none", "What they send with each echo", str, "http"),
+    Option("--path PATH", "Path of their HTTP request", str, "/"),
+    Option("--interval SECONDS", "Time between two probes", Number(float, 0.002, 10), 0.02),
+    Option("--report FILE", "Write a report: FILE ends in .html or .json; may be repeated", action="append"),
+    JSON,
+    Option("--dry-run", "Say what would be done, and what stands against it"),
+    Option("--yes", "Do not ask for confirmation"),
+    Option("--force", "Also where the readiness of the other node is not known, sessions are young, or problems exist"),
+    Option("--from FILE", "Show the report of a drill again, from its JSON; with --report, write it again", Path),
+)
+def drill(instance: str | None, fault: str, check: str | None, to: str | None, **options: Any) -> int:
+    """Rehearse a failover on this node, and report how it went.
+
+    Run it on the node that carries the instance. It says what it will do, asks,
+    makes the fault, watches, undoes it, and checks that all is as before. The
+    fault ends also if this command is killed.
+    """
+    from floatip.drill import command  # noqa: PLC0415
+    from floatip.drill.observation import Target  # noqa: PLC0415
+
+    reports = tuple(map(Path, options.pop("report") or ()))
+    if source := options.pop("from"):
+        return command.convert(source, reports, as_json=options["as_json"])
+    for name, value, of in (("--check", check, "check"), ("--to", to, "handover")):
+        if value is not None and fault != of:
+            raise Misused(f"{name} is only for --fault {of}", "floatip drill --help")
+    probe = {name: options.pop(name) for name in ("port", "request", "interval", "path")}
+    observers = tuple(options.pop("observer") or ())
+    target = Target("", **probe)
+    return command.drill(
+        command.Wishes(
+            instance, fault, check, options.pop("lasts"), to, observers, options.pop("key"), target, reports, **options
+        )
+    )
 
 
 @Command(
@@ -392,7 +524,7 @@ def adopt(config: str | None, dcid: int | None, instance: list[str] | None, undo
     Option("FILE", "The keepalived.conf", Path, Path("/etc/keepalived/keepalived.conf")),
     DCID,
 )
-def convert(file: Path, dcid: int | None) -> int:
+def convert(file: Path, dcid: int | str | None) -> int:
     """Print the floatip.toml that runs the same as a keepalived.conf.
 
     Passwords and keys are printed too. Warnings and notes are in comments, and with
@@ -406,7 +538,7 @@ def convert(file: Path, dcid: int | None) -> int:
 @Command(
     SET_UP,
     {0: "written", 1: "not written", 2: "the answers make no valid configuration"},
-    Option("--dcid WHERE", "Linode's data centre: 6, us-east or newark; none for no BGP"),
+    Option("--dcid WHERE", "Linode's data centre: auto, 6, us-east or newark; none for no BGP"),
     Option(
         "--node NAME=ADDRESS",
         "A node and its own address; repeat it for each. This machine's may be left out",
@@ -454,6 +586,46 @@ def key(file: Path, add_next: bool, use_next: bool, drop_old: bool) -> int:
 
 
 @Command(
+    SET_UP,
+    {
+        0: "done, or nothing to do",
+        1: "refused, not done, or not seen within 60 s",
+        2: "the arguments or the configuration are wrong",
+        130: "stopped by Ctrl-C; what is written stays",
+    },
+    Option("[ADDRESS...]", "What to share (default: the addresses of the configuration)"),
+    Option(
+        "--with NODE",
+        "Share to this node, or to the Linode of this number; repeat it for each (default: all nodes)",
+        dest="receivers",
+        action="append",
+    ),
+    Option(
+        "--linode NUMBER",
+        "The Linode that this machine is (default: as the metadata service says)",
+        Number(int, 1, 10**12 - 1),
+    ),
+    Option("--remove ADDRESS", "Do not share it any longer; repeat it for each", action="append"),
+    Option("--dry-run", "Show what would change, and change nothing"),
+    Option("--yes", "Do not ask"),
+    Option("--token-file FILE", "File with the token, or - (default: $LINODE_TOKEN or $LINODE_CLI_TOKEN)", Path),
+    Option("--file FILE", f"The configuration (default: {DEFAULT_CONFIG})", Path),
+    JSON,
+)
+def share(file: Path | None, **asked: object) -> int:
+    """Let Linodes announce each other's addresses, by Linode's API.
+
+    Linode's route servers close the session of a Linode to which nothing is shared.
+    Reads what is shared, shows what would change, asks, adds it, and waits until it
+    is seen. What is shared already stays. The token needs the scopes
+    ips:read_write and linodes:read_write.
+    """
+    from floatip import share as sharing  # noqa: PLC0415
+
+    return sharing.share(sharing.wishes(file, asked))
+
+
+@Command(
     STARTED,
     {
         0: "asked to stop",
@@ -466,7 +638,7 @@ def key(file: Path, add_next: bool, use_next: bool, drop_old: bool) -> int:
     DCID,
     takes=lambda arguments: len(arguments) <= 1 and not any(argument.startswith("-") for argument in arguments),
 )
-def run(file: Path | str = DEFAULT_CONFIG, dcid: int | None = None) -> int:
+def run(file: Path | str = DEFAULT_CONFIG, dcid: int | str | None = None) -> int:
     """Run the daemon until SIGTERM. SIGHUP reloads the configuration.
 
     FILE is a floatip.toml or a keepalived.conf.
@@ -511,16 +683,26 @@ def notify(*arguments: str) -> int:
     ),
     Option("--runs N", "Play each scene N times, each time in a new lab", Number(int, 1, 1000), 1),
     JSON,
+    Option("--report FILE", "Write a report with a picture: FILE ends in .html or .json", Path),
     Option("--keep", "Keep the lab running after the scene, for shells in it"),
     Option("--list", "List the scenes", dest="show_scenes"),
 )
 def lab(
-    scene: str, host: str, show_scenes: bool, route_server: str, hold_time: int, advert_interval: float, **how: object
+    scene: str,
+    host: str,
+    show_scenes: bool,
+    route_server: str,
+    hold_time: int,
+    advert_interval: float,
+    runs: int,
+    report: Path | None,
+    **how: object,
 ) -> int:
     """Play a failover on this machine, with real daemons in namespaces.
 
     Shows what an observer sees. "floatip lab shell HOST" opens a shell in a host
-    of a lab that was started with --keep.
+    of a lab that was started with --keep. With --report, each of several scenes or
+    runs has a file of its own: FILE-crash.html, FILE-crash-2.html.
     """
     from floatip.lab import runner, shell  # noqa: PLC0415
     from floatip.lab.namespaces import enter  # noqa: PLC0415
@@ -535,10 +717,28 @@ def lab(
         shell.open_shell(host)
     if missing := [name for name in names if name not in SCENES]:
         raise Misused(f"there is no scene {missing[0]!r}", "floatip lab --list shows the scenes")
+    if report:
+        runner.check_report(report, names, runs)
     enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
     options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
     play: Callable[..., int] = runner.play
-    return play(names, options, **how)
+    return play(names, options, runs=runs, report=report, **how)
+
+
+@Command(
+    LEARN,
+    {0: "shown", 1: "nothing is known of it"},
+    Option("[WORD]", "A code as the brackets show it, a command, a key of floatip.toml, a keyword of keepalived.conf"),
+)
+def help(word: str | None) -> int:
+    """Explain a code that a message names, a command or a key.
+
+    A message ends with its code in brackets, as in [no-session]: floatip help
+    no-session says what it means and what to do.
+    """
+    from floatip import help_command  # noqa: PLC0415
+
+    return help_command.tell(word or "")
 
 
 @Command(LEARN, {})

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from floatip.core.refusals import Why
+
 Run = Callable[..., int]
 CANNOT_WRITE = 74
 """The exit status of every command whose output is lost; EX_IOERR in sysexits.h."""
@@ -18,20 +20,34 @@ class Refusal(Exception):
 
     status = 1
     """The exit status of the command."""
+    code: Why | None = None
+    """Its section in docs/operate/refusals.md. Each has one: of its class, or of its own."""
 
-    def __init__(self, what: str, hint: str) -> None:
+    def __init__(self, what: str, hint: str, code: Why | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.hint = hint
+        self.code = code or self.code
+
+    @property
+    def coded(self) -> str:
+        """What is refused, with the code at the end of its first line."""
+        return with_code(self.what, self.code)
 
     def __str__(self) -> str:
-        return f"{self.what}\nhint: {self.hint}" if self.hint else self.what
+        return f"{self.coded}\nhint: {self.hint}" if self.hint else self.coded
 
 
 class Misused(Refusal):
     """The arguments are wrong."""
 
     status = 2
+    code = Why.USAGE
+
+
+def with_code(what: str, code: str | None) -> str:
+    first, *rest = what.split("\n")
+    return "\n".join([f"{first} [{code}]" if code else first, *rest])
 
 
 def again_as_root() -> str:
@@ -58,14 +74,15 @@ class Number:
 class Option:
     """What `ArgumentParser.add_argument` takes.
 
-    Made from "-w --watch", "--port PORT", "--request http|tcp", "FILE", or "[FILE]" if it may be missing.
+    Made from "-w --watch", "--port PORT", "--request http|tcp", "FILE", "[FILE]" if it may be missing, or "[FILE...]"
+    for any number.
     """
 
     def __init__(
         self, form: str, about: str, read: Callable[[str], object] = str, default: object = None, **settings: object
     ) -> None:
         words = form.split()
-        value = words[-1].strip("[]")
+        value = words[-1].strip("[.]")
         self.names = [word for word in words if word.startswith("-")]
         self.read = read
         notes = [read.range] if isinstance(read, Number) else []
@@ -76,7 +93,8 @@ class Option:
             return
         self.settings |= {"metavar": value, "default": default, "choices": value.split("|") if "|" in value else None}
         if not self.names:
-            self.settings |= {"dest": value.lower(), "nargs": "?" if default or "[" in form else None}
+            many = "*" if "..." in form else "?"
+            self.settings |= {"dest": value.lower(), "nargs": many if default or "[" in form else None}
 
 
 class Command:
@@ -118,4 +136,6 @@ def overview() -> str:
         group = command.group
         lines.append(f"  {command.name:12}{command.about.removesuffix('.')}")
     lines += ["", "options:", "  -h, --help  Show this help", "  --version   Show the version"]
-    return "\n".join([*lines, "", "floatip COMMAND --help shows the options and exit statuses of a command."])
+    lines += ["", "floatip COMMAND --help shows the options and exit statuses of a command."]
+    lines += ["floatip help CODE explains the code that ends a message, as in [no-session]."]
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from floatip import reading
 from floatip.commands import Misused, Refusal
+from floatip.core.refusals import Why
 from floatip.core.settings import Vrrp
 from floatip.model import Model
 from floatip.reading import machine
@@ -24,9 +25,10 @@ class Unsayable(Refusal):
     """The model has what no floatip.toml can say."""
 
     status = 2
+    code = Why.NOT_CONVERTIBLE
 
 
-def convert(file: Path, dcid: int | None) -> int:
+def convert(file: Path, dcid: int | str | None) -> int:
     """The exit status. Raises `Refusal`."""
     if not reading.is_keepalived_conf(file):
         raise Misused(f"{file} is not a keepalived.conf", "name one: floatip convert /etc/keepalived/keepalived.conf")

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from floatip.commands import Misused, Refusal
+from floatip.commands import Misused
 from floatip.core.explain import Explanation
 from floatip.core.foresight import Outcome
+from floatip.core.refusals import Why
 from floatip.core.rules import Rule
 from floatip.core.state import as_data, read
-from floatip.host.ask import ControlError, Record, ask, socket_path
+from floatip.host.ask import ControlError, Declined, Record, ask, socket_path
 from floatip.text import age, folded, printable
 
 T = TypeVar("T")
@@ -86,14 +87,14 @@ def _answers(kind: type[T], instance: str | None, if_: str | None = None, of: st
         asked: Record = {"cmd": "explain", "instance": instance, "if": if_, "of": of, "from": begin}
         answer = ask(socket_path(), asked, TIMEOUT)
         if answer.get("refused"):
-            raise Refusal(str(answer["refused"]), str(answer.get("hint", "")))
+            raise Declined(answer)
         try:
             told, begin = answer["answers"], answer["more"]
             assert isinstance(told, list)
             found += [read(kind, one) for one in told]
         except (AssertionError, KeyError, TypeError, ValueError):
             what = "the daemon is of another version, and its answer cannot be read"
-            raise ControlError(what, "systemctl restart floatip") from None
+            raise ControlError(what, "systemctl restart floatip", Why.OTHER_DAEMON_VERSION) from None
         if begin is None:
             return found
 

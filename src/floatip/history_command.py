@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from floatip.commands import Misused, Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.history import NAME, PHASES, Change, read_history
 from floatip.text import folded, printable, say, terminal_width
 
@@ -22,6 +23,7 @@ UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 class NotReadable(Refusal):
     status = 4
+    code = Why.NOT_ALLOWED
 
 
 def since(text: str) -> datetime:
@@ -72,14 +74,15 @@ def _read(since: datetime | None) -> Sequence[Change]:
     try:
         changes = read_history(path.parent, since)
         if not changes and not path.exists():
-            raise Refusal(f"there is no history at {path}", "the daemon writes it: systemctl status floatip")
+            raise Refusal(
+                f"there is no history at {path}", "the daemon writes it: systemctl status floatip", Why.NO_HISTORY
+            )
     except PermissionError:
         hint = f"{again_as_root()}; or join the group: sudo usermod -aG floatip $USER, and log in again"
         raise NotReadable(f"not allowed to read {path}", hint) from None
     except OSError as error:
-        raise Refusal(
-            f"cannot read {error.filename or path}: {str(error.strerror).lower()}", f"ls -l {path.parent}"
-        ) from None
+        what = f"cannot read {error.filename or path}: {str(error.strerror).lower()}"
+        raise Refusal(what, f"ls -l {path.parent}", Why.FILE_UNREADABLE) from None
     return changes
 
 

@@ -18,6 +18,7 @@ from floatip.adopt.files import Change, private, write
 from floatip.adopt.system import AdoptError, System
 from floatip.commands import Misused, again_as_root
 from floatip.core.addresses import Address, InterfaceAddress
+from floatip.core.refusals import Why
 from floatip.core.settings import LINK_PORT, Node
 from floatip.providers import LINODE_REGIONS
 from floatip.reading.key import NAME
@@ -42,7 +43,7 @@ FORM = "haproxy1=192.0.2.1"
 def init(system: System, given: Given, file: Path) -> int:
     """Raises `Refusal`."""
     if system.at(file).exists():
-        raise AdoptError(f"{file} exists", "edit it, or move it away")
+        raise AdoptError(f"{file} exists", "edit it, or move it away", Why.FILE_EXISTS)
     machine = replace(system.machine(), user=daemons_user())
     of_key = file.with_name(NAME)
     has_key = _has_key(system, of_key, machine)
@@ -80,7 +81,9 @@ def _write(system: System, file: Path, texts: Mapping[Path, str]) -> None:
     except OSError as error:
         is_denied = error.errno in (errno.EACCES, errno.EPERM)
         hint = again_as_root() if is_denied else "choose another path: --file"
-        raise AdoptError(f"{error.filename or file} cannot be written: {error.strerror}", hint) from None
+        raise AdoptError(
+            f"{error.filename or file} cannot be written: {error.strerror}", hint, Why.FILE_UNWRITABLE
+        ) from None
 
 
 # The answers
@@ -98,7 +101,7 @@ class Interview:
         if missing and not sys.stdin.isatty():
             what = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, and stdin is not a terminal"
             raise Misused(what, "floatip init --help")
-        self._learn("dcid", "Linode's data centre: 6, us-east or newark; none for no BGP", self._dcid)
+        self._learn("dcid", "Linode's data centre: auto, 6, us-east or newark; none for no BGP", self._dcid)
         self._learn_nodes()
         self._learn("addresses", "Floating address, or several separated by commas", self._addresses)
         self._learn("check", "What to check: tcp:127.0.0.1:80, process:haproxy, script:/path or none", self._check)
@@ -178,9 +181,12 @@ class Interview:
             raise values.Wrong(_not_here(node, self._machine), "give the address by which the other nodes reach it")
         return node
 
-    def _dcid(self, text: str) -> int | None:
+    def _dcid(self, text: str) -> int | str | None:
         if text == NONE:
             return None
+        if text == values.AUTO:
+            values.dcid(text)
+            return text
         if text.isdecimal():
             return values.dcid(int(text[:9]))
         named = {region.place.casefold(): region.slug for region in LINODE_REGIONS}
@@ -261,7 +267,8 @@ def _usable(machine: Machine) -> Iterator[Address]:
 
 def _file(answers: Answers) -> str:
     dcid, check, prefer = answers["dcid"], answers["check"], answers["prefer"]
-    places = [f": {region.place} ({region.slug})" for region in LINODE_REGIONS if region.dcid == dcid]
+    number = values.dcid(dcid) if dcid else 0
+    places = [f": {region.place} ({region.slug})" for region in LINODE_REGIONS if region.dcid == number]
     linode = table(
         "[linode]",
         {"dcid": dcid} if dcid else {},

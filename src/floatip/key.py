@@ -15,6 +15,7 @@ from floatip.adopt.files import Change, FileState, private, state
 from floatip.adopt.files import write as write_files
 from floatip.adopt.system import System
 from floatip.commands import Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.core.settings import Node
 from floatip.reading import ConfigErrors, document, reader
 from floatip.reading.key import OCTETS, command, read
@@ -43,7 +44,7 @@ def write(file: Path, step: str) -> int:
     except OSError as error:
         is_denied = error.errno in (errno.EACCES, errno.EPERM)
         hint = again_as_root() if is_denied else "give the path of a file in a directory that can be written"
-        raise Refusal(f"{file} cannot be written: {str(error.strerror).lower()}", hint) from None
+        raise Refusal(f"{file} cannot be written: {str(error.strerror).lower()}", hint, Why.FILE_UNWRITABLE) from None
     say(f"{file}: {DONE[step]}")
     say("\n".join(_next(file, THEN.get(step, ""))))
     return 0
@@ -52,18 +53,20 @@ def write(file: Path, step: str) -> int:
 def _keys(file: Path, step: str) -> Keys:
     if not step:
         if os.path.lexists(file):
-            raise Refusal(f"{file} exists", f"to replace the key without a gap: {command(file)} --next")
+            raise Refusal(
+                f"{file} exists", f"to replace the key without a gap: {command(file)} --next", Why.FILE_EXISTS
+            )
         return (_drawn(),)
     keys, doubts = read(file, Machine({}))
     if doubts:
-        raise Refusal(*doubts[0][:2])
+        raise Refusal(*doubts[0][:2], code=Why.KEY_UNUSABLE)
     if step == "--next":
         if len(keys) > 1:
             hint = f"finish the last replacement first: {command(file)} --use-next, or --drop-old if that was done"
-            raise Refusal(f"{file} has two keys already", hint)
+            raise Refusal(f"{file} has two keys already", hint, Why.KEY_STEP)
         return (*keys, _drawn())
     if len(keys) == 1:
-        raise Refusal(f"{file} has only one key", f"add the next one: {command(file)} --next")
+        raise Refusal(f"{file} has only one key", f"add the next one: {command(file)} --next", Why.KEY_STEP)
     return keys[::-1] if step == "--use-next" else keys[:1]
 
 

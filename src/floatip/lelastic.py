@@ -19,6 +19,7 @@ from typing import Any
 
 from floatip.commands import Refusal
 from floatip.core.addresses import InterfaceAddress, Placed
+from floatip.core.refusals import Why
 from floatip.core.settings import Instance, Settings, Static
 from floatip.host import daemon
 from floatip.host.log import ERROR, NOTICE, WARNING, Log
@@ -122,12 +123,13 @@ def configure(flags: Flags) -> Model:
     """The ordinary configuration but for the instance, which `follow` adds."""
     if flags.dcid <= 1:
         what = f"there is no data centre {flags.dcid}" if flags.dcid else "no data centre is given"
-        raise Refusal(what, "add its number, -dcid 6 for Newark; the provider's guide lists them")
+        raise Refusal(what, "add its number, -dcid 6 for Newark; the provider's guide lists them", Why.USAGE)
     if flags.primary == flags.secondary:
         both = "both roles are given, and none wins" if flags.primary else "no role is given"
-        raise Refusal(both, "give either -primary or -secondary")
+        raise Refusal(both, "give either -primary or -secondary", Why.USAGE)
     if not 1 <= flags.multihopttl <= 255:
-        raise Refusal(f"multihopttl {flags.multihopttl} is not between 1 and 255", "leave it out: Linode needs 16")
+        what = f"multihopttl {flags.multihopttl} is not between 1 and 255"
+        raise Refusal(what, "leave it out: Linode needs 16", Why.USAGE)
     try:
         before, between, after = flags.neighborpattern.split("%d")
         peers = [ip_address(f"{before}{flags.dcid}{between}{number}{after}") for number in range(1, 5)]
@@ -135,6 +137,7 @@ def configure(flags: Flags) -> Model:
         raise Refusal(
             f'neighborpattern "{flags.neighborpattern}" makes no addresses with dcid {flags.dcid}',
             'the first "%d" becomes the dcid, the second 1 to 4: "2600:3c0f:%d:34::%d"',
+            Why.USAGE,
         ) from None
     log = "json" if flags.logjson else "text"
     return Model(network=network(linode(flags.dcid), peers=tuple(peers), multihop_ttl=flags.multihopttl), log=log)

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _deliver(request, time.monotonic() + WAIT)
     except ControlError as error:
-        _complain(f"error: {' '.join(arguments)} was not delivered: {error.what}\nhint: {error.hint}")
+        _complain(f"error: {' '.join(arguments)} was not delivered: {error.coded}\nhint: {error.hint}")
         return 1
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from floatip import reading
 from floatip.commands import Misused, Refusal
 from floatip.core.link.spread import assign
+from floatip.core.refusals import Why
 from floatip.core.settings import Nodes
 from floatip.model import Model
 from floatip.reading.patience import told_when_slow
@@ -23,6 +24,7 @@ class NothingToPlan(Refusal):
     """The nodes elect for nothing."""
 
     status = 2
+    code = Why.NO_NODES
 
 
 def plan(file: Path, without: Sequence[str], *, as_json: bool) -> int:
@@ -68,7 +70,7 @@ def _refuse(model: Model, file: Path, without: Sequence[str]) -> None:
     if unknown := [name for name in without if name not in names]:
         close = closest(unknown[0], names)
         guess = f"did you mean {close}? " if close else ""
-        raise Misused(f"there is no node {unknown[0]}", f"{guess}{file} has {listed(names)}")
+        raise Misused(f"there is no node {unknown[0]}", f"{guess}{file} has {listed(names)}", Why.UNKNOWN_NAME)
 
 
 def _planned(model: Model) -> list[str]:

@@ -112,7 +112,7 @@ def linode(dcid: int) -> Provider:
         LINODE_MARKS,
         HINTS
         | {
-            Trouble.OPEN_REJECTED: "no IP share is registered for this Linode (linode-cli networking ip-share), "
+            Trouble.OPEN_REJECTED: "no IP share is registered for this Linode (floatip share, or linode-cli networking ip-share), "
             f"another announcer runs on it, or it is in another data centre than dcid {dcid}",
             Trouble.TIMED_OUT: f"a firewall drops TCP port 179, or this Linode is in another region than dcid {dcid}",
             Trouble.UNREACHABLE: "check that this Linode has an IPv6 address and a default route for it",
@@ -161,5 +161,6 @@ LINODE_REGIONS = (
     Region("gb-lon", 44, "London 2"),
     Region("au-mel", 45, "Melbourne"),
     Region("in-bom-2", 46, "Mumbai 2"),
+    Region("de-fra-2", 47, "Frankfurt 2"),  # of one user's configuration of December 2025, which cites the guide
     Region("sg-sin-2", 48, "Singapore 2"),
 )

@@ -10,6 +10,7 @@ from typing import NoReturn
 from floatip.carrier import THIS_NODE, carriers
 from floatip.commands import Misused
 from floatip.core.problems import Severity
+from floatip.core.refusals import Why
 from floatip.core.state import Status, read
 from floatip.host.ask import ControlError, NobodyAnswers, NotAllowed, Record, ask, changes, socket_path
 from floatip.screen import Line, is_terminal, shown
@@ -29,6 +30,8 @@ LONGEST_LINE = 500
 
 class Unreadable(ControlError):
     """The answer is of another version."""
+
+    code = Why.OTHER_DAEMON_VERSION
 
 
 def show(instance: str | None, *, everything: bool, as_json: bool) -> int:
@@ -56,7 +59,7 @@ def watch(instance: str | None, *, everything: bool, as_json: bool) -> NoReturn:
 def _find(instance: str | None, status: Status) -> None:
     known = [one.name for one in status.instances]
     if instance is not None and instance not in known:
-        raise Misused(f"this node has no instance {instance}", f"it has {_few(known)}")
+        raise Misused(f"this node has no instance {instance}", f"it has {_few(known)}", Why.UNKNOWN_NAME)
 
 
 def _few(names: list[str]) -> str:

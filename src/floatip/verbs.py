@@ -8,7 +8,8 @@ import time
 
 from floatip.commands import Refusal
 from floatip.core.link.wire import LONGEST_REASON
-from floatip.host.ask import Record, ask, socket_path
+from floatip.core.refusals import Why
+from floatip.host.ask import Declined, Record, ask, socket_path
 from floatip.text import printable, say
 
 LIMIT = 30.0
@@ -56,7 +57,7 @@ def _until_done(request: Record, verb: str, began: float) -> Record:
     while True:
         answer = ask(socket_path(), request)
         if answer.get("refused"):
-            raise Refusal(f"{verb} refused: {answer['refused']}", str(answer.get("hint", "")))
+            raise Declined(answer, f"{verb} refused: ")
         waiting = _sentences(answer.get("waiting"))
         for sentence in waiting:
             if sentence not in shown:
@@ -67,7 +68,7 @@ def _until_done(request: Record, verb: str, began: float) -> Record:
         if time.monotonic() - began > LIMIT:
             why = f"; the daemon waits for: {'; '.join(waiting)}" if waiting else ""
             hint = f"the daemon goes on: floatip nodes shows how it stands; to take it back: {TAKE_BACK[verb]}"
-            raise Refusal(f"{verb} is not done after {LIMIT:g} s{why}", hint)
+            raise Refusal(f"{verb} is not done after {LIMIT:g} s{why}", hint, Why.NOT_DONE_YET)
         time.sleep(INTERVAL)
         request = {"cmd": "verb-status", "order": answer.get("order")}
 

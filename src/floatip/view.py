@@ -516,6 +516,8 @@ def remarks(node: NodeView, nodes: Sequence[NodeView]) -> Iterator[str]:
         yield "stopping"
     if node.drained or node.paused:
         yield _held_back(node)
+    if node.drill:
+        yield "a drill runs there" if not node.own else "a drill runs here"
     if node.state == "alive" and node.hears_us is None:
         yield "does not hear this node"
     if node.same_configuration is False:

@@ -496,7 +496,7 @@ def test_a_machine_that_cannot_be_asked_is_an_error_of_check(tmp_path: Path, mon
 
     monkeypatch.setattr(reading, "look_around", refuse)
     status, said = floatip("check", str(write(tmp_path, WATCHED)))
-    what = "error: this machine's addresses and routes cannot be read: too many open files"
+    what = "error: this machine's addresses and routes cannot be read: too many open files [kernel-refuses]"
     assert (status, said.splitlines()[0]) == (2, what)
 
 

@@ -153,7 +153,7 @@ def test_a_file_that_is_no_keepalived_conf_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "floatip.toml"
     path.write_text("[linode]\ndcid = 6\n")
     status, said = floatip("convert", str(path))
-    assert (status, said.splitlines()[0]) == (2, f"error: {path} is not a keepalived.conf")
+    assert (status, said.splitlines()[0]) == (2, f"error: {path} is not a keepalived.conf [usage]")
 
 
 def test_a_file_with_errors_prints_nothing_but_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

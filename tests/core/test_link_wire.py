@@ -319,7 +319,7 @@ def test_a_flag_or_a_code_of_a_later_release_does_not_make_its_node_unreadable()
     web = bytearray(instance_block(WEB))
     web[BLOCK.size + 8], web[BLOCK.size + 28] = 4, 0xE0 | InstanceFlag.HELD
     node = bytearray(node_block(NODE))
-    node[BLOCK.size + 20] = 0xF0 | NodeFlag.PAUSED
+    node[BLOCK.size + 20] = 0xE0 | NodeFlag.PAUSED
     read = parse(with_blocks(bytes(web), bytes(node)), [KEY])
     assert read.instances == (replace(WEB, role=Role.INIT, flags=InstanceFlag.HELD),)
     assert read.node == replace(NODE, flags=NodeFlag.PAUSED)

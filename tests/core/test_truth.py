@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,8 +223,3 @@ def test_a_master_by_keepalived_says_that_no_other_node_is_heard() -> None:
 @pytest.mark.parametrize("role", [Role.MASTER, Role.BACKUP, Role.FAULT, Role.INIT])
 def test_the_situations_reach_every_role(role: Role) -> None:
     assert any(world.role is role for world in worlds().values())
-
-
-def test_every_code_has_its_section_in_troubleshooting() -> None:
-    page = Path("docs/operate/troubleshooting.md").read_text()
-    assert [code for code in Code if f"\n### {code}\n" not in page] == []

@@ -71,7 +71,7 @@ class World:
         absent._latest = None
         code, text = floatip(*(words or ("status",)))
         assert code == 3, text
-        assert text.startswith(f"error: no floatip daemon answers at {self.directory}/floatip.sock\n  ")
+        assert text.startswith(f"error: no floatip daemon answers at {self.directory}/floatip.sock [no-daemon]\n  ")
         return [line.removeprefix("  ") for line in text.rstrip("\n").split("\n")[1:]]
 
 

@@ -125,7 +125,7 @@ def test_a_signal_to_a_process_of_another_user_has_a_hint(run: Callable[..., tup
 
 def test_another_user_is_told_who_may_run_them(run: Callable[..., tuple[int, str]], open_directory: Path) -> None:
     status, said = run(uid=NOBODY - 1, one="exit 0")
-    what = f"error: --run runs the checks as user nobody, and you are number {NOBODY - 1}"
+    what = f"error: --run runs the checks as user nobody, and you are number {NOBODY - 1} [usage]"
     assert (status, said) == (2, f"{what}\nhint: sudo floatip check --run {open_directory}/floatip.toml\n")
     status, said = run(uid=NOBODY, one="exit 0")
     assert (status, said.splitlines()[-1]) == (0, "1 of 1 passed")

@@ -38,8 +38,8 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     assert floatip("--help") == floatip("-h") == (0, alone)
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
     daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "pause", "resume"]
-    others = ["adopt", "convert", "init", "key", "run", "lelastic", "notify", "lab", "providers"]
-    assert listed == [*daily, "check", "plan", "observe", *others]
+    others = ["adopt", "convert", "init", "key", "share", "run", "lelastic", "notify", "lab", "help", "providers"]
+    assert listed == [*daily, "check", "doctor", "plan", "observe", *others]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
 
@@ -146,7 +146,9 @@ def test_undo_refuses_the_options_that_it_does_not_use(option: str, monkeypatch:
     status, said = floatip("adopt", "--undo", "--yes", *option.split())
     name = option.split(maxsplit=1)[0].removesuffix("=")
     assert status == 2
-    assert f"error: --undo restores what the last adoption changed: {name} means nothing beside it\nhint: " in said
+    assert (
+        f"error: --undo restores what the last adoption changed: {name} means nothing beside it [usage]\nhint: " in said
+    )
 
 
 def test_init_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +166,7 @@ def test_key_takes_one_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert called(monkeypatch, key, "write", "key", step, "/a/key") == {"file": Path("/a/key"), "step": step}
     monkeypatch.undo()
     status, said = floatip("key", "--drop-old", "--next")
-    assert (status, said.splitlines()[0]) == (2, "error: --next and --drop-old exclude each other")
+    assert (status, said.splitlines()[0]) == (2, "error: --next and --drop-old exclude each other [usage]")
 
 
 def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +190,7 @@ def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
         ("run --xyz x", "unknown option --xyz", "floatip run --help"),
         ("run a b", "unrecognized arguments: b", "floatip run --help"),
         ("status -q", "unrecognized arguments: -q", "floatip status --help"),
-        ("observe", "the following arguments are required: ADDRESS", "floatip observe --help"),
+        ("observe", "the floating IP is missing", "give it, or --join to wait for drills: floatip observe --help"),
         ("observe x --port y", "--port: 'y' is not a whole number from 1 to 65535", "floatip observe --help"),
         ("observe x --interval y", "--interval: 'y' is not a number from 0.002 to 3600", "floatip observe --help"),
         ("adopt --dcid 1", "--dcid: '1' is not a whole number from 2 to 9999", "floatip adopt --help"),
@@ -197,7 +199,7 @@ def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_wrong_arguments_are_named_and_exit_with_2(line: str, error: str, hint: str) -> None:
-    assert floatip(*line.split()) == (2, f"error: {error}\nhint: {hint}\n")
+    assert floatip(*line.split()) == (2, f"error: {error} [usage]\nhint: {hint}\n")
 
 
 NUMBERS = [
@@ -213,7 +215,7 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
     assert named == {
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
         ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
-        ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"),
+        ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"), ("share", "--linode"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}
     assert not reads & {int, float}
@@ -226,7 +228,9 @@ def test_a_number_outside_of_its_range_is_refused_before_anything_happens(
     positional = ["x"] if name == "observe" else []
     for text in (str(number.least - 1), str(number.most + 1), "nan", "inf", "-inf", "", "1e400", "9" * 5000):
         status, said = floatip(name, *positional, f"{option.names[0]}={text}")
-        assert (status, said.splitlines()[0].endswith(f"from {number.least} to {number.most}")) == (2, True), said
+        assert (status, said.splitlines()[0].endswith(f"from {number.least} to {number.most} [usage]")) == (2, True), (
+            said
+        )
         assert said.startswith(f"error: {option.names[0]}: {text!r} is not a "), said
     for edge in (number.least, number.most):
         assert parse(COMMANDS[name], [*positional, f"{option.names[0]}={edge}"])

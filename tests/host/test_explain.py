@@ -290,7 +290,10 @@ def test_the_client_asks_again_until_it_has_all_instances(runtime: Path) -> None
 
 def test_a_refusal_of_the_daemon_is_exit_status_1(runtime: Path) -> None:
     with daemon(runtime, {"refused": "there is no node x", "hint": "the nodes are: a, b"}):
-        assert floatip("explain", "--if-down", "x") == (1, "error: there is no node x\nhint: the nodes are: a, b\n")
+        assert floatip("explain", "--if-down", "x") == (
+            1,
+            "error: there is no node x [daemon-refuses]\nhint: the nodes are: a, b\n",
+        )
 
 
 def test_two_questions_are_one_too_many() -> None:

@@ -251,7 +251,7 @@ def test_a_reader_waits_for_nothing_and_says_what_stands_there(
         tail(tmp_path, 3)
     status, said = floatip("history")
     assert status == 1
-    assert said == f"error: cannot read {path}: it is not a regular file\nhint: ls -l {tmp_path}\n"
+    assert said == f"error: cannot read {path}: it is not a regular file [file-unreadable]\nhint: ls -l {tmp_path}\n"
 
 
 def test_the_size_is_bounded_and_the_newest_lines_stay(
@@ -497,7 +497,7 @@ def test_where_no_daemon_has_run_it_says_so(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     status, said = floatip("history")
     assert status == 1
-    assert said.startswith(f"error: there is no history at {tmp_path}/{NAME}\nhint: ")
+    assert said.startswith(f"error: there is no history at {tmp_path}/{NAME} [no-history]\nhint: ")
 
 
 def test_a_user_who_may_not_read_it_learns_how_he_may(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,7 +507,7 @@ def test_a_user_who_may_not_read_it_learns_how_he_may(written: Path, monkeypatch
     monkeypatch.setattr(history_command, "read_history", refuse)
     status, said = floatip("history")
     assert status == 4
-    what = f"error: not allowed to read {written}/{NAME}\nhint: sudo floatip history"
+    what = f"error: not allowed to read {written}/{NAME} [not-allowed]\nhint: sudo floatip history"
     assert said.startswith(f"{what}; or join the group")
 
 

@@ -72,7 +72,7 @@ def test_each_key_is_another(file: Path) -> None:
 def test_a_key_that_is_there_is_not_overwritten(file: Path) -> None:
     file.write_text("what somebody has here\n")
     hint = f"to replace the key without a gap: floatip key {file} --next"
-    assert floatip("key", str(file)) == (1, f"error: {file} exists\nhint: {hint}\n")
+    assert floatip("key", str(file)) == (1, f"error: {file} exists [file-exists]\nhint: {hint}\n")
     assert file.read_text() == "what somebody has here\n"
     file.unlink()
     file.symlink_to("nowhere")
@@ -100,18 +100,18 @@ def test_in_every_step_each_node_believes_what_the_others_sign(file: Path) -> No
 def test_what_does_not_follow_on_the_file_is_refused_and_changes_nothing(file: Path) -> None:
     assert floatip("key", str(file), "--next") == (
         1,
-        f"error: {file} is missing: the nodes sign what they tell each other\n"
+        f"error: {file} is missing: the nodes sign what they tell each other [key-unusable]\n"
         f"hint: make it on one node, and copy it to the others: floatip key {file}\n",
     )
     floatip("key", str(file))
     before = file.read_text()
-    one = f"error: {file} has only one key\nhint: add the next one: floatip key {file} --next\n"
+    one = f"error: {file} has only one key [key-step]\nhint: add the next one: floatip key {file} --next\n"
     assert floatip("key", str(file), "--use-next") == floatip("key", str(file), "--drop-old") == (1, one)
     assert file.read_text() == before
     floatip("key", str(file), "--next")
     before = file.read_text()
     status, said = floatip("key", str(file), "--next")
-    assert (status, said.splitlines()[0]) == (1, f"error: {file} has two keys already")
+    assert (status, said.splitlines()[0]) == (1, f"error: {file} has two keys already [key-step]")
     assert file.read_text() == before
     file.chmod(0o644)
     status, said = floatip("key", str(file), "--use-next")
@@ -150,5 +150,5 @@ def test_a_directory_that_cannot_be_written_is_named() -> None:
     status, said = floatip("key", "/proc/floatip-key")
     assert (status, said.splitlines()[0]) == (
         1,
-        "error: /proc/floatip-key cannot be written: no such file or directory",
+        "error: /proc/floatip-key cannot be written: no such file or directory [file-unwritable]",
     )

@@ -96,8 +96,8 @@ def test_anything_else_is_an_error_with_the_usage(
     assert notify.main(arguments.split()) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert err == f"error: {MISUSED[arguments]}\n{notify.USAGE}\n"
-    assert journal == [f"error: {MISUSED[arguments]}"]
+    assert err == f"error: {MISUSED[arguments]} [usage]\n{notify.USAGE}\n"
+    assert journal == [f"error: {MISUSED[arguments]} [usage]"]
 
 
 def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +126,7 @@ def test_a_refusal_is_told_at_once(runtime: Path, capsys: pytest.CaptureFixture[
             assert len(requests) == 1
 
     asyncio.run(story())
-    error = "error: INSTANCE VI_9 MASTER 150 was not delivered: no instance follows INSTANCE VI_9"
+    error = "error: INSTANCE VI_9 MASTER 150 was not delivered: no instance follows INSTANCE VI_9 [daemon-refuses]"
     assert capsys.readouterr().err == f"{error}\nhint: VI_1 does\n"
     assert journal == [error, "hint: VI_1 does"]
 
@@ -141,7 +141,7 @@ def test_a_daemon_that_stays_away_is_waited_for_and_then_reported(
     print(f"gave up after {took:.2f} s")
     assert 0.5 <= took < 10
     assert journal == [
-        f"error: Master was not delivered: no floatip daemon answers at {runtime}",
+        f"error: Master was not delivered: no floatip daemon answers at {runtime} [no-daemon]",
         "hint: systemctl status floatip",
     ]
 
@@ -158,7 +158,10 @@ def test_a_daemon_that_hangs_is_waited_for_no_longer(
             assert 0.5 <= time.monotonic() - began < 10
 
     asyncio.run(story())
-    assert journal[0] == f"error: Master was not delivered: the floatip daemon at {runtime} does not answer"
+    assert (
+        journal[0]
+        == f"error: Master was not delivered: the floatip daemon at {runtime} does not answer [daemon-silent]"
+    )
 
 
 @pytest.mark.usefixtures("patient")
@@ -217,7 +220,7 @@ def test_who_may_not_is_told_so_and_does_not_wait(tmp_path: Path, journal: list[
             return f"{notify.main(['Master'])} {journal}"
 
     answer = asyncio.run(as_user(told, NOBODY))
-    assert answer.startswith(f"1 ['error: Master was not delivered: not allowed to use {path}', "), answer
+    assert answer.startswith(f"1 ['error: Master was not delivered: not allowed to use {path} [not-allowed]', "), answer
     assert "script_user" in answer
     assert time.monotonic() - began < notify.WAIT / 2
 
@@ -233,7 +236,8 @@ def test_it_starts_quickly_because_it_loads_little() -> None:
     loaded = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True).stdout.split()
     print(f"{min(took):.0f} to {max(took):.0f} ms from start to end, {len(loaded)} modules")
     ours = {name for name in loaded if name.startswith("floatip")}
-    assert ours == {"floatip", *(f"floatip.{name}" for name in ("cli", "commands", "host", "host.ask", "notify"))}
+    own = "cli", "commands", "core", "core.refusals", "host", "host.ask", "notify"
+    assert ours == {"floatip", *(f"floatip.{name}" for name in own)}
     assert not {"asyncio", "argparse", "typing", "subprocess"} & set(loaded)
 
 

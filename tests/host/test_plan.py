@@ -132,26 +132,31 @@ def test_the_examples_of_the_manual_have_the_plans_that_stand_below_them(text: s
         (
             PAIR,
             ["--without", "haproxi1"],
-            "error: there is no node haproxi1\nhint: did you mean haproxy1? {file} has haproxy1 and haproxy2\n",
+            "error: there is no node haproxi1 [unknown-name]\n"
+            "hint: did you mean haproxy1? {file} has haproxy1 and haproxy2\n",
         ),
-        (PAIR, ["--without", "x"], "error: there is no node x\nhint: {file} has haproxy1 and haproxy2\n"),
+        (
+            PAIR,
+            ["--without", "x"],
+            "error: there is no node x [unknown-name]\nhint: {file} has haproxy1 and haproxy2\n",
+        ),
         (
             OLD,
             [],
-            "error: {file} has no [[node]], so the nodes do not share out the instances\n"
+            "error: {file} has no [[node]], so the nodes do not share out the instances [no-nodes]\n"
             "hint: add a [[node]] with name and address for each node. What this node does now: floatip status\n",
         ),
         (
             node(1) + node(2) + OLD,
             [],
-            "error: {file} has no instance that the nodes elect for\n"
+            "error: {file} has no instance that the nodes elect for [no-nodes]\n"
             "hint: remove vrrp, keepalived or static from each instance that the nodes are to elect for\n",
         ),
         (
             PAIR.replace('["haproxy2"]', '["hap1"]'),
             [],
             '{file}:16: instance "b" prefer: there is no node "hap1"\n  hint: did you mean "haproxy1"?\n'
-            "1 error, no warnings\n",
+            "1 error, no warnings [configuration]\n",
         ),
     ],
 )

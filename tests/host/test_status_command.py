@@ -43,7 +43,9 @@ def test_who_may_not_ask_gets_an_exit_status_of_its_own(monkeypatch: pytest.Monk
         daemon.bind(f"{directory}/floatip.sock")
         daemon.listen()
         told = asyncio.run(as_user(shown))
-    assert told.startswith(f"4 error: not allowed to use {directory}/floatip.sock\nhint: permission denied: sudo"), told
+    assert told.startswith(
+        f"4 error: not allowed to use {directory}/floatip.sock [not-allowed]\nhint: permission denied: sudo"
+    ), told
 
 
 SETTLED = master()
@@ -404,7 +406,7 @@ def test_an_instance_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.Monkey
         assert [each["name"] for each in json.loads(floatip("status", "VI_2", "--json")[1])["instances"]] == ["VI_2"]
         code, told = floatip("status", "VI_3")
         assert code == 2
-        assert told == "error: this node has no instance VI_3\nhint: it has VI_1, VI_2\n"
+        assert told == "error: this node has no instance VI_3 [unknown-name]\nhint: it has VI_1, VI_2\n"
 
 
 def test_watch_with_json_leaves_stdout_to_json(tmp_path: Path) -> None:

@@ -593,7 +593,8 @@ def test_pause_keeps_both_nodes_from_moving_anything(lan: Lan) -> None:
     status, said = lan.two.command("pause", "--reason", "switch work", "--for", "1h")
     assert (status, said.split(": ", 1)[1]) == (0, "no node takes over or yields until: floatip resume\n")
     wait(lambda: lan.one.view("haproxy2")["paused"])
-    refused = "no node takes over now: haproxy2 has paused the election\nhint: on haproxy2: floatip resume\n"
+    refused = "no node takes over now: haproxy2 has paused the election [election-paused]\n"
+    refused += "hint: on haproxy2: floatip resume\n"
     for verb in ("drain", "handover"):
         assert lan.one.command(verb) == (1, f"error: {verb} refused: {refused}")
     lan.one.kill()
@@ -609,16 +610,17 @@ def test_pause_keeps_both_nodes_from_moving_anything(lan: Lan) -> None:
 
 
 def test_what_is_refused_says_why_and_changes_nothing(lan: Lan) -> None:
+    unknown, others = "[unknown-name]", "hint: the others are: haproxy2"
     refusals = {
-        "handover api": "there is no instance api\nhint: the instances are: web, mail",
-        "handover web --to haproxy9": "haproxy9 is no node of the configuration\nhint: the others are: haproxy2",
-        "handover web --to haproxy1": "haproxy1 is this node\nhint: the others are: haproxy2",
+        "handover api": f"there is no instance api {unknown}\nhint: the instances are: web, mail",
+        "handover web --to haproxy9": f"haproxy9 is no node of the configuration {unknown}\n{others}",
+        "handover web --to haproxy1": f"haproxy1 is this node {unknown}\n{others}",
     }
     for words, why in refusals.items():
         assert lan.one.command(*words.split()) == (1, f"error: handover refused: {why}\n")
-    here = "this node does not carry web\nhint: haproxy1 does; run it there"
+    here = "this node does not carry web [carried-elsewhere]\nhint: haproxy1 does; run it there"
     assert lan.two.command("handover", "web") == (1, f"error: handover refused: {here}\n")
-    nothing = "this node carries nothing\nhint: see who does: floatip nodes"
+    nothing = "this node carries nothing [carried-elsewhere]\nhint: see who does: floatip nodes"
     assert lan.two.command("handover") == (1, f"error: handover refused: {nothing}\n")
     assert lan.one.news("web", "mail", "node") == lan.two.news("web", "mail", "node") == []
 
@@ -630,7 +632,7 @@ def test_the_last_node_refuses_to_drain_unless_forced_and_leaves_as_soon_as_it_c
         status, said = lan.one.command(verb)
         assert (status, said.splitlines()[0]) == (
             1,
-            f"error: {verb} refused: no other node could take over web: haproxy2 is drained",
+            f"error: {verb} refused: no other node could take over web: haproxy2 is drained [nobody-ready]",
         )
     status, said = lan.one.command("drain", "--force")
     assert (status, said.split(": ", 1)[1]) == (0, "web, mail stays here until another node is ready\n")
@@ -645,7 +647,7 @@ def test_nothing_is_handed_over_to_a_node_that_is_gone(lan: Lan) -> None:
     status, said = lan.one.command("drain")
     assert (status, said.splitlines()[0]) == (
         1,
-        "error: drain refused: no other node could take over web: haproxy2 is silent",
+        "error: drain refused: no other node could take over web: haproxy2 is silent [nobody-ready]",
     )
     assert lan.one.held() == {WEB, MAIL}
 
@@ -670,7 +672,9 @@ def test_what_the_nodes_do_not_elect_is_not_handed_over(lan: Lan) -> None:
     for verb in ("drain", "undrain", "pause", "resume", "handover"):
         status, said = lan.one.command(verb)
         assert status == 1
-        assert said.startswith(f"error: {verb} refused: no [[node]] is configured: this node knows no others\n")
+        assert said.startswith(
+            f"error: {verb} refused: no [[node]] is configured: this node knows no others [no-nodes]\n"
+        )
     assert lan.one.command("nodes")[0] == 1
 
 
@@ -796,7 +800,7 @@ def test_orders_are_for_root_and_the_group_of_the_socket(lan: Lan, monkeypatch: 
     words = "drain", "undrain", "handover", "pause", "resume"
     for verb in words:
         status, said = json.loads(asyncio.run(as_user(lambda verb=verb: json.dumps(floatip(verb)))))  # type: ignore[misc]
-        assert (status, said.split("\n")[0]) == (4, f"error: not allowed to use {lan.one.socket}")
+        assert (status, said.split("\n")[0]) == (4, f"error: not allowed to use {lan.one.socket} [not-allowed]")
     assert lan.one.news("web", "mail", "node") == []
     assert asyncio.run(as_user(lambda: str(floatip("drain")[0]), groups=[GROUP])) == "0"
     assert asyncio.run(as_user(lambda: str(floatip("undrain")[0]), gid=GROUP)) == "0"

@@ -102,7 +102,9 @@ def test_a_refusal_says_why_and_what_to_do(runtime: Path, before: list[dict[str,
     with daemon(runtime, *before, refused):
         status, said = floatip("handover", "web")
     assert status == 1
-    assert said.endswith("error: handover refused: haproxy2 is not healthy\nhint: repair it, or use --force\n")
+    assert said.endswith(
+        "error: handover refused: haproxy2 is not healthy [daemon-refuses]\nhint: repair it, or use --force\n"
+    )
 
 
 def test_a_command_that_is_not_done_in_time_says_what_it_waits_for(
@@ -112,14 +114,17 @@ def test_a_command_that_is_not_done_in_time_says_what_it_waits_for(
     with daemon(runtime, WAITS):
         status, said = floatip("drain")
     assert status == 1
-    assert "error: drain is not done after 0 s; the daemon waits for: web: haproxy2 takes over\nhint: " in said
+    assert (
+        "error: drain is not done after 0 s; the daemon waits for: web: haproxy2 takes over [not-done-yet]\nhint: "
+        in said
+    )
     assert said.endswith("to take it back: floatip undrain\n")
 
 
 def test_without_a_daemon_and_for_a_user_who_may_not_the_exit_status_is_that_of_status(runtime: Path) -> None:
     assert floatip("drain")[0] == 3
     with daemon(runtime, {"error": "user 7 may not drain", "hint": "root may", "forbidden": True}):
-        assert floatip("drain") == (4, "error: user 7 may not drain\nhint: root may\n")
+        assert floatip("drain") == (4, "error: user 7 may not drain [not-allowed]\nhint: root may\n")
 
 
 def test_nothing_that_the_daemon_says_is_a_command_to_the_terminal(runtime: Path) -> None:
@@ -160,7 +165,7 @@ def test_what_is_no_duration_is_refused_before_anything_happens(runtime: Path, t
         for verb in ("drain", "pause"):
             status, said = floatip(verb, f"--for={text}")
             assert status == 2
-            assert "is not a duration such as 90s, 30m, 2h or 1h30m\nhint: " in said
+            assert "is not a duration such as 90s, 30m, 2h or 1h30m [usage]\nhint: " in said
     assert requests == []
 
 

@@ -23,7 +23,7 @@ from floatip.lab.network import FLOATING, Network
 SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "psmisc", "python3", "sudo", "curl", "iputils-ping"),
-    *("keepalived", "haproxy", "gobgpd", "python3-h11", "python3-rich"),
+    *("keepalived", "haproxy", "gobgpd", "python3-h11", "python3-rich", "ufw"),
 )
 UNWANTED = (
     *("gobgpd.service", "keepalived.service", "haproxy.service"),
@@ -193,6 +193,11 @@ class Machine:
                 env=os.environ | environment,
             )
         self._rack.booted.append(self._nspawn)
+
+    @property
+    def leader(self) -> int:
+        """The pid of its init, as this machine counts."""
+        return self._leader
 
     def wait_until_booted(self) -> None:
         wait_for(self._booted, f"{self.name} to boot", BOOT_TIMEOUT)

@@ -94,7 +94,7 @@ def test_it_says_who_stopped_it(standby: Machine) -> None:
     standby.run("useradd alice; echo 'alice ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/alice", check=False)
     standby.run("runuser -u alice -- sudo systemctl stop floatip")
     first, why, hint = status(standby)
-    assert first == "error: no floatip daemon answers at /run/floatip/floatip.sock"
+    assert first == "error: no floatip daemon answers at /run/floatip/floatip.sock [no-daemon]"
     assert why.startswith("  floatip.service was stopped ")
     assert why.endswith(" ago by alice: /usr/bin/systemctl stop floatip")
     assert hint == "hint: systemctl start floatip"

@@ -18,6 +18,7 @@ from floatip.adopt.plan import FIFO, TOML, Plan
 from floatip.adopt.setup import Setup, floating
 from floatip.adopt.system import AdoptError, System, UnitState
 from floatip.adopt.systemd_units import tested, without_line_numbers
+from floatip.core.refusals import Why
 from floatip.reading.machine import daemons_user
 
 FLOATIP = "floatip.service"
@@ -70,7 +71,7 @@ class Steps:
                 self.say(f"  {path}: {'written' if change.after else 'removed'}")
         except OSError as error:
             what = f"{error.filename or 'a file'} cannot be written: {error.strerror}"
-            raise AdoptError(what, "make room there, or mount it for writing") from None
+            raise AdoptError(what, "make room there, or mount it for writing", Why.FILE_UNWRITABLE) from None
 
 
 def adopt(system: System, setup: Setup, plan: Plan, say: Callable[[str], None]) -> None:
@@ -84,7 +85,8 @@ def adopt(system: System, setup: Setup, plan: Plan, say: Callable[[str], None]) 
         what = "interrupted after the files were changed"
         raise AdoptError(what, f"finish it: floatip adopt; or go back: {UNDO}") from None
     except AdoptError as error:
-        raise AdoptError(error.what, f"{error.hint}\nhint: the files stay changed; to go back: {UNDO}") from None
+        hint = f"{error.hint}\nhint: the files stay changed; to go back: {UNDO}"
+        raise AdoptError(error.what, hint, error.code) from None
 
 
 def _write(steps: Steps, setup: Setup, plan: Plan, units: Mapping[str, UnitState | None]) -> None:

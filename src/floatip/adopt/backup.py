@@ -20,6 +20,7 @@ from typing import Any
 
 from floatip.adopt.files import Change, FileState, state, write
 from floatip.adopt.system import AdoptError, System, UnitState
+from floatip.core.refusals import Why
 
 DIRECTORY = "/var/lib/floatip/adopt"
 MANIFEST = "manifest.json"
@@ -55,7 +56,7 @@ def locked(system: System) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             hint = "wait until it exits: pgrep -af 'floatip adopt'"
-            raise AdoptError("floatip adopt is already running", hint) from None
+            raise AdoptError("floatip adopt is already running", hint, Why.ALREADY_RUNS) from None
         yield
     finally:
         os.close(descriptor)
@@ -95,7 +96,7 @@ def _write(system: System, backup: Backup) -> None:
 
 def _unwritable(error: OSError) -> AdoptError:
     hint = "nothing was changed; make room there, or mount it for writing"
-    return AdoptError(f"the backup cannot be written to {DIRECTORY}: {error.strerror}", hint)
+    return AdoptError(f"the backup cannot be written to {DIRECTORY}: {error.strerror}", hint, Why.FILE_UNWRITABLE)
 
 
 def last(system: System) -> Backup:

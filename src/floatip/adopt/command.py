@@ -14,6 +14,7 @@ from floatip.adopt.setup import Setup, does_not_start, is_running, look_at
 from floatip.adopt.system import AdoptError, System
 from floatip.adopt.systemd_units import tested
 from floatip.commands import WRITING, Misused, again_as_root
+from floatip.core.refusals import Why
 from floatip.reading.keepalived import NotUnderstood
 from floatip.reading.keepalived.lint import Finding
 from floatip.reading.keepalived.lint.takeover import SHARED, SUDO, WRITABLE
@@ -27,7 +28,7 @@ LEFT = (WRITABLE, SHARED, SUDO, report.UNWATCHED)
 def _guarded() -> Iterator[None]:
     """Whatever is found on the machine, `Refusal` is raised and nothing else."""
     if os.geteuid() != 0:
-        raise AdoptError("only root can read and change all of this", again_as_root())
+        raise AdoptError("only root can read and change all of this", again_as_root(), Why.NOT_ALLOWED)
     try:
         yield
     except NotUnderstood as error:

@@ -257,7 +257,7 @@ def do(system: System, setup: Setup, planned: Replacement, wishes: Wishes, say: 
         say("  it does not work: everything goes back")
         undo(system, backup, say)
         if isinstance(error, AdoptError):
-            raise AdoptError(f"{error.what}; keepalived is as it was", error.hint) from None
+            raise AdoptError(f"{error.what}; keepalived is as it was", error.hint, error.code) from None
         raise AdoptError("interrupted; keepalived is as it was", "run floatip adopt --replace again") from None
 
 

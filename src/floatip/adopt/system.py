@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.host.ask import ControlError, Record, ask, socket_path
 from floatip.reading import regular, rights
 from floatip.reading.machine import Machine, look_around
@@ -21,6 +22,8 @@ from floatip.reading.rights import User
 
 class AdoptError(Refusal):
     """Of `floatip adopt` or `floatip init`."""
+
+    code = Why.NOT_ADOPTED
 
 
 @dataclass(frozen=True, slots=True)

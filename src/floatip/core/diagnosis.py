@@ -57,6 +57,7 @@ def of_node(node: "Node", now: float) -> Iterator[Problem]:
     if node.stopping:  # sessions that close and addresses that go are no problems of their own
         yield from _of_host(node)
         return
+    yield from _of_drill(node, now)
     yield from _of_network(node, now)
     yield from _of_host(node)
     yield from _of_links(node, now)
@@ -86,6 +87,15 @@ def _of_stop(node: "Node") -> Iterator[Problem]:
     if reason := node.stopping or node.draining:
         hint = "wait; if it stays so, see what it waits for: systemctl status floatip"
         yield Problem(Code.STOPPING, "floatip", f"stopping: {reason}", hint)
+
+
+def _of_drill(node: "Node", now: float) -> Iterator[Problem]:
+    if drill := node.drill:
+        what = f"a drill rehearses a failover of {drill.instance}: {drill.fault}"
+        what += f", check {drill.check} counts as failed" if drill.fails else ""
+        what += f"; {drill.by}, for at most {max(node.drill_until - now, 0):.0f} s more"
+        hint = "wait for its end, or press Ctrl-C where floatip drill runs"
+        yield Problem(Code.DRILL, drill.instance, what, hint, Severity.WARNING, node.drill_until - drill.lasts)
 
 
 def _of_network(node: "Node", now: float) -> Iterator[Problem]:
@@ -153,6 +163,12 @@ def _of_instance(
             hint = "find out which check of keepalived fails: journalctl -u keepalived"
         elif instance.health is Health.UNKNOWN:
             hint = "wait for the first result: a run that does not end fails at its timeout"
+        if (
+            node.drill
+            and node.drill.fails
+            and any(check.config.name == node.drill.check for check in node.tracked(instance).checks)
+        ):
+            hint = "wait for the end of the drill"
         what = f"{name} is not healthy: {instance.health_reason}"
         yield Problem(Code.UNHEALTHY, name, what, hint, since=instance.health_since)
     role, placement, held = instance.role, instance.config.placement, instance.held(node.holding)

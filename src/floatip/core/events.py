@@ -95,6 +95,30 @@ class HandoverAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Drill:
+    """A failover that an administrator rehearses on this node."""
+
+    instance: str
+    fault: str
+    """Its kind, for people: check, stop, handover, cut."""
+    by: str
+    """Who, for people."""
+    lasts: float
+    """Seconds from now after which it is over, whatever became of the command."""
+    check: str = ""
+    """Which check counts as failed; empty: none."""
+    fails: bool = False
+    """Whether it does so already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """How it stands with a drill. None: it is over."""
+
+    drill: Drill | None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckDone:
     """The answer to `Probe(check, run)`; a pushed check (file) answers by itself, with run 0."""
 
@@ -238,6 +262,7 @@ Event = (
     | Paused
     | HandoverAsked
     | OrdersRecalled
+    | Drilled
     | CheckDone
     | AdvertReceived
     | DatagramReceived
@@ -369,7 +394,7 @@ class Became:
     """Something changed that a person would want to know: the log, the hook, the history and the tests read it.
 
     `what` is one of: check, health, role, rank, priority, group, advert, takeover, session, address, link, node,
-    network, failure, start; the host adds daemon and configuration.
+    network, drill, failure, start; the host adds daemon and configuration.
     `name` says which one; `value` is the new state in one word; `reason` is what follows "because".
     """
 

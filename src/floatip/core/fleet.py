@@ -47,6 +47,8 @@ class Fleet:
         self.link = Link(config, boot, now)
         self.drained: Order | None = None
         self.paused: Order | None = None
+        self.drills = False
+        """Whether an administrator rehearses a failover here."""
         self.leaving = ""
         """Why this node is about to stop, while others take over."""
         self.wishes: dict[str, Wish] = {}
@@ -131,6 +133,11 @@ class Fleet:
             return f"paused: {self.paused.reason}" if self.paused.reason else "this node is paused"
         who = next((peer for peer in self.others if peer.alive and _says(peer, NodeFlag.PAUSED)), None)
         return f"{who.name} has paused the election" if who else ""
+
+    @property
+    def drills_elsewhere(self) -> str:
+        """The node that says so; empty: none that is heard."""
+        return next((peer.name for peer in self.others if peer.alive and _says(peer, NodeFlag.DRILL)), "")
 
     def heirs(self, instance: str) -> list[Peer]:
         """The other nodes that could take over now."""
@@ -321,6 +328,7 @@ class Fleet:
             NodeFlag.PAUSED: self.paused,
             NodeFlag.STOPPING: self.leaving,
             NodeFlag.SEASONED: is_seasoned,
+            NodeFlag.DRILL: self.drills,
         }
         return NodeState(
             self.own.name,

@@ -66,6 +66,11 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
         yield Problem(Code.NODE_DEAF, name, what, hint)
     if peer.node is None:
         return
+    if peer.node.flags & wire.NodeFlag.DRILL:
+        what = f"{name} rehearses a failover: floatip drill runs there"
+        yield Problem(
+            Code.DRILL, name, what, f"wait for its end; see it there: floatip status on {name}", Severity.NOTE
+        )
     if peer.node.version != fleet.link.config.version:
         what = f"{name} runs floatip {peer.node.version}, this node {fleet.link.config.version}"
         yield Problem(Code.OTHER_VERSION, name, what, "upgrade the older one", Severity.WARNING)

@@ -15,6 +15,7 @@ from floatip.core.election.router import Router
 from floatip.core.instance import Instance
 from floatip.core.node import Node
 from floatip.core.orders import Refused
+from floatip.core.refusals import Why
 from floatip.core.rules import Rule
 
 Kind = Literal["now", "down", "check-fails", "drained", "back", "check-passes", "undrained", "resumed"]
@@ -109,22 +110,25 @@ def names(node: Node, host: str = "") -> Names:
 def objection(node: Node, question: Question, instance: str | None, known: Names) -> Refused | None:
     """Why it cannot be answered."""
     if instance is not None and instance not in node.instances:
-        return Refused(f"there is no instance {instance}", f"the instances are: {_list(node.instances)}")
+        return Refused(
+            f"there is no instance {instance}", f"the instances are: {_list(node.instances)}", Why.UNKNOWN_NAME
+        )
     match question.kind:
         case "down" | "drained" | "back" if not known.find(question.of):
             what = f"there is no node {question.of}"
             if not known.others:
                 hint = f"this node is {known.own}, and it knows no others: name them with [[node]] tables"
-                return Refused(what, hint)
-            return Refused(what, f"the nodes are: {_list((known.own, *known.others))}; this one is {known.own}")
+                return Refused(what, hint, Why.UNKNOWN_NAME)
+            hint = f"the nodes are: {_list((known.own, *known.others))}; this one is {known.own}"
+            return Refused(what, hint, Why.UNKNOWN_NAME)
         case "check-fails" | "check-passes" if question.of not in node.checks:
             hint = f"the checks of this node are: {_list(node.checks)}"
             if not node.checks:
                 hint = "this node has no checks; those of keepalived are keepalived's own"
-            return Refused(f"there is no check {question.of}", hint)
+            return Refused(f"there is no check {question.of}", hint, Why.UNKNOWN_NAME)
         case "drained" if node.fleet is None:
             hint = "name all nodes in the configuration, each with a [[node]] table; floatip drain needs them too"
-            return Refused("no [[node]] is configured: no node can be drained", hint)
+            return Refused("no [[node]] is configured: no node can be drained", hint, Why.NO_NODES)
     return None
 
 

@@ -42,6 +42,10 @@ class CheckState:
         self.runs = 0
         self.duration = check_duration()
         """Of the runs that were asked for, from the question to the answer or the timeout."""
+        self._verdict = self.health
+        """Of the results; `health` is another while a drill takes the check as failed."""
+        self._beneath: tuple[str, float] | None = None
+        """While it does: the reason of that verdict, and since when."""
         self._passed = False
         """The last result."""
         self._streak = 0
@@ -124,11 +128,27 @@ class CheckState:
             return []
         return self._count(passed, reason, now)
 
+    def take_as_failed(self, why: str, now: float) -> list[Effect]:
+        """For a drill, until `take_as_it_is`. Results are counted meanwhile."""
+        if self._beneath:
+            return []
+        self._beneath = self.reason, self.since
+        self.health, self.reason, self.since = Health.DOWN, why, now
+        return [Became("check", self.config.name, self.health.value, why)]
+
+    def take_as_it_is(self, now: float) -> list[Effect]:
+        """After a drill."""
+        if self._beneath is None:
+            return []
+        (reason, _), self._beneath = self._beneath, None
+        self.health, self.reason, self.since = self._verdict, f"the drill is over: {reason}", now
+        return [Became("check", self.config.name, self.health.value, self.reason)]
+
     def _count(self, passed: bool, reason: str, now: float) -> list[Effect]:
         if self.config.inverted:
             passed, reason = not passed, f"{reason} (inverted)"
         self.last_result = reason
-        if self.health is (Health.UP if passed else Health.DOWN):
+        if self._verdict is (Health.UP if passed else Health.DOWN):
             self._streak, self._settle_at = 0, math.inf
         else:
             if not self._streak or passed is not self._passed:
@@ -150,15 +170,19 @@ class CheckState:
             return []
         in_a_row = f", {self._streak} in a row" if self.is_asked and self._streak > 1 else ""
         for_long = f", for {delay:g} s" if delay else ""
-        self.health = Health.UP if self._passed else Health.DOWN
-        self.reason, self.since = self.last_result + in_a_row + for_long, now
+        self._verdict = Health.UP if self._passed else Health.DOWN
+        reason = self.last_result + in_a_row + for_long
         self._streak, self._settle_at = 0, math.inf
+        if self._beneath:
+            self._beneath = reason, now
+            return []
+        self.health, self.reason, self.since = self._verdict, reason, now
         return [Became("check", self.config.name, self.health.value, self.reason)]
 
     def _needed(self) -> tuple[int, float]:
         """Results in a row, and seconds."""
         config = self.config
-        if self.health is Health.UNKNOWN:
+        if self._verdict is Health.UNKNOWN:
             return 1, FIRST_SESSIONS if config.sessions and not self._passed else 0.0
         if self._passed:
             count, delay = config.rise, config.rise_delay

@@ -31,6 +31,8 @@ from floatip.core.events import (
     DatagramReceived,
     Disconnected,
     Drained,
+    Drill,
+    Drilled,
     Effect,
     Event,
     Exit,
@@ -84,6 +86,7 @@ K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
 LINK, ACKNOWLEDGE, CONSULT, REPORT, TAKEN_OVER = "link", "acknowledge", "consult", "report", "taken over"
+DRILL = "drill"
 SESSIONS = "BGP sessions"
 """What checks of them follow from. No check has a space in its name."""
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
@@ -131,6 +134,8 @@ class Node:
         self.keepalived_since = now
         self.keepalived_said: dict[tuple[str, str], tuple[str, float]] = {}
         """The last state of each of its instances and groups, ours or not, and since when; the latest last."""
+        self.drill: Drill | None = None
+        self.drill_until = math.inf
         self.draining = ""
         """Why this node is about to stop, while others take over."""
         self.stopping = ""
@@ -206,6 +211,8 @@ class Node:
                 return self._hand_over(reason, now) or self._drain(reason, now) or self._stop(reason, now)
             case Drained() | Paused() | HandoverAsked() | OrdersRecalled() if self.fleet:
                 return self._order(self.fleet, event, now)
+            case Drilled(drill):
+                return self._drilled(drill, "the command has ended", now)
             case Started(barred_for):
                 return [] if self.stopping else self._start(barred_for, now)
             case ClockMoved(ahead):
@@ -317,6 +324,7 @@ class Node:
         self._await_cut_off()
         self._timers.set(HOLD, self.holding.again_at)
         self._timers.set(BARRED, self.barred_until)
+        self._timers.set(DRILL, self.drill_until)
         self._timers.set(WITHDRAW, self._withdraw_at)
         if self.fleet:
             self._timers.set(LINK, self.fleet.link.deadline)
@@ -394,6 +402,8 @@ class Node:
             self.barred_until = math.inf
             effects.append(Became("start", "floatip", "steady", "it has run for a minute"))
             self._mark(self.instances)
+        if DRILL in due:
+            effects += self._drilled(None, "its time is over", now)
         for one in due:
             match one:
                 case ("link", str(interface)) if interface in self._blinks:
@@ -451,6 +461,34 @@ class Node:
         self._mark(self.by_check.get(check.config.name, ()))
         effects += self._derive(now, check.config.name)
         return effects + self._review(now)
+
+    def _drilled(self, drill: Drill | None, why: str, now: float) -> list[Effect]:
+        """`why` it is over, if it is."""
+        before, self.drill = self.drill, drill
+        if before is None and drill is None:
+            return []
+        effects: list[Effect] = []
+        if drill:
+            self.drill_until = now + drill.lasts
+        if before is None and drill:
+            effects.append(Became("drill", drill.instance, "began", f"{drill.fault}, {drill.by}"))
+        if drill and drill.fails and (check := self.checks.get(drill.check)):
+            why = f"a drill counts it as failed for at most {drill.lasts:.0f} s ({drill.by})"
+            effects += self._taken(check, check.take_as_failed(why, now), now)
+        if before and drill is None:
+            self.drill_until = math.inf
+            effects.append(Became("drill", before.instance, "over", f"{why}: {before.fault}, {before.by}"))
+            if check := self.checks.get(before.check):
+                effects += self._taken(check, check.take_as_it_is(now), now)
+        self._timers.set(DRILL, self.drill_until)
+        if self.fleet:
+            self.fleet.drills = drill is not None
+            self._mark(self.instances)
+        return effects + self._review(now)
+
+    def _taken(self, check: CheckState, effects: list[Effect], now: float) -> list[Effect]:
+        self._mark(self.by_check.get(check.config.name, ()))
+        return effects + self._derive(now, check.config.name)
 
     def _derive(self, now: float, changed: str = "") -> list[Effect]:
         """The checks that follow from `changed`, another check or `SESSIONS`; empty: all of them."""

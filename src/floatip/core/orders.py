@@ -10,6 +10,7 @@ from floatip.core.instance import Instance
 from floatip.core.link import wire
 from floatip.core.link.wire import InstanceFlag, NodeFlag
 from floatip.core.node import Node
+from floatip.core.refusals import Why
 from floatip.core.state import FRESH_SESSION
 
 OURS = settings.Nodes | settings.Vrrp
@@ -22,6 +23,7 @@ class Refused:
 
     what: str
     hint: str
+    code: Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def objection(node: Node, order: Order, *, force: bool) -> Refused | None:
     fleet = node.fleet
     if fleet is None:
         hint = "name all nodes in the configuration, each with a [[node]] table, then: systemctl reload floatip"
-        return Refused("no [[node]] is configured: this node knows no others", hint)
+        return Refused("no [[node]] is configured: this node knows no others", hint, Why.NO_NODES)
     match order:
         case Drained(None) | Paused():
             return None
@@ -72,7 +74,7 @@ def progress(node: Node, order: Order, *, force: bool) -> Progress | Refused:
     """How far it is, since it was accepted. With `force`, a drain is also done where nobody is ready."""
     fleet = node.fleet
     if fleet is None:
-        return Refused("a reload has removed the nodes", "floatip status")
+        return Refused("a reload has removed the nodes", "floatip status", Why.NO_NODES)
     match order:
         case Drained(wanted):
             return _meanwhile("drained", fleet.drained, wanted) or _drained(node, fleet, force=force)
@@ -94,7 +96,9 @@ def _meanwhile(what: str, is_so: events.Order | None, wanted: events.Order | Non
     if bool(is_so) == bool(wanted):
         return None
     change = f"this node has been {what} again" if is_so else f"this node is not {what} any more"
-    return Refused(f"{change}, by another command or by a time limit", "see how it stands: floatip nodes")
+    return Refused(
+        f"{change}, by another command or by a time limit", "see how it stands: floatip nodes", Why.COUNTERMANDED
+    )
 
 
 def _drained(node: Node, fleet: Fleet, *, force: bool) -> Progress:
@@ -127,7 +131,7 @@ def _handed_over(fleet: Fleet, asked: list[Instance]) -> Progress | Refused:
     still = [one for one in asked if one.role is Role.MASTER]
     if late := [one.config.name for one in still if one.config.name not in fleet.wishes]:
         what = f"{', '.join(late)} is here: no node took over in time, or gave it back"
-        return Refused(what, "see how they are: floatip nodes")
+        return Refused(what, "see how they are: floatip nodes", Why.NOT_TAKEN_OVER)
     carried = {one.config.name: _carried(fleet, one.config.name) for one in asked if one not in still}
     nowhere = [f"{name}: no node that is heard is master" for name, sentence in carried.items() if not sentence]
     if waiting := [*_waits(fleet, still), *nowhere]:
@@ -150,11 +154,12 @@ def _not_ours(instance: Instance) -> Refused:
     match instance.config.election:
         case settings.Keepalived(instance=theirs):
             hint = f"have keepalived hand over: systemctl stop keepalived; it elects {theirs}"
-            return Refused(f"keepalived elects the master of {name}, not floatip", hint)
+            return Refused(f"keepalived elects the master of {name}, not floatip", hint, Why.ELECTED_ELSEWHERE)
         case settings.Vrrp():
             what = f"VRRP elects the master of {name}: a node with the higher priority would take it back"
-            return Refused(what, "to move it until you say otherwise: floatip drain")
-    return Refused(f"the role of {name} is configured: static", "change static on both nodes, then reload")
+            return Refused(what, "to move it until you say otherwise: floatip drain", Why.ELECTED_ELSEWHERE)
+    what, hint = f"the role of {name} is configured: static", "change static on both nodes, then reload"
+    return Refused(what, hint, Why.ELECTED_ELSEWHERE)
 
 
 def _unready_to_drain(node: Node, fleet: Fleet, *, force: bool) -> Refused | None:
@@ -165,7 +170,7 @@ def _paused(fleet: Fleet) -> Refused | None:
     if reason := fleet.pause_reason:
         who = next((peer.name for peer in fleet.others if peer.node and peer.node.flags & NodeFlag.PAUSED), "")
         where = "here" if fleet.paused else f"on {who}"
-        return Refused(f"no node takes over now: {reason}", f"{where}: floatip resume")
+        return Refused(f"no node takes over now: {reason}", f"{where}: floatip resume", Why.ELECTION_PAUSED)
     return None
 
 
@@ -174,17 +179,17 @@ def _handover(node: Node, fleet: Fleet, order: HandoverAsked, *, force: bool) ->
         instance = node.instances.get(name)
         if instance is None:
             known = ", ".join(node.instances) or "none"
-            return Refused(f"there is no instance {name}", f"the instances are: {known}")
+            return Refused(f"there is no instance {name}", f"the instances are: {known}", Why.UNKNOWN_NAME)
         if not isinstance(instance.config.election, settings.Nodes):
             return _not_ours(instance)
         if instance.role is not Role.MASTER:
-            return Refused(f"this node does not carry {name}", _who_carries(fleet, name))
+            return Refused(f"this node does not carry {name}", _who_carries(fleet, name), Why.CARRIED_ELSEWHERE)
     if not order.instances:
-        return Refused("this node carries nothing", "see who does: floatip nodes")
+        return Refused("this node carries nothing", "see who does: floatip nodes", Why.CARRIED_ELSEWHERE)
     if order.to and order.to not in fleet.link.peers:
         known = ", ".join(fleet.link.peers)
         what = "is this node" if order.to == fleet.own.name else "is no node of the configuration"
-        return Refused(f"{order.to} {what}", f"the others are: {known}")
+        return Refused(f"{order.to} {what}", f"the others are: {known}", Why.UNKNOWN_NAME)
     return _unready(node, fleet, [node.instances[name] for name in order.instances], order.to, force=force)
 
 
@@ -203,12 +208,14 @@ def _unready(
         if not ready:
             hint = "mend that node first: run floatip status there"
             hint += "" if to else "; floatip drain --force leaves as soon as one is ready"
-            return Refused(f"no other node could take over {name}: {fleet.why_nobody(name, to)}", hint)
+            what = f"no other node could take over {name}: {fleet.why_nobody(name, to)}"
+            return Refused(what, hint, Why.NOBODY_READY)
         seasoned = [peer for peer in ready if peer.node and peer.node.flags & NodeFlag.SEASONED]
         if not seasoned and not force and instance.role is Role.MASTER:
             who = ", ".join(peer.name for peer in ready)
             what = f"the BGP sessions of {who} are younger than {FRESH_SESSION:g} s, and route servers may ignore them"
-            return Refused(f"{name} would be lost for a moment: {what}", "wait until then, or add --force")
+            what = f"{name} would be lost for a moment: {what}"
+            return Refused(what, "wait until then, or add --force", Why.YOUNG_SESSIONS)
     return None
 
 

@@ -31,6 +31,7 @@ from floatip.core.state import (
     AddressView,
     CarriedView,
     CheckView,
+    DrillView,
     GroupView,
     InstanceView,
     KeepalivedView,
@@ -98,10 +99,20 @@ def describe_frame(node: Node, problems: Sequence[Problem], now: float) -> Statu
         nodes=tuple(_nodes(node, problems, now)),
         problems=tuple(view(problem, now) for problem in problems),
         groups=tuple(_group(group, now) for group in node.groups.values()),
+        drill=_drill(node, now),
     )
 
 
-HEALTHY = int(InstanceFlag.HEALTHY)
+def _drill(node: Node, now: float) -> DrillView | None:
+    drill = node.drill
+    if drill is None:
+        return None
+    return DrillView(
+        drill.instance, drill.fault, drill.check, drill.fails, drill.by, max(_age(now, node.drill_until), 0.0)
+    )
+
+
+HEALTHY, LEAVES, READY = (int(flag) for flag in (InstanceFlag.HEALTHY, InstanceFlag.LEAVES, InstanceFlag.READY))
 RANKS = {rank.value: rank.label for rank in Rank if rank is not Rank.NONE}
 
 
@@ -179,6 +190,7 @@ def _told(
         drained=bool(state.flags & NodeFlag.DRAINED),
         paused=bool(state.flags & NodeFlag.PAUSED),
         stopping=bool(state.flags & NodeFlag.STOPPING),
+        drill=bool(state.flags & NodeFlag.DRILL),
         reason=state.reason,
         until=_age(now, state.until - node.clock_ahead) if state.until else None,
     )
@@ -200,7 +212,13 @@ def names_of(node: Node) -> dict[bytes, str]:
 
 def carried(states: Mapping[bytes, InstanceState], names: Mapping[bytes, str]) -> tuple[CarriedView, ...]:
     return tuple(
-        CarriedView(names[identity], RANKS[each.rank], bool(each.flags & InstanceFlag.LEAVES))
+        CarriedView(
+            names[identity],
+            RANKS[each.rank],
+            bool(int(each.flags) & LEAVES),
+            bool(int(each.flags) & READY),
+            each.reign / 1000 if each.reign else None,
+        )
         for identity, each in states.items()
         if identity in names and each.rank in RANKS
     )

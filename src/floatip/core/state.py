@@ -146,6 +146,10 @@ class CarriedView:
     rank: str
     leaving: bool = False
     """It hands the instance over."""
+    ready: bool = False
+    """It could be master now."""
+    master_since: float | None = None
+    """Seconds since the epoch, by its clock; None: it is not master."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,8 @@ class NodeView:
     """So many are not listed."""
     problems: tuple[ProblemBrief, ...] = ()
     more_problems: int = 0
+    drill: bool = False
+    """An administrator rehearses a failover there (`floatip drill`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +274,22 @@ class ChangeView:
 
 
 @dataclass(frozen=True, slots=True)
+class DrillView:
+    """A failover that an administrator rehearses on this node (`floatip drill`)."""
+
+    instance: str
+    fault: str
+    """One of check, stop, handover, cut."""
+    check: str
+    """Which check counts as failed; empty: none."""
+    fails: bool
+    """Whether it does so already."""
+    by: str
+    left: float
+    """Seconds after which it is over at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     stopping: str
     cut_off: bool
@@ -302,6 +324,8 @@ class Status:
     network: NetworkView | None = None
     """None: nothing is announced by BGP."""
     groups: tuple[GroupView, ...] = ()
+    drill: DrillView | None = None
+    """None: no drill runs here."""
 
     @property
     def needs_a_person(self) -> bool:

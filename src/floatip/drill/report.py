@@ -12,8 +12,11 @@ from floatip.observing.summary import ProbeResult
 FORMAT = 1
 """Grows when an older reader would misread the JSON."""
 
-What = Literal["role", "rank", "health", "check", "session", "node", "order"]
-"""What a node told of: `name` is the instance, check, session, node or order, `value` what it became."""
+What = Literal[
+    "role", "rank", "health", "takeover", "check", "session", "node", "order", "address", "daemon", "network", "failure"
+]
+"""What a node told of, as `core.events.Became` has it: `name` is the instance, check, session, node, order, address or
+part, `value` what it became."""
 Step = Literal["before", "fault", "watch", "restore", "after"]
 
 

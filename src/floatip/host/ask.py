@@ -12,22 +12,36 @@ from contextlib import suppress
 from pathlib import Path
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 
 Record = dict[str, object]
 
 
 class ControlError(Refusal):
     status = 3
+    code = Why.DAEMON_SILENT
 
 
 class NobodyAnswers(ControlError):
     """No daemon is there, perhaps not yet or no more."""
+
+    code = Why.NO_DAEMON
 
 
 class NotAllowed(ControlError):
     """One may be there, and this user may not ask it."""
 
     status = 4
+    code = Why.NOT_ALLOWED
+
+
+class Declined(Refusal):
+    """The daemon understood, and says why it does not do it."""
+
+    def __init__(self, answer: Record, what: str = "") -> None:
+        code = answer.get("code")  # of another version, it may have none or a new one
+        known = next((why for why in Why if why == code), Why.DAEMON_REFUSES)
+        super().__init__(f"{what}{answer['refused']}", str(answer.get("hint", "")), known)
 
 
 def socket_path() -> Path:
@@ -115,8 +129,8 @@ def _answer(line: bytes) -> Record:
 
 
 def _refusal(answer: Record) -> ControlError:
-    kind = NotAllowed if answer.get("forbidden") else ControlError
-    return kind(str(answer["error"]), str(answer.get("hint") or ""))
+    what, hint = str(answer["error"]), str(answer.get("hint") or "")
+    return NotAllowed(what, hint) if answer.get("forbidden") else ControlError(what, hint, Why.DAEMON_REFUSES)
 
 
 def _timeval(seconds: float) -> bytes:

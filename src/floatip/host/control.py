@@ -28,6 +28,7 @@ from typing import Any
 
 from floatip.core.diagnosis import MATTERS
 from floatip.core.problems import Code, Problem
+from floatip.core.refusals import Why
 from floatip.host.ask import ControlError, Record, encode
 from floatip.host.network.slices import Slice
 
@@ -57,6 +58,15 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The answer to a request that lasts as long as its connection."""
+
+    answer: Record
+    end: Callable[[], None] | None = None
+    """What the end of the connection does; None: the request is done with."""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     answer: Callable[[Record, int], Record | str]
     """Takes the request and the pid of the sender; the text of an answer is sent as it is."""
@@ -68,6 +78,8 @@ class Command:
     """Calls back as soon as the request can be answered."""
     think: Callable[[Record, Callable[[Callable[[], Record]], None]], None] | None = None
     """Instead of `prepare`: takes the request, and calls back with what gives the answer."""
+    hold: Callable[[Record, Credentials], Held] | None = None
+    """Instead of `answer`; for root and the daemon's user alone."""
 
 
 class Control:
@@ -147,6 +159,9 @@ class Control:
     def may_ask(self, who: Credentials) -> bool:
         return who.uid in {0, os.geteuid()} or os.getegid() in who.groups
 
+    def may_hold(self, who: Credentials) -> bool:
+        return who.uid in {0, os.geteuid()}
+
     def problems(self, now: float) -> list[Problem]:
         """Requests that were not understood lately."""
         if now >= self.rejected_at + MATTERS:
@@ -209,6 +224,8 @@ class _Client(asyncio.BufferedProtocol):
         """Whether a request is being prepared; those that follow wait for its answer."""
         self._prepared: Callable[[], Record | str] | None = None
         """Gives the answer that has been prepared."""
+        self._ends: list[Callable[[], None]] = []
+        """What lasts as long as the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -230,6 +247,8 @@ class _Client(asyncio.BufferedProtocol):
         self._control.clients[self._who.uid] -= 1
         self._control.watchers.discard(self._transport)
         self._control.leave(self)
+        for end in self._ends:
+            end()
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -243,7 +262,7 @@ class _Client(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._idle.cancel()
-        if self._transport not in self._control.watchers:
+        if self._transport not in self._control.watchers and not self._ends:
             self._wait()
         self._buffer += self._control.read[:nbytes]
         self._go_on()
@@ -286,8 +305,12 @@ class _Client(asyncio.BufferedProtocol):
         if command is None:
             return self._reject("there is no such command")
         may = self._control.may_notify if command.is_for_notifiers else self._control.may_ask
+        if command.hold:
+            may = self._control.may_hold
         if not may(self._who):
             return self._forbid(command.verb)
+        if command.hold:
+            return self._hold(command.hold(request, self._who))
         self._is_waiting = True
         if command.think:
             command.think(request, self._can_tell)
@@ -305,6 +328,12 @@ class _Client(asyncio.BufferedProtocol):
         if self._transport not in self._control.watchers:
             self._control.watchers.add(self._transport)
             self._transport.writelines(encode(record) for record in self._control.history())
+
+    def _hold(self, held: Held) -> None:
+        if held.end:
+            self._ends.append(held.end)
+            self._idle.cancel()
+        self._transport.write(encode(held.answer))
 
     def _forbid(self, what: str) -> None:
         hint = "root may; [keepalived] script_user names who may notify, and the socket's group may ask for the status"
@@ -351,6 +380,7 @@ def _remove_stale(path: Path) -> None:
     raise ControlError(
         f"floatip already runs with this runtime directory (pid {pid or 'unknown'})",
         f"stop it first, or set RUNTIME_DIRECTORY to another directory than {path.parent}",
+        Why.ALREADY_RUNS,
     )
 
 
@@ -369,4 +399,4 @@ def _of_another_user(path: Path) -> ControlError:
     except KeyError:
         owner = str(uid)
     what = f"a floatip of user {owner} already runs with this runtime directory, or has left {path} behind"
-    return ControlError(what, f"stop it; if `pgrep -a -u {owner} floatip` finds none: sudo rm {path}")
+    return ControlError(what, f"stop it; if `pgrep -a -u {owner} floatip` finds none: sudo rm {path}", Why.ALREADY_RUNS)

@@ -27,7 +27,7 @@ from typing import Any
 
 import floatip
 from floatip import DEFAULT_CONFIG
-from floatip.commands import Refusal
+from floatip.commands import Refusal, with_code
 from floatip.core.addresses import Placed
 from floatip.core.differences import differences
 from floatip.core.events import (
@@ -57,6 +57,7 @@ from floatip.core.events import (
     TookOver,
 )
 from floatip.core.node import LEAVE_TIME, Node
+from floatip.core.refusals import Why
 from floatip.core.settings import Settings
 from floatip.core.snapshot import describe_frame, view
 from floatip.host import keepalived, privileges, starts, wiring
@@ -65,6 +66,7 @@ from floatip.host.ask import Record, socket_path, state_directory
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
 from floatip.host.disk import Disk, Memory
+from floatip.host.drill import Drills
 from floatip.host.entries import Entries
 from floatip.host.errors import in_words
 from floatip.host.explain import Explain
@@ -87,7 +89,7 @@ from floatip.host.systemd import Systemd
 from floatip.host.teller import Teller
 from floatip.host.web import Web
 from floatip.host.workers import Workers
-from floatip.reading import ConfigError, ConfigErrors, Loaded, load, render
+from floatip.reading import ConfigError, ConfigErrors, ConfigWarning, Loaded, load, render
 from floatip.reading.patience import told_when_slow
 
 DISK_TIMEOUT = 1.0
@@ -108,11 +110,23 @@ Follow = Callable[[Settings, frozenset[Placed]], Settings]
 """Fits the settings to the permanent addresses that the kernel has, whenever those change."""
 
 
-def run(config_path: str | Path, dcid: int | None = None) -> int:
+def run(config_path: str | Path, dcid: int | str | None = None) -> int:
     file = os.path.abspath(config_path)
     check = ["floatip", "check", *([] if file == DEFAULT_CONFIG else [file])]
     check += [] if dcid is None else ["--dcid", str(dcid)]
-    return serve(partial(load, config_path, dcid=dcid), file=file, check=join(check))
+    return serve(partial(_load, config_path, dcid), file=file, check=join(check))
+
+
+def _load(config_path: str | Path, dcid: int | str | None) -> Loaded:
+    loaded = load(config_path, dcid=dcid)
+    if region := sys.modules.get("floatip.linode.region"):  # dcid = "auto"
+        try:
+            region.keep()
+        except OSError as error:
+            what = f"the data centre is not remembered for the next start: {in_words(error.errno)}"
+            kept = ConfigWarning(str(config_path), 0, "linode.dcid", what, "ls -ld /var/lib/floatip/daemon")
+            return loaded._replace(warnings=(*loaded.warnings, kept))
+    return loaded
 
 
 def serve(
@@ -142,7 +156,7 @@ def serve(
         print(render(error.errors, error.warnings), file=sys.stderr)
         return _not_now() if error.may_mend else 2
     except Refusal as error:
-        print(f"{error.what}\n  hint: {error.hint}", file=sys.stderr)
+        print(f"{error.coded}\n  hint: {error.hint}", file=sys.stderr)
         return 1
     except Exception:
         traceback.print_exc()
@@ -165,7 +179,7 @@ def _of_the_kernel() -> Iterator[None]:
         elif error.errno in OUT_OF_RESOURCES:
             hint = "find out what uses the memory, or the files of the whole system: free -m; cat /proc/sys/fs/file-nr"
         what = f"floatip cannot start: the kernel refuses what it needs: {in_words(error.errno)}"
-        raise _Refused(f"{what}\n  hint: {hint}") from None
+        raise _Refused(f"{with_code(what, Why.KERNEL_REFUSES)}\n  hint: {hint}") from None
 
 
 async def _serve(loaded: Loaded, read: Read, log: Log, follow: Follow | None, check: str) -> int:
@@ -202,7 +216,9 @@ class Daemon:
         self._memories, self._starts = memories.values(), memories["starts"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
+        drills = Drills(lambda: self._node, self.report, self._loop.time)
         commands = self._orders.commands(time.time) | {
+            **drills.commands(),
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
             "explain": Explain(lambda: self._node, self._loop, Workers()).command,

@@ -27,6 +27,7 @@ WARNINGS = {
     ("link", "unsteady"),
     ("network", "cut-off"),
     ("network", "second-master"),
+    ("drill", "began"),
 }
 PLURAL = {"address": "addresses", "priority": "priorities"}
 HEALTH = {"up": "healthy", "down": "unhealthy"}

@@ -15,11 +15,14 @@ from typing import Any
 from floatip.core.explain import explain
 from floatip.core.foresight import Kind, Names, Question, names, objection
 from floatip.core.node import Node
+from floatip.core.orders import Refused
+from floatip.core.refusals import Why
 from floatip.core.state import as_data
 from floatip.core.whatif import Foreseen
 from floatip.host.ask import Record
 from floatip.host.control import Command
 from floatip.host.network.slices import Slice
+from floatip.host.orders import refusal
 from floatip.host.workers import Jobs, Loop
 
 KINDS: tuple[Kind, ...] = ("down", "check-fails", "drained", "back", "check-passes", "undrained", "resumed")
@@ -63,7 +66,9 @@ class Explain:
         self._jobs.do(lambda: _played(prepared, taken), lambda result: self._tell(tell, result))
 
     def _tell(self, tell: Tell, result: Played | OSError) -> None:
-        answer: Record = {"refused": str(result), "hint": "try again"} if isinstance(result, OSError) else result[0]
+        answer = (
+            refusal(Refused(str(result), "try again", Why.KERNEL_REFUSES)) if isinstance(result, OSError) else result[0]
+        )
         taken = 0.0 if isinstance(result, OSError) else result[1]
         tell(lambda: answer)
         self._loop.call_later(taken, self._next)
@@ -128,9 +133,9 @@ def _asked(node: Node, request: Record, known: Names) -> tuple[Question, list[st
     instance, kind, of, begin = (request.get(key) for key in ("instance", "if", "of", "from"))
     texts = isinstance(instance, str | None) and isinstance(of, str | None) and isinstance(begin, str | None)
     if not texts or (kind is not None and (kind not in KINDS or of is None)):
-        return {"refused": "it is not understood", "hint": f"send for example {EXAMPLE}"}
+        return refusal(Refused("it is not understood", f"send for example {EXAMPLE}", Why.ORDER_MALFORMED))
     question = Question(kind, str(of)) if kind else Question("now")
     if refused := objection(node, question, instance, known):  # type: ignore[arg-type]
-        return {"refused": refused.what, "hint": refused.hint}
+        return refusal(refused)
     asked = list(node.instances) if instance is None else [str(instance)]
     return question, asked[asked.index(str(begin)) if begin in asked else 0 :]

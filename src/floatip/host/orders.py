@@ -7,6 +7,7 @@ from floatip.core.events import Drained, Event, HandoverAsked, KeepOrders, Order
 from floatip.core.link.wire import LONGEST_REASON
 from floatip.core.node import Node
 from floatip.core.orders import Progress, Refused, foreseen, names_to_hand_over, objection, progress
+from floatip.core.refusals import Why
 from floatip.host.ask import Record
 from floatip.host.control import Command
 from floatip.host.disk import Memory
@@ -68,9 +69,11 @@ class Orders:
             try:
                 order, force = read(request), _flag(request, "force")
             except Odd as error:
-                return _refusal(Refused(f"it is not understood: {error}", f"send for example {EXAMPLE}"))
+                return refusal(
+                    Refused(f"it is not understood: {error}", f"send for example {EXAMPLE}", Why.ORDER_MALFORMED)
+                )
             if refused := objection(self._node(), order, force=force):
-                return _refusal(refused)
+                return refusal(refused)
             if request.get("check") is True:
                 return {"done": False, "would": foreseen(self._node(), order)}
             self._number += 1
@@ -84,20 +87,21 @@ class Orders:
     def _standing(self, request: Record) -> Record:
         number = request.get("order")
         if type(number) is not int or number not in self._asked:
-            return {"done": False, "refused": "this daemon does not know of it", "hint": "repeat the command"}
+            return refusal(Refused("this daemon does not know of it", "repeat the command", Why.ORDER_UNKNOWN))
         return self._progress(number)
 
     def _progress(self, number: int) -> Record:
         order, force = self._asked[number]
         match progress(self._node(), order, force=force):
             case Refused() as refused:
-                return _refusal(refused)
+                return refusal(refused)
             case Progress(done, waiting, result):
                 return {"done": done, "waiting": list(waiting), "result": result, "order": number}
 
 
-def _refusal(refused: Refused) -> Record:
-    return {"done": False, "refused": refused.what, "hint": refused.hint}
+def refusal(refused: Refused) -> Record:
+    """The answer."""
+    return {"done": False, "refused": refused.what, "hint": refused.hint, "code": refused.code}
 
 
 def _name(request: Record, key: str) -> str | None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 
 CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
 PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 8, 38, 47
@@ -18,7 +19,7 @@ def need() -> None:
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     if ~int(status["CapEff"], 16) & (CAP_NET_ADMIN | CAP_NET_RAW):
         what = "not allowed to hold addresses or to open raw sockets"
-        raise Refusal(what, "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7))")
+        raise Refusal(what, "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7))", Why.NO_CAPABILITIES)
 
 
 def keep_from_children() -> None:

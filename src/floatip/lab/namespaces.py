@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 
 CLONE_NEWNET = 0x40000000
 ENTERED = "FLOATIP_LAB_PID"
@@ -24,6 +25,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class LabError(Refusal):
     """The lab cannot go on."""
+
+    code = Why.NO_LAB
 
     status = 2
 

@@ -250,6 +250,8 @@ class Run(Closes):
         for news in self.nodes[name].watch():
             keys = ("what", "name", "value", "reason")
             self._note(RunEvent(news["at"], name, *(str(news[key]) for key in keys)))
+        if self.record.latest(name, "daemon") != "stopped":
+            self._note(RunEvent(time.monotonic(), name, "daemon", "floatip", "stopped", "its control socket closed"))
 
     def _follow_observer(self) -> None:
         while True:

@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from floatip.drill import files
+from floatip.drill.report import Report
+from floatip.lab import report as reports
 from floatip.lab import shell
 from floatip.lab.foresight import came_true
 from floatip.lab.record import Record, RunOptions
@@ -34,6 +38,10 @@ class Result:
         notes = [f"{torn} connections that were open when the traffic moved were reset"] if torn else []
         return [*notes, f"the observer sent each probe at most {late * 1000:.0f} ms late"]
 
+    @property
+    def report(self) -> Report:
+        return reports.report(self.scene, SCENES[self.scene].about, self.record, self.verdicts, self.notes)
+
     def as_json(self) -> dict[str, Any]:
         record = self.record
         observed = record.seen.to_json()
@@ -58,14 +66,28 @@ class Result:
         }
 
 
-def play(names: Sequence[str], options: RunOptions, *, runs: int, as_json: bool, keep: bool) -> int:
-    """0: every verdict holds, 1: not."""
+LOST = Path("/run")
+"""The lab has a /run of its own."""
+
+
+def check_report(path: Path, names: Sequence[str], runs: int) -> None:
+    """That the reports can be written. Call it before the lab is entered."""
+    if path.absolute().resolve().is_relative_to(LOST):
+        raise files.CannotWrite(f"{path} is in {LOST}, of which the lab has its own", "give a file somewhere else")
+    report_files(path, names, runs)
+
+
+def play(
+    names: Sequence[str], options: RunOptions, *, runs: int, as_json: bool, keep: bool, report: Path | None = None
+) -> int:
+    """0: every verdict holds, 1: not. `report`: see `report_files`."""
     screen = Screen(silent=as_json)
-    results = [
-        play_once(name, options, screen, count=f" ({number} of {runs})" if runs > 1 else "", keep=keep)
-        for name in names
-        for number in range(1, runs + 1)
-    ]
+    paths = report_files(report, names, runs) if report else {}
+    results = []
+    for name in names:
+        for number in range(1, runs + 1):
+            count = f" ({number} of {runs})" if runs > 1 else ""
+            results.append(play_once(name, options, screen, count=count, keep=keep, report=paths.get((name, number))))
     if as_json:
         json.dump([result.as_json() for result in results], sys.stdout)
         print()
@@ -74,7 +96,31 @@ def play(names: Sequence[str], options: RunOptions, *, runs: int, as_json: bool,
     return 0 if all(result.holds for result in results) else 1
 
 
-def play_once(name: str, options: RunOptions, screen: Screen, *, count: str = "", keep: bool = False) -> Result:
+def report_files(path: Path, names: Sequence[str], runs: int) -> dict[tuple[str, int], Path]:
+    """By scene and run. Of one run it is `path`; of several, each has a file, as FILE-crash.html, FILE-crash-2.html.
+
+    Raises Refusal, if one of them cannot be written.
+    """
+    alone = len(names) == 1 and runs == 1
+    found = {}
+    for name in names:
+        for number in range(1, runs + 1):
+            ending = f"-{name}" + (f"-{number}" if runs > 1 else "")
+            found[name, number] = path if alone else path.with_name(f"{path.stem}{ending}{path.suffix}")
+    for one in found.values():
+        files.check(one)
+    return found
+
+
+def play_once(
+    name: str,
+    options: RunOptions,
+    screen: Screen,
+    *,
+    count: str = "",
+    keep: bool = False,
+    report: Path | None = None,
+) -> Result:
     scene = SCENES[name]
     screen.say(f"{name}{count}: {scene.about}", "bold")
     with Run(replace(options, election=scene.election, three=scene.three, shared_layer2=scene.shared_layer2)) as run:
@@ -95,6 +141,9 @@ def play_once(name: str, options: RunOptions, screen: Screen, *, count: str = ""
         screen.say(
             f"{name}: {f'{failed} FAILED' if failed else 'as expected'}\n", "bold red" if failed else "bold green"
         )
+        if report:
+            files.write(result.report, report)
+            screen.say(f"the report is in {report}")
         if keep:
             _keep(run, screen)
     return result

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.core.vrrp.wire import checksum
 from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Report, TextReport
 from floatip.observing.summary import (
@@ -56,6 +57,7 @@ ERROR_WORDS = {
 
 class CannotObserve(Refusal):
     status = 2
+    code = Why.CANNOT_OBSERVE
 
 
 class Echoes:

@@ -90,12 +90,14 @@ class ProbeResult:
             "who": self.who,
             "error": self.error,
             "late_ms": _ms(self.late),
+            "named_by": self.named_by,
         }
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> Self:
         rtt = None if line["rtt_ms"] is None else line["rtt_ms"] / 1000
-        return cls(line["kind"], line["at"], line["ok"], rtt, line["who"], line["error"], line["late_ms"] / 1000)
+        late, named_by = line["late_ms"] / 1000, line.get("named_by", "")
+        return cls(line["kind"], line["at"], line["ok"], rtt, line["who"], line["error"], late, named_by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from floatip.commands import with_code
+from floatip.core.refusals import Why
 from floatip.model import Here, Model
 from floatip.reading import key, regular
 from floatip.reading.files import closed_above
@@ -38,6 +40,7 @@ __all__ = [
     "load",
     "look_around",
     "read",
+    "read_text",
     "render",
     "will",
 ]
@@ -60,23 +63,35 @@ class Read(NamedTuple):
     problems: list[Problem]
 
 
-def load(path: str | Path, user: str = "", dcid: int | None = None) -> Loaded:
+def load(path: str | Path, user: str = "", dcid: int | str | None = None) -> Loaded:
     """Raises `ConfigErrors`, and nothing else for anything that a file can hold.
 
-    `user` runs the daemon, where root asks for it. `dcid`: Linode's data centre, where the file names none.
+    `user` runs the daemon, where root asks for it. `dcid`: Linode's data centre, where the file names none, or "auto".
     """
     machine = look_around(user)
     return judged(read(path, machine, dcid), user, Path(path), machine)
 
 
-def read(path: str | Path, machine: Machine | None = None, dcid: int | None = None) -> Read:
+def read(path: str | Path, machine: Machine | None = None, dcid: int | str | None = None) -> Read:
     """By no rule yet. `machine`: None where the file need not fit this machine. Raises `ConfigErrors`."""
     if is_keepalived_conf(path):
         from floatip.reading.keepalived.front_end import model_of  # noqa: PLC0415
 
         return Read(*model_of(Path(path), machine, dcid))
-    text, problems = reader.with_dcid(document.read(str(path)), dcid)
-    model, places, of_values = reader.model_of(text)
+    given = _of_toml(document.read(str(path)), dcid)
+    if machine is None:
+        return given._replace(problems=[one for one in given.problems if not isinstance(one, MachineError)])
+    return given
+
+
+def read_text(name: str, text: bytes, dcid: int | str | None = None) -> Read:
+    """Of a floatip.toml that is not written yet; `name`: what the problems call it. Raises `ConfigErrors`."""
+    return _of_toml(document.parse(name, text), dcid)
+
+
+def _of_toml(data: document.Document, dcid: int | str | None) -> Read:
+    with_dcid, problems = reader.with_dcid(data, dcid)
+    model, places, of_values = reader.model_of(with_dcid)
     return Read(model, places, problems + of_values)
 
 
@@ -97,16 +112,27 @@ OF_KEEPALIVED = re.compile(
 )
 
 
-def judged(given: Read, user: str = "", path: Path | None = None, machine: Machine | None = None) -> Loaded:
-    """`path`: where it was read, unless it is not written yet. Raises `ConfigErrors`."""
+def judged(
+    given: Read,
+    user: str = "",
+    path: Path | None = None,
+    machine: Machine | None = None,
+    becomes: Path | None = None,
+) -> Loaded:
+    """Raises `ConfigErrors`.
+
+    `path`: where it was read, unless it is not written yet. `becomes`: where it is to be copied; the key is beside
+    that, and who may read the file is not known yet.
+    """
     model, places, problems = given.model, given.places, [*given.problems]
     machine = machine or look_around(user)
     here = _here(model, machine)
     model = model.on(here.interface) if here else model
     problems += judge(model, places, machine)
-    if path:
+    if path and not becomes:
         problems += _closed(path, places, machine)
-        keys, of_key = _keys(model, path, places, machine)
+    if beside := becomes or path:
+        keys, of_key = _keys(model, beside, places, machine)
         problems += of_key
         here = here and replace(here, keys=keys)
     model, of_vrrp = key.of_vrrp(model, places, machine)
@@ -157,7 +183,13 @@ def render(errors: Iterable[ConfigError], warnings: Iterable[ConfigWarning]) -> 
     files = {problem.file: number for number, problem in enumerate([*errors, *warnings, *notes])}
     problems = sorted([*errors, *warnings, *notes], key=lambda problem: (files[problem.file], problem.line))
     counts = [_count(errors, "error"), _count(warnings, "warning"), *([_count(notes, "note")] if notes else [])]
-    return "\n".join([*map(str, problems), ", ".join(counts)])
+    return "\n".join([*map(str, problems), with_code(", ".join(counts), _code(errors))])
+
+
+def _code(errors: list[ConfigError]) -> Why | None:
+    if not errors:
+        return None
+    return Why.MACHINE_NOT_READY if ConfigErrors(errors).may_mend else Why.CONFIGURATION
 
 
 def partitioned(warnings: Iterable[ConfigWarning]) -> tuple[list[ConfigWarning], list[ConfigWarning]]:

@@ -84,6 +84,8 @@ class NodeFlag(IntFlag):
     STOPPING = 4
     SEASONED = 8
     """Route servers believe what its sessions announce: one is up for long enough."""
+    DRILL = 16
+    """An administrator rehearses a failover there."""
 
 
 class InstanceFlag(IntFlag):

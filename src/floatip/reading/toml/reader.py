@@ -28,6 +28,7 @@ from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem, Th
 from floatip.reading.toml import checks
 from floatip.reading.toml.document import Document
 from floatip.reading.toml.tables import ADDRESS, ELECTIONS, GARP, HMAC, INSTANCE, TOP, VRRP, Table
+from floatip.reading.toml.values import AUTO
 from floatip.reading.toml.walk import Walk
 from floatip.reading.words import shown
 
@@ -56,8 +57,8 @@ def accepted(document: Document) -> tuple[Model, Places]:
     return model, places
 
 
-def with_dcid(document: Document, dcid: int | None) -> tuple[Document, list[Problem]]:
-    """`dcid`: what the command line says, which must agree with the file."""
+def with_dcid(document: Document, dcid: int | str | None) -> tuple[Document, list[Problem]]:
+    """`dcid`: what the command line says, which must agree with the file; a number, or "auto"."""
     if dcid is None:
         return document, []
     given = document.data.get("linode")
@@ -99,7 +100,7 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
     )
     has_secret = any(thing[-1] in ("md5", "auth_pass") or thing[-5:-2] == HMAC_KEYS for thing in places.given)
     problems = [*walk.problems, *checks.means_nothing(places), *_elections(document, places)]
-    problems += [*_open_to_all(document, places, has_secret=has_secret)]
+    problems += [*_open_to_all(document, places, has_secret=has_secret), *_remembered(document, places)]
     return model, places, problems
 
 
@@ -219,6 +220,19 @@ def _elections(document: Document, places: Places) -> Iterator[Problem]:
         if not elected and has_nodes and "preempt_delay" in given and table.get("preempt") is not True:
             hint = "add preempt = true, or remove it"
             yield places.warning((*at, "preempt_delay"), "means nothing without preempt = true", hint)
+
+
+def _remembered(document: Document, places: Places) -> Iterator[Problem]:
+    """The data centre is "auto", and what an earlier start was told."""
+    at = ("linode", "dcid")
+    given = document.data.get("linode")
+    if isinstance(given, dict) and given.get("dcid") == AUTO and places.is_whole(at):
+        from floatip.linode import region  # noqa: PLC0415
+
+        if (known := region.find()).why:
+            what = f"{known.region.dcid} ({known.region.slug}), as Linode's metadata service said at {known.when}"
+            hint = f"write dcid = {known.region.dcid}, if that is where this machine is; then the service is not needed"
+            yield places.warning(at, f"{what}: {known.why}", hint)
 
 
 def _open_to_all(document: Document, places: Places, *, has_secret: bool) -> Iterator[Problem]:

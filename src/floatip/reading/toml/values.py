@@ -23,6 +23,7 @@ SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 """RT_SCOPE_..., as iproute2 names them."""
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 section 5.6.2."""
+AUTO = "auto"
 KEY = "{key}"
 """In a hint: the key whose value is wrong."""
 
@@ -31,6 +32,10 @@ class Wrong(Exception):
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(what)
         self.what, self.hint = what, hint
+
+
+class NotNow(Wrong):
+    """This machine refuses, which may mend without a change to the file."""
 
 
 def string(value: object) -> str:
@@ -427,13 +432,24 @@ def words(value: object) -> tuple[str, ...]:
 
 
 def dcid(value: object) -> int:
+    if value == AUTO:
+        return _here()
     if isinstance(value, str):
         return _region(value)
     # lelastic refuses 0 and 1 too; the digits must fit one group of an IPv6 address.
     if type(value) is not int or not 2 <= value <= 9999:
-        hint = 'give its number or its region: dcid = 6, dcid = "us-east"'
+        hint = 'give its number or its region: dcid = 6, dcid = "us-east"; or "auto"'
         raise Wrong(f"{shown(value)} is not the number of a data centre", hint)
     return value
+
+
+def _here() -> int:
+    from floatip.linode import region  # noqa: PLC0415
+
+    try:
+        return region.find().region.dcid
+    except region.Unknown as error:
+        raise (NotNow if error.may_mend else Wrong)(error.what, error.hint) from None
 
 
 def _region(name: str) -> int:

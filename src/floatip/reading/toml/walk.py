@@ -7,7 +7,7 @@ from typing import Any
 from floatip.reading.place import Place, Places, Problem, Thing
 from floatip.reading.toml.document import Document
 from floatip.reading.toml.tables import KEEPALIVEDS, WHERE, Items, Kind, Short, Table
-from floatip.reading.toml.values import KEY, Wrong
+from floatip.reading.toml.values import KEY, NotNow, Wrong
 from floatip.reading.words import closest, shown
 
 REFUSED: Any = object()
@@ -62,7 +62,8 @@ class Walk:
         try:
             return kind(value)
         except Wrong as wrong:
-            return self._refuse(at, wrong.what, wrong.hint.replace(KEY, str(at[-1])))
+            is_machines = isinstance(wrong, NotNow)
+            return self._refuse(at, wrong.what, wrong.hint.replace(KEY, str(at[-1])), is_machines=is_machines)
 
     def _items(self, items: Items, value: Any, at: Thing) -> Any:
         if not isinstance(value, list) and isinstance(items.kind, Table):
@@ -81,9 +82,10 @@ class Walk:
             self.places.kept[at] = kept
         return tuple(read[index] for index in kept)
 
-    def _refuse(self, at: Thing, what: str, hint: str) -> Any:
+    def _refuse(self, at: Thing, what: str, hint: str, *, is_machines: bool = False) -> Any:
         self.places.spoil(at)
-        self.problems.append(self.places.error(at, what, hint))
+        refused = self.places.on_machine if is_machines else self.places.error
+        self.problems.append(refused(at, what, hint))
         return REFUSED
 
     def _unknown(self, table: Table, key: str, at: Thing) -> str:

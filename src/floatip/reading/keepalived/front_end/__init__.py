@@ -25,7 +25,7 @@ from floatip.reading.toml import document
 
 
 def model_of(
-    path: Path, machine: Machine | None = None, dcid: int | None = None, config_id: str = ""
+    path: Path, machine: Machine | None = None, dcid: int | str | None = None, config_id: str = ""
 ) -> tuple[Model, Places, list[Problem]]:
     """`machine`: None where the file need not fit this machine. Raises `ConfigErrors`.
 

@@ -13,7 +13,7 @@ TABLES = ("linode", "bgp", "node", "link", "http", "notify", "log", "state_log",
 SINGLE = ("log", "state_log", "release_delay")
 
 
-def read(conf: Path, dcid: int | None) -> tuple[Model, Places, list[Problem]]:
+def read(conf: Path, dcid: int | str | None) -> tuple[Model, Places, list[Problem]]:
     """`dcid`: of the command line. Raises `ConfigErrors`."""
     file = conf.with_name(NAME)
     found = document.read(str(file)) if file.exists() else Document(str(conf), {}, {})

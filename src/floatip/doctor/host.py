@@ -1,0 +1,139 @@
+"""What the doctor reads of this machine: files and the output of programs. It changes nothing, and waits for little."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from floatip.host.errors import in_words
+
+TIMEOUT = 5.0
+"""Seconds for a program."""
+LARGEST = 16 << 20
+"""Bytes of an answer."""
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Debian keeps nft and iptables in sbin, which is not on a user's PATH."""
+
+
+class Unseen(Exception):
+    """Why something could not be read, as a part of a sentence."""
+
+    is_missing = False
+
+
+class Missing(Unseen):
+    """There is no such file or program."""
+
+    is_missing = True
+
+
+class Host(Protocol):
+    is_root: bool
+
+    def text(self, path: str) -> str:
+        """Raises `Unseen`."""
+
+    def names(self, directory: str) -> list[str]:
+        """Raises `Unseen`."""
+
+    def link(self, path: str) -> str:
+        """Where a symbolic link leads. Raises `Unseen`."""
+
+    def run(self, *command: str) -> str:
+        """What it prints. Raises `Unseen`, also where it fails."""
+
+
+class ThisMachine:
+    def __init__(self) -> None:
+        self.is_root = os.geteuid() == 0
+
+    def text(self, path: str) -> str:
+        try:
+            with open(path, "rb") as file:
+                return file.read(LARGEST).decode(errors="replace")
+        except OSError as error:
+            raise _unseen(path, error) from None
+
+    def names(self, directory: str) -> list[str]:
+        try:
+            return sorted(os.listdir(directory))
+        except OSError as error:
+            raise _unseen(directory, error) from None
+
+    def link(self, path: str) -> str:
+        try:
+            return os.readlink(path)
+        except OSError as error:
+            raise _unseen(path, error) from None
+
+    def run(self, *command: str) -> str:
+        environment = os.environ | {"LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"}
+        program = " ".join(command[:2])
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TIMEOUT,
+                env=environment,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise Missing(f"{command[0]} is not installed") from None
+        except subprocess.TimeoutExpired:
+            raise Unseen(f"{program} did not end within {TIMEOUT:g} s") from None
+        except OSError as error:
+            raise Unseen(f"{program}: {in_words(error.errno)}") from None
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip().split("\n")[0]
+            raise Unseen(f"{program} failed: {said or f'exit status {done.returncode}'}")
+        return done.stdout[:LARGEST].decode(errors="replace")
+
+
+class Recorded:
+    """A machine that was recorded: the texts of its files, and what its programs printed."""
+
+    def __init__(
+        self,
+        files: Mapping[str, str] | None = None,
+        outputs: Mapping[Sequence[str], str] | None = None,
+        *,
+        links: Mapping[str, str] | None = None,
+        is_root: bool = True,
+    ) -> None:
+        self.files = dict(files or {})
+        self.outputs = {tuple(command): output for command, output in (outputs or {}).items()}
+        self.links = dict(links or {})
+        self.is_root = is_root
+
+    def text(self, path: str) -> str:
+        if path not in self.files:
+            raise Missing(f"{path}: no such file or directory")
+        return self.files[path]
+
+    def names(self, directory: str) -> list[str]:
+        below = f"{directory.rstrip('/')}/"
+        found = {path.removeprefix(below).partition("/")[0] for path in self.files if path.startswith(below)}
+        if not found:
+            raise Missing(f"{directory}: no such file or directory")
+        return sorted(found)
+
+    def link(self, path: str) -> str:
+        if path not in self.links:
+            raise Missing(f"{path}: no such file or directory")
+        return self.links[path]
+
+    def run(self, *command: str) -> str:
+        if command not in self.outputs:
+            raise Missing(f"{command[0]} is not installed")
+        return self.outputs[command]
+
+
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+def _unseen(path: str, error: OSError) -> Unseen:
+    kind = Missing if isinstance(error, FileNotFoundError) else Unseen
+    return kind(f"{path}: {in_words(error.errno)}")

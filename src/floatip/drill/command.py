@@ -1,0 +1,469 @@
+"""`floatip drill`: a failover of this node's own, rehearsed, watched, and undone whatever happens."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from types import FrameType
+
+import floatip
+from floatip.commands import Refusal, again_as_root
+from floatip.core.state import InstanceView, Status, read
+from floatip.drill import files, verdict
+from floatip.drill.as_json import to_json
+from floatip.drill.faults import CannotDrill, Check, CutOff, Fault, Handover, Hold, Stop, unit_of
+from floatip.drill.method import method
+from floatip.drill.observation import Observation, Observer, Target
+from floatip.drill.observed import observations
+from floatip.drill.report import Done, Finding, Probes, Report, Seen, Step
+from floatip.drill.watching import Watch
+from floatip.host.ask import ControlError, Record, ask, socket_path
+from floatip.prompts import confirm
+from floatip.text import folded, printable, terminal_width
+
+LASTS = {"check": 10.0, "stop": 10.0, "handover": 5.0, "cut": 12.0}
+"""Seconds: longer than the hold time of a route server where that shows what follows."""
+BASELINE = 3.0
+"""Seconds that are watched before the fault, in which another drill would be seen."""
+AFTER = 3.0
+"""Seconds that are watched after all is as before."""
+RESTORED_WITHIN = 60.0
+FETCHED_WITHIN = 30.0
+SLACK, SLACK_OF_OBSERVER = 20.0, 30.0
+"""Seconds that the daemon grants a drill beyond its fault, for what comes before and after."""
+INTERRUPTED = 130
+
+
+class Refused(CannotDrill):
+    """All that stands against the drill is named already."""
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    instance: str | None
+    fault: str
+    check: str | None
+    lasts: float | None
+    to: str | None
+    observers: tuple[str, ...]
+    key: Path
+    target: Target
+    reports: tuple[Path, ...]
+    as_json: bool
+    dry_run: bool
+    yes: bool
+    force: bool
+
+
+def drill(wishes: Wishes) -> int:
+    """The exit status. Raises `Refusal`."""
+    if os.geteuid() != 0:
+        raise CannotDrill("a drill needs root: it makes a node fail", again_as_root())
+    for path in wishes.reports:
+        files.check(path)
+    return Rehearsal(wishes).play()
+
+
+def convert(source: Path, reports: Sequence[Path], *, as_json: bool) -> int:
+    """The same report again, from its JSON."""
+    report = files.read(source)
+    for path in reports:
+        files.write(report, path)
+    print(to_json(report) if as_json else "\n".join(_text(report)))
+    return 0 if report.holds else 1
+
+
+class Rehearsal:
+    def __init__(self, wishes: Wishes) -> None:
+        self._wishes = wishes
+        self._stop = Event()
+        """Somebody wants it to end."""
+        self._signal = ""
+        self._is_shown = True
+        self._done: list[Done] = []
+        self._notes: list[str] = []
+        self._hold: Hold | None = None
+        self._began = 0.0
+        """Monotonic: when the fault began; 0: it has not."""
+        self._observers: list[Observer] = []
+        self._observations: list[Observation] = []
+
+    def play(self) -> int:
+        status = self._status()
+        instance, check = self._instance(status), ""
+        if self._wishes.fault == "check":
+            check = self._wishes.check or self._first_check(instance)
+        lasts = LASTS[self._wishes.fault] if self._wishes.lasts is None else self._wishes.lasts
+        unit = unit_of(status) if self._wishes.fault == "stop" else ""
+        self._method = method(status, instance, self._wishes.fault, check, unit, lasts, self._wishes.to or "")
+        slack = SLACK + SLACK_OF_OBSERVER * len(self._wishes.observers)
+        self._request: Record = {"cmd": "drill", "instance": instance.name, "fault": self._wishes.fault}
+        self._request |= {"check": check, "for": lasts + slack, "force": self._wishes.force}
+        before = list(verdict.before(status, instance))
+        self._show_method(before)
+        before += self._objections()
+        if self._wishes.dry_run:
+            self._say("nothing was done: --dry-run")
+            return 0
+        if not self._wishes.yes:
+            if not sys.stdin.isatty():
+                raise CannotDrill("stdin is not a terminal, so nobody can be asked", "add --yes if it may go ahead")
+            if not confirm("Begin the drill?"):
+                raise CannotDrill("nothing was done", "")
+        fault = self._fault(instance, check, unit, lasts)
+        with _Signals(self._interrupt):
+            return self._rehearse(fault, instance, lasts, before)
+
+    # Before
+
+    def _status(self) -> Status:
+        return read(Status, ask(socket_path(), {"cmd": "status"}))
+
+    def _instance(self, status: Status) -> InstanceView:
+        known = ", ".join(one.name for one in status.instances) or "none"
+        name = self._wishes.instance
+        carried = [one for one in status.instances if one.role.value == "master"]
+        if name is None:
+            if len(status.instances) == 1:
+                return status.instances[0]
+            if len(carried) == 1:
+                return carried[0]
+            which = ", ".join(one.name for one in carried)
+            what = f"this node carries {which or 'nothing'}: which instance is meant is not clear"
+            raise CannotDrill(what, f"name one: floatip drill {carried[0].name if carried else 'INSTANCE'}")
+        if (found := verdict.instance_of(status, name)) is None:
+            raise CannotDrill(f"there is no instance {name}", f"the instances are: {known}")
+        return found
+
+    def _first_check(self, instance: InstanceView) -> str:
+        """Of the instance, as the daemon names them in its objection."""
+        checks = self._dry({"cmd": "drill", "instance": instance.name, "fault": "check", "for": 1}).get("checks")
+        return str(checks[0]) if isinstance(checks, list) and checks else ""
+
+    def _objections(self) -> list[Finding]:
+        """What the administrator takes the risk of. Raises `Refused`, when all are said."""
+        return self._judged(self._dry(self._request))
+
+    def _dry(self, request: Record) -> Record:
+        hold = Hold(request | {"dry": True})
+        hold.close()
+        if "error" in hold.answer:
+            hint = "restart the daemon, if it is older than this command: systemctl restart floatip"
+            raise ControlError(f"the daemon does not know of drills: {hold.answer['error']}", hint)
+        return hold.answer
+
+    def _judged(self, answer: Record) -> list[Finding]:
+        said = answer.get("objections")
+        found = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
+        hindering = [one for one in found if not (one.get("may_force") and self._wishes.force)]
+        for one in found:
+            word = "risk" if one not in hindering else "refused"
+            self._say(f"{word}: {one.get('what')}", f"hint: {one.get('hint')}" if one in hindering else "")
+        if hindering:
+            reasons = "1 reason" if len(hindering) == 1 else f"{len(hindering)} reasons"
+            raise Refused(f"nothing was done, for {reasons}, named above", "")
+        return [Finding(False, f"forced: {one.get('what')}", str(one.get("hint", ""))) for one in found]
+
+    def _fault(self, instance: InstanceView, check: str, unit: str, lasts: float) -> Fault:
+        match self._wishes.fault:
+            case "check":
+                return Check(check, lasts, self._held, self._release)
+            case "stop":
+                return Stop(unit, lasts)
+            case "handover":
+                return Handover(instance.name, self._wishes.to or "", self._wishes.force)
+        return CutOff()
+
+    # The drill
+
+    def _rehearse(self, fault: Fault, instance: InstanceView, lasts: float, before: list[Finding]) -> int:
+        was = self._status()
+        self._watch = watch = Watch(instance.name, was)
+        starts = time.monotonic()
+        restored: list[Finding] = []
+        trouble: Refusal | None = None
+        try:
+            watch.start()
+            self._note("before", "the drill is known to the daemon, and to the nodes that hear it")
+            self._hold = Hold(self._request)
+            if self._hold.answer.get("began") is not True:
+                self._judged(self._hold.answer)
+                raise CannotDrill("the daemon refuses the drill", "see: floatip status")
+            self._begin_observing(instance, lasts)
+            fault.prepare()
+            self._note("before", "what undoes the fault stands ready")
+            if others := self._await(BASELINE, self._others_drill):
+                raise CannotDrill(f"a drill runs on {others}", "wait for its end: floatip nodes")
+            if not self._stop.is_set():
+                self._began = time.monotonic()
+                self._note("fault", fault.begins)
+                fault.begin()
+                self._note("watch", "the fault is made")
+                self._await(lasts)
+        except Refusal as refusal:
+            trouble = refusal
+            self._note("watch", f"the drill cannot go on: {refusal.what}")
+        finally:
+            undone = self._undo(fault)
+        if self._began:
+            restored = [*undone, *self._restored(was, instance.name)]
+            self._await(AFTER)
+        watch.close()
+        self._finish_observing()
+        if not self._began:
+            if trouble:
+                raise trouble
+            self._say("nothing was done: stopped before the fault")
+            return INTERRUPTED
+        if trouble:
+            restored.insert(0, Finding(False, trouble.what, trouble.hint))
+        report = self._report(starts, was, instance, before, restored, lasts)
+        self._give(report)
+        return INTERRUPTED if self._stop.is_set() else 0 if report.holds else 1
+
+    def _undo(self, fault: Fault) -> list[Finding]:
+        """Whatever goes wrong, all of it is tried."""
+        found: list[Finding] = []
+        self._note("restore", fault.ends if self._began else "no fault was made")
+        try:
+            fault.end()
+        except Refusal as refusal:
+            found.append(Finding(False, refusal.what, refusal.hint))
+        self._release()
+        if not self._began:
+            return found
+        self._note("restore", "undone")
+        return [*found, *fault.leftovers()]
+
+    def _restored(self, was: Status, name: str) -> list[Finding]:
+        deadline = time.monotonic() + RESTORED_WITHIN
+        while True:
+            found = verdict.restored(was, self._watch.status, name)
+            if all(one.holds for one in found) or time.monotonic() > deadline:
+                break
+            self._await(0.5, restores=True)
+        self._note("after", "all is as before" if all(one.holds for one in found) else "not all is as before")
+        return found
+
+    def _held(self) -> Hold:
+        assert self._hold
+        return self._hold
+
+    def _release(self) -> None:
+        if self._hold:
+            self._hold.close()
+            self._hold = None
+
+    def _others_drill(self) -> str:
+        status = self._watch.status
+        return ", ".join(node.name for node in status.nodes if node.drill and not node.own) if status else ""
+
+    def _await(self, seconds: float, until: Callable[[], str] = lambda: "", *, restores: bool = False) -> str:
+        """Says once a second how it stands; what `until` says ends it, and so does whoever wants it to end."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and (restores or not self._stop.is_set()):
+            if said := until():
+                return said
+            self._tick(left)
+            if restores:
+                time.sleep(min(left, 0.1))
+            else:
+                self._stop.wait(min(left, 0.1))
+        return ""
+
+    # The observers
+
+    def _begin_observing(self, instance: InstanceView, lasts: float) -> None:
+        if not self._wishes.observers:
+            return
+        from floatip.observing.joined import joined  # noqa: PLC0415
+
+        target = replace(self._wishes.target, address=instance.addresses[0].address.partition("/")[0])
+        most = BASELINE + lasts + RESTORED_WITHIN + AFTER + FETCHED_WITHIN
+        for where in self._wishes.observers:
+            observer = joined(where, self._wishes.key, self._method.node)
+            self._observers.append(observer)
+            observer.begin(target, most)
+            self._note("before", f"{observer.name} probes {target.address} every {target.interval:g} s")
+
+    def _finish_observing(self) -> None:
+        for observer in self._observers:
+            try:
+                self._observations.append(observer.finish(FETCHED_WITHIN))
+            except Refusal as refusal:
+                self._notes.append(f"what {observer.name} saw is missing: {refusal.what}")
+                self._say(f"warning: {self._notes[-1]}")
+
+    # The report
+
+    def _report(
+        self,
+        starts: float,
+        was: Status,
+        instance: InstanceView,
+        before: list[Finding],
+        restored: list[Finding],
+        lasts: float,
+    ) -> Report:
+        shown = self._watch.status
+        seen = tuple(replace(one, at=one.at - self._began) for one in self._all_seen())
+        probes = tuple(self._probes(one, instance) for one in self._observations if one.probes)
+        findings = list(self._verdict(seen, probes, shown or was, instance, lasts))
+        if not probes:
+            self._notes.append(f"nothing was probed, so what clients notice is not known: {verdict.OBSERVE}")
+        if self._signal:
+            self._notes.append(f"the drill was ended early, by {self._signal}")
+        return Report(
+            title=f"Drill: {self._method.fault} on {self._method.node}, {instance.name}",
+            made_by=f"floatip {floatip.__version__}",
+            kind="drill",
+            began=time.time() - (time.monotonic() - self._began),
+            starts=starts - self._began,
+            ends=time.monotonic() - self._began,
+            method=self._method,
+            nodes=tuple(node.name for node in was.nodes) or (self._method.node,),
+            before=tuple(before),
+            done=tuple(replace(one, at=one.at - self._began) for one in self._done),
+            seen=seen,
+            probes=probes,
+            verdict=tuple(findings),
+            restored=tuple(restored),
+            notes=tuple(self._notes),
+        )
+
+    def _all_seen(self) -> list[Seen]:
+        """What an observer's daemon said of itself is more exact than what was heard over the link."""
+        first_hand = [one for observation in self._observations for one in observation.seen]
+        nodes = {one.node for one in first_hand}
+        own = [one for one in self._watch.seen if not (one.source and one.node in nodes)]
+        return sorted([*own, *first_hand], key=lambda one: one.at)
+
+    def _probes(self, one: Observation, instance: InstanceView) -> Probes:
+        target = self._wishes.target
+        results = tuple(replace(probe, at=probe.at - self._began) for probe in one.probes)
+        address = instance.addresses[0].address.partition("/")[0]
+        return Probes(one.observer, address, target.port, target.interval, results, one.uncertainty)
+
+    def _verdict(
+        self, seen: Sequence[Seen], probes: Sequence[Probes], now: Status, instance: InstanceView, lasts: float
+    ) -> list[Finding]:
+        found = []
+        if instance.election != "keepalived" or self._method.fault == "cut":
+            found.append(verdict.took_over(seen, self._method.node, instance, self._method.fault, lasts))
+        else:
+            self._notes.append("keepalived elects: whether another node took over, only probes can tell")
+        for one in probes:
+            found += verdict.probed(one, instance, self._method.fault)
+        return [*found, verdict.one_after(seen, now, instance.name)]
+
+    def _give(self, report: Report) -> None:
+        for path in self._wishes.reports:
+            try:
+                files.write(report, path)
+                self._say(f"report: {path}")
+            except Refusal as refusal:
+                self._say(f"error: {refusal.what}", f"hint: {refusal.hint}")
+        if self._wishes.as_json:
+            print(to_json(report))
+        else:
+            for line in _text(report):
+                self._print(line)
+
+    # The terminal
+
+    def _interrupt(self, name: str) -> None:
+        if not self._stop.is_set():
+            self._signal = name
+            self._stop.set()
+
+    def _note(self, step: Step, text: str) -> None:
+        now = time.monotonic()
+        self._done.append(Done(now, step, text))
+        at = f"{now - self._began:+.1f} s" if self._began else ""
+        self._say(f"{at:>8}  {step:<8} {text}")
+
+    _ticked = 0.0
+
+    def _tick(self, left: float) -> None:
+        now = time.monotonic()
+        if now - self._ticked < 1.0:
+            return
+        self._ticked = now
+        at = f"{now - self._began:+.1f} s" if self._began else ""
+        self._say(f"{at:>8}  {self._how_it_stands()}")
+
+    def _how_it_stands(self) -> str:
+        status, name = self._watch.status, self._method.instance
+        words = ["this node's daemon does not answer"]
+        if status and (instance := verdict.instance_of(status, name)):
+            words = [f"{instance.role.value} here"]
+            for node in status.nodes:
+                if not node.own:
+                    rank = next((one.rank for one in node.carries if one.instance == name), "none")
+                    words.append(f"{node.name} {rank if node.state == 'alive' else node.state}")
+        for observer in self._observers:
+            sent, lost = observer.probes_so_far()
+            words.append(f"{sent} probes, {lost} lost")
+        return ", ".join(words)
+
+    def _show_method(self, before: Sequence[Finding]) -> None:
+        for sentence in self._method.sentences:
+            self._say(sentence)
+        self._say("")
+        for one in before:
+            self._say(f"ok: {one.text}")
+
+    def _say(self, *lines: str) -> None:
+        """Of the drill's course; on stderr where stdout is for a program."""
+        for line in filter(None, lines) if len(lines) > 1 else lines:
+            self._print(line)
+
+    def _print(self, text: str) -> None:
+        """The terminal may be gone: the drill goes on to its end."""
+        stream = sys.stderr if self._wishes.as_json else sys.stdout
+        with suppress(OSError, ValueError):
+            for line in folded(printable(text), terminal_width(), 4):
+                print(line, file=stream, flush=True)
+
+
+def _text(report: Report) -> list[str]:
+    lines = ["", report.title]
+    for title, findings in (("verdict", report.verdict), ("restored", report.restored)):
+        lines += ["", title, *(line for one in findings for line in _finding(one))]
+    for one in observations(report):
+        lines += ["", one.title, *(f"  {sentence.text}" for sentence in one.sentences)]
+    lines += ["", *(f"note: {note}" for note in report.notes)]
+    lines += ["it held" if report.holds else "it did not hold"]
+    return lines
+
+
+def _finding(one: Finding) -> list[str]:
+    hint = [f"          hint: {one.hint}"] if one.hint and not one.holds else []
+    return [f"  {'ok' if one.holds else 'NOT OK':<7} {one.text}", *hint]
+
+
+class _Signals:
+    """What would end this process asks for an end, and lets it undo the fault first."""
+
+    def __init__(self, asked: Callable[[str], None]) -> None:
+        self._asked = asked
+        self._before = {}  # type: ignore[var-annotated]
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._asked(signal.Signals(number).name)

@@ -1,0 +1,219 @@
+"""What the evaluator says of a packet is what the kernel does with it."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from floatip.doctor.context import Context
+from floatip.doctor.finding import Finding, Grade
+from floatip.doctor.firewall import looker
+from floatip.doctor.firewall.iptables import BASES
+from floatip.doctor.firewall.load import load
+from floatip.doctor.firewall.packet import Answer, Verdict
+from floatip.doctor.firewall.rules import evaluate
+from floatip.doctor.host import ThisMachine
+from floatip.model import Here
+from tests.doctor.contexts import model
+from tests.doctor.rulesets import ALL, ESTABLISHED, Ruleset, filter_, inet
+from tests.doctor.two_namespaces import NODE, PEER, PEER6, STRANGER, Cable, cable, probes, sh
+
+FLUSH = "nft flush ruleset"
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Cable]:
+    with cable() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def no_rules(wire: Cable) -> Iterator[None]:
+    yield
+    clean(wire)
+
+
+def clean(wire: Cable) -> None:
+    with wire.node.inside():
+        sh(FLUSH)
+        for tool in ("iptables-legacy", "ip6tables-legacy"):
+            names = sh(f"cat /proc/thread-self/net/{tool.removesuffix('-legacy').replace('tables', '_tables')}_names")
+            for table in names.split():
+                policies = "\n".join(f":{chain} ACCEPT [0:0]" for chain in BASES[table])
+                sh(f"{tool}-restore", f"*{table}\n{policies}\nCOMMIT\n")
+
+
+def install(wire: Cable, ruleset: Ruleset) -> None:
+    kind = "legacy" if ruleset.is_legacy else "nft"
+    with wire.node.inside():
+        if ruleset.nft:
+            sh("nft -f -", ruleset.nft.replace("} }", "}\n}"))
+        for tool, text in (("iptables", ruleset.iptables), ("ip6tables", ruleset.ip6tables)):
+            if text:
+                sh(f"{tool}-{kind}-restore", text)
+
+
+def answers(wire: Cable) -> dict[str, Answer]:
+    with wire.node.inside():
+        tables, unread = load(ThisMachine())
+    assert not unread
+    return {name: evaluate(tables, packet) for name, packet in probes().items()}
+
+
+@pytest.mark.parametrize("ruleset", ALL, ids=lambda one: one.name)
+def test_the_kernel_does_what_is_said(wire: Cable, ruleset: Ruleset) -> None:
+    install(wire, ruleset)
+    said = answers(wire)
+    unknown = {name for name, answer in said.items() if answer.verdict is Verdict.UNKNOWN}
+    assert unknown == ruleset.unknown, {name: said[name] for name in unknown ^ ruleset.unknown}
+    compare(wire, said)
+
+
+def compare(wire: Cable, said: dict[str, Answer]) -> None:
+    for name, packet in probes().items():
+        answer = said[name]
+        if answer.verdict is Verdict.UNKNOWN:
+            continue
+        passes = answer.verdict is Verdict.ACCEPT
+        if name == "BGP answer":  # there is one only where the SYN leaves
+            if said["BGP out"].verdict is Verdict.UNKNOWN:
+                continue
+            passes = passes and said["BGP out"].verdict is Verdict.ACCEPT
+        assert wire.passes(packet) == passes, f"{name}: {answer}"
+
+
+# Small rulesets that nobody thought of
+
+MATCHES = (
+    f"ip saddr {PEER}",
+    f"ip saddr != {PEER}",
+    f"ip saddr {{ {PEER}, {STRANGER} }}",
+    "ip saddr 10.9.0.2/31",
+    f"ip daddr {NODE}",
+    "ip6 saddr fd00:9::/64",
+    "udp dport 9112",
+    "udp dport != 9112",
+    "udp dport { 1-100, 9000-9500 }",
+    "udp sport 9112",
+    "tcp sport 179",
+    "meta l4proto udp",
+    "meta l4proto != udp",
+    "meta l4proto { tcp, vrrp }",
+    "ip protocol vrrp",
+    "meta nfproto ipv4",
+    "ct state new",
+    "ct state established,related",
+    "ct state != established",
+    'iifname "eth0"',
+    'iifname != "eth0"',
+    'iifname "e*"',
+    "fib daddr type local",
+    "meta mark 0",
+    "icmpv6 type nd-neighbor-advert",
+    "th dport 9112",
+    "meta pkttype host",
+)
+VERDICTS = ("accept", "drop", "reject", "return", "jump a", "goto a", "counter", "log", "continue")
+RULE = st.builds(
+    lambda matches, verdict: f"{' '.join(matches)} {verdict}",
+    st.lists(st.sampled_from(MATCHES), max_size=2, unique=True),
+    st.sampled_from(VERDICTS),
+)
+INNER = RULE.filter(lambda rule: not rule.endswith(" a"))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    policy=st.sampled_from(("accept", "drop")),
+    rules=st.lists(RULE, max_size=4),
+    inner=st.lists(INNER, max_size=3),
+)
+def test_small_rulesets_are_understood(wire: Cable, policy: str, rules: list[str], inner: list[str]) -> None:
+    clean(wire)
+    text = (
+        f"table inet t {{ chain a {{ {'; '.join(inner)} }}\n"
+        f"chain in {{ type filter hook input priority 0; policy {policy}; {'; '.join(rules)} }} }}"
+    )
+    with wire.node.inside():
+        try:
+            sh("nft -f -", text)
+        except AssertionError:  # two matches that exclude each other are refused
+            return
+    said = answers(wire)
+    for name, answer in said.items():
+        may_be_unknown = "th dport" in text and probes()[name].target_port is None
+        assert answer.verdict is not Verdict.UNKNOWN or may_be_unknown, (name, answer)
+    compare(wire, said)
+
+
+# What is said of them, and the command that mends it
+
+CONFIGURATION = f"""
+[bgp]
+peers = ["{PEER6}"]
+asn = 65001
+peer_asn = 65000
+[[node]]
+name = "haproxy1"
+address = "{NODE}"
+[[node]]
+name = "haproxy2"
+address = "{PEER}"
+[[instance]]
+name = "web"
+addresses = ["192.0.2.10/32"]
+[instance.vrrp]
+interface = "eth0"
+vrid = 51
+source = "{NODE}"
+peers = ["{PEER}"]
+"""
+
+
+def findings(wire: Cable) -> list[Finding]:
+    made = model(CONFIGURATION)
+    with wire.node.inside():
+        return list(looker.firewall(Context(ThisMachine(), model=made, here=Here(made.nodes[0], "eth0"))))
+
+
+@pytest.mark.parametrize(
+    "ruleset",
+    [
+        Ruleset("nft", inet("", "drop", output="drop")),
+        Ruleset("nft, its own tables", "table ip a { chain b { type filter hook input priority 5; policy drop; }\n}"),
+        Ruleset("iptables", iptables=filter_(""), ip6tables=filter_("")),
+        Ruleset("iptables by a rule", iptables=filter_("-A INPUT -p udp -j REJECT\n-A OUTPUT -j DROP", "ACCEPT")),
+        Ruleset("legacy", iptables=filter_(""), ip6tables=filter_("-A OUTPUT -p tcp -j REJECT"), is_legacy=True),
+    ],
+    ids=lambda one: one.name,
+)
+def test_the_commands_mend_what_is_stopped(wire: Cable, ruleset: Ruleset) -> None:
+    install(wire, ruleset)
+    assert [one for one in findings(wire) if one.grade is Grade.PROBLEM]
+    for _ in range(4):  # of two rules that stop a packet, the second is seen when the first no longer does
+        for one in findings(wire):
+            if one.grade in (Grade.PROBLEM, Grade.WARNING):
+                with wire.node.inside():
+                    sh(one.hint.partition(" (")[0])
+    assert {one.grade for one in findings(wire)} == {Grade.WELL}
+    for name in ("link in", "link out", "VRRP in", "VRRP out", "BGP out", "BGP answer"):
+        assert wire.passes(probes()[name]), name
+
+
+def test_a_stateful_firewall_lets_the_link_in_as_an_answer_and_no_adverts(wire: Cable) -> None:
+    """As `ufw enable` leaves a node."""
+    install(wire, Ruleset("stateful", inet(f"{ESTABLISHED}\nmeta l4proto ipv6-icmp accept")))
+    grades = {(str(one.code), one.grade) for one in findings(wire) if one.grade is not Grade.WELL}
+    assert grades == {("firewall-link", Grade.WARNING), ("firewall-vrrp", Grade.PROBLEM)}
+    link = probes()["link in"]
+    assert not wire.passes(link)
+    assert wire.passes(probes()["link out"])
+    assert wire.passes(link, forget=False), "this node's own datagram has made it an answer"
+
+
+def test_a_rule_that_nobody_understands_is_shown_and_not_guessed(wire: Cable) -> None:
+    install(wire, Ruleset("limit", inet("meta l4proto ipv6-icmp accept\nudp dport 9112 limit rate 20/second accept")))
+    (finding,) = [one for one in findings(wire) if one.code == "firewall-link" and one.grade is not Grade.WELL]
+    assert finding.grade is Grade.UNSEEN
+    assert finding.evidence == ("nft list ruleset: inet filter input: udp dport 9112 limit rate 20/second accept",)
