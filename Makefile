@@ -12,7 +12,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/floatip/__init__.
 DEB := dist/floatip_$(DEB_VERSION)_all.deb
 DEB_SOURCES := src debian packaging docs README.md LICENSE
 APT_NEEDS := apt-ftparchive:apt-utils gpg:gpg gpg-agent:gpg-agent xz:xz-utils
-SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container
+SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container ansible-playbook:ansible-core
 # On all that the package is for, and as an image.
 PACKAGES_NEEDS := $(SYSTEMD_NEEDS) lintian:lintian buildah:buildah
 SCENE ?= check
@@ -28,10 +28,10 @@ WORKERS ?= 5
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
 lab test test-systemd test-packages soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd test-packages check docs sim soak mutants bench deb apt-repo rpm lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
+.PHONY: help lab test test-systemd test-packages check docs sim soak mutants bench deb apt-repo rpm ansible-collection lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: lab-needs .venv/ready ## the guide's failover test on real daemons; SCENE=all plays every scene, SCENE=crash one
 	$(PYTHON) -m floatip lab $(SCENE) $(LAB_OPTIONS)
@@ -51,8 +51,9 @@ check: .venv/ready ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# Not with -q: what it does not show, --strict does not count.
 docs: .venv/ready ## the documentation as a site, in build/site; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs -q build --strict
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 	@echo "read it: build/site/index.html"
 
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
@@ -81,6 +82,10 @@ $(DEB): $(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc") |
 
 apt-repo: $(DEB) apt-needs ## a signed apt repository with the package, in dist/apt; KEYID= signs it, URL= is where it will be reached
 	KEYID="$(KEYID)" URL="$(URL)" packaging/apt-repository dist/apt $(DEB)
+
+ansible-collection: ## the Ansible collection, in dist/
+	@tools/need ansible-galaxy:ansible-core
+	ansible-galaxy collection build --force --output-path dist deploy/ansible
 
 # RPM's own database stays out of the system.
 rpm: rpm-needs ## the RPM for Fedora and EL 10, in dist/

@@ -412,7 +412,7 @@ def _join(where: str, key: Path | None, name: str | None, others: dict[str, obje
     DAILY,
     {
         0: "the failover went as the documentation says, and all is as before",
-        1: "it did not",
+        1: "it did not, or the report could not be written",
         2: "refused, or the options are wrong; nothing was done",
         3: "no daemon answers",
         4: "this user may not ask the daemon",

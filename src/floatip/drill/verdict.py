@@ -7,7 +7,7 @@ from floatip.core.problems import Code, Severity
 from floatip.core.state import InstanceView, NodeView, Status
 from floatip.drill.method import allowed_outage
 from floatip.drill.report import Finding, Probes, Seen
-from floatip.observing.summary import KINDS, PLURAL, RESET, ProbeResult, Summary
+from floatip.observing.summary import KINDS, PLURAL, RESET, ProbeResult, Summary, Window
 from floatip.text import span
 
 SOON = 2.0
@@ -45,8 +45,10 @@ def before(status: Status, instance: InstanceView) -> Iterator[Finding]:
         yield Finding(True, "no node names a problem")
 
 
-def took_over(seen: Iterable[Seen], own: str, instance: InstanceView, fault: str, lasted: float) -> Finding:
-    """Times of `seen` are since the fault. `lasted`: for how long it did."""
+def took_over(
+    seen: Iterable[Seen], own: str, instance: InstanceView, fault: str, lasted: float, *, is_linked: bool
+) -> Finding:
+    """Times of `seen` are since the fault. `lasted`: for how long it did. `is_linked`: the nodes tell each other."""
     name = instance.name
     masters = [one for one in seen if one.what == "role" and one.name == name and one.value == "master" and one.at >= 0]
     others = sorted((one for one in masters if one.node != own), key=lambda one: one.at)
@@ -55,7 +57,10 @@ def took_over(seen: Iterable[Seen], own: str, instance: InstanceView, fault: str
         return Finding(
             False, f"no other node took {name} over within {lasted:.1f} s, as far as this node learned", hint
         )
-    first, limit = others[0], SOON + (instance.master_down_interval or 0.0) * (fault == "cut")
+    waits = fault == "cut" or instance.election == "vrrp"  # at least the skew time
+    first, limit = others[0], SOON + (instance.master_down_interval or 0.0) * waits
+    if not is_linked:  # when this node learns of it says nothing
+        return Finding(True, f"{first.node} is master of {name}, as {first.source} heard")
     how = f", as {first.source} heard" if first.source else ""
     text = f"{first.node} took {name} over after {first.at:.2f} s{how}"
     if first.at <= limit:
@@ -104,7 +109,7 @@ def probed(probes: Probes, instance: InstanceView, fault: str) -> Iterator[Findi
 def _of_kind(summary: Summary, kind: str, who: str, allowed: float, interval: float) -> Finding:
     kinds = next(one for one in KINDS if one == kind)
     windows = summary.windows(kinds)
-    lost = [window for window in windows if not _is_reset(summary.probes, kind, window.first_lost_at)]
+    lost = [window for window in windows if not _is_reset(summary.probes, kind, window)]
     longest = max((window.ms / 1000 for window in lost), default=0.0)
     reset = len(windows) - len(lost)
     text = f"{who}: {summary.lost(kinds)} of {summary.sent(kinds)} {PLURAL[kinds]} lost"
@@ -117,9 +122,10 @@ def _of_kind(summary: Summary, kind: str, who: str, allowed: float, interval: fl
     )
 
 
-def _is_reset(probes: Sequence[ProbeResult], kind: str, at: float) -> bool:
+def _is_reset(probes: Sequence[ProbeResult], kind: str, window: Window) -> bool:
     """An open connection that the move tears is reset. That is not a loss of the address."""
-    return any(probe.kind == kind and probe.at == at and probe.error == RESET for probe in probes)
+    lost = [one for one in probes if one.kind == kind and window.first_lost_at <= one.at <= window.last_lost_at]
+    return all(one.error == RESET for one in lost)
 
 
 def _answers(probes: Sequence[ProbeResult]) -> str:
@@ -184,6 +190,11 @@ def _sessions(was: Status, now: Status) -> Finding:
 def _addresses(was: Status, instance: InstanceView) -> Finding:
     before_it = instance_of(was, instance.name)
     needs = instance.role.value == "master" or instance.route_servers > 0
+    if instance.role.value != "master" and not instance.route_servers:
+        held = [one.address for one in instance.addresses if one.held]
+        if held:
+            hint = "two nodes may answer: see what holds it: floatip status"
+            return Finding(False, f"this node is not master, and holds {', '.join(held)}", hint)
     missing = [one.address for one in instance.addresses if needs and not one.held]
     if missing and before_it and any(one.held for one in before_it.addresses):
         hint = f"see where it is: ip address show to {missing[0].partition('/')[0]}"
