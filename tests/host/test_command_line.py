@@ -39,7 +39,7 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
     daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "pause", "resume"]
     others = ["adopt", "convert", "init", "key", "share", "run", "lelastic", "notify", "lab", "help", "providers"]
-    assert listed == [*daily, "check", "doctor", "plan", "observe", *others]
+    assert listed == [*daily, "check", "doctor", "plan", "observe", "drill", *others]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
 
@@ -191,6 +191,18 @@ def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
         ("run a b", "unrecognized arguments: b", "floatip run --help"),
         ("status -q", "unrecognized arguments: -q", "floatip status --help"),
         ("observe", "the floating IP is missing", "give it, or --join to wait for drills: floatip observe --help"),
+        (
+            "observe x --join",
+            "ADDRESS means nothing beside --join",
+            "the drill says what to probe: floatip observe --join [ADDRESS:PORT]",
+        ),
+        (
+            "observe --join --json",
+            "--json means nothing beside --join",
+            "the drill says what to probe: floatip observe --join [ADDRESS:PORT]",
+        ),
+        ("observe x --name y", "--name is only for --join", "floatip observe --help"),
+        ("observe --join a:b", "'a:b' is not a host with a port from 1 to 65535", "floatip observe --help"),
         ("observe x --port y", "--port: 'y' is not a whole number from 1 to 65535", "floatip observe --help"),
         ("observe x --interval y", "--interval: 'y' is not a number from 0.002 to 3600", "floatip observe --help"),
         ("adopt --dcid 1", "--dcid: '1' is not a whole number from 2 to 9999", "floatip adopt --help"),

@@ -227,7 +227,7 @@ class Observer:
         task.add_done_callback(self._recording.discard)
         await recording.has_begun.wait()
         if recording.failed and not recording.probes:
-            del self._kept[recording.id]
+            self._kept.pop(recording.id, None)
             connection.recording = None
             raise Unfit(
                 f"the observer cannot probe: {recording.failed}", "on the observer's machine, try floatip observe"
