@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from floatip.commands import Refusal
+from floatip.core.refusals import Why
 from floatip.core.state import Status
 from floatip.drill import cut
 from floatip.drill.report import Finding
@@ -28,6 +29,7 @@ class CannotDrill(Refusal):
     """The fault could not be made, or not be prepared."""
 
     status = 2
+    code = Why.NO_DRILL
 
 
 class Fault(Protocol):
