@@ -228,6 +228,7 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
         ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
         ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"), ("share", "--linode"),
+        ("drill", "--for"), ("drill", "--port"), ("drill", "--interval"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}
     assert not reads & {int, float}
