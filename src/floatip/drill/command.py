@@ -306,7 +306,8 @@ class Rehearsal:
         most = BASELINE + lasts + RESTORED_WITHIN + AFTER + FETCHED_WITHIN
         for observer in self._observers:
             observer.begin(target, most)
-            self._note("before", f"{observer.name} probes {target.address} every {target.interval:g} s")
+            probes = f"probes {target.address} every {target.interval:g} s"
+            self._note("before", f"{observer.name} {probes if observer.is_probing else 'records what its daemon says'}")
 
     def _finish_observing(self) -> None:
         for observer in self._observers:
