@@ -40,6 +40,7 @@ CLOUD_CFG = """\
 datasource_list: [NoCloud]
 network: {config: disabled}
 apt: {preserve_sources_list: true}
+locale: false
 """
 SEED = "/var/lib/cloud/seed/nocloud"
 CHECK: dict[str, Any] = {"name": "haproxy", "process": "haproxy"}
