@@ -65,17 +65,35 @@ def pair(rack: Rack) -> Iterator[Pair]:
     with ExitStack() as exits:
         pair = Pair(rack, exits)
         on_each(pair.nodes, guide.install_service)
+        on_each(pair.nodes, lambda node: node.write("/etc/apt/sources.list", ""))
         yield pair
 
 
 @pytest.fixture(scope="module")
-def controller(pair: Pair) -> Controller:
+def sources(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The floatip.sources of a signed apt repository that haproxy3 serves."""
+    directory = tmp_path_factory.mktemp("apt")
+    key = Key(directory / "keys")
+    assert OBSERVER.ipv4
+    url = f"http://{OBSERVER.ipv4.ip}:8000"
+    done = lay_out(directory / "apt", package(), key.environment | {"URL": url})
+    assert done.returncode == 0, done.stderr
+    archive = shutil.make_archive(str(directory / "apt"), "tar", directory / "apt")
+    pair.haproxy3.put("/root/apt.tar", Path(archive).read_bytes())
+    pair.haproxy3.run("mkdir apt && tar --extract --file apt.tar --directory apt")
+    pair.haproxy3.run("systemd-run --unit=apt python3 -m http.server --directory /root/apt 8000")
+    yield (directory / "apt/floatip.sources").read_text()
+    key.close()
+
+
+@pytest.fixture(scope="module")
+def controller(pair: Pair, sources: str) -> Controller:
     controller = Controller(pair.directory / "controller")
     for node, host in zip(pair.nodes, NODES, strict=True):
         assert host.ipv4
         controller.add(node, str(host.ipv4.ip))
     controller.variables = {
-        "floatip_deb": str(package()),
+        "floatip_apt_sources": sources,
         "floatip_dcid": 6,
         "floatip_checks": [CHECK],
         "floatip_instances": [{"name": "web", "addresses": [str(FLOATING)], "checks": ["haproxy"]}],
@@ -197,6 +215,7 @@ def test_what_check_cannot_know_to_be_wrong_stops_at_the_standby(
 def test_an_upgrade_rolls_and_stops_where_a_node_cannot_be_reached(
     pair: Pair, controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(controller.variables, "floatip_apt_sources")
     monkeypatch.setitem(controller.variables, "floatip_deb", str(next_package(pair.directory)))
     (master,) = (node for node in pair.nodes if node.name == pair.led_to)
     standby = pair.other(master)
@@ -226,23 +245,6 @@ def take_away_when_upgraded(controller: Controller, node: Machine, other: Machin
 
 def version(node: Machine) -> str:
     return node.run("dpkg-query --show --showformat='${Version}' floatip", quiet=True)
-
-
-@pytest.fixture(scope="module")
-def sources(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The floatip.sources of a signed apt repository that haproxy3 serves."""
-    directory = tmp_path_factory.mktemp("apt")
-    key = Key(directory / "keys")
-    assert OBSERVER.ipv4
-    url = f"http://{OBSERVER.ipv4.ip}:8000"
-    done = lay_out(directory / "apt", package(), key.environment | {"URL": url})
-    assert done.returncode == 0, done.stderr
-    archive = shutil.make_archive(str(directory / "apt"), "tar", directory / "apt")
-    pair.haproxy3.put("/root/apt.tar", Path(archive).read_bytes())
-    pair.haproxy3.run("mkdir apt && tar --extract --file apt.tar --directory apt")
-    pair.haproxy3.run("systemd-run --unit=apt python3 -m http.server --directory /root/apt 8000")
-    yield (directory / "apt/floatip.sources").read_text()
-    key.close()
 
 
 def test_cloud_init_makes_a_node_that_waits_for_its_key_or_has_it(pair: Pair, rack: Rack, sources: str) -> None:
