@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from floatip import DEFAULT_CONFIG
 from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, Number, Option, Refusal
+
+TYPE_CHECKING = False  # `floatip notify` has no time for typing
+if TYPE_CHECKING:
+    from typing import Any
 
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
@@ -318,7 +321,7 @@ def check(file: Path, dcid: int | str | None, run: bool, strict: bool, becomes: 
         const="",
     ),
 )
-def doctor(**options: Any) -> int:
+def doctor(**options: "Any") -> int:
     """Look at this machine, its firewall and its network, and say what is wrong.
 
     Each finding has what was read, and the command that mends it. Nothing is
@@ -412,7 +415,7 @@ def _join(where: str, key: Path | None, name: str | None, others: dict[str, obje
     DAILY,
     {
         0: "the failover went as the documentation says, and all is as before",
-        1: "it did not",
+        1: "it did not, or the report could not be written",
         2: "refused, or the options are wrong; nothing was done",
         3: "no daemon answers",
         4: "this user may not ask the daemon",
@@ -441,7 +444,7 @@ def _join(where: str, key: Path | None, name: str | None, others: dict[str, obje
     Option("--force", "Also where the readiness of the other node is not known, sessions are young, or problems exist"),
     Option("--from FILE", "Show the report of a drill again, from its JSON; with --report, write it again", Path),
 )
-def drill(instance: str | None, fault: str, check: str | None, to: str | None, **options: Any) -> int:
+def drill(instance: str | None, fault: str, check: str | None, to: str | None, **options: "Any") -> int:
     """Rehearse a failover on this node, and report how it went.
 
     Run it on the node that carries the instance. It says what it will do, asks,

@@ -27,6 +27,7 @@ QUESTION = b"GET / HTTP/1.0\r\n\r\n"
 class Rig:
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.drills: list[Drill] = []
         run.start(observed=False)
 
     def master(self) -> str:
@@ -44,7 +45,8 @@ class Rig:
         return {one["code"]: one["what"] for one in self.status(host)["problems"]}
 
     def drill(self, host: str, *words: str) -> "Drill":
-        return Drill(self.run, host, words)
+        self.drills.append(Drill(self.run, host, words))
+        return self.drills[-1]
 
     def wait_until_whole(self, within: float = WHOLE_WITHIN) -> float:
         """Seconds until the network is whole, by its own word."""
@@ -138,7 +140,10 @@ class Drill:
 @contextmanager
 def rig(**options: Any) -> Iterator[Rig]:
     with Run(RunOptions(**{"election": "nodes", "check": CHECK, **options})) as run:
-        yield Rig(run)
+        made = Rig(run)
+        yield made
+        for drill in made.drills:
+            drill.kill()
 
 
 def report(path: Path) -> dict[str, Any]:

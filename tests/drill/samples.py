@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 from floatip.drill.report import Done, Finding, Method, Probes, Report, Route, Seen
@@ -43,6 +44,7 @@ def probes(
     return Probes(observer, ADDRESS, 80, interval, tuple(found), 0.0021)
 
 
+@cache
 def sample() -> Report:
     """A check of the master fails: 20,000 probes, none of them lost, and all is as it was."""
     before = [
@@ -109,11 +111,13 @@ def sample() -> Report:
     )
 
 
+@cache
 def short() -> Report:
     """The same with 200 probes."""
     return replace(sample(), probes=(probes(interval=0.5),))
 
 
+@cache
 def one_lost() -> Report:
     """One probe of 20,000, and the verdict says so."""
     found = list(sample().probes[0].results)
@@ -124,6 +128,7 @@ def one_lost() -> Report:
     return replace(whole, probes=(replace(whole.probes[0], results=tuple(found)),), verdict=verdict)
 
 
+@cache
 def crash() -> Report:
     """The master is cut off: an outage of 312 ms, and what the other node says about it."""
     whole = sample()
@@ -152,6 +157,7 @@ def crash() -> Report:
     )
 
 
+@cache
 def empty() -> Report:
     """A drill that was refused: nothing was done, and nothing seen."""
     why = Finding(False, f"{TWO} is not ready: a check is down", f"floatip status on {TWO} says which")
@@ -159,28 +165,25 @@ def empty() -> Report:
     return replace(whole, starts=0.0, ends=0.0, before=(why,), done=(), seen=(), probes=(), verdict=(), restored=())
 
 
+@cache
 def hostile() -> Report:
     """Every text is one that breaks something, where it is not escaped."""
     whole = crash()
     names = iter(HOSTILE * 100)
     seen = [replace(one, name=next(names), value=next(names), reason=next(names)) for one in whole.seen]
-    seen += [
-        Seen(float(n), next(names), what, next(names), value)
-        for n in range(6)
-        for what, value in (
-            ("role", "master"),
-            ("rank", "none"),
-            ("order", next(names)),
-            ("node", next(names)),
-        )
-    ]  # type: ignore[misc]
+    for number in range(6):
+        at = float(number)
+        seen.append(Seen(at, next(names), "role", next(names), "master"))
+        seen.append(Seen(at, next(names), "rank", next(names), "none"))
+        seen.append(Seen(at, next(names), "order", next(names), next(names)))
+        seen.append(Seen(at, next(names), "node", next(names), next(names)))
     results = [replace(one, who=next(names)) if one.who else one for one in probes(-1.0, 1.0, 0.1).results]
     results += [replace(one, at=one.at + 3, ok=False, error=next(names)) for one in results[:10]]
     return replace(
         whole,
         title=next(names),
         made_by=next(names),
-        method=Method(*(next(names) for _ in range(3)), (next(names),), HOSTILE),
+        method=Method(next(names), next(names), next(names), (next(names),), HOSTILE),
         nodes=HOSTILE,
         before=tuple(Finding(False, name, name) for name in HOSTILE),
         done=tuple(Done(float(number), "fault", name) for number, name in enumerate(HOSTILE)),
@@ -191,6 +194,7 @@ def hostile() -> Report:
     )
 
 
+@cache
 def many_nodes(count: int = 32) -> Report:
     """Of which two change."""
     whole = sample()
@@ -203,6 +207,7 @@ def many_nodes(count: int = 32) -> Report:
     return replace(whole, probes=(probes(interval=0.05),), nodes=(*whole.nodes, *others), seen=(*whole.seen, *more))
 
 
+@cache
 def long_one(hours: float = 24.0) -> Report:
     """A probe every minute, and ten faults."""
     whole = sample()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.drill.rig import Rig, rig
 
-KNOWN = "the drill is known to the daemon"
+KNOWN = "the daemon knows of the drill"
 READY = "what undoes the fault stands ready"
 STEPS = {
     "check": (KNOWN, READY, "check trigger counts as failed", "the fault is made", "check trigger counts as it is"),

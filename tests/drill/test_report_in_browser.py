@@ -36,7 +36,8 @@ def test_no_page_is_wider_than_its_window(browser: Browser, name: str) -> None:
         with window(browser, width=width) as opened:
             scroll, inner = shown(opened, SAMPLES[name]()).page.evaluate(WIDTH_OF_PAGE)
             assert scroll <= inner == width
-            opened.shoot(f"report-{name.replace(' ', '-')}-{width}")
+            if name != "hostile":  # it is very long
+                opened.shoot(f"report-{name.replace(' ', '-')}-{width}")
 
 
 def test_on_a_phone_the_letters_of_the_picture_can_be_read(browser: Browser) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,8 +40,8 @@ def _bounded(value: Any) -> Any:
         return 0.0 if math.isnan(value) else max(-1e8, min(1e8, value))
     if isinstance(value, tuple):
         return tuple(map(_bounded, value))
-    if is_dataclass(value):
-        return type(value)(**{field.name: _bounded(getattr(value, field.name)) for field in fields(value)})  # type: ignore[operator]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _bounded(getattr(value, field.name)) for field in fields(value)})
     return value
 
 

@@ -39,7 +39,7 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
     daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "pause", "resume"]
     others = ["adopt", "convert", "init", "key", "share", "run", "lelastic", "notify", "lab", "help", "providers"]
-    assert listed == [*daily, "check", "doctor", "plan", "observe", *others]
+    assert listed == [*daily, "check", "doctor", "plan", "observe", "drill", *others]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
 
@@ -171,10 +171,10 @@ def test_key_takes_one_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("floatip.lab.namespaces.enter", lambda command: None)
-    line = "lab --route-server bird --hold-time 3 crash --advert-interval 0.5 --runs 2 --json --keep"
+    line = "lab --route-server bird --hold-time 3 crash --advert-interval 0.5 --runs 2 --json --keep --report a.html"
     got = called(monkeypatch, runner, "play", *line.split())
     assert got["names"] == ["crash"]
-    assert (got["runs"], got["as_json"], got["keep"]) == (2, True, True)
+    assert (got["runs"], got["as_json"], got["keep"], got["report"]) == (2, True, True, Path("a.html"))
     options = got["options"]
     assert (options.bird, options.hold_time, options.advert_interval) == (True, 3, 0.5)
 
@@ -216,6 +216,7 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
         ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
         ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"), ("share", "--linode"),
+        ("drill", "--for"), ("drill", "--port"), ("drill", "--interval"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}
     assert not reads & {int, float}

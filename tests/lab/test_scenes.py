@@ -3,10 +3,17 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from floatip.drill.files import read
+from floatip.drill.html import to_html
+from floatip.lab.report import TORN
 from floatip.lab.scenes import SCENES
+from floatip.observing.summary import KINDS, Summary
 
 WITH_BIRD = ("--route-server", "bird")
 LONG = {"vrrp-crash-settled", "vrrp-split", "vrrp-return", "vrrp-hang"}
@@ -22,8 +29,9 @@ TIMEOUT = 240.0
 
 
 @pytest.mark.parametrize("arguments", PLAYS, ids=" ".join)
-def test_the_scene_goes_as_expected(arguments: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "floatip", "lab", *arguments, "--json"]
+def test_the_scene_goes_as_expected(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    command = [sys.executable, "-m", "floatip", "lab", *arguments, "--json", "--report", str(file)]
     played = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert played.stdout, f"the lab did not play: {played.stderr}"
     (result,) = json.loads(played.stdout)
@@ -31,3 +39,21 @@ def test_the_scene_goes_as_expected(arguments: tuple[str, ...]) -> None:
     print(f"\n{' '.join(arguments)}:", *findings, sep="\n  ")
     assert result["holds"], "\n".join([*findings, *map(str, result["timeline"]), str(result["routes"]), played.stderr])
     assert played.returncode == 0
+    tells_the_same(file, result)
+
+
+def tells_the_same(file: Path, result: dict[str, Any]) -> None:
+    """The report of a scene, and what `--json` prints of it."""
+    report = read(file)
+    assert [(one.holds, one.text) for one in report.verdict] == [(f["holds"], f["text"]) for f in result["findings"]]
+    assert report.before
+    assert [one for one in report.before if not one.holds] == []
+    assert [one.step for one in report.done].count("fault") == 1
+    (probes,) = report.probes
+    seen = Summary(tuple(probe for probe in probes.results if probe.error != TORN))
+    for kind in KINDS:
+        assert (seen.sent(kind), seen.lost(kind)) == tuple(result["observed"][each][kind] for each in ("sent", "lost"))
+    roles = [event for event in result["timeline"] if event["what"] == "role" and event["at"] > result["fault_at"]]
+    assert sum(one.what == "role" and one.at > 0 for one in report.seen) == len(roles)
+    assert {route.host for route in report.routes} == result["routes"].keys()
+    ElementTree.fromstring(to_html(report).removeprefix("<!DOCTYPE html>"))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from floatip.drill.observation import Target
 from floatip.observing import join, recording
+from floatip.observing import joined as client
 from floatip.observing.joined import Clock, _probe, _seen, _translation, joined
 from floatip.observing.meeting import PORT, CannotMeet, place_of
 from floatip.observing.recording import LONGEST, MOST_PROBES, Unfit, target_of
@@ -270,6 +271,20 @@ def test_all_of_a_long_recording_is_fetched(tmp_path: Path, number: int, who: st
     assert {probe.who for probe in seen.probes} == {who}
     assert [number for number, probe in enumerate(seen.probes) if not probe.ok] == list(range(3, number, 1000))
     assert drill.probes_so_far() == (number, number // 1000)
+
+
+def test_a_drill_that_waits_longer_than_its_recording_keeps_its_connection(tmp_path: Path) -> None:
+    prober = [sys.executable, "-c", PROBER.format(number=100, who="haproxy1")]
+    command: Callable[..., list[str]] = lambda target, most: prober  # noqa: E731
+    with Here() as here, patch.object(recording, "_command", command), patch.object(client, "STALE", 1.0):
+        drill = joined(here.where, key_file(tmp_path), "haproxy1")
+        drill.begin(Target("127.0.0.1", 80, "http", 0.01), 60)
+        wait_for(lambda: any("ended: 100 probes sent" in line for line in here.lines), lambda: here.lines)
+        ended_at = time.monotonic()
+        wait_for(lambda: drill.probes_so_far() == (100, 1) and time.monotonic() > ended_at + 2, drill.probes_so_far)
+        assert len(drill.finish(10).probes) == 100
+        drill.close()
+    assert not any("is back" in line for line in here.lines), here.lines
 
 
 def test_a_prober_that_cannot_probe_is_a_refusal_with_its_reason(tmp_path: Path) -> None:

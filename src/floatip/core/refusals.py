@@ -42,7 +42,7 @@ class Why(StrEnum):
     NO_NFTABLES = "no-nftables"
     NO_METADATA = "no-metadata"
     NO_TOKEN = "no-token"
-    NOT_SHARED = "not-shared"
     LINODE_API = "linode-api"
+    CANNOT_SHARE = "cannot-share"
     NO_LAB = "no-lab"
     NO_HELP = "no-help"

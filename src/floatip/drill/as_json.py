@@ -73,7 +73,7 @@ def rounded(report: Report) -> Report:
     return cast(Report, _rounded(report))
 
 
-def _rounded(value: object) -> object:
+def _rounded(value: Any) -> Any:
     match value:
         case float():
             return round(value, 6) + 0.0  # no -0.0

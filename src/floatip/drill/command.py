@@ -104,13 +104,20 @@ class Rehearsal:
             check = self._wishes.check or self._first_check(instance)
         lasts = LASTS[self._wishes.fault] if self._wishes.lasts is None else self._wishes.lasts
         unit = unit_of(status) if self._wishes.fault == "stop" else ""
-        self._method = method(status, instance, self._wishes.fault, check, unit, lasts, self._wishes.to or "")
         slack = SLACK + SLACK_OF_OBSERVER * len(self._wishes.observers)
         self._request: Record = {"cmd": "drill", "instance": instance.name, "fault": self._wishes.fault}
         self._request |= {"check": check, "for": lasts + slack, "force": self._wishes.force}
+        answer = self._dry(self._request)
+        moved = [one.name for one in status.instances if one.role.value == "master"]
+        if self._wishes.fault in ("check", "handover"):
+            counts = answer.get("counts_for")
+            moved = [name for name in moved if isinstance(counts, list) and name in counts]
+        to, others = self._wishes.to or "", [name for name in moved if name != instance.name]
+        self._method = method(status, instance, self._wishes.fault, check, unit, lasts, to, others)
         before = list(verdict.before(status, instance))
         self._show_method(before)
-        before += self._objections()
+        self._judge(answer)
+        self._join()
         if self._wishes.dry_run:
             self._say("nothing was done: --dry-run")
             return 0
@@ -149,10 +156,6 @@ class Rehearsal:
         checks = self._dry({"cmd": "drill", "instance": instance.name, "fault": "check", "for": 1}).get("checks")
         return str(checks[0]) if isinstance(checks, list) and checks else ""
 
-    def _objections(self) -> list[Finding]:
-        """What the administrator takes the risk of. Raises `Refused`, when all are said."""
-        return self._judged(self._dry(self._request))
-
     def _dry(self, request: Record) -> Record:
         hold = Hold(request | {"dry": True})
         hold.close()
@@ -161,17 +164,18 @@ class Rehearsal:
             raise ControlError(f"the daemon does not know of drills: {hold.answer['error']}", hint)
         return hold.answer
 
-    def _judged(self, answer: Record) -> list[Finding]:
+    def _judge(self, answer: Record) -> None:
+        """Says all that stands against the drill. Raises `Refused` where it hinders."""
         said = answer.get("objections")
         found = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
         hindering = [one for one in found if not (one.get("may_force") and self._wishes.force)]
         for one in found:
-            word = "risk" if one not in hindering else "refused"
+            word = "refused" if one in hindering else "forced"
             self._say(f"{word}: {one.get('what')}", f"hint: {one.get('hint')}" if one in hindering else "")
         if hindering:
             reasons = "1 reason" if len(hindering) == 1 else f"{len(hindering)} reasons"
             raise Refused(f"nothing was done, for {reasons}, named above", "")
-        return [Finding(False, f"forced: {one.get('what')}", str(one.get("hint", ""))) for one in found]
+        self._notes = [f"forced, although {one.get('what')}" for one in found]
 
     def _fault(self, instance: InstanceView, check: str, unit: str, lasts: float) -> Fault:
         match self._wishes.fault:
@@ -193,10 +197,10 @@ class Rehearsal:
         trouble: Refusal | None = None
         try:
             watch.start()
-            self._note("before", "the drill is known to the daemon, and to the nodes that hear it")
+            self._note("before", "the daemon knows of the drill, and tells the others")
             self._hold = Hold(self._request)
             if self._hold.answer.get("began") is not True:
-                self._judged(self._hold.answer)
+                self._judge(self._hold.answer)
                 raise CannotDrill("the daemon refuses the drill", "see: floatip status")
             self._begin_observing(instance, lasts)
             fault.prepare()
@@ -218,7 +222,10 @@ class Rehearsal:
             restored = [*undone, *self._restored(was, instance.name)]
             self._await(AFTER)
         watch.close()
-        self._finish_observing()
+        if self._began:
+            self._finish_observing()
+        for observer in self._observers:
+            observer.close()
         if not self._began:
             if trouble:
                 raise trouble
@@ -227,8 +234,10 @@ class Rehearsal:
         if trouble:
             restored.insert(0, Finding(False, trouble.what, trouble.hint))
         report = self._report(starts, was, instance, before, restored, lasts)
-        self._give(report)
-        return INTERRUPTED if self._stop.is_set() else 0 if report.holds else 1
+        is_kept = self._give(report)
+        if self._stop.is_set():
+            return INTERRUPTED
+        return 0 if report.holds and is_kept else 1
 
     def _undo(self, fault: Fault) -> list[Finding]:
         """Whatever goes wrong, all of it is tried."""
@@ -282,16 +291,19 @@ class Rehearsal:
 
     # The observers
 
-    def _begin_observing(self, instance: InstanceView, lasts: float) -> None:
+    def _join(self) -> None:
         if not self._wishes.observers:
             return
         from floatip.observing.joined import joined  # noqa: PLC0415
 
+        for where in self._wishes.observers:
+            self._observers.append(joined(where, self._wishes.key, self._method.node))
+            self._say(f"ok: {self._observers[-1].name} is ready to observe")
+
+    def _begin_observing(self, instance: InstanceView, lasts: float) -> None:
         target = replace(self._wishes.target, address=instance.addresses[0].address.partition("/")[0])
         most = BASELINE + lasts + RESTORED_WITHIN + AFTER + FETCHED_WITHIN
-        for where in self._wishes.observers:
-            observer = joined(where, self._wishes.key, self._method.node)
-            self._observers.append(observer)
+        for observer in self._observers:
             observer.begin(target, most)
             self._note("before", f"{observer.name} probes {target.address} every {target.interval:g} s")
 
@@ -330,7 +342,7 @@ class Rehearsal:
             starts=starts - self._began,
             ends=time.monotonic() - self._began,
             method=self._method,
-            nodes=tuple(node.name for node in was.nodes) or (self._method.node,),
+            nodes=self._nodes(was, seen),
             before=tuple(before),
             done=tuple(replace(one, at=one.at - self._began) for one in self._done),
             seen=seen,
@@ -339,6 +351,10 @@ class Rehearsal:
             restored=tuple(restored),
             notes=tuple(self._notes),
         )
+
+    def _nodes(self, was: Status, seen: Sequence[Seen]) -> tuple[str, ...]:
+        known = [node.name for node in was.nodes] or [self._method.node]
+        return tuple(dict.fromkeys([*known, *(one.node for one in seen if one.what == "role")]))
 
     def _all_seen(self) -> list[Seen]:
         """What an observer's daemon said of itself is more exact than what was heard over the link."""
@@ -358,25 +374,33 @@ class Rehearsal:
     ) -> list[Finding]:
         found = []
         if instance.election != "keepalived" or self._method.fault == "cut":
-            found.append(verdict.took_over(seen, self._method.node, instance, self._method.fault, lasts))
+            found.append(
+                verdict.took_over(
+                    seen, self._method.node, instance, self._method.fault, lasts, is_linked=bool(now.nodes)
+                )
+            )
         else:
             self._notes.append("keepalived elects: whether another node took over, only probes can tell")
         for one in probes:
             found += verdict.probed(one, instance, self._method.fault)
         return [*found, verdict.one_after(seen, now, instance.name)]
 
-    def _give(self, report: Report) -> None:
+    def _give(self, report: Report) -> bool:
+        """Whether it is in all files."""
+        is_kept = True
         for path in self._wishes.reports:
             try:
                 files.write(report, path)
                 self._say(f"report: {path}")
             except Refusal as refusal:
+                is_kept = False
                 self._say(f"error: {refusal.what}", f"hint: {refusal.hint}")
         if self._wishes.as_json:
             print(to_json(report))
         else:
             for line in _text(report):
                 self._print(line)
+        return is_kept
 
     # The terminal
 
@@ -389,7 +413,7 @@ class Rehearsal:
         now = time.monotonic()
         self._done.append(Done(now, step, text))
         at = f"{now - self._began:+.1f} s" if self._began else ""
-        self._say(f"{at:>8}  {step:<8} {text}")
+        self._say(f"{at:>8}  {step:<8} {text}", indent=19)
 
     _ticked = 0.0
 
@@ -399,7 +423,7 @@ class Rehearsal:
             return
         self._ticked = now
         at = f"{now - self._began:+.1f} s" if self._began else ""
-        self._say(f"{at:>8}  {self._how_it_stands()}")
+        self._say(f"{at:>8}  {self._how_it_stands()}", indent=10)
 
     def _how_it_stands(self) -> str:
         status, name = self._watch.status, self._method.instance
@@ -422,33 +446,34 @@ class Rehearsal:
         for one in before:
             self._say(f"ok: {one.text}")
 
-    def _say(self, *lines: str) -> None:
+    def _say(self, *lines: str, indent: int = 4) -> None:
         """Of the drill's course; on stderr where stdout is for a program."""
         for line in filter(None, lines) if len(lines) > 1 else lines:
-            self._print(line)
+            self._print(line, indent)
 
-    def _print(self, text: str) -> None:
+    def _print(self, text: str, indent: int = 4) -> None:
         """The terminal may be gone: the drill goes on to its end."""
         stream = sys.stderr if self._wishes.as_json else sys.stdout
         with suppress(OSError, ValueError):
-            for line in folded(printable(text), terminal_width(), 4):
+            for line in folded(printable(text), terminal_width(), indent):
                 print(line, file=stream, flush=True)
 
 
 def _text(report: Report) -> list[str]:
-    lines = ["", report.title]
+    """As wide as the terminal."""
+    lines = [("", 0), (report.title, 4)]
     for title, findings in (("verdict", report.verdict), ("restored", report.restored)):
-        lines += ["", title, *(line for one in findings for line in _finding(one))]
+        lines += [("", 0), (title, 4), *(line for one in findings for line in _finding(one))]
     for one in observations(report):
-        lines += ["", one.title, *(f"  {sentence.text}" for sentence in one.sentences)]
-    lines += ["", *(f"note: {note}" for note in report.notes)]
-    lines += ["it held" if report.holds else "it did not hold"]
-    return lines
+        lines += [("", 0), (one.title, 4), *((f"  {sentence.text}", 4) for sentence in one.sentences)]
+    lines += [("", 0), *((f"note: {note}", 6) for note in report.notes)]
+    lines += [("it held" if report.holds else "it did not hold", 4)]
+    return [part for text, indent in lines for part in folded(printable(text), terminal_width(), indent)]
 
 
-def _finding(one: Finding) -> list[str]:
-    hint = [f"          hint: {one.hint}"] if one.hint and not one.holds else []
-    return [f"  {'ok' if one.holds else 'NOT OK':<7} {one.text}", *hint]
+def _finding(one: Finding) -> list[tuple[str, int]]:
+    hint = [(f"          hint: {one.hint}", 16)] if one.hint and not one.holds else []
+    return [(f"  {'ok' if one.holds else 'NOT OK':<7} {one.text}", 10), *hint]
 
 
 class _Signals:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from floatip.drill.as_json import rounded
 from floatip.drill.observed import changes, duration, longest_outage, observations, offset, plurals, totals
 from floatip.drill.picture import figures
-from floatip.drill.report import Finding, Report
+from floatip.drill.report import Finding, Report, Seen
 from floatip.web.markup import text
 
 READING = (
@@ -154,20 +154,28 @@ def _events(report: Report) -> str:
 
 
 def _rows(report: Report) -> Iterator[Row]:
-    """First the state at the start."""
-    by = "floatip" if report.kind == "drill" else "the lab"
-    later = changes(report)
-    for seen in (*(one for one in report.seen if one.at <= report.starts), *later):
-        who = f"{seen.node}, as {seen.source} heard" if seen.source else seen.node
-        yield Row(seen.at, _when(seen.at, report), who, f"{seen.what} {seen.name}", seen.value, seen.reason)
+    """First the state at the start, in a row for each node."""
+    at_start: dict[str, list[str]] = {}
+    for seen in report.seen:
+        if seen.at <= report.starts:
+            at_start.setdefault(_who(seen), []).append(f"{seen.what} {seen.name} {seen.value}")
     for route in report.routes:
-        yield Row(route.at, _when(route.at, report), route.host, "route", route.node or "no route", "")
+        if route.at <= report.starts:
+            at_start.setdefault("routes", []).append(f"{route.host} to {route.node or 'no node'}")
+    for who, states in at_start.items():
+        yield Row(report.starts, "at the start", who, "state", "", ", ".join(states))
+    for seen in changes(report):
+        yield Row(seen.at, offset(seen.at), _who(seen), f"{seen.what} {seen.name}", seen.value, seen.reason)
+    for route in report.routes:
+        if route.at > report.starts:
+            yield Row(route.at, offset(route.at), route.host, "route", route.node or "no route", "")
+    by = "floatip" if report.kind == "drill" else "the lab"
     for done in report.done:
         yield Row(done.at, offset(done.at), by, done.step, "", done.text, f"done {done.step}")
 
 
-def _when(at: float, report: Report) -> str:
-    return "at the start" if at <= report.starts else offset(at)
+def _who(seen: Seen) -> str:
+    return f"{seen.node}, as {seen.source} heard" if seen.source else seen.node
 
 
 def _made(report: Report) -> str:

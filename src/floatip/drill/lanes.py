@@ -294,8 +294,8 @@ AROUND = 0.25
 """Of the time from the first to the last that happened: so much is shown before and after it."""
 SHORTEST, LONGEST_PART = 0.4, 0.4
 """The closeup: seconds at least, and the part of the whole at most."""
-ONE_EVENT = 3.0
-"""Seconds: what follows the fault, or what followed it, within this time belongs to it."""
+ONE_EVENT = 0.8
+"""Seconds: what follows within this time belongs to what it follows."""
 
 
 def closeup(report: Report) -> tuple[float, float] | None:
@@ -306,7 +306,7 @@ def closeup(report: Report) -> tuple[float, float] | None:
     times += [probe.at for one in report.probes for probe in one.results if not probe.ok]
     last = 0.0
     for at in sorted(at for at in times if at > 0):
-        if at - last > ONE_EVENT:
+        if last and at - last > ONE_EVENT:
             break
         last = at
     if last == 0:

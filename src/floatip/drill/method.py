@@ -1,5 +1,7 @@
 """What a drill is going to do, in sentences, and what the clients may notice. Pure."""
 
+from collections.abc import Sequence
+
 from floatip.core.state import InstanceView, Status
 from floatip.drill.report import Method
 from floatip.drill.said import name_of
@@ -9,10 +11,21 @@ DETECTION_MARGIN = 0.5
 """Seconds: until the new route is everywhere, and the sleep of a busy machine."""
 
 
-def method(status: Status, instance: InstanceView, fault: str, check: str, unit: str, lasts: float, to: str) -> Method:
+def method(
+    status: Status,
+    instance: InstanceView,
+    fault: str,
+    check: str,
+    unit: str,
+    lasts: float,
+    to: str,
+    others: Sequence[str],
+) -> Method:
+    """`others`: what this node carries besides, and the fault moves too."""
     node, addresses = name_of(status), tuple(one.address for one in instance.addresses)
     sentences = (
         *_done(node, instance, fault, check, unit, lasts, to),
+        *([f"This moves more that {node} carries: {', '.join(others)}."] if others else []),
         _noticed(instance, fault),
         *_undone(node, fault, unit, lasts),
         _afterwards(status, instance, fault),
@@ -24,7 +37,8 @@ def _done(node: str, instance: InstanceView, fault: str, check: str, unit: str, 
     name = instance.name
     match fault:
         case "check":
-            return [f"The daemon on {node} counts check {check} as failed for {lasts:g} s. The service is not touched."]
+            which = f"check {check}" if check else "a check"
+            return [f"The daemon on {node} counts {which} as failed for {lasts:g} s. The service is not touched."]
         case "stop":
             return [f"systemd stops the daemon on {node} ({unit}), and starts it after {lasts:g} s."]
         case "handover":
@@ -49,7 +63,7 @@ def allowed_outage(instance: InstanceView, fault: str) -> float:
 
 def _noticed(instance: InstanceView, fault: str) -> str:
     outage = allowed_outage(instance, fault)
-    lost = f"no answer for up to {outage:g} s" if outage else "no lost answer"
+    lost = f"no answer for up to {round(outage, 2):g} s" if outage else "no lost answer"
     return f"Clients should notice {lost}. Open TCP connections to {_all(instance)} are reset."
 
 

@@ -39,6 +39,9 @@ class Observer(Protocol):
     def begin(self, target: Target | None, most: float) -> None:
         """Record for `most` seconds at most; with a target, probe it. Returns when the first probe was sent."""
 
+    def close(self) -> None:
+        """End the recording, if there is one, and drop it. Does not raise."""
+
     def probes_so_far(self) -> tuple[int, int]:
         """Sent and lost; while the observer cannot be reached: as it was before. Does not raise."""
 

@@ -213,7 +213,7 @@ def _word(drawing: _Drawing, run: Run, x: float, y: float, width: float) -> str:
         return ""
     ground = ""
     if drawing.fill(run.look) or run.look == shown.LIGHT:
-        left = 0 if run.look == shown.LIGHT else 2
+        left = -1 if run.look == shown.LIGHT else 2
         wide = _wide(word) + 6
         ground = f'<rect class="ground" x="{x + left:.1f}" y="{y + 1:.0f}" width="{wide:.0f}" height="{BAR - 2}"/>'
     return f'{ground}<text x="{x + 5:.1f}" y="{y + 11:.0f}">{text(word)}</text>'

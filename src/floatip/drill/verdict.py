@@ -45,8 +45,10 @@ def before(status: Status, instance: InstanceView) -> Iterator[Finding]:
         yield Finding(True, "no node names a problem")
 
 
-def took_over(seen: Iterable[Seen], own: str, instance: InstanceView, fault: str, lasted: float) -> Finding:
-    """Times of `seen` are since the fault. `lasted`: for how long it did."""
+def took_over(
+    seen: Iterable[Seen], own: str, instance: InstanceView, fault: str, lasted: float, *, is_linked: bool
+) -> Finding:
+    """Times of `seen` are since the fault. `lasted`: for how long it did. `is_linked`: the nodes tell each other."""
     name = instance.name
     masters = [one for one in seen if one.what == "role" and one.name == name and one.value == "master" and one.at >= 0]
     others = sorted((one for one in masters if one.node != own), key=lambda one: one.at)
@@ -55,7 +57,10 @@ def took_over(seen: Iterable[Seen], own: str, instance: InstanceView, fault: str
         return Finding(
             False, f"no other node took {name} over within {lasted:.1f} s, as far as this node learned", hint
         )
-    first, limit = others[0], SOON + (instance.master_down_interval or 0.0) * (fault == "cut")
+    waits = fault == "cut" or instance.election == "vrrp"  # at least the skew time
+    first, limit = others[0], SOON + (instance.master_down_interval or 0.0) * waits
+    if not is_linked:  # when this node learns of it says nothing
+        return Finding(True, f"{first.node} is master of {name}, as {first.source} heard")
     how = f", as {first.source} heard" if first.source else ""
     text = f"{first.node} took {name} over after {first.at:.2f} s{how}"
     if first.at <= limit:
@@ -184,6 +189,11 @@ def _sessions(was: Status, now: Status) -> Finding:
 def _addresses(was: Status, instance: InstanceView) -> Finding:
     before_it = instance_of(was, instance.name)
     needs = instance.role.value == "master" or instance.route_servers > 0
+    if instance.role.value != "master" and not instance.route_servers:
+        held = [one.address for one in instance.addresses if one.held]
+        if held:
+            hint = "two nodes may answer: see what holds it: floatip status"
+            return Finding(False, f"this node is not master, and holds {', '.join(held)}", hint)
     missing = [one.address for one in instance.addresses if needs and not one.held]
     if missing and before_it and any(one.held for one in before_it.addresses):
         hint = f"see where it is: ip address show to {missing[0].partition('/')[0]}"

@@ -27,7 +27,7 @@ class Watch:
         self._seen = list(said.at_the_start(status, status.monotonic))
         self._known: dict[tuple[str, str], str] = {}
         self._heard: dict[str, float] = {}
-        """When each other node was last seen alive."""
+        """When each other node last told of the instance. One that is heard again has not done so yet."""
         self.status: Status | None = status
         """The latest; None: no daemon answers now."""
         self._note_others(status)
@@ -83,7 +83,11 @@ class Watch:
         for node in status.nodes:
             if not node.own and node.state == "alive":
                 self._note_other(node, status.monotonic)
-                self._heard[node.name] = status.monotonic
+
+        if not status.nodes:  # the adverts that this node hears name the master
+            for instance in status.instances:
+                if instance.name == self._instance and instance.master and instance.role.value != "master":
+                    self._note(status.monotonic, instance.master, "role", "master")
 
     def _note_other(self, node: NodeView, now: float) -> None:
         for one in node.carries:
@@ -94,6 +98,7 @@ class Watch:
                 role, at = "master", self._since_when(node.name, one.master_since, now)
             self._note(at, node.name, "role", role)
             self._note(now, node.name, "rank", one.rank)
+            self._heard[node.name] = now
 
     def _since_when(self, node: str, epoch: float, now: float) -> float:
         """By the clock of the node, if that can be: it was not heard while this one was cut off."""

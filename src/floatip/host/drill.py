@@ -44,7 +44,9 @@ class Drills:
         said = [asdict(one) for one in found]
         hinders = [one for one in found if not (one.may_force and request.get("force") is True)]
         if hinders or request.get("dry") is True:
-            return Held({"began": False, "objections": said, "checks": checks_of(self._node(), drill.instance)})
+            node = self._node()
+            concerned = {"checks": checks_of(node, drill.instance), "counts_for": node.by_check.get(drill.check, [])}
+            return Held({"began": False, "objections": said, **concerned})
         self._pid = who.pid
         self._report(Drilled(drill))
         return Held({"began": True, "objections": said}, partial(self._end, drill.by))

@@ -137,13 +137,13 @@ def play_once(
         result = Result(name, verdicts, run.record)
         screen.say()
         screen.verdicts(result.verdicts, result.notes)
+        if report:
+            files.write(result.report, report)
+            screen.say(f"  report  {report}", "dim", indent=10)
         failed = sum(not verdict.holds for verdict in result.verdicts)
         screen.say(
             f"{name}: {f'{failed} FAILED' if failed else 'as expected'}\n", "bold red" if failed else "bold green"
         )
-        if report:
-            files.write(result.report, report)
-            screen.say(f"the report is in {report}")
         if keep:
             _keep(run, screen)
     return result

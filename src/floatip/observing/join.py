@@ -311,7 +311,7 @@ class Observer:
                 if recording.lost > told_lost and _now() - told_at >= 1.0:
                     told[recording.id] = _now(), recording.lost
                     self._say(f"{recording.lost} of {len(recording.probes)} probes lost so far")
-                if connection and recording.has_begun.is_set() and recording.ended_at is None:
+                if connection and recording.has_begun.is_set():
                     transport = connection.writer.transport
                     if not transport.get_write_buffer_size() and not transport.is_closing():
                         transport.write(connection.conversation.pack({"news": "progress", **_progress(recording)}))

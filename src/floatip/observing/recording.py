@@ -26,7 +26,7 @@ LONGEST = 1800.0
 """Seconds."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.002, 10.0
 MOST_PROBES = 500_000
-"""Of both kinds; they take 120 MB here."""
+"""Of both kinds; they take 110 MB here."""
 MOST_SEEN = 10_000
 TIMEOUT = 0.9
 """TCP sends a lost SYN again after a second: a request that was lost must not be saved by that."""
