@@ -322,7 +322,7 @@ def check(file: Path, dcid: int | str | None, run: bool, strict: bool, becomes: 
     ),
 )
 def doctor(**options: "Any") -> int:
-    """Look at this machine, its firewall and its network, and say what is wrong.
+    """Find what is wrong with this machine, its firewall and its network.
 
     Each finding has what was read, and the command that mends it. Nothing is
     changed. Without a daemon or a configuration it says what it can; as another
