@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from floatip import DEFAULT_CONFIG
 from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, Number, Option, Refusal
+
+TYPE_CHECKING = False  # `floatip notify` has no time for typing
+if TYPE_CHECKING:
+    from typing import Any
 
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
@@ -318,8 +321,8 @@ def check(file: Path, dcid: int | str | None, run: bool, strict: bool, becomes: 
         const="",
     ),
 )
-def doctor(**options: Any) -> int:
-    """Look at this machine, its firewall and its network, and say what is wrong.
+def doctor(**options: "Any") -> int:
+    """Find what is wrong with this machine, its firewall and its network.
 
     Each finding has what was read, and the command that mends it. Nothing is
     changed. Without a daemon or a configuration it says what it can; as another
@@ -441,7 +444,7 @@ def _join(where: str, key: Path | None, name: str | None, others: dict[str, obje
     Option("--force", "Also where the readiness of the other node is not known, sessions are young, or problems exist"),
     Option("--from FILE", "Show the report of a drill again, from its JSON; with --report, write it again", Path),
 )
-def drill(instance: str | None, fault: str, check: str | None, to: str | None, **options: Any) -> int:
+def drill(instance: str | None, fault: str, check: str | None, to: str | None, **options: "Any") -> int:
     """Rehearse a failover on this node, and report how it went.
 
     Run it on the node that carries the instance. It says what it will do, asks,
