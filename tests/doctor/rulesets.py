@@ -28,6 +28,14 @@ def inet(rules: str, policy: str = "drop", more: str = "", output: str = "") -> 
     )
 
 
+def raw(rules: str, policy: str = "accept", hook: str = "prerouting", priority: int = -300) -> str:
+    return (
+        f"table inet raw {{ chain first {{ type filter hook {hook} priority {priority}; policy {policy};\n"
+        f"{rules}\n}}\n}}\n"
+    )
+
+
+ALL_IN = {"link in", "link of a stranger", "VRRP in", "BGP answer", "IPv6 link in", "neighbour discovery"}
 ESTABLISHED = "ct state established,related accept"
 NFT = [
     Ruleset("no rules"),
@@ -147,6 +155,11 @@ NFT = [
         f"ip saddr {STRANGER} drop; }} }}",
     ),
     Ruleset(
+        "before everything, of another interface",
+        "table netdev f { chain in { type filter hook ingress device lo priority 0; policy drop; }\n}\n"
+        "table inet g { chain in { type filter hook ingress devices = { lo } priority 0; policy drop; }\n}",
+    ),
+    Ruleset(
         "a table that sleeps",
         "table inet asleep { flags dormant; chain in { type filter hook input priority 0; policy drop; } }",
     ),
@@ -179,6 +192,46 @@ NFT = [
     Ruleset("an address of IPv6", inet(f"ip6 saddr {PEER6} udp dport 9112 accept")),
     Ruleset("a network of IPv6", inet("ip6 saddr fd00:9::/64 accept")),
     Ruleset("any port of any transport", inet("meta l4proto { tcp, udp } th dport { 9112, 179 } accept")),
+    # What ends a rule without a word: a limit in an element, a map or a field that has nothing for this packet.
+    Ruleset(
+        "a limit in the element of a set",
+        inet(
+            "update @m { ip saddr limit rate over 100/second } drop",
+            "accept",
+            "set m { type ipv4_addr; flags dynamic; size 99; }",
+        ),
+        unknown=frozenset({"link in", "link of a stranger", "VRRP in"}),
+    ),
+    Ruleset(
+        "a set of what the packet does not have",
+        inet("update @m { ip saddr } accept", more="set m { type ipv4_addr; flags dynamic; size 99; }"),
+    ),
+    Ruleset("a mark by a map", inet("meta mark set ip saddr map { 9.9.9.9 : 1 } accept"), unknown=frozenset(ALL_IN)),
+    Ruleset(
+        "a counter by a map",
+        inet('counter name ip saddr map { 9.9.9.9 : "c" } drop', "accept", "counter c { }"),
+        unknown=frozenset(ALL_IN),
+    ),
+    Ruleset("a field of the other family changed", inet("ip dscp set cs1 accept")),
+    Ruleset("a field of the other family changed, dropped", inet("ip6 dscp set cs1 drop", "accept")),
+    Ruleset(
+        "a port changed under one name and read under another",
+        raw("udp dport set 9113") + inet("th dport 9112 accept"),
+        unknown=frozenset(ALL_IN - {"BGP answer"}),
+    ),
+    # Before connection tracking each packet is invalid.
+    Ruleset("before tracking: invalid", raw("ct state invalid drop")),
+    Ruleset("before tracking: all but invalid", raw("ct state established,related,new accept", "drop")),
+    Ruleset("before tracking: new", raw("ct state new drop")),
+    Ruleset("before tracking: a status", raw("ct status != dnat drop")),
+    Ruleset("before tracking: on its way out", raw("ct state invalid drop", hook="output")),
+    Ruleset("after tracking: new", raw("ct state new drop", priority=-199)),
+    Ruleset("another zone", raw("ct zone set 7") + inet(ESTABLISHED), unknown=frozenset(ALL_IN)),
+    Ruleset(
+        "nat drops, and nothing tracks",
+        "table ip nat { chain in { type nat hook input priority 100; udp dport 9112 drop; } }",
+        unknown=frozenset({"link in", "link of a stranger"}),
+    ),
     Ruleset(
         "as firewalld has it",
         """
@@ -250,6 +303,14 @@ UFW6 = """:ufw6-before-input - [0:0]
 IPTABLES = [
     Ruleset("ufw for IPv6", ip6tables=filter_(UFW6)),
     Ruleset("iptables: a hop limit", ip6tables=filter_("-A INPUT -p ipv6-icmp -m hl ! --hl-eq 255 -j DROP", "ACCEPT")),
+    *(
+        Ruleset(f"iptables: the header {name}", ip6tables=filter_(f"-A INPUT -m {name} -j DROP", "ACCEPT"))
+        for name in ("rt", "frag", "hbh", "dst", "ah")
+    ),
+    Ruleset(
+        "iptables: invalid before tracking",
+        iptables="*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -m conntrack --ctstate INVALID -j DROP\nCOMMIT\n",
+    ),
     Ruleset("iptables: accept all", iptables=filter_("", "ACCEPT")),
     Ruleset("iptables: drop all", iptables=filter_(""), ip6tables=filter_("")),
     Ruleset("iptables: stateful", iptables=filter_(STATEFUL), ip6tables=filter_(STATEFUL)),

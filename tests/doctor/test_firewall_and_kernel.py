@@ -1,6 +1,7 @@
 """What the evaluator says of a packet is what the kernel does with it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,10 +14,10 @@ from floatip.doctor.firewall.iptables import BASES
 from floatip.doctor.firewall.load import load
 from floatip.doctor.firewall.packet import Answer, Verdict
 from floatip.doctor.firewall.rules import evaluate
-from floatip.doctor.host import Missing, ThisMachine
+from floatip.doctor.host import Missing, Recorded, ThisMachine
 from floatip.model import Here
 from tests.doctor.contexts import model
-from tests.doctor.rulesets import ALL, ESTABLISHED, STATEFUL, Ruleset, filter_, inet
+from tests.doctor.rulesets import ALL, ESTABLISHED, STATEFUL, Ruleset, filter_, inet, raw
 from tests.doctor.two_namespaces import NODE, PEER, PEER6, STRANGER, Cable, cable, probes, sh
 
 FLUSH = "nft flush ruleset"
@@ -184,6 +185,15 @@ def findings(wire: Cable) -> list[Finding]:
         Ruleset("nft, its own tables", "table ip a { chain b { type filter hook input priority 5; policy drop; }\n}"),
         Ruleset("iptables", iptables=filter_(""), ip6tables=filter_("")),
         Ruleset("iptables by a rule", iptables=filter_("-A INPUT -p udp -j REJECT\n-A OUTPUT -j DROP", "ACCEPT")),
+        Ruleset("before tracking", raw("ct state { invalid } drop")),
+        Ruleset(
+            "iptables before tracking",
+            ip6tables="*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j DROP\nCOMMIT\n",
+        ),
+        Ruleset(
+            "one that drops now and then, and one that always does",
+            "table inet a { chain b { type filter hook input priority -5; udp dport 1 drop; }\n}\n" + inet(ESTABLISHED),
+        ),
         Ruleset("legacy", iptables=filter_(""), ip6tables=filter_("-A OUTPUT -p tcp -j REJECT"), is_legacy=True),
     ],
     ids=lambda one: one.name,
@@ -223,6 +233,31 @@ def test_a_rule_that_nobody_understands_is_shown_and_not_guessed(wire: Cable) ->
     (finding,) = [one for one in findings(wire) if one.code == "firewall-link" and one.grade is not Grade.WELL]
     assert finding.grade is Grade.UNSEEN
     assert finding.evidence == ("nft list ruleset: inet filter input: udp dport 9112 limit rate 20/second accept",)
+
+
+def test_the_rule_that_drops_for_sure_is_named_and_not_one_that_may(wire: Cable) -> None:
+    first = "table inet a { chain b { type filter hook input priority -5; meta length > 9999 drop; }\n}\n"
+    install(wire, Ruleset("both", first + inet("")))
+    assert [one.chain for one in answers(wire)["link in"].because] == ["inet filter input"]
+
+
+def test_what_drops_below_the_interface_is_not_taken_for_accepting(wire: Cable) -> None:
+    """A VLAN's packets go through the ingress of its card, with a tag that nobody here looks for."""
+    drop = 'table netdev f { chain in { type filter hook ingress device "eth0" priority 0; policy drop; }\n}'
+    files = {"/sys/class/net/br0/lower_eth0.5/mtu": "", "/sys/class/net/eth0.5/lower_eth0/mtu": ""}
+    assert looker._below(Context(Recorded(files)), "br0") == {"eth0", "eth0.5"}
+    install(wire, Ruleset("below", drop))
+    with wire.node.inside():
+        tables, _ = load(ThisMachine())
+    packet = replace(probes()["link in"], interface="eth0.5")
+    assert evaluate(tables, replace(packet, below=frozenset({"eth0"}))).verdict is Verdict.UNKNOWN
+    assert evaluate(tables, packet).verdict is Verdict.ACCEPT
+    clean(wire)
+    install(wire, Ruleset("bridge", "table bridge f { chain in { type filter hook input priority 0; policy drop; }\n}"))
+    with wire.node.inside():
+        tables, _ = load(ThisMachine())
+    assert evaluate(tables, replace(packet, below=frozenset({"eth0"}))).verdict is Verdict.UNKNOWN
+    assert evaluate(tables, probes()["link in"]).verdict is Verdict.ACCEPT
 
 
 class WithoutNft(ThisMachine):

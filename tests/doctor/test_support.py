@@ -251,3 +251,64 @@ def test_what_is_no_secret_stays(line: str) -> None:
 def test_the_environment_of_a_unit_is_left_out() -> None:
     assert secrets.by_place("Environment=DB=geheim") == "Environment=(secret)"
     assert os.environ  # the test's own is untouched
+
+
+PASSWORD = "Zq9!xK7mP2wL"
+PLACES = [
+    f'[bgp\npassword = """\n{PASSWORD}"""\n',
+    f"[bgp\npassword = '''\n{PASSWORD}\n'''\n",
+    f'[link\nkey = "{PASSWORD}"\n',
+    f'[link]\nkey = "{PASSWORD}"\n',
+    f'[instance.vrrp.auth_hmac\n1 = "{PASSWORD}"\n',
+    f"[bgp]\n# the password is {PASSWORD}\n",
+    f'[[check]]\nhttp = "http://user:{PASSWORD}/x@127.0.0.1/"\n',
+    f'[[check]]\nhttp = "http://user:a@{PASSWORD}@127.0.0.1/"\n',
+    f'[[check]]\nhttp = "http://127.0.0.1/?a=1&key={PASSWORD}"\n',
+    f'[notify]\ncommand = "curl https://hooks.slack.com/services/T000/B000/{PASSWORD}"\n',
+    f'[notify]\ncommand = ["curl", "-u", "admin:{PASSWORD}", "http://x"]\n',
+    f'[notify]\ncommand = "curl --user admin:{PASSWORD} http://x"\n',
+    f'[notify]\ncommand = ["curl", "-H", "Authorization: Bearer {PASSWORD}"]\n',
+    f'[[check]]\ncommand = "mysqladmin -uroot -p{PASSWORD} ping"\n',
+    f'[[check]]\ncommand = ["mysqladmin", "-p{PASSWORD}", "ping"]\n',
+    f'[[check]]\ncommand = ["redis-cli", "-a", "{PASSWORD}", "ping"]\n',
+    f'[[check]]\ncommand = ["x", "--password", "{PASSWORD}"]\n',
+]
+
+
+@pytest.mark.parametrize("text", PLACES)
+def test_a_secret_is_hidden_where_a_configuration_has_it_and_wherever_it_is_seen_again(text: str) -> None:
+    known = secrets.collect(secrets.of_toml(text))
+    assert PASSWORD not in known.mask(secrets.without_variables(text))
+    is_said_only_in_words = "the password is" in text or "slack" in text
+    assert PASSWORD not in known.mask(f"journal: {PASSWORD}") or is_said_only_in_words
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"#  auth_pass {PASSWORD}",
+        f"Keepalived: auth_pass {PASSWORD}",
+        f"@node1 auth_pass {PASSWORD}",
+        f'script "/usr/bin/mysqladmin -p{PASSWORD} ping"',
+        f"curl -u admin:{PASSWORD} http://x",
+        f"sshpass -p {PASSWORD} ssh x",
+        f"bearer: {PASSWORD}",
+        f"api-key={PASSWORD}",
+        f"neighbor 192.0.2.1 password {PASSWORD}",
+        f'{{"line": "password=\\"{PASSWORD}\\""}}',
+        "jwt eyJhbGciOiJIUzI1NiJ9.Zq9!xK7mP2wL".replace("!", "_"),
+    ],
+)
+def test_a_secret_of_others_is_hidden_by_its_place(text: str) -> None:
+    shown = secrets.by_place(text)
+    assert PASSWORD not in shown
+    assert "eyJ" not in shown
+
+
+def test_the_numbers_of_a_firewall_stay() -> None:
+    for text in (
+        "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT",
+        "ip saddr . tcp dport { 192.0.2.1 . 443 }",
+        "-u floatip",
+    ):
+        assert secrets.by_place(text) == text

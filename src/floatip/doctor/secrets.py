@@ -21,7 +21,8 @@ LEAST_INSIDE = 6
 ON_THE_WIRE = 8
 """Octets of `auth_pass` (RFC 2338): a keepalived may show these."""
 NAME = (
-    r"(?:[\w-]*(?:password|passwd|passphrase|secret|token|api_?key|private_?key|credentials?)\w*"
+    r"(?:[\w-]*(?:password|passwd|passphrase|secret|token|credentials?"
+    r"|(?:api|private|access|routing|integration|auth|shared|signing)[_-]?key)\w*"
     r"|(?:[\w-]*[_-])?(?:pass|pwd|md5|hmac)(?![a-z]))"
 )
 SECRET_NAME = re.compile(NAME, re.IGNORECASE)
@@ -32,21 +33,23 @@ NAMES_A_FILE = frozenset({"token", "key", "tls_key", "file", "ca"})
 BLOCKS = re.compile(r"\b(auth\w*|hmac\w*|keys?)\b[^{}\n]*\{")
 DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{64,}(?![0-9A-Za-z])")
 PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/@\"'<>]+)@", re.IGNORECASE)
+USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/\"'<>]+|[^\s/@:\"'<>]+:[^\s\"'<>]+)@", re.I)
+"""Up to the last @: a password may hold one, or a slash."""
 HEADER = re.compile(
     r"(?P<name>(?:proxy-)?authorization|cookie|x-api-key|x-auth-token)(?P<between>[\"']?\s*[:=]\s*[\"']?)"
     r"(?P<secret>[^\"'\n,}]+)",
     re.IGNORECASE,
 )
-BEARER = re.compile(r"(?P<name>\b(?:bearer|basic))(?P<between>\s+)(?P<secret>[A-Za-z0-9._~+/=-]{6,})", re.IGNORECASE)
+BEARER = re.compile(r"(?P<name>\b(?:bearer|basic))(?P<between>[\s:]+)(?P<secret>[^\s\"',]{6,})", re.IGNORECASE)
 ASSIGNED = re.compile(
     rf"(?P<name>(?<![\w-]){NAME})(?P<between>[\"']?\s*(?:=|:(?!:))\s*)"
-    r"(?P<secret>\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[^\s\"',;}\]]+)",
-    re.IGNORECASE,
+    r"(?P<secret>\"{3}.*?(?:\"{3}|\Z)|'{3}.*?(?:'{3}|\Z)|\\+\"[^\n]*?\\+\""
+    r"|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[^\s\"',;}\]]+)",
+    re.IGNORECASE | re.DOTALL,
 )
 FLAG = re.compile(rf"(?P<name>(?<![\w-])--?{NAME})(?P<between>[\s\"',]+)(?P<secret>[^\s\"',\]]+)", re.IGNORECASE)
 WORD = re.compile(
-    r"(?P<name>^\s*(?:auth_pass|password|digest_password))(?P<between>[ \t]+)(?P<secret>\S.*?)$",
+    r"(?P<name>^[\s#!]*(?:@\S+[ \t]+)?(?:auth_pass|password|digest_password))(?P<between>[ \t]+)(?P<secret>\S.*?)$",
     re.MULTILINE,
 )
 """A keyword of keepalived.conf, and what follows it."""
@@ -58,7 +61,32 @@ VARIABLE = re.compile(r"(?P<name>(?<![\w$])[A-Z][A-Z0-9_]+)(?P<between>=)(?P<sec
 PATH = re.compile(
     r"(?:key|token|secret|pass\w*|file)\w*[\"']?\s*[= ]\s*[\"']?(?:\d+\s+)?(?:file:)?(/[^\s\"'}]+)", re.IGNORECASE
 )
-BY_PLACE = (HEADER, BEARER, ASSIGNED, FLAG, WORD, ENVIRONMENT)
+USER = re.compile(
+    r"(?P<name>(?<![\w-])(?:-u|-U|--user|--proxy-user))(?P<between>[\s\"',=]*)(?P<secret>[^\s\"',:]+:[^\s\"',\]]+)"
+)
+"""curl's."""
+OPTION = re.compile(
+    r"(?P<name>(?:(?:mysql|mariadb)[\w-]*|sshpass)\b[^\n;|]*?[\s\"']-p|(?:redis|valkey)-cli\b[^\n;|]*?[\s\"']-a"
+    r"|\bldap\w+\b[^\n;|]*?[\s\"']-w)(?P<between>[\s\"',]*)(?P<secret>[^\s\"',\]-][^\s\"',\]]*)"
+)
+"""Of programs that take a password by a letter."""
+QUERY = re.compile(
+    r"(?P<name>[?&](?:key|sig|signature|auth|code))(?P<between>=)(?P<secret>[^\s&\"'<>#]+)", re.IGNORECASE
+)
+HOOK = re.compile(
+    r"(?P<name>hooks\.slack\.com|discord(?:app)?\.com/api/webhooks|webhook\.office\.com|api\.telegram\.org)"
+    r"(?P<between>/)(?P<secret>[^\s\"'<>]+)"
+)
+"""Whoever has such a URL may write there."""
+JWT = re.compile(r"(?P<name>(?<![\w-]))(?P<between>)(?P<secret>eyJ[\w-]{8,}\.[\w.-]+)")
+BY_PLACE = (HEADER, BEARER, ASSIGNED, FLAG, WORD, ENVIRONMENT, USER, OPTION, QUERY, HOOK, JWT)
+SPOKEN = re.compile(
+    r"(?P<name>\b(?:password|passphrase|auth_pass))(?P<between>\s+(?:is\s+)?[\"']?)(?P<secret>[^\s\"',;]{3,})",
+    re.IGNORECASE,
+)
+"""In a sentence or a log: what follows may be any word, so it is masked only there."""
+SECTION = re.compile(r"^\s*\[+[^#\n]*?(?:headers|hmac)\b", re.IGNORECASE)
+KEY = re.compile(r"""(?<![\w.-])["']?key["']?\s*=\s*["']+([^"'\s]+)""")
 
 
 class Secrets:
@@ -89,7 +117,7 @@ class Secrets:
 def by_place(text: str) -> str:
     """What looks like a secret, in whichever text."""
     text = USER_INFO.sub(rf"\g<scheme>{MASK}@", text)
-    for pattern in BY_PLACE:
+    for pattern in (*BY_PLACE, SPOKEN):
         text = pattern.sub(_masked, text)
     return DIGITS.sub(MASK, text)
 
@@ -138,8 +166,21 @@ def of_toml(text: str) -> Iterator[str]:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError):
         yield from of_lines(text)
-        return
-    yield from _of_value(data, "")
+        yield from _in_tables(text)
+    else:
+        yield from _of_value(data, "")
+        yield from of_lines(text)  # what is commented out was good once
+    yield from (value for value in KEY.findall(text) if not value.startswith("/"))
+
+
+def _in_tables(text: str) -> Iterator[str]:
+    """The values of tables that hold nothing else."""
+    is_inside = False
+    for line in text.splitlines():
+        if line.lstrip().startswith("["):
+            is_inside = bool(SECTION.match(line))
+        elif is_inside:
+            yield from re.findall(r"""["']([^"']+)["']\s*(?:[,}\]#]|$)""", line)
 
 
 def _of_value(value: Any, name: str, *, is_secret: bool = False) -> Iterator[str]:
@@ -150,6 +191,7 @@ def _of_value(value: Any, name: str, *, is_secret: bool = False) -> Iterator[str
     elif isinstance(value, list):
         for inner in value:
             yield from _of_value(inner, name, is_secret=is_secret)
+        yield from of_lines(" ".join(one for one in value if isinstance(one, str)))  # a command, word by word
     elif isinstance(value, str):
         by_name = SECRET_NAME.search(name) and not (name in NAMES_A_FILE and value.startswith("/"))
         if is_secret or by_name:
@@ -174,12 +216,17 @@ def of_lines(text: str) -> Iterator[str]:
     """What stands in a place where secrets stand, line by line."""
     for match in USER_INFO.finditer(text):
         user, _, password = match["secret"].partition(":")
-        yield from (match["secret"], *(unquote(part) for part in (password or user,)), password or user)
+        yield from (match["secret"], unquote(password or user), password or user)
+        yield from password.split("@")  # what others take for the host
     for pattern in (*BY_PLACE, VARIABLE):
         for match in pattern.finditer(text):
             if not (value := match["secret"].strip("\"'")).startswith("/"):
                 yield value
+                if pattern is USER:
+                    yield value.partition(":")[2]
                 for word in value.split():
+                    if pattern in (HEADER, BEARER, ASSIGNED) and len(word) > LEAST_INSIDE:
+                        yield word
                     yield from _decoded(word)
     yield from (match[0] for match in DIGITS.finditer(text))
 

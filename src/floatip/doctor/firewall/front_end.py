@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from floatip.doctor.firewall.packet import TCP, UDP, VRRP, Because, Packet
-from floatip.doctor.firewall.rules import Table
+from floatip.doctor.firewall.rules import Table, is_early
 
 FrontEnd = Literal["ufw", "firewalld", "iptables", "iptables-legacy", "nft"]
 NAMES = {TCP: "tcp", UDP: "udp", VRRP: "vrrp"}
@@ -28,11 +28,14 @@ def front_end(because: Because, tables: Iterable[Table]) -> FrontEnd:
 
 def mending(packet: Packet, because: Because, tables: Iterable[Table]) -> str:
     """The command that lets such packets through."""
+    tables = list(tables)
     name = front_end(because, tables)
     out = packet.direction == "out"
-    port = packet.target_port
+    end, port = "dport", packet.target_port
     if packet.state == "established":
-        return _for_answers(name, because, packet)
+        if name not in ("nft", "iptables", "iptables-legacy") or not _is_early(because, tables):
+            return _for_answers(name, because, packet)
+        end, port = "sport", packet.source_port
     protocol = NAMES.get(packet.protocol, str(packet.protocol))
     match name:
         case "ufw":
@@ -50,13 +53,24 @@ def mending(packet: Packet, because: Because, tables: Iterable[Table]) -> str:
         case "iptables" | "iptables-legacy":
             tool = _tool(name, packet)
             chain, way = ("OUTPUT", f"-d {packet.target}") if out else ("INPUT", f"-s {packet.source}")
-            to_port = "" if port is None else f" --dport {port}"
+            to_port = "" if port is None else f" --{end} {port}"
             return f"{tool} -I {_chain(because, chain)} -p {protocol} {way}{to_port} -j ACCEPT"
     address = (
         f"{'ip' if packet.version == 4 else 'ip6'} {f'daddr {packet.target}' if out else f'saddr {packet.source}'}"
     )
-    what = f"{protocol} dport {port}" if port is not None else f"meta l4proto {packet.protocol}"
+    what = f"{protocol} {end} {port}" if port is not None else f"meta l4proto {packet.protocol}"
     return f"nft insert rule {because.base} {address} {what} accept"
+
+
+def _is_early(because: Because, tables: Iterable[Table]) -> bool:
+    """No chain before connection tracking knows what is an answer."""
+    return any(
+        is_early(chain)
+        for table in tables
+        if table.source == because.source
+        for chain in table.chains.values()
+        if table.label(chain.name) == because.base
+    )
 
 
 def _for_answers(name: FrontEnd, because: Because, packet: Packet) -> str:

@@ -63,8 +63,10 @@ CHANGES = {
 }
 IMPLIED = {"tcp", "udp", "icmp", "icmp6", "ipv6-icmp", "icmpv6", "comment", "conntrack", "state", "multiport"}
 IMPLIED |= {"addrtype", "iprange", "mark", "pkttype", "rpfilter", "limit", "hashlimit", "ttl", "hl", "physdev"}
-IMPLIED |= {"rt", "frag", "hbh", "dst", "ah", "mh", "udplite", "esp"}
+IMPLIED |= {"udplite", "esp"}
 """Matches of which each option is judged by itself; of any other the whole is not understood."""
+HEADERS = frozenset({"rt", "frag", "hbh", "dst", "ah", "mh"})
+"""Matches of a header of IPv6, also without an option: none of what floatip needs has one."""
 FLAGS = {"FIN": "fin", "SYN": "syn", "RST": "rst", "PSH": "psh", "ACK": "ack", "URG": "urg"}
 LINE = re.compile(r"-A (\S+) (.*)")
 
@@ -155,7 +157,7 @@ def _inverted(step: Step) -> Step:
 
 
 def _of_packet(test: Callable[[Packet], bool | None]) -> Step:
-    return lambda packet, touched: test(packet)
+    return lambda packet, touched: None if "something" in touched.things else test(packet)
 
 
 def _condition(option: str, words: _Words) -> Step:
@@ -176,7 +178,10 @@ def _condition(option: str, words: _Words) -> Step:
             number = protocol_number(words.next())
             return _of_packet(lambda packet: None if number is None else number in (0, packet.protocol))
         case "-m" | "--match":
-            known = words.next() in IMPLIED
+            name = words.next()
+            if name in HEADERS:
+                return _of_packet(lambda packet: False)
+            known = name in IMPLIED
             return _of_packet(lambda packet: True if known else None)
         case "--sport" | "--source-port" | "--sports" | "--source-ports":
             ports = words.next()

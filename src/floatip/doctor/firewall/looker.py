@@ -1,6 +1,7 @@
 """Which packets must pass, and whether this machine's own firewall lets them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
@@ -58,8 +59,26 @@ def firewall(context: Context) -> Iterator[Finding]:
         yield note(Code.FIREWALL, "this machine", f"the firewall has {rules} rules; nothing here needs to pass yet")
         return
     yield well(Code.FIREWALL, "this machine", f"the firewall was read: {rules} rules", ", ".join(sources))
+    below: dict[str, frozenset[str]] = {}
     for flow in dict.fromkeys(flows):
-        yield _judged(flow, tables)
+        name = flow.packet.interface
+        if name not in below:
+            below[name] = _below(context, name)
+        ours = flow.ours and replace(flow.ours, below=below[name])
+        yield _judged(replace(flow, packet=replace(flow.packet, below=below[name]), ours=ours), tables)
+
+
+def _below(context: Context, interface: str) -> frozenset[str]:
+    """All that carries it, as a VLAN on a bond on two cards."""
+    found: set[str] = set()
+    left = [interface]
+    while left:
+        with suppress(Unseen):
+            names = context.host.names(f"/sys/class/net/{left.pop()}")
+            new = {name.removeprefix("lower_") for name in names if name.startswith("lower_")} - found
+            found |= new
+            left += new
+    return frozenset(found)
 
 
 def _judged(flow: Flow, tables: list[Table]) -> Finding:

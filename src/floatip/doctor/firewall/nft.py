@@ -4,6 +4,7 @@ An expression that is not in here makes the condition "not understood"; a statem
 verdict so.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
@@ -28,7 +29,7 @@ from floatip.doctor.firewall.rules import (
 )
 
 SOURCE = "nft list ruleset"
-HARMLESS = frozenset({"counter", "log", "comment", "dup", "set", "map", "last", "ct helper", "ct timeout", "secmark"})
+HARMLESS = frozenset({"counter", "log", "comment", "dup", "last", "ct helper", "ct timeout", "secmark"})
 """Statements that let the packet go on in the rule."""
 CONDITIONAL = frozenset({"limit", "quota", "ct count"})
 """They match only now and then."""
@@ -71,16 +72,19 @@ ICMP6_TYPES = {
 }
 Texts = Mapping[tuple[str, str, int], str]
 """Of rules, by family, table and handle."""
+Devices = Mapping[tuple[str, str, str], tuple[str, ...]]
+"""Of chains, by family, table and name."""
+DEVICES = re.compile(r"\t\ttype \S+ hook \w+ devices? (?:= \{ )?([^}]*?)(?: \})? priority ")
 Sets = Mapping[tuple[str, str, str], "list[Any] | None"]
 """Elements, by family, table and name; None: they are not known."""
 
 
 def tables(ruleset: Mapping[str, Any], listing: str = "") -> list[Table]:
-    """`listing`: of `nft -a list ruleset`, for the words of the rules. An older nft has `dormant` only there.
+    """`listing`: of `nft -a list ruleset`, for the words of rules. An older nft has `dormant` and devices only there.
 
     Raises KeyError, TypeError or ValueError where it is no such JSON.
     """
-    texts, dormant = texts_of(listing)
+    texts, dormant, devices = texts_of(listing)
     found: dict[tuple[str, str], Table] = {}
     sets: dict[tuple[str, str, str], list[Any] | None] = {}
     asleep = set()
@@ -92,7 +96,7 @@ def tables(ruleset: Mapping[str, Any], listing: str = "") -> list[Table]:
             if "dormant" in body.get("flags", ()) or (body["family"], body["name"]) in dormant:
                 asleep.add((body["family"], body["name"]))
         elif kind == "chain":
-            device = body.get("dev", ())
+            device = body.get("dev") or devices.get((body["family"], body["table"], body["name"]), ())
             found[body["family"], body["table"]].chains[body["name"]] = Chain(
                 body["name"],
                 kind=body.get("type", ""),
@@ -115,20 +119,25 @@ def tables(ruleset: Mapping[str, Any], listing: str = "") -> list[Table]:
     return [table for key, table in found.items() if key not in asleep]
 
 
-def texts_of(listing: str) -> tuple[Texts, set[tuple[str, str]]]:
-    """Each rule as a person writes it, and the tables that are asleep."""
+def texts_of(listing: str) -> tuple[Texts, set[tuple[str, str]], Devices]:
+    """Each rule as a person writes it, the tables that are asleep, and the devices of chains."""
     found: dict[tuple[str, str, int], str] = {}
     dormant = set()
-    family = table = ""
+    devices: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    family = table = chain = ""
     for line in listing.splitlines():
         head, _, handle = line.rpartition(" # handle ")
         if line.startswith("table "):
             _, family, table, *_ = line.split()
         elif line.startswith("\tflags ") and "dormant" in line:
             dormant.add((family, table))
+        elif line.startswith("\tchain "):
+            chain = line.split()[1]
+        elif match := DEVICES.match(line):
+            devices[family, table, chain] = tuple(match[1].replace('"', " ").replace(",", " ").split())
         elif line.startswith("\t\t") and handle.isdigit():
             found[family, table, int(handle)] = head.strip()
-    return found, dormant
+    return found, dormant, devices
 
 
 def has_compatibility(expressions: Iterable[Mapping[str, Any]]) -> bool:
@@ -156,12 +165,15 @@ def _step(statement: Mapping[str, Any] | str, table: tuple[str, str], sets: Sets
         return _match(body, table, sets)
     if kind == "vmap":
         return _vmap(body, table, sets)
+    if kind in ("set", "map"):
+        return _adding(body)
     if kind in HARMLESS:
-        return _true
+        # By a map: what is not in it ends the rule.
+        return _not_understood if isinstance(body, dict) and "map" in body else _true
     if kind in CONDITIONAL:
         return _not_understood
     if kind == "mangle":
-        return _touching(_name_of(body["key"]))
+        return _changing(body["key"], body["value"])
     if kind == "notrack":
         return _touching("state")
     return _always(UNKNOWN)
@@ -193,6 +205,37 @@ def _touching(thing: str) -> Step:
     return step
 
 
+def _adding(body: Mapping[str, Any]) -> Step:
+    """To a set, of what the packet has; a condition may stand in the element."""
+    conditions = [name for each in body.get("stmt", ()) for name in each if name not in HARMLESS]
+    key = body["elem"]
+    if isinstance(key, dict) and isinstance(key.get("elem"), dict):
+        key = key["elem"]["val"]
+
+    def step(packet: Packet, touched: Touched) -> bool | None:
+        if _value(key, packet, touched) is NOTHING:
+            return False
+        return None if conditions else True
+
+    return step
+
+
+def _changing(key: Any, value: Any) -> Step:
+    """Where the packet lacks what is changed, or what it is changed to, the rule ends."""
+    thing = _name_of(key)
+    field = key.get("payload") if isinstance(key, dict) else None
+    if field and field.get("field") not in ("dscp", "ecn", "ttl", "hoplimit", "flowlabel", "checksum"):
+        thing = "something"  # an address or a port has more than one name
+
+    def step(packet: Packet, touched: Touched) -> bool | None:
+        if field and _payload(field, packet) is NOTHING:
+            return False
+        touched.things.add(thing)
+        return True if isinstance(value, int | str) else None
+
+    return step
+
+
 def _name_of(expression: Any) -> str:
     """Of what a statement changes, or an expression reads: "meta mark", "payload ip saddr"."""
     if isinstance(expression, dict) and len(expression) == 1:
@@ -200,7 +243,7 @@ def _name_of(expression: Any) -> str:
         if isinstance(body, dict):
             parts = (body.get("protocol"), body.get("field"), body.get("key"))
             name = " ".join([kind, *(str(part) for part in parts if part)])
-            return {"meta mark": "mark", "ct mark": "mark", "ct state": "state"}.get(name, name)
+            return {"meta mark": "mark", "ct mark": "mark", "ct state": "state", "ct zone": "state"}.get(name, name)
     return "something"
 
 
@@ -490,6 +533,8 @@ def _meta(key: str, packet: Packet) -> Any:
 
 
 def _ct(key: str, packet: Packet) -> Any:
+    if packet.state == "invalid" and key != "state":
+        return NOTHING  # no connection is known yet
     match key:
         case "state":
             return packet.state

@@ -22,14 +22,16 @@ class Packet:
     """By which it comes or goes."""
     source_port: int | None = None
     target_port: int | None = None
-    state: Literal["new", "established", "untracked"] = "new"
-    """As connection tracking has it; it does not track neighbour discovery."""
+    state: Literal["new", "established", "untracked", "invalid"] = "new"
+    """As connection tracking has it; it does not track neighbour discovery. Before it, each packet is invalid."""
     flags: frozenset[str] = frozenset()
     """Of TCP."""
     icmp_type: int | None = None
     way_back: str = ""
     """The interface by which this machine would send to the source; empty: not known."""
     ttl: int | None = None
+    below: frozenset[str] = frozenset()
+    """What carries the interface: the device of a VLAN, the ports of a bridge or bond."""
 
     @property
     def version(self) -> int:

@@ -5,7 +5,7 @@ both end alike is there an answer, so a rule that nobody here understands matter
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from floatip.doctor.firewall.packet import Answer, Because, Packet, Verdict
 
@@ -71,11 +71,14 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+CONNTRACK = -200
+"""The priority of connection tracking, in prerouting and output (NF_IP_PRI_CONNTRACK)."""
+
+
 def evaluate(tables: Iterable[Table], packet: Packet) -> Answer:
     """Each chain of each hook on the packet's way must let it through."""
     tables = list(tables)
     touched = Touched()
-    stopped: dict[str, Because] = {}
     doubts: list[Because] = []
     for hook in HOOKS[packet.direction]:
         here = [
@@ -85,16 +88,18 @@ def evaluate(tables: Iterable[Table], packet: Packet) -> Answer:
             if chain.hook == hook and _applies(table, chain, packet)
         ]
         for _, table, chain in sorted(here, key=lambda one: one[0]):
-            walk = _Walk(table, chain, packet, touched)
+            walk = _Walk(table, chain, _as_seen(chain, packet), touched)
             ends = walk.ends()
+            if (chain.kind == "nat" and Verdict.ACCEPT not in ends) or not _is_followed(table, chain, packet):
+                # The kernel calls chains of nat only where something else has it track connections.
+                ends = {Verdict.UNKNOWN: next(iter(ends.values()))}
             if Verdict.UNKNOWN in ends:
                 doubts += [ends.pop(Verdict.UNKNOWN), *walk.doubts]
                 ends.setdefault(Verdict.ACCEPT, doubts[-1])
             elif len(ends) > 1:
                 doubts += walk.doubts
-            stopped |= {kind: why for kind, why in ends.items() if kind != Verdict.ACCEPT and kind not in stopped}
             if Verdict.ACCEPT not in ends:
-                kind, why = next(iter(stopped.items()))
+                kind, why = next(iter(ends.items()))
                 return Answer(Verdict(kind), (why,))
     if doubts:
         return Answer(Verdict.UNKNOWN, tuple(dict.fromkeys(doubts)))
@@ -102,12 +107,30 @@ def evaluate(tables: Iterable[Table], packet: Packet) -> Answer:
 
 
 def _applies(table: Table, chain: Chain, packet: Packet) -> bool:
+    if table.family == "bridge":
+        return bool(packet.below)
     if table.family not in ("inet", "netdev", "ip" if packet.version == 4 else "ip6"):
         return False
-    if chain.device and packet.interface not in chain.device:
+    if chain.device and not {packet.interface, *packet.below} & set(chain.device):
         return False
     # Only the first packet of a connection goes through them.
     return chain.kind != "nat" or packet.state == "new"
+
+
+def _is_followed(table: Table, chain: Chain, packet: Packet) -> bool:
+    """Below the interface packets look otherwise, as with the tag of a VLAN."""
+    has_device = table.family == "bridge" or chain.hook in ("ingress", "egress")
+    is_below = has_device and packet.interface not in chain.device
+    return not is_below or (not chain.rules and chain.policy == "accept")
+
+
+def _as_seen(chain: Chain, packet: Packet) -> Packet:
+    return replace(packet, state="invalid") if is_early(chain) else packet
+
+
+def is_early(chain: Chain) -> bool:
+    """Before connection tracking."""
+    return chain.hook == "ingress" or (chain.hook in ("prerouting", "output") and chain.priority < CONNTRACK)
 
 
 class _Walk:
