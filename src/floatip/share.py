@@ -35,6 +35,7 @@ VISIBLE = 60.0
 LOOK = 2.0
 """Seconds between two looks."""
 MOST = 4
+LOOK_AGAIN = "floatip share --dry-run with the same arguments shows what is left to do"
 METADATA_TIMEOUT = 5.0
 
 
@@ -70,6 +71,8 @@ class _Target:
     linode: Linode
     has: Things
     change: Change = field(default_factory=Change)
+    sent: Things | None = None
+    """The last write, whether or not it was answered."""
     wrote: Things | None = None
     is_visible: bool = False
     lost: Things = frozenset()
@@ -132,13 +135,33 @@ class _Share:
             return 1
         error: Refusal | None = None
         try:
-            for one in targets.values():
-                if one.change:
-                    self._write(one)
-        except Refusal as refusal:
-            error = refusal
-        self._wait_until_visible([one for one in targets.values() if one.wrote is not None])
+            try:
+                for one in targets.values():
+                    if one.change:
+                        self._write(one)
+            except Refusal as refusal:
+                error = refusal
+            try:
+                self._wait_until_visible([one for one in targets.values() if one.wrote is not None])
+            except Refusal as refusal:
+                error = error or Refusal(
+                    f"it is not known what is seen of it: {refusal.what}", LOOK_AGAIN, refusal.code
+                )
+        except KeyboardInterrupt:
+            self._interrupted(targets.values())
+            raise
         return self._end(targets.values(), "done", error)
+
+    def _interrupted(self, targets: Iterable[_Target]) -> None:
+        for one in targets:
+            if one.wrote is not None:
+                state = "written, and seen" if one.is_visible else "written, and not seen yet"
+            elif one.sent is not None:
+                state = "the write was sent, and was not answered: it may count"
+            else:
+                state = "not written" if one.change else "stays as it is"
+            say(f"interrupted: {_name(one.linode)}: {state}")
+        say(f"hint: {LOOK_AGAIN}")
 
     # Who, and what
 
@@ -301,12 +324,16 @@ class _Share:
         name = _name(one.linode)
         while True:
             has = self._shared(one.linode, self._account.ranges(one.linode.region))
+            if has == one.sent != one.has:
+                one.wrote = one.sent  # by a try whose answer said otherwise
+                self._out(f"{name}: written")
+                return
             if has != one.has:
                 self._changed(one, has)
             left = one.change.of(has)
             if not left:
                 return
-            wrote = one.change.applied(has)
+            wrote = one.sent = one.change.applied(has)
             try:
                 self._account.share(one.linode.id, in_order(wrote))
             except Again as error:
@@ -341,6 +368,21 @@ class _Share:
             if waiting:
                 time.sleep(LOOK)
 
+        self._look_again([one for one in targets if one.is_visible])
+
+    def _look_again(self, targets: Sequence[_Target]) -> None:
+        """Another `floatip share` may have read its list before our write, and written it after."""
+        if targets:
+            time.sleep(LOOK)
+            ranges = self._account.ranges(targets[0].linode.region)
+        for one in targets:
+            assert one.wrote is not None
+            has = self._shared(one.linode, ranges)
+            one.lost = one.wrote - has
+            one.is_visible = not one.lost and not one.change.remove & has
+            if not one.is_visible:
+                self._taken_back(one, has)
+
     def _is_settled(self, one: _Target, has: Things, began: float, *, is_over: bool) -> bool:
         """Whether it is seen, or has been waited for long enough."""
         assert one.wrote is not None
@@ -366,6 +408,10 @@ class _Share:
                 f"{name}: what was written is not seen after {VISIBLE:g} s; look again: floatip share --dry-run"
             )
             return
+        self._taken_back(one, has)
+
+    def _taken_back(self, one: _Target, has: Things) -> None:
+        name = _name(one.linode)
         parts = [f"{_few(one.lost)} is missing"] if one.lost else []
         parts += [f"{_few(one.change.remove & has)} is back"] if one.change.remove & has else []
         what = f"{name}: another program writes what is shared to this Linode: {' and '.join(parts)} after our write"

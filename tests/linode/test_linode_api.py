@@ -186,6 +186,21 @@ def test_a_silent_api_is_given_up(linode: Fake, monkeypatch: pytest.MonkeyPatch)
         account_of(patience=0.0).held(1002)
 
 
+def test_an_api_that_answers_octet_by_octet_is_given_up(linode: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "WHOLE", 0.3)
+    linode[1].faults.append(Fault(".*", 200, body=b" " * 5000, drip=0.05))
+    with pytest.raises(api.Again, match="does not answer GET"):
+        account_of(patience=0.0).held(1002)
+
+
+def test_a_redirect_is_named_and_no_token_follows_it(linode: Fake) -> None:
+    with fake() as (_, other, _):
+        linode[1].faults.append(Fault(".*", 302, headers={"Location": f"{other.url}/linode/instances"}))
+        with pytest.raises(api.ApiError, match="a redirect, and a token is sent to nobody else"):
+            account_of().held(1002)
+        assert not other.requests
+
+
 def test_an_answer_has_a_limit(linode: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "LARGEST", 1000)
     linode[1].faults.append(Fault(".*", 200, body=b" " * 5000))

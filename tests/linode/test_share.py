@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -295,6 +296,77 @@ def test_another_writer_who_takes_ours_away_is_named(linode: Fake, monkeypatch: 
     assert status == 1
     assert "another program writes what is shared to this Linode: 192.0.2.100 is missing after our write" in text
     assert shared(account) == {1002: ["192.0.2.11"]}  # it does not fight
+
+
+def test_another_writer_who_read_before_our_write_is_noticed_after_it_was_seen(
+    linode: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two `floatip share` at once from two nodes."""
+    account, _, _ = linode
+    say = sharing._Share._out
+
+    def out(self: Any, text: str) -> None:
+        say(self, text)
+        if "seen after" in text:
+            account.share({"linode_id": 1002, "ips": ["192.0.2.11"]})
+
+    monkeypatch.setattr(sharing._Share, "_out", out)
+    status, text = share("192.0.2.100", "--with", "1002", "--yes")
+    assert status == 1
+    assert "192.0.2.100 is missing after our write" in text
+
+
+def test_a_write_that_counts_though_the_api_says_otherwise_is_not_taken_for_that_of_another(linode: Fake) -> None:
+    linode[1].faults.append(Fault("POST .*", 500, "oops", {"Retry-After": "0.01"}, after=True))
+    status, text = share("192.0.2.100", "--with", "1002", "--yes")
+    assert status == 0, text
+    assert "somebody else" not in text
+    assert "haproxy2 (1002): seen after" in text
+
+
+def test_what_cannot_be_looked_at_after_a_write_is_told_as_json_too(
+    linode: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, server, _ = linode
+    monkeypatch.setattr(api, "PATIENCE", 0.0)
+    account.after_write.append(lambda: server.faults.append(Fault("GET .*", 403, "no", times=99)))
+    done = run("192.0.2.100", "--with", "1002", "--yes", "--json")
+    data = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert data["changed"]
+    assert data["error"].startswith("it is not known what is seen of it: the user of the token may not do this")
+    assert [(one["written"], one["seen"]) for one in data["linodes"]] == [(True, False)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ("POST .*", ("haproxy1 (1001): the write was sent", "haproxy2 (1002): not written")),
+        ("GET /networking/ipv6/ranges", ("haproxy1 (1001): written, and not seen", "haproxy2 (1002): not written")),
+    ],
+)
+def test_ctrl_c_says_what_was_written(linode: Fake, file: str, request_: str, said: Sequence[str]) -> None:
+    account, server, _ = linode
+    if request_.startswith("POST"):
+        server.faults.append(Fault(request_, 500, seconds=30, after=True))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "floatip", "share", "--yes", "--file", file],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def interrupt() -> None:
+        server.faults.append(Fault(request_, 500, seconds=30))
+        threading.Timer(1.0, process.send_signal, (signal.SIGINT,)).start()
+
+    account.after_write.append(interrupt)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    for one in said:
+        assert f"interrupted: {one}" in text
+    assert "hint: floatip share --dry-run" in text
 
 
 def test_what_another_writer_adds_after_us_is_named(linode: Fake) -> None:

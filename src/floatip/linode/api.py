@@ -10,6 +10,7 @@ import math
 import os
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ INSTALL = (
 )
 CONNECT, READ = 10.0, 30.0
 """Seconds, of each request."""
+WHOLE = 60.0
+"""Seconds from a request to the end of its answer, which may come octet by octet."""
 LARGEST = 16 << 20
 """Octets of an answer."""
 PAGE = 500
@@ -192,7 +195,12 @@ class Account:
                 what, "check the clock (timedatectl) and the package ca-certificates; or a proxy is between"
             )
         except requests.exceptions.ReadTimeout:
-            refusal = Again(f"{_where()} does not answer {request} within {READ:g} s", AFTER, 5.0)
+            refusal = Again(f"{_where()} does not answer {request} in time", AFTER, 5.0)
+        except requests.exceptions.TooManyRedirects:
+            what = f"{_where()} answers {request} with a redirect, and a token is sent to nobody else"
+            refusal = ApiError(
+                what, f"see what is in the way: curl -sSI {url()}/regions; a proxy is named by $HTTPS_PROXY"
+            )
         except (requests.exceptions.RequestException, OSError) as error:
             what = f"{_where()} cannot be asked ({request}): {self._token.hidden(_cause(error))}"
             hint = f"see what is in the way: curl -sSI {url()}/regions; a proxy is named by $HTTPS_PROXY"
@@ -311,6 +319,9 @@ def _bounded(adapter: Any) -> Any:
 
     class Bounded(adapter):  # type: ignore[misc]
         def send(self, request: Any, **options: Any) -> Any:
+            return _within(WHOLE, partial(self._send, request, **options))
+
+        def _send(self, request: Any, **options: Any) -> Any:
             response = super().send(request, **options | {"timeout": (CONNECT, READ), "stream": True})
             body = b""
             for part in response.iter_content(1 << 16):
@@ -322,6 +333,29 @@ def _bounded(adapter: Any) -> Any:
             return response
 
     return Bounded
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """A limit for the whole, which sockets do not have. Raises ReadTimeout."""
+    from requests.exceptions import ReadTimeout  # noqa: PLC0415
+
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(call())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise ReadTimeout
+    return found[0]
 
 
 # Refusals in words
