@@ -205,7 +205,7 @@ def test_the_commands_mend_what_is_stopped(wire: Cable, ruleset: Ruleset) -> Non
         for one in findings(wire):
             if one.grade in (Grade.PROBLEM, Grade.WARNING):
                 with wire.node.inside():
-                    sh(one.hint.partition(" (")[0])
+                    sh(one.hint)
     assert {one.grade for one in findings(wire)} == {Grade.WELL}
     for name in ("link in", "link out", "VRRP in", "VRRP out", "BGP out", "BGP answer"):
         assert wire.passes(probes()[name]), name

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from pathlib import Path
@@ -19,9 +20,11 @@ from floatip.doctor.finding import Code, Finding, Grade, well
 from floatip.doctor.firewall import looker as firewall
 from floatip.doctor.host import Recorded
 from floatip.host.ask import NobodyAnswers, NotAllowed
+from floatip.lab.namespaces import Namespace
 from floatip.linode.accounts import Metadata, Shares
 from floatip.reading import machine
 from tests.doctor.contexts import ADDRESSES, CONF, NODES, context, graded, placed, running, subnet
+from tests.doctor.two_namespaces import sh
 from tests.web.views import session
 
 VIP = "192.168.223.158"
@@ -60,7 +63,26 @@ def test_network_helpers_copy_is_named_with_the_command_that_removes_it() -> Non
     finding = one(addresses.placed, context(addresses=both, status=running()), Grade.PROBLEM)
     assert finding.code is Code.ADDRESS_PREFIX
     assert finding.evidence == (f"ip address: {VIP}/24 on eth0",)
-    assert finding.hint.startswith(f"ip addr del {VIP}/24 dev eth0; on Linode, Network Helper")
+    assert finding.hint.startswith(f"ip addr del {VIP}/24 dev eth0  # on Linode, Network Helper")
+
+
+def test_the_command_that_removes_the_copy_takes_no_other_address_away() -> None:
+    """The first address of a network takes the others with it, the one of ssh too; and a copy alone serves."""
+    given = {"lo": ["127.0.0.1/8"], "eth0": [f"{VIP}/24", "192.168.223.7/24"]}
+    finding = one(addresses.placed, context(addresses=given, status=running()), Grade.PROBLEM)
+    with closing(Namespace()) as namespace, namespace.inside():
+        sh("ip link add eth0 type veth peer name eth1; ip link set eth0 up; ip link set lo up")
+        for address in given["eth0"]:
+            sh(f"ip address add {address} dev eth0")
+        sh(finding.hint)
+        left = sh("ip -o -4 address show dev eth0")
+    assert "192.168.223.7/24" in left
+    assert f"{VIP}/24" not in left
+    assert f"{VIP}/32" in left
+
+
+def test_settings_of_a_vlan_are_named_as_sysctl_takes_them() -> None:
+    assert addresses.conf(4, "eth0.5") == "net.ipv4.conf.eth0/5"
 
 
 def test_any_address_of_a_range_is_enough() -> None:
@@ -166,6 +188,16 @@ def test_an_announcer_of_a_container_is_not_ours() -> None:
     given = context(files=process(5, "bird"), status=running())
     given.host.links |= {"/proc/thread-self/ns/net": "net:[1]", "/proc/5/ns/net": "net:[2]"}  # type: ignore[attr-defined]
     assert not graded(found(others.others, given), Grade.PROBLEM)
+
+
+@pytest.mark.parametrize(("numbers", "problems"), [("5", 1), ("5 1", 0)])
+def test_where_the_network_of_a_process_is_not_shown_its_own_processes_are(numbers: str, problems: int) -> None:
+    """As another user than root."""
+    given = context(
+        files=process(5, "bird") | {"/proc/5/status": f"Name:\tbird\nNSpid:\t{numbers}\n"}, status=running()
+    )
+    given.host.links |= {"/proc/thread-self/ns/net": "net:[1]"}  # type: ignore[attr-defined]
+    assert len(graded(found(others.others, given), Grade.PROBLEM)) == problems
 
 
 def test_what_starts_at_the_next_boot_is_a_warning() -> None:

@@ -24,7 +24,9 @@ def placed(context: Context) -> Iterator[Finding]:
     for address, instance in context.floating.items():
         found = [one for one in context.machine.placed(leased=True) if _is_of(one.address, address)]
         yield from _place(context, address, instance, found)
-        yield from _prefixes(address, instance, found)
+        holds = instance.placement != "master" or _role(context, instance) == "master"
+        every = list(context.machine.placed(leased=True))
+        yield from _prefixes(address, found, every, is_announced=instance.is_announced, holds=holds)
 
 
 def _is_of(one: InterfaceAddress, floating: InterfaceAddress) -> bool:
@@ -32,6 +34,11 @@ def _is_of(one: InterfaceAddress, floating: InterfaceAddress) -> bool:
     return one.ip == floating.ip or (
         floating.version == 6 and floating.network.prefixlen < 128 and one.ip in floating.network
     )
+
+
+def _role(context: Context, instance: core.Instance) -> str:
+    views = context.status.instances if context.status else ()
+    return next((one.role.value for one in views if one.name == instance.name), "")
 
 
 def _place(
@@ -42,11 +49,7 @@ def _place(
     wanted = next((each.interface for each in instance.options if each.address == address and each.interface), "")
     interface = wanted or instance.interface
     right = [one for one in found if one.interface == interface and one.address.network.prefixlen >= 32]
-    role = (
-        next((one.role.value for one in context.status.instances if one.name == instance.name), "")
-        if (context.status)
-        else ""
-    )
+    role = _role(context, instance)
     if right:
         what = f"{address} of {instance.name} is on {interface}"
         yield well(Code.ADDRESS_PLACED, name, what, shown)
@@ -71,8 +74,17 @@ def _place(
         yield note(Code.ADDRESS_PLACED, name, what, "ip address")
 
 
-def _prefixes(address: InterfaceAddress, instance: core.Instance, found: list[Placed]) -> Iterator[Finding]:
-    """Linode's Network Helper adds shared addresses to eth0 as /24, at each boot."""
+def conf(version: int, interface: str) -> str:
+    """As sysctl(8) takes it: the name of a VLAN has a dot."""
+    return f"net.ipv{version}.conf.{interface.replace('.', '/')}"
+
+
+def _prefixes(
+    address: InterfaceAddress, found: list[Placed], everywhere: list[Placed], *, is_announced: bool, holds: bool
+) -> Iterator[Finding]:
+    """`holds`: this machine has the address now.
+
+    Linode's Network Helper adds shared addresses to eth0 as /24, at each boot."""
     longest = 32 if address.version == 4 else 128
     for one in found:
         length = one.address.network.prefixlen
@@ -82,8 +94,20 @@ def _prefixes(address: InterfaceAddress, instance: core.Instance, found: list[Pl
                 f"directly connected, and may leave from {address.ip}"
             )
             hint = f"ip addr del {one.address} dev {one.interface}"
-            if address.version == 4 and length == 24 and instance.is_announced:
-                hint += "; on Linode, Network Helper adds it at each boot: switch that off in the configuration profile"
+            if holds and not any(each.address.network.prefixlen == longest for each in found):
+                hint = f"ip addr add {address} dev {one.interface} && {hint}"
+            if address.version == 4 and any(
+                each.interface == one.interface
+                and each.address.ip != address.ip
+                and each.address.network == one.address.network
+                for each in everywhere
+            ):
+                # Else the kernel takes the machine's own address of that network away with it.
+                hint = f"sysctl -w {conf(4, one.interface)}.promote_secondaries=1 && {hint}"
+            if address.version == 4 and length == 24 and is_announced:
+                hint += (
+                    "  # on Linode, Network Helper adds it at each boot: switch that off in the configuration profile"
+                )
             shown = f"ip address: {one.address} on {one.interface}"
             yield problem(Code.ADDRESS_PREFIX, str(address.ip), what, shown, hint)
 
@@ -134,7 +158,7 @@ def _rp_filter(context: Context) -> Iterator[Finding]:
             "and both have a default route"
         )
         shown = [f"{CONF}/all/rp_filter: {of_all}", f"{CONF}/{name}/rp_filter: {STRICT}", *default.splitlines()]
-        yield warning(Code.RP_FILTER, name, what, shown, f"sysctl -w net.ipv4.conf.{name}.rp_filter=2")
+        yield warning(Code.RP_FILTER, name, what, shown, f"sysctl -w {conf(4, name)}.rp_filter=2")
     if not risky:
         said = (
             f"strict on {', '.join(strict)}, and only {first or 'no interface'} leads to clients" if strict else "off"
@@ -154,7 +178,7 @@ def _arp(context: Context) -> Iterator[Finding]:
                 f"{address.ip} is in a network of {name}, and this machine answers ARP for it there, as each node "
                 "with the address does"
             )
-            hint = f"sysctl -w net.ipv4.conf.{name}.arp_ignore=1 net.ipv4.conf.{name}.arp_announce=2"
+            hint = f"sysctl -w {conf(4, name)}.arp_ignore=1 {conf(4, name)}.arp_announce=2"
             shown = [f"{CONF}/{name}/arp_ignore: 0", f"{CONF}/all/arp_ignore: 0"]
             yield warning(Code.ARP_ANSWERS, name, what, shown, hint)
         if not answering:
@@ -182,7 +206,7 @@ def _nonlocal_bind(context: Context) -> Iterator[Finding]:
                 f"a service here listens on {address.ip} itself (port {ports}): on a node that is not master it cannot "
                 "start, because the address is not there"
             )
-            hint = f"sysctl -w {name}=1 (and in /etc/sysctl.d), or let it listen on all addresses"
+            hint = f"sysctl -w {name}=1  # and in /etc/sysctl.d; or let it listen on all addresses"
             yield warning(Code.NONLOCAL_BIND, str(address.ip), what, f"{key}: {value}", hint)
         else:
             what = f"no service binds to {address.ip} alone, so {name} = 0 does no harm here"

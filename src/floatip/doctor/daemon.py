@@ -129,7 +129,7 @@ def process(context: Context) -> Iterator[Finding]:
         return
     if scheduling.policy not in ("rr", "fifo"):
         what = f"the daemon is not real-time (policy {scheduling.policy}): a busy machine delays what it sends"
-        hint = f"chrt --rr --reset-on-fork --pid 10 {status.pid}; many containers refuse it"
+        hint = f"chrt --rr --reset-on-fork --pid 10 {status.pid}  # many containers refuse it"
         yield warning(Code.SCHEDULING, "floatip", what, "floatip status --json: scheduling", hint)
     else:
         what = f"the daemon is real-time: {scheduling.policy}, priority {scheduling.priority}"

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from floatip.commands import Refusal
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.link.wire import LARGEST
+from floatip.doctor.addresses import conf
 from floatip.doctor.context import Context, Route
 from floatip.doctor.finding import Code, Finding, note, problem, unseen, warning, well
 from floatip.doctor.host import Unseen
@@ -67,7 +68,7 @@ def _source(context: Context, route: Route, peer: str, network: Network) -> Iter
             f"the kernel's first choice as source to {peer} is {source}, a temporary address; floatip asks for another "
             "one, and other programs do not"
         )
-        hint = f"sysctl -w net.ipv6.conf.{route.interface}.use_tempaddr=0"
+        hint = f"sysctl -w {conf(6, route.interface)}.use_tempaddr=0"
         yield note(Code.ROUTE_SERVER, peer, what, [*shown, f"ip -6 address show temporary: {source}"], hint)
     else:
         yield well(Code.ROUTE_SERVER, peer, f"{peer} is reached by {route.interface} from {source} ({why})", shown)

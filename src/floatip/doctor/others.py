@@ -68,12 +68,23 @@ def _processes(host: Host) -> Iterator[Process]:
     for name in host.names("/proc"):
         if not name.isdigit():
             continue
-        with suppress(Unseen):
+        try:
             if own and host.link(f"/proc/{name}/ns/net") != own:
                 continue  # a container's, with route servers and addresses of its own
+        except Unseen:
+            if _is_contained(host, name):
+                continue
         with suppress(Unseen):
             words = tuple(word for word in host.text(f"/proc/{name}/cmdline").split("\0") if word)
             yield Process(int(name), host.text(f"/proc/{name}/comm").strip(), words)
+
+
+def _is_contained(host: Host, pid: str) -> bool:
+    """In a namespace of processes of its own, which every user may see: a container's, most likely."""
+    with suppress(Unseen):
+        numbers = re.search(r"^NSpid:(.*)$", host.text(f"/proc/{pid}/status"), re.MULTILINE)
+        return bool(numbers and len(numbers[1].split()) > 1)
+    return False
 
 
 def _announcers(context: Context, processes: list[Process]) -> Iterator[Finding]:
@@ -148,7 +159,7 @@ def _electors(context: Context, processes: list[Process]) -> Iterator[Finding]:
             what = "keepalived elects for floatip, and does not run"
             yield problem(Code.OTHER_ELECTOR, name, what, "/proc", f"systemctl start {unit}")
         elif process and context.model:
-            hint = f"floatip check says whether it elects for the same address; systemctl disable --now {unit}"
+            hint = f"systemctl disable --now {unit}  # floatip check says whether it elects for the same address"
             what = f"{name} runs here too (pid {process.pid}), and elects: for one address both would be master"
             yield warning(Code.OTHER_ELECTOR, name, what, process.shown, hint)
         elif process:

@@ -110,7 +110,7 @@ def _judged(flow: Flow, tables: list[Table]) -> Finding:
 def _hint(packet: Packet, answer: Answer, tables: list[Table]) -> str:
     because = answer.because[0]
     keep = kept(front_end(because, tables))
-    return mending(packet, because, tables) + (f" ({keep})" if keep else "")
+    return mending(packet, because, tables) + (f"  # {keep}" if keep else "")
 
 
 def _try(flow: Flow) -> str:
