@@ -45,7 +45,7 @@ python3Packages.buildPythonApplication {
     installShellCompletion --cmd floatip --bash floatip.bash --zsh floatip.zsh --fish floatip.fish
     installManPage docs/man/floatip.8
     mkdir -p $out/share/doc/floatip $out/lib/systemd/system $out/lib/tmpfiles.d
-    cp -r docs/operate docs/reference docs/decisions docs/measured.md docs/examples $out/share/doc/floatip
+    cp -r $(cat debian/floatip.docs) docs/examples $out/share/doc/floatip
     cp debian/floatip.tmpfiles $out/lib/tmpfiles.d/floatip.conf
     for unit in floatip floatip-lelastic; do
       substitute debian/$unit.service $out/lib/systemd/system/$unit.service \

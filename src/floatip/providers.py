@@ -112,7 +112,7 @@ def linode(dcid: int) -> Provider:
         LINODE_MARKS,
         HINTS
         | {
-            Trouble.OPEN_REJECTED: "no IP share is registered for this Linode (floatip share, or linode-cli networking ip-share), "
+            Trouble.OPEN_REJECTED: "no IP share is registered for this Linode (floatip share registers it), "
             f"another announcer runs on it, or it is in another data centre than dcid {dcid}",
             Trouble.TIMED_OUT: f"a firewall drops TCP port 179, or this Linode is in another region than dcid {dcid}",
             Trouble.UNREACHABLE: "check that this Linode has an IPv6 address and a default route for it",

@@ -37,7 +37,7 @@ def test_a_collision_of_sessions_points_at_another_announcer_and_not_at_the_peer
 def test_a_close_right_after_our_open_on_linode_names_the_share_and_the_data_centre() -> None:
     hint = providers.linode(6).hints[Trouble.OPEN_REJECTED]
     assert "no IP share is registered" in hint
-    assert "linode-cli networking ip-share" in hint
+    assert "floatip share" in hint
     assert "dcid 6" in hint
 
 

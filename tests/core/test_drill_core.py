@@ -64,7 +64,7 @@ def test_a_drill_makes_the_node_withdraw_and_its_end_brings_it_back() -> None:
     }
     assert [code for code, _ in problems(host)] == ["unhealthy"]
     assert (
-        "drill",
+        "drill-runs",
         "a drill rehearses a failover of VI_1: check, check web counts as failed; started by root, pid 7, "
         "for at most 10 s more",
     ) in problems(host, "warning")

@@ -212,6 +212,12 @@ def test_a_stateful_firewall_lets_the_link_in_as_an_answer_and_no_adverts(wire: 
     assert wire.passes(link, forget=False), "this node's own datagram has made it an answer"
 
 
+def test_nothing_is_an_answer_where_nothing_leaves(wire: Cable) -> None:
+    install(wire, Ruleset("stateful", inet(ESTABLISHED, output="udp dport 9112 drop")))
+    link = [one.grade for one in findings(wire) if one.code == "firewall-link"]
+    assert link == [Grade.PROBLEM, Grade.PROBLEM]
+
+
 def test_a_rule_that_nobody_understands_is_shown_and_not_guessed(wire: Cable) -> None:
     install(wire, Ruleset("limit", inet("meta l4proto ipv6-icmp accept\nudp dport 9112 limit rate 20/second accept")))
     (finding,) = [one for one in findings(wire) if one.code == "firewall-link" and one.grade is not Grade.WELL]

@@ -13,12 +13,14 @@ from floatip.commands import Refusal
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.state import NodeView, ProblemView
 from floatip.doctor import addresses, configuration, daemon, network, others, system
-from floatip.doctor.context import Context
+from floatip.doctor.context import Context, gather
 from floatip.doctor.examination import Looker, examine, lookers
 from floatip.doctor.finding import Code, Finding, Grade, well
 from floatip.doctor.firewall import looker as firewall
+from floatip.doctor.host import Recorded
 from floatip.host.ask import NobodyAnswers, NotAllowed
 from floatip.linode.accounts import Metadata, Shares
+from floatip.reading import machine
 from tests.doctor.contexts import ADDRESSES, CONF, NODES, context, graded, placed, running, subnet
 from tests.web.views import session
 
@@ -450,3 +452,17 @@ def test_a_machine_of_which_nothing_can_be_read_crashes_no_part(has_file: bool) 
     given.file = Path("/nowhere/floatip.toml")
     crashed = [each for each in examine(given, lookers()) if each.code is Code.LOOKER]
     assert not crashed
+
+
+def test_where_the_unit_runs_another_file_that_one_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "keepalived.conf"
+    conf.write_text("vrrp_instance VI_1 {\n}\n")
+    commands = ["", "/usr/bin/floatip run", "", f"/usr/bin/floatip run --dcid 6 {conf}"]
+    monkeypatch.setattr("floatip.doctor.context.DEFAULT_CONFIG", str(tmp_path / "floatip.toml"))
+    monkeypatch.setattr(machine, "unit_settings", lambda key, *places: commands if key == "ExecStart" else [])
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    assert gather(Recorded(), tmp_path / "floatip.toml").file == conf
+    (tmp_path / "floatip.toml").write_text("")
+    assert gather(Recorded(), tmp_path / "floatip.toml").file == tmp_path / "floatip.toml"

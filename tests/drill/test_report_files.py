@@ -134,7 +134,7 @@ def test_the_text_says_all_in_order() -> None:
     titles = [line for line in said if line and not line.startswith(" ")]
     assert titles[2:] == ["steady state before", "method", "observed", "verdict", "restored", "notes", "FAILED"]
     assert "    10,000 requests sent, 1 lost (1 timed out); round trip 0.7 ms in the median," in said
-    assert "    +17.330 s: 1 lost in a row, for 5 ms" in said
+    assert "    +17.330 s: 1 lost, for 5 ms" in said
     assert "          hint: floatip history shows what happened then" in said
     assert "   2    +0.000 s  the check haproxy of haproxy1 is down" in said
 

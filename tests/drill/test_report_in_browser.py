@@ -30,7 +30,7 @@ def shown(opened: Window, report: Report) -> Window:
     return opened
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name != "sample"])  # "one lost" is like it
 def test_no_page_is_wider_than_its_window(browser: Browser, name: str) -> None:
     for width in (PHONE, DESK):
         with window(browser, width=width) as opened:

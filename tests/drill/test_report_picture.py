@@ -177,6 +177,14 @@ def test_the_time_around_the_fault_is_drawn_again_where_the_whole_is_long() -> N
     assert lanes.closeup(empty()) is None
 
 
+def test_the_closer_picture_is_of_what_moved_and_not_of_other_news() -> None:
+    calm = tuple(seen for seen in short().seen if seen.at < 0)
+    news = Seen(0.5, TWO, "node", ONE, "drained")
+    assert lanes.closeup(replace(short(), seen=(*calm, news))) is None
+    late = Seen(4.0, TWO, "role", "web", "master")
+    assert lanes.closeup(replace(short(), seen=(*calm, news, late))) == (-1.0, 5.0)
+
+
 def test_what_a_killed_daemon_said_last_is_not_shown_as_so_until_the_end() -> None:
     report = short()
     killed = Seen(1.0, TWO, "daemon", "floatip", "stopped", "killed")

@@ -191,6 +191,18 @@ def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
         ("run a b", "unrecognized arguments: b", "floatip run --help"),
         ("status -q", "unrecognized arguments: -q", "floatip status --help"),
         ("observe", "the floating IP is missing", "give it, or --join to wait for drills: floatip observe --help"),
+        (
+            "observe x --join",
+            "ADDRESS means nothing beside --join",
+            "the drill says what to probe: floatip observe --join [ADDRESS:PORT]",
+        ),
+        (
+            "observe --join --json",
+            "--json means nothing beside --join",
+            "the drill says what to probe: floatip observe --join [ADDRESS:PORT]",
+        ),
+        ("observe x --name y", "--name is only for --join", "floatip observe --help"),
+        ("observe --join a:b", "'a:b' is not a host with a port from 1 to 65535", "floatip observe --help"),
         ("observe x --port y", "--port: 'y' is not a whole number from 1 to 65535", "floatip observe --help"),
         ("observe x --interval y", "--interval: 'y' is not a number from 0.002 to 3600", "floatip observe --help"),
         ("adopt --dcid 1", "--dcid: '1' is not a whole number from 2 to 9999", "floatip adopt --help"),

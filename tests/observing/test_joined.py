@@ -73,6 +73,7 @@ def test_a_drill_gets_what_the_observer_probed_in_its_own_time(key: Path) -> Non
         assert probe.at - seen.uncertainty < at
     assert re.fullmatch(
         r"waiting for drills as client, on TCP port \d+, until Ctrl-C\n"
+        r"on a node, now: floatip drill --observer 127\.0\.0\.1:\d+\n"
         r"no floatip daemon runs here: only what the prober sees is recorded\n"
         r"[\d:]{8} haproxy1 \(127\.0\.0\.1\) has joined, floatip \S+\n"
         r"[\d:]{8} haproxy1 \(127\.0\.0\.1\) probes 127\.0\.0\.1:\d+ every 0\.02 s \(http\), for 1 min at most\n"

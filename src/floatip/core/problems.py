@@ -38,7 +38,7 @@ class Code(StrEnum):
     NO_STANDBY = "no-standby"
     DRAINED = "drained"
     PAUSED = "paused"
-    DRILL = "drill"
+    DRILL = "drill-runs"
     PREFIX_REFUSED = "prefix-refused"
     KEEPALIVED_DOWN = "keepalived-down"
     KEEPALIVED_UNHEARD = "keepalived-unheard"

@@ -134,7 +134,7 @@ def _ports(context: Context, instance: settings.Instance, looking: list[Check]) 
     checked = {port for one in looking if (port := _port(one)) is not None}
     name, names = instance.name, ", ".join(one.name for one in looking)
     if len([one for one in looking if _port(one) is not None]) < len(looking):
-        yield well(Code.UNWATCHED, name, f"{names} look at the service of {name}", str(context.file))
+        yield well(Code.UNWATCHED, name, f"the checks of {name} look at its service: {names}", str(context.file))
         return
     own = {address.ip for address in instance.addresses}
     try:
@@ -150,7 +150,7 @@ def _ports(context: Context, instance: settings.Instance, looking: list[Check]) 
         hint = f'check what the clients use: tcp = "127.0.0.1:{min(served)}"'
         yield warning(Code.UNWATCHED, name, what, f"/proc/net/tcp: listens on {ports}", hint)
     else:
-        yield well(Code.UNWATCHED, name, f"{names} look at the service of {name}", str(context.file))
+        yield well(Code.UNWATCHED, name, f"the checks of {name} look at its service: {names}", str(context.file))
 
 
 def _port(check: Check) -> int | None:

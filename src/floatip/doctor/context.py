@@ -143,7 +143,7 @@ def _route(host: Host, target: Address) -> Route:
 
 def gather(host: Host, file: Path, observers: tuple[Address, ...] = ()) -> Context:
     """What is not there or cannot be read is left out; the parts say so."""
-    context = Context(host, file, observers=observers)
+    context = Context(host, _file_of_unit(file), observers=observers)
     user = machine.daemons_user()
     try:
         context.machine = look_around(user)
@@ -159,6 +159,17 @@ def gather(host: Host, file: Path, observers: tuple[Address, ...] = ()) -> Conte
     except (ControlError, KeyError, TypeError, ValueError) as error:
         context.no_status = error
     return context
+
+
+def _file_of_unit(file: Path) -> Path:
+    """The one that the unit runs, where the usual one is asked for and is not there (`floatip adopt --replace`)."""
+    if str(file) != DEFAULT_CONFIG or file.exists():
+        return file
+    for command in reversed(machine.unit_settings("ExecStart")):
+        _, run, rest = command.partition("floatip run ")
+        if run and (words := [word for word in rest.split() if word.startswith("/")]):
+            return Path(words[0])
+    return file
 
 
 def _configuration(context: Context, user: str) -> None:

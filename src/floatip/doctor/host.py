@@ -173,7 +173,7 @@ class Recorded:
 
     def nft_tables(self) -> list[tuple[str, str]]:
         if self.tables is None:
-            raise Unseen("the kernel does not say which tables of nftables there are")
+            raise Unseen("the kernel does not name the tables of nftables")
         return list(self.tables)
 
 

@@ -85,7 +85,13 @@ def clock(context: Context) -> Iterator[Finding]:
         try:
             said = context.host.run("adjtimex", "--print")
         except Unseen as error:
-            yield unseen(Code.CLOCK, "clock", f"whether the clock is synchronised is not known: {error}")
+            yield unseen(
+                Code.CLOCK,
+                "clock",
+                f"whether the clock is synchronised is not known: {error}",
+                (),
+                "date, on each node",
+            )
             return
         status = re.search(r"status:\s*(\d+)", said)
         is_well = bool(status and not int(status[1]) & 0x40)  # STA_UNSYNC of adjtimex(2)

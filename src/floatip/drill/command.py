@@ -20,12 +20,13 @@ from floatip.drill.as_json import to_json
 from floatip.drill.faults import CannotDrill, Check, CutOff, Fault, Handover, Hold, Stop, unit_of
 from floatip.drill.method import method
 from floatip.drill.observation import Observation, Observer, Target
-from floatip.drill.observed import observations
 from floatip.drill.report import Done, Finding, Probes, Report, Seen, Step
+from floatip.drill.text import draw
 from floatip.drill.watching import Watch
 from floatip.host.ask import ControlError, Record, ask, socket_path
 from floatip.prompts import confirm
-from floatip.text import folded, printable, terminal_width
+from floatip.screen import shown
+from floatip.text import columns, folded, printable, terminal_width
 
 LASTS = {"check": 10.0, "stop": 10.0, "handover": 5.0, "cut": 12.0}
 """Seconds: longer than the hold time of a route server where that shows what follows."""
@@ -78,7 +79,7 @@ def convert(source: Path, reports: Sequence[Path], *, as_json: bool) -> int:
     report = files.read(source)
     for path in reports:
         files.write(report, path)
-    print(to_json(report) if as_json else "\n".join(_text(report)))
+    print(to_json(report) if as_json else shown(draw(report, columns())))
     return 0 if report.holds else 1
 
 
@@ -305,7 +306,8 @@ class Rehearsal:
         most = BASELINE + lasts + RESTORED_WITHIN + AFTER + FETCHED_WITHIN
         for observer in self._observers:
             observer.begin(target, most)
-            self._note("before", f"{observer.name} probes {target.address} every {target.interval:g} s")
+            probes = f"probes {target.address} every {target.interval:g} s"
+            self._note("before", f"{observer.name} {probes if observer.is_probing else 'records what its daemon says'}")
 
     def _finish_observing(self) -> None:
         for observer in self._observers:
@@ -398,8 +400,8 @@ class Rehearsal:
         if self._wishes.as_json:
             print(to_json(report))
         else:
-            for line in _text(report):
-                self._print(line)
+            with suppress(OSError, ValueError):
+                print(f"\n{shown(draw(report, columns()))}", flush=True)
         return is_kept
 
     # The terminal
@@ -457,23 +459,6 @@ class Rehearsal:
         with suppress(OSError, ValueError):
             for line in folded(printable(text), terminal_width(), indent):
                 print(line, file=stream, flush=True)
-
-
-def _text(report: Report) -> list[str]:
-    """As wide as the terminal."""
-    lines = [("", 0), (report.title, 4)]
-    for title, findings in (("verdict", report.verdict), ("restored", report.restored)):
-        lines += [("", 0), (title, 4), *(line for one in findings for line in _finding(one))]
-    for one in observations(report):
-        lines += [("", 0), (one.title, 4), *((f"  {sentence.text}", 4) for sentence in one.sentences)]
-    lines += [("", 0), *((f"note: {note}", 6) for note in report.notes)]
-    lines += [("it held" if report.holds else "it did not hold", 4)]
-    return [part for text, indent in lines for part in folded(printable(text), terminal_width(), indent)]
-
-
-def _finding(one: Finding) -> list[tuple[str, int]]:
-    hint = [(f"          hint: {one.hint}", 16)] if one.hint and not one.holds else []
-    return [(f"  {'ok' if one.holds else 'NOT OK':<7} {one.text}", 10), *hint]
 
 
 class _Signals:

@@ -29,7 +29,7 @@ class CannotDrill(Refusal):
     """The fault could not be made, or not be prepared."""
 
     status = 2
-    code = Why.NO_DRILL
+    code = Why.CANNOT_DRILL
 
 
 class Fault(Protocol):

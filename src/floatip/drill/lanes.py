@@ -26,7 +26,7 @@ LOOKS = {
     },
     "check": {"up": LIGHT, "down": BAD},
     "health": {"up": LIGHT, "down": BAD},
-    "node": {"alive": LIGHT, "silent": BAD, "gone": BAD, "refused": BAD},
+    "node": {"alive": LIGHT, "in service": LIGHT, "resumed": LIGHT, "silent": BAD, "gone": BAD, "refused": BAD},
     "session": {"up": LIGHT, "down": BAD},
     "address": {"held": LIGHT, "found": LIGHT, "lost": BAD},
 }
@@ -191,7 +191,9 @@ def _lanes(node: str, seen: list[Seen], report: Report) -> Iterator[Lane]:
                 lanes = {
                     name: runs for name, runs in lanes.items() if not _says(by_what.get((what, name, "")), runs, report)
                 }
-            yield from _of_kind(what, lanes, f" ({source} says)" if source else "", len(instances) > 1, report)
+            said_by = f" ({source} says)" if source else ""
+            for lane in _of_kind(what, lanes, said_by, len(instances) > 1, report):
+                yield replace(lane, label="orders") if lane.label == f"hears {node}" else lane
 
 
 def _says(points: list[Seen] | None, runs: list[Run], report: Report) -> bool:
@@ -298,11 +300,15 @@ ONE_EVENT = 0.8
 """Seconds: what follows within this time belongs to what it follows."""
 
 
+MOVES = ("role", "rank", "takeover")
+"""What a closer look is for."""
+
+
 def closeup(report: Report) -> tuple[float, float] | None:
     """The time around the fault in which the traffic moved; None: the whole shows it well."""
     if not report.starts <= 0 <= report.ends:
         return None
-    times = [seen.at for seen in changes(report)] + [route.at for route in report.routes]
+    times = [seen.at for seen in changes(report) if seen.what in MOVES] + [route.at for route in report.routes]
     times += [probe.at for one in report.probes for probe in one.results if not probe.ok]
     last = 0.0
     for at in sorted(at for at in times if at > 0):

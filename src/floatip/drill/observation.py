@@ -35,6 +35,8 @@ class Observer(Protocol):
     """`floatip observe --join` on another machine. All raise Refusal, with what to do next."""
 
     name: str
+    is_probing: bool
+    """After `begin`: whether it probes the target. One whose machine has the address itself does not."""
 
     def begin(self, target: Target | None, most: float) -> None:
         """Record for `most` seconds at most; with a target, probe it. Returns when the first probe was sent."""

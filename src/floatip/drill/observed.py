@@ -75,9 +75,10 @@ def _of_kind(seen: Summary, kind: Kind) -> Iterator[Sentence]:
 
 
 def _outage(window: Window) -> str:
+    lost = f"{offset(window.first_lost_at)}: {window.lost:,} lost{' in a row' if window.lost > 1 else ''}"
     if window.next_good_at is None:
-        return f"{offset(window.first_lost_at)}: {window.lost:,} lost in a row, and none was answered after them"
-    return f"{offset(window.first_lost_at)}: {window.lost:,} lost in a row, for {duration(window.ms / 1000)}"
+        return f"{lost}, and nothing was answered after that"
+    return f"{lost}, for {duration(window.ms / 1000)}"
 
 
 def _takeovers(report: Report) -> Iterator[str]:

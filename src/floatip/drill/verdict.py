@@ -7,7 +7,7 @@ from floatip.core.problems import Code, Severity
 from floatip.core.state import InstanceView, NodeView, Status
 from floatip.drill.method import allowed_outage
 from floatip.drill.report import Finding, Probes, Seen
-from floatip.observing.summary import KINDS, PLURAL, RESET, ProbeResult, Summary
+from floatip.observing.summary import KINDS, PLURAL, RESET, ProbeResult, Summary, Window
 from floatip.text import span
 
 SOON = 2.0
@@ -109,7 +109,7 @@ def probed(probes: Probes, instance: InstanceView, fault: str) -> Iterator[Findi
 def _of_kind(summary: Summary, kind: str, who: str, allowed: float, interval: float) -> Finding:
     kinds = next(one for one in KINDS if one == kind)
     windows = summary.windows(kinds)
-    lost = [window for window in windows if not _is_reset(summary.probes, kind, window.first_lost_at)]
+    lost = [window for window in windows if not _is_reset(summary.probes, kind, window)]
     longest = max((window.ms / 1000 for window in lost), default=0.0)
     reset = len(windows) - len(lost)
     text = f"{who}: {summary.lost(kinds)} of {summary.sent(kinds)} {PLURAL[kinds]} lost"
@@ -122,9 +122,10 @@ def _of_kind(summary: Summary, kind: str, who: str, allowed: float, interval: fl
     )
 
 
-def _is_reset(probes: Sequence[ProbeResult], kind: str, at: float) -> bool:
+def _is_reset(probes: Sequence[ProbeResult], kind: str, window: Window) -> bool:
     """An open connection that the move tears is reset. That is not a loss of the address."""
-    return any(probe.kind == kind and probe.at == at and probe.error == RESET for probe in probes)
+    lost = [one for one in probes if one.kind == kind and window.first_lost_at <= one.at <= window.last_lost_at]
+    return all(one.error == RESET for one in lost)
 
 
 def _answers(probes: Sequence[ProbeResult]) -> str:

@@ -98,7 +98,7 @@ class Watch:
                 role, at = "master", self._since_when(node.name, one.master_since, now)
             self._note(at, node.name, "role", role)
             self._note(now, node.name, "rank", one.rank)
-            self._heard[node.name] = now
+            self._heard[node.name] = now - (node.heard or 0.0)
 
     def _since_when(self, node: str, epoch: float, now: float) -> float:
         """By the clock of the node, if that can be: it was not heard while this one was cut off."""

@@ -154,6 +154,8 @@ def _keep(run: Run, screen: Screen) -> None:
     shell.prepare(run)
     screen.say("the lab keeps running; for a shell, in another terminal:", "bold")
     screen.say("\n".join(f"  {command}" for command in shell.commands()))
+    screen.say("to rehearse a failover, in the shell of")
+    screen.say("\n".join(f"  {line}" for line in shell.a_drill()))
     screen.say("Ctrl-C ends the lab and every shell in it")
     try:
         signal.pause()

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from floatip.lab.namespaces import ENTERED, LabError
-from floatip.lab.network import HOSTS, ROUTER
+from floatip.lab.network import HOSTS, OBSERVER, ROUTER
+from floatip.lab.programs.floatip import KEY
 from floatip.lab.run import DIRECTORY, Run
 
 SHELL_HOSTS = (*(host.name for host in HOSTS), ROUTER)
@@ -34,6 +35,9 @@ def prepare(run: Run) -> None:
         variables = run.nodes[host].environment() if host in run.nodes else {}
         exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
         cases.append(f"{host}) net={run.network.path_of(host)}; set -- {exports};;")
+    key = run.network.directory / "key"
+    key.touch(0o600)
+    key.write_text(KEY)
     rc = run.network.directory / "bashrc"
     rc.write_text("PS1='\\[\\e[1m\\]'$LAB_HOST'\\[\\e[0m\\]:\\w# '\n")
     SCRIPT.write_text(f"""\
@@ -54,6 +58,15 @@ def commands() -> list[str]:
         program = os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m floatip"
     sudo = "sudo " if "SUDO_USER" in os.environ else ""
     return [f"{sudo}{program} lab shell {host}" for host in LOOK_AT]
+
+
+def a_drill() -> list[str]:
+    """What is typed in two of these shells, for a drill with an observer."""
+    assert OBSERVER.ipv4
+    return [
+        f"{OBSERVER.name}: floatip observe --join --key key --name {OBSERVER.name}",
+        f"the node that is master: floatip drill --observer {OBSERVER.ipv4.ip} --key key",
+    ]
 
 
 def open_shell(host: str) -> NoReturn:

@@ -24,10 +24,10 @@ from floatip.commands import Misused
 from floatip.core.state import Status, read
 from floatip.drill import said
 from floatip.host.ask import ControlError, NobodyAnswers, NotAllowed, ask, socket_path
-from floatip.observing.meeting import CannotMeet, in_words, keys_of, place_of
+from floatip.observing.meeting import PORT, CannotMeet, in_words, keys_of, place_of
 from floatip.observing.recording import Recording, Unfit, has, target_of
 from floatip.observing.signed import NONCE, Conversation, Message, Untrusted
-from floatip.text import printable, span
+from floatip.text import printable, show, span
 
 KEPT_FOR = 600.0
 """Seconds for which a finished recording waits for its drill."""
@@ -227,7 +227,7 @@ class Observer:
         task.add_done_callback(self._recording.discard)
         await recording.has_begun.wait()
         if recording.failed and not recording.probes:
-            del self._kept[recording.id]
+            self._kept.pop(recording.id, None)
             connection.recording = None
             raise Unfit(
                 f"the observer cannot probe: {recording.failed}", "on the observer's machine, try floatip observe"
@@ -416,8 +416,10 @@ def join(where: str, key_file: Path, name: str | None) -> int:
     own = (name or node or socket.gethostname())[:LONGEST_NAME]
     say = _Terminal()
     port = listener.getsockname()[1]
-    print(f"waiting for drills as {printable(own)}, on TCP port {port}, until Ctrl-C")
-    print(printable(about), flush=True)
+    show(printable(f"waiting for drills as {own}, on TCP port {port}, until Ctrl-C"))
+    place = in_words(host, port) if host else f"ADDRESS-OF-THIS-MACHINE{'' if port == PORT else f':{port}'}"
+    show(printable(f"on a node, now: floatip drill --observer {place}"))
+    show(printable(about))
     try:
         asyncio.run(_until_asked(Observer(keys, own, daemon, say), listener, say))
     finally:
@@ -434,7 +436,7 @@ class _Terminal:
 
     def __call__(self, line: str) -> None:
         try:
-            print(f"{_clock(time.time())} {printable(line)}", flush=True)
+            show(f"{_clock(time.time())} {printable(line)}", 9)
         except OSError as error:
             self.error = error
             self.stop.set()

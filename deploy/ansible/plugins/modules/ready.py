@@ -40,8 +40,12 @@ EXAMPLES = r"""
 RETURN = r"""
 status:
   description: What C(floatip status --json) printed last.
-  returned: always
+  returned: success
   type: dict
+lacks:
+  description: What the node lacks, as sentences.
+  returned: failure
+  type: list
 """
 INTERVAL = 0.5
 
@@ -64,7 +68,7 @@ def main():
         if time.monotonic() > deadline:
             head = f"floatip on this node is not ready after {given['timeout']:g} s:"
             hint = "hint: run floatip status there; docs/operate/firewall.md says which packets must pass"
-            module.fail_json(msg="\n".join([head, *missing, hint]), lacks=missing, status=status)
+            module.fail_json(msg="\n".join([head, *missing, hint]), lacks=missing)
         time.sleep(INTERVAL)
 
 

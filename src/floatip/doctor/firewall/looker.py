@@ -14,8 +14,9 @@ from floatip.doctor.firewall.load import load
 from floatip.doctor.firewall.packet import ICMP6, TCP, UDP, VRRP, Answer, Packet, Verdict
 from floatip.doctor.firewall.rules import Table, evaluate
 from floatip.doctor.host import Unseen
+from floatip.observing.meeting import PORT as OBSERVER_PORT
 
-BGP_PORT, OBSERVER_PORT = 179, 9113
+BGP_PORT = 179
 EPHEMERAL = 40000
 """A port as the kernel chooses one (net.ipv4.ip_local_port_range)."""
 SHOWN = 3
@@ -30,10 +31,10 @@ class Flow:
     code: Code
     subject: str
     name: str
-    """As "the link from haproxy2 (192.168.143.241)"."""
+    """As "the link from haproxy2 at 192.168.143.241"."""
     packet: Packet
-    may_be_answer: bool = False
-    """Our own packets make it an answer for connection tracking, too."""
+    ours: Packet | None = None
+    """Of which connection tracking takes it for an answer, where the firewall lets that out."""
 
 
 def firewall(context: Context) -> Iterator[Finding]:
@@ -74,7 +75,10 @@ def _judged(flow: Flow, tables: list[Table]) -> Finding:
             what = f"whether the firewall lets through {flow.name} ({which}) is not known: these rules decide, and"
             return unseen(flow.code, flow.subject, f"{what} floatip does not understand them", evidence, _try(flow))
     hint = _hint(flow.packet, answer, tables)
-    if flow.may_be_answer and evaluate(tables, replace(flow.packet, state="established")).verdict is Verdict.ACCEPT:
+    if flow.ours and all(
+        evaluate(tables, one).verdict is Verdict.ACCEPT
+        for one in (flow.ours, replace(flow.packet, state="established"))
+    ):
         what = (
             f"the firewall lets through {flow.name} ({which}) only as an answer to our own datagrams, so not before "
             "this node has sent some"
@@ -136,8 +140,8 @@ def _link(context: Context, own: Address, node: settings.Node, port: int) -> Ite
     interface = context.route(node.address).interface
     comes = Packet("in", node.address, own, UDP, interface, port, port, way_back=interface)
     goes = Packet("out", own, node.address, UDP, interface, port, port)
-    where = f"{node.name} ({node.address})"
-    yield Flow(Code.FIREWALL_LINK, node.name, f"the link from {where}", comes, may_be_answer=True)
+    where = f"{node.name} at {node.address}"
+    yield Flow(Code.FIREWALL_LINK, node.name, f"the link from {where}", comes, goes)
     yield Flow(Code.FIREWALL_LINK, node.name, f"the link to {where}", goes)
 
 
