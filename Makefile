@@ -1,16 +1,20 @@
 # `make` lists the targets. A virtual environment in .venv holds everything of Python, tools/need installs the rest.
 PYTHON := .venv/bin/python
+RPM_NEEDS := rpmbuild:rpm
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
-TEST_NEEDS := $(LAB_NEEDS) iptables-legacy:iptables zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus groff:groff-base openssl:openssl dbus-daemon:dbus-daemon
+TEST_NEEDS := $(LAB_NEEDS) $(RPM_NEEDS) iptables-legacy:iptables zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus groff:groff-base openssl:openssl dbus-daemon:dbus-daemon
 # Debian's browser alone takes 350 MB, so this takes long the first time.
 BROWSER_NEEDS := chromium:chromium npm:npm
 # The package is built by Debian's own Python, whichever comes first on the PATH.
 DEB_NEEDS := dh:debhelper /usr/bin/python3:python3
 DEB_VERSION ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/floatip/__init__.py)
 DEB := dist/floatip_$(DEB_VERSION)_all.deb
 DEB_SOURCES := src debian packaging docs README.md LICENSE
 APT_NEEDS := apt-ftparchive:apt-utils gpg:gpg gpg-agent:gpg-agent xz:xz-utils
-SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container
+SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:debootstrap systemd-nspawn:systemd-container ansible-playbook:ansible-core
+# On all that the package is for, and as an image.
+PACKAGES_NEEDS := $(SYSTEMD_NEEDS) lintian:lintian buildah:buildah
 SCENE ?= check
 STORMS ?= 10000
 SEED ?=
@@ -23,11 +27,11 @@ WORKERS ?= 5
 # Two apts at once would refuse each other.
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
-lab test test-systemd soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd check docs sim soak mutants bench deb apt-repo lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs
+lab test test-systemd test-packages soak bench: export PYTHONDONTWRITEBYTECODE :=
+.PHONY: help lab test test-systemd test-packages check docs sim soak mutants bench deb apt-repo rpm ansible-collection lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: lab-needs .venv/ready ## the guide's failover test on real daemons; SCENE=all plays every scene, SCENE=crash one
 	$(PYTHON) -m floatip lab $(SCENE) $(LAB_OPTIONS)
@@ -38,13 +42,18 @@ test: test-needs browser-needs systemd-needs .venv/ready check ## everything tha
 test-systemd: systemd-needs .venv/ready ## the guide and its faults on hosts with a real systemd, as root; RUNS=5 plays each five times
 	RUNS=$(RUNS) $(PYTHON) -m pytest tests/systemd
 
+test-packages: packages-needs .venv/ready ## the package on Debian 12 and 13, Ubuntu 22.04 and 24.04, as root; SUITES=jammy on one
+	$(PYTHON) -m tests.packaging.suites $(SUITES)
+	$(if $(SUITES),,$(PYTHON) -m tests.packaging.image)
+
 check: .venv/ready ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# Not with -q: what it does not show, --strict does not count.
 docs: .venv/ready ## the documentation as a site, in build/site; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs -q build --strict
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 	@echo "read it: build/site/index.html"
 
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
@@ -74,6 +83,18 @@ $(DEB): $(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc") |
 apt-repo: $(DEB) apt-needs ## a signed apt repository with the package, in dist/apt; KEYID= signs it, URL= is where it will be reached
 	KEYID="$(KEYID)" URL="$(URL)" packaging/apt-repository dist/apt $(DEB)
 
+ansible-collection: ## the Ansible collection, in dist/
+	@tools/need ansible-galaxy:ansible-core
+	ansible-galaxy collection build --force --output-path dist deploy/ansible
+
+# RPM's own database stays out of the system.
+rpm: rpm-needs ## the RPM for Fedora and EL 10, in dist/
+	rm -rf build/rpm
+	rpmbuild --quiet -bb --define "_topdir $(CURDIR)/build/rpm" --define "_rpmdir $(CURDIR)/dist" \
+	  --define "_rpmfilename %%{name}-%%{version}-%%{release}.%%{arch}.rpm" --define "source $(CURDIR)" \
+	  --define "version $(VERSION)" --define "_dbpath $(CURDIR)/build/rpm/db" packaging/rpm/floatip.spec
+	rm -r build/rpm
+
 COMPILE := .venv/bin/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
   --allow-unsafe
 
@@ -102,6 +123,12 @@ browser-needs:
 
 systemd-needs:
 	@tools/need $(SYSTEMD_NEEDS)
+
+packages-needs:
+	@tools/need $(PACKAGES_NEEDS)
+
+rpm-needs:
+	@tools/need $(RPM_NEEDS)
 
 apt-needs:
 	@tools/need $(APT_NEEDS)

@@ -13,7 +13,11 @@ from tests.tables import TABLES
 
 TOGETHER = ("tests/systemd/",)
 """Directories that are one group each: their tests share hosts."""
-ALONE = ("tests/systemd/test_nodes_on_hosts.py", "tests/systemd/test_vlan.py")
+ALONE = (
+    "tests/systemd/test_ansible_role.py",
+    "tests/systemd/test_nodes_on_hosts.py",
+    "tests/systemd/test_vlan.py",
+)
 """Files of such a directory that have hosts of their own."""
 APART = ("tests/lab/test_beside_keepalived.py", "tests/lab/test_scenes.py", "tests/sim/test_storms.py")
 """Files in which each test is a group: it makes its own network or world, and takes long."""

@@ -31,7 +31,7 @@ NOT_OURS = ("operation not permitted", "no process found")
 
 
 class Unseen(Refusal):
-    """The kernel does not say what this machine has, or stdin is no configuration."""
+    """The kernel does not say what this machine has."""
 
     status = 2
     code = Why.KERNEL_REFUSES
@@ -70,7 +70,9 @@ def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | s
         return reading.read(file, seen, dcid)
     text = sys.stdin.buffer.read(document.LARGEST + 1)
     if len(text) > document.LARGEST:
-        raise Unseen(f"stdin is larger than {document.LARGEST >> 10} KiB", "give the configuration alone")
+        what = f"larger than {document.LARGEST >> 10} KiB"
+        error = reading.ConfigError(str(becomes), 0, "", what, "give the configuration alone on stdin")
+        raise reading.ConfigErrors([error])
     return reading.read_text(str(becomes), text, dcid)
 
 

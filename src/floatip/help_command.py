@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 INSTALLED = Path("/usr/share/doc/floatip")
 PLACES = (HERE / "docs", HERE.parents[1] / "docs", INSTALLED)
 """In a wheel, beside the sources, and where the packages have them."""
+OF_CODES = ("troubleshooting.md", "refusals.md")
 WIDEST = 100
 """Columns; longer lines are hard to read."""
 SEPARATOR = re.compile(r"\|[-| ]+\|")
@@ -79,7 +80,8 @@ def pages() -> Path:
 
 def _sections() -> Iterator[Section]:
     directory = pages()
-    for path in sorted((*directory.glob("operate/*.md"), *directory.glob("reference/*.md"))):
+    paths = (*directory.glob("operate/*.md"), *directory.glob("reference/*.md"))
+    for path in sorted(paths, key=lambda path: (path.name not in OF_CODES, path)):
         open_sections: list[Section] = []
         is_code = False
         for line in path.read_text().splitlines():

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from floatip import DEFAULT_CONFIG, prompts, reading
 from floatip.commands import Misused, Refusal
 from floatip.core.addresses import Address
+from floatip.core.refusals import Why
 from floatip.core.settings import Keepalived, Vrrp
 from floatip.core.state import Status, read
 from floatip.host.ask import ControlError, ask, socket_path
@@ -51,6 +52,12 @@ class Wishes:
     dry_run: bool
     yes: bool
     as_json: bool
+
+
+class Unshareable(Refusal):
+    """What is asked for is not what Linode can share."""
+
+    code = Why.CANNOT_SHARE
 
 
 class _Node(NamedTuple):
@@ -104,6 +111,7 @@ class _Share:
             self._add = _floating(self._model, wishes.file)
         self._nodes = _nodes(self._model)
         self._warnings: list[str] = []
+        self._said: set[str] = set()
 
     def run(self) -> int:
         self._account = Account(token.find(self._wishes.token_file), say)
@@ -146,7 +154,9 @@ class _Share:
         regions = {one.region for one in found}
         if len(regions) > 1:
             where = listed([f"{_name(one)} is in {one.region}" for one in found])
-            raise Refusal(f"an address is shared only within one region: {where}", "give Linodes of one region: --with")
+            raise Unshareable(
+                f"an address is shared only within one region: {where}", "give Linodes of one region: --with"
+            )
         return {one.id: _Target(one, frozenset()) for one in found}
 
     def _receiver(self, text: str) -> Linode:
@@ -163,7 +173,7 @@ class _Share:
         if number not in self._linodes:
             known = few([f"{one.id} ({one.label})" for one in self._linodes.values()], ", ", MOST)
             hint = f"those there are {known}" if known else "it has none: is the token of the right account?"
-            raise Refusal(f"the account of the token has no Linode {number}", hint)
+            raise Unshareable(f"the account of the token has no Linode {number}", hint)
         return self._linodes[number]
 
     def _of_node(self, node: _Node) -> Linode:
@@ -178,7 +188,7 @@ class _Share:
             what = f"{listed(list(map(_name, found)))} have {node.address}, the address of node {node.name}"
         named = next((one for one in self._linodes.values() if one.label == node.name), None)
         like = f"{named.id} (its label is {named.label})" if named else "NUMBER"
-        raise Refusal(what, f"name the Linode of each node by its number: --with {like}")
+        raise Unshareable(what, f"name the Linode of each node by its number: --with {like}")
 
     def _read(self, targets: Iterable[_Target], ranges: Iterable[Range]) -> None:
         for one in targets:
@@ -227,7 +237,9 @@ class _Share:
             return found[0]
         have = few([str(each.network) for each in ranges], ", ", MOST) or "none"
         what = f"no range of the account in {region} contains {one}; the ranges there are {have}"
-        raise Refusal(what, "an IPv6 address is shared as the whole /64 or /56 that is routed to a Linode: add a range")
+        raise Unshareable(
+            what, "an IPv6 address is shared as the whole /64 or /56 that is routed to a Linode: add a range"
+        )
 
     def _owner(self, address: IPv4Address, region: str) -> int:
         """Raises `Refusal`."""
@@ -238,13 +250,13 @@ class _Share:
                 continue
             if address in held.nat_1_1:
                 what = f"{address} of {_name(one)} is used for 1:1 NAT to a VPC, and Linode does not share it"
-                raise Refusal(what, "share another public address of that Linode, or take the 1:1 NAT off")
+                raise Unshareable(what, "share another public address of that Linode, or take the 1:1 NAT off")
             if one.region != region:
                 what = f"{address} is in {one.region}, and {region} is where it would be shared"
-                raise Refusal(what, "an address is shared only within its region")
+                raise Unshareable(what, "an address is shared only within its region")
             return one.id
         what = f"no Linode of the account has {address}"
-        raise Refusal(
+        raise Unshareable(
             what, "is it of another account, or reserved and not assigned? Give it to one of the Linodes first"
         )
 
@@ -266,7 +278,8 @@ class _Share:
 
     def _warn(self, targets: Iterable[_Target], ranges: Iterable[Range]) -> None:
         """What is shared for the first time is cut off until somebody announces it."""
-        added = {thing for one in targets for thing in one.change.add}
+        shared = {thing for one in targets for thing in one.has} | {one.network for one in ranges if one.is_shared}
+        added = {thing for one in targets for thing in one.change.add} - shared
         removed = {thing for one in targets for thing in one.change.remove}
         announced, hint = _announced(added | removed)
         if silent := added - announced:
@@ -298,12 +311,12 @@ class _Share:
                 self._account.share(one.linode.id, in_order(wrote))
             except Again as error:
                 if time.monotonic() + error.wait > end:
-                    raise Refusal(f"{name}: {error.what}, still after {PATIENCE:g} s", error.hint) from None
+                    raise Refusal(f"{name}: {error.what}, still after {PATIENCE:g} s", error.hint, error.code) from None
                 say(f"{name}: {error.what}; trying again in {error.wait:g} s")
                 time.sleep(error.wait)
                 continue
             except Refusal as error:
-                raise Refusal(f"{name}: {error.what}", error.hint) from None
+                raise Refusal(f"{name}: {error.what}", error.hint, error.code) from None
             one.wrote = wrote
             self._out(f"{name}: written")
             return
@@ -317,26 +330,34 @@ class _Share:
     def _wait_until_visible(self, targets: Sequence[_Target]) -> None:
         began = time.monotonic()
         waiting = list(targets)
-        told = False
         while waiting:
+            ranges = self._account.ranges(waiting[0].linode.region)
+            is_over = time.monotonic() - began > VISIBLE
             for one in list(waiting):
-                has = self._shared(one.linode, self._account.ranges(one.linode.region))
-                assert one.wrote is not None
-                one.lost = one.wrote - has
-                one.is_visible = not one.lost and not one.change.remove & has
-                if one.is_visible:
+                if self._is_settled(one, self._shared(one.linode, ranges), began, is_over=is_over):
                     waiting.remove(one)
-                    self._out(f"{_name(one.linode)}: seen after {time.monotonic() - began:.1f} s")
-                    if more := has - one.wrote:
-                        self._warning(f"{_name(one.linode)}: somebody else shared {_few(more)} to it meanwhile")
-                elif time.monotonic() - began > VISIBLE:
-                    waiting.remove(one)
-                    self._not_seen(one, has)
-            if waiting and not told:
-                say(f"waiting until it is seen, up to {VISIBLE:g} s")
-                told = True
+            if waiting and len(waiting) == len(targets):
+                self._say_once(f"waiting until it is seen, up to {VISIBLE:g} s")
             if waiting:
                 time.sleep(LOOK)
+
+    def _is_settled(self, one: _Target, has: Things, began: float, *, is_over: bool) -> bool:
+        """Whether it is seen, or has been waited for long enough."""
+        assert one.wrote is not None
+        one.lost = one.wrote - has
+        one.is_visible = not one.lost and not one.change.remove & has
+        if one.is_visible:
+            self._out(f"{_name(one.linode)}: seen after {time.monotonic() - began:.1f} s")
+            if more := has - one.wrote:
+                self._warning(f"{_name(one.linode)}: somebody else shared {_few(more)} to it meanwhile")
+        elif is_over:
+            self._not_seen(one, has)
+        return one.is_visible or is_over
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(text)
 
     def _not_seen(self, one: _Target, has: Things) -> None:
         name = _name(one.linode)
@@ -382,6 +403,7 @@ class _Share:
             "warnings": self._warnings,
             "error": error and error.what,
             "hint": error and error.hint,
+            "code": error and error.code,
         }
 
 
@@ -451,7 +473,7 @@ def _this_machine() -> int:
         return metadata.ask(METADATA_TIMEOUT).linode_id
     except metadata.Unavailable as error:
         hint = "name the Linodes by number: --with NUMBER for each, or --linode NUMBER for this machine"
-        raise Refusal(f"which Linode this is, is not known: {error.what}", hint) from None
+        raise Refusal(f"which Linode this is, is not known: {error.what}", hint, error.code) from None
 
 
 # What the daemon says

@@ -167,7 +167,8 @@ def member_lines() -> Iterator[str]:
             yield from (about, "")
         yield from ("| member | type | |", "|---|---|---|")
         for member, form in kinds[name]["properties"].items():
-            yield f"| `{member}` | {kind_of(form)} | {cell(form.get('description', ''))} |"
+            about = re.sub(r"\bNone\b", "null", form.get("description", ""))
+            yield f"| `{member}` | {kind_of(form)} | {cell(about)} |"
         yield ""
 
 

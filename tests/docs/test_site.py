@@ -23,7 +23,7 @@ SOURCES = ("src", "href", "srcset", "action", "data", "poster")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "-q", "build", "--strict", "-d", str(directory)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(directory)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert built.returncode == 0, f"make docs fails:\n{built.stdout}{built.stderr}"

@@ -94,7 +94,7 @@ def test_an_unusable_configuration_is_a_problem_with_its_place(tmp_path: Path, m
     file.write_text('[linode]\ndcid = "x"\n')
     status, shown = floatip("doctor", "--json", str(file))
     report = json.loads(shown)
-    wrong = [one for one in report["findings"] if one["code"] == "configuration" and one["grade"] == "problem"]
+    wrong = [one for one in report["findings"] if one["code"] == "config-check" and one["grade"] == "problem"]
     assert status == 1
     assert any(one["what"].startswith(f"{file}:2: ") and one["hint"] for one in wrong)
 

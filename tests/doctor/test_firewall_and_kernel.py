@@ -13,10 +13,10 @@ from floatip.doctor.firewall.iptables import BASES
 from floatip.doctor.firewall.load import load
 from floatip.doctor.firewall.packet import Answer, Verdict
 from floatip.doctor.firewall.rules import evaluate
-from floatip.doctor.host import ThisMachine
+from floatip.doctor.host import Missing, ThisMachine
 from floatip.model import Here
 from tests.doctor.contexts import model
-from tests.doctor.rulesets import ALL, ESTABLISHED, Ruleset, filter_, inet
+from tests.doctor.rulesets import ALL, ESTABLISHED, STATEFUL, Ruleset, filter_, inet
 from tests.doctor.two_namespaces import NODE, PEER, PEER6, STRANGER, Cable, cable, probes, sh
 
 FLUSH = "nft flush ruleset"
@@ -217,3 +217,29 @@ def test_a_rule_that_nobody_understands_is_shown_and_not_guessed(wire: Cable) ->
     (finding,) = [one for one in findings(wire) if one.code == "firewall-link" and one.grade is not Grade.WELL]
     assert finding.grade is Grade.UNSEEN
     assert finding.evidence == ("nft list ruleset: inet filter input: udp dport 9112 limit rate 20/second accept",)
+
+
+class WithoutNft(ThisMachine):
+    def run(self, *command: str) -> str:
+        if command[0] == "nft":
+            raise Missing("nft is not installed")
+        return super().run(*command)
+
+
+def test_without_nft_what_iptables_shows_is_read_and_the_rest_is_named(wire: Cable) -> None:
+    install(wire, Ruleset("both", inet(""), filter_(""), filter_(STATEFUL)))
+    with wire.node.inside():
+        tables, unread = load(WithoutNft())
+    assert unread == ["the rules of inet filter are not seen: nft is not installed"]
+    assert evaluate(tables, probes()["link in"]).verdict is Verdict.DROP
+    clean(wire)
+    install(wire, Ruleset("iptables", "", filter_(STATEFUL)))
+    with wire.node.inside():
+        tables, unread = load(WithoutNft())
+    assert not unread
+    assert [one.source for one in tables if "legacy" not in one.source] == ["iptables-nft-save"]
+
+
+def test_settings_of_the_kernel_are_read(wire: Cable) -> None:
+    with wire.node.inside():
+        assert ThisMachine().text("/proc/sys/net/ipv4/conf/all/rp_filter") in ("0\n", "1\n", "2\n")

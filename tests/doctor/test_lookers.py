@@ -361,7 +361,22 @@ def test_without_rules_everything_passes() -> None:
 
 def test_without_root_or_programs_the_firewall_is_not_seen() -> None:
     assert one(firewall.firewall, context(outputs=EMPTY, is_root=False), Grade.UNSEEN).hint == "sudo floatip doctor"
-    assert "nft is not installed" in one(firewall.firewall, context(), Grade.UNSEEN).what
+    assert "does not name the tables" in one(firewall.firewall, context(), Grade.UNSEEN).what
+    given = context()
+    given.host.tables = [("inet", "mine")]  # type: ignore[attr-defined]
+    finding = one(firewall.firewall, given, Grade.UNSEEN)
+    assert finding.what == "the rules of inet mine are not seen: nft is not installed"
+    assert finding.hint == "apt install nftables"
+
+
+def test_a_connection_to_a_route_server_is_another_announcers_only_where_no_daemon_can_have_it() -> None:
+    peer = ip_address("2600:3c0f:6:34::1").packed
+    words = "".join(peer[at : at + 4][::-1].hex().upper() for at in range(0, 16, 4))
+    given = context(files={"/proc/thread-self/net/tcp6": f"sl\n 0: {'0' * 32}:9C40 {words}:00B3 01 0:0 00:0 0 0 0 7 1"})
+    given.no_status = NobodyAnswers("no floatip daemon answers", "systemctl start floatip")
+    assert one(others.others, given, Grade.WARNING).subject == "2600:3c0f:6:34::1"
+    given.no_status = NotAllowed("not allowed to use /run/floatip/floatip.sock", "sudo")
+    assert not graded(found(others.others, given), Grade.WARNING)
 
 
 def test_an_answer_of_nft_that_is_none_is_not_believed() -> None:

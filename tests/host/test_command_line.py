@@ -39,7 +39,7 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
     daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "pause", "resume"]
     others = ["adopt", "convert", "init", "key", "share", "run", "lelastic", "notify", "lab", "help", "providers"]
-    assert listed == [*daily, "check", "doctor", "plan", "observe", *others]
+    assert listed == [*daily, "check", "doctor", "plan", "observe", "drill", *others]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
 
@@ -216,6 +216,7 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
         ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
         ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"), ("share", "--linode"),
+        ("drill", "--for"), ("drill", "--port"), ("drill", "--interval"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}
     assert not reads & {int, float}

@@ -17,6 +17,7 @@ import pytest
 from floatip.commands import Refusal
 from floatip.linode import api, token
 from floatip.linode.accounts import Shares
+from tests.host.test_http_checks import certificate
 from tests.linode_fake.account import Account, Linode
 from tests.linode_fake.clients import TOKEN, fake
 from tests.linode_fake.server import Api, Fault
@@ -300,6 +301,23 @@ def test_a_token_leaves_this_machine_by_tls_only(linode: Fake, monkeypatch: pyte
     monkeypatch.setenv(api.VARIABLE, url)
     with pytest.raises(api.ApiError, match="sent only by https"):
         account_of()
+
+
+def test_a_token_is_sent_only_to_whom_this_machine_trusts(
+    linode: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, context = certificate(tmp_path, 9)
+    server = linode[1]
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    monkeypatch.setenv(api.VARIABLE, server.url.replace("http:", "https:"))
+    before = len(server.requests)
+    with pytest.raises(api.ApiError) as refused:
+        account_of().linodes()
+    assert "shows a certificate that this machine does not trust: self-signed certificate" in refused.value.what
+    assert "ca-certificates" in refused.value.hint
+    assert len(server.requests) == before
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca))
+    assert [one.id for one in account_of().linodes()] == [1001, 1002]
 
 
 def test_the_true_api_is_asked_by_tls() -> None:

@@ -317,6 +317,7 @@ def test_what_is_written_before_a_failure_stays_and_is_told(linode: Fake, file: 
         (1002, False, False),
     ]
     assert data["error"].startswith("haproxy2 (1002): the user of the token may not do this")
+    assert data["code"] == "linode-api"
     assert shared(account) == {1001: [RANGE]}
 
 
@@ -480,6 +481,18 @@ def test_it_warns_of_what_nobody_announces(
     _, text = share("192.0.2.100", "--with", "1002", "--dry-run")
     assert ("once shared, nothing reaches 192.0.2.100 until" in text) == warns
     assert hint in text
+
+
+def test_it_does_not_warn_of_what_is_shared_to_another_node_already(linode: Fake, file: str) -> None:
+    account, _, _ = linode
+    account.add(Linode(1003, "haproxy3", private=["192.168.143.250"]))
+    share("--yes", "--file", file)
+    with open(file, "a") as more:
+        more.write('[[node]]\nname = "haproxy3"\naddress = "192.168.143.250"\n')
+    status, text = share("--dry-run", "--file", file)
+    assert "  add     192.168.223.158, 2001:db8:3c4d:15::/64" in text
+    assert "warning" not in text
+    assert status == 0
 
 
 def test_without_a_daemon_it_warns_and_says_why(linode: Fake) -> None:

@@ -2,10 +2,14 @@
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from floatip.linode import api
 from floatip.linode.merge import Change, Things, in_order, wanted
+from tests.command_line import floatip
+from tests.linode_fake.clients import TOKEN, fake
 
 ADDRESSES = st.integers(1, 12).map(lambda n: IPv4Address(0xC0000200 + n))
 RANGES = st.integers(1, 6).map(lambda n: IPv6Network((int(IPv6Address("2001:db8::")) + (n << 72), 56)))
@@ -64,6 +68,30 @@ def test_an_address_is_never_shared_to_its_owner_and_a_range_is_shared_to_all(
             assert thing in found
         elif (thing, owner) in owners and all(each == owner for one, each in owners if one == thing):
             assert (thing in found) == (owner != number)
+
+
+OWNED = ("192.0.2.11", "192.0.2.100", "192.168.223.158", "2001:db8:3c4d:15::")
+TEXTS = st.frozensets(st.sampled_from(OWNED), max_size=4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(TEXTS, TEXTS, TEXTS)
+def test_over_http_too_only_what_is_named_changes(
+    has: frozenset[str], add: frozenset[str], remove: frozenset[str]
+) -> None:
+    add -= remove
+    with fake() as (account, server, _), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(api.VARIABLE, server.url)
+        patch.setenv("LINODE_TOKEN", TOKEN)
+        account.share({"linode_id": 1002, "ips": sorted(has)})
+        words = [*sorted(add), *(word for one in sorted(remove) for word in ("--remove", one))]
+        if not words:
+            return
+        for _ in range(2):
+            status, text = floatip("share", *words, "--with", "1002", "--yes")
+            assert status == 0, text
+            assert set(account.linodes[1002].shared) == (has | add) - remove
+        assert text == "nothing to do: it is shared as you want it\n"
 
 
 @given(THINGS)

@@ -51,7 +51,7 @@ def bash(script: Path, typed: str) -> set[str]:
     # Where the function offers nothing, `complete -o default` has bash offer files.
     tab = f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _floatip"
     files = "complete -p floatip | grep -q -e '-o default' && COMPREPLY=($(compgen -f -- ${COMP_WORDS[COMP_CWORD]}))"
-    tab += f"; [ ${{#COMPREPLY[@]}} -gt 0 ] || {files}"
+    tab += f"; [ ${{#COMPREPLY[@]}} -gt 0 ] || {{ {files}; }}"
     return told("bash", "--norc", "-c", f"source {script}; {tab}; printf '%s\\n' ${{COMPREPLY[@]}}", cwd=script.parent)
 
 

@@ -21,7 +21,7 @@ ENTER = """
 mount -t overlay overlay -o lowerdir="$TREE",upperdir=upper,workdir=work root
 mount -t proc proc root/proc
 mount --rbind /dev root/dev
-exec env -u TREE chroot root /bin/sh -c "$1"
+exec env -u TREE $CHROOT /bin/sh -c "$1"
 """
 
 
@@ -29,7 +29,7 @@ class Layer:
     """What is changed in it stays in `directory` and does not reach the tree."""
 
     def __init__(self, directory: Path, tree: str) -> None:
-        self._directory = directory
+        self.directory = directory
         self._tree = tree
         for part in ("upper/etc", "work", "root"):
             (directory / part).mkdir(parents=True)
@@ -38,21 +38,26 @@ class Layer:
     @property
     def tree(self) -> str:
         """With the changes, as overlayfs names its layers."""
-        return f"{self._directory / 'upper'}:{self._tree}"
+        return f"{self.directory / 'upper'}:{self._tree}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What ENTER needs, but for CHROOT."""
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        own = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+        return own | proxies() | {"no_proxy": LOOPBACK, "TREE": self._tree}
 
     def write(self, path: str, text: str) -> None:
-        file = self._directory / "upper" / path.lstrip("/")
+        file = self.directory / "upper" / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
-    def try_to(self, command: str) -> tuple[int, str]:
-        """The exit status of a line of shell, and what it prints."""
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        environment = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    def try_to(self, command: str, *, inside: bool = True) -> tuple[int, str]:
+        """The exit status of a line of shell, and what it prints. Not inside: of this machine, beside root/."""
         done = subprocess.run(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", ENTER, "sh", command],
-            cwd=self._directory,
-            env=environment | proxies() | {"no_proxy": LOOPBACK, "TREE": self._tree},
+            cwd=self.directory,
+            env=self.environment | {"CHROOT": "chroot root" if inside else ""},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -63,8 +68,8 @@ class Layer:
         print(f"# {command}\n{done.stdout}", end="", flush=True)
         return done.returncode, done.stdout
 
-    def run(self, command: str) -> str:
-        status, told = self.try_to(command)
+    def run(self, command: str, *, inside: bool = True) -> str:
+        status, told = self.try_to(command, inside=inside)
         assert status == 0, f"{command}: exit status {status}: {told}"
         return told
 

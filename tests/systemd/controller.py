@@ -44,7 +44,8 @@ class Controller:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir()
-        (directory / "ansible.cfg").touch()  # else that of this machine counts
+        # Else that of this machine counts.
+        (directory / "ansible.cfg").write_text("[defaults]\ncallback_result_format = yaml\n")
         galaxy = find_program("ansible-galaxy", "ansible-core")
         self._run([galaxy, "collection", "build", "--output-path", str(directory), str(SOURCE)])
         (self.archive,) = directory.glob("floatip-floatip-*.tar.gz")

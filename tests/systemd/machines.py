@@ -245,9 +245,9 @@ class Machine:
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         print(f"root@{self.name}:~# vim {path}", flush=True)
-        self._put(path, text.encode(), mode)
+        self.put(path, text.encode(), mode)
 
-    def _put(self, path: str, content: bytes, mode: int) -> None:
+    def put(self, path: str, content: bytes, mode: int = 0o644) -> None:
         name = shlex.quote(path)
         new = f"{name}.new"  # a script that runs cannot be written
         command = f'mkdir -p "$(dirname {name})" && cat >{new} && chmod {mode:o} {new}'
@@ -257,7 +257,7 @@ class Machine:
 
     def install(self, package: Path) -> None:
         """By dpkg, since a host has no way to the archive."""
-        self._put(f"/root/{package.name}", package.read_bytes(), 0o644)
+        self.put(f"/root/{package.name}", package.read_bytes())
         self.run(f"DEBIAN_FRONTEND=noninteractive dpkg -i /root/{package.name}")
 
     def reboot(self, *, pause: float = 2.0) -> None:

@@ -23,15 +23,21 @@ PLAIN = frozenset({str, int, float, bool, type(None)})
 @dataclass(frozen=True, slots=True)
 class Standing:
     value: str
+    """Which one, as in `master`, `up`, `standby`."""
     for_: float
+    """For so many seconds."""
     reason: str
+    """A sentence: why."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddressView:
     address: str
+    """With its prefix length."""
     interface: str
+    """On which it is, or is to be; empty: none yet."""
     held: bool
+    """The kernel has it here."""
     announced_to: int
     """How many route servers have been told."""
 
@@ -41,9 +47,11 @@ class TrackView:
     """A check that moves the priority of an instance, or whose success is a fault."""
 
     check: str
+    """Its name."""
     weight: int
     """0: no priority, a fault."""
     reverse: bool
+    """Its success counts as its failure."""
     shift: int
     """What it adds to the priority now."""
 
@@ -51,19 +59,29 @@ class TrackView:
 @dataclass(frozen=True, slots=True)
 class InstanceView:
     name: str
+    """As configured."""
     role: Standing
+    """`master`, `backup`, `fault` or `init`."""
     health: Standing
+    """`up`, `down` or `unknown`."""
     rank: Standing
+    """`none`, `last-resort`, `standby`, `active`, `takeover` or `takeover-again`."""
     master: str | None
     """Who is master elsewhere, as far as we hear."""
     election: str
+    """Who elects: `nodes`, `vrrp`, `keepalived` or `static`."""
     priority: int | None
     """The effective one: with what checks add and take off."""
     vrid: int | None
+    """Of VRRP; None: another election."""
     dropped: dict[str, int]
+    """Adverts that were not used, by reason."""
     master_down_interval: float | None
+    """Seconds of silence after which a backup takes over; None: not by VRRP."""
     addresses: tuple[AddressView, ...]
+    """As configured."""
     route_servers: int
+    """How many there are."""
     base_priority: int | None = None
     """Of the configuration."""
     why_priority: str = ""
@@ -79,19 +97,27 @@ class GroupView:
     """A sync group: instances that change role together."""
 
     name: str
+    """As configured."""
     role: Standing
+    """As that of an instance."""
     members: tuple[str, ...]
+    """Names of the instances."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckView:
     name: str
+    """As configured."""
     value: str
+    """`up`, `down` or `unknown`."""
     for_: float
+    """For so many seconds."""
     reason: str
     """Of the verdict; `last_result` is newer."""
     last_result: str
+    """What its last run said."""
     runs: int
+    """How often it was run."""
     number: int | None = None
     """That the last result gave; None: it gave none."""
 
@@ -99,28 +125,45 @@ class CheckView:
 @dataclass(frozen=True, slots=True)
 class SessionView:
     peer: str
+    """The address of the route server."""
     state: str
+    """`idle`, `connect`, `open-sent`, `open-confirm` or `established`."""
     for_: float
+    """For so many seconds."""
     reason: str
+    """A sentence: why it is in that state."""
     young: bool
     """Route servers may not believe yet what it announces."""
     lost_because: str
+    """Why the session before ended; empty: there was none."""
     hint: str
+    """The next step; empty: none."""
     hold_time: int | None
+    """Seconds that were agreed on; None: it is down."""
     announced: int
+    """How many prefixes it has been told."""
     updates_sent: int
+    """UPDATE messages."""
     updates_received: int
+    """UPDATE messages."""
     times_established: int
+    """How often the session came up."""
     malformed_messages: int
+    """How many it has sent."""
     last_malformed: str
+    """What was wrong with the last one; empty: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
 class WordView:
     kind: str
+    """`INSTANCE` or `GROUP`."""
     name: str
+    """As in keepalived.conf."""
     state: str
+    """As keepalived said it."""
     for_: float
+    """Seconds since it said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +171,31 @@ class KeepalivedView:
     """What is known of the keepalived that elects."""
 
     runs: bool
+    """Its process is there."""
     for_: float
+    """For so many seconds that is so."""
     reason: str
+    """A sentence: why not, or how it was found."""
     said: tuple[WordView, ...]
+    """What it said last of each instance and group."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkView:
     interface: str
+    """An interface on which VRRP elects."""
     up: bool
+    """It can carry adverts."""
     reason: str
+    """A sentence: why not."""
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedView:
     instance: str
+    """Its name."""
     rank: str
+    """At which it is announced there."""
     leaving: bool = False
     """It hands the instance over."""
     ready: bool = False
@@ -157,8 +209,11 @@ class CheckBrief:
     """A check, as its node tells the others."""
 
     name: str
+    """As configured."""
     value: str
+    """`up`, `down` or `unknown`."""
     last_result: str
+    """What its last run said, perhaps cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +223,13 @@ class ProblemBrief:
     code: str
     """A later release may have codes that this one does not know."""
     severity: str
+    """`problem`, `warning` or `note`."""
     subject: str
+    """Which instance, session or part."""
     what: str
+    """A sentence."""
     hint: str
+    """The next step; empty: the sentence says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +237,9 @@ class NodeView:
     """A configured node, as this one knows it over the link."""
 
     name: str
+    """As configured."""
     address: str
+    """Its own."""
     own: bool
     """It is the node that says this."""
     state: str
@@ -186,21 +247,31 @@ class NodeView:
     why: str = ""
     """A sentence: why it is silent or refused."""
     version: str = ""
+    """Of its floatip; empty: not known."""
     same_configuration: bool | None = None
     """None: not known, as all of what follows is while it is unheard."""
     healthy: bool | None = None
+    """All its instances are; None: not known."""
     instances_healthy: int = 0
+    """How many of its instances are healthy."""
     instances: int = 0
+    """How many it has."""
     sessions_up: int = 0
+    """Route servers that it is connected to."""
     sessions: int = 0
+    """Route servers that it has."""
     carries: tuple[CarriedView, ...] = ()
+    """What it announces."""
     heard: float | None = None
     """Seconds ago."""
     hears_us: float | None = None
     """How many seconds ago it last heard this node, as it says; None: it does not hear this node."""
     drained: bool = False
+    """It carries nothing, because an administrator said so."""
     paused: bool = False
+    """It moves nothing, because an administrator said so."""
     stopping: bool = False
+    """Its daemon stops."""
     reason: str = ""
     """Why it is drained or paused, as the administrator said."""
     until: float | None = None
@@ -212,7 +283,9 @@ class NodeView:
     more_checks: int = 0
     """So many are not listed."""
     problems: tuple[ProblemBrief, ...] = ()
+    """The worst first."""
     more_problems: int = 0
+    """So many are not listed."""
     drill: bool = False
     """An administrator rehearses a failover there (`floatip drill`)."""
 
@@ -222,7 +295,9 @@ class SchedulingView:
     """Of the thread that runs the daemon's loop (sched(7))."""
 
     policy: str
+    """`rr` is real-time, `other` is not."""
     priority: int
+    """Of real-time; 0: none."""
     reset_on_fork: bool
     """What the daemon starts, threads and checks, does not inherit a real-time policy."""
 
@@ -230,6 +305,7 @@ class SchedulingView:
 @dataclass(frozen=True, slots=True)
 class SocketView:
     what: str
+    """VRRP, the link or BGP, and where."""
     dscp: int
     """RFC 2474; 48: CS6, network control."""
     packet_filter: str | None
@@ -239,11 +315,17 @@ class SocketView:
 @dataclass(frozen=True, slots=True)
 class ProblemView:
     code: str
+    """Its section in troubleshooting."""
     severity: str
+    """Only a `problem` makes the exit status 1."""
     subject: str
+    """Which instance, session or part."""
     what: str
+    """A sentence."""
     hint: str
+    """The next step; empty: the sentence says it."""
     for_: float | None
+    """For so many seconds; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +349,13 @@ class ChangeView:
     what: str
     """The kind of thing: role, rank, health, check, session, node, address, network, link, failure, start, ..."""
     name: str
+    """Of the thing."""
     before: str
     """Its value until then; empty: not known."""
     value: str
+    """What it became."""
     reason: str
+    """A sentence: why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +363,7 @@ class DrillView:
     """A failover that an administrator rehearses on this node (`floatip drill`)."""
 
     instance: str
+    """Which is rehearsed."""
     fault: str
     """One of check, stop, handover, cut."""
     check: str
@@ -285,6 +371,7 @@ class DrillView:
     fails: bool
     """Whether it does so already."""
     by: str
+    """Who began it, as a sentence."""
     left: float
     """Seconds after which it is over at the latest."""
 
@@ -292,23 +379,37 @@ class DrillView:
 @dataclass(frozen=True, slots=True)
 class Status:
     stopping: str
+    """Why the daemon stops; empty: it does not."""
     cut_off: bool
+    """No route server acknowledges anything."""
     instances: tuple[InstanceView, ...]
+    """As configured."""
     checks: tuple[CheckView, ...]
+    """As configured."""
     sessions: tuple[SessionView, ...]
+    """With the route servers."""
     keepalived: KeepalivedView | None
     """None: none elects."""
     links: tuple[LinkView, ...]
+    """Interfaces of VRRP."""
     dropped: dict[str, int]
+    """VRRP packets that belong to no instance, by reason."""
     problems: tuple[ProblemView, ...]
     """Worst first."""
     pid: int = 0
+    """Of the daemon."""
     version: str = ""
+    """Of the daemon."""
     log_lines_dropped: int = 0
+    """The journal was too slow for them."""
     hooks_dropped: int = 0
+    """Commands and lines of FIFOs that were skipped, because their reader was too slow."""
     control_requests_rejected: int = 0
+    """Requests that were not understood."""
     scheduling: SchedulingView | None = None
+    """None: not known."""
     sockets: tuple[SocketView, ...] = ()
+    """Those that are open."""
     nodes: tuple[NodeView, ...] = ()
     """As configured: all nodes, this one among them; none: there is no link."""
     host: str = ""
@@ -324,6 +425,7 @@ class Status:
     network: NetworkView | None = None
     """None: nothing is announced by BGP."""
     groups: tuple[GroupView, ...] = ()
+    """The sync groups."""
     drill: DrillView | None = None
     """None: no drill runs here."""
 

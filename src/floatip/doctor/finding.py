@@ -22,7 +22,7 @@ WORST_FIRST = tuple(Grade)
 class Code(StrEnum):
     """Each has its place in docs/operate/doctor.md."""
 
-    CONFIGURATION = "configuration"
+    CONFIGURATION = "config-check"
     FILE_RIGHTS = "file-rights"
     RELOAD_PENDING = "reload-pending"
     UNWATCHED = "unwatched"

@@ -10,6 +10,7 @@ from floatip.doctor.context import Context
 from floatip.doctor.finding import Code, Finding, note, problem, unseen, warning, well
 from floatip.doctor.host import Host, Unseen
 from floatip.doctor.listening import ESTABLISHED, LISTEN, sockets
+from floatip.host.ask import NobodyAnswers
 
 ANNOUNCERS = {
     "lelastic": "lelastic.service",
@@ -126,8 +127,8 @@ def _ports(context: Context, *, known: bool) -> Iterator[Finding]:
                 Code.OTHER_ANNOUNCER, f"port {one.port}", what, f"/proc/net/tcp: {one.address}:{one.port}", hint
             )
         is_bgp = one.state == ESTABLISHED and one.peer_port == BGP_PORT and one.peer in peers
-        # Whose session it is where a daemon runs, its status says.
-        if is_bgp and not known and not context.status:
+        # A daemon that may not be asked has sessions too.
+        if is_bgp and not known and isinstance(context.no_status, NobodyAnswers):
             what = f"something here has a connection to the route server {one.peer}, and no floatip answers"
             hint = "ss -tnp 'dport = :179'"
             yield warning(Code.OTHER_ANNOUNCER, str(one.peer), what, f"/proc/net/tcp: {one.peer}:179", hint)

@@ -66,9 +66,10 @@ def destination(given: str) -> Path:
     if path.is_dir():
         path /= name
     if path.exists() or path.is_symlink():
-        raise Misused(f"{path} is there already, and nothing is overwritten", "give another name, or move it away")
+        what = f"{path} is there already, and nothing is overwritten"
+        raise Misused(what, "give another name, or move it away", Why.FILE_EXISTS)
     if not path.parent.is_dir():
-        raise Misused(f"there is no directory {path.parent}", f"mkdir -p {path.parent}")
+        raise Misused(f"there is no directory {path.parent}", f"mkdir -p {path.parent}", Why.FILE_UNWRITABLE)
     return path
 
 

@@ -13,6 +13,7 @@ from types import FrameType
 
 import floatip
 from floatip.commands import Refusal, again_as_root
+from floatip.core.refusals import Why
 from floatip.core.state import InstanceView, Status, read
 from floatip.drill import files, verdict
 from floatip.drill.as_json import to_json
@@ -44,7 +45,7 @@ class Refused(CannotDrill):
     """All that stands against the drill is named already."""
 
     def __str__(self) -> str:
-        return self.what
+        return self.coded
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Wishes:
 def drill(wishes: Wishes) -> int:
     """The exit status. Raises `Refusal`."""
     if os.geteuid() != 0:
-        raise CannotDrill("a drill needs root: it makes a node fail", again_as_root())
+        raise CannotDrill("a drill needs root: it makes a node fail", again_as_root(), Why.NOT_ALLOWED)
     for path in wishes.reports:
         files.check(path)
     return Rehearsal(wishes).play()
@@ -148,7 +149,7 @@ class Rehearsal:
             what = f"this node carries {which or 'nothing'}: which instance is meant is not clear"
             raise CannotDrill(what, f"name one: floatip drill {carried[0].name if carried else 'INSTANCE'}")
         if (found := verdict.instance_of(status, name)) is None:
-            raise CannotDrill(f"there is no instance {name}", f"the instances are: {known}")
+            raise CannotDrill(f"there is no instance {name}", f"the instances are: {known}", Why.UNKNOWN_NAME)
         return found
 
     def _first_check(self, instance: InstanceView) -> str:

@@ -29,7 +29,7 @@ class CannotDrill(Refusal):
     """The fault could not be made, or not be prepared."""
 
     status = 2
-    code = Why.CANNOT_DRILL
+    code = Why.NO_DRILL
 
 
 class Fault(Protocol):

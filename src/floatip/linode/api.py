@@ -8,6 +8,7 @@ words what to do.
 import logging
 import math
 import os
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -186,7 +187,7 @@ class Account:
         except requests.exceptions.JSONDecodeError as error:
             refusal = Unclear(f"the answer to {request} is no JSON: {self._shown(error)}", LATER)
         except requests.exceptions.SSLError as error:
-            what = f"{_where()} shows a certificate that this machine does not trust: {self._shown(error)}"
+            what = f"{_where()} shows a certificate that this machine does not trust: {_verified(error)}"
             refusal = ApiError(
                 what, "check the clock (timedatectl) and the package ca-certificates; or a proxy is between"
             )
@@ -219,6 +220,16 @@ def _cause(error: BaseException) -> str:
         found.append(inner)
     said = [one.strerror for one in found if isinstance(one, OSError) and isinstance(one.strerror, str)]
     return _line(said[-1].lower() if said else str(found[-1]))
+
+
+def _verified(error: BaseException) -> str:
+    """What OpenSSL says of it."""
+    found: BaseException | None = error
+    while found:
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return _line(found.verify_message)
+        found = _inner(found)
+    return _cause(error)
 
 
 def _inner(error: BaseException) -> BaseException | None:

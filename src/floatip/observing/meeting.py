@@ -24,19 +24,23 @@ def keys_of(file: Path) -> tuple[bytes, ...]:
         mode = file.stat().st_mode
     except FileNotFoundError:
         hint = f"copy it from a node: scp -p root@NODE:/etc/floatip/key {file}"
-        raise CannotMeet(f"{file} is missing: the observer and the nodes prove by it who they are", hint) from None
+        raise CannotMeet(
+            f"{file} is missing: the observer and the nodes prove by it who they are", hint, Why.KEY_UNUSABLE
+        ) from None
     except PermissionError:
-        raise CannotMeet(f"{file} cannot be read: permission denied", again_as_root()) from None
+        raise CannotMeet(f"{file} cannot be read: permission denied", again_as_root(), Why.KEY_UNUSABLE) from None
     except (OSError, ValueError) as error:
-        raise CannotMeet(f"{file} cannot be read: {error}", "give the file of the key: --key FILE") from None
+        raise CannotMeet(
+            f"{file} cannot be read: {error}", "give the file of the key: --key FILE", Why.KEY_UNUSABLE
+        ) from None
     if not stat.S_ISREG(mode):
-        raise CannotMeet(f"{file} is no regular file", "give the file of the key: --key FILE")
+        raise CannotMeet(f"{file} is no regular file", "give the file of the key: --key FILE", Why.KEY_UNUSABLE)
     if mode & 0o007:
         what = f"every user of this machine can use {file}, and speak as a node: its mode is {mode & 0o777:o}"
-        raise CannotMeet(what, f"chmod o-rwx {file}")
+        raise CannotMeet(what, f"chmod o-rwx {file}", Why.KEY_UNUSABLE)
     keys, doubts = read(file, Machine({}))
     if doubts:
-        raise CannotMeet(*doubts[0][:2])
+        raise CannotMeet(*doubts[0][:2], Why.KEY_UNUSABLE)
     return keys
 
 

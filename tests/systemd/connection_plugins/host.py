@@ -5,9 +5,10 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.connection import ConnectionBase
+from ansible.errors import AnsibleConnectionFailure  # type: ignore[import-not-found]
+from ansible.plugins.connection import ConnectionBase  # type: ignore[import-not-found]
 
 DOCUMENTATION = """
     name: host
@@ -23,32 +24,33 @@ DOCUMENTATION = """
 """
 
 
-class Connection(ConnectionBase):
+class Connection(ConnectionBase):  # type: ignore[misc]
     transport = "host"
     has_pipelining = True
 
-    def _connect(self):
+    def _connect(self) -> "Connection":
         self._connected = True
         return self
 
-    def exec_command(self, cmd, in_data=None, sudoable=True):
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         return self._run(["sh", "-c", cmd], in_data or b"")
 
-    def put_file(self, in_path, out_path):
+    def put_file(self, in_path: str, out_path: str) -> None:
         self._run(["sh", "-c", 'cat >"$1"', "sh", out_path], Path(in_path).read_bytes())
 
-    def fetch_file(self, in_path, out_path):
+    def fetch_file(self, in_path: str, out_path: str) -> None:
         _, content, _ = self._run(["cat", in_path], b"")
         Path(out_path).write_bytes(content)
 
-    def close(self):
+    def close(self) -> None:
         self._connected = False
 
-    def _run(self, command, content):
-        if Path(self.get_option("host_gone")).exists():
+    def _run(self, command: list[str], content: bytes) -> tuple[int, bytes, bytes]:
+        options: Any = self.get_options()
+        if Path(options["host_gone"]).exists():
             raise AnsibleConnectionFailure("the test took this host away")
-        inside = ["nsenter", f"--target={self.get_option('host_pid')}", "--all", "--wdns=/root", "--"]
+        inside = ["nsenter", f"--target={options['host_pid']}", "--all", "--wdns=/root", "--"]
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
         environment = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
         done = subprocess.run([*inside, *command], input=content, capture_output=True, env=environment, check=False)

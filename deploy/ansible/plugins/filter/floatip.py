@@ -1,9 +1,48 @@
-"""Filters of the role: the nodes of the inventory, floatip.toml from variables, and what a status still lacks."""
+"""Filters of the role: the nodes of the inventory, floatip.toml from variables, and what a status says."""
 
 import ipaddress
 import json
 
 CARRYING = ("active", "takeover", "takeover-again")
+
+
+def mistakes(given):
+    """What is wrong with the variables of the role, each with what to do; `given`: by name, without "floatip_"."""
+    found = []
+    if given["deb"] and given["apt_sources"]:
+        found.append("floatip_deb and floatip_apt_sources exclude each other: leave out one of the two")
+    if given["deb"] and not version_of(given["deb"]):
+        found.append(f"floatip_deb: {given['deb']} is not named floatip_VERSION_ARCHITECTURE.deb: keep the name it had")
+    if given["config"]:
+        return found
+    if not given["instances"]:
+        found.append("no floating address: set floatip_instances, such as [{name: web, addresses: [192.0.2.10/32]}]")
+    if len(given["nodes"]) < 2:
+        what = f"the group {given['group']} of the inventory has {len(given['nodes'])} of the nodes, and two are needed"
+        found.append(f"{what}: put all nodes into it, or set floatip_group or floatip_nodes")
+    for node in given["nodes"]:
+        if not node.get("address"):
+            what = f"{node.get('name', 'a node of floatip_nodes')} has no address by which the others reach it"
+            found.append(f"{what}: set floatip_node_address for the host, or ansible_host to an IP address")
+    return found
+
+
+def version_of(deb):
+    """The version in the name of a package; empty: it has none."""
+    parts = deb.rpartition("/")[2].split("_")
+    return parts[1] if len(parts) == 3 and parts[0] == "floatip" and parts[2].endswith(".deb") else ""
+
+
+def version_installed(status):
+    """Of what `dpkg --status` printed; empty: it is not installed."""
+    fields = dict(line.split(": ", 1) for line in status.splitlines() if ": " in line)
+    return fields.get("Version", "") if fields.get("Status") == "install ok installed" else ""
+
+
+def candidate(policy):
+    """Of what `apt-cache policy` printed; empty: there is none."""
+    fields = dict(line.strip().split(": ", 1) for line in policy.splitlines() if ": " in line)
+    return fields.get("Candidate", "").replace("(none)", "")
 
 
 def nodes(hosts, hostvars):
@@ -65,6 +104,10 @@ def _string(text):
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def is_drained(status):
+    return any(node["own"] and node["drained"] for node in _read(status).get("nodes", []))
+
+
 def carries(status):
     """The names of the instances whose traffic goes to this node; `status`: what `floatip status --json` printed."""
     return [one["name"] for one in _read(status).get("instances", []) if one["rank"]["value"] in CARRYING]
@@ -73,50 +116,6 @@ def carries(status):
 def hears(status):
     """The names of the other nodes that are alive and hear this one."""
     return [node["name"] for node in _read(status).get("nodes", []) if _is_linked(node) and not node["own"]]
-
-
-def standby_first(hosts, hostvars):
-    """The hosts, those that carry nothing first."""
-    return sorted(hosts, key=lambda host: bool(hostvars[host].get("floatip_carries")))
-
-
-def lacks(status, must_hear=(), seasoned=False, alike=False):
-    """What this node still lacks to carry traffic: sentences; none, and it is ready.
-
-    `must_hear`: names of nodes; `alike`: with the same configuration. `seasoned`: also until route servers believe
-    this node, 30 s after it has connected.
-    """
-    state = _read(status)
-    if not state:
-        return ["no daemon answers"]
-    missing = [f"{one['subject'] or 'floatip'}: {one['what']}" for one in state["problems"] if _is_of_file(one)]
-    for one in state["instances"]:
-        if one["health"]["value"] != "up":
-            missing.append(f"{one['name']} is not healthy: {one['health']['reason']}")
-        for each in one["addresses"]:
-            if one["rank"]["value"] == "none":
-                missing.append(f"{each['address']} is not announced: {one['rank']['reason']}")
-            elif one["route_servers"] and not each["announced_to"]:
-                missing.append(f"{each['address']} is announced to no route server yet")
-    up = [one for one in state["sessions"] if one["state"] == "established"]
-    if state["sessions"] and not up:
-        missing.append(f"no route server is connected: {state['sessions'][0]['reason']}")
-    if seasoned and any(one["young"] for one in up):
-        missing.append("its BGP sessions are younger than 30 s, so route servers may not believe it yet")
-    by_name = {node["name"]: node for node in state["nodes"]}
-    for name in must_hear:
-        node = by_name.get(name)
-        if not node:
-            missing.append(f"{name} is no node of its configuration")
-        elif not _is_linked(node):
-            missing.append(f"{name} is {node['state']}" + (f": {node['why']}" if node["why"] else ""))
-        elif alike and node["same_configuration"] is False:
-            missing.append(f"{name} has another configuration")
-    return missing
-
-
-def _is_of_file(problem):
-    return problem["code"] in ("reload-refused", "restart-refused")
 
 
 def _is_linked(node):
@@ -129,5 +128,6 @@ def _read(status):
 
 class FilterModule:
     def filters(self):
-        found = (nodes, to_toml, carries, hears, standby_first, lacks)
+        found = (mistakes, version_of, version_installed, candidate, nodes, to_toml)
+        found += (carries, hears, is_drained)
         return {each.__name__: each for each in found}

@@ -21,11 +21,7 @@ def load(host: Host) -> tuple[list[Table], list[str]]:
     try:
         found += _nftables(host)
     except Missing as error:
-        # Without nft there may still be rules of it: iptables-nft has its own.
-        unread.append(f"rules of nftables are not seen: {error}")
-        for version, save in ((4, "iptables-nft-save"), (6, "ip6tables-nft-save")):
-            with suppress(Missing):
-                found += iptables.tables(host.run(save), version, save)
+        found += _without_nft(host, str(error), unread)
     except (KeyError, TypeError, ValueError) as error:
         raise Unseen(f"the answer of nft is not understood: {type(error).__name__}") from None
     for version, names, save in (
@@ -39,6 +35,22 @@ def load(host: Host) -> tuple[list[Table], list[str]]:
         except (Unseen, ValueError) as error:
             unread.append(f"rules of legacy iptables are not seen: {error}")
     return found, unread
+
+
+def _without_nft(host: Host, why: str, unread: list[str]) -> list[Table]:
+    """The tables that iptables shows, and what it does not show. Raises `Unseen`."""
+    there = set(host.nft_tables())
+    found: list[Table] = []
+    for version, save in ((4, "iptables-nft-save"), (6, "ip6tables-nft-save")):
+        family = "ip" if version == 4 else "ip6"
+        if any(one == family and name in iptables.BASES for one, name in there):
+            with suppress(Missing):
+                found += iptables.tables(host.run(save), version, save)
+    shown = {(table.family, table.name) for table in found if any(chain.hook for chain in table.chains.values())}
+    if hidden := sorted(there - shown):
+        names = ", ".join(" ".join(one) for one in hidden)
+        unread.append(f"the rules of {names} are not seen: {why}")
+    return found
 
 
 def _has_legacy(host: Host, names: str) -> bool:

@@ -52,7 +52,7 @@ def firewall(context: Context) -> Iterator[Finding]:
     rules = sum(len(chain.rules) for table in tables for chain in table.chains.values())
     sources = sorted({table.source for table in tables}) or ["nft list ruleset"]
     for what in unread:
-        yield unseen(Code.FIREWALL, "this machine", what, (), "apt install nftables iptables")
+        yield unseen(Code.FIREWALL, "this machine", what, (), "apt install nftables")
     if not flows:
         yield note(Code.FIREWALL, "this machine", f"the firewall has {rules} rules; nothing here needs to pass yet")
         return
@@ -67,21 +67,21 @@ def _judged(flow: Flow, tables: list[Table]) -> Finding:
     which = _described(flow.packet)
     match answer.verdict:
         case Verdict.ACCEPT:
-            return well(flow.code, flow.subject, f"the firewall lets through {flow.name}: {which}", evidence)
+            return well(flow.code, flow.subject, f"the firewall lets through {flow.name} ({which})", evidence)
         case Verdict.UNKNOWN:
             left = len(answer.because) - SHOWN
             evidence += [f"and {left} more rules"] if left > 0 else []
-            what = f"whether the firewall lets through {flow.name} is not known: {which}; these rules decide, and"
+            what = f"whether the firewall lets through {flow.name} ({which}) is not known: these rules decide, and"
             return unseen(flow.code, flow.subject, f"{what} floatip does not understand them", evidence, _try(flow))
     hint = _hint(flow.packet, answer, tables)
     if flow.may_be_answer and evaluate(tables, replace(flow.packet, state="established")).verdict is Verdict.ACCEPT:
         what = (
-            f"the firewall lets through {flow.name} only as an answer to our own datagrams: {which}. "
-            "It stops them after a restart of either node, until this one has sent too"
+            f"the firewall lets through {flow.name} ({which}) only as an answer to our own datagrams, so not before "
+            "this node has sent some"
         )
         return warning(flow.code, flow.subject, what, evidence, hint)
     verb = "drops" if answer.verdict is Verdict.DROP else "rejects"
-    return problem(flow.code, flow.subject, f"the firewall {verb} {flow.name}: {which}", evidence, hint)
+    return problem(flow.code, flow.subject, f"the firewall {verb} {flow.name} ({which})", evidence, hint)
 
 
 def _hint(packet: Packet, answer: Answer, tables: list[Table]) -> str:
@@ -101,12 +101,10 @@ def _try(flow: Flow) -> str:
 
 
 def _described(packet: Packet) -> str:
-    names = {TCP: "TCP", UDP: "UDP", ICMP6: "ICMPv6", VRRP: "protocol 112"}
-    port = packet.target_port
-    if packet.direction == "in" and packet.state == "established":
-        port = packet.source_port
-    way = f"from {packet.source} in by" if packet.direction == "in" else f"to {packet.target} out by"
-    return f"{names[packet.protocol]}{f' port {port}' if port else ''} {way} {packet.interface}"
+    names = {TCP: "TCP", UDP: "UDP", ICMP6: "ICMPv6", VRRP: "IP protocol 112"}
+    is_answer = packet.direction == "in" and packet.state == "established"
+    port = packet.source_port if is_answer else packet.target_port
+    return f"{names[packet.protocol]}{f' port {port}' if port else ''}, {packet.direction} by {packet.interface}"
 
 
 # What must pass
