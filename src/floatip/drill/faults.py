@@ -22,7 +22,6 @@ PATIENCE = 5.0
 """Seconds by which what undoes a fault waits longer than the drill."""
 GUARD, TIMER = "floatip-drill-guard", "floatip-drill-start"
 COMMAND_TIMEOUT = 60.0
-READY_WITHIN = 15.0
 
 
 class CannotDrill(Refusal):
