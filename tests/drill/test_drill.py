@@ -117,8 +117,8 @@ def test_a_drill_of_a_check_is_seen_by_all_and_its_report_says_how_it_went(lab: 
         lambda: f"{master} rehearses a failover" in lab.problems(standby).get("drill-runs", ""),
         "the other node to know",
     )
-    assert f"refused: a drill runs on {master}" in refused(lab, standby, "--yes", "--force")
-    assert "refused: a drill runs on this node: check of VI_1" in refused(lab, master, "--yes", "--force")
+    assert f"a drill runs on {master}" in lab.objections(standby)
+    assert any(one.startswith("a drill runs on this node: check of VI_1") for one in lab.objections(master))
     status, said = drill.end()
     observer.kill()
     assert status == 0, said
@@ -228,6 +228,7 @@ def test_a_report_that_finds_no_room_does_not_keep_the_fault(lab: Rig, tmp_path:
         drill = lab.drill(lab.master(), "--fault", "check", "--for", "3", "--yes", "--force", "--report", file)
         drill.wait_for("the fault is made")
         status, said = drill.end()
+        print(said)
         assert status == 1, said
         assert "the disk is full" in said
     finally:
