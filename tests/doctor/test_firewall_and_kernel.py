@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from floatip.doctor.context import Context
 from floatip.doctor.finding import Finding, Grade
 from floatip.doctor.firewall import looker
+from floatip.doctor.firewall.front_end import mending
 from floatip.doctor.firewall.iptables import BASES
 from floatip.doctor.firewall.load import load
-from floatip.doctor.firewall.packet import Answer, Verdict
+from floatip.doctor.firewall.packet import Answer, Because, Verdict
 from floatip.doctor.firewall.rules import evaluate
 from floatip.doctor.host import Missing, Recorded, ThisMachine
 from floatip.model import Here
@@ -284,3 +285,14 @@ def test_without_nft_what_iptables_shows_is_read_and_the_rest_is_named(wire: Cab
 def test_settings_of_the_kernel_are_read(wire: Cable) -> None:
     with wire.node.inside():
         assert ThisMachine().text("/proc/sys/net/ipv4/conf/all/rp_filter") in ("0\n", "1\n", "2\n")
+
+
+def test_what_mends_firewalld_takes_nothing_away_that_was_allowed_until_the_next_reload() -> None:
+    because = Because(
+        "nft list ruleset", "inet firewalld filter_INPUT", "reject", path=("filter_INPUT", "filter_IN_dmz")
+    )
+    rule = f"""rule family="ipv4" source address="{PEER}" port port="9112" protocol="udp" accept"""
+    hint = mending(probes()["link in"], because, [])
+    what = f"--zone=dmz --add-rich-rule='{rule}'"
+    assert hint == f"firewall-cmd {what} && firewall-cmd --permanent {what}"
+    assert "--reload" not in mending(probes()["link out"], because, [])

@@ -30,7 +30,7 @@ CHANGES = 1000
 """Of the history."""
 LONGEST = 2 << 20
 """Characters of one part; of more, the last ones."""
-VARIABLES = ("TOKEN", "PASSWORD", "SECRET", "KEY", "CREDENTIAL")
+VARIABLES = ("TOKEN", "PASS", "_PWD", "SECRET", "KEY", "CREDENTIAL")
 """In the names of environment variables."""
 KEEPALIVED_CONF = "/etc/keepalived/keepalived.conf"
 JOURNAL = ("journalctl", "--no-pager", "--output=short-iso-precise")

@@ -174,7 +174,7 @@ def _reason(body: bytes) -> str:
         text = "; ".join(str(one["reason"]) for one in errors)
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    return f": {printable(text)[:LONGEST_REASON]}"
+    return f": {printable(text)[:LONGEST_REASON]}" if text else ""
 
 
 # What the answers say

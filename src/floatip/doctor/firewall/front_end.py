@@ -45,11 +45,11 @@ def mending(packet: Packet, because: Because, tables: Iterable[Table]) -> str:
         case "firewalld" if not out:
             what = f'port port="{port}" protocol="{protocol}"' if port is not None else f'protocol value="{protocol}"'
             rule = f'rule family="ipv{packet.version}" source address="{packet.source}" {what} accept'
-            return f"firewall-cmd --permanent{_zone(because)} --add-rich-rule='{rule}' && firewall-cmd --reload"
+            return _now_and_kept(f"{_zone(because)} --add-rich-rule='{rule}'")
         case "firewalld":
             way, wanted = f"-d {packet.target} -p {protocol}", "" if port is None else f" --dport {port}"
             rule = f"ipv{packet.version} filter OUTPUT 0 {way}{wanted} -j ACCEPT"
-            return f"firewall-cmd --permanent --direct --add-rule {rule} && firewall-cmd --reload"
+            return _now_and_kept(f" --direct --add-rule {rule}")
         case "iptables" | "iptables-legacy":
             tool = _tool(name, packet)
             chain, way = ("OUTPUT", f"-d {packet.target}") if out else ("INPUT", f"-s {packet.source}")
@@ -60,6 +60,11 @@ def mending(packet: Packet, because: Because, tables: Iterable[Table]) -> str:
     )
     what = f"{protocol} {end} {port}" if port is not None else f"meta l4proto {packet.protocol}"
     return f"nft insert rule {because.base} {address} {what} accept"
+
+
+def _now_and_kept(what: str) -> str:
+    """Without a reload, which takes away what was allowed only until then, as ssh may be."""
+    return f"firewall-cmd{what} && firewall-cmd --permanent{what}"
 
 
 def _is_early(because: Because, tables: Iterable[Table]) -> bool:
