@@ -272,6 +272,9 @@ PLACES = [
     f'[[check]]\ncommand = ["mysqladmin", "-p{PASSWORD}", "ping"]\n',
     f'[[check]]\ncommand = ["redis-cli", "-a", "{PASSWORD}", "ping"]\n',
     f'[[check]]\ncommand = ["x", "--password", "{PASSWORD}"]\n',
+    f'[bgp]\npasswort = "{PASSWORD}"\n',
+    f'[instance.vrrp]\nauth = "{PASSWORD}"\n',
+    f'[bgp]\npassword = "{PASSWORD}\n',
 ]
 
 
@@ -303,6 +306,13 @@ def test_a_secret_of_others_is_hidden_by_its_place(text: str) -> None:
     shown = secrets.by_place(text)
     assert PASSWORD not in shown
     assert "eyJ" not in shown
+
+
+def test_a_file_in_utf_16_hides_no_secret_from_the_search(tmp_path: Path) -> None:
+    file = tmp_path / "floatip.toml"
+    file.write_text(f'[bgp]\npassword = "{PASSWORD}"\n', encoding="utf-16")
+    known = support.known_secrets(gather(Recorded(), file))
+    assert PASSWORD not in known.mask(support.shown(file)).replace("\0", "")
 
 
 def test_the_numbers_of_a_firewall_stay() -> None:

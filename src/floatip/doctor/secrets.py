@@ -44,7 +44,7 @@ BEARER = re.compile(r"(?P<name>\b(?:bearer|basic))(?P<between>[\s:]+)(?P<secret>
 ASSIGNED = re.compile(
     rf"(?P<name>(?<![\w-]){NAME})(?P<between>[\"']?\s*(?:=|:(?!:))\s*)"
     r"(?P<secret>\"{3}.*?(?:\"{3}|\Z)|'{3}.*?(?:'{3}|\Z)|\\+\"[^\n]*?\\+\""
-    r"|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[^\s\"',;}\]]+)",
+    r"|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[^\s\"',;}\]]+|[\"'][^\"'\n]+)",
     re.IGNORECASE | re.DOTALL,
 )
 FLAG = re.compile(rf"(?P<name>(?<![\w-])--?{NAME})(?P<between>[\s\"',]+)(?P<secret>[^\s\"',\]]+)", re.IGNORECASE)
@@ -86,7 +86,8 @@ SPOKEN = re.compile(
 )
 """In a sentence or a log: what follows may be any word, so it is masked only there."""
 SECTION = re.compile(r"^\s*\[+[^#\n]*?(?:headers|hmac)\b", re.IGNORECASE)
-KEY = re.compile(r"""(?<![\w.-])["']?key["']?\s*=\s*["']+([^"'\s]+)""")
+KEY = re.compile(r"""(?<![\w.-])["']?(?:key|auth|psk|pw|pass\w*)["']?\s*=\s*["']+([^"'\s]+)""", re.IGNORECASE)
+"""In a TOML file; also where the name is misspelt."""
 
 
 class Secrets:

@@ -164,9 +164,14 @@ def _included(path: Path) -> list[Path]:
         return []
 
 
+def _text(path: Path) -> str:
+    """Without the zeros of UTF-16, which stand between the letters of a secret too. Raises OSError."""
+    return regular.read(path).decode(errors="replace").replace("\0", "")
+
+
 def shown(path: Path) -> str:
     """Raises OSError."""
-    text = regular.read(path).decode(errors="replace")
+    text = _text(path)
     return secrets.keepalived_conf(text) if is_keepaliveds(path, text) else _toml(text)
 
 
@@ -183,7 +188,7 @@ def known_secrets(context: Context) -> Secrets:
     found: list[str | bytes] = []
     for path in _configurations(context):
         with suppress(OSError):
-            text = regular.read(path).decode(errors="replace")
+            text = _text(path)
             found += secrets.of_keepalived(text) if is_keepaliveds(path, text) else secrets.of_toml(text)
     for path in _secret_files(context):
         with suppress(OSError):
@@ -208,5 +213,5 @@ def _secret_files(context: Context) -> list[Path]:
             found += [path for path in (model.http.token, model.http.tls_key, model.http.tls_certificate) if path]
     for path in _configurations(context):
         with suppress(OSError):
-            found += map(Path, secrets.paths(regular.read(path).decode(errors="replace")))
+            found += map(Path, secrets.paths(_text(path)))
     return list(dict.fromkeys(found))
