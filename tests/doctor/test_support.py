@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -322,3 +323,10 @@ def test_the_numbers_of_a_firewall_stay() -> None:
         "-u floatip",
     ):
         assert secrets.by_place(text) == text
+
+
+@pytest.mark.parametrize("text", ["a" * 50_000, "mysql " * 10_000, "http://" + "a:" * 20_000, 'password="""x ' * 2000])
+def test_no_text_holds_the_search_up(text: str) -> None:
+    began = time.process_time()
+    secrets.by_place(text)
+    assert time.process_time() - began < 5

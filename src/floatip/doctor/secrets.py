@@ -33,7 +33,9 @@ NAMES_A_FILE = frozenset({"token", "key", "tls_key", "file", "ca"})
 BLOCKS = re.compile(r"\b(auth\w*|hmac\w*|keys?)\b[^{}\n]*\{")
 DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{64,}(?![0-9A-Za-z])")
 PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/\"'<>]+|[^\s/@:\"'<>]+:[^\s\"'<>]+)@", re.I)
+USER_INFO = re.compile(
+    r"(?<![a-z0-9+.-])(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/\"'<>]+|[^\s/@:\"'<>]+:[^\s\"'<>]{1,300})@", re.I
+)
 """Up to the last @: a password may hold one, or a slash."""
 HEADER = re.compile(
     r"(?P<name>(?:proxy-)?authorization|cookie|x-api-key|x-auth-token)(?P<between>[\"']?\s*[:=]\s*[\"']?)"
@@ -66,8 +68,8 @@ USER = re.compile(
 )
 """curl's."""
 OPTION = re.compile(
-    r"(?P<name>(?:(?:mysql|mariadb)[\w-]*|sshpass)\b[^\n;|]*?[\s\"']-p|(?:redis|valkey)-cli\b[^\n;|]*?[\s\"']-a"
-    r"|\bldap\w+\b[^\n;|]*?[\s\"']-w)(?P<between>[\s\"',]*)(?P<secret>[^\s\"',\]-][^\s\"',\]]*)"
+    r"(?P<name>(?:(?:mysql|mariadb)[\w-]*|sshpass)\b[^\n;|]{0,200}?[\s\"']-p|(?:redis|valkey)-cli\b[^\n;|]{0,200}?[\s\"']-a"
+    r"|\bldap\w+\b[^\n;|]{0,200}?[\s\"']-w)(?P<between>[\s\"',]*)(?P<secret>[^\s\"',\]-][^\s\"',\]]*)"
 )
 """Of programs that take a password by a letter."""
 QUERY = re.compile(
