@@ -294,6 +294,16 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
         token.find(tmp_path / name)
 
 
+def test_the_command_that_makes_a_token_file_private_runs_as_it_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "my token; $(id)"
+    file.write_text(TOKEN)
+    file.chmod(0o644)
+    with pytest.raises(Refusal) as refused:
+        token.find(file)
+    subprocess.run(["sh", "-ec", refused.value.hint.partition("; then")[0]], check=True)
+    assert token.find(file).value == TOKEN
+
+
 def test_no_form_of_a_token_shows_it() -> None:
     one = token.Token(TOKEN, "$LINODE_TOKEN")
     assert TOKEN not in f"{one!r} {one}"

@@ -6,6 +6,7 @@ import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from floatip.commands import Refusal
 from floatip.core.refusals import Why
@@ -51,13 +52,17 @@ def _content(file: Path) -> bytes:
             status = os.fstat(opened.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
                 what = f"other users may read or change the token file {file} (mode {status.st_mode & 0o777:o})"
-                raise Refusal(what, f"chmod 600 {file}; then make a new token if others use this machine", Why.NO_TOKEN)
+                raise Refusal(
+                    what,
+                    f"chmod 600 {quote(str(file))}; then make a new token if others use this machine",
+                    Why.NO_TOKEN,
+                )
             if stat.S_ISDIR(status.st_mode) or stat.S_ISBLK(status.st_mode):
                 raise Refusal(f"{file} is no file", "name the file that holds the token, alone on a line", Why.NO_TOKEN)
             return opened.read(LARGEST + 1)
     except OSError as error:
         what = f"the token file {file} cannot be read: {str(error.strerror).lower()}"
-        raise Refusal(what, f"ls -l {file}", Why.NO_TOKEN) from None
+        raise Refusal(what, f"ls -l {quote(str(file))}", Why.NO_TOKEN) from None
 
 
 def _checked(data: bytes, source: str) -> Token:
