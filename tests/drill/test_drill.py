@@ -19,6 +19,7 @@ from floatip.arguments import parse
 from floatip.commands import COMMANDS
 from floatip.core.state import FRESH_SESSION
 from floatip.drill import cut, files
+from floatip.drill.command import _Signals
 from floatip.drill.cut import LASTS, Cut, NftError
 from floatip.drill.faults import CannotDrill
 from floatip.lab.network import OBSERVER
@@ -77,6 +78,24 @@ def test_a_node_without_a_daemon_is_told_so(lab: Rig, tmp_path: Path) -> None:
     environment = os.environ | {"RUNTIME_DIRECTORY": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "no floatip daemon answers" in done.stderr) == (3, True), done.stderr
+
+
+def test_a_drill_to_a_node_that_is_none_is_refused(lab: Rig) -> None:
+    master = lab.master()
+    order = ("--fault", "handover", "--yes", "--force", "--to")
+    assert "nowhere is no node of the configuration" in refused(lab, master, *order, "nowhere")
+    assert f"{master} is this node" in refused(lab, master, *order, master, "--dry-run")
+
+
+def test_a_signal_that_nohup_ignores_does_not_end_a_drill() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        asked: list[str] = []
+        with _Signals(asked.append):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert asked == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_drill_is_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +177,37 @@ def test_a_signal_ends_the_drill_and_undoes_the_fault(lab: Rig, tmp_path: Path, 
     status, said = drill.end()
     assert status == 130, said
     assert f"the drill was ended early, by {number.name}" in report(file)["notes"]
+
+
+def test_a_standby_that_dies_meanwhile_ends_the_fault_at_once(lab: Rig, tmp_path: Path) -> None:
+    lab.wait_until_whole(60)
+    master = lab.master()
+    file = tmp_path / "it.json"
+    drill = lab.drill(master, "--for", "60", "--yes", "--force", "--report", str(file))
+    drill.wait_for("the fault is made")
+    wait(lambda: lab.answer() == other(master), "the standby to serve")
+    lab.run.nodes[other(master)].kill()
+    wait(lambda: lab.instance(master)["role"]["value"] == "master", "this node to serve again", 10)
+    lab.run.start_node(other(master))
+    status, said = drill.end()
+    assert status == 1, said
+    assert f"the drill cannot go on: no node could carry VI_1: {other(master)} is silent" in said
+    assert "the fault was undone early" in report(file)["restored"][0]["text"]
+    lab.wait_until_whole(60)
+
+
+def test_a_standby_that_dies_before_the_fault_keeps_it_from_being_made(lab: Rig) -> None:
+    lab.wait_until_whole()
+    master = lab.master()
+    drill = lab.drill(master, "--yes", "--force")
+    drill.wait_for("what undoes the fault stands ready")
+    lab.run.nodes[other(master)].kill()
+    status, said = drill.end()
+    assert status == 2, said
+    assert f"not ready any more: {other(master)}" in said
+    assert "the fault is made" not in said
+    lab.run.start_node(other(master))
+    lab.wait_until_whole(60)
 
 
 def test_a_daemon_that_is_killed_meanwhile_is_reported_and_the_next_one_knows_no_drill(lab: Rig) -> None:

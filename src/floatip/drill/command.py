@@ -18,12 +18,14 @@ from floatip.core.state import InstanceView, Status, read
 from floatip.drill import files, verdict
 from floatip.drill.as_json import to_json
 from floatip.drill.faults import CannotDrill, Check, CutOff, Fault, Handover, Hold, Stop, unit_of
+from floatip.drill.lifeline import Lifeline
 from floatip.drill.method import method
 from floatip.drill.observation import Observation, Observer, Target
 from floatip.drill.report import Done, Finding, Probes, Report, Seen, Step
 from floatip.drill.text import draw
 from floatip.drill.watching import Watch
 from floatip.host.ask import ControlError, Record, ask, socket_path
+from floatip.host.drill import LONGEST
 from floatip.prompts import confirm
 from floatip.screen import shown
 from floatip.text import columns, folded, printable, terminal_width
@@ -107,7 +109,8 @@ class Rehearsal:
         unit = unit_of(status) if self._wishes.fault == "stop" else ""
         slack = SLACK + SLACK_OF_OBSERVER * len(self._wishes.observers)
         self._request: Record = {"cmd": "drill", "instance": instance.name, "fault": self._wishes.fault}
-        self._request |= {"check": check, "for": lasts + slack, "force": self._wishes.force}
+        self._request |= {"check": check, "for": min(lasts + slack, LONGEST), "force": self._wishes.force}
+        self._request |= {"to": self._wishes.to or ""}
         answer = self._dry(self._request)
         moved = [one.name for one in status.instances if one.role.value == "master"]
         if self._wishes.fault in ("check", "handover"):
@@ -206,14 +209,16 @@ class Rehearsal:
             self._begin_observing(instance, lasts)
             fault.prepare()
             self._note("before", "what undoes the fault stands ready")
-            if others := self._await(BASELINE, self._others_drill):
-                raise CannotDrill(f"a drill runs on {others}", "wait for its end: floatip nodes")
+            if why := self._await(BASELINE, lambda: self._hindrance(was)):
+                raise CannotDrill(why, "see how they are: floatip nodes; then begin again")
+            self._must_be_answered()
             if not self._stop.is_set():
                 self._began = time.monotonic()
                 self._note("fault", fault.begins)
                 fault.begin()
                 self._note("watch", "the fault is made")
-                self._await(lasts)
+                if why := self._await(lasts, Lifeline(fault, instance, self._observers, self._watch).broken):
+                    raise CannotDrill(why, "see how the nodes are: floatip nodes")
         except Refusal as refusal:
             trouble = refusal
             self._note("watch", f"the drill cannot go on: {refusal.what}")
@@ -233,7 +238,8 @@ class Rehearsal:
             self._say("nothing was done: stopped before the fault")
             return INTERRUPTED
         if trouble:
-            restored.insert(0, Finding(False, trouble.what, trouble.hint))
+            what = f"the drill could not go on, and the fault was undone early: {trouble.what}"
+            restored.insert(0, Finding(False, what, trouble.hint))
         report = self._report(starts, was, instance, before, restored, lasts)
         is_kept = self._give(report)
         if self._stop.is_set():
@@ -264,6 +270,16 @@ class Rehearsal:
         self._note("after", "all is as before" if all(one.holds for one in found) else "not all is as before")
         return found
 
+    def _hindrance(self, was: Status) -> str:
+        return verdict.hindrance(was, self._watch.status, self._method.instance)
+
+    def _must_be_answered(self) -> None:
+        """Where no probe is answered before the fault, none can show what it does."""
+        told = {one.name: one.probes_so_far() for one in self._observers if one.is_probing}
+        if (deaf := [name for name, (sent, lost) in told.items() if sent == lost > 0]) and not self._wishes.force:
+            hint = f"on {deaf[0]}, see that the service answers: floatip observe ADDRESS; or add --force"
+            raise CannotDrill(f"no probe of {', '.join(deaf)} was answered before the fault", hint)
+
     def _held(self) -> Hold:
         assert self._hold
         return self._hold
@@ -272,10 +288,6 @@ class Rehearsal:
         if self._hold:
             self._hold.close()
             self._hold = None
-
-    def _others_drill(self) -> str:
-        status = self._watch.status
-        return ", ".join(node.name for node in status.nodes if node.drill and not node.own) if status else ""
 
     def _await(self, seconds: float, until: Callable[[], str] = lambda: "", *, restores: bool = False) -> str:
         """Says once a second how it stands; what `until` says ends it, and so does whoever wants it to end."""
@@ -470,7 +482,8 @@ class _Signals:
 
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                self._before[number] = signal.signal(number, self._handle)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():

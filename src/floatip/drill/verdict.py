@@ -28,6 +28,43 @@ def ready_nodes(status: Status, name: str) -> list[NodeView]:
     ]
 
 
+def hindrance(was: Status, now: Status | None, name: str) -> str:
+    """What has come in the way since the objections were asked for, but for this drill; empty: nothing."""
+    if now is None:
+        return "the daemon does not answer any more"
+    if others := [node.name for node in now.nodes if node.drill and not node.own]:
+        return f"a drill runs on {', '.join(others)}"
+    instance = instance_of(now, name)
+    if instance is None or instance.role.value != "master":
+        return f"this node does not carry {name} any more"
+    if (ready := ready_nodes(was, name)) and not ready_nodes(now, name):
+        return f"not ready any more: {', '.join(node.name for node in ready)}"
+    return ""
+
+
+def nobody_could(status: Status, name: str) -> str:
+    """Whether no node carries it or could take it over now, as far as the link tells; empty: one does."""
+    instance, others = instance_of(status, name), [node for node in status.nodes if not node.own]
+    if instance is None or instance.role.value == "master" or not others or ready_nodes(status, name):
+        return ""
+    if any(_is_master(node, name) for node in others):
+        return ""
+    states = [f"{node.name} is {'not ready' if node.state == 'alive' else node.state}" for node in others]
+    return f"no node could carry {name}: {', '.join(states)}"
+
+
+def nobody_does(status: Status, name: str) -> str:
+    """The same for carrying it. Without a link this node does not know: in a fault it hears no adverts."""
+    instance, others = instance_of(status, name), [node for node in status.nodes if not node.own]
+    if instance is None or instance.role.value == "master" or not others:
+        return ""
+    return "" if any(_is_master(node, name) for node in others) else f"no node carries {name}"
+
+
+def _is_master(node: NodeView, name: str) -> bool:
+    return node.state == "alive" and any(one.instance == name and one.master_since is not None for one in node.carries)
+
+
 def before(status: Status, instance: InstanceView) -> Iterator[Finding]:
     """What is as it must be. What is not is named by the daemon's objections."""
     if instance.role.value == "master":
