@@ -136,8 +136,6 @@ def test_a_drill_of_a_check_is_seen_by_all_and_its_report_says_how_it_went(lab: 
         lambda: f"{master} rehearses a failover" in lab.problems(standby).get("drill-runs", ""),
         "the other node to know",
     )
-    assert f"refused: a drill runs on {master}" in refused(lab, standby, "--yes", "--force")
-    assert "refused: a drill runs on this node: check of VI_1" in refused(lab, master, "--yes", "--force")
     status, said = drill.end()
     observer.kill()
     assert status == 0, said
@@ -163,6 +161,18 @@ def test_a_drill_of_a_check_is_seen_by_all_and_its_report_says_how_it_went(lab: 
     )
     assert (again.returncode, "PASSED" in again.stdout) == (0, True)
     lab.wait_until_whole()
+
+
+def test_a_second_drill_is_refused_on_both_nodes(lab: Rig) -> None:
+    lab.wait_until_whole()
+    master, standby = lab.master(), other(lab.master())
+    drill = lab.drill(master, "--for", "60", "--yes", "--force")
+    drill.wait_for("the fault is made")
+    wait(lambda: lab.run.knows(standby, master)["drill"], "the other node to know")
+    assert f"refused: a drill runs on {master}" in refused(lab, standby, "--yes", "--force")
+    assert "refused: a drill runs on this node: check of VI_1" in refused(lab, master, "--yes", "--force")
+    drill.process.send_signal(signal.SIGINT)
+    assert drill.end()[0] == 130
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
