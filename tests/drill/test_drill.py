@@ -5,6 +5,7 @@ One lab for all tests, in order; each leaves the pair whole.
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def test_all_reasons_against_a_drill_are_named_with_what_to_do(lab: Rig) -> None
     )
     assert "stdin is not a terminal" in refused(lab, master, "--force")
     assert "--to is only for --fault handover" in refused(lab, master, "--to", other(master))
-    assert "a report is a file that ends in .html or .json" in refused(lab, master, "--report", "x.pdf", status=1)
+    assert "a report is a file that ends in .html or .json" in refused(lab, master, "--report", "x.pdf")
     code, said = lab.drill(master, "--dry-run", "--force").end()
     assert code == 0, said
     assert "nothing was done: --dry-run" in said
@@ -233,6 +234,46 @@ def test_a_daemon_that_is_killed_meanwhile_is_reported_and_the_next_one_knows_no
     assert json.loads(said[said.index('{\n "format"') :])["restored"]
     lab.wait_until_whole(60)
     assert lab.status(master)["drill"] is None
+
+
+def test_a_drill_fails_whose_observer_dies(lab: Rig, tmp_path: Path) -> None:
+    lab.wait_until_whole()
+    master = lab.master()
+    key, log = str(lab.run.nodes[master].directory / "key"), tmp_path / "observer"
+    join = [sys.executable, "-m", "floatip", "observe", "--join", "--key", key, "--name", "watcher"]
+    observer = lab.run.network.run(OBSERVER.name, join, log=log)
+    wait(lambda: "waiting for drills" in log.read_text(), "the observer")
+    assert OBSERVER.ipv4
+    words = ("--observer", str(OBSERVER.ipv4.ip), "--key", key, "--for", "3", "--yes", "--force")
+    drill = lab.drill(master, *words, "--report", str(tmp_path / "it.json"))
+    drill.wait_for("the fault is made")
+    observer.kill()
+    status, said = drill.end()
+    assert status == 1, said
+    first = report(tmp_path / "it.json")["verdict"][0]
+    assert (first["holds"], first["text"][:30]) == (False, "what watcher saw is missing: t")
+    assert "nothing was probed" not in said
+    lab.wait_until_whole()
+
+
+def test_ctrl_c_at_the_question_begins_nothing(lab: Rig) -> None:
+    ours, theirs = pty.openpty()
+    with lab.run.network.inside(lab.master()):
+        drill = subprocess.Popen(
+            [sys.executable, "-m", "floatip", "drill", "--force"],
+            env=os.environ | lab.run.nodes[lab.master()].environment(),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+    os.close(theirs)
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(ours, 4096)
+    drill.send_signal(signal.SIGINT)
+    assert drill.wait(30) == 2
+    assert b"nothing was done" in os.read(ours, 4096)
+    os.close(ours)
 
 
 def test_a_drill_that_hangs_is_ended_by_the_daemon_and_a_cut_by_the_kernel(lab: Rig) -> None:

@@ -72,7 +72,10 @@ def drill(wishes: Wishes) -> int:
     if os.geteuid() != 0:
         raise CannotDrill("a drill needs root: it makes a node fail", again_as_root(), Why.NOT_ALLOWED)
     for path in wishes.reports:
-        files.check(path)
+        try:
+            files.check(path)
+        except Refusal as refusal:
+            raise CannotDrill(refusal.what, refusal.hint, refusal.code) from None
     return Rehearsal(wishes).play()
 
 
@@ -99,6 +102,8 @@ class Rehearsal:
         """Monotonic: when the fault began; 0: it has not."""
         self._observers: list[Observer] = []
         self._observations: list[Observation] = []
+        self._missing: list[Finding] = []
+        """Of what an observer was asked for."""
 
     def play(self) -> int:
         status = self._status()
@@ -128,7 +133,11 @@ class Rehearsal:
         if not self._wishes.yes:
             if not sys.stdin.isatty():
                 raise CannotDrill("stdin is not a terminal, so nobody can be asked", "add --yes if it may go ahead")
-            if not confirm("Begin the drill?"):
+            is_wanted = False
+            with suppress(KeyboardInterrupt, EOFError):
+                is_wanted = confirm("Begin the drill?")
+            if not is_wanted:
+                self._say("")
                 raise CannotDrill("nothing was done", "")
         fault = self._fault(instance, check, unit, lasts)
         with _Signals(self._interrupt):
@@ -326,8 +335,10 @@ class Rehearsal:
             try:
                 self._observations.append(observer.finish(FETCHED_WITHIN))
             except Refusal as refusal:
-                self._notes.append(f"what {observer.name} saw is missing: {refusal.what}")
-                self._say(f"warning: {self._notes[-1]}")
+                self._missing.append(
+                    Finding(False, f"what {observer.name} saw is missing: {refusal.what}", refusal.hint)
+                )
+                self._say(f"warning: {self._missing[-1].text}")
 
     # The report
 
@@ -344,7 +355,7 @@ class Rehearsal:
         seen = tuple(replace(one, at=one.at - self._began) for one in self._all_seen())
         probes = tuple(self._probes(one, instance) for one in self._observations if one.probes)
         findings = list(self._verdict(seen, probes, shown or was, instance, lasts))
-        if not probes:
+        if not probes and not self._missing:
             self._notes.append(f"nothing was probed, so what clients notice is not known: {verdict.OBSERVE}")
         if self._signal:
             self._notes.append(f"the drill was ended early, by {self._signal}")
@@ -386,7 +397,7 @@ class Rehearsal:
     def _verdict(
         self, seen: Sequence[Seen], probes: Sequence[Probes], now: Status, instance: InstanceView, lasts: float
     ) -> list[Finding]:
-        found = []
+        found = [*self._missing]
         if instance.election != "keepalived" or self._method.fault == "cut":
             found.append(
                 verdict.took_over(

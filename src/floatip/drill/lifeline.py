@@ -10,7 +10,7 @@ from floatip.drill.observation import Observer
 from floatip.drill.verdict import nobody_could, nobody_does
 from floatip.drill.watching import Watch
 
-CONFIRMED = 0.3
+CONFIRMED = 0.5
 """Seconds for which no node could carry the instance: longer than between two messages of the link."""
 PATIENCE = 3.0
 """Seconds, beyond what the documentation allows, without a master or without an answer to any probe."""

@@ -147,13 +147,15 @@ def _of_kind(summary: Summary, kind: str, who: str, allowed: float, interval: fl
     kinds = next(one for one in KINDS if one == kind)
     windows = summary.windows(kinds)
     lost = [window for window in windows if not _is_reset(summary.probes, kind, window)]
-    longest = max((window.ms / 1000 for window in lost), default=0.0)
+    outage = sum(window.ms for window in lost) / 1000
+    ends = all(window.next_good_at is not None for window in lost)
     reset = len(windows) - len(lost)
     text = f"{who}: {summary.lost(kinds)} of {summary.sent(kinds)} {PLURAL[kinds]} lost"
-    if longest:
-        text += f", {longest:.2f} s at most without an answer; the documentation allows {allowed:.2f} s"
+    if lost:
+        text += f", {outage:.2f} s without an answer" + (f" in {len(lost)} outages" if len(lost) > 1 else "")
+        text += f"; the documentation allows {allowed:.2f} s" + ("" if ends else "; nothing was answered after that")
     text += f"; {reset} {'was' if reset == 1 else 'were'} reset by the move" if reset else ""
-    holds = longest <= allowed + 2 * interval if allowed else not lost
+    holds = ends and outage <= allowed + 2 * interval if allowed else not lost
     return Finding(
         holds, text, "" if holds else "see where it was lost: the report's picture; floatip history on each node"
     )
