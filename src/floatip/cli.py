@@ -120,8 +120,9 @@ def _main(arguments: Sequence[str]) -> int:
 def status(instance: str | None, everything: bool, brief: bool, as_json: bool, watch: bool) -> int:
     """Show what the daemon on this machine does, since when and why.
 
-    Problems come first, then who has the traffic of each instance. Of more than
-    four instances, those that are alike share a block.
+    Problems come first, each with its code, which floatip help CODE explains; then
+    who has the traffic of each instance. Of more than four instances, those that
+    are alike share a block.
     """
     from floatip import status as shown  # noqa: PLC0415
 

@@ -141,6 +141,20 @@ def test_a_problem_stands_against_a_drill_unless_forced() -> None:
     assert found["this node does not carry VI_1"] is False
 
 
+def test_a_third_withdrawal_within_five_minutes_would_damp_the_node() -> None:
+    host = master()
+    damps = "one more withdrawal of VI_1 within five minutes damps this node for five minutes"
+    for _ in range(2):
+        assert damps not in against(host)
+        host.tell(Drilled(replace(DRILL, fails=True)))
+        host.tell(Drilled(None))
+        host.run(host.now + 30)
+    assert against(host)[damps] is True
+    assert damps not in against(host, fault="cut")
+    host.run(host.now + 300)
+    assert damps not in against(host)
+
+
 def test_a_role_that_is_configured_cannot_be_rehearsed() -> None:
     assert (
         against(master(config(election=Static("primary"))))["the role of VI_1 is configured: no node takes it over"]

@@ -122,7 +122,8 @@ def record(page: Page) -> list[str]:
 
 
 def search(page: Page, words: str) -> list[str]:
-    page.locator("[data-md-component=search-query]").fill(words)
+    # Keys, as a person presses them: the page listens to nothing else.
+    page.locator("[data-md-component=search-query]").press_sequentially(words)
     page.locator(".md-search-result__item").first.wait_for()
     found: list[str] = page.locator(".md-search-result__link").evaluate_all("links => links.map(link => link.href)")
     return found

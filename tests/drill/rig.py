@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from floatip.drill.cut import TABLE
+from floatip.host.ask import Record, ask
 from floatip.lab.network import FLOATING, OBSERVER
 from floatip.lab.record import RunOptions
 from floatip.lab.run import Run
@@ -47,6 +48,19 @@ class Rig:
     def drill(self, host: str, *words: str) -> "Drill":
         self.drills.append(Drill(self.run, host, words))
         return self.drills[-1]
+
+    def objections(self, host: str) -> list[str]:
+        """Against another drill now, at once: a command takes a while to start."""
+        request: Record = {
+            "cmd": "drill",
+            "instance": "VI_1",
+            "fault": "check",
+            "check": "trigger",
+            "for": 5,
+            "dry": True,
+        }
+        answer: dict[str, Any] = ask(self.run.nodes[host].socket, request)
+        return [one["what"] for one in answer["objections"]]
 
     def wait_until_whole(self, within: float = WHOLE_WITHIN) -> float:
         """Seconds until the network is whole, by its own word."""

@@ -137,6 +137,8 @@ def test_a_drill_of_a_check_is_seen_by_all_and_its_report_says_how_it_went(lab: 
         lambda: f"{master} rehearses a failover" in lab.problems(standby).get("drill-runs", ""),
         "the other node to know",
     )
+    assert f"a drill runs on {master}" in lab.objections(standby)
+    assert any(one.startswith("a drill runs on this node: check of VI_1") for one in lab.objections(master))
     status, said = drill.end()
     observer.kill()
     assert status == 0, said
@@ -162,18 +164,6 @@ def test_a_drill_of_a_check_is_seen_by_all_and_its_report_says_how_it_went(lab: 
     )
     assert (again.returncode, "PASSED" in again.stdout) == (0, True)
     lab.wait_until_whole()
-
-
-def test_a_second_drill_is_refused_on_both_nodes(lab: Rig) -> None:
-    lab.wait_until_whole()
-    master, standby = lab.master(), other(lab.master())
-    drill = lab.drill(master, "--for", "60", "--yes", "--force")
-    drill.wait_for("the fault is made")
-    wait(lambda: lab.run.knows(standby, master)["drill"], "the other node to know")
-    assert f"refused: a drill runs on {master}" in refused(lab, standby, "--yes", "--force")
-    assert "refused: a drill runs on this node: check of VI_1" in refused(lab, master, "--yes", "--force")
-    drill.process.send_signal(signal.SIGINT)
-    assert drill.end()[0] == 130
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -329,6 +319,7 @@ def test_a_report_that_finds_no_room_does_not_keep_the_fault(lab: Rig, tmp_path:
         drill = lab.drill(lab.master(), "--fault", "check", "--for", "3", "--yes", "--force", "--report", file)
         drill.wait_for("the fault is made")
         status, said = drill.end()
+        print(said)
         assert status == 1, said
         assert "the disk is full" in said
     finally:

@@ -19,7 +19,7 @@ from floatip import __version__
 from floatip.lab.network import FLOATING, HAPROXY4, NODES, OBSERVER
 from tests.packaging.trees import Key, Layer, lay_out
 from tests.systemd import guide
-from tests.systemd.controller import Controller
+from tests.systemd.controller import TIMEOUT, Controller
 from tests.systemd.faults import starved
 from tests.systemd.machines import Machine, Rack, boot, debian, on_each, wait_for
 from tests.systemd.nodes import FLOATIP_TOML, KEY, nodes_toml
@@ -239,7 +239,7 @@ def test_an_upgrade_rolls_and_stops_where_a_node_cannot_be_reached(
 
 def take_away_when_upgraded(controller: Controller, node: Machine, other: Machine) -> None:
     """Takes `other` away in the middle of the roll: `node` waits then for half a minute until it is believed."""
-    wait_for(lambda: version(node) == NEXT_VERSION, f"{node.name} to be upgraded", 60)
+    wait_for(lambda: version(node) == NEXT_VERSION, f"{node.name} to be upgraded", TIMEOUT)
     controller.gone(other).touch()
 
 

@@ -79,6 +79,10 @@ class Decision:
         self._settled_at = began_at + settle
         self._held_back = False
 
+    def withdrawals(self, now: float) -> int:
+        """Of its own, that count for the next one."""
+        return sum(now - at < FLAP_WINDOW for at in self._withdrawn_at)
+
     def damped(self, now: float) -> str:
         """Why; empty: it is not."""
         return DAMPED if now < self.damped_until else ""

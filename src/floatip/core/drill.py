@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from floatip.core import orders, settings
+from floatip.core.decision import FLAP_WITHDRAWALS
 from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
 from floatip.core.events import Drill, HandoverAsked
@@ -35,6 +36,7 @@ def objections(node: Node, drill: Drill, now: float) -> list[Objection]:
         known = ", ".join(node.instances) or "none"
         return [*found, Objection(f"there is no instance {drill.instance}", f"the instances are: {known}")]
     found += [*_of_role(node, instance), *_of_fault(node, instance, drill), *_of_others(node, instance)]
+    found += _of_flaps(node, instance, drill, now)
     if young := [
         session for session in node.sessions.values() if session.is_up and now - session.since < FRESH_SESSION
     ]:
@@ -92,6 +94,12 @@ def _of_fault(node: Node, instance: Instance, drill: Drill) -> Iterator[Objectio
             yield Objection(f"{name} has no check that could fail", hint)
         elif drill.check not in known:
             yield Objection(f"{name} has no check {drill.check}", f"its checks are: {', '.join(known)}")
+
+
+def _of_flaps(node: Node, instance: Instance, drill: Drill, now: float) -> Iterator[Objection]:
+    if drill.fault == "check" and node.sessions and instance.decision.withdrawals(now) >= FLAP_WITHDRAWALS - 1:
+        what = f"one more withdrawal of {instance.config.name} within five minutes damps this node for five minutes"
+        yield Objection(what, "wait five minutes, rehearse --fault handover, or add --force", may_force=True)
 
 
 def _follows(election: object) -> bool:

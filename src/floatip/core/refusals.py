@@ -38,7 +38,7 @@ class Why(StrEnum):
     CANNOT_OBSERVE = "cannot-observe"
     NO_OBSERVER = "no-observer"
     NOT_A_REPORT = "not-a-report"
-    CANNOT_DRILL = "cannot-drill"
+    NO_DRILL = "no-drill"
     NO_NFTABLES = "no-nftables"
     NO_METADATA = "no-metadata"
     NO_TOKEN = "no-token"

@@ -22,14 +22,13 @@ PATIENCE = 5.0
 """Seconds by which what undoes a fault waits longer than the drill."""
 GUARD, TIMER = "floatip-drill-guard", "floatip-drill-start"
 COMMAND_TIMEOUT = 60.0
-READY_WITHIN = 15.0
 
 
 class CannotDrill(Refusal):
     """The fault could not be made, or not be prepared."""
 
     status = 2
-    code = Why.CANNOT_DRILL
+    code = Why.NO_DRILL
 
 
 class Fault(Protocol):

@@ -249,9 +249,11 @@ def _takes_part(now: Status, instance: InstanceView) -> Finding:
     carried = next((one for one in own.carries if one.instance == instance.name), None) if own else None
     if role == "master" or (role == "backup" and (own is None or (carried and carried.ready))):
         return Finding(True, f"this node is {role} of {instance.name}" + (", and ready" if role == "backup" else ""))
+    damped = [one.what for one in now.problems if (one.code, one.subject) == (Code.DAMPED, instance.name)]
+    why = damped[0] if damped else instance.role.reason
     return Finding(
         False,
-        f"this node is {role} of {instance.name}, and could not take over: {instance.role.reason}",
+        f"this node is {role} of {instance.name}, and could not take over: {why}",
         "floatip explain",
     )
 
