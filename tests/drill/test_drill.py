@@ -220,8 +220,9 @@ def test_a_daemon_that_is_killed_meanwhile_is_reported_and_the_next_one_knows_no
     time.sleep(1)
     lab.run.start_node(master)
     status, said = drill.end()
-    assert status in (0, 1), said
-    assert json.loads(said[said.index('{\n "format"') :])["restored"]
+    assert status == 1, said
+    restored = json.loads(said[said.index('{\n "format"') :])["restored"]
+    assert "the daemon ended during the drill, and another one runs" in restored[-1]["text"]
     lab.wait_until_whole(60)
     assert lab.status(master)["drill"] is None
 

@@ -235,7 +235,7 @@ class Rehearsal:
         finally:
             undone = self._undo(fault)
         if self._began:
-            restored = [*undone, *self._restored(was, instance.name)]
+            restored = [*undone, *self._restored(was, instance.name), *self._restarted(was)]
             self._await(AFTER)
         watch.close()
         if self._began:
@@ -282,6 +282,13 @@ class Rehearsal:
             self._await(0.5, restores=True)
         self._note("after", "all is as before" if all(one.holds for one in found) else "not all is as before")
         return found
+
+    def _restarted(self, was: Status) -> list[Finding]:
+        status = self._watch.status
+        if self._wishes.fault == "stop" or status is None or status.pid == was.pid:
+            return []
+        what = f"the daemon ended during the drill, and another one runs: pid {was.pid}, then {status.pid}"
+        return [Finding(False, what, "see why: floatip history; journalctl -u floatip")]
 
     def _hindrance(self, was: Status) -> str:
         return verdict.hindrance(was, self._watch.status, self._method.instance)
