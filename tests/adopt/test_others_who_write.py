@@ -189,7 +189,7 @@ def test_only_one_adopts_at_a_time(host: Haproxy1, capsys: pytest.CaptureFixture
     adopt(host)
     with backup.locked(host):
         assert adopt(host) == undo(host) == 1
-    assert capsys.readouterr().err.count("floatip adopt is already running\n") == 2
+    assert capsys.readouterr().err.count("floatip adopt is already running [already-runs]\n") == 2
 
 
 def killed(host: Haproxy1, at: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -428,7 +428,7 @@ def test_a_start_without_a_file_for_what_it_needs_says_so_and_is_tried_again(flo
     floatip.start(f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))")
     assert floatip.exit_status() == 75
     said = floatip.log.read_text()
-    assert "Too many open files\n  hint: " in said or "too many open files\n  hint: allow more open files: " in said
+    assert "Too many open files\n  hint: " in said or "files [kernel-refuses]\n  hint: allow more open files: " in said
     assert "host/daemon.py" not in said, "no traceback of ours; of half a loop Python itself may print one"
 
 
@@ -437,7 +437,10 @@ def test_a_start_that_netlink_refuses_says_so_and_is_tried_again(floatip: Floati
     refuse = "def refuse(*_): raise OSError(errno.ENOBUFS, '')"
     floatip.start(f"import errno\n{refuse}\nfrom floatip.rtnetlink import Netlink; Netlink.{place} = refuse")
     assert floatip.exit_status() == 75
-    assert "the kernel refuses what it needs: no buffer space available\n  hint: " in floatip.log.read_text()
+    assert (
+        "the kernel refuses what it needs: no buffer space available [kernel-refuses]\n  hint: "
+        in floatip.log.read_text()
+    )
     assert "Traceback" not in floatip.log.read_text()
 
 
