@@ -108,6 +108,7 @@ clean: ## remove what make made
 .venv/ready: requirements.txt pyproject.toml
 	tools/need
 	python3 -m venv .venv
+	@echo "installing the Python packages of requirements.txt into .venv: this takes some minutes"
 	.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
 	.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@

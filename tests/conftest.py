@@ -15,6 +15,7 @@ TOGETHER = ("tests/systemd/",)
 """Directories that are one group each: their tests share hosts."""
 ALONE = (
     "tests/systemd/test_ansible_role.py",
+    "tests/systemd/test_doctor_on_hosts.py",
     "tests/systemd/test_drill_on_hosts.py",
     "tests/systemd/test_nodes_on_hosts.py",
     "tests/systemd/test_vlan.py",

@@ -20,6 +20,6 @@ def ask(question: str, default: str = "") -> str:
 
 def confirm(question: str) -> bool:
     """Enter alone is a no."""
-    while (answer := ask(f"{question} [y/N]", "n").lower()) not in ("y", "yes", "n", "no"):
+    while (answer := ask(f"{question} (y or n)", "n").lower()) not in ("y", "yes", "n", "no"):
         print("error: answer y or n", file=sys.stderr)
     return answer.startswith("y")

@@ -11,7 +11,9 @@ from floatip.reading.toml import document, reader
 
 ROOT = Path(__file__).parents[2]
 GIVEN: dict[str, Any] = {
-    "deb": "files/floatip_0.1.0_all.deb",
+    "deb": "",
+    "places": [],
+    "announces": True,
     "apt_sources": "",
     "config": "",
     "group": "floatip",
@@ -60,8 +62,10 @@ def names_of_nodes(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"apt_sources": "Types: deb"}, "exclude each other: leave out one of the two"),
+        ({"deb": "floatip_9_all.deb", "apt_sources": "Types: deb"}, "exclude each other: leave out one of the two"),
         ({"deb": "floatip.deb"}, "floatip.deb is not named floatip_VERSION_ARCHITECTURE.deb"),
+        ({"deb": "floatip_9_all.deb", "places": ["/a", "/b"]}, "no floatip_9_all.deb in /a or /b: make deb builds one"),
+        ({"announces": False}, "nothing would be announced, so no traffic would come: set floatip_dcid, or bgp in"),
         ({"instances": []}, "no floating address: set floatip_instances"),
         ({"nodes": []}, "the group floatip of the inventory has 0 of the nodes, and two are needed"),
         (
@@ -72,6 +76,38 @@ def names_of_nodes(text: str) -> list[str]:
 )
 def test_each_mistake_is_named_with_what_to_do(changes: dict[str, Any], says: str) -> None:
     assert says in "\n".join(filters.mistakes(GIVEN | changes))
+
+
+def test_nodes_that_share_a_layer_2_announce_nothing() -> None:
+    assert filters.mistakes(GIVEN | {"announces": False, "instances": [{"name": "web", "placement": "master"}]}) == []
+
+
+def test_a_package_is_looked_for_beside_the_inventory_and_where_the_command_was_typed(tmp_path: Path) -> None:
+    beside, here = tmp_path / "inventory", tmp_path / "here"
+    for each in (beside, here):
+        each.mkdir()
+        (each / "floatip_1_all.deb").touch()
+    (here / "floatip_2_all.deb").touch()
+    places = [str(beside), str(here)]
+    assert filters.located("floatip_1_all.deb", places) == str(beside / "floatip_1_all.deb")
+    assert filters.located("floatip_2_all.deb", places) == str(here / "floatip_2_all.deb")
+    assert filters.located(str(here / "floatip_1_all.deb"), places) == str(here / "floatip_1_all.deb")
+    assert filters.located("floatip_3_all.deb", places) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[bgp]\nmd5 = "x"',
+        '[bgp]\nroute_servers = [{ address = "192.0.2.1", md5 = "x" }]',
+        'auth_hmac = [{ id = 1, key = "x" }]',
+        'headers = { Authorization = "Bearer x" }',
+        'url = "https://me:x@192.0.2.1/"',
+    ],
+)
+def test_a_file_with_a_secret_is_shown_in_no_diff(text: str) -> None:
+    assert filters.has_secret(text)
+    assert not filters.has_secret('[linode]\ndcid = 6\n\n[[check]]\nname = "web"\nhttp = "http://127.0.0.1/"\n')
 
 
 def test_a_whole_file_needs_no_other_variable() -> None:

@@ -38,6 +38,14 @@ def test_a_service_that_fails_during_a_drill_is_down_after_it() -> None:
     assert web.take_as_it_is(5.0) == [Became("check", "web", "down", "the drill is over: it really fails")]
 
 
+def test_what_a_check_says_does_not_grow_with_each_drill() -> None:
+    web = check(True)
+    for at in (2.0, 6.0):
+        web.take_as_failed("a drill", at)
+        web.take_as_it_is(at + 1)
+    assert web.reason == "the drill is over: it said so"
+
+
 def test_a_service_that_recovers_during_a_drill_stays_down_until_its_end() -> None:
     web = check(True)
     web.take_as_failed("a drill", 2.0)
@@ -91,6 +99,15 @@ def test_a_reload_leaves_a_drill_as_it_is() -> None:
     assert host.role is Role.FAULT
     host.run(host.now + 11)
     assert host.role is not Role.FAULT
+
+
+def test_a_check_that_a_reload_replaces_counts_as_failed_until_the_end_of_the_drill() -> None:
+    host = master()
+    host.tell(Drilled(replace(DRILL, fails=True)))
+    (web,) = (one for one in CONFIG.checks if one.name == "web")
+    host.reload(replace(CONFIG, checks=(replace(web, pushed=not web.pushed),)))
+    assert "a drill counts it as failed" in host.node.checks["web"].reason
+    assert host.role is Role.FAULT
 
 
 def against(host: Host, **changes: Any) -> dict[str, bool]:

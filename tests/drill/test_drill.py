@@ -5,6 +5,7 @@ One lab for all tests, in order; each leaves the pair whole.
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from floatip.arguments import parse
 from floatip.commands import COMMANDS
 from floatip.core.state import FRESH_SESSION
 from floatip.drill import cut, files
+from floatip.drill.command import _Signals
 from floatip.drill.cut import LASTS, Cut, NftError
 from floatip.drill.faults import CannotDrill
 from floatip.lab.network import OBSERVER
@@ -66,7 +68,7 @@ def test_all_reasons_against_a_drill_are_named_with_what_to_do(lab: Rig) -> None
     )
     assert "stdin is not a terminal" in refused(lab, master, "--force")
     assert "--to is only for --fault handover" in refused(lab, master, "--to", other(master))
-    assert "a report is a file that ends in .html or .json" in refused(lab, master, "--report", "x.pdf", status=1)
+    assert "a report is a file that ends in .html or .json" in refused(lab, master, "--report", "x.pdf")
     code, said = lab.drill(master, "--dry-run", "--force").end()
     assert code == 0, said
     assert "nothing was done: --dry-run" in said
@@ -77,6 +79,24 @@ def test_a_node_without_a_daemon_is_told_so(lab: Rig, tmp_path: Path) -> None:
     environment = os.environ | {"RUNTIME_DIRECTORY": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "no floatip daemon answers" in done.stderr) == (3, True), done.stderr
+
+
+def test_a_drill_to_a_node_that_is_none_is_refused(lab: Rig) -> None:
+    master = lab.master()
+    order = ("--fault", "handover", "--yes", "--force", "--to")
+    assert "nowhere is no node of the configuration" in refused(lab, master, *order, "nowhere")
+    assert f"{master} is this node" in refused(lab, master, *order, master, "--dry-run")
+
+
+def test_a_signal_that_nohup_ignores_does_not_end_a_drill() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        asked: list[str] = []
+        with _Signals(asked.append):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert asked == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_drill_is_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +180,37 @@ def test_a_signal_ends_the_drill_and_undoes_the_fault(lab: Rig, tmp_path: Path, 
     assert f"the drill was ended early, by {number.name}" in report(file)["notes"]
 
 
+def test_a_standby_that_dies_meanwhile_ends_the_fault_at_once(lab: Rig, tmp_path: Path) -> None:
+    lab.wait_until_whole(60)
+    master = lab.master()
+    file = tmp_path / "it.json"
+    drill = lab.drill(master, "--for", "60", "--yes", "--force", "--report", str(file))
+    drill.wait_for("the fault is made")
+    wait(lambda: lab.answer() == other(master), "the standby to serve")
+    lab.run.nodes[other(master)].kill()
+    wait(lambda: lab.instance(master)["role"]["value"] == "master", "this node to serve again", 10)
+    lab.run.start_node(other(master))
+    status, said = drill.end()
+    assert status == 1, said
+    assert f"the drill cannot go on: no node could carry VI_1: {other(master)} is silent" in said
+    assert "the fault was undone early" in report(file)["restored"][0]["text"]
+    lab.wait_until_whole(60)
+
+
+def test_a_standby_that_dies_before_the_fault_keeps_it_from_being_made(lab: Rig) -> None:
+    lab.wait_until_whole()
+    master = lab.master()
+    drill = lab.drill(master, "--yes", "--force")
+    drill.wait_for("what undoes the fault stands ready")
+    lab.run.nodes[other(master)].kill()
+    status, said = drill.end()
+    assert status == 2, said
+    assert f"not ready any more: {other(master)}" in said
+    assert "the fault is made" not in said
+    lab.run.start_node(other(master))
+    lab.wait_until_whole(60)
+
+
 def test_a_daemon_that_is_killed_meanwhile_is_reported_and_the_next_one_knows_no_drill(lab: Rig) -> None:
     lab.wait_until_whole()
     master = lab.master()
@@ -169,10 +220,51 @@ def test_a_daemon_that_is_killed_meanwhile_is_reported_and_the_next_one_knows_no
     time.sleep(1)
     lab.run.start_node(master)
     status, said = drill.end()
-    assert status in (0, 1), said
-    assert json.loads(said[said.index('{\n "format"') :])["restored"]
+    assert status == 1, said
+    restored = json.loads(said[said.index('{\n "format"') :])["restored"]
+    assert "the daemon ended during the drill, and another one runs" in restored[-1]["text"]
     lab.wait_until_whole(60)
     assert lab.status(master)["drill"] is None
+
+
+def test_a_drill_fails_whose_observer_dies(lab: Rig, tmp_path: Path) -> None:
+    lab.wait_until_whole()
+    master = lab.master()
+    key, log = str(lab.run.nodes[master].directory / "key"), tmp_path / "observer"
+    join = [sys.executable, "-m", "floatip", "observe", "--join", "--key", key, "--name", "watcher"]
+    observer = lab.run.network.run(OBSERVER.name, join, log=log)
+    wait(lambda: "waiting for drills" in log.read_text(), "the observer")
+    assert OBSERVER.ipv4
+    words = ("--observer", str(OBSERVER.ipv4.ip), "--key", key, "--for", "3", "--yes", "--force")
+    drill = lab.drill(master, *words, "--report", str(tmp_path / "it.json"))
+    drill.wait_for("the fault is made")
+    observer.kill()
+    status, said = drill.end()
+    assert status == 1, said
+    first = report(tmp_path / "it.json")["verdict"][0]
+    assert (first["holds"], first["text"][:30]) == (False, "what watcher saw is missing: t")
+    assert "nothing was probed" not in said
+    lab.wait_until_whole()
+
+
+def test_ctrl_c_at_the_question_begins_nothing(lab: Rig) -> None:
+    ours, theirs = pty.openpty()
+    with lab.run.network.inside(lab.master()):
+        drill = subprocess.Popen(
+            [sys.executable, "-m", "floatip", "drill", "--force"],
+            env=os.environ | lab.run.nodes[lab.master()].environment(),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+    os.close(theirs)
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(ours, 4096)
+    drill.send_signal(signal.SIGINT)
+    assert drill.wait(30) == 2
+    assert b"nothing was done" in os.read(ours, 4096)
+    os.close(ours)
 
 
 def test_a_drill_that_hangs_is_ended_by_the_daemon_and_a_cut_by_the_kernel(lab: Rig) -> None:

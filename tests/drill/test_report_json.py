@@ -41,7 +41,10 @@ def _bounded(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_bounded, value))
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _bounded(getattr(value, field.name)) for field in fields(value)})
+        known = {field.name: _bounded(getattr(value, field.name)) for field in fields(value)}
+        return replace(
+            value, **{name: abs(each) if each and name in ("began", "rtt") else each for name, each in known.items()}
+        )
     return value
 
 
@@ -87,7 +90,12 @@ def _set(*path: Any, value: Any) -> Change:
         (_set("kind", value="war"), 'kind: one of drill, lab is expected, not "war"'),
         (_set("began", value="now"), "began: a number"),
         (_set("began", value=True), "began: a number"),
-        (_set("ends", value=10**400), "ends: a number up to 1e+09 is expected, not a number that is too large"),
+        (
+            _set("ends", value=10**400),
+            "ends: a number from -1e+09 to 1e+09 is expected, not a number that is too large",
+        ),
+        (_set("began", value=-253402300799), "began: a number from 0 to 2.53402e+11 is expected"),
+        (_set("probes", 0, "echo", "rtt_us", 3, value=-1), "probes[0].echo.rtt_us: an answer is from before its probe"),
         (_set("nodes", value="ab"), "nodes: a list is expected"),
         (_set("nodes", 1, value=None), "nodes[1]: a text is expected, not null"),
         (_set("seen", 3, value=[]), "seen[3]: an object is expected, not a list"),

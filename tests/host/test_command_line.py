@@ -392,7 +392,8 @@ def test_questions_are_asked_again_until_they_are_answered(
     printed = capsys.readouterr()
     assert printed.out == "", "stdout may be a file"
     assert (
-        "Interface: Interface: Interface: Interface [eth1]: Do this? [y/N] [n]: error: answer y or n\n" in printed.err
+        "Interface: Interface: Interface: Interface [eth1]: Do this? (y or n) [n]: error: answer y or n\n"
+        in printed.err
     )
 
 

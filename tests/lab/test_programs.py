@@ -267,6 +267,23 @@ def test_a_node_that_is_watched_runs_in_real_time_as_its_unit_has_it(network: Ne
     node.kill()
 
 
+def test_nodes_with_the_same_file_see_a_trigger_of_their_own(network: Network, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    text = floatip_toml(RunOptions(), "haproxy1", own / "trigger", None)
+    nodes = [FloatipDaemon(network, host.name, text, own) for host in (HAPROXY1, HAPROXY2)]
+    (own / "haproxy1/trigger").touch()
+    for node in nodes:
+        node.start()
+        next(node.watch())
+    deadline = time.monotonic() + 20
+    while (found := [node.status()["checks"][0]["value"] for node in nodes]) != ["down", "up"]:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    assert not (own / "trigger").exists(), "the lab does not see it"
+    for node in nodes:
+        node.kill()
+
+
 def state(pid: int) -> str:
     """As in ps: T is stopped. The signal takes effect in its own time."""
     deadline = time.monotonic() + 5

@@ -24,6 +24,7 @@ from floatip.lab.verdicts import (
     happened_within,
     lost_less_than,
     moved_to,
+    no_loss,
     was_done,
     was_refused,
 )
@@ -133,6 +134,15 @@ def test_a_reset_request_was_torn_if_it_was_open_when_the_traffic_moved() -> Non
     assert record.torn == {open_then}
     assert record.seen.lost("request") == 3
     assert record_of(*probes, delays=PAUSE, moves=(10.06, 11.5)).torn == {open_then, late}
+
+
+def test_what_the_verdict_leaves_out_it_names() -> None:
+    torn = request(10.04, None, "reset")
+    record = record_of(request(9.0, "haproxy1"), torn, request(11.0, "haproxy2"), moves=(10.05,))
+    assert [each.text for each in no_loss(record)] == [
+        "0 of 0 echoes lost",
+        "0 of 2 requests lost; 1 was reset by the move",
+    ]
 
 
 def event(at: float, host: str, what: str, value: str, reason: str, name: str = "VI_1") -> RunEvent:

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from floatip.lab.network import FLOATING
-from tests.systemd.machines import Machine
+from tests.systemd.machines import Machine, Rack
 from tests.systemd.nodes import FLOATIP_TOML, KEY, NODES_STACK
 from tests.systemd.pair import Pair
-from tests.systemd.stacks import settle, use
+from tests.systemd.stacks import begin_to_build, settle, use
 
 LELASTIC = """\
 [Service]
@@ -43,6 +44,16 @@ EXPECTED = {
     "unit": "warning",
     "reload-pending": "warning",
 }
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Hosts of its own: what is broken here would be in the way of another stack."""
+    begin_to_build()
+    with ExitStack() as exits:
+        rack = Rack()
+        exits.callback(rack.close)
+        yield Pair(rack, exits)
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from floatip.core import settings
+from floatip.core import orders, settings
 from floatip.core.decision import FLAP_WITHDRAWALS
 from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
-from floatip.core.events import Drill
+from floatip.core.events import Drill, HandoverAsked
 from floatip.core.fleet import Fleet
 from floatip.core.instance import Instance
 from floatip.core.link.wire import NodeFlag
@@ -84,6 +84,9 @@ def _of_fault(node: Node, instance: Instance, drill: Drill) -> Iterator[Objectio
     if drill.fault == "handover" and not isinstance(election, settings.Nodes):
         what = f"{name} cannot be handed over: {'keepalived' if _follows(election) else 'VRRP'} elects its master"
         yield Objection(what, "rehearse another fault: --fault check, stop or cut")
+    elif drill.fault == "handover" and drill.to and instance.role is Role.MASTER:
+        refused = orders.objection(node, HandoverAsked((name,), drill.to), force=True)
+        yield from [Objection(refused.what, refused.hint)] if refused else []
     if drill.fault == "check":
         known = checks_of(node, name)
         if not known:

@@ -109,6 +109,8 @@ class Drill:
     """Which check counts as failed; empty: none."""
     fails: bool = False
     """Whether it does so already."""
+    to: str = ""
+    """Which node is to take over; empty: the best."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ FIRST_SESSIONS = 3.0
 """Seconds in which the sessions of a node that starts may come up, before too few of them make a check down."""
 
 
+OVER = "the drill is over: "
+"""Before the reason that a check had before a drill."""
+
+
 class Health(Enum):
     UNKNOWN = "unknown"
     UP = "up"
@@ -141,7 +145,7 @@ class CheckState:
         if self._beneath is None:
             return []
         (reason, _), self._beneath = self._beneath, None
-        self.health, self.reason, self.since = self._verdict, f"the drill is over: {reason}", now
+        self.health, self.reason, self.since = self._verdict, OVER + reason.removeprefix(OVER), now
         return [Became("check", self.config.name, self.health.value, self.reason)]
 
     def _count(self, passed: bool, reason: str, now: float) -> list[Effect]:

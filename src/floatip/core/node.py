@@ -260,6 +260,8 @@ class Node:
         self.strangers.clear()
         self.strangers_at.clear()
         self._index()
+        if self.drill and self.drill.fails and (check := self.checks.get(self.drill.check)):
+            effects += self._taken(check, check.take_as_failed(_why_failed(self.drill), now), now)
         if not self.follows_keepalived:
             self.keepalived = None
             self.keepalived_said.clear()
@@ -473,8 +475,7 @@ class Node:
         if before is None and drill:
             effects.append(Became("drill", drill.instance, "began", f"{drill.fault}, {drill.by}"))
         if drill and drill.fails and (check := self.checks.get(drill.check)):
-            why = f"a drill counts it as failed for at most {drill.lasts:.0f} s ({drill.by})"
-            effects += self._taken(check, check.take_as_failed(why, now), now)
+            effects += self._taken(check, check.take_as_failed(_why_failed(drill), now), now)
         if before and drill is None:
             self.drill_until = math.inf
             effects.append(Became("drill", before.instance, "over", f"{why}: {before.fault}, {before.by}"))
@@ -1061,3 +1062,7 @@ def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
     for one, name in pairs:
         groups.setdefault(one, []).append(name)
     return groups
+
+
+def _why_failed(drill: Drill) -> str:
+    return f"a drill counts it as failed for at most {drill.lasts:.0f} s ({drill.by})"

@@ -179,9 +179,9 @@ def _value(kind: Any, data: Any, place: str) -> Any:
             raise _Wrong(place, f"one of {', '.join(get_args(kind))} is expected, not {_short(data)}")
         return data
     if kind is float:
-        most = LATEST if place == "began" else LONGEST
-        if isinstance(data, bool) or not isinstance(data, int | float) or not abs(data) <= most:
-            raise _Wrong(place, f"a number up to {most:g} is expected, not {_short(data)}")
+        least, most = (0.0, LATEST) if place == "began" else (-LONGEST, LONGEST)
+        if isinstance(data, bool) or not isinstance(data, int | float) or not least <= data <= most:
+            raise _Wrong(place, f"a number from {least:g} to {most:g} is expected, not {_short(data)}")
         return float(data)
     if is_dataclass(kind):
         return _object(cast(type[Any], kind), data, place)
@@ -215,6 +215,8 @@ def _of_kind(kind: Kind, data: dict[str, Any], place: str) -> Iterable[ProbeResu
     if times and max(-times[0], times[-1]) > LONGEST * MICRO:
         raise _Wrong(f"{place}.at_us", "a time is too far from the fault")
     rtts, lates = _numbers(columns, "rtt_us", place, count, none=True), _numbers(columns, "late_us", place, count)
+    if any(rtt < 0 for rtt in rtts if rtt is not None):
+        raise _Wrong(f"{place}.rtt_us", "an answer is from before its probe")
     runs = [_expanded(columns, name, place, count, hints[name]) for name in COLUMNS[3:]]
     return (
         ProbeResult(kind, at / MICRO, ok, None if rtt is None else rtt / MICRO, who, error, late / MICRO, named_by)

@@ -19,12 +19,14 @@ from floatip.core.state import InstanceView, Status, read
 from floatip.drill import files, verdict
 from floatip.drill.as_json import to_json
 from floatip.drill.faults import CannotDrill, Check, CutOff, Fault, Handover, Hold, Stop, unit_of
+from floatip.drill.lifeline import Lifeline
 from floatip.drill.method import method
 from floatip.drill.observation import Observation, Observer, Target
 from floatip.drill.report import Done, Finding, Probes, Report, Seen, Step
 from floatip.drill.text import draw
 from floatip.drill.watching import Watch
 from floatip.host.ask import ControlError, Record, ask, socket_path
+from floatip.host.drill import LONGEST
 from floatip.prompts import confirm
 from floatip.screen import shown
 from floatip.text import columns, folded, printable, terminal_width
@@ -71,7 +73,10 @@ def drill(wishes: Wishes) -> int:
     if os.geteuid() != 0:
         raise CannotDrill("a drill needs root: it makes a node fail", again_as_root(), Why.NOT_ALLOWED)
     for path in wishes.reports:
-        files.check(path)
+        try:
+            files.check(path)
+        except Refusal as refusal:
+            raise CannotDrill(refusal.what, refusal.hint, refusal.code) from None
     return Rehearsal(wishes).play()
 
 
@@ -98,6 +103,8 @@ class Rehearsal:
         """Monotonic: when the fault began; 0: it has not."""
         self._observers: list[Observer] = []
         self._observations: list[Observation] = []
+        self._missing: list[Finding] = []
+        """Of what an observer was asked for."""
 
     def play(self) -> int:
         status = self._status()
@@ -108,7 +115,8 @@ class Rehearsal:
         unit = unit_of(status) if self._wishes.fault == "stop" else ""
         slack = SLACK + SLACK_OF_OBSERVER * len(self._wishes.observers)
         self._request: Record = {"cmd": "drill", "instance": instance.name, "fault": self._wishes.fault}
-        self._request |= {"check": check, "for": lasts + slack, "force": self._wishes.force}
+        self._request |= {"check": check, "for": min(lasts + slack, LONGEST), "force": self._wishes.force}
+        self._request |= {"to": self._wishes.to or ""}
         answer = self._dry(self._request)
         moved = [one.name for one in status.instances if one.role.value == "master"]
         if self._wishes.fault in ("check", "handover"):
@@ -126,7 +134,11 @@ class Rehearsal:
         if not self._wishes.yes:
             if not sys.stdin.isatty():
                 raise CannotDrill("stdin is not a terminal, so nobody can be asked", "add --yes if it may go ahead")
-            if not confirm("Begin the drill?"):
+            is_wanted = False
+            with suppress(KeyboardInterrupt, EOFError):
+                is_wanted = confirm("Begin the drill?")
+            if not is_wanted:
+                self._say("")
                 raise CannotDrill("nothing was done", "")
         fault = self._fault(instance, check, unit, lasts)
         with _Signals(self._interrupt):
@@ -207,21 +219,23 @@ class Rehearsal:
             self._begin_observing(instance, lasts)
             fault.prepare()
             self._note("before", "what undoes the fault stands ready")
-            if others := self._await(BASELINE, self._others_drill):
-                raise CannotDrill(f"a drill runs on {others}", "wait for its end: floatip nodes")
+            if why := self._await(BASELINE, lambda: self._hindrance(was)):
+                raise CannotDrill(why, "see how they are: floatip nodes; then begin again")
+            self._must_be_answered()
             if not self._stop.is_set():
                 self._began = time.monotonic()
                 self._note("fault", fault.begins)
                 fault.begin()
                 self._note("watch", "the fault is made")
-                self._await(lasts)
+                if why := self._await(lasts, Lifeline(fault, instance, self._observers, self._watch).broken):
+                    raise CannotDrill(why, "see how the nodes are: floatip nodes")
         except Refusal as refusal:
             trouble = refusal
             self._note("watch", f"the drill cannot go on: {refusal.what}")
         finally:
             undone = self._undo(fault)
         if self._began:
-            restored = [*undone, *self._restored(was, instance.name)]
+            restored = [*undone, *self._restored(was, instance.name), *self._restarted(was)]
             self._await(AFTER)
         watch.close()
         if self._began:
@@ -234,7 +248,8 @@ class Rehearsal:
             self._say("nothing was done: stopped before the fault")
             return INTERRUPTED
         if trouble:
-            restored.insert(0, Finding(False, trouble.what, trouble.hint))
+            what = f"the drill could not go on, and the fault was undone early: {trouble.what}"
+            restored.insert(0, Finding(False, what, trouble.hint))
         report = self._report(starts, was, instance, before, restored, lasts)
         is_kept = self._give(report)
         if self._stop.is_set():
@@ -268,6 +283,23 @@ class Rehearsal:
         self._note("after", "all is as before" if all(one.holds for one in found) else "not all is as before")
         return found
 
+    def _restarted(self, was: Status) -> list[Finding]:
+        status = self._watch.status
+        if self._wishes.fault == "stop" or status is None or status.pid == was.pid:
+            return []
+        what = f"the daemon ended during the drill, and another one runs: pid {was.pid}, then {status.pid}"
+        return [Finding(False, what, "see why: floatip history; journalctl -u floatip")]
+
+    def _hindrance(self, was: Status) -> str:
+        return verdict.hindrance(was, self._watch.status, self._method.instance)
+
+    def _must_be_answered(self) -> None:
+        """Where no probe is answered before the fault, none can show what it does."""
+        told = {one.name: one.probes_so_far() for one in self._observers if one.is_probing}
+        if (deaf := [name for name, (sent, lost) in told.items() if sent == lost > 0]) and not self._wishes.force:
+            hint = f"on {deaf[0]}, see that the service answers: floatip observe ADDRESS; or add --force"
+            raise CannotDrill(f"no probe of {', '.join(deaf)} was answered before the fault", hint)
+
     def _held(self) -> Hold:
         assert self._hold
         return self._hold
@@ -276,10 +308,6 @@ class Rehearsal:
         if self._hold:
             self._hold.close()
             self._hold = None
-
-    def _others_drill(self) -> str:
-        status = self._watch.status
-        return ", ".join(node.name for node in status.nodes if node.drill and not node.own) if status else ""
 
     def _await(self, seconds: float, until: Callable[[], str] = lambda: "", *, restores: bool = False) -> str:
         """Says once a second how it stands; what `until` says ends it, and so does whoever wants it to end."""
@@ -318,8 +346,10 @@ class Rehearsal:
             try:
                 self._observations.append(observer.finish(FETCHED_WITHIN))
             except Refusal as refusal:
-                self._notes.append(f"what {observer.name} saw is missing: {refusal.what}")
-                self._say(f"warning: {self._notes[-1]}")
+                self._missing.append(
+                    Finding(False, f"what {observer.name} saw is missing: {refusal.what}", refusal.hint)
+                )
+                self._say(f"warning: {self._missing[-1].text}")
 
     # The report
 
@@ -336,7 +366,7 @@ class Rehearsal:
         seen = tuple(replace(one, at=one.at - self._began) for one in self._all_seen())
         probes = tuple(self._probes(one, instance) for one in self._observations if one.probes)
         findings = list(self._verdict(seen, probes, shown or was, instance, lasts))
-        if not probes:
+        if not probes and not self._missing:
             self._notes.append(f"nothing was probed, so what clients notice is not known: {verdict.OBSERVE}")
         if self._signal:
             self._notes.append(f"the drill was ended early, by {self._signal}")
@@ -378,7 +408,7 @@ class Rehearsal:
     def _verdict(
         self, seen: Sequence[Seen], probes: Sequence[Probes], now: Status, instance: InstanceView, lasts: float
     ) -> list[Finding]:
-        found = []
+        found = [*self._missing]
         if instance.election != "keepalived" or self._method.fault == "cut":
             found.append(
                 verdict.took_over(
@@ -474,7 +504,8 @@ class _Signals:
 
     def __enter__(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                self._before[number] = signal.signal(number, self._handle)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():

@@ -201,10 +201,19 @@ class CutOff:
             self._cut.end()
 
     def leftovers(self) -> list[Finding]:
+        return [*self._shortened(), self._remains()]
+
+    def _shortened(self) -> list[Finding]:
+        if not self._cut or not self._cut.trouble:
+            return []
+        what = f"the cut was not renewed, and may have ended after {cut.LASTS} s: {self._cut.trouble}"
+        return [Finding(False, what, "see what changes the rules of this machine: nft monitor")]
+
+    def _remains(self) -> Finding:
         if cut.remains():
             hint = "the kernel lets everything through after 8 s; see who has it: nft list tables"
-            return [Finding(False, f"nftables still has a table {cut.TABLE}", hint)]
-        return [Finding(True, f"nftables has no table {cut.TABLE}")]
+            return Finding(False, f"nftables still has a table {cut.TABLE}", hint)
+        return Finding(True, f"nftables has no table {cut.TABLE}")
 
 
 def unit_of(status: Status) -> str:

@@ -83,7 +83,7 @@ def _outage(window: Window) -> str:
 
 def _takeovers(report: Report) -> Iterator[str]:
     for seen in changes(report):
-        who = f"{seen.node}, as {seen.source} heard" if seen.source else seen.node
+        who = f"{seen.node}, as {seen.source} heard," if seen.source else seen.node
         because = f": {seen.reason}" if seen.reason else ""
         if seen.what == "role":
             yield f"{offset(seen.at)}: {who} became {seen.value.upper()} of {seen.name}{because}"

@@ -28,6 +28,43 @@ def ready_nodes(status: Status, name: str) -> list[NodeView]:
     ]
 
 
+def hindrance(was: Status, now: Status | None, name: str) -> str:
+    """What has come in the way since the objections were asked for, but for this drill; empty: nothing."""
+    if now is None:
+        return "the daemon does not answer any more"
+    if others := [node.name for node in now.nodes if node.drill and not node.own]:
+        return f"a drill runs on {', '.join(others)}"
+    instance = instance_of(now, name)
+    if instance is None or instance.role.value != "master":
+        return f"this node does not carry {name} any more"
+    if (ready := ready_nodes(was, name)) and not ready_nodes(now, name):
+        return f"not ready any more: {', '.join(node.name for node in ready)}"
+    return ""
+
+
+def nobody_could(status: Status, name: str) -> str:
+    """Whether no node carries it or could take it over now, as far as the link tells; empty: one does."""
+    instance, others = instance_of(status, name), [node for node in status.nodes if not node.own]
+    if instance is None or instance.role.value == "master" or not others or ready_nodes(status, name):
+        return ""
+    if any(_is_master(node, name) for node in others):
+        return ""
+    states = [f"{node.name} is {'not ready' if node.state == 'alive' else node.state}" for node in others]
+    return f"no node could carry {name}: {', '.join(states)}"
+
+
+def nobody_does(status: Status, name: str) -> str:
+    """The same for carrying it. Without a link this node does not know: in a fault it hears no adverts."""
+    instance, others = instance_of(status, name), [node for node in status.nodes if not node.own]
+    if instance is None or instance.role.value == "master" or not others:
+        return ""
+    return "" if any(_is_master(node, name) for node in others) else f"no node carries {name}"
+
+
+def _is_master(node: NodeView, name: str) -> bool:
+    return node.state == "alive" and any(one.instance == name and one.master_since is not None for one in node.carries)
+
+
 def before(status: Status, instance: InstanceView) -> Iterator[Finding]:
     """What is as it must be. What is not is named by the daemon's objections."""
     if instance.role.value == "master":
@@ -110,13 +147,15 @@ def _of_kind(summary: Summary, kind: str, who: str, allowed: float, interval: fl
     kinds = next(one for one in KINDS if one == kind)
     windows = summary.windows(kinds)
     lost = [window for window in windows if not _is_reset(summary.probes, kind, window)]
-    longest = max((window.ms / 1000 for window in lost), default=0.0)
+    outage = sum(window.ms for window in lost) / 1000
+    ends = all(window.next_good_at is not None for window in lost)
     reset = len(windows) - len(lost)
     text = f"{who}: {summary.lost(kinds)} of {summary.sent(kinds)} {PLURAL[kinds]} lost"
-    if longest:
-        text += f", {longest:.2f} s at most without an answer; the documentation allows {allowed:.2f} s"
+    if lost:
+        text += f", {outage:.2f} s without an answer" + (f" in {len(lost)} outages" if len(lost) > 1 else "")
+        text += f"; the documentation allows {allowed:.2f} s" + ("" if ends else "; nothing was answered after that")
     text += f"; {reset} {'was' if reset == 1 else 'were'} reset by the move" if reset else ""
-    holds = longest <= allowed + 2 * interval if allowed else not lost
+    holds = ends and outage <= allowed + 2 * interval if allowed else not lost
     return Finding(
         holds, text, "" if holds else "see where it was lost: the report's picture; floatip history on each node"
     )

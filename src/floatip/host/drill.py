@@ -72,16 +72,16 @@ def _unheld(request: Record, pid: int) -> Record:
 
 def _drill(request: Record, who: Credentials) -> Drill | str:
     """What is asked for, or what is wrong with that."""
-    instance, fault, check = (request.get(key, "") for key in ("instance", "fault", "check"))
+    instance, fault, check, to = (request.get(key, "") for key in ("instance", "fault", "check", "to"))
     lasts = request.get("for")
-    if not isinstance(instance, str) or not isinstance(check, str):
-        return "instance or check is not a name"
+    if not all(isinstance(name, str) for name in (instance, check, to)):
+        return "instance, check or to is not a name"
     if fault not in FAULTS:
         return f"fault is none of {', '.join(FAULTS)}"
     if not _is_time(lasts):
         return f"for is not a number of seconds, more than 0 and at most {LONGEST:g}"
     by = f"started by {'root' if who.uid == 0 else f'user {who.uid}'}, pid {who.pid}"
-    return Drill(instance, str(fault), by, float(lasts), check if fault == "check" else "")
+    return Drill(str(instance), str(fault), by, float(lasts), str(check) if fault == "check" else "", to=str(to))
 
 
 def _is_time(value: object) -> TypeGuard[float]:

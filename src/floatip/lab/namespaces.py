@@ -17,6 +17,7 @@ from typing import Self
 from floatip.commands import Refusal
 from floatip.core.refusals import Why
 
+CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 CLONE_NEWNET = 0x40000000
 ENTERED = "FLOATIP_LAB_PID"
 """Set in the lab: the pid of its `unshare`, as the machine outside counts."""
@@ -90,6 +91,13 @@ class Closes:
 
     def close(self) -> None:
         raise NotImplementedError
+
+
+def see(source: Path, *, at: Path) -> None:
+    """From now on this thread, and what it starts, see the directory `source` in place of `at`."""
+    _check(_libc.unshare(CLONE_NEWNS), "make a mount namespace")
+    _check(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "keep mounts to itself")
+    _check(_libc.mount(bytes(source), bytes(at), None, MS_BIND, None), f"mount {source}")
 
 
 class Namespace:

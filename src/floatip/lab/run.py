@@ -26,6 +26,7 @@ from floatip.lab.routes import RouteWatch
 from floatip.lab.scheduling import DelayWatch, run_delay
 
 DIRECTORY = Path("/run/lab")
+TRIGGER = "trigger"
 """Where /run is the lab's own. In memory: a slow disk must not hold up a program that writes its log."""
 SECOND_NODE_DELAY = 0.5
 HEAD_START = 2.5
@@ -60,7 +61,9 @@ class Run(Closes):
             SharedLayer2(directory) if self.options.shared_layer2 else Network(directory)
         )
         hosts = [node.name for node in (THREE_NODES if self.options.three else NODES)]
-        self.triggers = {host: directory / f"{host}.trigger" for host in hosts}
+        self._own = directory / "own"
+        self.triggers = {host: self._own / host / TRIGGER for host in hosts}
+        """As the lab sees them. Each daemon sees its own in `_own`, so that all have the same configuration."""
         self.servers: dict[str, Program] = {}
         self.routing: list[Program] = []
         """The route servers and the fabric."""
@@ -98,7 +101,8 @@ class Run(Closes):
 
     def _node(self, host: str) -> FloatipDaemon:
         elector = self.keepaliveds.get(host)
-        return FloatipDaemon(self.network, host, floatip_toml(self.options, host, self.triggers[host], elector))
+        config = floatip_toml(self.options, host, self._own / TRIGGER, elector)
+        return FloatipDaemon(self.network, host, config, self._own)
 
     def _pids(self) -> list[int]:
         """Of the programs that decide how fast the traffic moves."""
@@ -211,7 +215,7 @@ class Run(Closes):
         """With one more check; returns when the daemon has it."""
         daemon = self.nodes[node]
         self.mark(f"{node} reloads, with a check {check} more")
-        daemon.reload(f'[[check]]\nname = "{check}"\nfile = "{self.triggers[node]}"\n')
+        daemon.reload(f'[[check]]\nname = "{check}"\nfile = "{self._own / TRIGGER}"\n')
         self.wait_for(lambda: check in daemon.checks(), f"{node} to have reloaded")
 
     def connected(self, node: str) -> bool:

@@ -35,6 +35,7 @@ from floatip.lab.verdicts import (
     lost_less_than,
     moved_to,
     never_moves,
+    no_loss,
     nothing_lost,
     one_master,
     was_done,
@@ -90,7 +91,7 @@ def stop(run: Run) -> list[Verdict]:
         elector.start()
         time.sleep(6)
     record = run.finish()
-    lost, ends = nothing_lost(record.seen), [ends_as(record, STANDBY, "master")]
+    lost, ends = no_loss(record), [ends_as(record, STANDBY, "master")]
     if run.options.election == "keepalived":
         return [*lost, moved_with_role(record, at, "SIGTERM"), ends_as(record, MASTER, "backup"), *ends]
     return [
@@ -111,7 +112,7 @@ def kill(run: Run) -> list[Verdict]:
     if run.options.election != "keepalived":
         time.sleep(1)
         record = run.finish()
-        return [*nothing_lost(record.seen), moved_with_role(record, at, "SIGKILL"), ends_as(record, STANDBY, "master")]
+        return [*no_loss(record), moved_with_role(record, at, "SIGKILL"), ends_as(record, STANDBY, "master")]
     run.mark(f"start {elector.name} on {MASTER} again")
     elector.start()
     run.wait_for(lambda: floatip.status()["keepalived"]["runs"], "floatip to follow keepalived again")
@@ -120,7 +121,7 @@ def kill(run: Run) -> list[Verdict]:
     record = run.finish()
     noticed = record.first(MASTER, "role", "backup", at)
     return [
-        *nothing_lost(record.seen),
+        *no_loss(record),
         happened_within(record, "floatip noticed it", noticed.at if noticed else None, 0.1, at, "SIGKILL"),
         Verdict(follows, f"floatip {'follows' if follows else 'does not follow'} keepalived again"),
         ends_as(record, MASTER, "backup"),
@@ -144,7 +145,7 @@ def hang(run: Run) -> list[Verdict]:
     time.sleep(8)
     record = run.finish()
     return [
-        *nothing_lost(record.seen),
+        *no_loss(record),
         moved_to(record, STANDBY, taken, "the takeover"),
         never_moves(record, woken, "SIGCONT"),
         ends_as(record, MASTER, "backup"),
@@ -164,7 +165,7 @@ def restart(run: Run) -> list[Verdict]:
     time.sleep(2)
     record = run.finish()
     returned = moved_to(record, MASTER, back, "the traffic returned")
-    return [*nothing_lost(record.seen), returned, ends_as(record, MASTER, "master"), ends_as(record, STANDBY, "backup")]
+    return [*no_loss(record), returned, ends_as(record, MASTER, "master"), ends_as(record, STANDBY, "backup")]
 
 
 def again(run: Run) -> list[Verdict]:
@@ -177,7 +178,7 @@ def again(run: Run) -> list[Verdict]:
     )
     time.sleep(2)
     record = run.finish()
-    return [*nothing_lost(record.seen), one_master(record)]
+    return [*no_loss(record), one_master(record)]
 
 
 def crash(run: Run, age: float) -> list[Verdict]:
@@ -241,7 +242,7 @@ def rs_cut(run: Run) -> list[Verdict]:
     time.sleep(2)
     record = run.finish()
     return [
-        *nothing_lost(record.seen),
+        *no_loss(record),
         answered_only_by(record.seen, MASTER, at, "the cut", until=stopped),
         moved_with_role(record, stopped, "SIGTERM"),
         ends_as(record, STANDBY, "master"),
@@ -290,7 +291,7 @@ def split(run: Run) -> list[Verdict]:
     event = "they heard each other again"
     by_one = [answered_only_by(record.seen, STANDBY, healed, event)]
     agreed = by_one if run.options.shared_layer2 else agreement(record, at)
-    return [*nothing_lost(record.seen), *agreed, never_moves(record, healed, event), one_master(record)]
+    return [*no_loss(record), *agreed, never_moves(record, healed, event), one_master(record)]
 
 
 def back(run: Run) -> list[Verdict]:
@@ -380,7 +381,7 @@ def reload(run: Run) -> list[Verdict]:
     time.sleep(2)
     record = run.finish()
     return [
-        *nothing_lost(record.seen),
+        *no_loss(record),
         answered_only_by(record.seen, MASTER, at, "the reload"),
         never_moves(record, at, "the reload"),
         *changes_role(record, at, 0),
@@ -399,7 +400,7 @@ def upgrade(run: Run) -> list[Verdict]:
     time.sleep(2)
     record = run.finish()
     return [
-        *nothing_lost(record.seen),
+        *no_loss(record),
         moved_with_role(record, again, "SIGTERM"),
         ends_as(record, MASTER, "backup"),
         ends_as(record, STANDBY, "master"),
@@ -424,7 +425,7 @@ def handover(run: Run) -> list[Verdict]:
     return [
         was_refused(young, "younger than 30 s"),
         was_done(done),
-        *nothing_lost(record.seen),
+        *no_loss(record),
         moved_with_role(record, at, "the command"),
         ends_as(record, MASTER, "backup"),
         ends_as(record, STANDBY, "master"),
@@ -449,7 +450,7 @@ def refused(run: Run) -> list[Verdict]:
     return [
         was_refused(sick, f"{STANDBY} is not healthy"),
         was_refused(gone, "no other node could take over"),
-        *nothing_lost(record.seen),
+        *no_loss(record),
         answered_only_by(record.seen, MASTER, at, "the check failed"),
         ends_as(record, MASTER, "master"),
     ]
@@ -477,7 +478,7 @@ def drain(run: Run) -> list[Verdict]:
         was_done(drained),
         was_refused(stays, f"{MASTER} is drained"),
         was_done(undrained),
-        *nothing_lost(record.seen),
+        *no_loss(record),
         moved_with_role(record, at, "the command", until=back),
         moved_to(record, MASTER, returned.at if returned else back, "it was back", within=AGREEMENT),
     ]
@@ -502,7 +503,7 @@ def drain_both(run: Run) -> list[Verdict]:
         was_refused(second, f"{STANDBY} is drained"),
         was_done(forced, "stays here until another node is ready"),
         was_done(undrained),
-        *nothing_lost(record.seen),
+        *no_loss(record),
         moved_with_role(record, at, "it was ready"),
         ends_as(record, MASTER, "backup"),
     ]
@@ -518,7 +519,7 @@ def one_way(run: Run, deaf: str) -> list[Verdict]:
     time.sleep(3)
     record = run.finish()
     return [
-        *nothing_lost(record.seen),
+        *no_loss(record),
         *agreement(record, at),
         never_moves(record, healed, "they heard each other again"),
         one_master(record),
@@ -536,7 +537,7 @@ def lossy(run: Run) -> list[Verdict]:
     time.sleep(3)
     record = run.finish()
     calm = never_moves(record, healed, "nothing was lost any more")
-    return [*nothing_lost(record.seen), *agreement(record, at), calm, one_master(record), *changes_role(record, at, 1)]
+    return [*no_loss(record), *agreement(record, at), calm, one_master(record), *changes_role(record, at, 1)]
 
 
 def crash_two(run: Run) -> list[Verdict]:

@@ -66,21 +66,27 @@ def changes_role(record: Record, after: float, most: int) -> list[Verdict]:
     return found
 
 
-def nothing_lost(seen: Summary, when: str = "") -> list[Verdict]:
-    return [
-        Verdict(
-            not lost, f"{lost} of {seen.sent(kind)} {PLURAL[kind]} lost {when}".rstrip() + seen.errors_in_words(kind)
-        )
-        for kind in KINDS
-        for lost in [seen.lost(kind)]
-    ]
+def nothing_lost(seen: Summary, when: str = "", torn: int = 0) -> list[Verdict]:
+    """`torn`: how many requests `seen` leaves out, because the move reset them."""
+    found = []
+    for kind in KINDS:
+        lost = seen.lost(kind)
+        text = f"{lost} of {seen.sent(kind)} {PLURAL[kind]} lost {when}".rstrip() + seen.errors_in_words(kind)
+        if torn and kind == "request":
+            text += f"; {torn} {'was' if torn == 1 else 'were'} reset by the move"
+        found.append(Verdict(not lost, text))
+    return found
+
+
+def no_loss(record: Record) -> list[Verdict]:
+    return nothing_lost(record.seen, torn=len(record.torn))
 
 
 def handed_over(record: Record) -> list[Verdict]:
     """Where both nodes hold the address a handover costs nothing, else the skew time in which none does."""
     if record.options.shared_layer2:
         return lost_less_than(record, record.options.skew_time + TAKEOVER_MARGIN)
-    return nothing_lost(record.seen)
+    return no_loss(record)
 
 
 def lost_less_than(record: Record, bound: float, times: int = 1) -> list[Verdict]:

@@ -2,7 +2,10 @@
 
 import ipaddress
 import json
+import os
+import re
 
+SECRET = re.compile(r"md5|hmac|pass|pwd|token|secret|headers|authorization|://[^/\s]*@", re.IGNORECASE)
 CARRYING = ("active", "takeover", "takeover-again")
 
 
@@ -13,8 +16,13 @@ def mistakes(given):
         found.append("floatip_deb and floatip_apt_sources exclude each other: leave out one of the two")
     if given["deb"] and not version_of(given["deb"]):
         found.append(f"floatip_deb: {given['deb']} is not named floatip_VERSION_ARCHITECTURE.deb: keep the name it had")
+    elif given["deb"] and not located(given["deb"], given["places"]):
+        found.append(f"floatip_deb: no {given['deb']} in {' or '.join(given['places'])}: make deb builds one in dist/")
     if given["config"]:
         return found
+    if not given["announces"] and any(one.get("placement") != "master" for one in given["instances"]):
+        what = "nothing would be announced, so no traffic would come: set floatip_dcid, or bgp in floatip_settings"
+        found.append(f"{what}. If the nodes share one layer 2: placement: master, in floatip_instances")
     if not given["instances"]:
         found.append("no floating address: set floatip_instances, such as [{name: web, addresses: [192.0.2.10/32]}]")
     if len(given["nodes"]) < 2:
@@ -25,6 +33,12 @@ def mistakes(given):
             what = f"{node.get('name', 'a node of floatip_nodes')} has no address by which the others reach it"
             found.append(f"{what}: set floatip_node_address for the host, or ansible_host to an IP address")
     return found
+
+
+def located(deb, places):
+    """The path of a package on the controller: the first of the directories that has it; empty: none has."""
+    paths = (os.path.join(place, os.path.expanduser(deb)) for place in places)
+    return next(filter(os.path.isfile, paths), "")
 
 
 def version_of(deb):
@@ -104,6 +118,11 @@ def _string(text):
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def has_secret(toml):
+    """Whether anything in it looks like one: a diff that is not shown costs less than one that shows a secret."""
+    return SECRET.search(toml) is not None
+
+
 def is_drained(status):
     return any(node["own"] and node["drained"] for node in _read(status).get("nodes", []))
 
@@ -128,6 +147,6 @@ def _read(status):
 
 class FilterModule:
     def filters(self):
-        found = (mistakes, version_of, version_installed, candidate, nodes, to_toml)
-        found += (carries, hears, is_drained)
+        found = (mistakes, located, version_of, version_installed, candidate, nodes, to_toml)
+        found += (has_secret, carries, hears, is_drained)
         return {each.__name__: each for each in found}

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from floatip.host.ask import ask
-from floatip.lab.namespaces import LabError
+from floatip.lab.namespaces import LabError, see
 from floatip.lab.network import Hosts
 from floatip.lab.programs.program import Program
 from floatip.observing.summary import ProbeResult
@@ -28,8 +29,12 @@ UNIT_PRIORITY = 10
 class FloatipDaemon(Program):
     name = "floatip"
 
-    def __init__(self, network: Hosts, host: str, config_text: str) -> None:
+    def __init__(self, network: Hosts, host: str, config_text: str, own: Path | None = None) -> None:
+        """`own`: where this daemon sees the directory `own/HOST`, so that all nodes can have the same configuration."""
         super().__init__(network, host)
+        self._own = own
+        if own:
+            (own / host).mkdir(parents=True)
         self.config = self.write("floatip.toml", config_text)
         Path(self.write("key", KEY)).chmod(0o600)
         self._run, self._state = self.directory / "run", self.directory / "state"
@@ -38,6 +43,17 @@ class FloatipDaemon(Program):
 
     def command(self) -> Sequence[str]:
         return [sys.executable, "-m", "floatip", "run", self.config]
+
+    def start(self) -> None:
+        if not self._own:
+            super().start()
+            return
+        with ThreadPoolExecutor(1) as thread:  # of which nothing is left afterwards, so neither is its view
+            thread.submit(self._start_with_own_view, self._own).result()
+
+    def _start_with_own_view(self, own: Path) -> None:
+        see(own / self.host, at=own)
+        super().start()
 
     def environment(self) -> Mapping[str, str]:
         return {"RUNTIME_DIRECTORY": str(self._run), "STATE_DIRECTORY": str(self._state)}
