@@ -94,6 +94,9 @@ class Rehearsal:
         self._wishes = wishes
         self._stop = Event()
         """Somebody wants it to end."""
+        self._hurry = Event()
+        """Again, or after the fault was undone: nothing more is waited for."""
+        self._is_undone = False
         self._signal = ""
         self._is_shown = True
         self._done: list[Done] = []
@@ -268,6 +271,7 @@ class Rehearsal:
         if not self._began:
             return found
         self._note("restore", "undone")
+        self._is_undone = True
         return [*found, *fault.leftovers()]
 
     def _restored(self, was: Status, name: str) -> list[Finding]:
@@ -277,9 +281,10 @@ class Rehearsal:
             found = verdict.restored(was, status, name)
             missing = sum(not one.holds for one in found)
             damped = status is not None and any(one.code == Code.DAMPED for one in status.problems)
-            if not missing or (missing == 1 and damped) or time.monotonic() > deadline:
+            if not missing or (missing == 1 and damped) or time.monotonic() > deadline or self._hurry.is_set():
                 break  # to be damped takes minutes
-            self._await(0.5, restores=True)
+            self._hurry.wait(0.5)
+            self._tick(deadline - time.monotonic())
         self._note("after", "all is as before" if all(one.holds for one in found) else "not all is as before")
         return found
 
@@ -309,17 +314,14 @@ class Rehearsal:
             self._hold.close()
             self._hold = None
 
-    def _await(self, seconds: float, until: Callable[[], str] = lambda: "", *, restores: bool = False) -> str:
+    def _await(self, seconds: float, until: Callable[[], str] = lambda: "") -> str:
         """Says once a second how it stands; what `until` says ends it, and so does whoever wants it to end."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and (restores or not self._stop.is_set()):
+        while (left := deadline - time.monotonic()) > 0 and not self._stop.is_set():
             if said := until():
                 return said
             self._tick(left)
-            if restores:
-                time.sleep(min(left, 0.1))
-            else:
-                self._stop.wait(min(left, 0.1))
+            self._stop.wait(min(left, 0.1))
         return ""
 
     # The observers
@@ -343,8 +345,9 @@ class Rehearsal:
 
     def _finish_observing(self) -> None:
         for observer in self._observers:
+            self._say(f"fetching what {observer.name} saw, for {FETCHED_WITHIN:g} s at most")
             try:
-                self._observations.append(observer.finish(FETCHED_WITHIN))
+                self._observations.append(observer.finish(0.0 if self._hurry.is_set() else FETCHED_WITHIN))
             except Refusal as refusal:
                 self._missing.append(
                     Finding(False, f"what {observer.name} saw is missing: {refusal.what}", refusal.hint)
@@ -441,6 +444,8 @@ class Rehearsal:
     # The terminal
 
     def _interrupt(self, name: str) -> None:
+        if self._stop.is_set() or self._is_undone:
+            self._hurry.set()
         if not self._stop.is_set():
             self._signal = name
             self._stop.set()
