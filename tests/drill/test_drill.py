@@ -6,6 +6,7 @@ One lab for all tests, in order; each leaves the pair whole.
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -259,7 +260,8 @@ def test_ctrl_c_at_the_question_begins_nothing(lab: Rig) -> None:
         )
     os.close(theirs)
     said = b""
-    while b"[y/N]" not in said:
+    while b"Begin the drill?" not in said:
+        assert select.select([ours], [], [], 30)[0], said
         said += os.read(ours, 4096)
     drill.send_signal(signal.SIGINT)
     assert drill.wait(30) == 2
