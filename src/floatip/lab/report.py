@@ -7,7 +7,7 @@ from typing import cast, get_args
 import floatip
 from floatip.drill.report import Done, Finding, Method, Probes, Report, Route, Seen, Step, What
 from floatip.lab.network import FLOATING, OBSERVER, ROUTE_SERVERS, ROUTER
-from floatip.lab.record import NEXT_HOPS, SCENE, Record
+from floatip.lab.record import NEXT_HOPS, OPEN_FOR_AT_MOST, SCENE, Record
 from floatip.lab.run import DIRECTORY
 from floatip.lab.verdicts import Verdict
 from floatip.observing.summary import ProbeResult
@@ -81,7 +81,8 @@ def _before(record: Record, fault: float, master: str) -> tuple[Finding, ...]:
         if elsewhere:
             text = f"{', '.join(elsewhere)} did not lead to {master}"
         found.append(Finding(not elsewhere, text))
-    earlier = record.seen.between(0, fault).probes
+    # What was open when the fault came was lost by it.
+    earlier = record.seen.between(0, fault - OPEN_FOR_AT_MOST).probes
     lost = sum(not probe.ok for probe in earlier)
     return (*found, Finding(not lost, f"{lost} of {len(earlier)} probes before the fault were lost"))
 
