@@ -156,6 +156,7 @@ def _keep(run: Run, screen: Screen) -> None:
     screen.say("\n".join(f"  {command}" for command in shell.commands()))
     screen.say("to rehearse a failover, in the shell of")
     screen.say("\n".join(f"  {line}" for line in shell.a_drill()))
+    screen.say(f"  for a report that stays: --report {Path.cwd() / 'drill.html'}")
     screen.say("Ctrl-C ends the lab and every shell in it")
     try:
         signal.pause()
