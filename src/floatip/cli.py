@@ -14,10 +14,6 @@ from pathlib import Path
 from floatip import DEFAULT_CONFIG
 from floatip.commands import CANNOT_WRITE, COMMANDS, WRITING, Command, Misused, Number, Option, Refusal
 
-TYPE_CHECKING = False  # `floatip notify` has no time for typing
-if TYPE_CHECKING:
-    from typing import Any
-
 DAILY, SET_UP, STARTED, LEARN = "every day", "set up a node", "started by systemd and keepalived", "learn and try"
 FILE = Option("FILE", "The configuration", Path, Path(DEFAULT_CONFIG))
 
@@ -322,7 +318,7 @@ def check(file: Path, dcid: int | str | None, run: bool, strict: bool, becomes: 
         const="",
     ),
 )
-def doctor(**options: "Any") -> int:
+def doctor(**options: object) -> int:
     """Find what is wrong with this machine, its firewall and its network.
 
     Each finding has what was read, and the command that mends it. Nothing is
@@ -331,7 +327,8 @@ def doctor(**options: "Any") -> int:
     """
     from floatip.doctor import command  # noqa: PLC0415
 
-    return command.doctor(**options)
+    examine: Callable[..., int] = command.doctor
+    return examine(**options)
 
 
 @Command(
@@ -443,9 +440,30 @@ def _join(where: str, key: Path | None, name: str | None, others: dict[str, obje
     Option("--dry-run", "Say what would be done, and what stands against it"),
     Option("--yes", "Do not ask for confirmation"),
     Option("--force", "Also where the readiness of the other node is not known, sessions are young, or problems exist"),
-    Option("--from FILE", "Show the report of a drill again, from its JSON; with --report, write it again", Path),
+    Option(
+        "--from FILE",
+        "Show the report of a drill again, from its JSON; with --report, write it again",
+        Path,
+        dest="source",
+    ),
 )
-def drill(instance: str | None, fault: str, check: str | None, to: str | None, **options: "Any") -> int:
+def drill(
+    instance: str | None,
+    fault: str,
+    check: str | None,
+    to: str | None,
+    lasts: float | None,
+    observer: list[str] | None,
+    key: Path,
+    port: int,
+    request: str,
+    path: str,
+    interval: float,
+    report: list[str] | None,
+    as_json: bool,
+    source: Path | None,
+    **how: bool,
+) -> int:
     """Rehearse a failover on this node, and report how it went.
 
     Run it on the node that carries the instance. It says what it will do, asks,
@@ -455,19 +473,16 @@ def drill(instance: str | None, fault: str, check: str | None, to: str | None, *
     from floatip.drill import command  # noqa: PLC0415
     from floatip.drill.observation import Target  # noqa: PLC0415
 
-    reports = tuple(map(Path, options.pop("report") or ()))
-    if source := options.pop("from"):
-        return command.convert(source, reports, as_json=options["as_json"])
+    reports = tuple(map(Path, report or ()))
+    if source:
+        return command.convert(source, reports, as_json=as_json)
     for name, value, of in (("--check", check, "check"), ("--to", to, "handover")):
         if value is not None and fault != of:
             raise Misused(f"{name} is only for --fault {of}", "floatip drill --help")
-    probe = {name: options.pop(name) for name in ("port", "request", "interval", "path")}
-    observers = tuple(options.pop("observer") or ())
-    target = Target("", **probe)
+    target = Target("", port, request, interval, path)
+    observers = tuple(observer or ())
     return command.drill(
-        command.Wishes(
-            instance, fault, check, options.pop("lasts"), to, observers, options.pop("key"), target, reports, **options
-        )
+        command.Wishes(instance, fault, check, lasts, to, observers, key, target, reports, as_json=as_json, **how)
     )
 
 

@@ -11,10 +11,10 @@ from floatip.core.addresses import Placed
 from floatip.core.state import SchedulingView, Status
 from floatip.doctor.context import Context
 from floatip.doctor.finding import Finding, Grade
-from floatip.doctor.host import Recorded
 from floatip.model import Here, Model
 from floatip.reading.machine import Machine
 from floatip.reading.toml import document, reader
+from tests.doctor.recorded import Recorded
 from tests.web.views import PAIR, instance, node, session
 
 NODES = """

@@ -15,9 +15,10 @@ from floatip.doctor.firewall.iptables import BASES
 from floatip.doctor.firewall.load import load
 from floatip.doctor.firewall.packet import Answer, Because, Verdict
 from floatip.doctor.firewall.rules import evaluate
-from floatip.doctor.host import Missing, Recorded, ThisMachine
+from floatip.doctor.host import Missing, ThisMachine
 from floatip.model import Here
 from tests.doctor.contexts import model
+from tests.doctor.recorded import Recorded
 from tests.doctor.rulesets import ALL, ESTABLISHED, STATEFUL, Ruleset, filter_, inet, raw
 from tests.doctor.two_namespaces import NODE, PEER, PEER6, STRANGER, Cable, cable, probes, sh
 

@@ -18,12 +18,12 @@ from floatip.doctor.context import Context, gather
 from floatip.doctor.examination import Looker, examine, lookers
 from floatip.doctor.finding import Code, Finding, Grade, well
 from floatip.doctor.firewall import looker as firewall
-from floatip.doctor.host import Recorded
 from floatip.host.ask import NobodyAnswers, NotAllowed
 from floatip.lab.namespaces import Namespace
 from floatip.linode.accounts import Metadata, Shares
 from floatip.reading import machine
 from tests.doctor.contexts import ADDRESSES, CONF, NODES, context, graded, placed, running, subnet
+from tests.doctor.recorded import Recorded
 from tests.doctor.two_namespaces import sh
 from tests.web.views import session
 

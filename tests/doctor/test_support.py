@@ -20,7 +20,7 @@ from floatip.doctor import secrets, support
 from floatip.doctor.command import as_data
 from floatip.doctor.context import Context, gather
 from floatip.doctor.finding import Code, problem
-from floatip.doctor.host import Recorded
+from tests.doctor.recorded import Recorded
 
 SECRETS = {
     "md5": "mD5-of-the-Peer",

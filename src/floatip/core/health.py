@@ -18,10 +18,6 @@ FIRST_SESSIONS = 3.0
 """Seconds in which the sessions of a node that starts may come up, before too few of them make a check down."""
 
 
-OVER = "the drill is over: "
-"""Before the reason that a check had before a drill."""
-
-
 class Health(Enum):
     UNKNOWN = "unknown"
     UP = "up"
@@ -48,8 +44,9 @@ class CheckState:
         """Of the runs that were asked for, from the question to the answer or the timeout."""
         self._verdict = self.health
         """Of the results; `health` is another while a drill takes the check as failed."""
-        self._beneath: tuple[str, float] | None = None
-        """While it does: the reason of that verdict, and since when."""
+        self._why = self.reason
+        """The reason of that verdict."""
+        self._is_taken_as_failed = False
         self._passed = False
         """The last result."""
         self._streak = 0
@@ -134,18 +131,18 @@ class CheckState:
 
     def take_as_failed(self, why: str, now: float) -> list[Effect]:
         """For a drill, until `take_as_it_is`. Results are counted meanwhile."""
-        if self._beneath:
+        if self._is_taken_as_failed:
             return []
-        self._beneath = self.reason, self.since
+        self._is_taken_as_failed = True
         self.health, self.reason, self.since = Health.DOWN, why, now
         return [Became("check", self.config.name, self.health.value, why)]
 
     def take_as_it_is(self, now: float) -> list[Effect]:
         """After a drill."""
-        if self._beneath is None:
+        if not self._is_taken_as_failed:
             return []
-        (reason, _), self._beneath = self._beneath, None
-        self.health, self.reason, self.since = self._verdict, OVER + reason.removeprefix(OVER), now
+        self._is_taken_as_failed = False
+        self.health, self.reason, self.since = self._verdict, f"the drill is over: {self._why}", now
         return [Became("check", self.config.name, self.health.value, self.reason)]
 
     def _count(self, passed: bool, reason: str, now: float) -> list[Effect]:
@@ -175,12 +172,11 @@ class CheckState:
         in_a_row = f", {self._streak} in a row" if self.is_asked and self._streak > 1 else ""
         for_long = f", for {delay:g} s" if delay else ""
         self._verdict = Health.UP if self._passed else Health.DOWN
-        reason = self.last_result + in_a_row + for_long
+        self._why = self.last_result + in_a_row + for_long
         self._streak, self._settle_at = 0, math.inf
-        if self._beneath:
-            self._beneath = reason, now
+        if self._is_taken_as_failed:
             return []
-        self.health, self.reason, self.since = self._verdict, reason, now
+        self.health, self.reason, self.since = self._verdict, self._why, now
         return [Became("check", self.config.name, self.health.value, self.reason)]
 
     def _needed(self) -> tuple[int, float]:

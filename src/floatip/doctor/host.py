@@ -4,7 +4,7 @@ import os
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 from floatip.host.errors import in_words
@@ -25,13 +25,9 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Unseen(Exception):
     """Why something could not be read, as a part of a sentence."""
 
-    is_missing = False
-
 
 class Missing(Unseen):
     """There is no such file or program."""
-
-    is_missing = True
 
 
 class Host(Protocol):
@@ -129,52 +125,6 @@ def _nft_tables() -> Iterator[tuple[str, str]]:
                 found = attributes(memoryview(data)[at : at + length], HEADER.size + 4)
                 yield family, bytes(found.get(NAME, b"")).rstrip(b"\0").decode(errors="replace")
                 at += length + 3 & ~3
-
-
-class Recorded:
-    """A machine that was recorded: the texts of its files, and what its programs printed."""
-
-    def __init__(
-        self,
-        files: Mapping[str, str] | None = None,
-        outputs: Mapping[Sequence[str], str] | None = None,
-        *,
-        links: Mapping[str, str] | None = None,
-        nft_tables: Sequence[tuple[str, str]] | None = None,
-        is_root: bool = True,
-    ) -> None:
-        self.tables = nft_tables
-        self.files = dict(files or {})
-        self.outputs = {tuple(command): output for command, output in (outputs or {}).items()}
-        self.links = dict(links or {})
-        self.is_root = is_root
-
-    def text(self, path: str) -> str:
-        if path not in self.files:
-            raise Missing(f"{path}: no such file or directory")
-        return self.files[path]
-
-    def names(self, directory: str) -> list[str]:
-        below = f"{directory.rstrip('/')}/"
-        found = {path.removeprefix(below).partition("/")[0] for path in self.files if path.startswith(below)}
-        if not found:
-            raise Missing(f"{directory}: no such file or directory")
-        return sorted(found)
-
-    def link(self, path: str) -> str:
-        if path not in self.links:
-            raise Missing(f"{path}: no such file or directory")
-        return self.links[path]
-
-    def run(self, *command: str) -> str:
-        if command not in self.outputs:
-            raise Missing(f"{command[0]} is not installed")
-        return self.outputs[command]
-
-    def nft_tables(self) -> list[tuple[str, str]]:
-        if self.tables is None:
-            raise Unseen("the kernel does not name the tables of nftables")
-        return list(self.tables)
 
 
 def _unseen(path: str, error: OSError) -> Unseen:

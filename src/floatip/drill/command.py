@@ -98,7 +98,6 @@ class Rehearsal:
         """Again, or after the fault was undone: nothing more is waited for."""
         self._is_undone = False
         self._signal = ""
-        self._is_shown = True
         self._done: list[Done] = []
         self._notes: list[str] = []
         self._hold: Hold | None = None

@@ -12,7 +12,6 @@ from floatip.core.refusals import Why
 from floatip.drill.as_json import NotAReport, from_json, to_json
 from floatip.drill.report import Report
 
-ENDINGS = (".html", ".json")
 JSON_BEGINS, HTML_HAS = b'{\n "format": ', b'<meta name="generator" content="floatip '
 LARGEST = 256 << 20
 """Bytes of a report that is read."""

@@ -15,8 +15,8 @@ FORMAT = 1
 What = Literal[
     "role", "rank", "health", "takeover", "check", "session", "node", "order", "address", "daemon", "network", "failure"
 ]
-"""What a node told of, as `core.events.Became` has it: `name` is the instance, check, session, node, order, address or
-part, `value` what it became."""
+"""What changed on a node, as `core.events.Became` has it: `name` says which instance, check, session, node, order,
+address or part, `value` what it became."""
 Step = Literal["before", "fault", "watch", "restore", "after"]
 
 

@@ -27,7 +27,7 @@ class Watch:
         self._seen = list(said.at_the_start(status, status.monotonic))
         self._known: dict[tuple[str, str], str] = {}
         self._heard: dict[str, float] = {}
-        """When each other node last told of the instance. One that is heard again has not done so yet."""
+        """When each other node last said how the instance is. One that is heard again has not done so yet."""
         self.status: Status | None = status
         """The latest; None: no daemon answers now."""
         self._note_others(status)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from floatip.lab.scheduling import Delay, DelayWatch
 from tests.lab.vrrp.kinds import Kind
 from tests.lab.vrrp.recorder import Recorder
 from tests.lab.vrrp.routers import PROGRAMS, Router
@@ -69,13 +70,18 @@ class Play:
                 host: PROGRAMS[program](segment, self.kind, host)
                 for host, program in zip(hosts, self.programs, strict=True)
             }
-            _Stage(self, segment, recorder, routers).play()
+            delays: list[Delay] = []
+            stage.callback(DelayWatch(lambda: [pid for one in routers.values() for pid in one.pids()], delays).close)
+            _Stage(self, segment, recorder, routers, delays).play()
         return self
 
 
 class _Stage:
-    def __init__(self, play: Play, segment: Segment, recorder: Recorder, routers: dict[str, Router]) -> None:
+    def __init__(
+        self, play: Play, segment: Segment, recorder: Recorder, routers: dict[str, Router], delays: list[Delay]
+    ) -> None:
         self._play, self._segment, self._recorder, self._routers = play, segment, recorder, routers
+        self._delays = delays
         self.kind = play.kind
         self._down: dict[str, float] = {}
         """Hosts that crashed, and when."""
@@ -185,19 +191,19 @@ class _Stage:
         seconds = 3 * kind.interval + 0.5 if moves else kind.master_down() + kind.preempt_delay + 1.0
         deadline = time.monotonic() + CONVERGES_WITHIN
         while True:
-            suspensions = self._suspensions()
+            began = time.monotonic()
             self._wait(is_so, f"{name}: only {' or '.join(wanted)} to have the addresses")
             self._master = next(iter(self._holders(self.kind.all_addresses[0])))
             fault = "the master changed again" if self._recorder.wait(lambda: not is_so(), seconds) else self._senders()
             if not fault:
                 return
-            is_of_the_machine = kind.interval <= TOO_FAST_TO_BE_STEADY or self._suspensions() > suspensions
+            is_of_the_machine = kind.interval <= TOO_FAST_TO_BE_STEADY or self._was_held_up(began)
             if not is_of_the_machine or time.monotonic() > deadline:
                 raise Broken(f"{self._play.title}: {name}: {fault}\n{self._account()}")
 
-    def _suspensions(self) -> int:
-        """How often a floatip stepped down because the machine had not run it for the master-down interval."""
-        return sum(router.log().count("BACKUP: was suspended for") for router in self._routers.values())
+    def _was_held_up(self, since: float) -> bool:
+        """Whether the machine did not run a router for so long that the others, or itself, must think it gone."""
+        return any(one.until > since and one.until - one.since >= 2 * self.kind.interval for one in self._delays)
 
     def _senders(self) -> str:
         """What is wrong with who sends adverts now: it must be the master, and nobody else."""

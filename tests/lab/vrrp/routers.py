@@ -46,6 +46,10 @@ class Router:
         if not self.runs():
             raise LabError(f"{self.name} ended on {self.host}", f"its log: {self.log()[-2000:]}")
 
+    def pids(self) -> list[int]:
+        """Its processes; none while it does not run."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         """SIGTERM; returns when it has ended."""
         raise NotImplementedError
@@ -85,6 +89,11 @@ class Daemon(Router):
 
     def runs(self) -> bool:
         return self.program.running
+
+    def pids(self) -> list[int]:
+        with suppress(OSError, ValueError):  # keepalived's files are not there yet
+            return self.program.pids if self.program.was_started else []
+        return []
 
     def stop(self) -> None:
         self.program.stop()
@@ -235,6 +244,9 @@ class Frr(Router):
 
     def runs(self) -> bool:
         return self._zebra.running and self._vrrpd.running
+
+    def pids(self) -> list[int]:
+        return [self._vrrpd.pid] if self._vrrpd.was_started else []
 
     def takes_part(self) -> bool:
         return "Status" in self._vtysh("show vrrp")
