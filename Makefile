@@ -100,7 +100,7 @@ COMPILE := .venv/bin/pip-compile -q --strip-extras --generate-hashes --no-emit-i
 
 lock: .venv/ready ## write requirements.txt anew from pyproject.toml
 	.venv/bin/pip install -q pip-tools
-	$(COMPILE) --extra checks --extra routes --extra linode --extra docs --extra dev -o requirements.txt pyproject.toml
+	$(COMPILE) --extra checks --extra routes --extra etcd --extra linode --extra docs --extra dev -o requirements.txt pyproject.toml
 
 clean: ## remove what make made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -380,6 +380,38 @@ class Here:
     """The first one signs, each is believed; none: the file was not read."""
 
 
+# etcd, which decides who has what, and where the fleet's part of the configuration may be
+
+
+@dataclass(frozen=True, slots=True)
+class Etcd:
+    endpoints: tuple[str, ...]
+    """URLs of its members, such as `https://192.0.2.1:2379`."""
+    prefix: str = "/floatip/"
+    """Of all keys of this fleet; it ends with a slash."""
+    ca: Path | None = None
+    """None: the system's."""
+    certificate: Path | None = None
+    key: Path | None = None
+    user: str = ""
+    password: Path | None = None
+    """The file with the password of `user`."""
+    lease_time: float = 5.0
+    keepalive_interval: float = 1.0
+    request_timeout: float = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """This node, where no [[node]] is in the file: it registers itself at etcd."""
+
+    name: str = ""
+    """Empty: the machine's host name."""
+    address: Address | None = None
+    """None: the one with which it reaches etcd."""
+    weight: float = 1.0
+
+
 # All of it: what a configuration says, and the core's settings that follow from it
 
 
@@ -464,6 +496,10 @@ class Model:
     nodes: tuple[core.Node, ...] = ()
     """All that know each other; none: they do not."""
     link: Link = Link()
+    etcd: Etcd | None = None
+    """None: the nodes decide among themselves."""
+    member: Member | None = None
+    """None: all nodes are in the file."""
     keepalived: LocalKeepalived = LocalKeepalived()
     notify: Notify | None = None
     told: tuple[Told, ...] = ()

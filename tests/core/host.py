@@ -19,6 +19,7 @@ from floatip.core.bgp.trouble import Trouble
 from floatip.core.bgp.update import Update
 from floatip.core.bgp.wire import Capabilities, Keepalive, Open, pack, parse, split
 from floatip.core.election.elector import Role
+from floatip.core.etcd import AskEtcd, WatchEtcd
 from floatip.core.events import (
     AdvertReceived,
     Became,
@@ -31,6 +32,7 @@ from floatip.core.events import (
     Effect,
     Event,
     Exit,
+    Fence,
     Garp,
     Held,
     Hold,
@@ -120,7 +122,9 @@ def _words(effect: Effect, peer: Address) -> list[str]:
             return [f"probe {check}"]
         case TookOver():
             return []
-        case Garp() | StopGarp() | Install() | SendDatagram() | KeepOrders() | Exit():
+        case (
+            Garp() | StopGarp() | Install() | SendDatagram() | KeepOrders() | Fence() | AskEtcd() | WatchEtcd() | Exit()
+        ):
             return [type(effect).__name__.lower()]
 
 

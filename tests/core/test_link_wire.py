@@ -280,7 +280,7 @@ def test_a_block_for_which_there_is_no_room_is_left_out_and_the_hello_is_still_r
 
 def test_what_a_later_release_adds_is_skipped() -> None:
     more = bytes(range(40))
-    node, web = node_block(NODE), instance_block(WEB)
+    node, web = node_block(NODE), instance_block(replace(WEB, epoch=7))
     data = with_blocks(
         block(0, b""),
         block(Kind.NODE, node[BLOCK.size :] + more),
@@ -295,7 +295,7 @@ def test_what_a_later_release_adds_is_skipped() -> None:
     assert parse(data, [KEY]) == replace(
         HELLO,
         node=NODE,
-        instances=(WEB,),
+        instances=(replace(WEB, epoch=7),),
         heard=DOCUMENTED.heard,
         report=REPORT,
         checks=(CHECK,),
@@ -317,7 +317,7 @@ def test_a_release_without_reports_reads_everything_else() -> None:
 
 def test_a_flag_or_a_code_of_a_later_release_does_not_make_its_node_unreadable() -> None:
     web = bytearray(instance_block(WEB))
-    web[BLOCK.size + 8], web[BLOCK.size + 28] = 4, 0xE0 | InstanceFlag.HELD
+    web[BLOCK.size + 8], web[BLOCK.size + 28] = 4, 0xC0 | InstanceFlag.HELD
     node = bytearray(node_block(NODE))
     node[BLOCK.size + 20] = 0xE0 | NodeFlag.PAUSED
     read = parse(with_blocks(bytes(web), bytes(node)), [KEY])

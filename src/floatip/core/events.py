@@ -11,6 +11,7 @@ from typing import Literal
 
 from floatip.core.addresses import Address, Placed
 from floatip.core.bgp.trouble import Trouble
+from floatip.core.etcd import AskEtcd, EtcdAnswered, EtcdChanged, EtcdTrouble, EtcdUnwatched, WatchEtcd
 from floatip.core.problems import Code
 from floatip.core.settings import Settings, Virtual
 
@@ -278,6 +279,10 @@ Event = (
     | Writable
     | Measured
     | Failing
+    | EtcdAnswered
+    | EtcdChanged
+    | EtcdUnwatched
+    | EtcdTrouble
 )
 
 
@@ -366,6 +371,19 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Fence:
+    """Exclusive addresses, and until when they may be here: the whole set, each time, before the `Hold` that adds them.
+
+    The host gives them a lifetime in the kernel (`valid_lft`) that ends by then, so that they go even if this process
+    hangs or is stopped. It adds none of them after `until`, and none that is not named here any more.
+    """
+
+    addresses: frozenset[Placed]
+    until: float
+    """Monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Install:
     """Have exactly these routes and rules, in this order: add what is missing, remove what we added before."""
 
@@ -439,12 +457,15 @@ Effect = (
     Probe
     | SendAdvert
     | SendDatagram
+    | AskEtcd
+    | WatchEtcd
     | KeepOrders
     | Dial
     | SendBytes
     | Close
     | Measure
     | Hold
+    | Fence
     | Install
     | Garp
     | StopGarp

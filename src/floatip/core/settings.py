@@ -182,6 +182,10 @@ class Nodes:
     preempt: bool = False
     """Whether a better node takes over from a node that carries it."""
     preempt_delay: float = 0.0
+    exclusive: bool = False
+    """At most one node holds or announces it, at any instant: only with etcd, and only placement "master"."""
+    on_arbiter_loss: Literal["hold", "release"] = "hold"
+    """Where etcd does not answer: go on by the link alone, or leave it when the lease is over; as an exclusive one does."""
 
 
 Election = Vrrp | Keepalived | Static | Nodes
@@ -211,6 +215,22 @@ class Link:
     """Of the configuration: the first 8 octets of a SHA-256."""
     interval: float = 0.1
     port: int = LINK_PORT
+    version: str = ""
+    """Of floatip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arbiter:
+    """etcd decides who has which instance; see `core/arbiter.py`."""
+
+    machine: str
+    """Tells the machines apart, and each boot of one (/proc/sys/kernel/random/boot_id)."""
+    fleet: str
+    """Tells the fleets apart: a fingerprint of the key of the link."""
+    lease_time: float = 5.0
+    """Seconds after which a node that etcd has not answered has nothing exclusive, and another may have it."""
+    keepalive_interval: float = 1.0
+    request_timeout: float = 1.5
     version: str = ""
     """Of floatip."""
 
@@ -333,6 +353,8 @@ class Settings:
     """Of this machine's keepalived, for instances that nobody here follows."""
     link: Link | None = None
     """None: the nodes do not know each other."""
+    arbiter: Arbiter | None = None
+    """None: the nodes decide among themselves."""
     release_delay: float = 1.0
     """How long a stopping node keeps its addresses after it has withdrawn them."""
     seed: int = field(default=0, compare=False)

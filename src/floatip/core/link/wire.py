@@ -41,7 +41,8 @@ BLOCK = struct.Struct("!BH")
 NODE = struct.Struct("!BBH8sQB")
 """Sessions up, sessions, number of instances, digest, until, flags; then name, version and reason."""
 INSTANCE = struct.Struct("!8sBBHQ8sB")
-"""Id, role, rank, preference, reign, successor, flags; then the reason."""
+"""Id, role, rank, preference, reign, successor, flags; then the reason, and after it the epoch."""
+EPOCH = struct.Struct("!Q")
 HEARD = struct.Struct("!8sI")
 REPORT = struct.Struct("!QBBHH")
 """Number, part, parts; checks and problems of the sender in all."""
@@ -97,6 +98,8 @@ class InstanceFlag(IntFlag):
     """It is master, and wants another node to take over."""
     HEALTHY = 8
     HELD = 16
+    FREE = 32
+    """It is not master, and nothing of what it held under `epoch` is in its kernel any more, or can come back."""
 
 
 CHECK_VALUES = ("unknown", "up", "down")
@@ -139,6 +142,8 @@ class InstanceState:
     """Who is to take over; zeros: whoever is best."""
     reason: str = ""
     """Why it has its role."""
+    epoch: int = 0
+    """The last with which etcd said that it is the owner; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +224,8 @@ def instance_block(state: InstanceState) -> bytes:
         state.successor,
         state.flags,
     )
-    return _block(Kind.INSTANCE, fixed, _text(state.reason, LONGEST_REASON))
+    epoch = EPOCH.pack(state.epoch) if state.epoch else b""
+    return _block(Kind.INSTANCE, fixed, _text(state.reason, LONGEST_REASON), epoch)
 
 
 def heard_block(heard: Iterable[Heard]) -> bytes:
@@ -379,10 +385,12 @@ def _instance(body: bytes) -> InstanceState:
         raise Malformed("an instance's block is too short")
     instance, role, rank, preference, reign, successor, flags = INSTANCE.unpack_from(body)
     (reason,) = _texts(body, INSTANCE.size, 1)
+    at = INSTANCE.size + 1 + body[INSTANCE.size]
+    epoch = EPOCH.unpack_from(body, at)[0] if len(body) >= at + EPOCH.size else 0
     known = _INSTANCE_FLAGS[flags & (len(_INSTANCE_FLAGS) - 1)]
     # A role of a later release takes no part here. To refuse it would make the whole node seem dead.
     role = _ROLES.get(role, Role.INIT)
-    return InstanceState(instance, role, rank, known, preference, reign, successor, reason)
+    return InstanceState(instance, role, rank, known, preference, reign, successor, reason, epoch)
 
 
 def _report(body: bytes) -> Report:
