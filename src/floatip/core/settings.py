@@ -185,7 +185,7 @@ class Nodes:
     exclusive: bool = False
     """At most one node holds or announces it, at any instant: only with etcd, and only placement "master"."""
     on_arbiter_loss: Literal["hold", "release"] = "hold"
-    """Where etcd does not answer: go on by the link alone, or leave it when the lease is over; as an exclusive one does."""
+    """Where etcd does not answer: go on by the link, or leave it when the lease is over. An exclusive one leaves it."""
 
 
 Election = Vrrp | Keepalived | Static | Nodes
