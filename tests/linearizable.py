@@ -157,24 +157,21 @@ class Register:
         self._learned = {0}.union(*self._revisions.values())
 
     def step(self, state: State, call: Call) -> list[State]:
-        match call:
-            case Read(None, newer_than):
-                return [state] if state.revision <= newer_than else []
-            case Read(State() as row):
-                return [row] if self._is(state, row) else []
-            case Swap(succeeded=False, found=found):
-                is_so = state.revision == call.expected or (found and not self._is(state, found))
-                return [] if call.expected is None or is_so else [found or state]
-            case _:
-                expected, value, revision = call.expected, call.value, call.revision
-                if expected is not None and not self._is_at(state, expected):
-                    return []
-                if value is None:
-                    return [NOTHING]
-                known = self._revisions[value]
-                if revision == UNLEARNED and len(known) == 1:
-                    (revision,) = known
-                return [State(revision, value)] if revision > state.revision or revision == UNLEARNED else []
+        if isinstance(call, Read):
+            if call.row is None:
+                return [state] if state.revision <= call.newer_than else []
+            return [call.row] if self._is(state, call.row) else []
+        if call.succeeded is False:
+            is_so = state.revision == call.expected or (call.found and not self._is(state, call.found))
+            return [] if call.expected is None or is_so else [call.found or state]
+        if call.expected is not None and not self._is_at(state, call.expected):
+            return []
+        if call.value is None:
+            return [NOTHING]
+        known, revision = self._revisions[call.value], call.revision
+        if revision == UNLEARNED and len(known) == 1:
+            (revision,) = known
+        return [State(revision, call.value)] if revision > state.revision or revision == UNLEARNED else []
 
     def _is(self, state: State, row: State) -> bool:
         return state == row or (state.revision == UNLEARNED and state.value == row.value)
