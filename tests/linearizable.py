@@ -204,8 +204,10 @@ def history_of(key: str, asked: Iterable[Asked]) -> list[Operation[Call]]:
 
 
 def keys_of(asked: Iterable[Asked]) -> set[str]:
-    """The rows that somebody wrote."""
-    return {write.key for each in asked if isinstance(each.question, Txn) for write in each.question.then}
+    """The rows that somebody wrote, but those that a lease may have deleted."""
+    writes = [write for each in asked if isinstance(each.question, Txn) for write in each.question.then]
+    leased = {each.key for each in writes if isinstance(each, Put) and each.lease}
+    return {each.key for each in writes} - leased
 
 
 def _call(key: str, question: Question, answer: Answer) -> Call | None:
