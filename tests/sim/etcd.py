@@ -37,7 +37,7 @@ from floatip.core.etcd import (
 from tests.linearizable import Asked
 
 ELECTION = 1.0
-"""etcd's election time in seconds: no lease is shorter than that and half of it, and a new leader extends each by it."""
+"""Seconds: no lease is shorter than one and a half of it, and a new leader extends each by its ttl and this."""
 EXPIRY_INTERVAL = 0.5
 LATENCY = 0.0003, 0.002
 """Seconds one way, with the round among the members that a write and a linearizable read need."""
@@ -411,5 +411,3 @@ class Etcd:
             if self.store.revision > before:
                 self._tell_all()
         self._time.at(self._time.now + EXPIRY_INTERVAL, self._expire)
-
-
