@@ -1,5 +1,7 @@
 """How the two nodes are configured, as in the guide: floatip.toml, and keepalived.conf where keepalived elects."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from floatip.lab.network import FLOATING, NODES, THREE_NODES, LabHost
@@ -7,8 +9,10 @@ from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.record import PRIORITY, RunOptions
 
 
-def floatip_toml(options: RunOptions, host: str, trigger: Path, elector: KeepalivedProgram | None) -> str:
-    """`elector`: keepalived, if it elects."""
+def floatip_toml(
+    options: RunOptions, host: str, trigger: Path, elector: KeepalivedProgram | None, endpoints: Sequence[str] = ()
+) -> str:
+    """`elector`: keepalived, if it elects. `endpoints`: of etcd, if it decides."""
     check = f"""\
 [[check]]
 name = "trigger"
@@ -30,14 +34,16 @@ vrrp_pid_file = "{elector.vrrp_pid_file}"
     else:
         election = f"[instance.vrrp]\npreempt = false\n{_virtual_router(options, host)}"
     bgp = "" if options.shared_layer2 else f"[linode]\ndcid = 6\n\n[bgp]\nhold_time = {options.hold_time}\n"
+    etcd = f"[etcd]\nendpoints = {json.dumps(list(endpoints))}\n\n" if endpoints else ""
+    exclusive = 'placement = "master"\nexclusive = true\n' if options.exclusive else ""
     return f"""\
 {bgp}
-{nodes}{check}
+{etcd}{nodes}{check}
 [[instance]]
 name = "VI_1"
 addresses = ["{FLOATING}"]
 checks = [{'"trigger"' if check else ""}]
-
+{exclusive}
 {election}"""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from floatip.lab.holders import Held
 from floatip.lab.network import ROUTER, THREE_NODES
 from floatip.lab.routes import RouteChange
 from floatip.lab.scheduling import Delay, delayed
@@ -38,6 +39,10 @@ class RunOptions:
     """Nodes; otherwise two."""
     shared_layer2: bool = False
     """Without route servers: the master alone holds the address (placement `master`)."""
+    etcd: bool = False
+    """Its three members, which decide who has what."""
+    exclusive: bool = False
+    """One holder at most, which etcd has confirmed (placement `master`)."""
 
     @property
     def vrrp_version(self) -> int:
@@ -101,6 +106,8 @@ class Record:
     probes: list[ProbeResult] = field(default_factory=list)
     routes: dict[str, list[RouteChange]] = field(default_factory=dict)
     """By host: the four route servers and the router. On a shared layer 2 the observer is its own router."""
+    held: dict[str, list[Held]] = field(default_factory=dict)
+    """By node: whether its kernel had the floating IP; only where that is exclusive."""
     delays: list[Delay] = field(default_factory=list)
     foresights: list[Foresight] = field(default_factory=list)
     """What the daemons were asked, in order, and what they foretold."""

@@ -12,11 +12,13 @@ from typing import Any
 
 from floatip.explain import EVENTS
 from floatip.lab.configuration import floatip_toml, keepalived_conf
+from floatip.lab.holders import HolderWatch
 from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
-from floatip.lab.namespaces import Closes, LabError, is_entered
-from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, THREE_NODES, Network
+from floatip.lab.namespaces import Closes, LabError, in_memory, is_entered
+from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, THREE_NODES, WITNESSES, Network
 from floatip.lab.programs.bird import BirdFabric, BirdRouteServer, Rules
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.etcd import Etcd
 from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
@@ -57,9 +59,15 @@ class Run(Closes):
             self._exits.callback(rmtree, directory)
         else:
             directory = Path(self._exits.enter_context(TemporaryDirectory(prefix="floatip-lab-")))
+        data = directory / "etcd"
+        if self.options.etcd and is_entered():
+            self._exits.enter_context(in_memory(data))
         self.network: Network = self._exits.enter_context(
-            SharedLayer2(directory) if self.options.shared_layer2 else Network(directory)
+            SharedLayer2(directory)
+            if self.options.shared_layer2
+            else Network(directory, WITNESSES if self.options.etcd else ())
         )
+        self.etcd = Etcd(self.network, data) if self.options.etcd else None
         hosts = [node.name for node in (THREE_NODES if self.options.three else NODES)]
         self._own = directory / "own"
         self.triggers = {host: self._own / host / TRIGGER for host in hosts}
@@ -83,6 +91,9 @@ class Run(Closes):
         )
         for host in (*self.servers, ROUTER):
             self.record.routes[host] = self._exits.enter_context(self._watch(host)).changes
+        for host in hosts if self.options.exclusive else ():
+            watch = HolderWatch(self.network, host, FLOATING)
+            self.record.held[host] = self._exits.enter_context(watch).changes
         self._exits.callback(DelayWatch(self._pids, self.record.delays).close)
 
     def _watch(self, host: str) -> RouteWatch:
@@ -101,7 +112,8 @@ class Run(Closes):
 
     def _node(self, host: str) -> FloatipDaemon:
         elector = self.keepaliveds.get(host)
-        config = floatip_toml(self.options, host, self._own / TRIGGER, elector)
+        endpoints = self.etcd.endpoints if self.etcd else ()
+        config = floatip_toml(self.options, host, self._own / TRIGGER, elector, endpoints)
         return FloatipDaemon(self.network, host, config, self._own)
 
     def _pids(self) -> list[int]:
@@ -117,6 +129,8 @@ class Run(Closes):
         """Start everything, haproxy1 before the others, so that it is master. Returns when traffic flows."""
         for program in (*self.routing, *self.services.values()):
             program.start()
+        if self.etcd:
+            self.etcd.start()
         for name in self.servers:
             self.wait_for(lambda name=name: self.listens(name), f"{name} to listen", READY_TIMEOUT)  # type: ignore[misc]
         self.start_node("haproxy1")
@@ -268,5 +282,6 @@ class Run(Closes):
 
     def _logs(self) -> str:
         programs = [*self.nodes.values(), *self.routing, *self.services.values()]
+        programs += self.etcd.members.values() if self.etcd else ()
         tails = {f"{p.host} {p.name}": p.log.read_text().splitlines()[-6:] for p in programs if p.log.exists()}
         return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)
