@@ -12,6 +12,7 @@ route servers of the node that took it have acknowledged its route. The figures 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+from bench.attacks import schedule_as_the_unit
 from bench.fleet import Fleet, stage
 from bench.pairs import STARTED_WITHIN, cpu_of, rss, wait_for
 from bench.scale import Part, Row, log, run_parts
@@ -48,6 +50,7 @@ def without_etcd(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _figures(part: str, network: Network, etcd: Etcd | None, seconds: float) -> Iterator[Row]:
+    schedule_as_the_unit(os.getpid())
     for program in (BuiltInFabric(network), *(BuiltInRouteServer(network, host.name) for host in ROUTE_SERVERS)):
         program.start()
     table = f"[etcd]\nendpoints = {json.dumps(etcd.endpoints)}\n" if etcd else ""
