@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from floatip.lab.network import FLOATING, NODES, THREE_NODES, LabHost
+from floatip.lab.network import FLOATING, NODES, THREE_NODES, LabHost, floating
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.record import PRIORITY, RunOptions
 
@@ -33,18 +33,32 @@ vrrp_pid_file = "{elector.vrrp_pid_file}"
         nodes = "".join(map(_node, THREE_NODES if options.three else NODES))
     else:
         election = f"[instance.vrrp]\npreempt = false\n{_virtual_router(options, host)}"
-    bgp = "" if options.shared_layer2 else f"[linode]\ndcid = 6\n\n[bgp]\nhold_time = {options.hold_time}\n"
     etcd = f"[etcd]\nendpoints = {json.dumps(list(endpoints))}\n\n" if endpoints else ""
-    exclusive = 'placement = "master"\nexclusive = true\n' if options.exclusive else ""
-    return f"""\
-{bgp}
-{etcd}{nodes}{check}
+    if options.members:
+        return f'{etcd}[member]\nname = "{host}"\n\n{check}'
+    return f"{_bgp(options)}\n{etcd}{nodes}{check}{_instances(options, has_check=bool(check))}\n{election}"
+
+
+def fleet_toml(options: RunOptions) -> str:
+    """What is at etcd for all nodes."""
+    return f"{_bgp(options)}{_instances(options, has_check=True)}"
+
+
+def _bgp(options: RunOptions) -> str:
+    return "" if options.shared_layer2 else f"[linode]\ndcid = 6\n\n[bgp]\nhold_time = {options.hold_time}\n"
+
+
+def _instances(options: RunOptions, *, has_check: bool) -> str:
+    more = 'placement = "master"\nexclusive = true\n' if options.exclusive else ""
+    return "".join(
+        f"""
 [[instance]]
-name = "VI_1"
-addresses = ["{FLOATING}"]
-checks = [{'"trigger"' if check else ""}]
-{exclusive}
-{election}"""
+name = "VI_{number}"
+addresses = ["{address}"]
+checks = [{'"trigger"' if has_check else ""}]
+{more}"""
+        for number, address in enumerate(floating(options.instances), 1)
+    )
 
 
 def _node(host: LabHost) -> str:

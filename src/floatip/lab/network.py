@@ -47,6 +47,12 @@ ROUTE_SERVERS = tuple(LabHost(f"rs{n}", IPv6Address(f"2600:3c0f:6:34::{n}")) for
 HOSTS = (*NODES, OBSERVER, *ROUTE_SERVERS, HAPROXY4)
 FLOATING = IPv4Interface("192.168.223.158/32")
 
+
+def floating(instances: int) -> list[IPv4Interface]:
+    """One for each of so many instances."""
+    return [IPv4Interface(f"{FLOATING.ip + number}/32") for number in range(instances)]
+
+
 ROUTER = "router"
 FABRIC = IPv6Address("2600:3c0f:6:34::f")
 """The router's own address: where the route servers reach the fabric."""

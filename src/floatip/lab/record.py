@@ -43,6 +43,12 @@ class RunOptions:
     """Its three members, which decide who has what."""
     exclusive: bool = False
     """One holder at most, which etcd has confirmed (placement `master`)."""
+    members: bool = False
+    """The nodes have files of a few lines: they register themselves, and the rest is at etcd."""
+    last_joins: bool = False
+    """The last of the nodes is not started with the others."""
+    instances: int = 1
+    """Each with one address."""
 
     @property
     def vrrp_version(self) -> int:
@@ -155,6 +161,14 @@ class Record:
         """Its value now; empty: nothing known yet."""
         found = self.of(host, what)
         return found[-1].value if found else ""
+
+    def carries(self, host: str) -> set[str]:
+        """The instances of which it is master now."""
+        return {
+            name
+            for name, role in {event.name: event.value for event in self.of(host, "role")}.items()
+            if role == "master"
+        }
 
     def first(self, host: str, what: str, value: str, after: float = 0.0) -> RunEvent | None:
         found = (event for event in self.of(host, what) if event.value == value and event.at >= after)

@@ -130,6 +130,9 @@ def play_once(
         shared_layer2=scene.shared_layer2,
         etcd=scene.etcd,
         exclusive=scene.exclusive,
+        members=scene.members,
+        last_joins=scene.last_joins,
+        instances=scene.instances,
     )
     with Run(options) as run:
         feed = Feed(screen, run.record, str(run.network.directory))

@@ -60,6 +60,11 @@ class Scene:
     etcd: bool = False
     """Whether etcd decides."""
     exclusive: bool = False
+    members: bool = False
+    """Whether the nodes register themselves at etcd, which has the configuration."""
+    last_joins: bool = False
+    """Whether the last of the nodes is not started with the others."""
+    instances: int = 1
 
 
 def check(run: Run) -> list[Verdict]:
