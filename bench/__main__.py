@@ -14,6 +14,7 @@ status    `floatip status` with 255 instances and 1,000 prefixes: the daemon's a
 link      the link between nodes: its cost beside keepalived, false alarms, a flood, a hundred instances handed over
 web       the HTTP listener: what its readers cost the hellos, its memory, leaks
 scrape    what a scrape of /metrics costs, beside the exporters of others
+etcd      a crash of the carrier where etcd decides, and one of etcd, beside vip-manager; `python -m bench.etcd --help`
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash beside the time of detection
 """
@@ -27,7 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, checks, flood, idle, interop, link, role, scale, scrape, status, web
+from bench import announce, attacks, checks, etcd, flood, idle, interop, link, role, scale, scrape, status, web
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -117,6 +118,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "checks": lambda options: checks.measure(options.seconds),
     "status": lambda options: status.measure(30),
     "scrape": lambda options: scrape.run(),
+    "etcd": lambda options: etcd.measure(options.runs),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 
