@@ -22,7 +22,7 @@ from floatip.reading.files import closed_above
 from floatip.reading.machine import Machine, daemons_user, look_around
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigNote, ConfigWarning, MachineError, Places, Problem
 from floatip.reading.rights import user_id
-from floatip.reading.rules import judge, nodes
+from floatip.reading.rules import judge, members, nodes
 from floatip.reading.toml import document, reader
 from floatip.reading.will import will
 
@@ -126,6 +126,7 @@ def judged(
     """
     model, places, problems = given.model, given.places, [*given.problems]
     machine = machine or look_around(user)
+    model = members.with_own(model, machine)
     here = _here(model, machine)
     model = model.on(here.interface) if here else model
     problems += judge(model, places, machine)
@@ -164,7 +165,7 @@ def _here(model: Model, machine: Machine) -> Here | None:
 
 
 def _keys(model: Model, path: Path, places: Places, machine: Machine) -> tuple[tuple[bytes, ...], list[Problem]]:
-    if not model.nodes:
+    if not model.nodes and not model.member:
         return (), []
     keys, doubts = key.read(model.link.key or path.absolute().with_name(key.NAME), machine)
     return keys, [places.on_machine(("link", "key"), doubt.what, doubt.hint) for doubt in doubts]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from floatip.core.settings import Instance, Keepalived, Node, Static, SyncGroup
-from floatip.model import Bgp, Check, File, Interface, Model, Process, Value
+from floatip.model import Bgp, Check, File, Interface, Model, Process, Value, is_exclusive
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances, looked_at, tracking
 from floatip.reading.words import closest, shown
@@ -21,7 +21,8 @@ def repeated(model: Model, places: Places) -> Iterator[Problem]:
                 yield places.error(thing, f"{value} is taken by line {places.place(earlier).line}", hint)
 
     named: dict[str, Iterable[Check | Instance | Node | SyncGroup]]
-    named = {"node": model.nodes, "check": model.checks, "instance": model.instances, "sync_group": model.sync_groups}
+    nodes = () if model.member else model.nodes
+    named = {"node": nodes, "check": model.checks, "instance": model.instances, "sync_group": model.sync_groups}
     for kind, items in named.items():
         names = (((*at, "name"), one.name and f'"{one.name}"') for at, one in places.each((kind,), items))
         yield from once(names, f"give each {kind} a name of its own")
@@ -110,7 +111,7 @@ def without_bgp(model: Model, places: Places) -> Iterator[Problem]:
         return
     hint = "add [linode] or [bgp], or let vrrp elect"
     for at, instance in instances(model, places):
-        if instance.placement == "all":
+        if instance.placement == "all" and not is_exclusive(instance.election):
             what = '"all" needs BGP to lead traffic to one node'
             yield places.error((*at, "placement"), what, 'add [linode] or [bgp], or write placement = "master"')
         if isinstance(instance.election, Static) and (*at, "static") in places.given:
@@ -118,7 +119,9 @@ def without_bgp(model: Model, places: Places) -> Iterator[Problem]:
         if isinstance(instance.election, Keepalived):
             what = "keepalived elects and holds the address, so there is nothing left to do"
             yield places.error((*at, "keepalived"), what, hint)
-    is_meant = all((*at, "placement") in places.given for at, _ in instances(model, places))
+    is_meant = all(
+        (*at, "placement") in places.given or is_exclusive(one.election) for at, one in instances(model, places)
+    )
     if model.instances and places.is_whole(("instance",)) and not is_meant:
         hint = 'add [linode] or [bgp], or write placement = "master" if the nodes share one layer 2'
         yield places.warning((), "there is no [linode] and no [bgp]: nothing is announced by BGP", hint)
