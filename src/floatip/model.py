@@ -23,6 +23,8 @@ Placement = Literal["all", "master"]
 PRIORITY = 100
 HTTP_PORT = 8179
 """TCP; outside of 9100 to 9999, where exporters are."""
+PREFIX = "/floatip/"
+"""At etcd."""
 OWN_INTERFACE = ""
 """Of an instance: the one that has this node's own address, once that is found."""
 NO_ROUTER_ID = IPv4Address("10.0.0.1")
@@ -393,7 +395,7 @@ class Here:
 class Etcd:
     endpoints: tuple[str, ...]
     """URLs of its members, such as `https://192.0.2.1:2379`."""
-    prefix: str = "/floatip/"
+    prefix: str = PREFIX
     """Of all keys of this fleet; it ends with a slash."""
     ca: Path | None = None
     """None: the system's."""

@@ -177,3 +177,26 @@ class EtcdTrouble:
 
     reason: str
     hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdEndpoint:
+    """What one endpoint of the configuration said last."""
+
+    url: str
+    reason: str
+    """Why it does not answer, for people; empty: it answers, or was not asked yet."""
+    hint: str
+    in_use: bool
+    """The questions go there."""
+    version: str
+    """Of etcd; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdMembers:
+    """All endpoints, when something changed. One that is bad among good ones is no `EtcdTrouble`."""
+
+    endpoints: tuple[EtcdEndpoint, ...]
+    skipped: int = 0
+    """Keys below the prefix that are no text, of the answer with the most of them: nobody sees them otherwise."""

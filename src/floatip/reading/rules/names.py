@@ -18,7 +18,9 @@ def repeated(model: Model, places: Places) -> Iterator[Problem]:
         first: dict[str, Thing] = {}
         for thing, value in things:
             if value and (earlier := first.setdefault(value, thing)) != thing:
-                yield places.error(thing, f"{value} is taken by line {places.place(earlier).line}", hint)
+                first_place, place = places.place(earlier), places.place(thing)
+                where = f"line {first_place.line}" + f" of {first_place.file}" * (first_place.file != place.file)
+                yield places.error(thing, f"{value} is taken by {where}", hint)
 
     named: dict[str, Iterable[Check | Instance | Node | SyncGroup]]
     nodes = () if model.member else model.nodes
@@ -57,7 +59,7 @@ def checks(model: Model, places: Places) -> Iterator[Problem]:
                 what = f"there is no check {shown(name)}" if name not in names else "the check counts itself"
                 yield places.error(thing, what, hint)
     for at, check in places.each(("check",), model.checks):
-        if check.name not in used:
+        if check.name not in used and (model.instances or not model.member):
             yield places.warning(at, "no instance uses this check", "name it in the checks of an instance")
         if isinstance(check.kind, Process) and not check.kind.command:
             yield from _process(places, (*at, "process"), check.kind.process)
@@ -98,7 +100,10 @@ def _process(places: Places, thing: Thing, process: str) -> Iterator[Problem]:
 
 
 def present(model: Model, places: Places) -> Iterator[Problem]:
-    if not model.instances and ("instance",) not in places.given:
+    if not model.instances and ("instance",) not in places.given and model.member:
+        what = "there is no [[instance]] here, and the fleet's configuration is not known on this machine"
+        yield places.warning((), what, "the daemon learns it from etcd; see it: floatip fleet get")
+    elif not model.instances and ("instance",) not in places.given:
         yield places.error((), "there is no [[instance]]", "add one: it names the addresses to keep")
     follows = any(isinstance(instance.election, Keepalived) for instance in model.instances)
     if ("keepalived",) in places.given and not follows and places.is_whole(("instance",)):

@@ -72,7 +72,7 @@ def with_dcid(document: Document, dcid: int | str | None) -> tuple[Document, lis
     if named != dcid:
         at = ("linode", "dcid")
         what = f"{shown(named)} is not {dcid}, which --dcid says"
-        problems.append(ConfigError(document.file, document.line(at), "linode.dcid", what, "leave out one of the two"))
+        problems.append(ConfigError(*document.place(at), "linode.dcid", what, "leave out one of the two"))
     return replace(document, data=data), problems
 
 
