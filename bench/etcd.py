@@ -216,8 +216,8 @@ class Echoes(Closes):
         due = time.monotonic()
         while not self._closing.is_set():
             packet = ECHO.pack(8, 0, 0, 1, self.sent & 0xFFFF, time.monotonic())
-            with suppress(OSError):  # no neighbour answers
-                self._socket.sendto(packet[:2] + _checksum(packet) + packet[4:], (ADDRESS, 0))
+            with suppress(OSError):  # no neighbour answers, and too many packets wait for one
+                self._socket.sendto(packet[:2] + _checksum(packet) + packet[4:], socket.MSG_DONTWAIT, (ADDRESS, 0))
             self.sent += 1
             due = max(due + PROBE_INTERVAL, time.monotonic() - 1.0)
             time.sleep(max(0.0, due - time.monotonic()))
