@@ -36,8 +36,10 @@ class Etcd:
                 return dict(json.load(error))
             self._rotate()
             raise
-        except (OSError, ValueError):
-            self._rotate()
+        except (OSError, ValueError) as error:
+            # A wait that ends without news says nothing of its member.
+            if not ("wait" in values and isinstance(error, TimeoutError)):
+                self._rotate()
             raise
 
     def _rotate(self) -> None:
@@ -53,9 +55,8 @@ def hold(name: str, ttl: int, loop: float, timeout: float, endpoints: list[str])
             if "errorCode" in found:
                 found = etcd.ask("PUT", {"value": name, "ttl": ttl, "prevExist": "false"}, timeout)
             if "errorCode" in found:
-                # Another node has the key. Only the waiting may time out without a reason to ask another member.
                 index = found["index"] + 1
-                with suppress(TimeoutError):
+                with suppress(TimeoutError):  # then it is this node's turn to try
                     etcd.ask("GET", {"wait": "true", "waitIndex": index}, max(timeout, loop))
                 continue
         time.sleep(max(0.0, began + loop - time.monotonic()))
