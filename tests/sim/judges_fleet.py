@@ -12,9 +12,9 @@ from math import inf
 from tests.linearizable import complaints
 from tests.sim.fleet_world import DRIFT, Fleet
 from tests.sim.judges import MOMENT, PUT_BACK
-from tests.sim.judges_linked import HARMLESS, JudgesLinked
+from tests.sim.judges_linked import HARMLESS, JudgesLinked, replace_kind
 from tests.sim.storm_kinds import NODE_KINDS
-from tests.sim.world import INSTANCE, RUNNING, Machine
+from tests.sim.world import INSTANCE, RUNNING, Fault, Machine
 
 TAKE_A_NODE = {*NODE_KINDS, "stand", "drain", "etcd-cut"}
 """Faults that take a node away, and leave the others what they need."""
@@ -65,6 +65,9 @@ class JudgesFleet(JudgesLinked):
             self._held_twice[name] = is_excused, is_wrong
             self._watch_open(name, holders)
 
+    def _cost(self, fault: Fault, in_play: list[Fault]) -> float:
+        return super()._cost(replace_kind(fault, "freeze") if fault.kind == "stand" else fault, in_play)
+
     @property
     def _excuse(self) -> float:
         return self.fleet.arbiter.lease_time * (1 + DRIFT) + MOMENT
@@ -95,6 +98,9 @@ class JudgesFleet(JudgesLinked):
         return is_well and can_ask and not node.node.instances[name].bar
 
     # After the run
+
+    def judge_hooks(self) -> None:
+        """The notify command is judged where there is one instance."""
 
     def judge_end(self, incumbent: str, *, preempt: bool) -> None:
         super().judge_end(incumbent, preempt=preempt)
