@@ -7,8 +7,11 @@ and nobody needs an answer.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from floatip.core import settings
+from floatip.core.addresses import Address
+from floatip.core.arbiter import Arbiter, Owner
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.election.elector import Claim, Others, Role
@@ -45,6 +48,8 @@ class Wish:
 class Fleet:
     def __init__(self, config: settings.Link, boot: int, now: float) -> None:
         self.link = Link(config, boot, now)
+        self.arbiter: Arbiter | None = None
+        """etcd; None: it has no part in this."""
         self.drained: Order | None = None
         self.paused: Order | None = None
         self.drills = False
@@ -225,10 +230,12 @@ class Fleet:
         return False
 
     def _claims(self, instance: str) -> Iterable[Claim]:
-        identity = wire.identity(instance)
+        identity, owner = wire.identity(instance), self.living_owner(instance)
         for peer in self.others:
             state = peer.instances.get(identity)
             if state and peer.alive and state.role is wire.Role.MASTER:
+                is_owner = owner is not None and owner.node == peer.name
+                owner = None if is_owner else owner
                 yield Claim(
                     peer.name,
                     peer.config.address,
@@ -238,7 +245,49 @@ class Fleet:
                     bool(state.flags & InstanceFlag.LEAVES),
                     self._name(state.successor),
                     _why_it_leaves(peer) if state.flags & InstanceFlag.LEAVES else "",
+                    is_owner,
                 )
+        if owner and (address := self._address(owner.node)):
+            yield Claim(owner.node, address, owner.epoch, True, False, False, "", is_owner=True)
+
+    def living_owner(self, instance: str) -> Owner | None:
+        """Another node that owns it by etcd, and lives as far as etcd and the link know.
+
+        To have written a row is a sign of life: only one that the link has heard since then can be missed by the link.
+        """
+        owner = self.arbiter.owners.get(instance) if self.arbiter else None
+        if not self.arbiter or not owner or owner.released or owner.node == self.own.name:
+            return None
+        peer = self.link.peers.get(owner.node)
+        if peer and peer.alive:
+            state = peer.instances.get(wire.identity(instance))
+            if boot_of(peer) != owner.boot or state is None:
+                return None
+            has_let_go = state.epoch == owner.epoch and state.flags & InstanceFlag.FREE
+            takes_part = state.role is wire.Role.MASTER or state.flags & InstanceFlag.READY
+            return owner if takes_part and not has_let_go else None
+        row = self.arbiter.alive.get(owner.node)
+        if not row or row.boot != owner.boot or not self.arbiter.knows_who_lives:
+            return None
+        is_missed = peer is not None and peer.detector.heard_at >= self.arbiter.seen_at.get(instance, 0.0)
+        return None if is_missed else owner
+
+    def has_freed(self, instance: str, owner: Owner) -> bool:
+        """Whether a former owner says that it has nothing left of it."""
+        peer = self.link.peers.get(owner.node)
+        state = peer.instances.get(wire.identity(instance)) if peer and peer.alive else None
+        if not peer or not state or boot_of(peer) != owner.boot:
+            return False
+        return state.epoch == owner.epoch and bool(state.flags & InstanceFlag.FREE)
+
+    def _address(self, node: str) -> Address | None:
+        if peer := self.link.peers.get(node):
+            return peer.config.address
+        row = self.arbiter.alive.get(node) if self.arbiter else None
+        try:
+            return ip_address(row.address) if row else None
+        except ValueError:
+            return None
 
     def _name(self, identity: bytes) -> str:
         """Empty: of no node."""
@@ -360,6 +409,7 @@ class Fleet:
             InstanceFlag.READY: takes_part and is_healthy and can_tell and can_hold,
             InstanceFlag.ACKNOWLEDGED: is_master and is_acknowledged(instance, up, is_held, announces),
             InstanceFlag.LEAVES: is_master and leaves,
+            InstanceFlag.FREE: self._has_let_go(instance, holding, now),
         }
         return InstanceState(
             wire.identity(name),
@@ -370,7 +420,14 @@ class Fleet:
             elector.reign,
             wire.identity(wish.successor) if is_master and wish and wish.successor else bytes(wire.ID),
             elector.reason,
+            self.arbiter.epochs.get(name, 0) if self.arbiter else 0,
         )
+
+    def _has_let_go(self, instance: Instance, holding: Holding, now: float) -> bool:
+        """Of what it had by etcd."""
+        if not self.arbiter or instance.role is Role.MASTER:
+            return False
+        return self.arbiter.is_spent(instance.config.name) and instance.is_free(holding, now)
 
 
 def is_acknowledged(instance: Instance, up: Iterable[Session], is_held: bool, announces: bool) -> bool:
@@ -380,6 +437,11 @@ def is_acknowledged(instance: Instance, up: Iterable[Session], is_held: bool, an
     if instance.decision.rank is Rank.NONE or not is_held or (announces and not sessions):
         return False
     return all(session.acknowledged_at > instance.elector.reign_at for session in sessions)
+
+
+def boot_of(peer: Peer) -> str:
+    """As the rows of etcd have it."""
+    return f"{peer.boot:016x}"
 
 
 def _together(instance: Instance) -> str:
