@@ -39,6 +39,7 @@ from floatip.core.events import (
     Effect,
     Event,
     Exit,
+    Fence,
     Garp,
     Held,
     Hold,
@@ -351,6 +352,8 @@ class Daemon:
                     self._parts.probes.run(effect)
                 case Hold():
                     self._parts.kernel.hold(effect)
+                case Fence():
+                    self._parts.kernel.fence(effect)
                 case Install():
                     self._parts.kernel.install(effect)
                 case Garp():
