@@ -38,6 +38,7 @@ from floatip.core.events import (
     Effect,
     Event,
     Exit,
+    Fence,
     Garp,
     Held,
     Hold,
@@ -346,6 +347,8 @@ class Daemon:
                     self._parts.probes.run(effect)
                 case Hold():
                     self._parts.kernel.hold(effect)
+                case Fence():
+                    self._parts.kernel.fence(effect)
                 case Install():
                     self._parts.kernel.install(effect)
                 case Garp():
