@@ -73,6 +73,7 @@ class Endpoint:
     failure: Failed | None = None
     """Of the last question; None: it was answered."""
     alarm: Failed | None = None
+    was_asked: bool = False
     path: str = "/v3/"
 
 
@@ -90,7 +91,7 @@ class Client:
         self._renewing = asyncio.Lock()
         self._troubles: dict[str, Failed] = {}
         """By the kind of question."""
-        self._told: dict[type, object] = {EtcdTrouble: EtcdTrouble("")}
+        self._told: dict[type, object] = {}
         self._skipped = 0
         self._prefixes: tuple[str, ...] = ()
         self._position = 0
@@ -350,11 +351,10 @@ class Client:
             seen.revision = max(seen.revision, header.revision)
 
     def _use(self, endpoint: Endpoint) -> None:
-        self._note(endpoint, None)
         if endpoint is not self.used:
             self._used = self._endpoints.index(endpoint)
             self._move_watch()
-        self._tell_members()
+        self._note(endpoint, None)
 
     def _leave(self, endpoint: Endpoint) -> None:
         """It did not answer: the next question goes to the next one."""
@@ -369,10 +369,8 @@ class Client:
 
     def _note(self, endpoint: Endpoint, failure: Failed | None) -> None:
         """What it said last."""
-        before = endpoint.failure
-        endpoint.failure = failure
-        if (before and before.reason) != (failure and failure.reason):
-            self._tell_members()
+        endpoint.failure, endpoint.was_asked = failure, True
+        self._tell_members()
 
     # What people are told
 
@@ -395,7 +393,8 @@ class Client:
         def view(endpoint: Endpoint) -> EtcdEndpoint:
             failure = endpoint.failure or endpoint.alarm
             said = (failure.reason, failure.hint) if failure else ("", "")
-            return EtcdEndpoint(endpoint.url, *said, endpoint is self.used, endpoint.version)
+            answers = not endpoint.failure if endpoint.was_asked else None
+            return EtcdEndpoint(endpoint.url, answers, *said, endpoint is self.used, endpoint.version)
 
         self._tell(EtcdMembers(tuple(map(view, self._endpoints)), self._skipped))
 
@@ -439,8 +438,7 @@ class Client:
             failure = of_answer(refused, endpoint.url, self.settings)
         except Failed as error:
             failure = error
-        endpoint.failure = failure
-        self._tell_members()
+        self._note(endpoint, failure)
 
     # The watch
 
