@@ -38,6 +38,8 @@ CLAIMED_WITHIN = 0.02
 LEASE_TIME = 5.0
 """The default."""
 GONE_FOR = 60.0
+HANDED_OVER_WITHIN = 0.3
+"""Seconds for which nobody has what is exclusive, from when its owner let go of it."""
 JOINED_WITHIN = 10.0
 """Seconds from the start of a daemon until all nodes have it as a member, and hear it."""
 
@@ -115,7 +117,7 @@ def cut_off_exclusive(run: Run) -> list[Verdict]:
         never_two_holders(record),
         happened_within(record, f"{MASTER} let go of it", left, LEASE_TIME, at, "it lost etcd"),
         happened_within(record, f"{STANDBY} was master", taken, LEASE_TIME + TAKEOVER_MARGIN, at, "that"),
-        *lost_less_than(record, 1.0),
+        *lost_less_than(record, HANDED_OVER_WITHIN),
         answered_only_by(record.seen, STANDBY, healed, f"{MASTER} reached etcd again"),
         never_moves(record, healed, f"{MASTER} reached etcd again"),
         ends_as(record, MASTER, "backup"),
