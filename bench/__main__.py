@@ -15,6 +15,7 @@ link      the link between nodes: its cost beside keepalived, false alarms, a fl
 web       the HTTP listener: what its readers cost the hellos, its memory, leaks
 fleet     eight nodes with 200 addresses, etcd decides: a node crashes; requests to etcd, CPU, memory
 scrape    what a scrape of /metrics costs, beside the exporters of others
+etcd      a crash of the carrier where etcd decides, and one of etcd, beside vip-manager; `python -m bench.etcd --help`
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash beside the time of detection
 """
@@ -28,7 +29,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, checks, flood, idle, interop, link, on_etcd, role, scale, scrape, status, web
+from bench import announce, attacks, checks, etcd, flood, idle, interop, link, on_etcd, role, scale, scrape, status, web
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -119,6 +120,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "checks": lambda options: checks.measure(options.seconds),
     "status": lambda options: status.measure(30),
     "scrape": lambda options: scrape.run(),
+    "etcd": lambda options: etcd.measure(options.runs),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 

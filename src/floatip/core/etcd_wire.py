@@ -60,6 +60,8 @@ class Says(StrEnum):
     """Nothing is at that path."""
     PLAIN = "plain"
     """HTTP was spoken to a port of HTTPS."""
+    COMMON_NAME = "common name"
+    """It asks for users, and its gateway takes no certificate of a client that has a common name."""
     COMPACTED = "compacted"
     OTHER = "other"
     GARBAGE = "garbage"
@@ -371,6 +373,7 @@ _WORDS = {
     "database space exceeded": Says.NO_SPACE,
     "has been compacted": Says.COMPACTED,
     "HTTP request to an HTTPS server": Says.PLAIN,
+    "CommonName of client": Says.COMMON_NAME,
 }
 """The errors of etcd that share a code differ in their words only (api/v3rpc/rpctypes/error.go)."""
 

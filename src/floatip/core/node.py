@@ -347,7 +347,7 @@ class Node:
             self._timers.set(REPORT, self.reporter.at)
         if self.arbiter:
             self._timers.set(ETCD, self.arbiter.deadline)
-            self._timers.set(UNTIL, self._fence.until)
+            self._timers.set(UNTIL, self.arbiter.until)
         for interface, (at, *_) in self._blinks.items():
             self._timers.set(("link", interface), at)
 
