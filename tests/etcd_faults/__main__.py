@@ -1,7 +1,8 @@
 """python -m tests.etcd_faults --runs 200 --seed 1: seeded faults on real etcd and real daemons.
 
-Several runs are played side by side. Each has a seed of its own: the first one, and those that follow. A run that breaks a rule prints all that it has,
-and `python -m tests.etcd_faults.play --seed N --story` plays its faults again. Exit status 1: there was one.
+Several runs are played side by side. Each has a seed of its own: the first, and those that follow. A run that breaks
+a rule prints all that it has, and `python -m tests.etcd_faults.play --seed N --story` plays its faults again. Exit
+status 1: there was one.
 """
 
 import argparse

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_interface
 from contextlib import closing
+from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest

@@ -75,8 +75,9 @@ class Watcher:
         self.seen.samples += 1
 
     def close(self) -> None:
-        for one in (self._monitor, *self._readers):
-            one.close()
+        self._monitor.close()
+        for reader in self._readers:
+            reader.close()
 
     def _said(self, node: int) -> set[str]:
         return {address for address, nodes in self._holders.items() if node in nodes}
