@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 RUN_TIMEOUT = 400.0
-NICE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.etcd_faults")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, help="of the first run (default: a new one)")
-    parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), help="runs side by side")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs side by side")
     options = parser.parse_args()
     first = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
-    os.nice(NICE)
     began, outcomes = time.monotonic(), list[Outcome]()
     with ThreadPoolExecutor(options.workers) as pool:
         for outcome in pool.map(play, range(first, first + options.runs)):

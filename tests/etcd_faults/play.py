@@ -17,7 +17,7 @@ from tests.etcd_faults.plan import NODES, Fault
 from tests.etcd_faults.world import ADDRESSES, EXCLUSIVE, Host, World
 from tests.linearizable import complaints
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 WHOLE_AGAIN = 75.0
 """Seconds: a node that was started three times within a minute is barred for a minute."""
 SLOW = 0.05, 0.15
