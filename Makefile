@@ -32,8 +32,8 @@ WORKERS ?= 5
 # Two apts at once would refuse each other.
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
-lab test test-systemd test-packages soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd test-packages check docs sim soak mutants bench deb apt-repo rpm ansible-collection lock clean lab-needs test-needs bench-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
+lab test test-systemd test-packages soak etcd-faults bench: export PYTHONDONTWRITEBYTECODE :=
+.PHONY: help lab test test-systemd test-packages check docs sim soak etcd-faults mutants bench deb apt-repo rpm ansible-collection lock clean lab-needs test-needs bench-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to repla
 
 soak: lab-needs .venv/ready ## faults of all kinds on real daemons, as SEED=n draws them, for MINUTES=60
 	$(PYTHON) -m tests.soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(SOAK_OPTIONS)
+
+etcd-faults: test-needs .venv/ready ## seeded faults on real etcd and real daemons: RUNS=200, SEED=n for the first; never two holders of an exclusive address
+	$(PYTHON) -m tests.etcd_faults --runs $(if $(filter file,$(origin RUNS)),200,$(RUNS)) $(if $(SEED),--seed $(SEED))
 
 mutants: .venv/ready ## plant bugs in the core and the host and see each one found
 	$(PYTHON) -m tests.sim.mutants

@@ -11,7 +11,6 @@ import os
 import struct
 import sys
 import time
-from typing import Any
 
 from floatip.core.etcd import AskEtcd, EtcdAnswered
 from floatip.core.events import Effect, Event
@@ -43,16 +42,16 @@ def _record(history: int) -> None:
     def note(kind: str, number: int, what: object, at: float) -> None:
         os.write(history, f"{(os.getpid(), kind, number, at)!r} {what!r}\n".encode())
 
-    def recording(node: Node, event: Event, now: float) -> Any:
+    def recording(node: Node, event: Event, now: float) -> list[Effect]:
         if isinstance(event, EtcdAnswered):
             note("answered", event.number, event.answer, time.monotonic())
-        effects: list[Effect] = handle(node, event, now)
+        effects = handle(node, event, now)
         for effect in effects:
             if isinstance(effect, AskEtcd):
                 note("asked", effect.number, effect.question, time.monotonic())
         return effects
 
-    Node.handle = recording  # type: ignore[method-assign]
+    Node.handle = recording  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import random
 from dataclasses import dataclass
 
-WINDOW = 18.0
+WINDOW = 12.0
 """Seconds in which faults begin."""
-LONGEST = 9.0
+LONGEST = 8.0
 NODES, MEMBERS = (1, 2, 3), (1, 2, 3)
 MOST_KILLS = 2
 """Of one daemon: three starts within a minute bar a node, on purpose."""

@@ -5,13 +5,14 @@ after the other, in the order in which it happened, however late this process re
 addresses of each node are read, in case a message does not tell.
 """
 
+import contextlib
 import json
 import os
 import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 
@@ -20,7 +21,6 @@ from floatip.rtnetlink import ADDRESS, GETADDR, GROUPS, HEADER, SOL_NETLINK, Add
 
 NETLINK_LISTEN_ALL_NSID = 8
 NLM_F_DUMP = 0x301
-ADD_MEMBERSHIP_ROOM = 8 << 20
 PERIOD = 0.001
 """Seconds."""
 
@@ -42,19 +42,17 @@ class Seen:
 
 
 class Watcher:
-    def __init__(
-        self, namespaces: Sequence[Namespace], nsids: dict[int, int], addresses: Sequence[str], exclusive: int
-    ) -> None:
-        """`nsids`: node by namespace id. The first `exclusive` addresses are."""
+    def __init__(self, namespaces: Mapping[int, Namespace], addresses: Sequence[str], exclusive: int) -> None:
+        """`namespaces`: by the number of the node, by which this namespace knows each. The first `exclusive` are."""
         self.seen = Seen()
-        self._nodes = nsids
+        self._nodes = frozenset(namespaces)
         self._packed = {ip_address(one).packed: one for one in addresses}
         self._exclusive = set(addresses[:exclusive])
         self._holders: dict[str, set[int]] = {one: set() for one in addresses}
         self._monitor = Netlink(GROUPS)
         self._monitor.socket.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
         self._readers = []
-        for namespace in namespaces:
+        for namespace in namespaces.values():
             with namespace.inside():
                 reader = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
             reader.settimeout(5)
@@ -69,12 +67,17 @@ class Watcher:
         for packed, address in self._packed.items():
             if address in self._exclusive and sum(packed in data for data in found) > 1:
                 # Read one after the other: an address may have moved in between. What the kernel told, decides.
-                before = {node: address in self._said(node) for node in self._nodes.values()}
+                before = {node: address in self._said(node) for node in self._nodes}
                 self._listen()
                 again = [self._sample(reader) for reader in self._readers]
                 if sum(packed in data for data in again) > 1:
                     self.seen.twice.append(f"{address} at {now:.4f}, sampled twice; the kernel told {before}")
         self.seen.samples += 1
+
+    def close(self) -> None:
+        self._monitor.close()
+        for reader in self._readers:
+            reader.close()
 
     def _said(self, node: int) -> set[str]:
         return {address for address, nodes in self._holders.items() if node in nodes}
@@ -92,7 +95,7 @@ class Watcher:
                 (struct.unpack("=i", data)[0] for _, kind, data in ancillary if kind == NETLINK_LISTEN_ALL_NSID), None
             )
             if nsid in self._nodes:
-                self._take(self._nodes[nsid], data)
+                self._take(nsid, data)
 
     def _take(self, node: int, data: bytes) -> None:
         at = 0
@@ -132,27 +135,24 @@ class Watcher:
     def run(self, end: int) -> None:
         """Until `end`, a pipe, is closed at its other side."""
         os.set_blocking(end, False)
-        before = time.monotonic()
+        last = due = time.monotonic()
         while True:
+            now = time.monotonic()
+            self.seen.longest_gap = max(self.seen.longest_gap, now - last)
+            self.seen.late += now - last > 2 * PERIOD
+            last = now
             self.look()
             try:
                 if not os.read(end, 1):
                     break
             except BlockingIOError:
                 pass
-            now = time.monotonic()
-            gap = now - before
-            if gap > self.seen.longest_gap:
-                self.seen.longest_gap = gap
-            self.seen.late += gap > 2 * PERIOD
-            time.sleep(max(0.0, before + PERIOD - now))
-            before = max(before + PERIOD, now)
+            due = max(due + PERIOD, time.monotonic())
+            time.sleep(max(0.0, due - time.monotonic()))
         self._listen()
 
 
-def start(
-    namespaces: Sequence[Namespace], nsids: dict[int, int], addresses: Sequence[str], exclusive: int
-) -> tuple[int, int, int]:
+def start(namespaces: Mapping[int, Namespace], addresses: Sequence[str], exclusive: int) -> tuple[int, int, int]:
     """Its pid, a pipe that ends it when it is closed, and one from which what it has seen can be read then."""
     stop_reading, stop = os.pipe()
     answer, answer_writing = os.pipe()
@@ -164,7 +164,9 @@ def start(
     try:
         os.close(stop)
         os.close(answer)
-        watcher = Watcher(namespaces, nsids, addresses, exclusive)
+        with contextlib.suppress(PermissionError):  # below the daemons, above what else is busy here
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(9))
+        watcher = Watcher(namespaces, addresses, exclusive)
         os.write(answer_writing, b"+")
         watcher.run(stop_reading)
         with os.fdopen(answer_writing, "w") as file:
