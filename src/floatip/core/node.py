@@ -860,8 +860,10 @@ class Node:
         if pause != self._paused:
             self._paused = pause
             self._mark(self.instances)
-        for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead):
+        for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead, now):
             effects += self._hear(instance, around, now)
+        if self.fleet.pending:
+            self._timers.set(CONSULT, max(now, self.fleet.plan_at))
         return effects + self._review(now) if self._marked and self.running else effects
 
     def _tell_others(self, fleet: Fleet, instances: Iterable[Instance], now: float) -> list[Effect]:
