@@ -26,6 +26,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from bench.scale import Row, table
 from floatip.core import settings
+from floatip.core.addresses import Address
 from floatip.core.election.elector import Role
 from floatip.core.events import (
     DatagramReceived,
@@ -50,7 +51,7 @@ SLICE = 0.010
 
 
 class Machine:
-    def __init__(self, node: Node, address: IPv4Address) -> None:
+    def __init__(self, node: Node, address: Address) -> None:
         self.node, self.address = node, address
         self.lives = True
         self.cpu = self.longest = 0.0
@@ -119,7 +120,7 @@ class Fleet:
             case SendDatagram():
                 machine.sent += 1
                 machine.octets += len(effect.data) + 28  # IP and UDP headers
-                other = self.machines[effect.destination]  # type: ignore[index]
+                other = self.machines[effect.destination]
                 if other.lives:
                     at = self.now + DELAY
                     self._push(at, other, DatagramReceived(machine.address, effect.data, at))
@@ -198,7 +199,7 @@ def _plans(part: str, fleet: Fleet, dead: Machine) -> Iterator[Row]:
 
 def _mean(fleet: Fleet, what: str) -> float:
     alive = fleet.alive
-    return sum(getattr(machine, what) for machine in alive) / len(alive)
+    return float(sum(getattr(machine, what) for machine in alive)) / len(alive)
 
 
 def _memory(before: int) -> float:

@@ -8,8 +8,11 @@ and nobody needs an answer.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from floatip.core import settings
+from floatip.core.addresses import Address
+from floatip.core.arbiter import Arbiter, Owner
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.election.elector import Claim, Others, Role
@@ -49,6 +52,8 @@ class Wish:
 class Fleet:
     def __init__(self, config: settings.Link, boot: int, now: float) -> None:
         self.link = Link(config, boot, now)
+        self.arbiter: Arbiter | None = None
+        """etcd; None: it has no part in this."""
         self.drained: Order | None = None
         self.paused: Order | None = None
         self.drills = False
@@ -239,7 +244,7 @@ class Fleet:
         known, elected, together = self._elected.known, self._elected.instances, self._elected.together
         names = dict.fromkeys(known[identity] for identity in changed if identity in known)
         if NODE in changed:
-            names |= self._open | together
+            names |= self._open | together | self._owned_by_missing()
         if self._elected.preempts and changed:
             names |= self._changed_best()
         if words := {_together(elected[name]) for name in names} - {""}:  # what is together moves if one of it must
@@ -275,6 +280,53 @@ class Fleet:
         self._given.pop(name, None)
         return False
 
+    def living_owner(self, instance: str) -> Owner | None:
+        """Another node that owns it by etcd, and lives as far as etcd and the link know.
+
+        To have written a row is a sign of life: only one that the link has heard since then can be missed by the link.
+        """
+        owner = self.arbiter.owners.get(instance) if self.arbiter else None
+        if not self.arbiter or not owner or owner.released or owner.node == self.own.name:
+            return None
+        peer = self.link.peers.get(owner.node)
+        if peer and peer.alive:
+            state = peer.instances.get(wire.identity(instance))
+            if boot_of(peer) != owner.boot or state is None:
+                return None
+            has_let_go = state.epoch == owner.epoch and state.flags & InstanceFlag.FREE
+            takes_part = state.role is wire.Role.MASTER or state.flags & InstanceFlag.READY
+            return owner if takes_part and not has_let_go else None
+        row = self.arbiter.alive.get(owner.node)
+        if not row or row.boot != owner.boot or not self.arbiter.knows_who_lives:
+            return None
+        is_missed = peer is not None and peer.detector.heard_at >= self.arbiter.seen_at.get(instance, 0.0)
+        return None if is_missed else owner
+
+    def _owned_by_missing(self) -> dict[str, None]:
+        """The instances whose owner by etcd is not heard, and may not be master yet."""
+        if not self.arbiter:
+            return {}
+        missing = {peer.name for peer in self.others if not peer.alive}
+        owned = self.arbiter.owners.items() if missing else ()
+        return {name: None for name, owner in owned if owner.node in missing and name in self._elected.instances}
+
+    def has_freed(self, instance: str, owner: Owner) -> bool:
+        """Whether a former owner says that it has nothing left of it."""
+        peer = self.link.peers.get(owner.node)
+        state = peer.instances.get(wire.identity(instance)) if peer and peer.alive else None
+        if not peer or not state or boot_of(peer) != owner.boot:
+            return False
+        return state.epoch == owner.epoch and bool(state.flags & InstanceFlag.FREE)
+
+    def _address(self, node: str) -> Address | None:
+        if peer := self.link.peers.get(node):
+            return peer.config.address
+        row = self.arbiter.alive.get(node) if self.arbiter else None
+        try:
+            return ip_address(row.address) if row else None
+        except ValueError:
+            return None
+
     def _masters(self, identity: bytes) -> list[Peer]:
         """The others that say that they are master."""
         if not (named := self.link.masters.get(identity)):
@@ -284,10 +336,14 @@ class Fleet:
         return [peer for peer in named.values() if peer.alive]
 
     def _claims(self, instance: str) -> tuple[Claim, ...]:
-        identity = wire.identity(instance)
-        return tuple(self._claim(peer, peer.instances[identity]) for peer in self._masters(identity))
+        identity, owner = wire.identity(instance), self.living_owner(instance)
+        masters = self._masters(identity)
+        claims = [self._claim(peer, peer.instances[identity], owner) for peer in masters]
+        if owner and all(peer.name != owner.node for peer in masters) and (address := self._address(owner.node)):
+            claims.append(Claim(owner.node, address, owner.epoch, True, False, False, "", is_owner=True))
+        return tuple(claims)
 
-    def _claim(self, peer: Peer, state: InstanceState) -> Claim:
+    def _claim(self, peer: Peer, state: InstanceState, owner: Owner | None) -> Claim:
         return Claim(
             peer.name,
             peer.config.address,
@@ -297,6 +353,7 @@ class Fleet:
             bool(state.flags & InstanceFlag.LEAVES),
             self._name(state.successor),
             _why_it_leaves(peer) if state.flags & InstanceFlag.LEAVES else "",
+            owner is not None and owner.node == peer.name,
         )
 
     def _name(self, identity: bytes) -> str:
@@ -425,6 +482,7 @@ class Fleet:
             InstanceFlag.READY: takes_part and is_healthy and can_tell and can_hold,
             InstanceFlag.ACKNOWLEDGED: is_master and is_acknowledged(instance, up, is_held, announces),
             InstanceFlag.LEAVES: is_master and leaves,
+            InstanceFlag.FREE: self._has_let_go(instance, holding, now),
         }
         return InstanceState(
             wire.identity(name),
@@ -435,7 +493,14 @@ class Fleet:
             elector.reign,
             wire.identity(wish.successor) if is_master and wish and wish.successor else wire.NOBODY,
             elector.reason,
+            self.arbiter.epochs.get(name, 0) if self.arbiter else 0,
         )
+
+    def _has_let_go(self, instance: Instance, holding: Holding, now: float) -> bool:
+        """Of what it had by etcd."""
+        if not self.arbiter or instance.role is Role.MASTER:
+            return False
+        return self.arbiter.is_spent(instance.config.name) and instance.is_free(holding, now)
 
 
 def is_acknowledged(instance: Instance, up: Iterable[Session], is_held: bool, announces: bool) -> bool:
@@ -445,6 +510,11 @@ def is_acknowledged(instance: Instance, up: Iterable[Session], is_held: bool, an
     if instance.decision.rank is Rank.NONE or not is_held or (announces and not sessions):
         return False
     return all(session.acknowledged_at > instance.elector.reign_at for session in sessions)
+
+
+def boot_of(peer: Peer) -> str:
+    """As the rows of etcd have it."""
+    return f"{peer.boot:016x}"
 
 
 class Elected:

@@ -38,6 +38,7 @@ from floatip.core.events import (
     Effect,
     Event,
     Exit,
+    Fence,
     Garp,
     Held,
     Hold,
@@ -65,7 +66,7 @@ from floatip.host.answer import Answers
 from floatip.host.ask import Record, socket_path, state_directory
 from floatip.host.checks import Probes
 from floatip.host.control import Command, Control
-from floatip.host.disk import Disk, Memory
+from floatip.host.disk import Disk, Memory, boot_id
 from floatip.host.drill import Drills
 from floatip.host.entries import Entries
 from floatip.host.errors import in_words
@@ -346,6 +347,8 @@ class Daemon:
                     self._parts.probes.run(effect)
                 case Hold():
                     self._parts.kernel.hold(effect)
+                case Fence():
+                    self._parts.kernel.fence(effect)
                 case Install():
                     self._parts.kernel.install(effect)
                 case Garp():
@@ -427,7 +430,7 @@ class Daemon:
     # Configuration
 
     def _settings(self) -> Settings:
-        settings = self._loaded.model.settings(self._seed, self._router_id, self._loaded.here, self._boot)
+        settings = self._loaded.model.settings(self._seed, self._router_id, self._loaded.here, self._boot, boot_id())
         return self._follow(settings, self._parts.kernel.permanent) if self._follow else settings
 
     def _configure(self, settings: Settings) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address, Placed
-from floatip.core.settings import AddressOptions, Garps, Keepalived, Settings, Vrrp
+from floatip.core.settings import AddressOptions, Garps, Keepalived, Nodes, Settings, Vrrp
 from floatip.core.vrrp.wire import GROUP, GROUP_IPV6
 from floatip.host import keepalived
 from floatip.host.checks import Probes
@@ -80,6 +80,7 @@ def _of_the_kernel(settings: Settings, elections: list[Vrrp | Keepalived]) -> Wa
     options: dict[Placed, AddressOptions] = {}
     garps: dict[Placed, Garps] = {}
     named: set[Placed] = set()
+    exclusive: set[Placed] = set()
     for instance in settings.instances:
         if instance.placement == "found":  # they may be the machine's own
             continue
@@ -87,11 +88,13 @@ def _of_the_kernel(settings: Settings, elections: list[Vrrp | Keepalived]) -> Wa
         for address in instance.addresses:
             placed = Placed((own[address].interface if address in own else "") or instance.interface, address)
             named.add(placed)
+            if isinstance(instance.election, Nodes) and instance.election.exclusive:
+                exclusive.add(placed)
             if address in own:
                 options[placed] = own[address]
             if isinstance(instance.election, Vrrp):
                 garps[placed] = instance.election.garps
-    return replace(wanted, named=frozenset(named), options=options, garps=garps)
+    return replace(wanted, named=frozenset(named), exclusive=frozenset(exclusive), options=options, garps=garps)
 
 
 def _listening(elections: list[Vrrp | Keepalived]) -> dict[Place, Listening]:
