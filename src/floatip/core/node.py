@@ -1015,8 +1015,10 @@ class Node:
         if pause != self._paused:
             self._paused = pause
             self._mark(self.instances)
-        for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead):
+        for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead, now):
             effects += self._hear(instance, around, now)
+        if self.fleet.pending:
+            self._timers.set(CONSULT, max(now, self.fleet.plan_at))
         if self.arbiter and self._learn_freed(self.arbiter, self.fleet):
             return effects + self._rule(self.arbiter, now)
         return effects + self._review(now) if self._marked and self.running else effects
