@@ -2,7 +2,10 @@
 PYTHON := .venv/bin/python
 RPM_NEEDS := rpmbuild:rpm
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
-TEST_NEEDS := $(LAB_NEEDS) $(RPM_NEEDS) iptables-legacy:iptables zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus groff:groff-base openssl:openssl dbus-daemon:dbus-daemon
+ETCD_NEEDS := etcd:etcd-server etcdctl:etcd-client
+TEST_NEEDS := $(LAB_NEEDS) $(ETCD_NEEDS) $(RPM_NEEDS) iptables-legacy:iptables zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus groff:groff-base openssl:openssl dbus-daemon:dbus-daemon
+# Measured beside ours, and used nowhere else.
+BENCH_NEEDS := vip-manager:vip-manager
 # Debian's browser alone takes 350 MB, so this takes long the first time.
 BROWSER_NEEDS := chromium:chromium npm:npm
 # The package is built by Debian's own Python, whichever comes first on the PATH.
@@ -16,6 +19,8 @@ SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:de
 # On all that the package is for, and as an image.
 PACKAGES_NEEDS := $(SYSTEMD_NEEDS) lintian:lintian buildah:buildah
 SCENE ?= check
+# Scenes in which etcd decides.
+ETCD_SCENES := all etcd-% %-etcd-leader-die node-joins node-leaves rebalance
 STORMS ?= 10000
 SEED ?=
 RUNS ?= 1
@@ -28,7 +33,7 @@ WORKERS ?= 5
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
 lab test test-systemd test-packages soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd test-packages check docs sim soak mutants bench deb apt-repo rpm ansible-collection lock clean lab-needs test-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
+.PHONY: help lab test test-systemd test-packages check docs sim soak mutants bench deb apt-repo rpm ansible-collection lock clean lab-needs test-needs bench-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,7 +70,7 @@ soak: lab-needs .venv/ready ## faults of all kinds on real daemons, as SEED=n dr
 mutants: .venv/ready ## plant bugs in the core and the host and see each one found
 	$(PYTHON) -m tests.sim.mutants
 
-bench: test-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, attacks, the link, scrapes, idle cost; PART=announce one
+bench: test-needs bench-needs .venv/ready ## every figure that is claimed: scenes, announcing, role changes, floods, attacks, the link, scrapes, idle cost; PART=announce one
 	$(PYTHON) -m bench $(PART)
 
 deb: $(DEB) ## the Debian package, in dist/; DEB_VERSION=0.1.0+test2 gives it another version
@@ -114,10 +119,13 @@ clean: ## remove what make made
 	touch $@
 
 lab-needs:
-	@tools/need $(LAB_NEEDS)
+	@tools/need $(LAB_NEEDS) $(if $(filter $(ETCD_SCENES),$(SCENE)),$(ETCD_NEEDS))
 
 test-needs:
 	@tools/need $(TEST_NEEDS)
+
+bench-needs:
+	@tools/need $(BENCH_NEEDS)
 
 browser-needs:
 	@tools/need $(BROWSER_NEEDS)

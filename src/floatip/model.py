@@ -1,5 +1,6 @@
 """What the daemon runs from, whichever file it was read from: plain data with its defaults. Durations are seconds."""
 
+import hmac
 import json
 import shlex
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ Placement = Literal["all", "master"]
 PRIORITY = 100
 HTTP_PORT = 8179
 """TCP; outside of 9100 to 9999, where exporters are."""
+PREFIX = "/floatip/"
+"""At etcd."""
 OWN_INTERFACE = ""
 """Of an instance: the one that has this node's own address, once that is found."""
 NO_ROUTER_ID = IPv4Address("10.0.0.1")
@@ -240,14 +243,19 @@ def instance(
     **others: object,
 ) -> core.Instance:
     """Without BGP only the master can hold an address, and it does so on the interface where the nodes meet."""
-    placement = placement or usual_placement(has_bgp=has_bgp and bool(others.get("is_announced", True)))
+    is_announced = has_bgp and bool(others.get("is_announced", True))
+    placement = placement or usual_placement(has_bgp=is_announced, exclusive=is_exclusive(election))
     interface = interface or usual_interface(election, placement)
     figures: dict[str, Any] = {"placement": placement, "interface": interface, **others}
     return core.Instance(name, addresses, election, **figures)
 
 
-def usual_placement(*, has_bgp: bool) -> Placement:
-    return "all" if has_bgp else "master"
+def usual_placement(*, has_bgp: bool, exclusive: bool = False) -> Placement:
+    return "all" if has_bgp and not exclusive else "master"
+
+
+def is_exclusive(election: core.Election) -> bool:
+    return isinstance(election, core.Nodes) and election.exclusive
 
 
 def usual_interface(election: core.Election, placement: Placement) -> str:
@@ -387,7 +395,7 @@ class Here:
 class Etcd:
     endpoints: tuple[str, ...]
     """URLs of its members, such as `https://192.0.2.1:2379`."""
-    prefix: str = "/floatip/"
+    prefix: str = PREFIX
     """Of all keys of this fleet; it ends with a slash."""
     ca: Path | None = None
     """None: the system's."""
@@ -514,9 +522,17 @@ class Model:
     release_delay: float = core.Settings().release_delay
 
     def settings(
-        self, seed: int = 0, router_id: IPv4Address | None = None, here: Here | None = None, boot: int = 0
+        self,
+        seed: int = 0,
+        router_id: IPv4Address | None = None,
+        here: Here | None = None,
+        boot: int = 0,
+        machine: str = "",
     ) -> core.Settings:
-        """What the core needs. `router_id` is an IPv4 address of this machine, used when the file has none."""
+        """What the core needs. `router_id` is an IPv4 address of this machine, used when the file has none.
+
+        `machine`: the boot id of this machine.
+        """
         own = here.node.address if here and isinstance(here.node.address, IPv4Address) else None
         return core.Settings(
             checks=tuple(check.policy for check in self.checks),
@@ -525,6 +541,7 @@ class Model:
             speaker=self.network.speak(self.source or own or router_id) if self.network else None,
             other_vrids=frozenset(self.keepalived.other_vrids),
             link=self._link(here) if here else None,
+            arbiter=self._arbiter(here, machine) if here else None,
             release_delay=self.release_delay,
             seed=seed,
             boot=boot,
@@ -534,6 +551,13 @@ class Model:
         figures = self.link.interval, self.link.port, floatip.__version__
         return core.Link(self.nodes, here.node.name, here.keys, self.digest, *figures)
 
+    def _arbiter(self, here: Here, machine: str) -> core.Arbiter | None:
+        if not self.etcd:
+            return None
+        figures = self.etcd.lease_time, self.etcd.keepalive_interval, self.etcd.request_timeout
+        fleet = fingerprint(here.keys[0]) if here.keys else ""
+        return core.Arbiter(machine, fleet, *figures, floatip.__version__)
+
     @property
     def digest(self) -> bytes:
         """Of what must be the same on all nodes: the first 8 octets of a SHA-256."""
@@ -542,7 +566,8 @@ class Model:
     def _alike(self) -> str:
         """What must be the same on all nodes, in one form, however the file writes it.
 
-        Route servers, sources and the router id may differ, and so may an election by VRRP or keepalived.
+        Route servers, sources and the router id may differ, and so may an election by VRRP or keepalived. Members come
+        and go, so they are not in it.
         """
         instances = [
             (
@@ -560,7 +585,10 @@ class Model:
             self.network.speaker.large_communities,
         )
         return json.dumps(
-            (self.nodes, self.link.interval, self.checks, instances, self.sync_groups, network),
+            (
+                *(() if self.member else self.nodes, self.link.interval, self.checks, instances, self.sync_groups),
+                *(network, self.etcd and (self.etcd.prefix, self.etcd.lease_time)),
+            ),
             default=_plain,
             sort_keys=True,
         )
@@ -578,6 +606,11 @@ class Model:
         elections = (instance.election for instance in self.instances)
         sources = (one.source for one in elections if isinstance(one, core.Vrrp | core.Keepalived))
         return next((source for source in sources if isinstance(source, IPv4Address)), None)
+
+
+def fingerprint(key: bytes) -> str:
+    """Tells fleets apart by the key of their link, and says nothing of it."""
+    return hmac.digest(key, b"floatip: whose prefix at etcd", "sha256")[:8].hex()
 
 
 def _plain(value: Any) -> object:

@@ -52,11 +52,11 @@ def plan(file: Path, without: Sequence[str], *, as_json: bool) -> int:
 
 def _read(file: Path) -> Model:
     """Without the rules for this machine, which need not be one of the nodes. Raises `ConfigErrors`."""
-    model, places, problems = reading.read(file)
-    problems += [problem for rule in RULES for problem in rule(model, places)]
+    given = reading.read(file)
+    problems = [*given.problems, *(problem for rule in RULES for problem in rule(given.model, given.places))]
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
         raise ConfigErrors(sorted(errors, key=lambda error: error.line))
-    return model
+    return given.model
 
 
 def _refuse(model: Model, file: Path, without: Sequence[str]) -> None:

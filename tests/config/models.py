@@ -208,6 +208,8 @@ NODES = of(
     apart=maybe("", NAMES),
     preempt=BOOLEANS,
     preempt_delay=DELAYS,
+    exclusive=BOOLEANS,
+    on_arbiter_loss=st.sampled_from(["hold", "release"]),
 )
 STATIC = of(core.Static, role=st.sampled_from(["primary", "secondary"]))
 
@@ -334,6 +336,21 @@ LINKS = of(
     port=maybe(core.LINK_PORT, st.integers(1, 65535)),
     key=maybe(None, PATHS),
 )
+SECONDS = st.integers(2, 3600).map(float)
+ETCD = of(
+    m.Etcd,
+    endpoints=some(st.sampled_from(["https://192.0.2.1:2379", "http://[::1]:2379", "https://etcd1:1234"]), 1),
+    prefix=maybe("/floatip/", NAMES.map(lambda name: f"{name}/")),
+    ca=maybe(None, PATHS),
+    certificate=maybe(None, PATHS),
+    key=maybe(None, PATHS),
+    user=maybe("", NAMES),
+    password=maybe(None, PATHS),
+    lease_time=maybe(5.0, SECONDS),
+    keepalive_interval=maybe(1.0, seconds(0.05, 600)),
+    request_timeout=maybe(1.5, seconds(0.05, 600)),
+)
+MEMBERS = of(m.Member, name=maybe("", NAMES), address=maybe(None, ADDRESSES), weight=maybe(1.0, seconds(0, 1000)))
 LOCAL_KEEPALIVEDS = of(
     m.LocalKeepalived,
     fifo=PATHS,
@@ -362,8 +379,10 @@ def models(draw: st.DrawFn) -> m.Model:
     network = draw(maybe(None, _networks()))
     node = of(core.Node, name=NAMES, address=ADDRESSES, weight=maybe(1.0, seconds(0, 1000)))
     nodes = draw(st.lists(node, max_size=3))
+    etcd = draw(maybe(None, ETCD))
+    member = draw(MEMBERS) if etcd and not nodes else None
     names, group_names = draw(_named(3)), draw(_named(2))
-    instances = [draw(_instances(name, has_bgp=network is not None, has_nodes=bool(nodes))) for name in names]
+    instances = [draw(_instances(name, has_bgp=network is not None, has_nodes=bool(nodes or etcd))) for name in names]
     group = [
         of(
             core.SyncGroup,
@@ -386,6 +405,8 @@ def models(draw: st.DrawFn) -> m.Model:
             network=st.just(network),
             nodes=st.just(tuple(nodes)),
             link=maybe(m.Link(), LINKS),
+            etcd=st.just(etcd),
+            member=st.just(member),
             keepalived=maybe(m.LocalKeepalived(), LOCAL_KEEPALIVEDS),
             notify=maybe(None, of(m.Notify, command=COMMANDS, timeout=PERIODS)),
             told=st.just(tuple(told)),

@@ -20,7 +20,7 @@ PURE = {
     "itertools",
     "math",
 }
-PURE |= {"hashlib", "heapq", "hmac", "re", "struct", "types", "typing"}
+PURE |= {"base64", "hashlib", "heapq", "hmac", "json", "re", "struct", "types", "typing"}
 
 
 def imports(path: Path) -> set[str]:

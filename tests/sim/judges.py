@@ -205,7 +205,7 @@ class Judges:
         return [name for name, each in nodes.items() if _priority(each) in highest]
 
     def _is_damped(self, node: Machine) -> bool:
-        return bool(node.node.instances[INSTANCE].decision.damped(self.world.now))
+        return bool(node.node.instances[INSTANCE].decision.damped(self.world.clock(node)))
 
 
 def _announces_without_address(node: Machine) -> bool:

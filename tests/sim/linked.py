@@ -239,8 +239,8 @@ class Linked(World):
         if receiver.power is FROZEN:  # its kernel receives it when it wakes
             receiver.inbox.append(partial(self._receive, receiver, receiver.incarnation, sender.source, data))
         else:
-            self._deliver(receiver, DatagramReceived(sender.source, data, self.now))
+            self._deliver(receiver, DatagramReceived(sender.source, data, self.clock(receiver)))
 
     def _receive(self, receiver: Machine, incarnation: int, source: Address, data: bytes) -> None:
         if receiver.incarnation == incarnation:
-            self._handle(receiver, DatagramReceived(source, data, self.now))
+            self._handle(receiver, DatagramReceived(source, data, self.clock(receiver)))

@@ -171,6 +171,8 @@ class Machine:
     role: str = "init"
     incarnation: int = 0
     kernel: set[Placed] = field(default_factory=set)
+    fenced: set[Placed] = field(default_factory=set)
+    """What the kernel has beside it: exclusive addresses, of instances that only the world of fleets has."""
     sockets: dict[Address, Connection] = field(default_factory=dict)
     dials: Counter[Address] = field(default_factory=Counter)
     told: dict[Address, Rank] = field(default_factory=dict)
@@ -193,7 +195,7 @@ class Machine:
 
     @property
     def usable(self) -> frozenset[Placed]:
-        return frozenset(self.kernel) if self.has_link else frozenset()
+        return frozenset(self.kernel | self.fenced) if self.has_link else frozenset()
 
     @property
     def is_alive(self) -> bool:
@@ -356,7 +358,7 @@ class World:
             election = replace(election, **(vrrp or {}))
             config = settings.Settings(
                 checks=(settings.Check(CHECK, fall=fall, rise=rise),),
-                instances=(
+                instances=self._instances(
                     settings.Instance(
                         INSTANCE,
                         (IPv4Interface(FLOATING),),
@@ -384,8 +386,12 @@ class World:
         self.slowest_takeover = 3 * advert_interval + max(256 - each for each in priorities) / 256 * min(
             1.0, advert_interval
         )
+        self._prepare()
         for each in self.nodes.values():
             self._boot(each)
+
+    def _prepare(self) -> None:
+        """What else there is before the nodes start."""
 
     def _election(self, name: str, vrrp: settings.Vrrp) -> settings.Election:
         """Who elects for a node: by itself with these figures, or another with them."""
@@ -395,7 +401,23 @@ class World:
         """How a node knows the others."""
         return None
 
+    def _instances(self, instance: settings.Instance) -> tuple[settings.Instance, ...]:
+        """With others beside it, which nothing here looks at."""
+        return (instance,)
+
     # Time
+
+    def clock(self, node: Machine) -> float:
+        """Its monotonic time."""
+        return self.now
+
+    def when(self, node: Machine, clock: float) -> float:
+        """Its monotonic clock will say so, unless it stands still before."""
+        return clock
+
+    def _ahead(self, node: Machine) -> float:
+        """Its time of day, from its monotonic time."""
+        return EPOCH + node.clock_skew
 
     def at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
         assert time >= self.now, "what is past cannot happen"
@@ -666,12 +688,12 @@ class World:
     def _boot(self, node: Machine) -> None:
         node.incarnation += 1
         node.power, node.stopping = RUNNING, False
-        node.node = Node(self._drawn(node.config), self.now)
+        node.node = Node(self._drawn(node.config), self.clock(node))
         node.process = Process(self, node)
         node.checks = host.checks(node.process, lambda: node.service, CHECK)
         node.notified = host.Notified(node.process, node.node, self._run_command)
         self.notified.append((node.name, node.notified))
-        self._handle(node, ClockMoved(EPOCH + node.clock_skew))
+        self._handle(node, ClockMoved(self._ahead(node)))
         self._handle(node, Held(node.usable))
         self._handle(node, LinkChanged(INTERFACE, True, "has its address"))
         self._introduce(node)
@@ -723,13 +745,13 @@ class World:
         for each in events:  # it grows by the answers
             if node.power is not RUNNING:
                 return
-            for effect in node.node.handle(each, self.now):
+            for effect in node.node.handle(each, self.clock(node)):
                 self._perform(node, effect, events)
             if self._news:
                 node.notified.news.add(self._news, self.now)
                 self._news = []
         if node.power is RUNNING:
-            node.deadline = max(node.node.deadline, self.now)
+            node.deadline = max(self.when(node, node.node.deadline), self.now)
             self._set_alarm(node)
 
     def _set_alarm(self, node: Machine) -> None:
@@ -779,7 +801,7 @@ class World:
                 self.at(self.now + self.kernel_delay, self._hold, node, node.incarnation, set(addresses))
             case Became(what, name, value, reason):
                 self._news.append(effect)
-                if what == "role":
+                if what == "role" and name == INSTANCE:
                     node.role = value.lower()
                     node.notified.expect(value, reason)
                 if what != "session":
@@ -808,10 +830,12 @@ class World:
         if len(data) == KEEPALIVE_LENGTH:
             return
         for update in _updates(data):
+            if PREFIX not in update.announced + update.withdrawn:
+                continue
             self.updates[node.name, peer] += 1
             if not self.loss:  # each burst of lost adverts is a fault of its own
                 self.churn.append((self.now, node.name, self.updates[node.name, peer]))
-            if update.attributes is not None:
+            if PREFIX in update.announced and update.attributes is not None:
                 node.told[peer] = node.rank_of(update.attributes)
             else:
                 node.told.pop(peer, None)

@@ -1,18 +1,72 @@
 """This node at etcd: its lease, what it knows of owners, its claims, and until when it may hold what is exclusive.
 
-docs/decisions/0038-etcd.md says why. Rows are JSON objects; what is no row of ours is counted, shown and left alone.
+docs/decisions/0038-etcd.md says why. Safety rests on two things alone: an owner is written by a transaction that
+compares the revision it has seen, and what is exclusive is held only for `hold_time` after this node *sent* a question
+whose linearizable answer still names it. The watch and the leases make it fast; nothing is lost if they are wrong.
+
+Rows are JSON objects. What is no row of ours is shown and left alone.
 """
 
-from dataclasses import dataclass
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from floatip.core import settings
+from floatip.core.etcd import Answer as EtcdAnswer
+from floatip.core.etcd import (
+    AskEtcd,
+    Compare,
+    EtcdChanged,
+    Grant,
+    Granted,
+    KeepAlive,
+    Put,
+    Question,
+    Range,
+    Revoke,
+    Row,
+    Rows,
+    Txn,
+    TxnDone,
+    Unknown,
+    WatchEtcd,
+)
+from floatip.core.events import Became, Effect
 
 FORMAT = 1
 FLEET, OWNERS, ALIVE, ASKS = "fleet", "owners/", "alive/", "asks/"
+WATCHED = (OWNERS, ALIVE, ASKS)
 EPOCH_STEP = 2000
 """Milliseconds by which an epoch is greater than the one before it, at least: a step of the MED of settled masters."""
 PATIENCE = 0.015
 """Seconds for which what is not exclusive waits for etcd's answer to a claim."""
 MARGIN = 0.1
 """The share of `lease_time` by which an owner lets go before another may have it, for clocks that run unevenly."""
+RETRY = 0.2
+"""Seconds after which a question without an answer is asked again, at the soonest."""
+LONGEST_TEXT = 1000
+REFUSED_KEPT = 64
+
+KERNEL_DELAY = 1.2
+"""Seconds by which the kernel may remove an address later than its lifetime says.
+
+It looks at lifetimes at most once a second; 0.98 s is the latest that its source allows, and a busy machine adds to it.
+"""
+HANDLING = 0.05
+"""Seconds that the daemon has to hand a lifetime to the kernel. If it takes longer, the address gets a shorter one."""
+SHORTEST_LEASE_TIME = 3.0
+"""Seconds of `lease_time`. A lifetime is whole seconds, and one of less than a second holds nothing."""
+
+
+def lifetime(left: float) -> int:
+    """Seconds of `valid_lft` for an address that may be here for `left` seconds more; less than 1: it may not."""
+    return int(left - KERNEL_DELAY - HANDLING)
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +78,34 @@ class Owner:
     boot: str
     epoch: int
     """Milliseconds since the Unix epoch, and greater than every epoch before it."""
+    held: bool
+    """Whether it has waited until nobody before it could have it any more."""
     released: bool
-    revision: int
+    """Whether it has let go."""
     why: str = ""
     """Why it took over, for people."""
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A row of `alive/`: it goes with the lease of its node."""
+
+    machine: str
+    boot: str
+    version: str
+    address: str
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A row of `asks/`: the owner of an instance is to hand it over."""
+
+    to: str
+    by: str
+    id: str
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +115,558 @@ class Ruling:
     owner: Owner | None
     """None: nobody, or not known yet."""
     is_own: bool
-    """Whether this daemon is the owner."""
-    lives: bool
-    """Whether the owner is another node that lives, as far as etcd and the link know."""
+    """Whether this daemon is the owner, and has not let go."""
     answers: bool
     """Whether etcd answers."""
     free_at: float
     """Of an owner: when nobody else can have it any more (monotonic seconds); `-inf`: it is free."""
-    until: float
-    """Of an owner: until when it may hold what is exclusive."""
-    claim: str
-    """How this node's claim stands: "" (none), "asked", "lost", "unknown"."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    what: Literal["fleet", "sync", "confirm", "lease", "keep", "alive", "claim", "write", "leave"]
+    sent_at: float
+    name: str = ""
+    """Of the instance, or the prefix."""
+    row: Owner | None = None
+    """What a claim or write is to make of it."""
+
+
+class Arbiter:
+    def __init__(self, config: settings.Arbiter, own: settings.Node, boot: int, now: float) -> None:
+        self.config = config
+        self.own = own
+        self.boot = f"{boot:016x}"
+        self.owners: dict[str, Owner] = {}
+        self.alive: dict[str, Alive] = {}
+        self.asks: dict[str, Ask] = {}
+        self.refused: dict[str, str] = {}
+        """Keys of rows that are no rows of ours, and why."""
+        self.seen_at: dict[str, float] = {}
+        """When this node learned of the epoch of each owner."""
+        self.fault = ""
+        """Why this node takes no part: the prefix is another fleet's, or its format is not known here."""
+        self.name_taken = ""
+        """The machine that has this node's name; empty: none has."""
+        self.answers = False
+        self.answered_at = -math.inf
+        """When the last question that was answered had been sent."""
+        self.since = now
+        """Since when it answers, or does not."""
+        self.reason = "no answer yet"
+        self.hint = ""
+        self.counts = Counter[str]()
+        """Questions by their outcome: answered, unknown; claims: won, lost."""
+        self.revision = 0
+        self.lease = 0
+        self.kept_at = -math.inf
+        """When the last `KeepAlive` that was answered had been sent."""
+        self.confirmed_at = -math.inf
+        """When the last question had been sent whose answer names all owners."""
+        self.free_at: dict[str, float] = {}
+        self.epochs: dict[str, int] = {}
+        """The last of its own of each instance."""
+        self._spent: dict[str, int] = {}
+        """The last of its own that it has let go of: it never comes back under it."""
+        self._before: dict[str, Owner] = {}
+        """Whom it has taken an instance from that it still waits for."""
+        self._is_ours = self._is_synced = self._has_left = False
+        self._registered = 0
+        """The lease with which `alive/` has this node."""
+        self._writing = set[str]()
+        """The instances whose row it is about to write."""
+        self._is_stale = True
+        """Whether what it knows of who lives is older than a lease."""
+        self._sync: dict[str, Rows] = {}
+        self._distrusts_until = -math.inf
+        """Another store, or an older one, answers: what it says of who had what may be old."""
+        self._gone: dict[str, int] = {}
+        """The revision at which a key was found missing."""
+        self._asked: dict[int, _Asked] = {}
+        self._number = 0
+        self._beat_at = now
+        self._retry_at = math.inf
+        self._not_before: dict[str, float] = {}
+        """When a claim that got no answer may be made again."""
+        self._changed = set[str]()
+        self._is_all_changed = False
+        self._asks_taken: dict[str, int] = {}
+
+    def reconfigure(self, config: settings.Arbiter, own: settings.Node) -> None:
+        """Lease and rows go on; other times count from now on."""
+        self.config, self.own = config, own
+
+    # What it knows
+
+    @property
+    def hold_time(self) -> float:
+        """Seconds for which what is exclusive may stay after a question that was answered had been sent."""
+        return self.config.lease_time * (1 - MARGIN)
+
+    @property
+    def until(self) -> float:
+        """Until when what is exclusive may stay here."""
+        return self.confirmed_at + self.hold_time
+
+    @property
+    def deadline(self) -> float:
+        return min(self._beat_at, self._retry_at, math.inf if self._is_stale else self._stale_at)
+
+    @property
+    def _stale_at(self) -> float:
+        return self.answered_at + self.config.lease_time
+
+    @property
+    def is_registered(self) -> bool:
+        row = self.alive.get(self.own.name)
+        return bool(row and row.boot == self.boot and self.lease and self._registered == self.lease)
+
+    @property
+    def knows_who_lives(self) -> bool:
+        """Whether what `alive` says is younger than a lease."""
+        return not self._is_stale
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether it knows all rows, and follows them."""
+        return self._is_synced
+
+    def is_own(self, name: str) -> bool:
+        row = self.owners.get(name)
+        return bool(row and self._is_mine(row) and not row.released and row.epoch > self._spent.get(name, 0))
+
+    def _is_mine(self, row: Owner) -> bool:
+        return row.node == self.own.name and row.machine == self.config.machine and row.boot == self.boot
+
+    def is_spent(self, name: str) -> bool:
+        """Whether it has let go of the last epoch with which it was the owner, or never was."""
+        return self._spent.get(name, 0) >= self.epochs.get(name, 0)
+
+    def ruling(self, name: str) -> Ruling:
+        is_own = self.is_own(name)
+        return Ruling(self.owners.get(name), is_own, self.answers, self.free_at.get(name, -math.inf) if is_own else 0.0)
+
+    @property
+    def awaited(self) -> dict[str, Owner]:
+        """Of instances that it owns: from whom it took them, while that one may still have it."""
+        return self._before
+
+    def claim_of(self, name: str) -> float:
+        """Since when a claim waits for its answer; `inf`: none does."""
+        sent = [one.sent_at for one in self._asked.values() if one.what == "claim" and one.name == name]
+        return min(sent, default=math.inf)
+
+    def take_ask(self, name: str) -> Ask | None:
+        """That its owner hands it over; each is given once."""
+        ask = self.asks.get(name)
+        if ask is None or self._asks_taken.get(name) == ask.revision:
+            return None
+        self._asks_taken[name] = ask.revision
+        return ask
+
+    def take_changed(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` of which something else is known since the last call."""
+        changed, self._changed = self._changed, set()
+        is_all, self._is_all_changed = self._is_all_changed, False
+        return [name for name in names if is_all or name in changed]
+
+    # Events
+
+    def begin(self, now: float) -> list[Effect]:
+        self._beat_at = now
+        return self.tick(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        if now < self.deadline:
+            return []
+        if now >= self._retry_at:
+            self._retry_at = math.inf
+            again = {name for name, at in self._not_before.items() if now >= at}
+            self._not_before = {name: at for name, at in self._not_before.items() if name not in again}
+            self._changed |= again
+        if not self._is_stale and now >= self._stale_at:
+            self._is_stale = True
+            self._is_all_changed = True
+        effects = self._proceed(now)
+        if now >= self._beat_at:
+            effects += self._beat(now)
+        return effects
+
+    def _beat(self, now: float) -> list[Effect]:
+        """Each counts from when it was sent, so none waits for the answer to the one before."""
+        interval = self.config.keepalive_interval
+        self._beat_at = now + (interval if self.answers else min(interval, RETRY))
+        effects: list[Effect] = []
+        if self.fault and "fleet" not in {one.what for one in self._asked.values()}:
+            effects.append(self._ask(_Asked("fleet", now), self._fleet_question()))
+        if self._is_synced:
+            question = Range(OWNERS, self.revision)
+            effects.append(self._ask(_Asked("confirm", now), question))
+        if self.lease:
+            effects.append(self._ask(_Asked("keep", now), KeepAlive(self.lease)))
+        return effects
+
+    def _proceed(self, now: float) -> list[Effect]:
+        """The next steps of taking part, each as soon as the one before it is done."""
+        open_ = {(one.what, one.name) for one in self._asked.values()}
+        if self.fault or self._has_left:
+            return []
+        if not self._is_ours:
+            return [] if ("fleet", "") in open_ else [self._ask(_Asked("fleet", now), self._fleet_question())]
+        effects: list[Effect] = []
+        if not self._is_synced:
+            effects += [
+                self._ask(_Asked("sync", now, prefix), Range(prefix))
+                for prefix in WATCHED
+                if prefix not in self._sync and ("sync", prefix) not in open_
+            ]
+        if not self.lease and ("lease", "") not in open_:
+            effects.append(self._ask(_Asked("lease", now), Grant(math.ceil(self.config.lease_time))))
+        if self.lease and self._is_synced and ("alive", str(self.lease)) not in open_:
+            effects += self._register(now)
+        return effects
+
+    def _fleet_question(self) -> Question:
+        row = json.dumps({"format": FORMAT, "key": self.config.fleet})
+        return Txn((Compare(FLEET, 0),), (Put(FLEET, row),), (FLEET,))
+
+    def _register(self, now: float) -> list[Effect]:
+        known = self.alive.get(self.own.name)
+        is_predecessor = known is not None and known.machine == self.config.machine
+        self.name_taken = known.machine if known and not is_predecessor else ""
+        if self.name_taken or self.is_registered:
+            return []
+        key = ALIVE + self.own.name
+        row = Alive(self.config.machine, self.boot, self.config.version, str(self.own.address))
+        put = Put(key, _as_text(row), self.lease)
+        txn = Txn((Compare(key, known.revision if known else 0),), (put,), (key,))
+        return [self._ask(_Asked("alive", now, str(self.lease)), txn)]
+
+    def answered(self, number: int, answer: EtcdAnswer, now: float) -> list[Effect]:
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return []
+        if asked.what in ("claim", "write"):
+            self._writing.discard(asked.name)
+        if isinstance(answer, Unknown):
+            return self._unknown(asked, answer, now)
+        self.counts["answered"] += 1
+        effects = self._heard(asked, now)
+        match asked.what, answer:
+            case "fleet", TxnDone():
+                self._take_fleet(answer)
+            case "sync", Rows():
+                effects += self._synced(asked.name, answer, now)
+            case "confirm", Rows():
+                effects += self._confirmed(asked, answer, now)
+            case (("lease" | "keep"), Granted(lease, ttl)):
+                if ttl:
+                    self.lease, self.kept_at = lease, asked.sent_at
+                elif asked.what == "keep" and lease in (0, self.lease):
+                    self.lease = 0
+            case "alive", TxnDone():
+                effects += self._learn_key(ALIVE + self.own.name, answer, now)
+                if answer.succeeded:
+                    row = Alive(self.config.machine, self.boot, self.config.version, str(self.own.address))
+                    self.alive[self.own.name] = replace(row, revision=answer.revision)
+                    self._registered = int(asked.name)
+                    self._is_all_changed = True
+            case (("claim" | "write"), TxnDone()):
+                effects += self._wrote(asked, answer, now)
+        return effects + self._proceed(now)
+
+    def _unknown(self, asked: _Asked, answer: Unknown, now: float) -> list[Effect]:
+        self.counts["unknown"] += 1
+        if asked.what in ("claim", "write"):
+            self._not_before[asked.name] = now + RETRY
+            self._changed.add(asked.name)
+        self._retry_at = min(self._retry_at, max(asked.sent_at + RETRY, now + RETRY / 4))
+        if asked.sent_at < self.answered_at:
+            return []
+        self.reason = answer.reason or self.reason
+        if not self.answers:
+            return []
+        self.answers, self.since = False, now
+        self._is_all_changed = True
+        return [Became("etcd", "etcd", "lost", self.reason, self.hint)]
+
+    def _heard(self, asked: _Asked, now: float) -> list[Effect]:
+        is_first = self.answered_at == -math.inf
+        self.answered_at = max(self.answered_at, asked.sent_at)
+        self._is_stale = now >= self._stale_at
+        if self.answers:
+            return []
+        silent, self.answers, self.since = now - self.since, True, now
+        self._is_all_changed = True
+        why = "its first answer" if is_first else f"it did not for {silent:.1f} s"
+        return [Became("etcd", "etcd", "answers", why)]
+
+    def troubled(self, reason: str, hint: str) -> None:
+        """What the host says of etcd, for people."""
+        self.reason, self.hint = reason or self.reason, hint
+
+    def _take_fleet(self, answer: TxnDone) -> None:
+        row = next(iter(answer.rows), None)
+        self.fault = ""
+        if answer.succeeded or row is None:
+            self._is_ours = answer.succeeded
+            return
+        try:
+            found = json.loads(row.value)
+            form, key = found["format"], found["key"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self.fault = f'the row "{FLEET}" is not floatip\'s'
+            return
+        if form != FORMAT:
+            self.fault = f"the rows have format {str(form)[:20]}, and this floatip knows {FORMAT}"
+        elif key != self.config.fleet:
+            self.fault = "the prefix belongs to a fleet with another key"
+        else:
+            self._is_ours = True
+
+    # Rows
+
+    def _synced(self, prefix: str, rows: Rows, now: float) -> list[Effect]:
+        if self._is_synced:
+            return []
+        self._sync[prefix] = rows
+        if len(self._sync) < len(WATCHED):
+            return []
+        revision = min(one.revision for one in self._sync.values())
+        if revision < self.revision:
+            self._distrusts_until = now + self.config.lease_time
+        found = {row.key for one in self._sync.values() for row in one.rows}
+        effects: list[Effect] = []
+        self._gone.clear()
+        known = [OWNERS + name for name in self.owners] + [ALIVE + name for name in self.alive]
+        for key in [*known, *(ASKS + name for name in self.asks)]:
+            if key not in found:
+                effects += self._delete(key, now)
+        for one in self._sync.values():
+            for row in one.rows:
+                effects += self._take(row, now, is_fresh=True)
+        self._sync = {}
+        self._is_synced, self.revision = True, revision
+        self._beat_at, self._is_all_changed = now, True
+        return [*effects, WatchEtcd(WATCHED, revision)]
+
+    def _confirmed(self, asked: _Asked, rows: Rows, now: float) -> list[Effect]:
+        if not self._is_synced:
+            return []
+        if rows.revision < self.revision:
+            return self.unwatched("its revision went back: was a backup restored?", now)
+        effects = self._take_all(rows.rows, now)
+        self.revision = max(self.revision, rows.revision)
+        self.confirmed_at = max(self.confirmed_at, asked.sent_at)
+        return effects
+
+    def changed(self, event: EtcdChanged, now: float) -> list[Effect]:
+        """By the watch."""
+        if not self._is_synced:
+            return []
+        effects = self._take_all(event.rows, now)
+        for key in event.deleted:
+            effects += self._delete(key, now, event.revision)
+        return effects + self._proceed(now)
+
+    def unwatched(self, reason: str, now: float) -> list[Effect]:
+        """Read all of it again."""
+        if not self._is_synced:
+            return []
+        self._is_synced, self._sync = False, {}
+        return [Became("etcd", "etcd", "read-again", reason), *self._proceed(now)]
+
+    def _take_all(self, rows: Iterable[Row], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for row in rows:
+            effects += self._take(row, now)
+        return effects
+
+    def _take(self, row: Row, now: float, *, is_fresh: bool = False) -> list[Effect]:
+        """`is_fresh`: whatever was known before."""
+        if not is_fresh and row.revision <= self._gone.get(row.key, 0):
+            return []
+        kind, _, name = row.key.partition("/")
+        try:
+            match kind + "/":
+                case "owners/":
+                    owner = replace(_read(Owner, row.value), revision=row.revision)
+                    return self._take_owner(name, owner, now, is_fresh=is_fresh)
+                case "alive/":
+                    if is_fresh or name not in self.alive or row.revision > self.alive[name].revision:
+                        self.alive[name] = replace(_read(Alive, row.value), revision=row.revision)
+                        self._changed |= {each for each, one in self.owners.items() if one.node == name}
+                case "asks/":
+                    self.asks[name] = replace(_read(Ask, row.value), revision=row.revision)
+                    self._changed.add(name)
+        except ValueError as error:
+            if row.key in self.refused or len(self.refused) < REFUSED_KEPT:
+                self.refused[row.key] = str(error)
+            return []
+        self.refused.pop(row.key, None)
+        return []
+
+    def _take_owner(self, name: str, row: Owner, now: float, *, is_fresh: bool) -> list[Effect]:
+        before = self.owners.get(name)
+        self.refused.pop(OWNERS + name, None)
+        if before and not is_fresh and row.revision <= before.revision:
+            return []
+        was_own = self.is_own(name)
+        self.owners[name] = row
+        self._changed.add(name)
+        if before is None or (before.node, before.epoch) != (row.node, row.epoch):
+            self.seen_at[name] = now
+        if self._is_mine(row):
+            self.epochs[name] = max(self.epochs.get(name, 0), row.epoch)
+        if self.is_own(name) and not was_own:
+            self._begin_to_own(name, None if is_fresh else before, now)
+        elif not self.is_own(name):
+            self._before.pop(name, None)
+        known = (before.node, before.released) if before else None
+        if known == (row.node, row.released) and before and before.epoch == row.epoch:
+            return []
+        return [Became("owner", name, "nobody" if row.released else row.node, row.why)]
+
+    def _begin_to_own(self, name: str, before: Owner | None, now: float) -> None:
+        """`before`: whose row it was, if that is known for sure."""
+        # Whoever had it confirmed that before this was written, and lets go in less than the lease time.
+        self.free_at[name] = now + self.config.lease_time
+        self._before.pop(name, None)
+        if before and before.held and now >= self._distrusts_until:
+            is_predecessor = before.node == self.own.name and before.machine == self.config.machine
+            if before.released or is_predecessor:
+                self.free_at[name] = -math.inf
+            else:
+                self._before[name] = before
+
+    def _delete(self, key: str, now: float, revision: int = 0) -> list[Effect]:
+        kind, _, name = key.partition("/")
+        self._gone[key] = max(revision, self._gone.get(key, 0))
+        self.refused.pop(key, None)
+        match kind + "/":
+            case "owners/" if name in self.owners and (not revision or self.owners[name].revision <= revision):
+                del self.owners[name]
+                self._before.pop(name, None)
+                self._changed.add(name)
+                return [Became("owner", name, "nobody", "its row was deleted")]
+            case "alive/" if name in self.alive and (not revision or self.alive[name].revision <= revision):
+                del self.alive[name]
+                self._changed |= {each for each, one in self.owners.items() if one.node == name}
+            case "asks/":
+                self.asks.pop(name, None)
+        return []
+
+    def _learn_key(self, key: str, answer: TxnDone, now: float) -> list[Effect]:
+        """What a transaction that failed has read of its key."""
+        if answer.succeeded:
+            return []
+        return self._take_all(answer.rows, now) if answer.rows else self._delete(key, now, answer.revision)
+
+    # Claims
+
+    def bid(self, name: str, epoch: int, why: str, now: float) -> list[Effect]:
+        """Become the owner, unless it is, with this epoch or a later one."""
+        row = self.owners.get(name)
+        if not self._may_write(name, now) or (row and self.is_own(name) and row.epoch >= epoch):
+            return []
+        if row:
+            epoch = max(epoch, row.epoch + EPOCH_STEP)
+        # As a successor of itself it has waited already.
+        held = bool(row and self.is_own(name) and row.held)
+        new = Owner(self.own.name, self.config.machine, self.boot, epoch, held, False, why[:LONGEST_TEXT])
+        return self._write("claim", name, new, now)
+
+    def let_go(self, name: str, now: float) -> list[Effect]:
+        """Say that this node has it no more: nothing of it is in the kernel, and nothing can come back."""
+        self._spent[name] = self.epochs.get(name, 0)
+        row = self.owners.get(name)
+        if not row or not self._is_mine(row) or row.released or not self._may_write(name, now):
+            return []
+        return self._write("write", name, replace(row, released=True), now)
+
+    def has_waited(self, name: str, now: float) -> list[Effect]:
+        """Nobody before this node can have it any more."""
+        row = self.owners.get(name)
+        self._before.pop(name, None)
+        if not row or not self.is_own(name) or row.held or not self._may_write(name, now):
+            return []
+        return self._write("write", name, replace(row, held=True), now)
+
+    def freed(self, name: str) -> None:
+        """The one from whom it was taken says that it is free of it."""
+        if self._before.pop(name, None):
+            self.free_at[name] = -math.inf
+            self._changed.add(name)
+
+    def _may_write(self, name: str, now: float) -> bool:
+        at = self._not_before.get(name, -math.inf)
+        if now < at:
+            self._retry_at = min(self._retry_at, at)
+        is_member = self._is_synced and self.answers and self.is_registered
+        return is_member and now >= at and name not in self._writing
+
+    def _write(self, what: Literal["claim", "write"], name: str, new: Owner, now: float) -> list[Effect]:
+        before, key = self.owners.get(name), OWNERS + name
+        self._writing.add(name)
+        txn = Txn((Compare(key, before.revision if before else 0),), (Put(key, _as_text(new)),), (key,))
+        return [self._ask(_Asked(what, now, name, new), txn)]
+
+    def _wrote(self, asked: _Asked, answer: TxnDone, now: float) -> list[Effect]:
+        assert asked.row
+        self._not_before.pop(asked.name, None)
+        self._changed.add(asked.name)
+        if asked.what == "claim":
+            self.counts["won" if answer.succeeded else "lost"] += 1
+        if not answer.succeeded:
+            return self._learn_key(OWNERS + asked.name, answer, now)
+        return self._take_owner(asked.name, replace(asked.row, revision=answer.revision), now, is_fresh=False)
+
+    # The end
+
+    def leave(self, now: float) -> list[Effect]:
+        """Nothing of it is here any more."""
+        lease, self.lease, self._has_left = self.lease, 0, True
+        self._beat_at = self._retry_at = math.inf
+        if not lease:
+            return []
+        return [self._ask(_Asked("leave", now), Revoke(lease))]
+
+    def _ask(self, asked: _Asked, question: Question) -> AskEtcd:
+        self._number += 1
+        self._asked[self._number] = asked
+        return AskEtcd(self._number, question)
+
+
+def _as_text(row: Owner | Alive) -> str:
+    fields = asdict(row)
+    del fields["revision"]
+    return json.dumps(fields)
+
+
+KINDS: dict[str, type] = {"epoch": int, "held": bool, "released": bool}
+"""Of the members of a row; the others are strings."""
+
+
+def _read(kind: type[T], value: str) -> T:
+    """Raises ValueError. Members that are not known here are passed over."""
+    try:
+        found: Any = json.loads(value)
+    except RecursionError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    names = [name for name in kind.__dataclass_fields__ if name != "revision"]  # type: ignore[attr-defined]
+    members: dict[str, Any] = {}
+    for name in names:
+        if name == "why" and name not in found:
+            continue
+        member = found.get(name)
+        wanted = KINDS.get(name, str)
+        if type(member) is not wanted:
+            raise ValueError(f'it has no "{name}" that is a {wanted.__name__}')
+        if (isinstance(member, str) and len(member) > LONGEST_TEXT) or (
+            isinstance(member, int) and not 0 <= member < 1 << 53
+        ):
+            raise ValueError(f'its "{name}" is out of range')
+        members[name] = member
+    return kind(**members)

@@ -177,3 +177,28 @@ class EtcdTrouble:
 
     reason: str
     hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdEndpoint:
+    """What one endpoint of the configuration said last."""
+
+    url: str
+    answers: bool | None
+    """None: it was not asked yet."""
+    reason: str
+    """Why it does not answer, or that an alarm is raised, for people; empty: all is well."""
+    hint: str
+    in_use: bool
+    """The questions go there."""
+    version: str
+    """Of etcd; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdMembers:
+    """All endpoints, when something changed. One that is bad among good ones is no `EtcdTrouble`."""
+
+    endpoints: tuple[EtcdEndpoint, ...]
+    skipped: int = 0
+    """Keys below the prefix that are no text or too long, of the answer with the most: they are in no answer."""

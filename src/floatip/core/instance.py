@@ -78,6 +78,8 @@ class Instance:
         """Why an address of it does not stay here; empty: all do."""
         self.bar = ""
         """Why it must not be master; empty: it may."""
+        self.doubted_until = -math.inf
+        """Until when an exclusive address may be here although the kernel has not said so."""
         self._was_master = False
         self._reign = 0
         self._keep_until = -math.inf
@@ -125,6 +127,17 @@ class Instance:
         return isinstance(self.elector, Router) and self.elector.wants_master
 
     @property
+    def is_exclusive(self) -> bool:
+        """Whether at most one node may have it, at any instant."""
+        return isinstance(self.config.election, settings.Nodes) and self.config.election.exclusive
+
+    def is_free(self, holding: Holding, now: float) -> bool:
+        """Whether nothing exclusive of it is in the kernel, or about to be."""
+        if not self.is_exclusive:
+            return True
+        return now >= self.doubted_until and not any(target.key in holding.placed for target in self.targets)
+
+    @property
     def is_announced(self) -> bool:
         """Whether it has, or may get, what route servers are told."""
         return self.config.is_announced and (bool(self.targets) or self.config.placement == "found")
@@ -150,6 +163,8 @@ class Instance:
             at = min(at, self._keep_until)
         if self._stay_until > -math.inf:
             at = min(at, self._stay_until)
+        if self.doubted_until > -math.inf:
+            at = min(at, self.doubted_until)
         return at
 
     def begin(self, holding: Holding, *, may_ask: bool, now: float) -> None:
@@ -158,7 +173,7 @@ class Instance:
         `may_ask`: a keepalived with `nopreempt` takes the question for a sign of life, so who keeps dying asks nobody.
         """
         here = frozenset(target.placed for target in self.targets if target.key in holding.placed)
-        if self.config.placement == "master" and here:
+        if self.config.placement == "master" and here and not self.is_exclusive:
             self._stay(here, now)
             self._may_ask = may_ask
 
@@ -269,7 +284,8 @@ class Instance:
             effects += self.elector.ask(now)
         is_dethroned = self._was_master and self.role is Role.BACKUP
         has_heir = self.elector.master is not None or (is_dethroned and bool(obstacles.yields))
-        if is_dethroned and not has_heir and is_free and self.config.placement == "master":
+        stays = self.config.placement == "master" and not self.is_exclusive
+        if is_dethroned and not has_heir and is_free and stays:
             self._stay(self.placed, now)  # another may be master or not
         self._succeed(hold_time, clock_ahead, now, has_heir=has_heir)
         return effects
@@ -284,7 +300,7 @@ class Instance:
             self.decision.became_master(
                 self.elector.reign_at, self.elector.other_reign_at, clock_ahead, hold_time, blind_time
             )
-        if self._was_master and has_heir and self.config.placement == "master":
+        if self._was_master and has_heir and self.config.placement == "master" and not self.is_exclusive:
             self._keep_until = now + KEEP_TIME
         self._was_master, self._reign = is_master, self.elector.reign
 
@@ -295,6 +311,8 @@ class Instance:
         role = Role.MASTER if now < self._keep_until else self.role
         if now >= self._keep_until:
             self._keep_until = -math.inf
+        if now >= self.doubted_until:
+            self.doubted_until = -math.inf
         if now >= self._stay_until or self.role is Role.MASTER:
             self._stay_until = -math.inf
         # Without an address it withdraws as one that stops does: that is no flap to be damped.
@@ -329,6 +347,8 @@ class Instance:
         return self._staying & self.placed if stays else self.placed
 
     def _keeps(self, now: float) -> bool:
+        if self.is_exclusive:
+            return self.role is Role.MASTER
         may_stay = now < max(self._keep_until, self._stay_until)
         return self.config.placement != "master" or self.role is Role.MASTER or may_stay
 

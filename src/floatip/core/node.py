@@ -16,11 +16,14 @@ from typing import TypeVar
 
 from floatip.core import settings
 from floatip.core.addresses import Address, Placed
+from floatip.core.arbiter import Arbiter
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.counters import Refused, refusals
 from floatip.core.drops import Drops
 from floatip.core.election.elector import ASKING, KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
+from floatip.core.election.nodes import NodesElector
+from floatip.core.etcd import EtcdAnswered, EtcdChanged, EtcdTrouble, EtcdUnwatched
 from floatip.core.events import (
     AdvertReceived,
     Became,
@@ -38,6 +41,7 @@ from floatip.core.events import (
     Exit,
     Failing,
     Failure,
+    Fence,
     HandoverAsked,
     Held,
     Hold,
@@ -60,6 +64,7 @@ from floatip.core.health import CheckState, of_parts, of_sessions
 from floatip.core.holding import Holding, Key
 from floatip.core.instance import CUT_OFF_AT_LEAST, KEEP_TIME, Instance, is_held
 from floatip.core.link.link import Changed
+from floatip.core.link.wire import identity
 from floatip.core.malformed import Malformed
 from floatip.core.network import Network
 from floatip.core.phases import Takeovers
@@ -86,7 +91,7 @@ K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
 LINK, ACKNOWLEDGE, CONSULT, REPORT, TAKEN_OVER = "link", "acknowledge", "consult", "report", "taken over"
-DRILL = "drill"
+DRILL, ETCD, UNTIL = "drill", "etcd", "until"
 SESSIONS = "BGP sessions"
 """What checks of them follow from. No check has a space in its name."""
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
@@ -108,6 +113,8 @@ class Node:
         self.network = Network(config.speaker, config.seed, now)
         self.sessions = self.network.sessions
         self.fleet = Fleet(config.link, config.boot, now) if config.link else None
+        self.arbiter: Arbiter | None = None
+        """None: etcd has no part in the election."""
         self.reporter = Reporter(now)
         self.holding = Holding()
         self.links: dict[str, str] = {}
@@ -153,6 +160,7 @@ class Node:
         """What each instance announces."""
         self._takeovers = Takeovers()
         self._wants: dict[str, frozenset[Placed]] = {}
+        self._fence = Fence(frozenset(), -math.inf)
         self._virtuals: tuple[Virtual, ...] = ()
         """Routes and rules that are to be there."""
         self._has_installed = False
@@ -163,6 +171,7 @@ class Node:
         """Why the nodes do not elect now."""
         self._withdraw_at = math.inf
         self._is_releasing = False
+        self._arbitrate(now)
         self._index()
 
     @property
@@ -211,6 +220,8 @@ class Node:
                 return self._hand_over(reason, now) or self._drain(reason, now) or self._stop(reason, now)
             case Drained() | Paused() | HandoverAsked() | OrdersRecalled() if self.fleet:
                 return self._order(self.fleet, event, now)
+            case EtcdAnswered() | EtcdChanged() | EtcdUnwatched() | EtcdTrouble() if self.arbiter:
+                return self._etcd(self.arbiter, event, now)
             case Drilled(drill):
                 return self._drilled(drill, "the command has ended", now)
             case Started(barred_for):
@@ -231,6 +242,8 @@ class Node:
             instance.begin(self.holding, may_ask=not barred_for, now=now)
         self._await_cut_off()
         effects = self._consult(None, now) + self._derive(now) + self._tick(now)
+        effects += self.arbiter.begin(now) if self.arbiter else []
+        self._await_etcd(now)
         if barred_for:
             self.barred_until = now + barred_for
             self._timers.set(BARRED, self.barred_until)
@@ -256,6 +269,7 @@ class Node:
         self._reload_fleet(config, now)
         self._takeovers.keep(self.instances)
         self.config = config
+        effects += self._arbitrate(now)
         self.dropped = Drops()  # it may be what this mends
         self.strangers.clear()
         self.strangers_at.clear()
@@ -331,6 +345,9 @@ class Node:
         if self.fleet:
             self._timers.set(LINK, self.fleet.link.deadline)
             self._timers.set(REPORT, self.reporter.at)
+        if self.arbiter:
+            self._timers.set(ETCD, self.arbiter.deadline)
+            self._timers.set(UNTIL, self.arbiter.until)
         for interface, (at, *_) in self._blinks.items():
             self._timers.set(("link", interface), at)
 
@@ -391,8 +408,13 @@ class Node:
             self._await_cut_off()
         if LINK in due and self.fleet:
             effects += self._tick_link(self.fleet, now)
+        if ETCD in due and self.arbiter:
+            effects += self.arbiter.tick(now)
+            effects += self._rule(self.arbiter, now)
+        if UNTIL in due:
+            self._mark(self._bound)
         if CONSULT in due:
-            effects += self._consult(None, now)
+            effects += self._consult(set(), now)
         if REPORT in due and self.fleet:
             self.reporter.tick(self, self.fleet.link, now)
             self._timers.set(REPORT, self.reporter.at)
@@ -436,7 +458,7 @@ class Node:
     def _tick_instance(self, instance: Instance, now: float) -> list[Effect]:
         role, is_patient = instance.role, now < instance.patience
         wanted = instance.wants_master
-        effects = instance.tick(now)
+        effects = instance.tick(now) + self._bid(instance, now)
         self._await(instance)
         if instance.role is not role or not is_patient:
             self._mark([instance.config.name])
@@ -553,6 +575,9 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
+        if isinstance(instance.elector, NodesElector) and instance.role is not Role.MASTER:
+            bids = self._bid(instance, now)
+            effects = [*effects, *bids] if bids else effects
         if not effects:
             return effects
         news = [effect for effect in effects if isinstance(effect, Became)]
@@ -589,7 +614,7 @@ class Node:
         if self.stopping:
             if self._is_releasing and lost:
                 self._timers.set(EXIT, now + RELEASE_TIMEOUT)
-            return effects + self._exit(is_over=False)
+            return effects + self._depart(now) + self._exit(is_over=False)
         if lost:
             self.holding.again_at = now
         touched = dict.fromkeys(name for p in changed for name in self._by_ip.get(p.address.ip, ()))
@@ -601,6 +626,8 @@ class Node:
                     instance.lost_at[target.ip] = now
                 elif target.key in are_found:
                     instance.lost_at.pop(target.ip, None)
+            if all(target.key in self.holding.placed for target in instance.targets):
+                instance.doubted_until = -math.inf
             effects += instance.see(self.holding, now)
             self._await(instance)
         if found and self._virtuals:
@@ -740,6 +767,7 @@ class Node:
         for instance in instances:
             effects += instance.tell_neighbours(self.holding)
             effects += self._look_at_takeover(instance, now)
+            effects += self._bid(instance, now)
             self._await(instance)
         return effects + self._tell_others(self.fleet, instances, now) if self.fleet else effects
 
@@ -763,14 +791,16 @@ class Node:
     def _obstacles(self, instance: Instance, now: float) -> Obstacles:
         fault = self.link_fault(instance)
         leaving, paused = (self.fleet.leaves(instance), self.fleet.pause_reason) if self.fleet else ("", "")
-        outside = Obstacles(link=fault, barred=self._bar(instance), leaving=leaving, paused=paused)
+        outside = Obstacles(link=fault, barred=self._bar(instance, now), leaving=leaving, paused=paused)
         return instance.obstacles(outside, now)
 
-    def _bar(self, instance: Instance) -> str:
+    def _bar(self, instance: Instance, now: float) -> str:
         """Why it must not be master; empty: it may."""
         if self.network.cut_off and instance.is_announced:
             limit = self.network.cut_off_time
             return f"cut off: no route server has acknowledged anything for more than {limit:.1f} s"
+        if why := self._why_not_by_etcd(instance, now):
+            return why
         # A standby of placement "all" serves; where only a master holds the address, nobody might.
         group = self._group_of.get(instance.config.name)
         are_served = all(one.config.placement == "all" for one in (group.members if group else (instance,)))
@@ -810,7 +840,7 @@ class Node:
                 self._wants[name] = wants
         if changed or wanted is None:
             wanted = frozenset[Placed]().union(*self._wants.values())
-        effects = self.holding.want(wanted, now)
+        effects = [*self._fenced(now), *self.holding.want(wanted, now)]
         self._timers.set(HOLD, self.holding.again_at)
         return self._install(effects, now) if self._has_virtuals else effects
 
@@ -826,6 +856,122 @@ class Node:
         self._has_installed = True
         return [*first, *held, *last]
 
+    # etcd
+
+    def _arbitrate(self, now: float) -> list[Effect]:
+        """By the configuration: whether etcd decides, and for which instances it must."""
+        config, effects = self.config.arbiter, list[Effect]()
+        own = self.fleet.own if self.fleet else None
+        if config is None or own is None:
+            self.arbiter = None
+        elif self.arbiter is None or self.arbiter.own.name != own.name:
+            self.arbiter = Arbiter(config, own, self.config.boot, now)
+            effects = self.arbiter.begin(now) if self.running else []
+        else:
+            self.arbiter.reconfigure(config, own)
+        if self.fleet:
+            self.fleet.arbiter = self.arbiter
+        self._bound = [name for name, instance in self.instances.items() if _needs_etcd(instance)]
+        for name, instance in self.instances.items():
+            if isinstance(instance.elector, NodesElector):
+                instance.elector.ruling = self.arbiter.ruling(name) if self.arbiter else None
+        return effects
+
+    def _etcd(
+        self, arbiter: Arbiter, event: EtcdAnswered | EtcdChanged | EtcdUnwatched | EtcdTrouble, now: float
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        match event:
+            case EtcdAnswered(number, answer):
+                effects += arbiter.answered(number, answer, now)
+            case EtcdChanged():
+                effects += arbiter.changed(event, now)
+            case EtcdUnwatched(reason):
+                effects += arbiter.unwatched(reason, now)
+            case EtcdTrouble(reason, hint):
+                arbiter.troubled(reason, hint)
+        return effects + self._rule(arbiter, now) if self.running and not self.stopping else effects
+
+    def _rule(self, arbiter: Arbiter, now: float) -> list[Effect]:
+        """What etcd has said reaches the instances."""
+        effects: list[Effect] = []
+        changed = arbiter.take_changed(self.instances)
+        for name in changed:
+            self._take_ask(arbiter, name, now)
+            effects += self._hear(self.instances[name], arbiter.ruling(name), now)
+        if changed:
+            self._mark(changed)
+            effects += self._consult({identity(name) for name in changed}, now)
+        if any(self.instances[name].bar for name in self._bound) and now < arbiter.until:
+            self._mark(self._bound)
+        if self._marked:
+            effects += self._review(now)
+        self._await_etcd(now)
+        return effects + self._fenced(now)
+
+    def _take_ask(self, arbiter: Arbiter, name: str, now: float) -> None:
+        """Somebody has asked by etcd that this node hands it over."""
+        ask = arbiter.take_ask(name)
+        if ask and self.fleet and self.instances[name].role is Role.MASTER:
+            self.fleet.wish(HandoverAsked((name,), ask.to), self.instances, now)
+
+    def _await_etcd(self, now: float) -> None:
+        if self.arbiter and not self.stopping:
+            until = self.arbiter.until
+            self._timers.set(ETCD, self.arbiter.deadline)
+            self._timers.set(UNTIL, until if self._bound and now < until else math.inf)
+
+    def _why_not_by_etcd(self, instance: Instance, now: float) -> str:
+        """Why etcd keeps it from being master; empty: it does not."""
+        if not _needs_etcd(instance):
+            return ""
+        if self.arbiter is None:
+            return "it needs etcd, and the configuration has no table [etcd]"
+        if now < self.arbiter.until:
+            return ""
+        return f"etcd has not confirmed within {self.arbiter.hold_time:g} s what this node may have"
+
+    def _bid(self, instance: Instance, now: float) -> list[Effect]:
+        """At etcd: claim what it wants, and let go of what it does not."""
+        elector, name = instance.elector, instance.config.name
+        if not self.arbiter or not isinstance(elector, NodesElector) or self.stopping:
+            return []
+        effects: list[Effect] = []
+        if bid := elector.bid:
+            why = elector.reason if elector.role is Role.MASTER else elector.why_bid
+            effects = self.arbiter.bid(name, bid, why, now)
+        elif elector.role is not Role.MASTER and instance.is_free(self.holding, now):
+            effects = self.arbiter.let_go(name, now)
+        if instance.is_exclusive and elector.role is Role.MASTER and self.arbiter.is_own(name):
+            effects = [*effects, *self.arbiter.has_waited(name, now)]
+        self._timers.set(ETCD, self.arbiter.deadline)
+        return effects
+
+    def _fenced(self, now: float) -> list[Effect]:
+        """Until when what is exclusive may be here."""
+        if not self._bound or not self.arbiter:
+            return []
+        wanted = [name for name in self._bound if name in self._wants and self.instances[name].is_exclusive]
+        fence = Fence(frozenset[Placed]().union(*(self._wants[name] for name in wanted)), self.arbiter.until)
+        if fence == self._fence or not (fence.addresses or self._fence.addresses):
+            return []
+        self._fence = fence
+        for name in wanted:
+            if not all(target.key in self.holding.placed for target in self.instances[name].targets):
+                self.instances[name].doubted_until = fence.until
+        return [fence]
+
+    def _depart(self, now: float) -> list[Effect]:
+        """While stopping: tell etcd what this node does not have any more, and last that it is gone."""
+        if not self.arbiter:
+            return []
+        effects: list[Effect] = []
+        left = [name for name, each in self.instances.items() if not each.is_free(self.holding, now)]
+        for name in self.instances:
+            if name not in left:
+                effects += self.arbiter.let_go(name, now)
+        return effects if left else effects + self.arbiter.leave(now)
+
     # The other nodes
 
     def _datagram(self, event: DatagramReceived, now: float) -> list[Effect]:
@@ -833,9 +979,10 @@ class Node:
             return []
         effects, changed = self.fleet.link.received(event.source, event.data, event.at, now)
         self._timers.set(LINK, self.fleet.link.deadline)
-        if changed is not None and not changed:
+        if not changed:
             return effects
         if now > event.at + BACKLOG:  # it is history, and what came after it may wait behind it
+            self.fleet.pending |= changed
             self._timers.set(CONSULT, now)
             return effects
         return effects + self._consult(changed, now)
@@ -850,7 +997,7 @@ class Node:
         self._timers.set(LINK, fleet.link.deadline)
         return effects + told + said + self._consult(changed, now)
 
-    def _consult(self, changed: Changed, now: float) -> list[Effect]:
+    def _consult(self, changed: Changed | None, now: float) -> list[Effect]:
         """What the instances learn of the others."""
         if self.fleet is None or self.stopping:
             return []
@@ -861,7 +1008,16 @@ class Node:
             self._mark(self.instances)
         for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead):
             effects += self._hear(instance, around, now)
+        if self.arbiter and self._learn_freed(self.arbiter, self.fleet):
+            return effects + self._rule(self.arbiter, now)
         return effects + self._review(now) if self._marked and self.running else effects
+
+    def _learn_freed(self, arbiter: Arbiter, fleet: Fleet) -> bool:
+        """From the former owners, over the link."""
+        freed = [name for name, owner in arbiter.awaited.items() if fleet.has_freed(name, owner)]
+        for name in freed:
+            arbiter.freed(name)
+        return bool(freed)
 
     def _tell_others(self, fleet: Fleet, instances: Iterable[Instance], now: float) -> list[Effect]:
         if any(_is_young(instance, now) for instance in instances):
@@ -996,12 +1152,22 @@ class Node:
             effects += instance.stop(reason, now)
         self._mark(self.instances)
         effects += self._review(now)
+        effects += self._let_go(now)
         effects += self.fleet.link.leave(now) if self.fleet else []
         effects += self.network.stop(reason, now)
         self._timers = Timers()
         self._release_at = now + self.config.release_delay
         self._timers.set(RELEASE, self._release_at)
         return effects
+
+    def _let_go(self, now: float) -> list[Effect]:
+        """Of what is exclusive, before anything else: the next owner waits for that."""
+        effects: list[Effect] = []
+        exclusive = self._fence.addresses
+        if exclusive:
+            self._fence = Fence(frozenset(), self._fence.until)
+            effects = [self._fence, *self.holding.want((self.holding.wanted or frozenset()) - exclusive, now)]
+        return effects + self._depart(now)
 
     def _succeeded(self, names: set[str], now: float) -> None:
         """Another node is master of these. Where the master alone has the addresses, they need not stay longer here:
@@ -1026,6 +1192,11 @@ class Node:
         self._is_releasing = False
         self._timers.set(EXIT, math.inf)
         return [Exit()]
+
+
+def _needs_etcd(instance: Instance) -> bool:
+    election = instance.config.election
+    return isinstance(election, settings.Nodes) and (election.exclusive or election.on_arbiter_loss == "release")
 
 
 def _is_young(instance: Instance, now: float) -> bool:

@@ -10,19 +10,16 @@ import os
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
 from floatip.commands import Refusal
 from floatip.linode import metadata
 from floatip.providers import LINODE_REGIONS, Region
-from floatip.reading import regular
+from floatip.reading import regular, state
 from floatip.reading.patience import note_path
 
 NAME = "region.json"
-PLACES = (Path("/var/lib/floatip/daemon"), Path("/var/lib/floatip"))
-"""The daemon's state directory, where the environment names none: the packaged unit's, or the default."""
 LARGEST = 1 << 12
 WHEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -91,7 +88,7 @@ def _region(slug: str) -> Region:
 
 
 def _kept() -> Known | None:
-    for place in _places():
+    for place in state.places():
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, Unknown):
             with regular.looked_at(place / NAME) as descriptor:
                 data = json.loads(regular.read_from(descriptor, LARGEST))
@@ -105,16 +102,11 @@ def keep() -> None:
     kept = _kept()
     if not _said or (kept and kept.region == _said.region):
         return
-    place = _places()[0] if os.environ.get("STATE_DIRECTORY") else PLACES[-1]
+    place = state.places()[0] if os.environ.get("STATE_DIRECTORY") else state.PLACES[-1]
     place.mkdir(parents=True, exist_ok=True)
     new = place / f"{NAME}.new"
     new.write_text(json.dumps({"region": _said.region.slug, "when": _said.when}))
     new.replace(place / NAME)
-
-
-def _places() -> tuple[Path, ...]:
-    given = os.environ.get("STATE_DIRECTORY")
-    return (Path(given.split(":")[0]),) if given else PLACES
 
 
 def forget() -> None:

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 from floatip.commands import with_code
 from floatip.core.refusals import Why
 from floatip.model import Here, Model
-from floatip.reading import key, regular
+from floatip.reading import fleet, key, regular
 from floatip.reading.files import closed_above
 from floatip.reading.machine import Machine, daemons_user, look_around
 from floatip.reading.place import ConfigError, ConfigErrors, ConfigNote, ConfigWarning, MachineError, Places, Problem
 from floatip.reading.rights import user_id
-from floatip.reading.rules import judge, nodes
+from floatip.reading.rules import judge, members, nodes
 from floatip.reading.toml import document, reader
 from floatip.reading.will import will
 
@@ -53,6 +53,10 @@ class Loaded(NamedTuple):
     """The number of keepalived's `script_user`; None: none is named, or there is no such user."""
     here: Here | None = None
     """Where nodes know each other."""
+    local: document.Document | None = None
+    """The file of this node, where it is a floatip.toml."""
+    known: fleet.Known = fleet.NOTHING
+    """Of its fleet, where it is a member."""
 
 
 class Read(NamedTuple):
@@ -61,24 +65,39 @@ class Read(NamedTuple):
     model: Model
     places: Places
     problems: list[Problem]
+    local: document.Document | None = None
+    known: fleet.Known = fleet.NOTHING
 
 
-def load(path: str | Path, user: str = "", dcid: int | str | None = None) -> Loaded:
+def load(
+    path: str | Path,
+    user: str = "",
+    dcid: int | str | None = None,
+    known: fleet.Known | None = None,
+    local: document.Document | None = None,
+) -> Loaded:
     """Raises `ConfigErrors`, and nothing else for anything that a file can hold.
 
     `user` runs the daemon, where root asks for it. `dcid`: Linode's data centre, where the file names none, or "auto".
+    `known`: of the fleet of a member; None: what was kept. `local`: the file, if it is not to be read again.
     """
     machine = look_around(user)
-    return judged(read(path, machine, dcid), user, Path(path), machine)
+    given = _of_toml(local, dcid, known) if local else read(path, machine, dcid, known)
+    return judged(given, user, Path(path), machine)
 
 
-def read(path: str | Path, machine: Machine | None = None, dcid: int | str | None = None) -> Read:
+def read(
+    path: str | Path,
+    machine: Machine | None = None,
+    dcid: int | str | None = None,
+    known: fleet.Known | None = None,
+) -> Read:
     """By no rule yet. `machine`: None where the file need not fit this machine. Raises `ConfigErrors`."""
     if is_keepalived_conf(path):
         from floatip.reading.keepalived.front_end import model_of  # noqa: PLC0415
 
         return Read(*model_of(Path(path), machine, dcid))
-    given = _of_toml(document.read(str(path)), dcid)
+    given = _of_toml(document.read(str(path)), dcid, known)
     if machine is None:
         return given._replace(problems=[one for one in given.problems if not isinstance(one, MachineError)])
     return given
@@ -89,10 +108,13 @@ def read_text(name: str, text: bytes, dcid: int | str | None = None) -> Read:
     return _of_toml(document.parse(name, text), dcid)
 
 
-def _of_toml(data: document.Document, dcid: int | str | None) -> Read:
+def _of_toml(local: document.Document, dcid: int | str | None, known: fleet.Known | None = None) -> Read:
+    data, seam, known = fleet.whole(local, known)
     with_dcid, problems = reader.with_dcid(data, dcid)
     model, places, of_values = reader.model_of(with_dcid)
-    return Read(model, places, problems + of_values)
+    if model.member:
+        model = replace(model, nodes=known.members)
+    return Read(model, places, [*seam, *problems, *of_values], local, known)
 
 
 def is_keepalived_conf(path: str | Path) -> bool:
@@ -126,6 +148,7 @@ def judged(
     """
     model, places, problems = given.model, given.places, [*given.problems]
     machine = machine or look_around(user)
+    model = members.with_own(model, machine)
     here = _here(model, machine)
     model = model.on(here.interface) if here else model
     problems += judge(model, places, machine)
@@ -143,7 +166,8 @@ def judged(
     if errors := [problem for problem in problems if isinstance(problem, ConfigError)]:
         raise ConfigErrors(errors, warnings)
     user_name = model.keepalived.script_user
-    return Loaded(model, tuple(warnings), user_id(user_name) if user_name else None, here)
+    script_user = user_id(user_name) if user_name else None
+    return Loaded(model, tuple(warnings), script_user, here, given.local, given.known)
 
 
 def checked(text: str, machine: Machine | None = None) -> tuple[ConfigWarning, ...]:
@@ -164,7 +188,7 @@ def _here(model: Model, machine: Machine) -> Here | None:
 
 
 def _keys(model: Model, path: Path, places: Places, machine: Machine) -> tuple[tuple[bytes, ...], list[Problem]]:
-    if not model.nodes:
+    if not model.nodes and not model.member:
         return (), []
     keys, doubts = key.read(model.link.key or path.absolute().with_name(key.NAME), machine)
     return keys, [places.on_machine(("link", "key"), doubt.what, doubt.hint) for doubt in doubts]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, ip_interface
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_interface
 from pathlib import Path
 
 from floatip.core.addresses import Address, InterfaceAddress, Placed
@@ -122,6 +122,15 @@ def look_around(user: str = "") -> Machine:
         mounts=_mounts(),
         added=frozenset(one for one, said in known.items() if said.proto == OURS),
     )
+
+
+def source_towards(to: Address) -> Address | None:
+    """The address from which the kernel would send; None: it has no route. Nothing is sent."""
+    family = socket.AF_INET6 if to.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asking, suppress(OSError):
+        asking.connect((str(to), 9))
+        return ip_address(asking.getsockname()[0])
+    return None
 
 
 def daemons_user() -> str:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from floatip.core import settings
 from floatip.core.addresses import Address
+from floatip.core.arbiter import Ruling
 from floatip.core.counters import Adverts, Turns
 from floatip.core.drops import Drops
 from floatip.core.events import Effect, KeepalivedFound, KeepalivedSaid
@@ -65,6 +66,8 @@ class Claim:
     """Which one; empty: whoever is best."""
     why_it_leaves: str = ""
     """In words; empty: not known, as when somebody asked for a handover."""
+    is_owner: bool = False
+    """By etcd, whose word counts before every reign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Onset:
     """When this node knew that nobody else is master, or that it is to take over from another."""
 
 
-Fact = Heard | Seen | KeepalivedFound | KeepalivedSaid | Others
+Fact = Heard | Seen | KeepalivedFound | KeepalivedSaid | Others | Ruling
 Subject = Hashable
 """What a fact is about."""
 
@@ -150,6 +153,11 @@ ADDRESSES: Subject = "addresses"
 def others(instance: str) -> Subject:
     """What the other nodes say of it over the link."""
     return "others", instance
+
+
+def ruling(instance: str) -> Subject:
+    """What etcd says of it."""
+    return "ruling", instance
 
 
 def adverts(interface: str, vrid: int, ip_version: int = 4) -> Subject:

@@ -7,6 +7,10 @@ Of two masters the later one stays, as at the route servers (decision 25): by th
 then by the greater address. Both nodes compare the same numbers. The earlier one yields when a route server has
 acknowledged what the later one announces, or after a second: make before break. So to hand over, a master only says
 that it wants to leave, and goes on until another one has taken over.
+
+Where etcd decides, whoever is to become master makes a bid there first (core/arbiter.py). What is exclusive waits until
+it is the owner and nobody else can have it. Anything else waits for `PATIENCE`: the bid goes on while it is master, and
+of two masters the owner stays.
 """
 
 import math
@@ -14,6 +18,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address
+from floatip.core.arbiter import EPOCH_STEP, PATIENCE, Ruling
 from floatip.core.counters import Cause, Turns
 from floatip.core.drops import Drops
 from floatip.core.election.elector import (
@@ -26,6 +31,7 @@ from floatip.core.election.elector import (
     Subject,
     Surroundings,
     others,
+    ruling,
 )
 from floatip.core.events import Became, Effect
 from floatip.core.problems import Problem
@@ -57,8 +63,14 @@ class NodesElector:
         """When this node became master, in milliseconds since the epoch; 0: it is not."""
         self.dropped = Drops()
         self.turns = Turns()
-        self.hears = frozenset[Subject]({others(name)})
+        self.hears = frozenset[Subject]({others(name), ruling(name)})
         self.deadline = math.inf
+        self.ruling: Ruling | None = None
+        """None: etcd has no part in it."""
+        self.why_bid = ""
+        self._bid = 0
+        """The reign with which it wants to become master."""
+        self._bid_at = -math.inf
         self._others: Others | None = None
         self._preference: tuple[int, Address] | None = None
         self._obstacles = Obstacles()
@@ -101,6 +113,14 @@ class NodesElector:
     def preference(self) -> tuple[int, Address] | None:
         return self._preference
 
+    @property
+    def bid(self) -> int:
+        """The epoch with which it wants to be the owner at etcd; 0: it does not."""
+        if self.role is not Role.MASTER or not self.ruling or not self._others:
+            return self._bid
+        is_anothers = not self.ruling.is_own and any(claim.is_owner for claim in self._others.claims)
+        return 0 if is_anothers else self.reign
+
     def goes_on_as(self, config: Election) -> bool:
         return isinstance(config, Nodes)
 
@@ -110,6 +130,11 @@ class NodesElector:
         return self._judge(now)
 
     def hear(self, fact: Fact, now: float) -> list[Effect]:
+        if isinstance(fact, Ruling):
+            self.ruling = fact
+            if self.role is Role.MASTER and fact.is_own and fact.owner and fact.owner.epoch > self.reign:
+                self.reign = fact.owner.epoch
+            return self._judge(now)
         if not isinstance(fact, Others):
             return []
         self._others = fact
@@ -177,7 +202,13 @@ class NodesElector:
         return []
 
     def _judge_as_master(self, around: Others, now: float) -> list[Effect]:
-        own = not self._obstacles.leaving, self.reign, int(around.own.address)
+        if self.config.exclusive and self.ruling and not self.ruling.is_own:
+            owner = self.ruling.owner
+            taker = owner.node if owner and not owner.released else "nobody"
+            cause = Cause.HANDOVER if self._obstacles.leaving else Cause.PREFERRED
+            return self._become(Role.BACKUP, f"etcd says that {taker} owns it", now, cause) + self._judge(now)
+        is_own = bool(self.ruling and self.ruling.is_own)
+        own = not self._obstacles.leaving, is_own, self.reign, int(around.own.address)
         later = [claim for claim in around.claims if (not claim.leaves, *_order(claim)) > own]
         had_rival, self._has_rival = self._has_rival, bool(later)
         if had_rival and not later:  # what it left behind at the route servers is stronger
@@ -198,12 +229,20 @@ class NodesElector:
         return []
 
     def _judge_as_backup(self, around: Others, now: float) -> list[Effect]:
+        former, self._bid = self._bid, 0
+        effects = self._judge_as_successor(around, former, now)
+        if not self._bid:
+            self._bid_at = -math.inf
+        return effects
+
+    def _judge_as_successor(self, around: Others, bid: int, now: float) -> list[Effect]:
+        """`bid`: that it has made already; 0: none."""
         staying = [claim for claim in around.claims if not claim.leaves]
         self.master = _latest(around.claims)
         if staying:
             self._open_since = math.inf
             if len(staying) == len(around.claims):
-                return self._preempt(around, now)
+                return self._preempt(around, bid, now)
         self._preempt_at = math.inf
         if staying:  # while one hands over, who takes it is decided
             return []
@@ -214,7 +253,28 @@ class NodesElector:
         if now < at:
             self.deadline = at
             return []
-        return self._enter_master(self._why(around), now, Cause.HANDOVER if around.claims else Cause.SILENCE)
+        return self._take_over(bid, self._why(around), now, Cause.HANDOVER if around.claims else Cause.SILENCE)
+
+    def _take_over(self, bid: int, why: str, now: float, cause: Cause) -> list[Effect]:
+        """At once, or as soon as etcd has agreed; see at the top of this file."""
+        if self.ruling is None:
+            return self._enter_master(why, now, cause)
+        self._bid = bid or self._latest_reign(now)
+        self.why_bid = why
+        if not bid:
+            self._bid_at = now
+        if self.ruling.is_own and self.ruling.owner:
+            at = self.ruling.free_at if self.config.exclusive else now
+            if now >= at:
+                return self._enter_master(why, now, cause, self.ruling.owner.epoch)
+            self.deadline = at
+            return []
+        if self.config.exclusive or self.config.on_arbiter_loss == "release":
+            return []
+        if not self.ruling.answers or now >= self._bid_at + PATIENCE:
+            return self._enter_master(why, now, cause, self._bid)
+        self.deadline = self._bid_at + PATIENCE
+        return []
 
     def _wait(self, around: Others) -> float:
         """Seconds until it is this node's turn."""
@@ -232,7 +292,7 @@ class NodesElector:
             return f"{latest.node} hands over{latest.why_it_leaves and ': '}{latest.why_it_leaves}"
         return around.gone or "no other node was master"
 
-    def _preempt(self, around: Others, now: float) -> list[Effect]:
+    def _preempt(self, around: Others, bid: int, now: float) -> list[Effect]:
         if not self._may_preempt(around):
             self._preempt_at = math.inf
             return []
@@ -243,7 +303,7 @@ class NodesElector:
             self.deadline = self._preempt_at
             return []
         why = f"has what is together with it: {self.config.together}" if around.is_called else "is preferred (preempt)"
-        return self._enter_master(why, now, Cause.PREFERRED)
+        return self._take_over(bid, why, now, Cause.PREFERRED)
 
     def _may_preempt(self, around: Others) -> bool:
         free = not self._must_wait and not self._obstacles.damped
@@ -254,19 +314,21 @@ class NodesElector:
         self._renewed_at = now
         return self._enter_master(reason, now, Cause.PREFERRED)
 
-    def _enter_master(self, reason: str, now: float, cause: Cause) -> list[Effect]:
+    def _enter_master(self, reason: str, now: float, cause: Cause, reign: int = 0) -> list[Effect]:
+        """`reign`: the one that etcd knows, or is to know; 0: a new one."""
         open_at = min(self._open_since, now)
         self.onset = Onset(self._others.heard_at if self._others else None, open_at)
         effects = self._become(Role.MASTER, reason, now, cause)
         self.reign_at = now
-        self.reign = self._latest_reign(now)
+        self.reign = reign or self._latest_reign(now)
         return effects
 
     def _latest_reign(self, now: float) -> int:
         assert self._others is not None
         latest = max((claim.reign for claim in self._others.claims), default=0)
+        owner = self.ruling.owner if self.ruling else None
         # Where the clocks differ, still later than whom it replaces.
-        return max(round((now + self._others.clock_ahead) * 1000), latest + 1)
+        return max(round((now + self._others.clock_ahead) * 1000), latest + 1, owner.epoch + EPOCH_STEP if owner else 0)
 
     def _become(self, role: Role, reason: str, now: float, cause: Cause) -> list[Effect]:
         self.turns = self.turns.and_then(self.role.value, role.value, cause)
@@ -274,13 +336,13 @@ class NodesElector:
             self.since = now
         self.role, self.reason = role, reason
         self.master = None
-        self.reign, self._has_rival = 0, False
+        self.reign, self._has_rival, self._bid = 0, False, 0
         self._better_since = self._open_since = self._preempt_at = self.deadline = math.inf
         return [Became("role", self.name, role.value, reason)]
 
 
-def _order(claim: Claim) -> tuple[int, int]:
-    return claim.reign, int(claim.address)
+def _order(claim: Claim) -> tuple[bool, int, int]:
+    return claim.is_owner, claim.reign, int(claim.address)
 
 
 def _latest(claims: Iterable[Claim]) -> Address | None:

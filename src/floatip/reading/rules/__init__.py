@@ -14,6 +14,7 @@ from floatip.reading.rules import (
     checks,
     commands,
     election,
+    etcd,
     http,
     names,
     network,
@@ -28,6 +29,7 @@ RULES = (
     *checks.RULES,
     *nodes.RULES,
     *election.RULES,
+    *etcd.RULES,
     *vrrp.RULES,
     *tracks.RULES,
     *addresses.RULES,
@@ -44,6 +46,7 @@ ON_MACHINE = (
     *virtuals.ON_MACHINE,
     *nodes.ON_MACHINE,
     *http.ON_MACHINE,
+    *etcd.ON_MACHINE,
 )
 
 

@@ -3,18 +3,15 @@
 What is wrong with its files is a warning: a start without a page is better than none, and the status says it.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from floatip.model import Listener, Model
-from floatip.reading import regular
-from floatip.reading.files import Doubt, closed_above
-from floatip.reading.machine import DAEMON, Machine
-from floatip.reading.place import Places, Problem, Thing
+from floatip.reading import regular, secrets
+from floatip.reading.machine import Machine
+from floatip.reading.place import Places, Problem
 from floatip.web.token import LONGEST, MAKE, SHORTEST, is_token
 
-LARGEST = 1 << 20
 FILES = ("token", "tls_certificate", "tls_key", "client_ca")
 FIRST_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
@@ -49,7 +46,8 @@ def files(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
         return
     doubted = False
     for key in FILES:
-        if (path := getattr(model.http, key)) and (doubt := _unreadable(path, machine, is_secret=key != "client_ca")):
+        path = getattr(model.http, key)
+        if path and (doubt := secrets.unreadable(path, machine, is_secret=key != "client_ca")):
             doubted = True
             yield places.warning(("http", key), doubt.what, doubt.hint)
     if not doubted:
@@ -72,28 +70,6 @@ def _shown(listener: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _unreadable(path: Path, machine: Machine, *, is_secret: bool) -> Doubt | None:
-    share = f"chown root:{machine.user or DAEMON} {path} && chmod 640 {path}"
-    try:
-        with regular.looked_at(path) as descriptor:
-            mode = os.fstat(descriptor).st_mode
-            text = regular.read_from(descriptor, LARGEST)
-    except OSError as error:
-        return Doubt(f"{path} cannot be read: {str(error.strerror).lower()}", _mend(path, machine, share))
-    if machine.user and not machine.may(path, os.R_OK):
-        return Doubt(f"user {machine.user}, who runs the daemon, cannot read {path}", _mend(path, machine, share))
-    has_secret = (is_secret and b"-----BEGIN CERTIFICATE" not in text) or b"PRIVATE KEY-----" in text
-    if has_secret and mode & 0o007:
-        return Doubt(f"every user of this machine can use {path}: its mode is {mode & 0o777:o}", share)
-    return None
-
-
-def _mend(path: Path, machine: Machine, share: str) -> str:
-    if closed := closed_above(path, machine):
-        return f"copy it to /etc/floatip, where user {machine.user or DAEMON} can read it: {closed} is closed"
-    return share if os.path.exists(path) else "correct the path, or make the file"
-
-
 def _unusable(http: Listener, places: Places) -> Iterator[Problem]:
     """The content of files that can be read."""
     if http.token and not is_token(regular.read(http.token).strip()):
@@ -101,19 +77,9 @@ def _unusable(http: Listener, places: Places) -> Iterator[Problem]:
         yield places.warning(("http", "token"), what, f"make another: {MAKE}")
     if not http.tls_certificate:
         return
-    import ssl  # noqa: PLC0415
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    thing: Thing = ("http", "tls_key" if http.tls_key else "tls_certificate")
-    try:
-        context.load_cert_chain(http.tls_certificate, http.tls_key, password="")
-        thing = ("http", "client_ca")
-        if http.client_ca:
-            context.load_verify_locations(http.client_ca)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or str(error)
-        hint = "give a certificate in PEM with those that it needs, its key without a passphrase, and the CA in PEM"
-        yield places.warning(thing, f"cannot be used for TLS: {str(why).replace('_', ' ').lower()}", hint)
+    keys = {"certificate": "tls_certificate", "key": "tls_key", "ca": "client_ca"}
+    for key, doubt in secrets.tls(http.tls_certificate, http.tls_key, http.client_ca, is_server=True):
+        yield places.warning(("http", keys[key]), doubt.what, doubt.hint)
 
 
 def _first_port() -> int:

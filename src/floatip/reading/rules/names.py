@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from floatip.core.settings import Instance, Keepalived, Node, Static, SyncGroup
-from floatip.model import Bgp, Check, File, Interface, Model, Process, Value
+from floatip.model import Bgp, Check, File, Interface, Model, Process, Value, is_exclusive
 from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.rules.parts import elections, floating, instances, looked_at, tracking
 from floatip.reading.words import closest, shown
@@ -18,10 +18,13 @@ def repeated(model: Model, places: Places) -> Iterator[Problem]:
         first: dict[str, Thing] = {}
         for thing, value in things:
             if value and (earlier := first.setdefault(value, thing)) != thing:
-                yield places.error(thing, f"{value} is taken by line {places.place(earlier).line}", hint)
+                first_place, place = places.place(earlier), places.place(thing)
+                where = f"line {first_place.line}" + f" of {first_place.file}" * (first_place.file != place.file)
+                yield places.error(thing, f"{value} is taken by {where}", hint)
 
     named: dict[str, Iterable[Check | Instance | Node | SyncGroup]]
-    named = {"node": model.nodes, "check": model.checks, "instance": model.instances, "sync_group": model.sync_groups}
+    nodes = () if model.member else model.nodes
+    named = {"node": nodes, "check": model.checks, "instance": model.instances, "sync_group": model.sync_groups}
     for kind, items in named.items():
         names = (((*at, "name"), one.name and f'"{one.name}"') for at, one in places.each((kind,), items))
         yield from once(names, f"give each {kind} a name of its own")
@@ -56,7 +59,7 @@ def checks(model: Model, places: Places) -> Iterator[Problem]:
                 what = f"there is no check {shown(name)}" if name not in names else "the check counts itself"
                 yield places.error(thing, what, hint)
     for at, check in places.each(("check",), model.checks):
-        if check.name not in used:
+        if check.name not in used and (model.instances or not model.member):
             yield places.warning(at, "no instance uses this check", "name it in the checks of an instance")
         if isinstance(check.kind, Process) and not check.kind.command:
             yield from _process(places, (*at, "process"), check.kind.process)
@@ -97,7 +100,10 @@ def _process(places: Places, thing: Thing, process: str) -> Iterator[Problem]:
 
 
 def present(model: Model, places: Places) -> Iterator[Problem]:
-    if not model.instances and ("instance",) not in places.given:
+    if not model.instances and ("instance",) not in places.given and model.member:
+        what = "there is no [[instance]] here, and the fleet's configuration is not known on this machine"
+        yield places.warning((), what, "the daemon learns it from etcd; see it: floatip fleet get")
+    elif not model.instances and ("instance",) not in places.given:
         yield places.error((), "there is no [[instance]]", "add one: it names the addresses to keep")
     follows = any(isinstance(instance.election, Keepalived) for instance in model.instances)
     if ("keepalived",) in places.given and not follows and places.is_whole(("instance",)):
@@ -110,7 +116,7 @@ def without_bgp(model: Model, places: Places) -> Iterator[Problem]:
         return
     hint = "add [linode] or [bgp], or let vrrp elect"
     for at, instance in instances(model, places):
-        if instance.placement == "all":
+        if instance.placement == "all" and not is_exclusive(instance.election):
             what = '"all" needs BGP to lead traffic to one node'
             yield places.error((*at, "placement"), what, 'add [linode] or [bgp], or write placement = "master"')
         if isinstance(instance.election, Static) and (*at, "static") in places.given:
@@ -118,7 +124,9 @@ def without_bgp(model: Model, places: Places) -> Iterator[Problem]:
         if isinstance(instance.election, Keepalived):
             what = "keepalived elects and holds the address, so there is nothing left to do"
             yield places.error((*at, "keepalived"), what, hint)
-    is_meant = all((*at, "placement") in places.given for at, _ in instances(model, places))
+    is_meant = all(
+        (*at, "placement") in places.given or is_exclusive(one.election) for at, one in instances(model, places)
+    )
     if model.instances and places.is_whole(("instance",)) and not is_meant:
         hint = 'add [linode] or [bgp], or write placement = "master" if the nodes share one layer 2'
         yield places.warning((), "there is no [linode] and no [bgp]: nothing is announced by BGP", hint)

@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from floatip.core.addresses import Address, InterfaceAddress, Placed
 from floatip.core.settings import AddressOptions, Instance, Keepalived, SyncGroup, Vrrp
 from floatip.model import Model, Told
+from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem, Thing
+from floatip.reading.words import few
+
+MOST_SHOWN = 8
+"""Addresses of a machine."""
 
 
 def instances(model: Model, places: Places) -> Iterator[tuple[Thing, Instance]]:
@@ -61,6 +66,17 @@ def own_peers(places: Places, at: Thing, source: Address | None, peers: tuple[Ad
         elif peer in seen:
             yield places.error(thing, f"{peer} is there twice", "name each peer once")
         seen.add(peer)
+
+
+def own_addresses(model: Model, places: Places, machine: Machine) -> str:
+    """Those of this machine that could be a node's, in words."""
+    has = {one.ip for all_ in machine.interfaces.values() for one in all_}
+    usable = sorted(
+        (one for one in has if not one.is_loopback and not (one.version == 6 and one.is_link_local)),
+        key=lambda one: (one.version, one),
+    )
+    moving = {one.ip for _, one in floating(model, places)}
+    return few([str(one) for one in usable if one not in moving], ", ", MOST_SHOWN) or "no address"
 
 
 def looked_at(model: Model, instance: Instance) -> set[str]:

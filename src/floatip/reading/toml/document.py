@@ -6,12 +6,12 @@ Nothing that a file holds may stop a daemon that reloads it: size and depth are 
 import os
 import re
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from floatip.reading import regular
-from floatip.reading.place import ConfigError, ConfigErrors, MachineError, Thing
+from floatip.reading.place import ConfigError, ConfigErrors, MachineError, Place, Thing
 from floatip.reading.toml import advice
 from floatip.reading.words import shown
 
@@ -34,6 +34,12 @@ class Document:
     """On which each table, key and item of a list begins."""
     mode: int = 0o600
     """Who may read the file."""
+    elsewhere: Mapping[Thing, str] = field(default_factory=dict)
+    """Another file for what stands there."""
+
+    def place(self, thing: Thing) -> Place:
+        others = (self.elsewhere.get(thing[:length]) for length in range(1, len(thing) + 1))
+        return Place(next(filter(None, others), self.file), self.line(thing))
 
     def line(self, thing: Thing) -> int:
         while thing and thing not in self.lines:

@@ -8,10 +8,12 @@ from floatip.core import settings as core
 from floatip.core.bgp.rank import Rank
 from floatip.model import (
     PRIORITY,
+    Etcd,
     Fifo,
     Link,
     Listener,
     LocalKeepalived,
+    Member,
     Model,
     Network,
     Notify,
@@ -27,7 +29,7 @@ from floatip.providers import PROVIDERS, linode
 from floatip.reading.place import ConfigError, ConfigErrors, Places, Problem, Thing
 from floatip.reading.toml import checks
 from floatip.reading.toml.document import Document
-from floatip.reading.toml.tables import ADDRESS, ELECTIONS, GARP, HMAC, INSTANCE, TOP, VRRP, Table
+from floatip.reading.toml.tables import ADDRESS, ELECTIONS, GARP, HMAC, INSTANCE, NODES, TOP, VRRP, Table
 from floatip.reading.toml.values import AUTO
 from floatip.reading.toml.walk import Walk
 from floatip.reading.words import shown
@@ -35,13 +37,15 @@ from floatip.reading.words import shown
 FIGURES = ("checks", "placement", "interface", "last_resort", "announce")
 """Keys of an instance that are fields of the model, of whichever election."""
 HMAC_KEYS = ("vrrp", "auth_hmac", "keys")
-NODES = ("prefer", "together", "apart", "preempt", "preempt_delay")
-"""Keys of an instance for the election of the nodes."""
 BELONGS = "remove it: it is for an instance that the nodes elect, which has no vrrp, keepalived or static"
+EXCLUSIVE = "remove {}: only where the nodes elect can etcd decide who holds it; or remove exclusive"
 HINTS = {
     ("vrrp", "prefer"): "write a priority into vrrp: the node with the higher one becomes master",
     ("vrrp", "preempt"): "move it into vrrp, which has a preempt of its own",
     ("vrrp", "preempt_delay"): "move it into vrrp, which has a preempt_delay of its own",
+    ("vrrp", "exclusive"): EXCLUSIVE.format("vrrp"),
+    ("keepalived", "exclusive"): EXCLUSIVE.format("keepalived"),
+    ("static", "exclusive"): EXCLUSIVE.format("static"),
     ("keepalived", "prefer"): "remove it: the priority in keepalived.conf says which node is preferred",
     ("keepalived", "preempt"): "remove it: keepalived.conf says it, by nopreempt",
     ("keepalived", "preempt_delay"): "remove it: keepalived.conf says it, by preempt_delay",
@@ -68,7 +72,7 @@ def with_dcid(document: Document, dcid: int | str | None) -> tuple[Document, lis
     if named != dcid:
         at = ("linode", "dcid")
         what = f"{shown(named)} is not {dcid}, which --dcid says"
-        problems.append(ConfigError(document.file, document.line(at), "linode.dcid", what, "leave out one of the two"))
+        problems.append(ConfigError(*document.place(at), "linode.dcid", what, "leave out one of the two"))
     return replace(document, data=data), problems
 
 
@@ -90,6 +94,8 @@ def model_of(document: Document) -> tuple[Model, Places, list[Problem]]:
         network=net,
         nodes=tuple(core.Node(**one) for one in read.get("node", ())),
         link=Link(**read.get("link", {})),
+        etcd=Etcd(**read["etcd"]) if "etcd" in read else None,
+        member=_member(read, places),
         keepalived=LocalKeepalived(**read.get("keepalived", {})),
         notify=Notify(**read["notify"]) if "notify" in read else None,
         told=tuple(told),
@@ -164,10 +170,23 @@ def _election(read: dict[str, Any], places: Places, at: Thing) -> core.Election:
         return _vrrp(read["vrrp"], places, (*at, "vrrp"))
     if "keepalived" in read:
         return core.Keepalived(**{"priority": PRIORITY, "instance": read["name"]} | read["keepalived"])
-    if "static" not in read and ("node",) in places.given:
-        return core.Nodes(**{key: read[key] for key in NODES if key in read})
+    if "static" not in read and _has_nodes(places):
+        usual = {"on_arbiter_loss": "release"} if read.get("exclusive") else {}
+        return core.Nodes(**usual | {key: read[key] for key in NODES if key in read})
     # Where it was refused or is missing, the one about which the rules ask least.
     return core.Static(read.get("static", "secondary"))
+
+
+def _has_nodes(places: Places) -> bool:
+    """Named in the file, or known by etcd."""
+    return bool(places.given & {("node",), ("etcd",), ("member",)})
+
+
+def _member(read: dict[str, Any], places: Places) -> Member | None:
+    """With etcd this node registers itself, unless the file names all nodes."""
+    if ("node",) in places.given or not places.given & {("etcd",), ("member",)}:
+        return None
+    return Member(**read.get("member", {}))
 
 
 def _vrrp(read: dict[str, Any], places: Places, at: Thing) -> core.Vrrp:
@@ -203,7 +222,7 @@ def _network(read: dict[str, Any], places: Places) -> Network | None:
 
 def _elections(document: Document, places: Places) -> Iterator[Problem]:
     """An instance is elected by one of its tables, or else by the nodes; each has keys of its own."""
-    has_nodes = ("node",) in places.given
+    has_nodes = _has_nodes(places)
     tables = document.data.get("instance")
     for index, table in enumerate(tables if isinstance(tables, list) else ()):
         if not isinstance(table, dict):

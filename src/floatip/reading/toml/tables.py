@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 from typing import Any, get_args
 
 from floatip.core.bgp.rank import Rank
+from floatip.core.settings import MOST_INSTANCES, MOST_NODES
 from floatip.model import NotifyEvent
 from floatip.providers import PROVIDERS
 from floatip.reading.toml import values as v
@@ -70,6 +71,31 @@ LINK = Table(
         "interval": Key(v.number(0.02, 10, "write seconds; 0.1 is usual")),
         "port": Key(v.whole(1, 65535, "choose a UDP port that no other program uses, the same on all nodes")),
         "key": Key(v.path),
+    }
+)
+ETCD = Table(
+    {
+        "endpoints": Key(
+            Items(v.etcd_endpoint, least=1, most=16, why_most="etcd has 3 or 5 members, rarely 7"),
+            example=["https://192.0.2.1:2379"],
+            absent=(),
+        ),
+        "prefix": Key(v.etcd_prefix),
+        "ca": Key(v.path),
+        "certificate": Key(v.path),
+        "key": Key(v.path),
+        "user": NAME,
+        "password": Key(v.path),
+        "lease_time": Key(v.whole_seconds(2, 3600, "write whole seconds from 2 on: so etcd and the kernel count them")),
+        "keepalive_interval": Key(v.number(0.05, 600, "write seconds; 1 is usual")),
+        "request_timeout": Key(v.number(0.05, 600, "write seconds; 1.5 is usual")),
+    }
+)
+MEMBER = Table(
+    {
+        "name": Key(v.node_name),
+        "address": Key(v.link_address),
+        "weight": NODE.keys["weight"],
     }
 )
 LINODE = Table({"dcid": Key(v.dcid, example=6, absent=0)})
@@ -319,10 +345,14 @@ INSTANCE = Table(
         "apart": NAME,
         "preempt": Key(v.boolean),
         "preempt_delay": DELAY,
+        "exclusive": Key(v.boolean),
+        "on_arbiter_loss": Key(v.one_of("hold", "release")),
         "notify": Key(TOLD),
     },
     at_most_one=(ELECTIONS,),
 )
+NODES = ("prefer", "together", "apart", "preempt", "preempt_delay", "exclusive", "on_arbiter_loss")
+"""Keys of an instance for the election of the nodes."""
 SYNC_GROUP = Table(
     {
         "name": Key(v.string, example="G1", absent=""),
@@ -364,14 +394,17 @@ HTTP = Table(
         "hosts": Key(Items(v.host_name, most=64, why_most="name only what stands in the address line of a browser")),
     }
 )
+SHARE_OUT = "make groups of nodes, each with its own instances and a file of its own"
 TOP = Table(
     {
         "linode": Key(LINODE),
         "bgp": Key(BGP),
-        "node": Key(Items(NODE, least=1, most=16, why_most="give each group of up to 16 nodes a file of its own")),
+        "node": Key(Items(NODE, least=1, most=MOST_NODES, why_most=SHARE_OUT)),
         "link": Key(LINK),
+        "etcd": Key(ETCD),
+        "member": Key(MEMBER),
         "check": Key(Items(CHECK)),
-        "instance": Key(Items(INSTANCE, least=1)),
+        "instance": Key(Items(INSTANCE, least=1, most=MOST_INSTANCES, why_most=SHARE_OUT)),
         "sync_group": Key(Items(SYNC_GROUP)),
         "fifo": Key(Items(FIFO)),
         "keepalived": Key(KEEPALIVED),

@@ -24,6 +24,8 @@ SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110 section 5.6.2."""
 AUTO = "auto"
+ETCD_PORT = 2379
+LONGEST_PREFIX = 256
 KEY = "{key}"
 """In a hint: the key whose value is wrong."""
 
@@ -94,6 +96,18 @@ def whole(low: int, high: int, hint: str) -> Parse:
         if not isinstance(value, int) or isinstance(value, bool):
             raise Wrong(f"{shown(value)} is not a whole number", "write the number without quotes and without a point")
         return int(_between(value, low, high, hint))
+
+    return parse
+
+
+def whole_seconds(low: int, high: int, hint: str) -> Parse:
+    """Where the model has fractions, and the world counts whole seconds."""
+
+    def parse(value: object) -> float:
+        found = float(_between(_number(value), low, high, hint))
+        if not found.is_integer():
+            raise Wrong(f"{shown(value)} is not a whole number of seconds", hint)
+        return found
 
     return parse
 
@@ -195,6 +209,33 @@ def url(value: object) -> str:
     if found.username is not None:
         raise Wrong("a URL with a user or password", 'write it into headers = { Authorization = "..." }')
     return text.partition("#")[0]
+
+
+def etcd_endpoint(value: object) -> str:
+    """Of a member of etcd: scheme, host and port."""
+    text = string(value)
+    hint = 'write "https://192.0.2.1:2379", or http'
+    try:
+        found = urlsplit(text)
+        port = found.port
+    except ValueError:
+        raise Wrong(f"{shown(value)} is not a URL", hint) from None
+    if found.username is not None:
+        raise Wrong("a URL with a user or password", "write user, and password: the file that holds it")
+    if found.scheme not in ("http", "https") or not found.hostname or port == 0 or not text.isascii() or " " in text:
+        raise Wrong(f"{shown(value)} is not a URL of etcd", hint)
+    if found.path not in ("", "/") or found.query or found.fragment:
+        raise Wrong(f"{shown(value)} has a path", f"write the host and the port alone: {hint.partition(' ')[2]}")
+    host = f"[{found.hostname}]" if ":" in found.hostname else found.hostname
+    return f"{found.scheme}://{host}:{port or ETCD_PORT}"
+
+
+def etcd_prefix(value: object) -> str:
+    """It ends with a slash."""
+    text = string(value)
+    if len(text.encode()) > LONGEST_PREFIX:
+        raise Wrong(f"a prefix of {len(text.encode())} octets is too long", f"use up to {LONGEST_PREFIX} octets")
+    return text if text.endswith("/") else f"{text}/"
 
 
 def method(value: object) -> str:

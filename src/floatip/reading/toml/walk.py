@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from floatip.reading.place import Place, Places, Problem, Thing
+from floatip.reading.place import Places, Problem, Thing
 from floatip.reading.toml.document import Document
 from floatip.reading.toml.tables import KEEPALIVEDS, WHERE, Items, Kind, Short, Table
 from floatip.reading.toml.values import KEY, NotNow, Wrong
@@ -15,7 +15,7 @@ REFUSED: Any = object()
 
 class Walk:
     def __init__(self, document: Document) -> None:
-        self.places = Places(lambda thing: Place(document.file, document.line(thing)), document.path)
+        self.places = Places(document.place, document.path)
         self.problems: list[Problem] = []
 
     def table(self, table: Table, data: dict[str, Any], at: Thing) -> dict[str, Any]:

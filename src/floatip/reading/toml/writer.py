@@ -39,6 +39,10 @@ def _tables(model: Model, origin: Origin) -> Iterator[list[str]]:
     for index, node in enumerate(model.nodes):
         yield table("[[node]]", _keys(t.NODE, node), *origin(("node", index)))
     yield table("[link]", _keys(t.LINK, model.link))
+    if model.etcd:
+        yield table("[etcd]", _keys(t.ETCD, model.etcd))
+    if model.member:
+        yield table("[member]", _keys(t.MEMBER, model.member))
     yield table("[keepalived]", _keys(t.KEEPALIVED, model.keepalived))
     for index, check in enumerate(model.checks):
         yield table("[[check]]", checks.values_of(check), *origin(("check", index)))
@@ -161,13 +165,14 @@ def _marks(network: m.Network, rank: Rank) -> dict[str, object]:
 
 
 def _instance(one: core.Instance, model: Model) -> dict[str, object]:
-    placement = m.usual_placement(has_bgp=model.network is not None and one.is_announced)
+    has_bgp, exclusive = model.network is not None and one.is_announced, m.is_exclusive(one.election)
+    placement = m.usual_placement(has_bgp=has_bgp, exclusive=exclusive)
     special = {option.address: option for option in one.options}
     values: dict[str, object] = {"name": one.name}
     values["addresses"] = [
         _keys(t.ADDRESS, special[address]) if address in special else str(address) for address in one.addresses
     ]
-    if one.placement != placement or not model.network:  # without BGP it shows that this is meant
+    if one.placement != placement or not (model.network or exclusive):  # without BGP it shows that this is meant
         values["placement"] = one.placement
     usual = m.usual_interface(one.election, one.placement if one.placement != "found" else "all")
     values |= {"interface": one.interface} if one.interface != usual else {}
@@ -192,7 +197,8 @@ def _election(instance: core.Instance) -> dict[str, object]:
         case core.Static(role):
             return {"static": role}
         case core.Nodes() as one:
-            return _keys(t.INSTANCE, one, only=("prefer", "together", "apart", "preempt", "preempt_delay"))
+            usual = "release" if one.exclusive else "hold"
+            return _keys(t.INSTANCE, one, only=t.NODES, on_arbiter_loss=usual)
 
 
 def _vrrp(one: core.Vrrp) -> dict[str, object]:

@@ -1,0 +1,163 @@
+"""Why an endpoint did not answer a question: for people, and whether what was asked may have been done."""
+
+import errno
+import os
+import ssl
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+import httpx
+
+from floatip.core.etcd_wire import Refused, Says
+from floatip.etcd.settings import Settings
+from floatip.text import printable
+
+NOT_DONE = {Says.TOKEN, Says.NO_USER, Says.PASSWORD, Says.NO_LEADER, Says.NO_GATEWAY, Says.PLAIN, Says.COMMON_NAME}
+"""Such an answer says that the question was not even looked at."""
+LASTING = {Says.TOKEN, Says.NO_USER, Says.PASSWORD, Says.DENIED, Says.NO_SPACE, Says.NO_LEASE}
+"""It concerns one kind of question: another kind that is answered does not end it."""
+EXPIRED, WRONG_NAME, WRONG_ADDRESS = 10, 62, 64
+"""Of OpenSSL (X509_V_ERR_...)."""
+
+
+class Failed(Exception):
+    def __init__(self, reason: str, hint: str, *, done: bool = True, says: Says | None = None, weight: int = 0) -> None:
+        """`done`: whether what was asked may have been done. `weight`: of several, the heaviest gives the hint."""
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self.may_be_done = done
+        self.says = says
+        self.weight = weight
+
+    @property
+    def lasts(self) -> bool:
+        return self.says in LASTING
+
+
+def name(endpoint: str) -> str:
+    """Short, for sentences."""
+    return printable(urlsplit(endpoint).netloc or endpoint)
+
+
+def late(endpoint: str, seconds: float) -> Failed:
+    hint = f"ask it by hand: etcdctl --endpoints {endpoint} endpoint status"
+    return Failed(f"{name(endpoint)} does not answer within {seconds:g} s", hint)
+
+
+def several(failures: Iterable[Failed], settings: Settings) -> Failed:
+    """What no endpoint answered."""
+    different = {failure.reason: failure for failure in failures}
+    if len(different) == 1:
+        return next(iter(different.values()))
+    heaviest = max(different.values(), key=lambda failure: failure.weight)
+    done = any(failure.may_be_done for failure in different.values())
+    more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
+    reason = f"no endpoint of etcd answers: {'; '.join([*different][:3])}{more}"
+    return Failed(reason, heaviest.hint, done=done, says=heaviest.says, weight=heaviest.weight)
+
+
+def of_answer(refused: Refused, endpoint: str, settings: Settings) -> Failed:
+    """It answered, and not what was asked for."""
+    who, text = name(endpoint), printable(refused.text)
+    user = printable(settings.user)
+    match refused.says:
+        case Says.NO_GATEWAY:
+            reason = f"{who} answers 404: its gRPC gateway is off, or it is not etcd 3.3 or later"
+            hint = "start etcd with --enable-grpc-gateway (the default of etcd)"
+        case Says.PLAIN:
+            reason, hint = f"{who} speaks TLS", f"write https:// in endpoints of [etcd]: https://{who}"
+        case Says.COMMON_NAME:
+            reason = f"{who} takes no certificate with a common name (CN), because it has users"
+            hint = f"make {settings.certificate} again without a CN: openssl req ... -subj /O=floatip"
+        case Says.NO_USER:
+            reason = "etcd wants to know the user"
+            hint = "set user and password in [etcd]"
+        case Says.PASSWORD:
+            reason = f"etcd does not accept the user {user} with the password in {settings.password}"
+            hint = f"try it by hand: etcdctl --endpoints {endpoint} --user {user} get {settings.prefix} --prefix"
+        case Says.DENIED:
+            reason = (
+                f"etcd does not let {f'the user {user}' if user else 'floatip'} read and write below {settings.prefix}"
+            )
+            hint = f"allow it: etcdctl role grant-permission ROLE readwrite {settings.prefix} --prefix=true"
+        case Says.TOKEN:
+            reason, hint = f"{who} does not accept the token that it gave", "see the log of etcd"
+        case Says.NO_LEADER:
+            reason = f"{who} has no leader: most members of etcd do not reach each other"
+            hint = "see which members answer: etcdctl endpoint status --cluster"
+        case Says.NO_SPACE:
+            reason = "etcd is out of space and takes no writes (alarm NOSPACE)"
+            hint = "compact and defragment etcd, then: etcdctl alarm disarm"
+        case Says.NO_LEASE:
+            reason, hint = "the lease is over", ""
+        case Says.GARBAGE:
+            reason = f"{who} does not answer as etcd does: {text[:60]}"
+            hint = f"check that it is etcd, and no proxy: curl {endpoint}/version"
+        case _:
+            reason, hint = f"{who} answers: {text[:120]}", "see the log of etcd: journalctl -u etcd"
+    heavy = refused.says not in (Says.OTHER, Says.GARBAGE)
+    return Failed(reason, hint, done=refused.says not in NOT_DONE, says=refused.says, weight=2 if heavy else 1)
+
+
+def of_connection(error: Exception, endpoint: str, settings: Settings) -> Failed:
+    """There was no answer, or half of one."""
+    who = name(endpoint)
+    done = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    if isinstance(error, httpx.TimeoutException):
+        failure = late(endpoint, settings.request_timeout)
+        return Failed(failure.reason, failure.hint, done=done)
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            reason, hint = _of_tls(cause, who, endpoint, settings)
+            return Failed(reason, hint, done=done, weight=2)
+    code = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+    running = "check that etcd runs there: systemctl status etcd"
+    if code == errno.ECONNREFUSED or "All connection attempts failed" in str(error):
+        return Failed(f"{who} refuses the connection", running, done=done)
+    if code is not None and code < 0:  # of getaddrinfo
+        return Failed(
+            f"the name of {who} is not known to the resolver", f"getent hosts {urlsplit(endpoint).hostname}", done=done
+        )
+    if code:
+        return Failed(
+            f"{who} cannot be reached: {os.strerror(code).lower()}", f"ping {urlsplit(endpoint).hostname}", done=done
+        )
+    if isinstance(error, httpx.RemoteProtocolError) and done:
+        reason = f"{who} closed the connection without a whole answer: {printable(str(error))[:60]}"
+        return Failed(reason, f"check that it is etcd: curl {endpoint}/version")
+    return Failed(f"{who}: {printable(str(error) or type(error).__name__)[:120]}", running, done=done)
+
+
+def _of_tls(error: ssl.SSLError, who: str, endpoint: str, settings: Settings) -> tuple[str, str]:
+    show = "openssl x509 -noout -dates -subject -ext subjectAltName"
+    look = f"look at it: openssl s_client -connect {who} </dev/null | {show}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        match error.verify_code:
+            case code if code == EXPIRED:
+                return f"the certificate of {who} has expired", f"give etcd a new one; {look}"
+            case code if code in (WRONG_NAME, WRONG_ADDRESS):
+                return f"the certificate of {who} is for another name", f"name the endpoint as it does; {look}"
+        ca = settings.ca or "the system's authorities"
+        return (
+            f"the certificate of {who} is not trusted: {ca} did not sign it",
+            "set ca in [etcd] to the file of its CA",
+        )
+    said = (error.reason or str(error)).lower().replace("_", " ")
+    if "wrong version number" in said or "record layer failure" in said or "http request" in said:
+        return f"{who} does not speak TLS", f"write http:// in endpoints of [etcd]: http://{who}"
+    if "alert" in said:
+        ours = settings.certificate or "none was given"
+        return f"{who} does not accept our certificate ({ours}): {said}", "check certificate and key in [etcd]"
+    return f"TLS with {who} failed: {said}", look
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """And what is in groups, as of several addresses of a name."""
+    seen = 0
+    while error and seen < 10:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            yield from error.exceptions
+        error, seen = error.__cause__ or error.__context__, seen + 1

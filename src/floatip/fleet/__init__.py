@@ -1,0 +1,1 @@
+"""A fleet at etcd: its members, its configuration, and the commands for both."""
