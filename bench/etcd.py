@@ -198,8 +198,11 @@ class Echoes(Closes):
         self.sent = 0
         self._closing = Event()
         with segment.inside(CLIENT):
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        self._socket.settimeout(0.2)
+            self._sender, self._receiver = (
+                socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) for _ in range(2)
+            )
+        self._sender.setblocking(False)
+        self._receiver.settimeout(0.2)
         self._threads = [Thread(target=each, daemon=True) for each in (self._send, self._receive)]
         for thread in self._threads:
             thread.start()
@@ -208,7 +211,8 @@ class Echoes(Closes):
         self._closing.set()
         for thread in self._threads:
             thread.join()
-        self._socket.close()
+        self._sender.close()
+        self._receiver.close()
 
     def _send(self) -> None:
         with suppress(PermissionError):
@@ -217,7 +221,7 @@ class Echoes(Closes):
         while not self._closing.is_set():
             packet = ECHO.pack(8, 0, 0, 1, self.sent & 0xFFFF, time.monotonic())
             with suppress(OSError):  # no neighbour answers, and too many packets wait for one
-                self._socket.sendto(packet[:2] + _checksum(packet) + packet[4:], socket.MSG_DONTWAIT, (ADDRESS, 0))
+                self._sender.sendto(packet[:2] + _checksum(packet) + packet[4:], (ADDRESS, 0))
             self.sent += 1
             due = max(due + PROBE_INTERVAL, time.monotonic() - 1.0)
             time.sleep(max(0.0, due - time.monotonic()))
@@ -225,7 +229,7 @@ class Echoes(Closes):
     def _receive(self) -> None:
         while not self._closing.is_set():
             with suppress(TimeoutError):
-                packet = self._socket.recv(1024)[20:]
+                packet = self._receiver.recv(1024)[20:]
                 if packet[0] == 0 and len(packet) == ECHO.size:
                     self.answered.append(ECHO.unpack(packet)[-1])
 
