@@ -2,7 +2,8 @@
 PYTHON := .venv/bin/python
 RPM_NEEDS := rpmbuild:rpm
 LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepalived:keepalived
-TEST_NEEDS := $(LAB_NEEDS) $(RPM_NEEDS) iptables-legacy:iptables zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus groff:groff-base openssl:openssl dbus-daemon:dbus-daemon etcd:etcd-server etcdctl:etcd-client
+ETCD_NEEDS := etcd:etcd-server etcdctl:etcd-client
+TEST_NEEDS := $(LAB_NEEDS) $(ETCD_NEEDS) $(RPM_NEEDS) iptables-legacy:iptables zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus groff:groff-base openssl:openssl dbus-daemon:dbus-daemon
 # Measured beside ours, and used nowhere else.
 BENCH_NEEDS := vip-manager:vip-manager
 # Debian's browser alone takes 350 MB, so this takes long the first time.
@@ -18,6 +19,8 @@ SYSTEMD_NEEDS := $(LAB_NEEDS) $(DEB_NEEDS) $(APT_NEEDS) ps:procps debootstrap:de
 # On all that the package is for, and as an image.
 PACKAGES_NEEDS := $(SYSTEMD_NEEDS) lintian:lintian buildah:buildah
 SCENE ?= check
+# Scenes in which etcd decides.
+ETCD_SCENES := all etcd-% %-etcd-leader-die node-joins node-leaves rebalance
 STORMS ?= 10000
 SEED ?=
 RUNS ?= 1
@@ -117,7 +120,7 @@ clean: ## remove what make made
 	touch $@
 
 lab-needs:
-	@tools/need $(LAB_NEEDS)
+	@tools/need $(LAB_NEEDS) $(if $(filter $(ETCD_SCENES),$(SCENE)),$(ETCD_NEEDS))
 
 test-needs:
 	@tools/need $(TEST_NEEDS)

@@ -13,6 +13,7 @@ checks    500 script checks a second, beside keepalived: CPU, and adverts that a
 status    `floatip status` with 255 instances and 1,000 prefixes: the daemon's answer, and the whole command
 link      the link between nodes: its cost beside keepalived, false alarms, a flood, a hundred instances handed over
 web       the HTTP listener: what its readers cost the hellos, its memory, leaks
+fleet     eight nodes with 200 addresses, etcd decides: a node crashes; requests to etcd, CPU, memory
 scrape    what a scrape of /metrics costs, beside the exporters of others
 etcd      a crash of the carrier where etcd decides, and one of etcd, beside vip-manager; `python -m bench.etcd --help`
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
@@ -28,7 +29,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, checks, etcd, flood, idle, interop, link, role, scale, scrape, status, web
+from bench import announce, attacks, checks, etcd, flood, idle, interop, link, on_etcd, role, scale, scrape, status, web
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -37,7 +38,7 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
-JUDGED = ("scale", "interop", "attacks", "link", "status", "web", "scrape")
+JUDGED = ("scale", "interop", "attacks", "link", "status", "web", "scrape", "fleet")
 """Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
@@ -114,6 +115,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "scale": lambda options: scale.measure(options.only, options.seconds, options.runs),
     "attacks": lambda options: attacks.measure(),
     "link": lambda options: link.measure(options.seconds),
+    "fleet": lambda options: on_etcd.measure(options.seconds),
     "web": lambda options: web.measure(options.seconds),
     "checks": lambda options: checks.measure(options.seconds),
     "status": lambda options: status.measure(30),

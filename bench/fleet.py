@@ -9,22 +9,26 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
+from bench.attacks import schedule_as_the_unit
 from bench.pairs import STARTED_WITHIN, cpu_of, rss, wait_for
 from floatip.lab.namespaces import ENTERED, LabError
 from floatip.lab.network import OBSERVER, THREE_NODES, LabHost, Network
 from floatip.lab.programs.floatip import FloatipDaemon
 
-FIFTH = LabHost("haproxy5", IPv6Address("2600:3c03:0:1::5"), IPv4Interface("192.168.143.245/17"))
-MOST = (*THREE_NODES, OBSERVER, FIFTH)
+GUESTS = tuple(
+    LabHost(f"haproxy{n}", IPv6Address(f"2600:3c03:0:1::{n}"), IPv4Interface(f"192.168.143.{240 + n}/17"))
+    for n in range(5, 9)
+)
+MOST = (*THREE_NODES, OBSERVER, *GUESTS)
 
 
 @contextmanager
-def stage() -> Iterator[Network]:
-    """The lab's hosts with room for five nodes; its files are in memory where /run is our own."""
+def stage(more: Sequence[LabHost] = ()) -> Iterator[Network]:
+    """The lab's hosts with room for eight nodes, and `more`; its files are in memory where /run is our own."""
     parent = "/run" if ENTERED in os.environ else None
     with (
         TemporaryDirectory(prefix="floatip-bench-", dir=parent) as directory,
-        Network(Path(directory), [FIFTH]) as made,
+        Network(Path(directory), [*GUESTS, *more]) as made,
     ):
         yield made
 
@@ -51,12 +55,23 @@ def ipv4_of(host: LabHost) -> str:
 
 
 class Fleet:
-    """The first of the nodes that the lab has room for. They hold addresses as master only; there is no BGP."""
+    """The first of the nodes that the lab has room for. Without BGP they hold addresses as master only."""
 
-    def __init__(self, network: Network, nodes: int, instances: int, interval: float = 0.1, more: str = "") -> None:
+    def __init__(
+        self,
+        network: Network,
+        nodes: int,
+        instances: int,
+        interval: float = 0.1,
+        more: str = "",
+        *,
+        bgp: bool = False,
+    ) -> None:
+        """`more`: at the end of the configuration."""
+        self.network = network
         self.hosts = MOST[:nodes]
         self._names = {f"VI_{number}" for number in range(1, instances + 1)}
-        text = configuration(self.hosts, addresses_of(instances), interval) + more
+        text = configuration(self.hosts, addresses_of(instances), interval, bgp=bgp) + more
         self.nodes = {host.name: FloatipDaemon(network, host.name, text) for host in self.hosts}
         self.news: list[dict[str, Any]] = []
         """Of all nodes; each has its `host`."""
@@ -69,6 +84,7 @@ class Fleet:
         wait_for(self._is_elected, "the nodes to elect", STARTED_WITHIN)
 
     def _follow(self, host: str) -> None:
+        schedule_as_the_unit(0)  # the daemons have it, and send away a reader that is too slow for them
         for each in self.nodes[host].watch():
             self.news.append({"host": host, **each})
 

@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+from floatip import etcd_words
 from floatip.carrier import RANKS, STANDBY
-from floatip.core.state import CarriedView, NodeView, Status
+from floatip.core.state import CarriedView, EtcdView, NodeView, Status
 from floatip.host.ask import Record
 from floatip.status import answered, repeat
 from floatip.text import age, aligned, cells, columns, folded, printable
@@ -40,7 +41,17 @@ def _is_well_linked(node: NodeView) -> bool:
 def _drawn(answer: Record, status: Status, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(answer.get("nodes", []), indent=2)
-    return draw_nodes(status.nodes, columns()) if status.nodes else NONE
+    if not status.nodes:
+        return NONE
+    return "\n".join([draw_nodes(status.nodes, columns()), *_etcd(status.etcd, columns())])
+
+
+def _etcd(known: EtcdView | None, width: int) -> Iterator[str]:
+    if known is not None:
+        word = "answers" if known.answers else "SILENT"
+        yield from folded(f"etcd  {word} {age(known.for_)}: {printable(etcd_words.summary(known))}", width, 6)
+        for one in etcd_words.silent(known):
+            yield from folded(f"  {printable(f'{etcd_words.place(one)} silent {age(one.for_)}: {one.said}')}", width, 4)
 
 
 def draw_nodes(nodes: Sequence[NodeView], width: int = 80) -> str:

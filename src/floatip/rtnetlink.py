@@ -5,8 +5,10 @@ Requests travel in batches. The kernel works a batch off before the send returns
 
 import contextlib
 import errno
+import math
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
@@ -18,6 +20,7 @@ ERROR, DONE = 2, 3
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 F_REQUEST, F_ACK, F_DUMP_INTR, F_DUMP, F_CREATE_EXCL = 0x01, 0x04, 0x10, 0x300, 0x600
+F_REPLACE = 0x100
 GROUPS = 0x01 | 0x10 | 0x100
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR."""
 SOL_NETLINK, NETLINK_CAP_ACK = 270, 10
@@ -119,8 +122,11 @@ class Netlink:
                 if message := _parsed(answer, body):
                     yield message
 
-    def request(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
-        """Performs each (kind, flags, body); 0 or the errno of each, in order."""
+    def request(self, requests: Sequence[tuple[int, int, bytes]], by: float = math.inf) -> list[int]:
+        """Performs each (kind, flags, body); 0 or the errno of each, in order.
+
+        `by`: monotonic seconds after which none of them is sent any more (ETIME). The clock is read at the last moment.
+        """
         first = self._sequence + 1
         self._sequence += len(requests)
         # Errors are always told. Only the last one is told of its success as well.
@@ -129,6 +135,8 @@ class Netlink:
             for n, (kind, flags, body) in enumerate(requests)
         )
         codes = [0] * len(requests)
+        if time.monotonic() > by:
+            return [errno.ETIME] * len(requests)
         try:
             self.socket.send(datagram)
             while True:
@@ -153,23 +161,32 @@ class Netlink:
 
 
 def addition(
-    index: int, address: InterfaceAddress, proto: int, options: AddressOptions | None = None
+    index: int,
+    address: InterfaceAddress,
+    proto: int,
+    options: AddressOptions | None = None,
+    lifetime: int = FOR_EVER,
+    *,
+    again: bool = False,
 ) -> tuple[int, int, bytes]:
     """An IPv6 address is usable at once (no duplicate address detection).
 
-    No connection leaves from it, unless `options` say for how long it is preferred.
+    No connection leaves from it, unless `options` say for how long it is preferred. After `lifetime` seconds the kernel
+    removes it. `again`: one that is there gets this lifetime; one that is not there is added all the same.
     """
     flags, attributes = 0, attribute(IFA_PROTO, bytes([proto]))
     preferred = options.preferred_lft if options else None
     if address.version == 6:
         flags, preferred = IFA_F_NODAD, preferred or 0
-    if preferred is not None:
-        # struct ifa_cacheinfo: deprecated after these seconds, valid without limit.
-        attributes += attribute(IFA_CACHEINFO, struct.pack("=IIII", preferred, FOR_EVER, 0, 0))
+    if preferred is not None or lifetime != FOR_EVER:
+        # struct ifa_cacheinfo: deprecated after so many seconds, removed after so many.
+        preferred = lifetime if preferred is None else min(preferred, lifetime)
+        attributes += attribute(IFA_CACHEINFO, struct.pack("=IIII", preferred, lifetime, 0, 0))
     if options and options.label:
         attributes += attribute(IFA_LABEL, options.label.encode() + b"\0")
     scope = (options.scope if options else None) or 0
-    return NEWADDR, F_CREATE_EXCL, _address(index, address, flags, scope) + attributes
+    head = _address(index, address, flags, scope)
+    return NEWADDR, F_REPLACE if again else F_CREATE_EXCL, head + attributes
 
 
 def deletion(index: int, address: InterfaceAddress) -> tuple[int, int, bytes]:

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from floatip import etcd_words
 from floatip.carrier import RANKS, STANDBY, THIS_NODE, Carrier, carriers
 from floatip.core.problems import Code, Severity
 from floatip.core.state import (
     FRESH_SESSION,
     ChangeView,
     CheckView,
+    EtcdView,
     GroupView,
     InstanceView,
     KeepalivedView,
@@ -49,7 +51,7 @@ SHORT = {"standby": "in reserve for", "last-resort": "last resort for"} | dict.f
 ROLES = {"master": GOOD, "fault": BAD}
 VALUES = {"up": GOOD, "down": BAD, "unknown": WARN}
 SEVERITIES = {Severity.PROBLEM: ("! ", BAD), Severity.WARNING: ("warning: ", WARN), Severity.NOTE: ("note: ", "")}
-SAY_SINCE = {Code.NODE_SILENT, Code.CUT_OFF, Code.NOT_ACKNOWLEDGED, Code.PEER_UNHEARD}
+SAY_SINCE = {Code.NODE_SILENT, Code.CUT_OFF, Code.NOT_ACKNOWLEDGED, Code.PEER_UNHEARD, Code.ETCD_LOST}
 """Problems with the time in their sentence."""
 OBVIOUS = {"", "not master", "master, settled"}
 """Reasons of a rank that the role says already."""
@@ -80,6 +82,7 @@ def draw_status(status: Status, shown: Shown = EVERYTHING) -> list[Line]:
         _table("keepalived", _keepalived(status.keepalived), shown),
         _table("checks", _checks(status.checks, shown), shown),
         _table("other nodes", _nodes(status.nodes, shown), shown),
+        _table("etcd", _etcd(status.etcd), shown),
         _table("route servers", _sessions(status.sessions, status.cut_off), shown),
         _table("last changes", map(_change, status.recent), shown),
     ]
@@ -163,6 +166,10 @@ class _One(NamedTuple):
     """That keeps this node from taking over; empty: none."""
     group: str
     """Its sync group, in words; empty: none."""
+    owner: str
+    """By etcd, in words; empty: etcd does not decide about it."""
+    owner_brief: str
+    """The same, but for what differs between instances that are alike."""
 
 
 def _instances(status: Status, shown: Shown) -> Iterator[list[Line]]:
@@ -172,7 +179,14 @@ def _instances(status: Status, shown: Shown) -> Iterator[list[Line]]:
     groups = {"": ""} | {group.name: _group(group) for group in status.groups}
     ones = [
         _One(
-            one, carrying[one.name], _why(one, names), one.name in missed, _order(one, status.nodes), groups[one.group]
+            one,
+            carrying[one.name],
+            _why(one, names),
+            one.name in missed,
+            _order(one, status.nodes),
+            groups[one.group],
+            etcd_words.owner(one, status, carrying[one.name].node),
+            etcd_words.owner(one, status, carrying[one.name].node, brief=True),
         )
         for one in status.instances
         if shown.instance in (None, one.name)
@@ -201,6 +215,7 @@ def _look(one: _One, with_reasons: bool) -> object:
         one.is_missed,
         one.order,
         one.group,
+        one.owner_brief,
         _priority(view),
         frozenset((address.held, address.interface, address.announced_to) for address in view.addresses),
     )
@@ -229,6 +244,9 @@ def _block(group: Sequence[_One], width: int, is_cut_off: bool) -> list[Line]:
     if len(group) > 1:
         rows.append(("which", _names([one.view.name for one in group], LONGEST_LIST), ""))
     rows.append(_traffic(first.carrier))
+    if first.owner and view.etcd:
+        is_wrong = etcd_words.is_other(view.etcd, first.carrier.node)
+        rows.append(("owner", first.owner if len(group) == 1 else first.owner_brief, BAD if is_wrong else ""))
     rows.append(("announced", _announced(view, is_cut_off), "") if view.route_servers else ("state", _ready(first), ""))
     rows.append(_addresses(group))
     reasons = Counter(one.why for one in group)
@@ -391,6 +409,16 @@ def _keepalived(known: KeepalivedView | None) -> list[Row]:
     return [("", value, GOOD if known.runs else BAD, said)]
 
 
+def _etcd(known: EtcdView | None) -> list[Row]:
+    if known is None:
+        return []
+    value = f"answers {age(known.for_)}" if known.answers else f"SILENT {age(known.for_)}"
+    rows = [("", value, GOOD if known.answers else BAD, etcd_words.summary(known))]
+    return rows + [
+        (etcd_words.place(one), f"silent {age(one.for_)}", BAD, one.said) for one in etcd_words.silent(known)
+    ]
+
+
 def _checks(checks: Sequence[CheckView], shown: Shown) -> list[Row]:
     wrong = [check for check in checks if check.value != "up"]
     many = len(checks) > MOST_ROWS and not shown.each
@@ -520,6 +548,8 @@ def remarks(node: NodeView, nodes: Sequence[NodeView]) -> Iterator[str]:
         yield "a drill runs there" if not node.own else "a drill runs here"
     if node.state == "alive" and node.hears_us is None:
         yield "does not hear this node"
+    if at_etcd := etcd_words.of_node(node):
+        yield at_etcd
     if node.same_configuration is False:
         yield "has another configuration than this node"
     ours = next((one.version for one in nodes if one.own), node.version)

@@ -206,14 +206,14 @@ def test_a_machine_with_many_addresses_shows_some_and_none_that_floats(
     assert shown == f"none is this machine, which has {first} and 3 more"
 
 
-def test_a_seventeenth_node_is_refused(config: Path) -> None:
-    more = "".join(f'[[node]]\nname = "n{number}"\naddress = "10.0.0.{number}"\n' for number in range(1, 15))
-    assert len(link(config, f"{PAIR}{more}").nodes) == 16
-    write(config, f'{PAIR}{more}[[node]]\nname = "n15"\naddress = "10.0.0.15"\n')
+def test_a_sixty_fifth_node_is_refused(config: Path) -> None:
+    more = "".join(f'[[node]]\nname = "n{number}"\naddress = "10.0.0.{number}"\n' for number in range(1, 63))
+    assert len(link(config, f"{PAIR}{more}").nodes) == 64
+    write(config, f'{PAIR}{more}[[node]]\nname = "n63"\naddress = "10.0.0.63"\n')
     (error,) = refused(config).errors
     assert (error.text, error.hint) == (
-        "node: 17 are more than 16",
-        "give each group of up to 16 nodes a file of its own",
+        "node: 65 are more than 64",
+        "make groups of nodes, each with its own instances and a file of its own",
     )
 
 

@@ -14,6 +14,7 @@ from floatip.core.state import CarriedView, ChangeView, NetworkView, SchedulingV
 from tests.core.host import CONFIG, RS, SICK, Host, backup, config, master, status
 from tests.core.schema import FILE, faults, schema, text
 from tests.core.test_view import nasty, node, own
+from tests.web import views
 
 WRITTEN: dict[str, Any] = json.loads(FILE.read_text())
 
@@ -48,6 +49,8 @@ def test_an_answer_with_all_that_the_host_adds_is_as_the_schema_says() -> None:
         sockets=(SocketView("link", 48, "known nodes"), SocketView("BGP", 48, None)),
     )
     assert faults(as_json(full), WRITTEN, WRITTEN) == []
+    for arbitrated in (views.arbitrated(), views.etcd_lost(), replace(views.hostile(), problems=())):
+        assert faults(as_json(arbitrated), WRITTEN, WRITTEN) == []
     assert faults(as_json(replace(nasty(), problems=())), WRITTEN, WRITTEN) == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from floatip.host import web
+from floatip.host import helper_process
 from floatip.host.web import Web
 from floatip.model import Listener
 from tests.host.reports import Reports, until
@@ -19,7 +19,7 @@ def play(script: str, story: Callable[[Web, Reports], Awaitable[None]], path: Pa
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     patch.setattr(sys, "executable", str(program))
-    patch.setattr(web, "SOONEST", 0.05)
+    patch.setattr(helper_process, "SOONEST", 0.05)
 
     async def run() -> None:
         reports = Reports()
@@ -27,7 +27,7 @@ def play(script: str, story: Callable[[Web, Reports], Awaitable[None]], path: Pa
         part.configure(Listener())
         await story(part, reports)
         part.close()
-        await until(lambda: part._child is None)
+        await until(lambda: part.is_gone)
 
     asyncio.run(run())
 
@@ -38,7 +38,7 @@ def test_a_process_that_ends_is_started_again_later_each_time(tmp_path: Path, mo
         [failure] = reports.failing("http")
         assert failure.reason == "the process that serves it ended: exit status 3: cannot go on"
         starts = [float(line) for line in (tmp_path / "starts").read_text().split()]
-        assert starts[3] - starts[2] >= 4 * web.SOONEST
+        assert starts[3] - starts[2] >= 4 * helper_process.SOONEST
 
     play(f"date +%s.%N >> {tmp_path}/starts; echo cannot go on; exit 3", story, tmp_path, monkeypatch)
 
@@ -53,7 +53,7 @@ def test_what_it_says_that_fails_is_a_failure_until_it_says_otherwise(
         (tmp_path / "go").touch()
         await until(lambda: not reports.failing("http"))
         part.configure(None)
-        await until(lambda: part._child is None)
+        await until(lambda: part.is_gone)
         assert reports.failing("http") == set()
 
     say = r"""echo '[["http x", "in \u001b[2J use", "do"]]' >&0"""

@@ -134,15 +134,12 @@ class Fleet(Linked):
 
     def announcers(self, name: str) -> list[str]:
         """The nodes that run and announce it as a master does, at this moment."""
-        return [each.name for each in self.nodes.values() if each.power is RUNNING and self._is_told(each, name)]
+        nodes = self.nodes.values()
+        return [each.name for each in nodes if each.power is RUNNING and self.announces_as_master(each, name)]
 
-    def _is_told(self, node: Machine, name: str) -> bool:
+    def announces_as_master(self, node: Machine, name: str) -> bool:
         told = self._told_of[node.name, name]
         return any(rank > Rank.STANDBY for peer, rank in told.items() if peer in node.sockets)
-
-    def is_announced(self, node: Machine, name: str) -> bool:
-        """At any rank."""
-        return any(peer in node.sockets for peer in self._told_of[node.name, name])
 
     def pointer_of(self, name: str) -> str:
         """Where the network leads clients of an exclusive address."""

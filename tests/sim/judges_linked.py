@@ -6,7 +6,7 @@ from math import inf
 from floatip.core.election.nodes import YIELD_AFTER
 from floatip.core.fleet import HANDOVER_TIME
 from floatip.core.link.detector import MOST_INTERVALS
-from floatip.core.link.link import ALL_INTERVAL
+from floatip.core.link.link import ROUND
 from floatip.core.link.spread import assign
 from tests.sim.judges import MOMENT, UPDATES, Judges
 from tests.sim.linked import Linked
@@ -41,7 +41,7 @@ class JudgesLinked(Judges):
     def _watch_election(self) -> None:
         quick = self.linked.detection_time * 1.5 + MOMENT
         self._never(quick, "nobody is master, and a node is ready", partial(self._is_open, is_lossy=False))
-        slow = (MOST_INTERVALS + 5) * self.linked.interval + ALL_INTERVAL
+        slow = (MOST_INTERVALS + 5) * self.linked.interval + ROUND
         self._never(slow, "nobody is master, and a node is ready", partial(self._is_open, is_lossy=True))
 
     def _is_open(self, *, is_lossy: bool) -> bool:
@@ -74,7 +74,7 @@ class JudgesLinked(Judges):
         return not self._is_recent(LOSSY, LOSS_REMEMBERED) and any(self._argue(node, each) for each in others)
 
     def _both_masters(self, one: Machine, other: Machine) -> bool:
-        if self.linked.is_held or self._is_recent(LOSSY, ALL_INTERVAL) or inf in (one.able_since, other.able_since):
+        if self.linked.is_held or self._is_recent(LOSSY, ROUND) or inf in (one.able_since, other.able_since):
             return False
         return super()._both_masters(one, other)
 

@@ -148,6 +148,33 @@ OTHERS: dict[str, tuple[dict[str, str], Expected]] = {
         {f"floatip_keepalived_up{{{ONE}}}": after(5, "1", "0")},
         {"5m": {}, "6m": {"FloatipKeepalivedDown": 1}},
     ),
+    "etcd": (
+        {f"floatip_etcd_up{{{ONE}}}": after(5, "1", "0"), f"floatip_etcd_up{{{TWO}}}": UP},
+        {"5m": {}, "5m30s": {"FloatipEtcdLost": 1}},
+    ),
+    "an endpoint": (
+        {
+            f'floatip_etcd_endpoint_up{{{ONE},endpoint="https://10.0.0.1:2379"}}': UP,
+            f'floatip_etcd_endpoint_up{{{ONE},endpoint="https://10.0.0.2:2379"}}': after(5, "1", "0"),
+        },
+        {"5m45s": {}, "7m": {"FloatipEtcdMemberDown": 1}},
+    ),
+    "no owner": (
+        {
+            f'floatip_instance_owned{{{ONE},iname="VI_1"}}': after(5, "1", "0"),
+            f'floatip_instance_owned{{{TWO},iname="VI_1"}}': after(5, "1", "0"),
+        },
+        {"5m15s": {}, "6m": {"FloatipNobodyOwns": 1}},
+    ),
+    "another owner": (
+        {
+            f"floatip_etcd_up{{{ONE}}}": UP,
+            f"floatip_etcd_up{{{TWO}}}": UP,
+            f'floatip_instance_owner{{{ONE},iname="VI_1"}}': after(5, "1", "0"),
+            f'floatip_instance_owner{{{TWO},iname="VI_1"}}': after(5, "0", "1"),
+        },
+        {"5m15s": {}, "6m": {"FloatipEtcdDisagrees": 1}},
+    ),
     "problem": (
         {f'floatip_problems{{{ONE},code="not-held",severity="problem"}}': "_x20 1x400"},
         {"9m": {}, "11m": {"FloatipProblem": 1}},

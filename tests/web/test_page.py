@@ -12,7 +12,20 @@ import pytest
 from floatip.core.bgp.rank import Rank
 from floatip.core.state import ChangeView, ProblemView, Status
 from floatip.web import page, routes, site_page
-from tests.web.views import DAY, EVIL, EVIL_DAY, NOW, PAIR, change, fleet, hostile, instance, troubled
+from tests.web.views import (
+    DAY,
+    EVIL,
+    EVIL_DAY,
+    NOW,
+    PAIR,
+    arbitrated,
+    change,
+    etcd_lost,
+    fleet,
+    hostile,
+    instance,
+    troubled,
+)
 
 VOID = {"meta", "link", "input", "br", "img"}
 
@@ -58,6 +71,8 @@ ALL = {
     "troubled": (troubled(), DAY),
     "fleet": (fleet(), DAY),
     "hostile": (hostile(), EVIL_DAY),
+    "etcd": (arbitrated(), DAY),
+    "etcd lost": (etcd_lost(), DAY),
 }
 EMPTY = replace(PAIR, nodes=(), instances=(), checks=(), sessions=())
 

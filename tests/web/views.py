@@ -9,11 +9,15 @@ from floatip.core.state import (
     ChangeView,
     CheckBrief,
     CheckView,
+    EndpointView,
+    EtcdView,
     InstanceView,
     NetworkView,
     NodeView,
+    OwnerView,
     ProblemBrief,
     ProblemView,
+    RowView,
     SessionView,
     Standing,
     Status,
@@ -92,6 +96,68 @@ PAIR = Status(
     uptime=200000.0,
     network=NetworkView("linode", 6, "Newark, NJ"),
 )
+ETCD = EtcdView(
+    answers=True,
+    for_=273600.0,
+    reason="",
+    hint="",
+    lease_time=5.0,
+    lease_left=4.2,
+    exclusive_left=4.3,
+    revision=4711,
+    questions=901,
+    answered=899,
+    unknown=2,
+    claims_won=3,
+    claims_lost=1,
+    claims_unknown=0,
+    alive=("haproxy1", "haproxy2"),
+    prefix="/floatip/",
+    endpoints=tuple(EndpointView(f"https://10.0.0.{number}:2379", True, 3600.0, "") for number in (1, 2, 3)),
+)
+OWNED = OwnerView(
+    exclusive=True,
+    owner="haproxy1",
+    own=True,
+    alive=True,
+    epoch=round((NOW.timestamp() - 7200) * 1000),
+    released=False,
+    why="haproxy2 is silent",
+    claim="",
+    free_at=None,
+)
+
+
+def arbitrated() -> Status:
+    """A pair that is well, with etcd: `db` is exclusive and here, `web` is on the other node."""
+    one, two = PAIR.instances
+    other = replace(OWNED, exclusive=False, owner="haproxy2", own=False)
+    return replace(
+        PAIR,
+        monotonic=1000.0,
+        etcd=ETCD,
+        instances=(replace(one, name="db", etcd=OWNED), replace(two, name="web", etcd=other)),
+        nodes=(
+            node("haproxy1", {"db": "active", "web": "standby"}, own=True),
+            node("haproxy2", {"db": "standby", "web": "active"}),
+        ),
+    )
+
+
+def etcd_lost(seconds: float = 2.1) -> Status:
+    """All its members are gone, and the link to the other node is too."""
+    status, why = arbitrated(), "no endpoint answers: connection refused"
+    silent = tuple(replace(each, answers=False, for_=seconds, said="connection refused") for each in ETCD.endpoints)
+    left = max(4.5 - seconds, 0.0)
+    etcd = replace(ETCD, answers=False, for_=seconds, reason=why, exclusive_left=left, endpoints=silent)
+    what = f"etcd has not answered for {seconds:.1f} s ({why}): db leaves this node in {left:.1f} s"
+    hint = "ask it: etcdctl --endpoints=https://10.0.0.1:2379 endpoint status --cluster"
+    one, two = status.nodes
+    gone = replace(two, state="silent", heard=3.0, why="silent", etcd="alive")
+    problem = ProblemView("etcd-lost", "problem", "etcd", what, hint, seconds)
+    return replace(status, etcd=etcd, problems=(problem,), nodes=(one, gone))
+
+
 DAY = (
     change(50000, "role", "mail", "backup", "master", "haproxy2 is not healthy: check haproxy"),
     change(41000, "role", "mail", "master", "backup", "handed over to haproxy2: kernel update"),
@@ -132,7 +198,18 @@ def hostile() -> Status:
     """Each text that others choose is one that would be markup."""
     evil = Standing(EVIL, 1.0, EVIL)
     row = InstanceView(EVIL, evil, evil, evil, EVIL, EVIL, None, None, {EVIL: 1}, None, (), 1)
-    row = replace(row, addresses=(AddressView(EVIL, EVIL, False, 0),))
+    owner = replace(OWNED, owner=EVIL, own=False, alive=False, why=EVIL, claim=EVIL)
+    row = replace(row, addresses=(AddressView(EVIL, EVIL, False, 0),), etcd=owner)
+    etcd = replace(
+        ETCD,
+        answers=False,
+        reason=EVIL,
+        hint=EVIL,
+        prefix=EVIL,
+        alive=(EVIL,),
+        rows=(RowView(EVIL, EVIL),),
+        endpoints=(EndpointView(EVIL, False, 1.0, EVIL), EndpointView(f"https://{EVIL}", None, 1.0, EVIL)),
+    )
     one, two = PAIR.nodes
     two = replace(
         two,
@@ -160,6 +237,7 @@ def hostile() -> Status:
         nodes=(replace(one, name=EVIL, carries=(CarriedView(EVIL, "active"),)), two, replace(two, state=EVIL)),
         host=EVIL,
         network=NetworkView(EVIL, 1, EVIL),
+        etcd=etcd,
     )
 
 

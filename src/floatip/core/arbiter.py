@@ -50,6 +50,22 @@ RETRY = 0.2
 LONGEST_TEXT = 1000
 REFUSED_KEPT = 64
 
+KERNEL_DELAY = 1.2
+"""Seconds by which the kernel may remove an address later than its lifetime says.
+
+It looks at lifetimes at most once a second; 0.98 s is the latest that its source allows, and a busy machine adds to it.
+"""
+HANDLING = 0.05
+"""Seconds that the daemon has to hand a lifetime to the kernel. If it takes longer, the address gets a shorter one."""
+SHORTEST_LEASE_TIME = 3.0
+"""Seconds of `lease_time`. A lifetime is whole seconds, and one of less than a second holds nothing."""
+
+
+def lifetime(left: float) -> int:
+    """Seconds of `valid_lft` for an address that may be here for `left` seconds more; less than 1: it may not."""
+    return int(left - KERNEL_DELAY - HANDLING)
+
+
 T = TypeVar("T")
 
 

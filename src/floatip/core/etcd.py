@@ -184,8 +184,10 @@ class EtcdEndpoint:
     """What one endpoint of the configuration said last."""
 
     url: str
+    answers: bool | None
+    """None: it was not asked yet."""
     reason: str
-    """Why it does not answer, for people; empty: it answers, or was not asked yet."""
+    """Why it does not answer, or that an alarm is raised, for people; empty: all is well."""
     hint: str
     in_use: bool
     """The questions go there."""
@@ -199,4 +201,4 @@ class EtcdMembers:
 
     endpoints: tuple[EtcdEndpoint, ...]
     skipped: int = 0
-    """Keys below the prefix that are no text, of the answer with the most of them: nobody sees them otherwise."""
+    """Keys below the prefix that are no text or too long, of the answer with the most: they are in no answer."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from floatip.core.addresses import Address, Placed
 from floatip.core.bgp.trouble import Trouble
-from floatip.core.etcd import AskEtcd, EtcdAnswered, EtcdChanged, EtcdTrouble, EtcdUnwatched, WatchEtcd
+from floatip.core.etcd import AskEtcd, EtcdAnswered, EtcdChanged, EtcdMembers, EtcdTrouble, EtcdUnwatched, WatchEtcd
 from floatip.core.problems import Code
 from floatip.core.settings import Settings, Virtual
 
@@ -283,6 +283,7 @@ Event = (
     | EtcdChanged
     | EtcdUnwatched
     | EtcdTrouble
+    | EtcdMembers
 )
 
 

@@ -347,6 +347,8 @@ class Instance:
         return self._staying & self.placed if stays else self.placed
 
     def _keeps(self, now: float) -> bool:
+        if self.is_exclusive:
+            return self.role is Role.MASTER
         may_stay = now < max(self._keep_until, self._stay_until)
         return self.config.placement != "master" or self.role is Role.MASTER or may_stay
 

@@ -347,7 +347,7 @@ class Node:
             self._timers.set(REPORT, self.reporter.at)
         if self.arbiter:
             self._timers.set(ETCD, self.arbiter.deadline)
-            self._timers.set(UNTIL, self._fence.until)
+            self._timers.set(UNTIL, self.arbiter.until)
         for interface, (at, *_) in self._blinks.items():
             self._timers.set(("link", interface), at)
 
@@ -414,7 +414,7 @@ class Node:
         if UNTIL in due:
             self._mark(self._bound)
         if CONSULT in due:
-            effects += self._consult(None, now)
+            effects += self._consult(set(), now)
         if REPORT in due and self.fleet:
             self.reporter.tick(self, self.fleet.link, now)
             self._timers.set(REPORT, self.reporter.at)
@@ -979,9 +979,10 @@ class Node:
             return []
         effects, changed = self.fleet.link.received(event.source, event.data, event.at, now)
         self._timers.set(LINK, self.fleet.link.deadline)
-        if changed is not None and not changed:
+        if not changed:
             return effects
         if now > event.at + BACKLOG:  # it is history, and what came after it may wait behind it
+            self.fleet.pending |= changed
             self._timers.set(CONSULT, now)
             return effects
         return effects + self._consult(changed, now)
@@ -996,7 +997,7 @@ class Node:
         self._timers.set(LINK, fleet.link.deadline)
         return effects + told + said + self._consult(changed, now)
 
-    def _consult(self, changed: Changed, now: float) -> list[Effect]:
+    def _consult(self, changed: Changed | None, now: float) -> list[Effect]:
         """What the instances learn of the others."""
         if self.fleet is None or self.stopping:
             return []

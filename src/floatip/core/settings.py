@@ -14,6 +14,8 @@ from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
 
 LINK_PORT = 9112
+MOST_NODES, MOST_INSTANCES = 64, 4096
+"""That nodes elect among themselves, and for. docs/reference/limits.md says what was tried."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,31 @@ class TrackView:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnerView:
+    """What etcd says of an instance."""
+
+    exclusive: bool
+    """At most one node holds it, at any instant."""
+    owner: str
+    """The node that owns it; empty: nobody, or not known yet."""
+    own: bool
+    """It is this daemon."""
+    alive: bool
+    """The owner lives, as far as etcd and the link know."""
+    epoch: int
+    """When the owner took over: milliseconds since the epoch, and greater than of every owner before; 0: no owner."""
+    released: bool
+    """The owner has let go."""
+    why: str
+    """Why the owner took over, as it says."""
+    claim: str
+    """How the claim of this node stands: empty (none), `asked`, `lost` or `unknown`."""
+    free_at: float | None
+    """When no other node can have it any more, in seconds of CLOCK_MONOTONIC, as `monotonic`; None: nothing to wait
+    for."""
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceView:
     name: str
     """As configured."""
@@ -90,6 +115,8 @@ class InstanceView:
     """Also those of its sync group."""
     group: str = ""
     """Its sync group; empty: none."""
+    etcd: OwnerView | None = None
+    """None: etcd does not decide about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +315,8 @@ class NodeView:
     """So many are not listed."""
     drill: bool = False
     """An administrator rehearses a failover there (`floatip drill`)."""
+    etcd: str = ""
+    """At etcd: `alive`, `gone` (its lease is over), `other` (another machine has its name); empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +406,72 @@ class DrillView:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointView:
+    """A member of etcd, as the configuration names it."""
+
+    url: str
+    answers: bool | None
+    """None: it has not been asked."""
+    for_: float
+    """For so many seconds."""
+    said: str
+    """What it answered last, or why it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A row below the prefix that floatip cannot use, and leaves alone."""
+
+    key: str
+    """Below the prefix."""
+    why: str
+    """A sentence: what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdView:
+    """etcd, which decides who may have which instance, as this node knows it."""
+
+    answers: bool
+    """False also while it has not answered yet."""
+    for_: float
+    """For so many seconds."""
+    reason: str
+    """A sentence: why it does not answer; empty: it does."""
+    hint: str
+    """The next step; empty: the sentence says it."""
+    lease_time: float
+    """Seconds after which a node that etcd does not answer has nothing exclusive."""
+    lease_left: float | None
+    """Seconds until this node's lease at etcd ends, unless it is renewed; None: it has none."""
+    exclusive_left: float | None
+    """Seconds for which exclusive instances may stay here if etcd says nothing more; None: not at all."""
+    revision: int
+    """Of etcd's store, as this node saw it last; it grows with each write."""
+    questions: int
+    """How many this node has asked."""
+    answered: int
+    unknown: int
+    """How many had no answer, or one that says nothing for sure."""
+    claims_won: int
+    """How often this node became owner."""
+    claims_lost: int
+    """How often another node was first."""
+    claims_unknown: int
+    """How often it is not known which."""
+    alive: tuple[str, ...] = ()
+    """Nodes with a lease at etcd."""
+    rows: tuple[RowView, ...] = ()
+    """Those that floatip cannot use; not all of them if there are many."""
+    more_rows: int = 0
+    """So many are not listed."""
+    prefix: str = ""
+    """Of this fleet's keys."""
+    endpoints: tuple[EndpointView, ...] = ()
+    """As configured."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     stopping: str
     """Why the daemon stops; empty: it does not."""
@@ -428,6 +523,8 @@ class Status:
     """The sync groups."""
     drill: DrillView | None = None
     """None: no drill runs here."""
+    etcd: EtcdView | None = None
+    """None: the nodes decide among themselves."""
 
     @property
     def needs_a_person(self) -> bool:

@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address, Placed
-from floatip.core.settings import AddressOptions, Garps, Keepalived, Settings, Vrrp
+from floatip.core.settings import AddressOptions, Garps, Keepalived, Nodes, Settings, Vrrp
 from floatip.core.vrrp.wire import GROUP, GROUP_IPV6
 from floatip.host import keepalived
 from floatip.host.checks import Probes
 from floatip.host.control import Control
+from floatip.host.etcd import Etcd
 from floatip.host.hooks import Hooks
 from floatip.host.network.adverts import Adverts, Listening, Place
 from floatip.host.network.kernel import Kernel, Wanted
@@ -38,6 +39,7 @@ class Parts:
     keepalived: keepalived.Keepalived
     control: Control
     web: Web
+    etcd: Etcd
 
 
 def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
@@ -64,6 +66,7 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     parts.probes.configure({check.name: check.kind for check in model.checks if check.kind})
     parts.kernel.configure(kernel)
     parts.web.configure(model.http)
+    parts.etcd.configure(model.etcd)
     _follow(parts, loaded, followed)
 
 
@@ -80,6 +83,7 @@ def _of_the_kernel(settings: Settings, elections: list[Vrrp | Keepalived]) -> Wa
     options: dict[Placed, AddressOptions] = {}
     garps: dict[Placed, Garps] = {}
     named: set[Placed] = set()
+    exclusive: set[Placed] = set()
     for instance in settings.instances:
         if instance.placement == "found":  # they may be the machine's own
             continue
@@ -87,11 +91,13 @@ def _of_the_kernel(settings: Settings, elections: list[Vrrp | Keepalived]) -> Wa
         for address in instance.addresses:
             placed = Placed((own[address].interface if address in own else "") or instance.interface, address)
             named.add(placed)
+            if isinstance(instance.election, Nodes) and instance.election.exclusive:
+                exclusive.add(placed)
             if address in own:
                 options[placed] = own[address]
             if isinstance(instance.election, Vrrp):
                 garps[placed] = instance.election.garps
-    return replace(wanted, named=frozenset(named), options=options, garps=garps)
+    return replace(wanted, named=frozenset(named), exclusive=frozenset(exclusive), options=options, garps=garps)
 
 
 def _listening(elections: list[Vrrp | Keepalived]) -> dict[Place, Listening]:

@@ -1,14 +1,18 @@
 """How the two nodes are configured, as in the guide: floatip.toml, and keepalived.conf where keepalived elects."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from floatip.lab.network import FLOATING, NODES, THREE_NODES, LabHost
+from floatip.lab.network import FLOATING, NODES, THREE_NODES, LabHost, floating
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.record import PRIORITY, RunOptions
 
 
-def floatip_toml(options: RunOptions, host: str, trigger: Path, elector: KeepalivedProgram | None) -> str:
-    """`elector`: keepalived, if it elects."""
+def floatip_toml(
+    options: RunOptions, host: str, trigger: Path, elector: KeepalivedProgram | None, endpoints: Sequence[str] = ()
+) -> str:
+    """`elector`: keepalived, if it elects. `endpoints`: of etcd, if it decides."""
     check = f"""\
 [[check]]
 name = "trigger"
@@ -29,16 +33,32 @@ vrrp_pid_file = "{elector.vrrp_pid_file}"
         nodes = "".join(map(_node, THREE_NODES if options.three else NODES))
     else:
         election = f"[instance.vrrp]\npreempt = false\n{_virtual_router(options, host)}"
-    bgp = "" if options.shared_layer2 else f"[linode]\ndcid = 6\n\n[bgp]\nhold_time = {options.hold_time}\n"
-    return f"""\
-{bgp}
-{nodes}{check}
-[[instance]]
-name = "VI_1"
-addresses = ["{FLOATING}"]
-checks = [{'"trigger"' if check else ""}]
+    etcd = f"[etcd]\nendpoints = {json.dumps(list(endpoints))}\n\n" if endpoints else ""
+    if options.members:
+        return f'{etcd}[member]\nname = "{host}"\n\n{check}'
+    return f"{_bgp(options)}\n{etcd}{nodes}{check}{_instances(options, has_check=bool(check))}\n{election}"
 
-{election}"""
+
+def fleet_toml(options: RunOptions) -> str:
+    """What is at etcd for all nodes."""
+    return f"{_bgp(options)}{_instances(options, has_check=True)}"
+
+
+def _bgp(options: RunOptions) -> str:
+    return "" if options.shared_layer2 else f"[linode]\ndcid = 6\n\n[bgp]\nhold_time = {options.hold_time}\n"
+
+
+def _instances(options: RunOptions, *, has_check: bool) -> str:
+    more = 'placement = "master"\nexclusive = true\n' if options.exclusive else ""
+    return "".join(
+        f"""
+[[instance]]
+name = "VI_{number}"
+addresses = ["{address}"]
+checks = [{'"trigger"' if has_check else ""}]
+{more}"""
+        for number, address in enumerate(floating(options.instances), 1)
+    )
 
 
 def _node(host: LabHost) -> str:

@@ -5,6 +5,7 @@ force when its method returns, and so is its end.
 """
 
 import subprocess
+from collections.abc import Iterable
 
 from floatip.core.settings import LINK_PORT as PORT
 from floatip.lab.namespaces import Namespace, find_program
@@ -22,10 +23,10 @@ class Faults:
         """Hosts."""
         self._dropped: set[str] = set()
 
-    def cut(self, host: str) -> None:
-        """All packets of the host vanish, both ways, and its link stays up: a crash as its neighbours see it."""
-        self.cut_off.add(host)
-        self._apply(host)
+    def cut(self, *hosts: str) -> None:
+        """All packets of the hosts vanish, both ways, and their links stay up: a crash as the neighbours see it."""
+        self.cut_off.update(hosts)
+        self._apply(*hosts)
 
     def heal(self, host: str) -> None:
         self.cut_off.discard(host)
@@ -38,6 +39,17 @@ class Faults:
 
     def heal_pair(self, one: str, other: str) -> None:
         self._dropped -= _between(one, other)
+        self._apply()
+
+    def cut_from(self, host: str, others: Iterable[str]) -> None:
+        """As `cut_pair` with each of the others, at once."""
+        for other in others:
+            self._dropped |= _between(host, other)
+        self._apply()
+
+    def heal_from(self, host: str, others: Iterable[str]) -> None:
+        for other in others:
+            self._dropped -= _between(host, other)
         self._apply()
 
     def cut_election(self) -> None:

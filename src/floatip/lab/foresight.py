@@ -10,6 +10,7 @@ AGREES_AFTER = 0.1
 """Seconds from a change of master until the observer's last answer must be of that node."""
 ADDRESSES = {str(host.ipv4.ip): host.name for host in THREE_NODES if host.ipv4}
 
+ETCD_FAILS = "etcd fails, and no node"
 NOTHING_FAILS = "no node goes down, no check fails and nothing is drained"
 BACK_AT_ONCE = "floatip is killed and started at once: the node is not down for long enough to be missed"
 NOT_FORETOLD = {
@@ -21,6 +22,10 @@ NOT_FORETOLD = {
     "deaf": NOTHING_FAILS,
     "unheard": NOTHING_FAILS,
     "lossy": NOTHING_FAILS,
+    "etcd-leader-dies": ETCD_FAILS,
+    "etcd-gone": ETCD_FAILS,
+    "etcd-cut": ETCD_FAILS,
+    "etcd-cut-exclusive": ETCD_FAILS,
     "beside-check": "keepalived's own check fails, which floatip does not run",
     "beside-again": BACK_AT_ONCE,
     "vlan-again": BACK_AT_ONCE,

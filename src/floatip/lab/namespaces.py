@@ -19,6 +19,7 @@ from floatip.core.refusals import Why
 
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 CLONE_NEWNET = 0x40000000
+MNT_DETACH = 2
 ENTERED = "FLOATIP_LAB_PID"
 """Set in the lab: the pid of its `unshare`, as the machine outside counts."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -98,6 +99,18 @@ def see(source: Path, *, at: Path) -> None:
     _check(_libc.unshare(CLONE_NEWNS), "make a mount namespace")
     _check(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "keep mounts to itself")
     _check(_libc.mount(bytes(source), bytes(at), None, MS_BIND, None), f"mount {source}")
+
+
+@contextmanager
+def in_memory(directory: Path) -> Iterator[Path]:
+    """A new directory whose files take only what is written to them: tmpfs gives etcd all that it reserves, 0.4 GB."""
+    directory.mkdir()
+    _check(_libc.mount(b"ramfs", bytes(directory), b"ramfs", 0, None), f"mount a ramfs on {directory}")
+    try:
+        yield directory
+    finally:
+        # What still writes there keeps it until it ends.
+        _check(_libc.umount2(bytes(directory), MNT_DETACH), f"unmount {directory}")
 
 
 class Namespace:

@@ -1,5 +1,5 @@
 """The guide's network: haproxy1, haproxy2, an observer, four route servers, and the router between them all. A third
-node, haproxy4, is there for the scenes that play with three.
+node, haproxy4, is there for the scenes that play with three; the three members of etcd are guests.
 
 As on Linode no two hosts share a layer 2: each has a link of its own to the router, which answers every ARP request
 for them (proxy ARP) and forwards by its own table. What the fabric installs there moves the traffic, nothing else.
@@ -38,9 +38,20 @@ OBSERVER = LabHost("haproxy3", IPv6Address("2600:3c03:0:1::3"), IPv4Interface("1
 HAPROXY4 = LabHost("haproxy4", IPv6Address("2600:3c03:0:1::4"), IPv4Interface("192.168.143.242/17"))
 NODES = (HAPROXY1, HAPROXY2)
 THREE_NODES = (*NODES, HAPROXY4)
+WITNESSES = tuple(
+    LabHost(f"etcd{n}", IPv6Address(f"2600:3c03:0:1::e{n}"), IPv4Interface(f"192.168.143.{200 + n}/17"))
+    for n in (1, 2, 3)
+)
+"""The members of etcd, for the scenes that have it."""
 ROUTE_SERVERS = tuple(LabHost(f"rs{n}", IPv6Address(f"2600:3c0f:6:34::{n}")) for n in range(1, 5))
 HOSTS = (*NODES, OBSERVER, *ROUTE_SERVERS, HAPROXY4)
 FLOATING = IPv4Interface("192.168.223.158/32")
+
+
+def floating(instances: int) -> list[IPv4Interface]:
+    """One for each of so many instances."""
+    return [IPv4Interface(f"{FLOATING.ip + number}/32") for number in range(instances)]
+
 
 ROUTER = "router"
 FABRIC = IPv6Address("2600:3c0f:6:34::f")
@@ -77,6 +88,9 @@ class Hosts(Closes):
             namespace.close()
         self._processes.clear()
         self._namespaces.clear()
+
+    def __contains__(self, host: str) -> bool:
+        return host in self._namespaces
 
     def inside(self, host: str) -> AbstractContextManager[None]:
         """This thread is in the host: what it starts and the sockets that it opens stay there."""
@@ -141,7 +155,7 @@ class Network(Hosts):
             for host in self._hosts:
                 _write_sysctl(f"ipv4/neigh/{host.name}/proxy_delay", 0)
         for host in self._hosts:
-            self.ip(host.name, _build_host(host))
+            self.ip(host.name, _build_host(host, self._hosts))
         for name in self._namespaces:
             with self.inside(name):
                 wait_until_usable(name)
@@ -172,7 +186,7 @@ BUILD_ROUTER = (
 )
 
 
-def _build_host(host: LabHost) -> Iterator[str]:
+def _build_host(host: LabHost, hosts: Iterable[LabHost]) -> Iterator[str]:
     yield "link set lo up"
     yield f"address add {host.ipv6}/128 dev eth0"
     if host.ipv4:
@@ -184,7 +198,9 @@ def _build_host(host: LabHost) -> Iterator[str]:
         return
     # A route server's kernel routes name the node, not the way to it: for that the nodes must look like neighbours.
     yield f"route add {NODE_SUBNET} dev eth0"
-    for node in THREE_NODES:
+    for node in hosts:
+        if node.ipv6 not in NODE_SUBNET:
+            continue
         yield f"neigh add {node.ipv6} lladdr {ROUTER_MAC} dev eth0 nud permanent"
 
 

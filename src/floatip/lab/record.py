@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from floatip.lab.holders import Held
 from floatip.lab.network import ROUTER, THREE_NODES
 from floatip.lab.routes import RouteChange
 from floatip.lab.scheduling import Delay, delayed
@@ -38,6 +39,16 @@ class RunOptions:
     """Nodes; otherwise two."""
     shared_layer2: bool = False
     """Without route servers: the master alone holds the address (placement `master`)."""
+    etcd: bool = False
+    """Its three members, which decide who has what."""
+    exclusive: bool = False
+    """One holder at most, which etcd has confirmed (placement `master`)."""
+    members: bool = False
+    """The nodes have files of a few lines: they register themselves, and the rest is at etcd."""
+    last_joins: bool = False
+    """The last of the nodes is not started with the others."""
+    instances: int = 1
+    """Each with one address."""
 
     @property
     def vrrp_version(self) -> int:
@@ -101,6 +112,8 @@ class Record:
     probes: list[ProbeResult] = field(default_factory=list)
     routes: dict[str, list[RouteChange]] = field(default_factory=dict)
     """By host: the four route servers and the router. On a shared layer 2 the observer is its own router."""
+    held: dict[str, list[Held]] = field(default_factory=dict)
+    """By node: whether its kernel had the floating IP; only where that is exclusive."""
     delays: list[Delay] = field(default_factory=list)
     foresights: list[Foresight] = field(default_factory=list)
     """What the daemons were asked, in order, and what they foretold."""
@@ -148,6 +161,14 @@ class Record:
         """Its value now; empty: nothing known yet."""
         found = self.of(host, what)
         return found[-1].value if found else ""
+
+    def carries(self, host: str) -> set[str]:
+        """The instances of which it is master now."""
+        return {
+            name
+            for name, role in {event.name: event.value for event in self.of(host, "role")}.items()
+            if role == "master"
+        }
 
     def first(self, host: str, what: str, value: str, after: float = 0.0) -> RunEvent | None:
         found = (event for event in self.of(host, what) if event.value == value and event.at >= after)

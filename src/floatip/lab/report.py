@@ -58,9 +58,10 @@ def _method(record: Record) -> tuple[str, ...]:
     if not options.shared_layer2:
         program = "BIRD" if options.bird else "floatip's built-in route server"
         servers = f"Four route servers ({program}, hold time {options.hold_time} s) lead a router to the address."
+    etcd = " Three members of etcd run on hosts of their own, and decide which node has it." if options.etcd else ""
     return (
         f"{len(record.nodes)} nodes run floatip, each in a network namespace of one machine. "
-        f"{ELECTIONS[options.election]}",
+        f"{ELECTIONS[options.election]}{etcd}",
         servers,
         f"An observer on a third host sends an echo and an HTTP request every {interval:g} ms.",
     )

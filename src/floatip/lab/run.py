@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from ipaddress import IPv4Interface
 from pathlib import Path
 from shutil import rmtree, which
 from tempfile import TemporaryDirectory
@@ -12,11 +13,23 @@ from typing import Any
 
 from floatip.explain import EVENTS
 from floatip.lab.configuration import floatip_toml, keepalived_conf
+from floatip.lab.holders import HolderWatch
 from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
-from floatip.lab.namespaces import Closes, LabError, is_entered
-from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTE_SERVERS, ROUTER, THREE_NODES, Network
+from floatip.lab.namespaces import Closes, LabError, in_memory, is_entered
+from floatip.lab.network import (
+    FLOATING,
+    NODES,
+    OBSERVER,
+    ROUTE_SERVERS,
+    ROUTER,
+    THREE_NODES,
+    WITNESSES,
+    Network,
+    floating,
+)
 from floatip.lab.programs.bird import BirdFabric, BirdRouteServer, Rules
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.etcd import Etcd
 from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
@@ -57,9 +70,15 @@ class Run(Closes):
             self._exits.callback(rmtree, directory)
         else:
             directory = Path(self._exits.enter_context(TemporaryDirectory(prefix="floatip-lab-")))
+        data = directory / "etcd"
+        if self.options.etcd and is_entered():
+            self._exits.enter_context(in_memory(data))
         self.network: Network = self._exits.enter_context(
-            SharedLayer2(directory) if self.options.shared_layer2 else Network(directory)
+            SharedLayer2(directory)
+            if self.options.shared_layer2
+            else Network(directory, WITNESSES if self.options.etcd else ())
         )
+        self.etcd = Etcd(self.network, data) if self.options.etcd else None
         hosts = [node.name for node in (THREE_NODES if self.options.three else NODES)]
         self._own = directory / "own"
         self.triggers = {host: self._own / host / TRIGGER for host in hosts}
@@ -76,17 +95,30 @@ class Run(Closes):
         keepalived = self.options.election == "keepalived"
         self.keepaliveds = {host: self._keepalived(host) for host in hosts if keepalived}
         self.nodes = {host: self._node(host) for host in hosts}
+        self._first = hosts[:-1] if self.options.last_joins else hosts
+        """Those that are started with the lab."""
         self.electors: dict[str, Program] = {**self.nodes, **self.keepaliveds}
         """By node, the program that elects: keepalived, or floatip itself."""
-        self.observer = ObserverProgram(
-            self.network, OBSERVER.name, str(FLOATING.ip), interval=self.options.probe_interval
-        )
         for host in (*self.servers, ROUTER):
-            self.record.routes[host] = self._exits.enter_context(self._watch(host)).changes
+            self.record.routes[host] = self._exits.enter_context(self._watch(host, FLOATING)).changes
+        self.observed = {FLOATING: self.record}
+        """By address. The records of the others have probes, and where the router leads them."""
+        for address in floating(self.options.instances)[1:]:
+            routes = {ROUTER: self._exits.enter_context(self._watch(ROUTER, address)).changes}
+            self.observed[address] = Record(self.options, routes=routes, delays=self.record.delays)
+        self._observers = {address: self._observer(address) for address in self.observed}
+        for host in hosts if self.options.exclusive else ():
+            watch = HolderWatch(self.network, host, FLOATING)
+            self.record.held[host] = self._exits.enter_context(watch).changes
         self._exits.callback(DelayWatch(self._pids, self.record.delays).close)
 
-    def _watch(self, host: str) -> RouteWatch:
-        prefix = str(FLOATING.network)
+    def _observer(self, address: IPv4Interface) -> ObserverProgram:
+        name = "observer" if address == FLOATING else f"observer-{address.ip}"
+        interval = self.options.probe_interval * len(self.observed)  # all of them share one host
+        return ObserverProgram(self.network, OBSERVER.name, str(address.ip), interval, name)
+
+    def _watch(self, host: str, address: IPv4Interface) -> RouteWatch:
+        prefix = str(address.network)
         if self.options.shared_layer2:
             return NeighbourWatch(self.network, prefix)
         return RouteWatch(self.network, host, prefix)
@@ -101,7 +133,8 @@ class Run(Closes):
 
     def _node(self, host: str) -> FloatipDaemon:
         elector = self.keepaliveds.get(host)
-        config = floatip_toml(self.options, host, self._own / TRIGGER, elector)
+        endpoints = self.etcd.endpoints if self.etcd else ()
+        config = floatip_toml(self.options, host, self._own / TRIGGER, elector, endpoints)
         return FloatipDaemon(self.network, host, config, self._own)
 
     def _pids(self) -> list[int]:
@@ -117,6 +150,8 @@ class Run(Closes):
         """Start everything, haproxy1 before the others, so that it is master. Returns when traffic flows."""
         for program in (*self.routing, *self.services.values()):
             program.start()
+        if self.etcd:
+            self.etcd.start()
         for name in self.servers:
             self.wait_for(lambda name=name: self.listens(name), f"{name} to listen", READY_TIMEOUT)  # type: ignore[misc]
         self.start_node("haproxy1")
@@ -130,24 +165,29 @@ class Run(Closes):
         else:
             # haproxy1 is master after master-down, so haproxy2 can start a little less than that later at no cost.
             time.sleep(max(SECOND_NODE_DELAY, min(HEAD_START, self.options.master_down_interval - 1)))
-        for host in list(self.nodes)[1:]:
+        for host in self._first[1:]:
             self.start_node(host)
         self.wait_for(
             self._ready, "haproxy1 to be master, the others standby, and all routes to lead to haproxy1", READY_TIMEOUT
         )
         if not observed:
             return
-        self.observer.start()
-        self._reader = Thread(target=self._follow_observer, daemon=True)
-        self._reader.start()
+        self._readers = [
+            Thread(target=self._follow_observer, args=(address,), daemon=True) for address in self.observed
+        ]
+        for observer, reader in zip(self._observers.values(), self._readers, strict=True):
+            observer.start()
+            reader.start()
         self.wait_for(
-            lambda: any(probe.who for probe in self.record.probes), "the observer's first answer", READY_TIMEOUT
+            lambda: all(any(probe.who for probe in record.probes) for record in self.observed.values()),
+            "the observer's first answer",
+            READY_TIMEOUT,
         )
 
     def _ready(self) -> bool:
         record, now = self.record, time.monotonic()
-        elected = record.latest("haproxy1", "role") == "master"
-        elected &= all(record.latest(host, "rank") == "standby" for host in list(self.nodes)[1:])
+        elected = len(record.carries("haproxy1")) >= self.options.instances
+        elected &= all(record.latest(host, "rank") == "standby" for host in self._first[1:])
         # Without route servers the observer asks for the way with its first probe.
         return elected and all(record.pointed_at(host, now) == "haproxy1" for host in record.routes if self.servers)
 
@@ -239,9 +279,11 @@ class Run(Closes):
 
     def finish(self) -> Record:
         """Stop the observer when the fate of its last probes is known; nothing that follows is recorded."""
-        self.observer.stop()
-        self.observer.wait()
-        self._reader.join()
+        for observer in self._observers.values():
+            observer.stop()
+        for observer, reader in zip(self._observers.values(), self._readers, strict=True):
+            observer.wait()
+            reader.join()
         time.sleep(0.1)
         self._over = True
         return self.record
@@ -257,16 +299,18 @@ class Run(Closes):
         if self.record.latest(name, "daemon") != "stopped":
             self._note(RunEvent(time.monotonic(), name, "daemon", "floatip", "stopped", "its control socket closed"))
 
-    def _follow_observer(self) -> None:
+    def _follow_observer(self, address: IPv4Interface) -> None:
+        observer, record = self._observers[address], self.observed[address]
         while True:
-            over = not self.observer.running  # asked first: what it wrote before its end is read then
-            results = self.observer.new_results()
-            self.record.probes += results
+            over = not observer.running  # asked first: what it wrote before its end is read then
+            results = observer.new_results()
+            record.probes += results
             if not results and over:
                 return
             time.sleep(0.02)
 
     def _logs(self) -> str:
         programs = [*self.nodes.values(), *self.routing, *self.services.values()]
+        programs += self.etcd.members.values() if self.etcd else ()
         tails = {f"{p.host} {p.name}": p.log.read_text().splitlines()[-6:] for p in programs if p.log.exists()}
         return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)

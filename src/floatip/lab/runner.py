@@ -123,7 +123,18 @@ def play_once(
 ) -> Result:
     scene = SCENES[name]
     screen.say(f"{name}{count}: {scene.about}", "bold")
-    with Run(replace(options, election=scene.election, three=scene.three, shared_layer2=scene.shared_layer2)) as run:
+    options = replace(
+        options,
+        election=scene.election,
+        three=scene.three,
+        shared_layer2=scene.shared_layer2,
+        etcd=scene.etcd,
+        exclusive=scene.exclusive,
+        members=scene.members,
+        last_joins=scene.last_joins,
+        instances=scene.instances,
+    )
+    with Run(options) as run:
         feed = Feed(screen, run.record, str(run.network.directory))
         try:
             run.start()
@@ -153,7 +164,9 @@ def _keep(run: Run, screen: Screen) -> None:
     run.network.faults.heal_all()
     shell.prepare(run)
     screen.say("the lab keeps running; for a shell, in another terminal:", "bold")
-    screen.say("\n".join(f"  {command}" for command in shell.commands()))
+    screen.say("\n".join(f"  {command}" for command in shell.commands(run)))
+    if run.etcd:
+        screen.say("etcdctl finds etcd in each of them: etcdctl get --prefix /floatip/")
     screen.say("to rehearse a failover, in the shell of")
     screen.say("\n".join(f"  {line}" for line in shell.a_drill()))
     screen.say(f"  for a report that stays: --report {Path.cwd() / 'drill.html'}")

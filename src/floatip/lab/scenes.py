@@ -17,6 +17,7 @@ from functools import partial
 from typing import Literal
 
 from floatip.core.state import FRESH_SESSION
+from floatip.lab import etcd_scenes
 from floatip.lab.network import ROUTER
 from floatip.lab.record import Record
 from floatip.lab.run import Run
@@ -56,6 +57,14 @@ class Scene:
     """Nodes; otherwise two."""
     shared_layer2: bool = False
     """Whether the address is where the master is."""
+    etcd: bool = False
+    """Whether etcd decides."""
+    exclusive: bool = False
+    members: bool = False
+    """Whether the nodes register themselves at etcd, which has the configuration."""
+    last_joins: bool = False
+    """Whether the last of the nodes is not started with the others."""
+    instances: int = 1
 
 
 def check(run: Run) -> list[Verdict]:
@@ -569,6 +578,7 @@ def is_seasoned(run: Run, node: str) -> bool:
     return time.monotonic() > max(up) + FRESH_SESSION + 0.5
 
 
+WithEtcd = partial(Scene, etcd=True)
 Beside = partial(Scene, election="keepalived")
 InVlan = partial(Scene, election="vrrp", shared_layer2=True)
 BY_VRRP = ("check", "stop", "kill", "hang", "crash", "crash-settled", "crash-again", "split", "return")
@@ -596,6 +606,15 @@ SCENES = {
     "unheard": Scene(f"{STANDBY} does not hear {MASTER} for 10 s", partial(one_way, deaf=STANDBY)),
     "lossy": Scene("for a minute 40 % of what the nodes tell each other is lost", lossy),
     "crash-two": Scene("three nodes: the master crashes, and its successor as it takes over", crash_two, three=True),
+    "etcd-leader-dies": WithEtcd("the member that leads etcd crashes", etcd_scenes.leader_dies),
+    "etcd-gone": WithEtcd("all members of etcd are gone for a minute", etcd_scenes.gone),
+    "etcd-cut": WithEtcd(f"{MASTER} does not reach etcd for 20 s", etcd_scenes.cut_off),
+    "etcd-cut-exclusive": WithEtcd(
+        f"an exclusive address: {MASTER} does not reach etcd for 20 s", etcd_scenes.cut_off_exclusive, exclusive=True
+    ),
+    "carrier-and-etcd-leader-die": WithEtcd(
+        f"{MASTER} and the member that leads etcd crash at once", etcd_scenes.crash_with_leader
+    ),
     "beside-check": Beside("keepalived elects: its check fails", check),
     "beside-stop": Beside("keepalived elects: it is stopped and started", stop),
     "beside-kill": Beside("keepalived elects: it is killed, then started", kill),

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from floatip.lab.namespaces import ENTERED, LabError
-from floatip.lab.network import HOSTS, OBSERVER, ROUTER
+from floatip.lab.network import HOSTS, OBSERVER, ROUTER, WITNESSES
 from floatip.lab.programs.floatip import KEY
 from floatip.lab.run import DIRECTORY, Run
 
-SHELL_HOSTS = (*(host.name for host in HOSTS), ROUTER)
+SHELL_HOSTS = (*(host.name for host in (*HOSTS, *WITNESSES)), ROUTER)
 SCRIPT = DIRECTORY / "shell"
 LOOK_AT = ("haproxy1", "haproxy2", "haproxy3", "router", "rs1")
 
@@ -31,8 +31,11 @@ def prepare(run: Run) -> None:
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m floatip "$@"\n')
     program.chmod(0o755)
     cases = []
+    etcd = run.etcd.environment if run.etcd else {}
     for host in SHELL_HOSTS:
-        variables = run.nodes[host].environment() if host in run.nodes else {}
+        if host not in run.network:
+            continue
+        variables = {**etcd, **(run.nodes[host].environment() if host in run.nodes else {})}
         exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
         cases.append(f"{host}) net={run.network.path_of(host)}; set -- {exports};;")
     key = run.network.directory / "key"
@@ -44,20 +47,22 @@ def prepare(run: Run) -> None:
 export LAB_HOST=$1 PATH={bin_directory}:$PATH:/usr/sbin:/sbin
 case $1 in
 {chr(10).join(cases)}
+*) echo "error: this lab has no etcd: only scenes with etcd have $1" >&2; exit 2;;
 esac
 cd {run.network.directory}
 exec nsenter --net=$net env -u {ENTERED} "$@" bash --rcfile {rc}
 """)
 
 
-def commands() -> list[str]:
+def commands(run: Run) -> list[str]:
     """One for each host that is worth a look, as it is typed outside."""
     program = "floatip"
     if not shutil.which(program):
         beside = Path(sys.executable).with_name(program)
         program = os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m floatip"
     sudo = "sudo " if "SUDO_USER" in os.environ else ""
-    return [f"{sudo}{program} lab shell {host}" for host in LOOK_AT]
+    more = list(run.etcd.members)[:1] if run.etcd else []
+    return [f"{sudo}{program} lab shell {host}" for host in (*LOOK_AT, *more)]
 
 
 def a_drill() -> list[str]:

@@ -53,10 +53,14 @@ class Known:
     config: rows.Config | None = None
     members: tuple[Node, ...] = ()
     prefix: str = ""
+    name: str = ""
+    """Of the file, of what is not at etcd yet."""
 
     @property
     def file(self) -> str:
         """What messages call the configuration."""
+        if self.name:
+            return self.name
         return f"etcd {self.prefix}{rows.CONFIG} (version {self.config.version})" if self.config else ""
 
 

@@ -33,7 +33,7 @@ Labels = str
 
 def render(status: Status, figures: Figures) -> str:
     lines: list[str] = []
-    for part in (_node, _instances, _addresses, _checks, _sessions, _adverts, _times, _others):
+    for part in (_node, _instances, _addresses, _checks, _sessions, _adverts, _times, _others, _etcd):
         lines.extend(part(status, figures))
     return "\n".join(lines) + "\n"
 
@@ -213,6 +213,48 @@ def _others(status: Status, figures: Figures) -> Iterator[str]:
     heard = [(_label("node", one.name), _moment(status, figures, one.heard)) for one in others if one.heard is not None]
     what = "When the other node was last heard."
     yield from _family("floatip_node_last_heard_timestamp_seconds", "gauge", what, *_unzipped(heard))
+
+
+def _etcd(status: Status, figures: Figures) -> Iterator[str]:
+    etcd = status.etcd
+    if etcd is None:
+        return
+    yield from _one("floatip_etcd_up", "gauge", "1 while etcd answers this node.", int(etcd.answers))
+    what = "For how long etcd has not answered this node; 0 while it does."
+    silent = "0" if etcd.answers else f"{etcd.for_:.3f}"
+    yield from _one("floatip_etcd_unanswered_seconds", "gauge", what, silent)
+    asked = [one for one in etcd.endpoints if one.answers is not None]
+    keys = [_label("endpoint", one.url) for one in asked]
+    what = "1 while this endpoint answers; absent until it has been asked."
+    yield from _family("floatip_etcd_endpoint_up", "gauge", what, keys, [int(bool(one.answers)) for one in asked])
+    outcomes: Sequence[Labels] = ('outcome="answered"', 'outcome="unknown"')
+    what = "Questions to etcd that are over; unknown: no answer, or one that says nothing for sure."
+    yield from _family("floatip_etcd_questions_total", "counter", what, outcomes, (etcd.answered, etcd.unknown))
+    outcomes = ('outcome="won"', 'outcome="lost"', 'outcome="unknown"')
+    what = "How often this node asked etcd for an instance, by what came of it."
+    claims = etcd.claims_won, etcd.claims_lost, etcd.claims_unknown
+    yield from _family("floatip_etcd_claims_total", "counter", what, outcomes, claims)
+    what = "For how long exclusive instances may stay on this node if etcd says nothing more."
+    left = max(etcd.exclusive_left or 0.0, 0.0)
+    yield from _one("floatip_etcd_exclusive_seconds", "gauge", what, f"{left:.3f}")
+    what, revision = "Of etcd's store, as this node saw it last.", etcd.revision
+    yield from _one("floatip_etcd_revision", "gauge", what, revision)
+    what, rows = "Rows below the prefix that floatip cannot use.", len(etcd.rows) + etcd.more_rows
+    yield from _one("floatip_etcd_foreign_rows", "gauge", what, rows)
+    owned = [(_label("iname", one.name), one.etcd) for one in status.instances if one.etcd]
+    names = [name for name, _ in owned]
+    what = "1 while this node owns the instance, by etcd."
+    yield from _family("floatip_instance_owner", "gauge", what, names, [int(each.own) for _, each in owned])
+    what = "1 while a node owns the instance, by etcd, and has not let go."
+    has_owner = [int((each.own or each.owner != "") and not each.released) for _, each in owned]
+    yield from _family("floatip_instance_owned", "gauge", what, names, has_owner)
+    what = "When its owner took it over, as that node says: the epoch, which only grows."
+    since = [(name, f"{each.epoch / 1000:.3f}") for name, each in owned if each.epoch]
+    yield from _family("floatip_instance_owner_since_timestamp_seconds", "gauge", what, *_unzipped(since))
+    known = {"", *(one.name for one in status.nodes)}  # whoever may write to etcd chose the others
+    keys = [_joined(name, _label("owner", each.owner if each.owner in known else "unknown")) for name, each in owned]
+    what = "Who owns the instance, by etcd; empty: nobody."
+    yield from _family("floatip_instance_owner_info", "gauge", what, keys, [1] * len(keys))
 
 
 # In the names of keepalived-exporter

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from floatip import etcd_words
 from floatip.core.problems import Severity
 from floatip.core.state import (
     CarriedView,
     ChangeView,
     CheckBrief,
     CheckView,
+    EtcdView,
     InstanceView,
     NodeView,
     SessionView,
@@ -74,8 +76,9 @@ def render(status: Status, changes: Sequence[ChangeView], now: datetime, *, can_
     machine = f" on {text(status.host)}" if status.host not in ("", own.name) else ""
     sections = (
         _problems(troubles),
-        _instances(status, nodes, carriers, troubles),
+        _instances(status, nodes, carriers, troubles, now),
         _nodes(status, nodes),
+        _etcd(status.etcd),
         _day(status, changes, carriers, own, now),
         _sessions(status.sessions),
         _changes(changes),
@@ -293,6 +296,8 @@ def _remarks(node: NodeView, nodes: Sequence[NodeView]) -> Iterator[str]:
         if true:
             until = f"until floatip {end}" if node.until is None else f"for {span(max(node.until, 0))} more"
             yield f"{word} {until}" + (f": {node.reason}" if node.reason else "")
+    if at_etcd := etcd_words.of_node(node):
+        yield at_etcd
     if node.same_configuration is False:
         yield "has another configuration than this node"
     ours = next((one.version for one in nodes if one.own), node.version)
@@ -320,8 +325,13 @@ def _check_kind(value: str) -> str:
 
 
 def _instances(
-    status: Status, nodes: Sequence[NodeView], carriers: dict[str, list[str]], troubles: Sequence[Trouble]
+    status: Status,
+    nodes: Sequence[NodeView],
+    carriers: dict[str, list[str]],
+    troubles: Sequence[Trouble],
+    now: datetime,
 ) -> str:
+    own = next((node.name for node in nodes if node.own), "")
     subjects = {one.subject for one in troubles if _severity(one.severity) is not Severity.NOTE}
     ranks = [{one.instance: one for one in node.carries} for node in nodes]
     rows: dict[str, list[str]] = {}
@@ -329,17 +339,20 @@ def _instances(
         carried_by = carriers[instance.name]
         is_well = instance.health.value == "up" and instance.role.value != "fault"
         is_well = is_well and (len(carried_by) == 1 or not status.nodes)
+        serves = "this node" if carried_by == [own] else " and ".join(carried_by)
+        owner = etcd_words.owner(instance, status, serves, now=now)
+        is_well = is_well and not (instance.etcd and etcd_words.is_other(instance.etcd, serves))
         needs_a_look = not is_well or instance.name in subjects
         look = "look" if needs_a_look else "well"
         group = "" if needs_a_look or len(status.instances) <= UNFOLDED else "".join(carried_by) or "another node"
         cells = "".join(_cell(node, of.get(instance.name), instance) for node, of in zip(nodes, ranks, strict=True))
         row = (
             f'<tr id="i{number}" class="{look}" data-name="{text(instance.name.lower())}">'
-            f'<th scope="row">{text(instance.name)}</th>{cells}<td class="why">{_why(instance, number)}</td></tr>'
+            f'<th scope="row">{text(instance.name)}</th>{cells}'
+            f'<td class="why">{_why(instance, number, owner)}</td></tr>'
         )
         rows.setdefault(group, []).append(row)
     heads = "".join(f'<th scope="col">{text(node.name)}</th>' for node in nodes)
-    own = next((node.name for node in nodes if node.own), "")
     tables = []
     for number, group in enumerate(sorted(rows)):
         caption = "What each node is to each instance" + (f", carried by {text(group)}" if group else "")
@@ -374,13 +387,15 @@ def _cell(node: NodeView, carried: CarriedView | None, instance: InstanceView) -
     return f'<td class="rank {kind}"><span aria-hidden="true">{sign}</span> {text(words)}</td>'
 
 
-def _why(instance: InstanceView, number: int) -> str:
+def _why(instance: InstanceView, number: int, owner: str) -> str:
     role, rank, health = instance.role, instance.rank, instance.health
     facts = [
         ("Role", f"{text(role.value.upper())} for {age(role.for_)}: {text(role.reason)}"),
         ("Rank", f"{text(rank.value)} for {age(rank.for_)}: {text(rank.reason)}"),
         ("Health", f"{text(health.value)} for {age(health.for_)}: {text(health.reason)}"),
     ]
+    if owner:
+        facts.append(("Owner", text(owner)))
     for address in instance.addresses:
         told = f", announced to {_of(address.announced_to, instance.route_servers)}" if instance.route_servers else ""
         held = "held" if address.held else "not held"
@@ -410,6 +425,53 @@ def _day(
     now_by = {name: " and ".join(names) for name, names in carriers.items()}
     drawing = timeline.draw(status.instances, changes, now_by, own.name, now)
     return _section("day", "The last 24 hours", f'{drawing}<ul class="legend">{legend}</ul>')
+
+
+# etcd
+
+
+def _etcd(etcd: EtcdView | None) -> str:
+    if etcd is None:
+        return ""
+    state, kind = ("answers", "ok") if etcd.answers else ("does not answer", "bad")
+    rows = "".join(
+        f'<tr><th scope="row">{text(one.url)}</th><td><span class="badge {_ENDPOINTS[one.answers][1]}">'
+        f"{_ENDPOINTS[one.answers][0]}</span></td><td>{age(one.for_)}</td><td>{text(one.said)}</td></tr>"
+        for one in etcd.endpoints
+    )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Endpoint", "State", "For", "What it said last"))
+    table = (
+        f'<div class="wide" role="group" aria-label="Endpoints of etcd" tabindex="0"><table>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+    facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _etcd_facts(etcd))
+    is_whole = etcd.answers and all(one.answers is not False for one in etcd.endpoints)
+    hint = f'<p class="hint">{text(etcd.hint)}</p>' if etcd.hint and not etcd.answers else ""
+    return _section(
+        "etcd",
+        "etcd decides who may have what",
+        f'<p><span class="badge {kind}">{state}</span> for {age(etcd.for_)}: {text(etcd_words.summary(etcd))}</p>{hint}'
+        f'<details id="et"{"" if is_whole else " open"}><summary>What this node knows of it</summary>'
+        f"<dl>{facts}</dl>{table if rows else ''}</details>",
+    )
+
+
+_ENDPOINTS = {True: ("answers", "ok"), False: ("silent", "bad"), None: ("not asked", "note")}
+
+
+def _etcd_facts(etcd: EtcdView) -> Iterator[tuple[str, str]]:
+    """Names and values, in HTML."""
+    if etcd.prefix:
+        yield "Prefix of the keys", f"<code>{text(etcd.prefix)}</code>"
+    yield "Revision seen", str(etcd.revision)
+    if etcd.exclusive_left is not None:
+        yield "Exclusive instances may stay", f"{max(etcd.exclusive_left, 0):.1f} s without another answer"
+    yield "Questions", f"{etcd.questions}, {etcd.answered} answered, {etcd.unknown} without an answer"
+    yield "Claims", f"{etcd.claims_won} won, {etcd.claims_lost} lost, {etcd.claims_unknown} not known"
+    rows = [f"<code>{text(one.key)}</code>: {text(one.why)}" for one in etcd.rows]
+    if rows:
+        more = f"<br>and {etcd.more_rows} more" if etcd.more_rows else ""
+        yield "Rows that floatip cannot use", "<br>".join(rows) + more
 
 
 # Route servers, changes

@@ -214,8 +214,8 @@ MUTANTS = (
     Mutant(
         "a release takes the addresses of the host along",
         HOLDER,
-        "if others and index is not None",
-        "if False and index is not None",
+        "if any(entry.placed not in surplus",
+        "if False and any(entry.placed not in surplus",
         f"{OF_KERNEL}the_addresses_and_routes_of_the_host_stay_when_ours_was_the_first_of_their_network",
     ),
     Mutant(

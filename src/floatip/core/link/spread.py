@@ -6,7 +6,7 @@ now, `apart`, `prefer`, and last the even load.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -55,10 +55,15 @@ def assign(
     another node must take the instances that are `together`.
     """
     weights = _weights(nodes)
-    units = _units(instances, weights, ready)
     spread = _Spread(weights)
-    homeless = []
-    for unit in units:
+    homeless, rest = [], []
+    for members in _groups(instances):
+        # What stays, which is nearly all as a rule, is not looked at for each node.
+        if node := _home(members, spread.nodes, ready, carried):
+            spread.keep(_kept(members), node)
+        else:
+            rest.append(members)
+    for unit in _units(rest, weights, ready):
         if node := _carrier(unit, carried):
             spread.keep(unit, node)
         else:
@@ -88,7 +93,7 @@ def _weights(nodes: Sequence[settings.Node]) -> Weights:
     return tuple((node.name, node.weight) for node in nodes)
 
 
-@lru_cache(1024)
+@lru_cache(2 * settings.MOST_INSTANCES)
 def _ranking(key: str, prefer: tuple[str, ...], weights: Weights) -> tuple[str, ...]:
     names = {name for name, _ in weights}
     by_score = sorted(weights, key=lambda one: (one[1] <= 0, -_score(key, *one), one[0]))
@@ -116,22 +121,47 @@ class _Unit:
     apart: tuple[str, ...]
 
 
-def _units(instances: Sequence[settings.Instance], weights: Weights, ready: Callable[[str, str], bool]) -> list[_Unit]:
-    """Without the instances that no node is ready for. In no order that the file has a part in."""
+def _groups(instances: Sequence[settings.Instance]) -> Iterable[list[settings.Instance]]:
+    """What the nodes elect, as it is `together`. In no order that the file has a part in."""
+    groups: dict[str, list[settings.Instance]] = {}
+    for instance in sorted(instances, key=lambda instance: instance.name):
+        if isinstance(instance.election, settings.Nodes):
+            groups.setdefault(_key(instance), []).append(instance)
+    return groups.values()
+
+
+def _home(
+    members: Sequence[settings.Instance],
+    nodes: Container[str],
+    ready: Callable[[str, str], bool],
+    carried: Mapping[str, str],
+) -> str:
+    """The node that carries all of them, and is ready for them; empty: there is none."""
+    carriers = {carried.get(member.name, "") for member in members}
+    node = carriers.pop()
+    return node if not carriers and node in nodes and all(ready(member.name, node) for member in members) else ""
+
+
+def _units(
+    groups: Iterable[list[settings.Instance]], weights: Weights, ready: Callable[[str, str], bool]
+) -> list[_Unit]:
+    """Without the instances that no node is ready for."""
     names = [name for name, _ in weights]
     idle = {name for name, weight in weights if weight <= 0}
-    groups: dict[str, list[tuple[settings.Instance, set[str]]]] = {}
-    for instance in sorted(instances, key=lambda instance: instance.name):
-        if isinstance(instance.election, settings.Nodes) and (nodes := {n for n in names if ready(instance.name, n)}):
-            groups.setdefault(_key(instance), []).append((instance, nodes))
     units = []
-    for members in groups.values():
-        common = set.intersection(*(nodes for _, nodes in members))
+    for group in groups:
+        able = {instance.name: {name for name in names if ready(instance.name, name)} for instance in group}
+        members = [instance for instance in group if able[instance.name]]
+        common = set.intersection(*(able[member.name] for member in members)) if members else set()
         if common:
-            units.append(_unit([instance for instance, _ in members], common, weights, idle))
+            units.append(_unit(members, common, weights, idle))
         else:
-            units += [_unit([instance], nodes, weights, idle) for instance, nodes in members]
+            units += [_unit([member], able[member.name], weights, idle) for member in members]
     return units
+
+
+def _kept(members: Sequence[settings.Instance]) -> _Unit:
+    return _Unit(tuple(member.name for member in members), (), (), frozenset(), _apart(members))
 
 
 def _unit(members: Sequence[settings.Instance], ready: set[str], weights: Weights, idle: set[str]) -> _Unit:
@@ -140,8 +170,12 @@ def _unit(members: Sequence[settings.Instance], ready: set[str], weights: Weight
     prefer = tuple(dict.fromkeys(name for election in elections for name in election.prefer))
     nodes = tuple(name for name in _ranking(_key(members[0]), prefer, weights) if name in ready)
     candidates = tuple(name for name in nodes if name not in idle or name in prefer) if idle else nodes
-    apart = tuple(sorted({election.apart for election in elections if election.apart}))
-    return _Unit(tuple(m.name for m in members), nodes, candidates or nodes, frozenset(prefer) & ready, apart)
+    names = tuple(member.name for member in members)
+    return _Unit(names, nodes, candidates or nodes, frozenset(prefer) & ready, _apart(members))
+
+
+def _apart(members: Sequence[settings.Instance]) -> tuple[str, ...]:
+    return tuple(sorted({word for member in members if (word := _election(member).apart)}))
 
 
 def _carrier(unit: _Unit, carried: Mapping[str, str]) -> str:
@@ -157,6 +191,7 @@ class _Spread:
         self.homes: dict[_Unit, str] = {}
         self._stay = set[_Unit]()
         self._weights = dict(weights)
+        self.nodes = self._weights.keys()
         self._loads = dict.fromkeys(self._weights, 0)
         self._least = self._most = dict.fromkeys(self._weights, 0)
         self._spare = 0

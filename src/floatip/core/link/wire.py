@@ -16,6 +16,7 @@ from itertools import islice
 
 from floatip.core.malformed import Malformed
 from floatip.core.problems import Severity
+from floatip.core.settings import MOST_INSTANCES
 from floatip.core.state import CheckBrief, ProblemBrief
 
 MAGIC = b"fl"
@@ -23,6 +24,7 @@ FORMAT = 1
 LARGEST = 1200
 """Octets in a datagram: it fits in any path without fragments (IPv6 needs 1280, RFC 8200 section 5)."""
 ID = 8
+NOBODY = bytes(ID)
 TAG = 16
 NEVER = 0xFFFFFFFF
 """An age: it was not heard yet."""
@@ -138,7 +140,7 @@ class InstanceState:
     """Its place in the order of preference there; 0 is the first."""
     reign: int = 0
     """When it became master, in milliseconds since the epoch; 0: it is not master."""
-    successor: bytes = bytes(ID)
+    successor: bytes = NOBODY
     """Who is to take over; zeros: whoever is best."""
     reason: str = ""
     """Why it has its role."""
@@ -195,7 +197,7 @@ class Datagram:
     problems: tuple[ProblemBrief, ...] = ()
 
 
-@lru_cache(4096)
+@lru_cache(2 * MOST_INSTANCES)
 def identity(name: str) -> bytes:
     """Of a node or an instance, on the wire."""
     return sha256(name.encode()).digest()[:ID]
@@ -390,6 +392,7 @@ def _instance(body: bytes) -> InstanceState:
     known = _INSTANCE_FLAGS[flags & (len(_INSTANCE_FLAGS) - 1)]
     # A role of a later release takes no part here. To refuse it would make the whole node seem dead.
     role = _ROLES.get(role, Role.INIT)
+    successor = successor if successor != NOBODY else NOBODY  # one object for all
     return InstanceState(instance, role, rank, known, preference, reign, successor, reason, epoch)
 
 
@@ -430,6 +433,7 @@ def _texts(data: bytes, at: int, number: int) -> list[str]:
     return texts
 
 
+@lru_cache(1024)  # many instances have one reason
 def _clean(octets: bytes) -> str:
     """What can be shown on a terminal."""
     text = octets.decode("utf-8", "replace")

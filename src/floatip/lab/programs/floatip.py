@@ -119,7 +119,9 @@ class ObserverProgram(Program):
 
     name = "observer"
 
-    def __init__(self, network: Hosts, host: str, address: str, interval: float) -> None:
+    def __init__(self, network: Hosts, host: str, address: str, interval: float, name: str = "observer") -> None:
+        """`name`: of its directory, where a host has several."""
+        self.name = name
         super().__init__(network, host)
         self._address = address
         self._interval = interval

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 from typing import Any, get_args
 
 from floatip.core.bgp.rank import Rank
+from floatip.core.settings import MOST_INSTANCES, MOST_NODES
 from floatip.model import NotifyEvent
 from floatip.providers import PROVIDERS
 from floatip.reading.toml import values as v
@@ -393,16 +394,17 @@ HTTP = Table(
         "hosts": Key(Items(v.host_name, most=64, why_most="name only what stands in the address line of a browser")),
     }
 )
+SHARE_OUT = "make groups of nodes, each with its own instances and a file of its own"
 TOP = Table(
     {
         "linode": Key(LINODE),
         "bgp": Key(BGP),
-        "node": Key(Items(NODE, least=1, most=16, why_most="give each group of up to 16 nodes a file of its own")),
+        "node": Key(Items(NODE, least=1, most=MOST_NODES, why_most=SHARE_OUT)),
         "link": Key(LINK),
         "etcd": Key(ETCD),
         "member": Key(MEMBER),
         "check": Key(Items(CHECK)),
-        "instance": Key(Items(INSTANCE, least=1)),
+        "instance": Key(Items(INSTANCE, least=1, most=MOST_INSTANCES, why_most=SHARE_OUT)),
         "sync_group": Key(Items(SYNC_GROUP)),
         "fifo": Key(Items(FIFO)),
         "keepalived": Key(KEEPALIVED),

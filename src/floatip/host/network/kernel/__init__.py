@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from floatip.core.addresses import Address, Placed
-from floatip.core.events import Event, Garp, Held, Hold, Install, LinkChanged, StopGarp
+from floatip.core.events import Event, Fence, Garp, Held, Hold, Install, LinkChanged, StopGarp
 from floatip.core.settings import AddressOptions, Garps, Virtual
 from floatip.host.disk import Memory
 from floatip.host.errors import in_words
@@ -40,6 +40,8 @@ class Wanted:
     greeting: frozenset[tuple[str, Address]] = frozenset()
     """Sources of unicast adverts: when the interface is back, the neighbours learn of them once."""
     virtuals: frozenset[Virtual] = frozenset()
+    exclusive: frozenset[Placed] = frozenset()
+    """Of the named ones, those that need a `Fence`."""
 
 
 class Kernel:
@@ -63,7 +65,7 @@ class Kernel:
 
     def configure(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._holder.configure(wanted.named, wanted.options)
+        self._holder.configure(wanted.named, wanted.options, wanted.exclusive)
         self._neighbours.configure(wanted.garps)
         self._virtuals.configure(wanted.virtuals)
         self._tell()
@@ -103,6 +105,9 @@ class Kernel:
 
     def hold(self, hold: Hold) -> None:
         self._holder.hold(hold.addresses)
+
+    def fence(self, fence: Fence) -> None:
+        self._holder.fence(fence)
 
     def install(self, install: Install) -> None:
         self._virtuals.install(install.virtuals)
@@ -211,6 +216,7 @@ class Kernel:
         if self._changes_told != self._tables.changes:
             self._changes_told = self._tables.changes
             self._virtuals.look_again()
+            self._holder.look_again()
             usable, returning = self._tables.usable, self._holder.returning
             returning -= usable
             self._report(Held(frozenset(usable | returning if returning else usable)))

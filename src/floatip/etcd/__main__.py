@@ -1,0 +1,32 @@
+"""The process: told by the daemon on stdin what to ask, and ended with that connection."""
+
+import gc
+import json
+import socket
+import sys
+from contextlib import suppress
+
+from floatip.unprivileged import give_up_rights
+
+UNUSED = ("click", "rich")
+"""Of httpx's own command, for which it would load them: a third of the memory."""
+
+
+def main() -> None:
+    connection = socket.socket(fileno=0)
+    give_up_rights()
+    for name in UNUSED:
+        sys.modules[name] = None  # type: ignore[assignment]
+    gc.disable()
+    try:
+        from floatip.etcd.run import run  # noqa: PLC0415
+    except ImportError as error:
+        hint = "apt install python3-httpx; elsewhere: pip install 'floatip[etcd]'"
+        connection.send(json.dumps(["trouble", f"floatip speaks with etcd by httpx: {error}", hint]).encode())
+        sys.exit(f"httpx cannot be loaded: {error}")
+    with suppress(KeyboardInterrupt):
+        run(connection)
+
+
+if __name__ == "__main__":
+    main()
