@@ -243,7 +243,7 @@ class Membership:
             self._failures.clear(what)
         except Odd as error:
             hint = f"look at it, and remove it if nobody needs it: etcdctl get {what.removeprefix('row ')}"
-            self._failures.set(what, f"passed over: it {error}", hint, Code.ROW_SKIPPED)
+            self._failures.set(what, f"passed over: it {error}", hint, Code.ETCD_ROW)
         self._members[row.key] = row.revision, known
         return known
 
