@@ -105,6 +105,8 @@ class Membership:
         self._refused = ""
         """The row of a configuration that cannot be used here."""
         self._is_reading = self._is_writing = False
+        self._is_taken = False
+        """Whether another machine that lives has the name of this node."""
         self._tries_again = False
         """Because that may mend."""
         self._timer: Handle | None = None
@@ -196,8 +198,6 @@ class Membership:
 
     def _wrote(self, answer: Answer) -> None:
         self._is_writing = False
-        self._is_taken = False
-        """Whether another machine that lives has the name of this node."""
         if not (isinstance(answer, TxnDone) and answer.succeeded):
             self._look_later()  # if it was done anyway, the watch says so
 
