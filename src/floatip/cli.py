@@ -349,6 +349,76 @@ def plan(file: Path, without: list[str] | None, as_json: bool) -> int:
     return planning.plan(file, without or [], as_json=as_json)
 
 
+def _fleet_verb(text: str) -> str:
+    if text in FLEET_VERBS:
+        return text
+    raise ValueError(f"{', '.join([*FLEET_VERBS][:-1])} or {[*FLEET_VERBS][-1]}")
+
+
+FLEET_VERBS = {
+    "apply": ("--dry-run", "--yes"),
+    "get": ("--version", "--json"),
+    "diff": (),
+    "plan": ("--json",),
+    "versions": ("--json",),
+    "members": ("--json",),
+    "leave": ("--force",),
+    "join": (),
+    "forget": (),
+}
+"""And the options of each."""
+
+
+@Command(
+    DAILY,
+    {
+        0: "done; with diff: no difference; with members: all are alive",
+        1: "refused, or not done; with diff: a difference; with members: one is silent",
+        2: "the configuration or the arguments are wrong; nothing was done",
+        3: "etcd or the daemon does not answer",
+        4: "this user may not ask the daemon",
+        130: "stopped by Ctrl-C",
+    },
+    Option("VERB", "What to do, see above", _fleet_verb),
+    Option("[ARGUMENT]", "With apply, diff and plan: FILE, or - for stdin; with forget: NAME"),
+    Option("--version N", "With get: this version, not the one in force", Number(int, 1, 10**12)),
+    Option("--dry-run", "With apply: show what would change, and change nothing"),
+    Option("--yes", "With apply: do not ask on the terminal"),
+    Option("--force", "With leave: also if no other node is ready, or its sessions are young"),
+    JSON,
+    Option("--file FILE", "This node's configuration, which names etcd", Path, Path(DEFAULT_CONFIG)),
+)
+def fleet(verb: str, argument: str | None, file: Path, **options: object) -> int:
+    """Change the configuration that all nodes share at etcd; show the members.
+
+    apply FILE     check the configuration, show what changes, and put it in force
+    get            print the configuration
+    diff FILE      compare it with a file
+    plan FILE      show which instances would move with it
+    versions       list the versions that are kept; get --version N prints one
+    members        list the nodes of the fleet, and which of them are alive
+    leave, join    take this node out of the fleet, after it has handed over all
+                   that it carries; and let it in again
+    forget NAME    remove a member that does not exist any more
+
+    floatip help fleet.md tells how to begin.
+    """
+    given = {f"--{name.replace('as_json', 'json').replace('_', '-')}" for name, value in options.items() if value}
+    if wrong := given - set(FLEET_VERBS[verb]):
+        raise Misused(f"{min(wrong)} means nothing for fleet {verb}", "floatip fleet --help")
+    if argument is not None and verb not in ("apply", "diff", "plan", "forget"):
+        raise Misused(f"fleet {verb} takes no argument", "floatip fleet --help")
+    if verb in ("leave", "join"):
+        from floatip.fleet import leaving  # noqa: PLC0415
+
+        return leaving.carry_out(verb, force=bool(options["force"]))
+    from floatip.fleet import command  # noqa: PLC0415
+
+    version, dry_run, yes, as_json = (options[name] for name in ("version", "dry_run", "yes", "as_json"))
+    wishes = command.Wishes(argument, file, int(str(version or 0)), bool(dry_run), bool(yes), bool(as_json))
+    return command.fleet_command(verb, wishes)
+
+
 @Command(
     DAILY,
     {0: "nothing was lost; with --join: asked to stop", 1: "something was lost", 2: "floatip cannot observe"},

@@ -30,6 +30,7 @@ from floatip import DEFAULT_CONFIG
 from floatip.commands import Refusal, with_code
 from floatip.core.addresses import Placed
 from floatip.core.differences import differences
+from floatip.core.etcd import AskEtcd, WatchEtcd
 from floatip.core.events import (
     Became,
     ClockMoved,
@@ -70,6 +71,7 @@ from floatip.host.disk import Disk, Memory, boot_id
 from floatip.host.drill import Drills
 from floatip.host.entries import Entries
 from floatip.host.errors import in_words
+from floatip.host.etcd import Etcd
 from floatip.host.explain import Explain
 from floatip.host.failures import Failures
 from floatip.host.figures import Counters
@@ -244,6 +246,7 @@ class Daemon:
             follower,
             Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
             Web(self.report, socket_path(), state_directory()),
+            Etcd(self.report),
         )
 
     async def serve(self) -> int:
@@ -337,6 +340,8 @@ class Daemon:
         news: list[Became] = []
         for effect in effects:
             match effect:
+                case AskEtcd() | WatchEtcd():
+                    self._parts.etcd.perform(effect)
                 case SendAdvert():
                     self._parts.adverts.send(effect)
                 case SendDatagram():
@@ -493,6 +498,7 @@ class Daemon:
         self._parts.link.close()
         self._parts.keepalived.close()
         self._parts.web.close()
+        self._parts.etcd.close()
         self._parts.control.close()
         self._parts.kernel.close()
         self._disk.close()
