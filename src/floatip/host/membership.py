@@ -33,7 +33,7 @@ from floatip.reading.fleet import Known
 
 RETRY = 5.0
 """Seconds until something is tried again that failed for now."""
-CONFIGURATION, NAME = "the fleet's configuration", "member"
+CONFIGURATION = "the fleet's configuration"
 WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 SEE_ALL = "see all, on this node: floatip fleet get | floatip fleet apply --dry-run -"
@@ -105,6 +105,8 @@ class Membership:
         self._refused = ""
         """The row of a configuration that cannot be used here."""
         self._is_reading = self._is_writing = False
+        self._is_taken = False
+        """Whether another machine that lives has the name of this node."""
         self._tries_again = False
         """Because that may mend."""
         self._timer: Handle | None = None
@@ -171,11 +173,9 @@ class Membership:
         key, members = MEMBERS + own.node.name, own.rows[MEMBERS]
         alive = own.rows[own.alive].get(own.alive)
         if alive and rows.machine_of(alive.value) != self._machine and not self._has_left:
-            what = f"{own.node.name} is the name of another machine that is alive, so this one is not registered"
-            hint = "give each machine a name of its own: [member] name; after a reboot, the old lease must end first"
-            self._failures.set(NAME, what, hint, Code.NAME_TAKEN)
+            self._is_taken = True  # the core says so
             return
-        self._failures.clear(NAME)
+        self._is_taken = False
         if self._has_left:
             then: tuple[Put | Delete, ...] = (Delete(key),) if key in members else ()
         else:
@@ -219,7 +219,7 @@ class Membership:
     def _others(self, own: _Own) -> tuple[Node, ...]:
         """Each address once: of two members with one, the one that registered last."""
         found: dict[object, Member] = {}
-        self._failures.keep({CONFIGURATION, NAME, *(self._called(key) for key in own.rows[MEMBERS])})
+        self._failures.keep({CONFIGURATION, *(self._called(key) for key in own.rows[MEMBERS])})
         self._members = {key: one for key, one in self._members.items() if key in own.rows[MEMBERS]}
         for row in own.rows[MEMBERS].values():
             one = self._member(row)
@@ -243,7 +243,7 @@ class Membership:
             self._failures.clear(what)
         except Odd as error:
             hint = f"look at it, and remove it if nobody needs it: etcdctl get {what.removeprefix('row ')}"
-            self._failures.set(what, f"passed over: it {error}", hint, Code.ROW_SKIPPED)
+            self._failures.set(what, f"passed over: it {error}", hint, Code.ETCD_ROW)
         self._members[row.key] = row.revision, known
         return known
 
@@ -296,7 +296,7 @@ class Membership:
             return "etcd has not said yet who the members are"
         if self._has_left != self._in_force.has_left:
             return "the configuration is read again"
-        if NAME in self._failures:
+        if self._is_taken:
             return "another machine that is alive has the name of this node"
         if not self._is_ours(own):
             return "the prefix at etcd is not known as this fleet's: floatip status"
