@@ -171,30 +171,34 @@ class Membership:
         if self._is_writing:
             return
         key, members = MEMBERS + own.node.name, own.rows[MEMBERS]
-        alive = own.rows[own.alive].get(own.alive)
-        if alive and rows.machine_of(alive.value) != self._machine and not self._has_left:
-            self._is_taken = True  # the core says so
-            return
-        self._is_taken = False
+        compares: list[Compare] = []
+        then: tuple[Put | Delete, ...] = ()
         if self._has_left:
-            then: tuple[Put | Delete, ...] = (Delete(key),) if key in members else ()
-        else:
+            then = (Delete(key),) if key in members else ()
+        elif self._is_alive(own):
             known = self._member(members.get(key))
             wanted = Member(own.node, floatip.__version__, rows.CAPABILITIES, known.since if known else _now())
-            then = () if known == wanted else (Put(key, rows.member_row(wanted)),)
-            then += tuple(Delete(old) for old in self._older(own))
-        if not then:
-            return
-        self._is_writing = True
-        compares = [_as_seen(FLEET, own.rows[FLEET]), *(_as_seen(one.key, members) for one in then)]
-        compares += [] if self._has_left else [_as_seen(own.alive, own.rows[own.alive])]
-        self._etcd.ask(Txn(tuple(compares), then), self._wrote)
+            compares.append(_as_seen(own.alive, own.rows[own.alive]))
+            if known != wanted:
+                then = (Put(key, rows.member_row(wanted)),)
+            elif older := self._older(own):
+                then = (Delete(MEMBERS + older),)
+                compares.append(Compare(ALIVE + older, 0))
+        if then:
+            self._is_writing = True
+            compares += [_as_seen(FLEET, own.rows[FLEET]), *(_as_seen(one.key, members) for one in then)]
+            self._etcd.ask(Txn(tuple(compares), then), self._wrote)
 
-    def _older(self, own: _Own) -> list[str]:
-        """Rows of this machine under another name: they have its address."""
+    def _is_alive(self, own: _Own) -> bool:
+        """Whether its name at etcd is this machine's, which the core sees to: so two with one name never take turns."""
+        alive = own.rows[own.alive].get(own.alive)
+        return bool(alive and rows.machine_of(alive.value) == self._machine)
+
+    def _older(self, own: _Own) -> str:
+        """An earlier name of this machine: it has its address."""
         found = [one for row in own.rows[MEMBERS].values() if (one := self._member(row))]
         names = [one.node.name for one in found if one.node.address == own.node.address]
-        return [MEMBERS + name for name in names if name != own.node.name]
+        return next((name for name in names if name != own.node.name), "")
 
     def _wrote(self, answer: Answer) -> None:
         self._is_writing = False
@@ -296,7 +300,7 @@ class Membership:
             return "etcd has not said yet who the members are"
         if self._has_left != self._in_force.has_left:
             return "the configuration is read again"
-        if self._is_taken:
+        if not self._has_left and own.rows[own.alive] and not self._is_alive(own):
             return "another machine that is alive has the name of this node"
         if not self._is_ours(own):
             return "the prefix at etcd is not known as this fleet's: floatip status"
