@@ -79,7 +79,8 @@ bench: test-needs bench-needs .venv/ready ## every figure that is claimed: scene
 deb: $(DEB) ## the Debian package, in dist/; DEB_VERSION=0.1.0+test2 gives it another version
 
 # In a copy: dpkg-buildpackage leaves its traces in the tree and its result beside it. -d: no compiler is needed.
-$(DEB): $(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc") | deb-needs
+# `docs` is a target of its own, which the package does not need.
+$(DEB): $(filter-out docs,$(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc")) | deb-needs
 	rm -rf build/deb
 	mkdir -p build/deb/floatip dist
 	cp -r $(DEB_SOURCES) build/deb/floatip
