@@ -16,7 +16,7 @@ from floatip.fleet import rows
 from floatip.host.failures import Failures
 from floatip.host.membership import Membership
 from floatip.host.reload import Outcome
-from floatip.reading import ConfigError, ConfigErrors, Loaded
+from floatip.reading import ConfigError, ConfigErrors, Loaded, MachineError
 from floatip.reading.fleet import Known
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -257,13 +257,14 @@ def test_what_is_refused_changes_nothing_and_the_next_version_is_tried_at_once(s
 def test_what_may_mend_is_tried_again(store: Store) -> None:
     alive(store)
     one = Member(store)
-    one.refuses = lambda known: (
-        ConfigErrors([]) if known.row and len(one.readings) < 3 else None
-    )  # all of no error mend
+    missing = ConfigErrors([MachineError("etcd", 1, "", "there is no eth1", "plug it in")])
+    one.refuses = lambda known: missing if known.row else None
     one.begin()
     store.put("config", TOML)
     assert "the fleet's configuration" in one.failures
     one.loop.pass_time()
+    assert one.loaded.known.row == ""
+    one.refuses = lambda known: None
     one.loop.pass_time()
     assert one.loaded.known.row == TOML
     assert "the fleet's configuration" not in one.failures
