@@ -5,17 +5,20 @@ import json
 import socket
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 
 from floatip.unprivileged import give_up_rights
 
 UNUSED = ("click", "rich")
 """Of httpx's own command, for which it would load them: a third of the memory."""
+LOOKED_FOR = ("sniffio",)
+"""By httpcore, four times in each request: along the whole path of modules where it is not installed."""
 
 
 def main() -> None:
     connection = socket.socket(fileno=0)
     give_up_rights()
-    for name in UNUSED:
+    for name in (*UNUSED, *(name for name in LOOKED_FOR if find_spec(name) is None)):
         sys.modules[name] = None  # type: ignore[assignment]
     gc.disable()
     try:
