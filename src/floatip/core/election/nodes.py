@@ -113,6 +113,10 @@ class NodesElector:
     def preference(self) -> tuple[int, Address] | None:
         return self._preference
 
+    def forget_etcd(self) -> None:
+        """For a play of what the nodes would do without it."""
+        self.ruling, self._bid, self._bid_at = None, 0, -math.inf
+
     @property
     def bid(self) -> int:
         """The epoch with which it wants to be the owner at etcd; 0: it does not."""
