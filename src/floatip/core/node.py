@@ -23,7 +23,7 @@ from floatip.core.counters import Refused, refusals
 from floatip.core.drops import Drops
 from floatip.core.election.elector import ASKING, KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
 from floatip.core.election.nodes import NodesElector
-from floatip.core.etcd import EtcdAnswered, EtcdChanged, EtcdTrouble, EtcdUnwatched
+from floatip.core.etcd import EtcdAnswered, EtcdChanged, EtcdMembers, EtcdTrouble, EtcdUnwatched
 from floatip.core.events import (
     AdvertReceived,
     Became,
@@ -221,6 +221,9 @@ class Node:
                 return self._hand_over(reason, now) or self._drain(reason, now) or self._stop(reason, now)
             case Drained() | Paused() | HandoverAsked() | OrdersRecalled() if self.fleet:
                 return self._order(self.fleet, event, now)
+            case EtcdMembers() if self.arbiter:
+                self.arbiter.met(event, now)
+                return []
             case EtcdAnswered() | EtcdChanged() | EtcdUnwatched() | EtcdTrouble() if self.arbiter:
                 return self._etcd(self.arbiter, event, now)
             case Drilled(drill):
