@@ -65,7 +65,6 @@ class Code(StrEnum):
     RELOAD_REFUSED = "reload-refused"
     RESTART_REFUSED = "restart-refused"
     FLEET_REFUSED = "fleet-refused"
-    NAME_TAKEN = "name-taken"
     ROW_SKIPPED = "row-skipped"
     CONTROL_MISUSE = "control-misuse"
     FAILURE = "failure"
