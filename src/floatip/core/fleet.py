@@ -294,10 +294,10 @@ class Fleet:
             if boot_of(peer) != owner.boot or state is None:
                 return None
             has_let_go = state.epoch == owner.epoch and state.flags & InstanceFlag.FREE
-            takes_part = state.role is wire.Role.MASTER or state.flags & InstanceFlag.READY
+            takes_part = state.role is wire.Role.MASTER or bool(state.flags & InstanceFlag.READY)
             # One that is not ready may own it where nobody is, and does not know it yet when others do.
-            takes_part = takes_part or state.epoch == owner.epoch or self._is_registered(owner)
-            return owner if takes_part and not has_let_go else None
+            may_know_later = state.epoch == owner.epoch or self._is_registered(owner)
+            return owner if (takes_part or may_know_later) and not has_let_go else None
         if not self._is_registered(owner):
             return None
         is_missed = peer is not None and peer.detector.heard_at >= self.arbiter.seen_at.get(instance, 0.0)

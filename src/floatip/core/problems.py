@@ -65,7 +65,6 @@ class Code(StrEnum):
     RELOAD_REFUSED = "reload-refused"
     RESTART_REFUSED = "restart-refused"
     FLEET_REFUSED = "fleet-refused"
-    ROW_SKIPPED = "row-skipped"
     CONTROL_MISUSE = "control-misuse"
     FAILURE = "failure"
     """A part of the host cannot do something."""
