@@ -131,9 +131,6 @@ class Membership:
         elif loaded.known != self._in_force:
             self._memory.remember(fleet.plain(loaded.known))
         self._in_force = loaded.known
-        if loaded.known.row and loaded.known.row != self._refused:
-            self._refused = ""
-            self._failures.clear(CONFIGURATION)
         self._look()
 
     def close(self) -> None:
@@ -206,6 +203,10 @@ class Membership:
     # What this node follows
 
     def _follow(self, own: _Own) -> None:
+        row = own.rows[CONFIG].get(CONFIG)
+        if row and row.value == self._in_force.row:
+            self._refused = ""
+            self._failures.clear(CONFIGURATION)
         known = self._known(own)
         if self._is_reading or known == self._in_force:
             return
@@ -225,7 +226,7 @@ class Membership:
         self._members = {key: one for key, one in self._members.items() if key in own.rows[MEMBERS]}
         for row in own.rows[MEMBERS].values():
             one = self._member(row)
-            if one and one.node.name != own.node.name:
+            if one and one.node.name != own.node.name and one.node.address != own.node.address:
                 before = found.get(one.node.address)
                 found[one.node.address] = max(one, before or one, key=lambda each: (each.since, each.node.name))
         return tuple(sorted((one.node for one in found.values()), key=lambda node: node.name))
