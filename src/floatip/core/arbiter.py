@@ -20,6 +20,8 @@ from floatip.core.etcd import (
     AskEtcd,
     Compare,
     EtcdChanged,
+    EtcdEndpoint,
+    EtcdMembers,
     Grant,
     Granted,
     KeepAlive,
@@ -157,8 +159,12 @@ class Arbiter:
         """Since when it answers, or does not."""
         self.reason = "no answer yet"
         self.hint = ""
+        self.endpoints: dict[str, tuple[float, EtcdEndpoint]] = {}
+        """Each as it said last, and since when it answers, or does not."""
+        self.skipped = 0
+        """Keys below the prefix that the host cannot pass on."""
         self.counts = Counter[str]()
-        """Questions by their outcome: answered, unknown; claims: won, lost."""
+        """Questions by their outcome: answered, unknown; claims: won, lost, claim unknown."""
         self.revision = 0
         self.lease = 0
         self.kept_at = -math.inf
@@ -381,6 +387,7 @@ class Arbiter:
     def _unknown(self, asked: _Asked, answer: Unknown, now: float) -> list[Effect]:
         self.counts["unknown"] += 1
         if asked.what in ("claim", "write"):
+            self.counts["claim unknown"] += asked.what == "claim"
             self._not_before[asked.name] = now + RETRY
             self._changed.add(asked.name)
         self._retry_at = min(self._retry_at, max(asked.sent_at + RETRY, now + RETRY / 4))
@@ -407,6 +414,14 @@ class Arbiter:
     def troubled(self, reason: str, hint: str) -> None:
         """What the host says of etcd, for people."""
         self.reason, self.hint = reason or self.reason, hint
+
+    def met(self, members: EtcdMembers, now: float) -> None:
+        """How each endpoint is."""
+        before, self.endpoints, self.skipped = self.endpoints, {}, members.skipped
+        for one in members.endpoints:
+            known = before.get(one.url)
+            since = known[0] if known and known[1].answers == one.answers else now
+            self.endpoints[one.url] = since, one
 
     def _take_fleet(self, answer: TxnDone, now: float) -> list[Effect]:
         row = next(iter(answer.rows), None)
@@ -638,7 +653,10 @@ class Arbiter:
         if asked.what == "claim":
             self.counts["won" if answer.succeeded else "lost"] += 1
         if not answer.succeeded:
-            return self._learn_key(OWNERS + asked.name, answer, now)
+            effects = self._learn_key(OWNERS + asked.name, answer, now)
+            if OWNERS + asked.name in self.refused:  # which it cannot replace: asking at once would have no end
+                self._not_before[asked.name] = now + self.config.keepalive_interval
+            return effects
         return self._take_owner(asked.name, replace(asked.row, revision=answer.revision), now, is_fresh=False)
 
     # The end
