@@ -59,8 +59,8 @@ It looks at lifetimes at most once a second; 0.98 s is the latest that its sourc
 """
 HANDLING = 0.05
 """Seconds that the daemon has to hand a lifetime to the kernel. If it takes longer, the address gets a shorter one."""
-SHORTEST_LEASE_TIME = 3.0
-"""Seconds of `lease_time`. A lifetime is whole seconds, and one of less than a second holds nothing."""
+SHORTEST_LEASE_TIME = 4
+"""Seconds of `lease_time`, of what is exclusive: a lifetime of 2 s is the shortest that lasts until the next answer."""
 
 
 def lifetime(left: float) -> int:
