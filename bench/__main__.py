@@ -16,6 +16,7 @@ link      the link between nodes: its cost beside keepalived, false alarms, a fl
 web       the HTTP listener: what its readers cost the hellos, its memory, leaks
 fleet     eight nodes with 200 addresses, etcd decides: a node crashes; requests to etcd, CPU, memory
 scrape    what a scrape of /metrics costs, beside the exporters of others
+etcd      a crash of the carrier where etcd decides, and one of etcd, beside vip-manager; `python -m bench.etcd --help`
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash beside the time of detection
 """
@@ -33,6 +34,7 @@ from bench import (
     announce,
     attacks,
     checks,
+    etcd,
     fleet_sim,
     flood,
     idle,
@@ -136,6 +138,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "checks": lambda options: checks.measure(options.seconds),
     "status": lambda options: status.measure(30),
     "scrape": lambda options: scrape.run(),
+    "etcd": lambda options: etcd.measure(options.runs),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,14 @@ class Authority:
         self.ca = directory / "ca.pem"
         self.ca.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, days: int = 9, names: tuple[str, ...] = ()) -> Pair:
+    def sign(self, name: str, days: int = 9, names: tuple[str, ...] = (), *, has_name: bool = True) -> Pair:
         """For a server or a client: `name` is its common name, `names` the hosts and addresses. It is valid for so many
-        days more; below 0: it has expired.
+        days more; below 0: it has expired. With `has_name=False` that is the name of its organization instead.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        built = _begun(key, _named(name), days).issuer_name(self._name).add_extension(uses, critical=False)
+        subject = _named(name, NameOID.COMMON_NAME if has_name else NameOID.ORGANIZATION_NAME)
+        built = _begun(key, subject, days).issuer_name(self._name).add_extension(uses, critical=False)
         if names:
             built = built.add_extension(x509.SubjectAlternativeName([*map(_general, names)]), critical=False)
         pair = Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
@@ -46,8 +47,8 @@ class Authority:
         return pair
 
 
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+def _named(name: str, oid: x509.ObjectIdentifier = NameOID.COMMON_NAME) -> x509.Name:
+    return x509.Name([x509.NameAttribute(oid, name)])
 
 
 def _begun(key: ec.EllipticCurvePrivateKey, name: x509.Name, days: int) -> x509.CertificateBuilder:

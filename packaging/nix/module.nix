@@ -10,7 +10,7 @@ let
   format = pkgs.formats.toml { };
   settings = lib.recursiveUpdate cfg.settings (lib.optionalAttrs (cfg.keyFile != null) { link.key = cfg.keyFile; });
   file = if cfg.configFile != null then cfg.configFile else format.generate "floatip.toml" settings;
-  hasNodes = cfg.settings ? node && cfg.settings.node != [ ];
+  hasNodes = (cfg.settings ? node && cfg.settings.node != [ ]) || cfg.settings ? member;
 in
 {
   options.services.floatip = {
@@ -20,7 +20,7 @@ in
       type = lib.types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
-      description = "The package. `withChecks` and `withRoutes` add libraries that only some configurations use.";
+      description = "The package. `withChecks`, `withRoutes` and `withEtcd` add libraries that only some configurations use.";
     };
 
     settings = lib.mkOption {

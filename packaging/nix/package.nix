@@ -1,4 +1,4 @@
-# The daemon with the libraries that it always needs; `withChecks` and `withRoutes` add what only some configurations use.
+# The daemon with the libraries that it always needs; `withChecks`, `withRoutes` and `withEtcd` add what only some configurations use.
 {
   lib,
   python3Packages,
@@ -9,6 +9,7 @@
   util-linux,
   withChecks ? true,
   withRoutes ? true,
+  withEtcd ? true,
 }:
 python3Packages.buildPythonApplication {
   pname = "floatip";
@@ -29,7 +30,8 @@ python3Packages.buildPythonApplication {
       dnspython
       icmplib
     ]
-    ++ lib.optionals withRoutes [ pyroute2 ];
+    ++ lib.optionals withRoutes [ pyroute2 ]
+    ++ lib.optionals withEtcd [ httpx ];
 
   nativeBuildInputs = [ installShellFiles ];
   makeWrapperArgs = [ "--prefix PATH : ${lib.makeBinPath [ iproute2 procps ]}" ];

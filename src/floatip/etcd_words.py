@@ -8,11 +8,6 @@ from floatip.text import age
 
 NAMED = 4
 """Names in a sentence; more are counted."""
-CLAIMS = {
-    "asked": "this node has asked for it",
-    "lost": "this node asked for it, and another node was first",
-    "unknown": "this node asked for it, and etcd's answer did not come",
-}
 
 
 def summary(etcd: EtcdView) -> str:
@@ -54,13 +49,14 @@ def owner(
     parts = [f"{_who(view, '' if brief or not view.epoch else _since(view, status, now))}, {said}"]
     if view.exclusive:
         parts.append("exclusive")
-    if view.claim in CLAIMS:
-        parts.append(CLAIMS[view.claim])
-    if view.own and view.free_at is not None and view.free_at > status.monotonic and not brief:
-        parts.append(f"waits {view.free_at - status.monotonic:.1f} s until no other node can hold it")
+    if view.asked:
+        parts.append("this node has asked for it")
+    if view.own and view.free_at is not None and view.free_at > status.monotonic:
+        left = "" if brief else f" {view.free_at - status.monotonic:.1f} s"
+        parts.append(f"waits{left} until {view.waits_for or 'any other node'} surely has let go")
     if view.own and view.exclusive and not etcd.answers:
-        left = etcd.exclusive_left or 0.0
-        parts.append(f"leaves this node in {left:.1f} s" if left > 0 else "has left this node")
+        stays = etcd.exclusive_left or 0.0
+        parts.append(f"leaves this node in {stays:.1f} s" if stays > 0 else "has left this node")
     if is_other(view, carrier):
         parts.append(f"but {carrier} serves")
     return "; ".join(parts)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,7 +12,7 @@ from floatip.core.explain import Explanation
 from floatip.core.foresight import Outcome
 from floatip.core.refusals import Why
 from floatip.core.rules import Rule
-from floatip.core.state import as_data, read
+from floatip.core.state import OwnerView, as_data, read
 from floatip.host.ask import ControlError, Declined, Record, ask, socket_path
 from floatip.text import age, folded, printable
 
@@ -31,6 +32,7 @@ EVENTS = {
     "check-passes": "if check {} passes here",
     "undrained": "if {} is undrained",
     "resumed": "if {} resumes the election",
+    "etcd-gone": "if etcd does not answer any more",
 }
 
 
@@ -118,6 +120,8 @@ def _explanation(explained: Explained, width: int) -> Iterator[str]:
     yield from _labelled("rule", f"{one.rule}: {one.what}", width)
     if one.because not in one.what and one.because != "started":
         yield from _labelled("because", one.because, width)
+    if one.owner:
+        yield from _labelled("by etcd", _owner(one.owner, one.etcd_silent), width)
     for reason in one.also:
         yield from _labelled("also", f"{reason.rule}: {reason.what}", width)
     for what in one.unknown:
@@ -129,6 +133,18 @@ def _explanation(explained: Explained, width: int) -> Iterator[str]:
         yield "  what would change it"
     for outcome in explained.changes:
         yield from _fold(f"    {_event(outcome.if_, outcome.of)}: {in_words(outcome)}", width, 8)
+
+
+def _owner(view: OwnerView, silent: float | None) -> str:
+    says = "etcd says that" if silent is None else f"etcd, which has not answered for {age(silent)}, said that"
+    what = f"{says} nobody owns it"
+    if view.owner and not view.released:
+        since = time.strftime("%d %b %Y %H:%M:%S", time.localtime(view.epoch / 1000))
+        what = f"{says} {view.owner} has owned it since {since}, epoch {view.epoch}"
+        what += f" ({view.why})" if view.why else ""
+    elif view.owner:
+        what += f": {view.owner} has let go of epoch {view.epoch}"
+    return f"{what}; {'exclusive' if view.exclusive else 'not exclusive'}"
 
 
 def draw_outcomes(kind: str, of: str, outcomes: Sequence[Outcome], width: int) -> str:

@@ -19,6 +19,10 @@ GIVEN: dict[str, Any] = {
     "group": "floatip",
     "nodes": [{"name": "a", "address": "192.0.2.1"}, {"name": "b", "address": "192.0.2.2"}],
     "instances": [{"name": "web", "addresses": ["192.0.2.10/32"]}],
+    "etcd": False,
+    "etcd_files": {},
+    "member": False,
+    "fleet": False,
 }
 
 
@@ -72,6 +76,10 @@ def names_of_nodes(text: str) -> list[str]:
             {"nodes": [{"name": "a", "address": ""}, {"name": "b"}]},
             "a has no address by which the others",
         ),
+        ({"member": True}, "floatip_member means nothing without etcd: set floatip_etcd"),
+        ({"fleet": True}, "floatip_fleet means nothing without etcd"),
+        ({"etcd_files": {"ca": "x"}}, "floatip_etcd_files means nothing without etcd"),
+        ({"etcd": True, "etcd_files": {"cert": "x"}}, "cert is no file of [etcd]: the keys are ca,"),
     ],
 )
 def test_each_mistake_is_named_with_what_to_do(changes: dict[str, Any], says: str) -> None:
@@ -127,6 +135,14 @@ def test_a_node_is_a_host_of_the_inventory() -> None:
     ]
 
 
+def test_members_need_no_instance_and_no_address() -> None:
+    nodes = [{"name": "a", "address": ""}]
+    assert filters.mistakes(GIVEN | {"etcd": True, "member": True, "instances": [], "nodes": nodes}) == []
+    hosts = {"a": {"ansible_host": "a.example.org", "floatip_node": {"weight": 2}}, "b": {"ansible_host": "192.0.2.2"}}
+    assert filters.member(hosts, "a") == {"name": "a", "weight": 2}
+    assert filters.member(hosts, "b") == {"name": "b", "address": "192.0.2.2"}
+
+
 def test_versions_are_read_from_what_dpkg_and_apt_print() -> None:
     installed = "Package: floatip\nStatus: install ok installed\nVersion: 1:0.1.0+test2\nDescription: a: b\n"
     assert filters.version_installed(installed) == "1:0.1.0+test2"
@@ -148,3 +164,14 @@ def test_the_configuration_of_the_opentofu_example_is_one_that_floatip_reads() -
         filled = filled.replace(f"${{{name}}}", value)
     assert "$" not in filled
     assert names_of_nodes(filled) == ["a", "b"]
+
+
+def test_the_configuration_of_a_member_by_opentofu_is_one_that_floatip_reads() -> None:
+    text = (ROOT / "deploy/opentofu/fleet/floatip.toml.tftpl").read_text()
+    filled = text.replace("${dcid}", "6").replace("${endpoints}", '["https://192.0.2.1:2379"]')
+    assert "$" not in filled
+    model, _, problems = reader.model_of(document.parse("floatip.toml", filled.encode()))
+    assert not problems
+    assert model.member
+    assert model.etcd
+    assert (model.etcd.user, model.etcd.endpoints) == ("floatip", ("https://192.0.2.1:2379",))

@@ -65,22 +65,22 @@ def test_one_endpoint_that_is_silent_is_named() -> None:
         ({"own": False, "owner": "", "epoch": 0}, "nobody, as etcd says; exclusive"),
         ({"own": False, "owner": "haproxy2"}, "haproxy2 for 2h 0m, as etcd says; exclusive; but this node serves"),
         (
-            {"own": False, "owner": "haproxy2", "alive": False, "exclusive": False, "claim": "asked"},
+            {"own": False, "owner": "haproxy2", "alive": False, "exclusive": False, "asked": True},
             "haproxy2 for 2h 0m, which is gone, as etcd says; this node has asked for it; but this node serves",
         ),
         ({"released": True}, "nobody: this node has let go, as etcd says; exclusive"),
         (
+            {"free_at": 1003.25, "waits_for": "haproxy2"},
+            "this node for 2h 0m, as etcd says; exclusive; waits 3.2 s until haproxy2 surely has let go",
+        ),
+        (
             {"free_at": 1003.25},
-            "this node for 2h 0m, as etcd says; exclusive; waits 3.2 s until no other node can hold it",
+            "this node for 2h 0m, as etcd says; exclusive; waits 3.2 s until any other node surely has let go",
         ),
         ({"free_at": 999.0}, "this node for 2h 0m, as etcd says; exclusive"),
         (
             {"epoch": OWNED.epoch + 7_295_000},
             "this node, from a clock 1m 35s ahead of this one, as etcd says; exclusive",
-        ),
-        (
-            {"own": False, "owner": "", "epoch": 0, "claim": "unknown"},
-            "nobody, as etcd says; exclusive; this node asked for it, and etcd's answer did not come",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from floatip.core.etcd import (
+    Answer,
     Compare,
     Delete,
     Done,
@@ -21,6 +22,7 @@ from floatip.core.etcd import (
     Unknown,
 )
 from floatip.etcd.settings import Settings
+from tests.certificates import Pair
 from tests.etcd.asking import Asking, asking, play
 from tests.etcd_cluster import Cluster, Member
 
@@ -212,6 +214,25 @@ def test_the_watch_goes_on_without_a_gap_when_members_stand_still_or_are_killed(
 
     with Cluster(tmp_path) as cluster:
         play(lambda: story(cluster))
+
+
+def test_where_etcd_has_users_the_certificate_must_have_no_common_name(tmp_path: Path) -> None:
+    with Cluster(tmp_path, size=1, tls=True, auth=True) as cluster:
+        cluster.add_user("floatip", "secret", "/floatip/")
+        assert cluster.authority
+        (password := tmp_path / "password").write_text("secret\n")
+        ca, user = str(cluster.authority.ca), "floatip"
+
+        async def answer_to(pair: Pair) -> Answer:
+            shown = str(pair.certificate), str(pair.key)
+            settings = Settings(cluster.endpoints, "/floatip/", ca, *shown, user, str(password), request_timeout=10.0)
+            async with asking(settings) as client:
+                return await client.ask(Range("owners/"))
+
+        refused = asyncio.run(answer_to(cluster.authority.sign("named")))
+        assert isinstance(refused, Unknown)
+        assert "takes no certificate with a common name (CN)" in refused.reason
+        assert isinstance(asyncio.run(answer_to(cluster.authority.sign("nameless", has_name=False))), Rows)
 
 
 def test_a_watch_that_lost_revisions_to_a_compaction_says_so(cluster: Cluster) -> None:

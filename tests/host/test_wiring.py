@@ -113,6 +113,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
     assert told == {
         "adverts": (listening,),
         "link": (None,),
+        "etcd": (None,),
         "hooks": (("/bin/true", "-v"), 3),
         "teller": (reading.load(directory / "floatip.toml").model,),
         "state_log": (directory / "state", 3),

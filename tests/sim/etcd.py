@@ -205,6 +205,7 @@ class Etcd:
         """Of questions."""
         self._time = time
         self._random = random
+        self.elected_at = 0.0
         self._has_leader = True
         self._elections = 0
         self._waiting: list[Pending] = []
@@ -355,7 +356,7 @@ class Etcd:
 
     def _elect(self, election: int) -> None:
         if election == self._elections:
-            self._has_leader = True
+            self._has_leader, self.elected_at = True, self._time.now
             self.store.promote(self._time.now)
             self._reconnect()
 
@@ -394,7 +395,11 @@ class Etcd:
         """Of all members, which were stopped before (`vanish`): what was written since is lost."""
         self.store = deepcopy(backup)
         self.cluster += 1
-        self.asked = []
+        now = self._time.now
+        self.asked = [
+            Asked(HAND, Txn((), (Put(row.key, row.value, row.lease),)), TxnDone(True, row.revision), now, now)
+            for row in self.store.rows.values()
+        ]
         self._waiting.clear()
 
     def _reconnect(self) -> None:

@@ -36,6 +36,15 @@ from tests.sim.judges_lan import JudgesLan
 from tests.sim.judges_linked import JudgesLinked
 from tests.sim.lan import Lan
 from tests.sim.linked import Linked
+from tests.sim.storm_kinds import (
+    ALL_KINDS,
+    ELECTION_KINDS,
+    KEEPALIVED_KINDS,
+    LAN_KINDS,
+    LINK_KINDS,
+    NODE_KINDS,
+    SERVER_KINDS,
+)
 from tests.sim.world import Fault, World
 
 FAULTS_UNTIL = 40.0
@@ -51,13 +60,6 @@ LINKED = 40
 """One of so many storms is played by nodes that elect over the link: it costs as much as five others."""
 
 Verbs = tuple[Callable[[str], None], Callable[[str], None]]
-NODE_KINDS = ("crash", "kill", "freeze", "hang", "sick", "hanging", "cut", "stop", "delete")
-ELECTION_KINDS = ("split", "loss")
-SERVER_KINDS = ("rs-down", "rs-cut")
-LAN_KINDS = ("link-down", "arp-loss")
-KEEPALIVED_KINDS = ("kp-stop", "kp-kill", "kp-hang", "kp-fault", "kp-fifo", "kp-strip", "kp-add", "helper", "reload")
-LINK_KINDS = ("one-way", "jitter", "double", "replay", "forge", "pause", "drain", "hold", "handover")
-ALL_KINDS = (*NODE_KINDS, *ELECTION_KINDS, *SERVER_KINDS, *LAN_KINDS, *KEEPALIVED_KINDS, *LINK_KINDS)
 OFTEN_BRIEF = {"kill", "kp-kill", "kp-fifo", "kp-strip"}
 """Beside keepalived: systemd starts what was killed, and others than keepalived mend its address."""
 
@@ -382,12 +384,12 @@ def main() -> int:
     options.add_argument("--linked", type=int, default=LINKED, help="one of so many is of nodes that know each other")
     arguments = options.parse_args()
     if "SEED" in os.environ:
-        return replay(int(os.environ["SEED"]), arguments.linked)
-    return run(range(arguments.first, arguments.first + arguments.storms), arguments.jobs, arguments.linked)
+        return replay(storm(int(os.environ["SEED"]), arguments.linked))
+    seeds = range(arguments.first, arguments.first + arguments.storms)
+    return run(seeds, arguments.jobs, partial(play, linked=arguments.linked))
 
 
-def replay(seed: int, linked: int) -> int:
-    played = storm(seed, linked)
+def replay(played: Storm) -> int:
     try:
         played.play()
         played.judges.judge_outages()
@@ -398,13 +400,13 @@ def replay(seed: int, linked: int) -> int:
     return bool(violations)
 
 
-def run(seeds: range, jobs: int, linked: int) -> int:
+def run(seeds: range, jobs: int, play: Callable[[int], Report]) -> int:
     began = time.monotonic()
     seconds = 0.0
     by_placement = {placement: Statistics() for placement in ("all", "master")}
     failed: list[Report] = []
     with Pool(jobs, gc.set_threshold, (100_000,)) as pool:
-        for report in pool.imap_unordered(partial(play, linked=linked), seeds, chunksize=20):
+        for report in pool.imap_unordered(play, seeds, chunksize=20):
             seconds += report.seconds
             by_placement[report.placement].add(report)
             if report.violations:

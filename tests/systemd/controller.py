@@ -69,8 +69,10 @@ class Controller:
     def play(self, playbook: str, *options: str, quiet: bool = False) -> Played:
         inventory = {"floatip": {"hosts": self._nodes, "vars": self.variables}}
         (self.directory / "inventory.yml").write_text(json.dumps(inventory, indent=1))
-        program = find_program("ansible-playbook", "ansible-core")
-        command = [program, "-i", "inventory.yml", f"floatip.floatip.{playbook}", *options]
+        return self.command("-i", "inventory.yml", f"floatip.floatip.{playbook}", *options, quiet=quiet)
+
+    def command(self, *options: str, quiet: bool = False) -> Played:
+        command = [find_program("ansible-playbook", "ansible-core"), *options]
         print(f"$ {' '.join(['ansible-playbook', *command[1:]])}", flush=True)
         began = time.monotonic()
         done = self._run(command, check=False)

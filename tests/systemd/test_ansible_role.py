@@ -17,6 +17,7 @@ import pytest
 
 from floatip import __version__
 from floatip.lab.network import FLOATING, HAPROXY4, NODES, OBSERVER
+from floatip.reading.toml import document, reader
 from tests.packaging.trees import Key, Layer, lay_out
 from tests.systemd import guide
 from tests.systemd.controller import TIMEOUT, Controller
@@ -287,3 +288,41 @@ def first_boot(host: Machine, instance: str, user_data: str) -> None:
     host.run(f"cloud-init schema --config-file {SEED}/user-data && rm -f /etc/cloud/cloud-init.disabled")
     host.reboot()
     host.run("cloud-init status --wait --long")
+
+
+FILES = {"ca": "C", "certificate": "P", "key": "K", "password": "secret"}
+ETCD = {"endpoints": ["https://192.0.2.1:2379"], "user": "floatip", "lease_time": 10}
+PLAY = """\
+- hosts: floatip
+  connection: local
+  gather_facts: false
+  vars_files: [{defaults}, {vars}]
+  tasks:
+    - copy: {{content: "{{{{ floatip_toml }}}}", dest: "{{{{ inventory_dir }}}}/{{{{ inventory_hostname }}}}.toml"}}
+"""
+"""What the role makes of its variables, without a host."""
+
+
+@pytest.mark.parametrize("member", [False, True])
+def test_the_role_writes_the_tables_of_a_fleet_on_etcd(tmp_path: Path, member: bool) -> None:
+    controller = Controller(tmp_path / "controller")
+    role = CHECKOUT / "deploy/ansible/roles/floatip"
+    places = {name: str(role / name / "main.yml") for name in ("defaults", "vars")}
+    (controller.directory / "play.yml").write_text(PLAY.format_map(places))
+    hosts = {name: {"floatip_node_address": f"192.0.2.{number}"} for number, name in enumerate(("a", "b"), 1)}
+    (controller.directory / "inventory.yml").write_text(json.dumps({"floatip": {"hosts": hosts}}))
+    variables = {"floatip_etcd": ETCD, "floatip_etcd_files": FILES, "floatip_member": member}
+    if not member:
+        variables["floatip_instances"] = [{"name": "db", "addresses": ["192.0.2.9/32"], "exclusive": True}]
+    played = controller.command("-i", "inventory.yml", "play.yml", "-e", json.dumps(variables))
+    assert played.status == 0, played.output
+    for name in hosts:
+        text = (controller.directory / f"{name}.toml").read_bytes()
+        model, _, problems = reader.model_of(document.parse("floatip.toml", text))
+        assert not problems
+        assert model.etcd
+        paths = (model.etcd.ca, model.etcd.certificate, model.etcd.key, model.etcd.password)
+        assert [path and path.name for path in paths] == ["etcd-ca.pem", "etcd.pem", "etcd.key", "etcd-password"]
+        assert (model.etcd.user, model.etcd.lease_time) == ("floatip", 10)
+        assert (model.member.name if model.member else None) == (name if member else None)
+        assert [node.name for node in model.nodes] == ([] if member else ["a", "b"])

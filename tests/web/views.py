@@ -105,7 +105,6 @@ ETCD = EtcdView(
     lease_left=4.2,
     exclusive_left=4.3,
     revision=4711,
-    questions=901,
     answered=899,
     unknown=2,
     claims_won=3,
@@ -123,7 +122,8 @@ OWNED = OwnerView(
     epoch=round((NOW.timestamp() - 7200) * 1000),
     released=False,
     why="haproxy2 is silent",
-    claim="",
+    asked=False,
+    waits_for="",
     free_at=None,
 )
 
@@ -198,7 +198,7 @@ def hostile() -> Status:
     """Each text that others choose is one that would be markup."""
     evil = Standing(EVIL, 1.0, EVIL)
     row = InstanceView(EVIL, evil, evil, evil, EVIL, EVIL, None, None, {EVIL: 1}, None, (), 1)
-    owner = replace(OWNED, owner=EVIL, own=False, alive=False, why=EVIL, claim=EVIL)
+    owner = replace(OWNED, owner=EVIL, own=False, alive=False, why=EVIL, waits_for=EVIL)
     row = replace(row, addresses=(AddressView(EVIL, EVIL, False, 0),), etcd=owner)
     etcd = replace(
         ETCD,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from floatip.core import settings
+from floatip.core.arbiter_problems import is_fenced, of_arbiter, of_ownership, waits
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.decision import DAMPED
@@ -63,6 +64,8 @@ def of_node(node: "Node", now: float) -> Iterator[Problem]:
     yield from _of_links(node, now)
     if node.fleet:
         yield from of_fleet(node.fleet, node.clock_ahead, now)
+    if node.arbiter:
+        yield from of_arbiter(node, node.arbiter, now)
 
 
 def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Iterator[Problem]:
@@ -80,7 +83,9 @@ def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Ite
             around[key] = Surroundings(fault, others, is_spoken_of)
         yield from _of_instance(node, instance, around[key], refusing, now)
         if node.fleet and not isinstance(instance.config.election, settings.Static):
-            yield from of_election(node.fleet, instance, now)
+            yield from of_ownership(node, instance, now)
+            waiting = waits(node, instance, now)
+            yield from of_election(node.fleet, instance, now, waiting, is_fenced=is_fenced(node, instance, now))
 
 
 def _of_stop(node: "Node") -> Iterator[Problem]:

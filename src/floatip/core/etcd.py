@@ -201,4 +201,4 @@ class EtcdMembers:
 
     endpoints: tuple[EtcdEndpoint, ...]
     skipped: int = 0
-    """Keys below the prefix that are no text, of the answer with the most of them: nobody sees them otherwise."""
+    """Keys below the prefix that are no text or too long, of the answer with the most: they are in no answer."""

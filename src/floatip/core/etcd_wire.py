@@ -34,6 +34,8 @@ from floatip.core.etcd import (
 
 LONGEST_ANSWER = 16 << 20
 """Octets of an answer, and of a line of a watch."""
+LONGEST_KEY = 1024
+"""Octets of a key, with the prefix."""
 LONGEST_TEXT = 200
 """Characters of what an error says."""
 BITS = 64
@@ -60,6 +62,8 @@ class Says(StrEnum):
     """Nothing is at that path."""
     PLAIN = "plain"
     """HTTP was spoken to a port of HTTPS."""
+    COMMON_NAME = "common name"
+    """It asks for users, and its gateway takes no certificate of a client that has a common name."""
     COMPACTED = "compacted"
     OTHER = "other"
     GARBAGE = "garbage"
@@ -168,7 +172,7 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 
 def answer(question: Question, prefix: str, status: int, data: bytes) -> tuple[Answer, Header, int]:
-    """And how many keys it left out, because they are no text. `status`: of HTTP. Raises `Refused`."""
+    """And how many keys it left out, because they are no text or too long. `status`: of HTTP. Raises `Refused`."""
     try:
         said = result(status, data)
     except Refused as refused:
@@ -251,7 +255,7 @@ class Watched:
         self.revision = revision
         """Up to it everything is told."""
         self.skipped = 0
-        """Keys that are no text."""
+        """Keys that are no text, or too long."""
         self._events: list[Any] = []
         """Of a message whose fragments are not all here."""
 
@@ -306,11 +310,13 @@ def _rows(said: Iterable[dict[str, Any]], prefix: str) -> tuple[tuple[Row, ...],
 
 
 def _row(kv: Any, prefix: str) -> Row | None:
-    """None: the key is no text. A value that is none stays a row of its revision, with marks in place of its octets."""
+    """None: the key is no text, or too long. A value that is no text stays, with marks in place of what is wrong."""
     key, value = _octets(kv, "key"), _octets(kv, "value")
     try:
-        name = key.decode()
+        name = key.decode() if len(key) <= LONGEST_KEY else ""
     except UnicodeDecodeError:
+        name = ""
+    if not name:
         return None
     if not name.startswith(prefix):
         raise Refused(Says.GARBAGE, "keys that nobody asked for")
@@ -371,6 +377,7 @@ _WORDS = {
     "database space exceeded": Says.NO_SPACE,
     "has been compacted": Says.COMPACTED,
     "HTTP request to an HTTPS server": Says.PLAIN,
+    "CommonName of client": Says.COMMON_NAME,
 }
 """The errors of etcd that share a code differ in their words only (api/v3rpc/rpctypes/error.go)."""
 

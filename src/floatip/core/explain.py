@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from floatip.core import settings
+from floatip.core.arbiter_problems import is_fenced, waits
 from floatip.core.election.elector import Role
 from floatip.core.election.follower import Follower
 from floatip.core.election.nodes import NodesElector
 from floatip.core.election.router import Router
 from floatip.core.fleet import Fleet
+from floatip.core.fleet_problems import says_master
 from floatip.core.foresight import Names, Question, carrier, reaches
 from floatip.core.health import Health
 from floatip.core.instance import Instance
@@ -22,6 +24,8 @@ from floatip.core.link.wire import InstanceFlag, NodeFlag
 from floatip.core.node import Node
 from floatip.core.problems import UNSTEADY
 from floatip.core.rules import Rule
+from floatip.core.snapshot import owner_of
+from floatip.core.state import OwnerView
 
 MOST_QUESTIONS = 12
 
@@ -54,6 +58,10 @@ class Explanation:
     """What cannot be known from here."""
     questions: tuple[Question, ...]
     """What would change it, or might be thought to: each can be asked."""
+    owner: OwnerView | None = None
+    """What etcd says; None: it does not decide about it."""
+    etcd_silent: float | None = None
+    """For so many seconds etcd has not answered; None: it does, or it has no part in this."""
 
 
 def explain(node: Node, instance: Instance, known: Names, now: float) -> Explanation:
@@ -77,6 +85,8 @@ def explain(node: Node, instance: Instance, known: Names, now: float) -> Explana
         tuple(reasons[1:]),
         tuple(_unknown(node, instance, known)),
         tuple(_questions(node, instance, known, who))[:MOST_QUESTIONS],
+        owner_of(node, instance),
+        now - node.arbiter.since if node.arbiter and not node.arbiter.answers else None,
     )
 
 
@@ -85,12 +95,13 @@ def _reasons(node: Node, instance: Instance, known: Names, who: str, now: float)
     elector, own = instance.elector, known.own
     if node.stopping:
         yield Reason(Rule.STOPPING, f"{own} is stopping: {node.stopping}")
-    yield from _unfit(node, instance)
+    yield from _unfit(node, instance, now)
     if isinstance(instance.config.election, settings.Static):
         yield Reason(
             Rule.CONFIGURED, f"{own} is {instance.config.election.role}: nobody elects, the roles are configured"
         )
     elif isinstance(elector, NodesElector) and node.fleet:
+        yield from _by_etcd(node, node.fleet, instance, elector, now)
         yield from _of_nodes(node.fleet, instance, elector, known, who, now)
     elif isinstance(elector, Router):
         yield from _of_router(node, instance, elector, known, now)
@@ -98,7 +109,7 @@ def _reasons(node: Node, instance: Instance, known: Names, who: str, now: float)
         yield from _of_follower(instance, elector, known)
 
 
-def _unfit(node: Node, instance: Instance) -> Iterator[Reason]:
+def _unfit(node: Node, instance: Instance, now: float) -> Iterator[Reason]:
     """What keeps it from carrying the instance in any election."""
     elector = instance.elector
     if instance.health is Health.DOWN:
@@ -114,6 +125,9 @@ def _unfit(node: Node, instance: Instance) -> Iterator[Reason]:
         if not isinstance(instance.config.election, settings.Static):
             what += "; it may take over when one does"
         yield Reason(Rule.NO_ROUTE_SERVER, what)
+    elif is_fenced(node, instance, now):
+        why = "etcd does not answer" if node.arbiter and not node.arbiter.answers else instance.bar
+        yield Reason(Rule.ETCD_SILENT, f"{why}; without etcd no node may have it")
     elif instance.bar:  # in the election of keepalived it is keepalived's to see
         yield Reason(Rule.CRASH_LOOP if instance.bar == UNSTEADY else Rule.DAMPED, instance.bar)
     elif elector.role is Role.MASTER and not reaches(node, instance):
@@ -121,6 +135,21 @@ def _unfit(node: Node, instance: Instance) -> Iterator[Reason]:
             yield Reason(Rule.NO_ROUTE_SERVER, "it is master, and no route server has its routes")
         else:
             yield Reason(Rule.NOT_HELD, "it is master, and this machine does not have its addresses")
+
+
+def _by_etcd(node: Node, fleet: Fleet, instance: Instance, elector: NodesElector, now: float) -> Iterator[Reason]:
+    arbiter, name, own = node.arbiter, instance.config.name, fleet.own.name
+    if arbiter is None:
+        return
+    if waiting := waits(node, instance, now):
+        yield Reason(Rule.WAITS_FOR_ETCD, waiting)
+    elif elector.role is not Role.MASTER and elector.bid and not arbiter.is_own(name) and arbiter.answers:
+        yield Reason(Rule.WAITS_FOR_ETCD, f"{own} has asked etcd for it, and waits for the answer")
+    owner = fleet.living_owner(name)
+    if owner and elector.role is Role.MASTER:
+        yield Reason(Rule.TWO_MASTERS, f"etcd says that {owner.node} owns it: the owner stays")
+    elif owner and (peer := fleet.link.peers.get(owner.node)) and not says_master(peer, name):
+        yield Reason(Rule.OWNER, f"etcd says that {owner.node} owns it, and that node lives: {own} leaves it there")
 
 
 def _of_nodes(
@@ -280,6 +309,8 @@ def _questions(node: Node, instance: Instance, known: Names, who: str) -> Iterat
     if elected and fleet:
         yield from (Question("drained", peer.name) for peer in fleet.others if peer.name == who and peer.alive)
         yield from (Question("back", peer.name) for peer in fleet.others if not peer.alive)
+    if elected and node.arbiter and node.arbiter.answers:
+        yield Question("etcd-gone")
     others = [name for name in known.others if name != who and (fleet is None or name in _linked(node))]
     yield from (Question("down", name) for name in others if who == own)
 

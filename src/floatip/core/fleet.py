@@ -294,10 +294,11 @@ class Fleet:
             if boot_of(peer) != owner.boot or state is None:
                 return None
             has_let_go = state.epoch == owner.epoch and state.flags & InstanceFlag.FREE
-            takes_part = state.role is wire.Role.MASTER or state.flags & InstanceFlag.READY
-            return owner if takes_part and not has_let_go else None
-        row = self.arbiter.alive.get(owner.node)
-        if not row or row.boot != owner.boot or not self.arbiter.knows_who_lives:
+            takes_part = state.role is wire.Role.MASTER or bool(state.flags & InstanceFlag.READY)
+            # One that is not ready may own it where nobody is, and does not know it yet when others do.
+            may_know_later = state.epoch == owner.epoch or self._is_registered(owner)
+            return owner if (takes_part or may_know_later) and not has_let_go else None
+        if not self._is_registered(owner):
             return None
         is_missed = peer is not None and peer.detector.heard_at >= self.arbiter.seen_at.get(instance, 0.0)
         return None if is_missed else owner
@@ -309,6 +310,10 @@ class Fleet:
         missing = {peer.name for peer in self.others if not peer.alive}
         owned = self.arbiter.owners.items() if missing else ()
         return {name: None for name, owner in owned if owner.node in missing and name in self._elected.instances}
+
+    def _is_registered(self, owner: Owner) -> bool:
+        row = self.arbiter.alive.get(owner.node) if self.arbiter else None
+        return bool(row and row.boot == owner.boot and self.arbiter and self.arbiter.knows_who_lives)
 
     def has_freed(self, instance: str, owner: Owner) -> bool:
         """Whether a former owner says that it has nothing left of it."""

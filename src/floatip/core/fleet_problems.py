@@ -80,20 +80,26 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
         yield Problem(Code.OTHER_CONFIGURATION, name, what, hint)
 
 
-def of_election(fleet: Fleet, instance: Instance, now: float) -> Iterator[Problem]:
+def of_election(
+    fleet: Fleet, instance: Instance, now: float, waits: str = "", *, is_fenced: bool = False
+) -> Iterator[Problem]:
+    """`waits`: what this node waits for, as the owner by etcd. `is_fenced`: etcd keeps it from the instance, and that
+    is a problem of its own.
+    """
     name, elector = instance.config.name, instance.elector
-    identity = wire.identity(name)
-    masters = [peer.name for peer in fleet.others if peer.alive and _is_master(peer, identity)]
+    masters = [peer.name for peer in fleet.others if peer.alive and says_master(peer, name)]
     if elector.role is Role.MASTER:
         masters.insert(0, fleet.own.name)
     is_settled = now > max(elector.since, fleet.link.began_at) + SETTLE
     if len(masters) > 1 and is_settled:
         what = f"{name} has {len(masters)} masters: {' and '.join(masters)}"
         yield Problem(Code.SECOND_MASTER, name, what, "see whether they hear each other: floatip nodes")
-    if not masters and is_settled:
+    if not masters and is_settled and not is_fenced:
         what = f"{name}: no node that is heard is master"
         hint = "see what each node says: floatip nodes"
-        if why := fleet.pause_reason:
+        if waits:
+            what, hint = f"{what}; {waits}", "wait; if it stays so: floatip explain " + name
+        elif why := fleet.pause_reason:
             what, hint = (
                 f"{what}, and no node takes over ({why})",
                 "let the nodes elect, where it was paused: floatip resume",
@@ -109,6 +115,6 @@ def of_election(fleet: Fleet, instance: Instance, now: float) -> Iterator[Proble
         yield Problem(Code.NO_STANDBY, name, what, "get that node ready: floatip status there says how")
 
 
-def _is_master(peer: Peer, identity: bytes) -> bool:
-    state = peer.instances.get(identity)
+def says_master(peer: Peer, instance: str) -> bool:
+    state = peer.instances.get(wire.identity(instance))
     return state is not None and state.role is wire.Role.MASTER

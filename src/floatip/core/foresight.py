@@ -18,7 +18,7 @@ from floatip.core.orders import Refused
 from floatip.core.refusals import Why
 from floatip.core.rules import Rule
 
-Kind = Literal["now", "down", "check-fails", "drained", "back", "check-passes", "undrained", "resumed"]
+Kind = Literal["now", "down", "check-fails", "drained", "back", "check-passes", "undrained", "resumed", "etcd-gone"]
 """A person asks for "down", "check-fails" and "drained"; `explain` asks the others of what is not as it should be."""
 
 
@@ -129,6 +129,8 @@ def objection(node: Node, question: Question, instance: str | None, known: Names
         case "drained" if node.fleet is None:
             hint = "name all nodes in the configuration, each with a [[node]] table; floatip drain needs them too"
             return Refused("no [[node]] is configured: no node can be drained", hint, Why.NO_NODES)
+        case "etcd-gone" if node.arbiter is None:
+            return Refused("etcd has no part in this: [etcd] is not in the configuration", "", Why.UNKNOWN_NAME)
     return None
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from floatip.core import settings
 from floatip.core.addresses import Address, Placed
-from floatip.core.arbiter import Arbiter
+from floatip.core.arbiter import HANDLING, Arbiter, lifetime
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.counters import Refused, refusals
@@ -61,7 +61,7 @@ from floatip.core.events import (
 )
 from floatip.core.fleet import Fleet, is_acknowledged
 from floatip.core.health import CheckState, of_parts, of_sessions
-from floatip.core.holding import Holding, Key
+from floatip.core.holding import Holding, Key, key
 from floatip.core.instance import CUT_OFF_AT_LEAST, KEEP_TIME, Instance, is_held
 from floatip.core.link.link import Changed
 from floatip.core.link.wire import identity
@@ -85,6 +85,7 @@ LOSSES, LOSSES_WINDOW = 5, 60.0
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
 LOST = "lost", "removed by another program, or with its interface; floatip adds it again"
+LAPSED = "lost", "the kernel removed it at the end of its lifetime: etcd has not confirmed it in time"
 RELEASED = "released", "no instance holds it on this node any more"
 
 K = TypeVar("K")
@@ -184,6 +185,10 @@ class Node:
         return self._timers.earliest if self.running else math.inf
 
     def handle(self, event: Event, now: float) -> list[Effect]:
+        effects = self._handle(event, now)
+        return self.arbiter.bundled(effects) if self.arbiter else effects
+
+    def _handle(self, event: Event, now: float) -> list[Effect]:
         match event:
             case AdvertReceived():
                 return self._advert(event, now)
@@ -347,7 +352,7 @@ class Node:
             self._timers.set(REPORT, self.reporter.at)
         if self.arbiter:
             self._timers.set(ETCD, self.arbiter.deadline)
-            self._timers.set(UNTIL, self._fence.until)
+            self._timers.set(UNTIL, self.arbiter.until)
         for interface, (at, *_) in self._blinks.items():
             self._timers.set(("link", interface), at)
 
@@ -606,8 +611,10 @@ class Node:
     def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
         changed, found, lost, released = self.holding.take(addresses)
         gone = ("released", self.stopping) if self.stopping else LOST
+        lapsed = self._lapsed(now) & set(lost) if lost else set()
         effects: list[Effect] = [
-            *_told(lost, *gone),
+            *_told([one for one in lost if one not in lapsed], *gone),
+            *_told([one for one in lost if one in lapsed], *LAPSED),
             *_told(released, *RELEASED),
             *_told(found, "held", "confirmed by the kernel"),
         ]
@@ -624,6 +631,7 @@ class Node:
             for target in instance.targets:
                 if target.key in are_lost:
                     instance.lost_at[target.ip] = now
+                    self._look_at_end(instance, now)
                 elif target.key in are_found:
                     instance.lost_at.pop(target.ip, None)
             if all(target.key in self.holding.placed for target in instance.targets):
@@ -927,9 +935,17 @@ class Node:
             return ""
         if self.arbiter is None:
             return "it needs etcd, and the configuration has no table [etcd]"
-        if now < self.arbiter.until:
+        if now < self.arbiter.until and self.arbiter.until > instance.ended_until:
             return ""
         return f"etcd has not confirmed within {self.arbiter.hold_time:g} s what this node may have"
+
+    def _look_at_end(self, instance: Instance, now: float) -> None:
+        """The kernel ends an exclusive address a second or two early, and what is left is too short to put it back.
+
+        To stay master for the rest would be an outage: another node may have it as soon as this one is not.
+        """
+        if instance.is_exclusive and self.arbiter and lifetime(self.arbiter.until - now) < 1:
+            instance.ended_until = self.arbiter.until
 
     def _bid(self, instance: Instance, now: float) -> list[Effect]:
         """At etcd: claim what it wants, and let go of what it does not."""
@@ -960,6 +976,11 @@ class Node:
             if not all(target.key in self.holding.placed for target in self.instances[name].targets):
                 self.instances[name].doubted_until = fence.until
         return [fence]
+
+    def _lapsed(self, now: float) -> set[Key]:
+        """Exclusive addresses whose lifetime in the kernel has run out: a later one would not end in time."""
+        is_over = lifetime(self._fence.until - now - HANDLING) < 1
+        return {key(placed) for placed in self._fence.addresses} if is_over else set()
 
     def _depart(self, now: float) -> list[Effect]:
         """While stopping: tell etcd what this node does not have any more, and last that it is gone."""

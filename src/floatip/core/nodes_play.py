@@ -95,6 +95,11 @@ class NodesPlay:
         """Of the instances for which the check counts that is asked for: whether they are not healthy then."""
         self._configs = {one.config.name: one.config for one in elected}
         self._taken: dict[str, NodesElector] = {}
+        self.etcd_answers = node.arbiter.answers if node.arbiter else None
+        """None: it has no part in this."""
+        self.lease_time, self.lease_while_held = (
+            (node.arbiter.config.lease_time, node.arbiter.hold_time) if node.arbiter else (0.0, 0.0)
+        )
         self.given = dict(fleet.given)
         self._whole = fleet.whole
         self.is_noticed = True
@@ -107,7 +112,9 @@ class NodesPlay:
     def take(self, instance: Instance) -> None:
         """What is in an elector is never changed, only replaced: a shallow copy is one of its own."""
         assert isinstance(instance.elector, NodesElector)
-        self._taken[instance.config.name] = copy.copy(instance.elector)
+        elector = copy.copy(instance.elector)
+        elector.forget_etcd()  # what etcd makes of it is in `outcome`
+        self._taken[instance.config.name] = elector
 
     # What the question makes of the fleet
 
@@ -218,7 +225,27 @@ class NodesPlay:
     def outcome(self, name: str) -> Outcome:
         play = _Election(self, self._configs[name])
         play.run()
-        return play.told()
+        return self._with_etcd(play.told()) if self.etcd_answers is not None else play.told()
+
+    def _with_etcd(self, told: Outcome) -> Outcome:
+        """What the nodes would do by the link, and what etcd makes of that."""
+        election, kind = self._configs[told.instance].election, self.question.kind
+        assert isinstance(election, settings.Nodes)
+        needs_etcd = election.exclusive or election.on_arbiter_loss == "release"
+        if not needs_etcd:
+            what = "it does not need etcd: the nodes go on by the link"
+            return replace(told, rule=Rule.STICKY, what=what) if kind == "etcd-gone" else told
+        if kind == "etcd-gone":
+            what = f"it leaves the node within {self.lease_while_held:g} s, and no node may take it over without etcd"
+        elif not self.etcd_answers and (told.carrier != told.before or not told.before):
+            what = "etcd does not answer, and without it no node may take it over"
+        elif election.exclusive and self.gone and self.gone == told.before and told.carrier and told.after is not None:
+            steps = tuple(replace(step, after=step.after + self.lease_time) for step in told.steps)
+            what = f"{told.what}; {told.before} cannot say that it has let go, so {told.carrier} waits for lease_time"
+            return replace(told, after=told.after + self.lease_time, what=what, steps=steps)
+        else:
+            return told
+        return replace(told, carrier="", certain=True, after=None, rule=Rule.ETCD_SILENT, what=what, steps=())
 
 
 def _members(fleet: Fleet) -> list[tuple[str, _Member]]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from floatip.core import settings
 from floatip.core.addresses import Address
+from floatip.core.arbiter import Arbiter
 from floatip.core.bgp.rank import Rank
 from floatip.core.bgp.session import Session
 from floatip.core.diagnosis import diagnose
@@ -32,12 +33,15 @@ from floatip.core.state import (
     CarriedView,
     CheckView,
     DrillView,
+    EtcdView,
     GroupView,
     InstanceView,
     KeepalivedView,
     LinkView,
     NodeView,
+    OwnerView,
     ProblemView,
+    RowView,
     SessionView,
     Standing,
     Status,
@@ -73,6 +77,7 @@ class Facts(NamedTuple):
     verdict: Verdict
     tracked: Tracked
     group: str
+    owner: OwnerView | None
 
 
 def describe(node: Node, now: float) -> Status:
@@ -100,6 +105,52 @@ def describe_frame(node: Node, problems: Sequence[Problem], now: float) -> Statu
         problems=tuple(view(problem, now) for problem in problems),
         groups=tuple(_group(group, now) for group in node.groups.values()),
         drill=_drill(node, now),
+        etcd=_etcd(node.arbiter, now) if node.arbiter else None,
+    )
+
+
+def _etcd(arbiter: Arbiter, now: float) -> EtcdView:
+    config, counts = arbiter.config, arbiter.counts
+    refused, lease_until = [*arbiter.refused.items()], arbiter.kept_at + math.ceil(config.lease_time)
+    return EtcdView(
+        answers=arbiter.answers,
+        for_=_age(arbiter.since, now),
+        reason="" if arbiter.answers else arbiter.reason,
+        hint="" if arbiter.answers else arbiter.hint,
+        lease_time=config.lease_time,
+        lease_left=max(_age(now, lease_until), 0.0) if arbiter.lease else None,
+        exclusive_left=max(_age(now, arbiter.until), 0.0) if arbiter.until > -math.inf else None,
+        revision=arbiter.revision,
+        answered=counts["answered"],
+        unknown=counts["unknown"],
+        claims_won=counts["won"],
+        claims_lost=counts["lost"],
+        claims_unknown=counts["claim-unknown"],
+        alive=tuple(sorted(arbiter.alive)),
+        rows=tuple(RowView(key, why) for key, why in refused[:MOST_ROWS]),
+        more_rows=max(len(refused) - MOST_ROWS, 0),
+    )
+
+
+def owner_of(node: Node, instance: Instance) -> OwnerView | None:
+    """What etcd says of it, and nothing that changes with the time alone."""
+    arbiter, election, name = node.arbiter, instance.config.election, instance.config.name
+    if arbiter is None or not isinstance(election, settings.Nodes):
+        return None
+    owner, is_own = arbiter.owners.get(name), arbiter.is_own(name)
+    before, free_at = arbiter.awaited.get(name), arbiter.free_at.get(name, -math.inf)
+    peer = node.fleet.link.peers.get(owner.node) if node.fleet and owner else None
+    return OwnerView(
+        exclusive=election.exclusive,
+        owner=owner.node if owner else "",
+        own=is_own,
+        alive=is_own or bool(owner and ((peer and peer.alive) or owner.node in arbiter.alive)),
+        epoch=owner.epoch if owner else 0,
+        released=bool(owner and owner.released),
+        why=owner.why if owner else "",
+        asked=arbiter.claim_of(name) < math.inf,
+        waits_for=before.node if before else "",
+        free_at=round(free_at, 3) if is_own and free_at > -math.inf else None,
     )
 
 
@@ -114,6 +165,10 @@ def _drill(node: Node, now: float) -> DrillView | None:
 
 HEALTHY, LEAVES, READY = (int(flag) for flag in (InstanceFlag.HEALTHY, InstanceFlag.LEAVES, InstanceFlag.READY))
 RANKS = {rank.value: rank.label for rank in Rank if rank is not Rank.NONE}
+
+
+MOST_ROWS = 20
+"""Of those at etcd that cannot be used; more are counted."""
 
 
 def _age(since: float, now: float) -> float:
@@ -139,7 +194,8 @@ def _nodes(node: Node, problems: Iterable[Problem], now: float) -> Iterator[Node
             instances = fleet.link.own_instances
             told = _told(node, one, state, instances, now)
             own = _with_report(told, content(node.checks.values(), problems), 0.0)
-            yield replace(own, own=True, state="this node", same_configuration=None)
+            at_etcd = _at_etcd(node.arbiter, one.name)
+            yield replace(own, own=True, state="this node", same_configuration=None, etcd=at_etcd)
 
 
 def _peer(node: Node, fleet: Fleet, peer: Peer, now: float) -> NodeView:
@@ -150,12 +206,21 @@ def _peer(node: Node, fleet: Fleet, peer: Peer, now: float) -> NodeView:
         same_configuration=peer.node.digest == fleet.link.config.digest if peer.node else None,
         heard=_age(peer.detector.heard_at, now) if is_heard else None,
         hears_us=_age(peer.hears_us_at, now) if peer.hears_us(now) else None,
+        etcd=_at_etcd(node.arbiter, peer.name),
     )
     if peer.alive:
         return _with_report(known, peer.report.content, _age(peer.report.at, now))
     if peer.refused and now < peer.refused_at + MATTERS:
         return replace(known, state="refused", why=peer.refused)
     return replace(known, state="silent" if peer.was_heard else "unheard", why=peer.why if peer.was_heard else "")
+
+
+def _at_etcd(arbiter: Arbiter | None, name: str) -> str:
+    if arbiter is None or not arbiter.is_synced or not arbiter.knows_who_lives:
+        return ""
+    if name == arbiter.own.name and arbiter.name_taken:
+        return "other"
+    return "alive" if name in arbiter.alive else "gone"
 
 
 def _with_report(view: NodeView, report: Content | None, age: float) -> NodeView:
@@ -254,6 +319,7 @@ def facts(node: Node, instance: Instance, announced: tuple[int, ...]) -> Facts:
         instance.verdict,
         node.tracked(instance),
         group.config.name if (group := node.group_of(instance)) else "",
+        owner_of(node, instance),
     )
 
 
@@ -282,6 +348,7 @@ def of_instance(known: Facts, now: float) -> InstanceView:
             for track, check in known.tracked.tracks
         ),
         group=known.group,
+        etcd=known.owner,
     )
 
 

@@ -67,18 +67,20 @@ class OwnerView:
     own: bool
     """It is this daemon."""
     alive: bool
-    """The owner lives, as far as etcd and the link know."""
+    """The owner lives, as far as etcd or the link knows."""
     epoch: int
     """When the owner took over: milliseconds since the epoch, and greater than of every owner before; 0: no owner."""
     released: bool
     """The owner has let go."""
     why: str
     """Why the owner took over, as it says."""
-    claim: str
-    """How the claim of this node stands: empty (none), `asked`, `lost` or `unknown`."""
+    asked: bool
+    """This node has asked etcd for it, and waits for the answer."""
+    waits_for: str
+    """The node from which this one took it, and which may still hold it; empty: none."""
     free_at: float | None
-    """When no other node can have it any more, in seconds of CLOCK_MONOTONIC, as `monotonic`; None: nothing to wait
-    for."""
+    """This node owns it, and may hold it then at the latest: seconds of CLOCK_MONOTONIC, as `monotonic`; None: it is
+    not the owner, or has nothing to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,9 +450,8 @@ class EtcdView:
     """Seconds for which exclusive instances may stay here if etcd says nothing more; None: not at all."""
     revision: int
     """Of etcd's store, as this node saw it last; it grows with each write."""
-    questions: int
-    """How many this node has asked."""
     answered: int
+    """How many questions of this node etcd has answered."""
     unknown: int
     """How many had no answer, or one that says nothing for sure."""
     claims_won: int

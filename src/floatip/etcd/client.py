@@ -4,7 +4,9 @@
   What can be asked twice (reads, keepalives) is asked at the next one too when there is no answer after a part of the
   request timeout: the first answer counts. A transaction is never asked twice, because the second answer would speak of
   the first: no answer is `Unknown`, and the core asks what became of it.
-* Of a member that is cut off, or of another store, no answer counts: cluster, term and revision never go backwards.
+* Of a member that is cut off no answer counts: the term of raft never goes backwards, and the cluster is one. If all
+  endpoints answer a linearizable read with an older term, which takes a quorum, etcd was made again or restored: the
+  watch says that it has a gap, and the core knows what to make of such a store.
 * The watch is at the endpoint in use, and moves with it. So a member that hangs costs the watch no longer than the
   questions, although a silent stream looks the same as a quiet one. Beside that, the watch begins again elsewhere if
   another answer had a later revision of a watched key, and the stream has not brought it for a request timeout. What a
@@ -39,7 +41,7 @@ from floatip.core.etcd import (
     Unknown,
 )
 from floatip.core.etcd_wire import Header, Refused, Says
-from floatip.etcd.failed import Failed, late, of_answer, of_connection, several
+from floatip.etcd.failed import Failed, late, name, of_answer, of_connection, several
 from floatip.etcd.settings import Settings
 
 HEDGE = 0.3
@@ -58,11 +60,10 @@ Report = Callable[[EtcdChanged | EtcdUnwatched | EtcdTrouble | EtcdMembers], Non
 
 @dataclass(slots=True)
 class Seen:
-    """The newest that any answer said. It is never behind in a later one."""
+    """The newest that any answer said, and who said it first."""
 
     cluster: int = 0
     term: int = 0
-    revision: int = 0
     endpoint: str = ""
 
 
@@ -74,6 +75,8 @@ class Endpoint:
     """Of the last question; None: it was answered."""
     alarm: Failed | None = None
     was_asked: bool = False
+    is_behind: bool = False
+    """It answered a linearizable read with an older term than another one."""
     path: str = "/v3/"
 
 
@@ -197,7 +200,7 @@ class Client:
 
     async def _ask_at(self, endpoint: Endpoint, question: Question) -> Answer:
         path, body = wire.request(question, self.settings.prefix)
-        before = Seen(self.seen.cluster, self.seen.term, self.seen.revision, self.seen.endpoint)
+        term = self.seen.term
         status, data = await self._post_as_user(endpoint, path, body)
         try:
             answer, header, skipped = wire.answer(question, self.settings.prefix, status, data)
@@ -205,8 +208,13 @@ class Client:
             raise of_answer(refused, endpoint.url, self.settings) from None
         self._skipped = max(self._skipped, skipped)
         if header.cluster:
-            # The header of a keepalive has the revision of the member that passed it on: it may be behind.
-            self._check(endpoint, header, before, has_revision=not isinstance(question, KeepAlive))
+            try:
+                self._check(endpoint, header, term)
+            except Failed:
+                if header.term < term and isinstance(question, Range):
+                    endpoint.is_behind = True
+                    self._begin_again()
+                raise
         if isinstance(answer, Rows | TxnDone):
             self._expect(question, answer)
         return answer
@@ -269,7 +277,7 @@ class Client:
                 async for chunk in _stream_of(response):
                     data += chunk
                     if len(data) > wire.LONGEST_ANSWER:
-                        what = f"{endpoint.url} answers more than {wire.LONGEST_ANSWER >> 20} MB"
+                        what = f"{name(endpoint.url)} answers more than {wire.LONGEST_ANSWER >> 20} MB"
                         raise Failed(what, "check that it is etcd: curl -I " + endpoint.url)
                 return response.status_code, bytes(data)
             finally:
@@ -332,23 +340,31 @@ class Client:
 
     # Which endpoint, and whether it is to be believed
 
-    def _check(self, endpoint: Endpoint, header: Header, before: Seen, *, has_revision: bool = True) -> None:
-        """`before`: when the question was sent."""
+    def _check(self, endpoint: Endpoint, header: Header, term: int) -> None:
+        """`term`: the newest when the question was sent."""
         seen = self.seen
         if seen.cluster and header.cluster != seen.cluster:
-            reason = f"{endpoint.url} and {seen.endpoint} belong to two clusters of etcd"
+            reason = f"{name(endpoint.url)} and {name(seen.endpoint)} belong to two clusters of etcd"
             hint = f"compare: etcdctl --endpoints {endpoint.url},{seen.endpoint} endpoint status -w json"
-            raise Failed(f"{reason}, so its answers are not used", hint, weight=3)
-        if header.term < before.term or (has_revision and header.revision < before.revision):
-            went = f"term {header.term} after term {before.term}"
-            if header.term >= before.term:
-                went = f"revision {header.revision} after revision {before.revision}"
-            hint = "etcdctl endpoint status --cluster; if etcd was made again with its old names, restart floatip"
-            raise Failed(f"{endpoint.url} is behind, cut off or another store: {went}", hint, weight=3)
+            raise Failed(f"{reason}, so what the first one says does not count", hint, weight=3)
+        if header.term < term:
+            reason = f"{name(endpoint.url)} is behind the other members: its term is {header.term}, and {term} was seen"
+            raise Failed(reason, "see which members reach each other: etcdctl endpoint status --cluster", weight=3)
+        endpoint.is_behind = False
         seen.cluster, seen.endpoint = header.cluster, seen.endpoint or endpoint.url
         seen.term = max(seen.term, header.term)
-        if has_revision:
-            seen.revision = max(seen.revision, header.revision)
+
+    def _begin_again(self) -> None:
+        """If all endpoints are behind: then they are not, but etcd is another one."""
+        if not all(endpoint.is_behind for endpoint in self._endpoints):
+            return
+        self.seen = Seen()
+        for endpoint in self._endpoints:
+            endpoint.is_behind = False
+        if self._watching:
+            self._watching.cancel()
+            self._watching = None
+            self._report(EtcdUnwatched("etcd was made again or restored: its term went back"))
 
     def _use(self, endpoint: Endpoint) -> None:
         if endpoint is not self.used:
@@ -382,7 +398,7 @@ class Client:
         if self._troubles:
             self._troubles.pop(kind, None)
             # Another kind did not reach etcd, and would now.
-            self._troubles = {name: failure for name, failure in self._troubles.items() if failure.lasts}
+            self._troubles = {other: failure for other, failure in self._troubles.items() if failure.lasts}
         self._tell_trouble()
 
     def _tell_trouble(self) -> None:
@@ -419,13 +435,13 @@ class Client:
             await asyncio.sleep(PROBE_INTERVAL)
 
     async def _look_at(self, endpoint: Endpoint) -> None:
-        before = Seen(self.seen.cluster, self.seen.term, 0)
+        term = self.seen.term
         failure: Failed | None = None
         try:
             async with asyncio.timeout(self.settings.request_timeout):
                 status, data = await self._post_as_user(endpoint, wire.STATUS, {})
             standing, header = wire.standing(status, data)
-            self._check(endpoint, header, before, has_revision=False)
+            self._check(endpoint, header, term)
             endpoint.version = standing.version
             endpoint.alarm = None
             if any("NOSPACE" in alarm for alarm in standing.alarms):
@@ -510,7 +526,7 @@ class Client:
 
     def _message(self, endpoint: Endpoint, watched: wire.Watched, line: bytes) -> None:
         header, changes = watched.message(line)
-        self._check(endpoint, header, Seen(0, self.seen.term), has_revision=False)
+        self._check(endpoint, header, self.seen.term)
         self._troubles.pop("watch", None)
         for change in changes:
             self._position = change.revision

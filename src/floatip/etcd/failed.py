@@ -12,7 +12,7 @@ from floatip.core.etcd_wire import Refused, Says
 from floatip.etcd.settings import Settings
 from floatip.text import printable
 
-NOT_DONE = {Says.TOKEN, Says.NO_USER, Says.PASSWORD, Says.NO_LEADER, Says.NO_GATEWAY, Says.PLAIN}
+NOT_DONE = {Says.TOKEN, Says.NO_USER, Says.PASSWORD, Says.NO_LEADER, Says.NO_GATEWAY, Says.PLAIN, Says.COMMON_NAME}
 """Such an answer says that the question was not even looked at."""
 LASTING = {Says.TOKEN, Says.NO_USER, Says.PASSWORD, Says.DENIED, Says.NO_SPACE, Says.NO_LEASE}
 """It concerns one kind of question: another kind that is answered does not end it."""
@@ -67,6 +67,9 @@ def of_answer(refused: Refused, endpoint: str, settings: Settings) -> Failed:
             hint = "start etcd with --enable-grpc-gateway (the default of etcd)"
         case Says.PLAIN:
             reason, hint = f"{who} speaks TLS", f"write https:// in endpoints of [etcd]: https://{who}"
+        case Says.COMMON_NAME:
+            reason = f"{who} takes no certificate with a common name (CN), because it has users"
+            hint = f"make {settings.certificate} again without a CN: openssl req ... -subj /O=floatip"
         case Says.NO_USER:
             reason = "etcd wants to know the user"
             hint = "set user and password in [etcd]"

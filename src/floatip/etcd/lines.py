@@ -34,10 +34,10 @@ from floatip.core.etcd import (
 )
 from floatip.text import printable
 
-MOST_ROWS, LONGEST_PIECE = 64, 1 << 14
-"""Of a packet: rows, and characters of keys and values."""
+MOST_ROWS, LONGEST_PIECE = 64, 1 << 12
+"""Of a packet: rows, and characters of keys and values (of which JSON makes up to twelve octets each)."""
 LARGEST = 1 << 17
-"""Octets of a packet."""
+"""Octets of a packet, either way."""
 LONGEST_TEXT = 1000
 MOST_ENDPOINTS = 64
 MOST_HELD = 64 << 20
@@ -50,7 +50,6 @@ class Met:
 
     cluster: int = 0
     term: int = 0
-    revision: int = 0
     endpoint: str = ""
 
 
@@ -58,9 +57,7 @@ Told = EtcdChanged | EtcdUnwatched | EtcdTrouble | EtcdMembers
 
 
 def of_settings(settings: dict[str, Any], met: Met) -> bytes:
-    return json.dumps(
-        ["configure", settings, (met.cluster, met.term, met.revision, met.endpoint)], default=str
-    ).encode()
+    return json.dumps(["configure", settings, (met.cluster, met.term, met.endpoint)], default=str).encode()
 
 
 def of_watch(prefixes: tuple[str, ...], revision: int) -> bytes:
@@ -68,7 +65,7 @@ def of_watch(prefixes: tuple[str, ...], revision: int) -> bytes:
 
 
 def of_met(met: Met) -> bytes:
-    return _packet("met", met.cluster, met.term, met.revision, met.endpoint)
+    return _packet("met", met.cluster, met.term, met.endpoint)
 
 
 def of_question(number: int, question: Question) -> bytes:
@@ -207,8 +204,8 @@ class Parts:
                 return EtcdChanged(revision, self._take(0), deleted)
             case ["answer", int(number), kind, *fields]:
                 return number, self._answer(number, kind, fields)
-            case ["met", int(cluster), int(term), int(revision), str(endpoint)]:
-                return Met(cluster, term, revision, endpoint)
+            case ["met", int(cluster), int(term), str(endpoint)]:
+                return Met(cluster, term, endpoint)
             case ["unwatched", reason]:
                 return EtcdUnwatched(_shown(reason))
             case ["trouble", reason, hint]:

@@ -95,7 +95,7 @@ def _look(file: Path) -> Here:
     given = reading.read(file, known=fleet.NOTHING)
     if given.model.etcd is None and ("etcd",) not in given.places.given:
         what = f"{file} has no [etcd], so this node is of no fleet at etcd"
-        raise NoFleet(what, "add [etcd] with the endpoints of your etcd: floatip help fleet.md")
+        raise NoFleet(what, "add [etcd] with the endpoints of your etcd: floatip help endpoints")
     if errors := [one for one in given.problems if isinstance(one, ConfigError) and one.path.startswith("etcd")]:
         raise ConfigErrors(errors)
     keys, _ = key.read(given.model.link.key or file.absolute().with_name(key.NAME), look_around())
@@ -169,7 +169,7 @@ def _judged(here: Here, store: Store, text: str, found: Found, wishes: Wishes) -
         raise NoFleet(what, "edit that file on each node; or remove every [[node]]: then etcd knows the nodes")
     name = "stdin" if wishes.argument == STDIN else wishes.argument or ""
     members = tuple(one.node for one in found.members)
-    known = fleet.Known(Config(1, "", "", text), members, store.prefix, name)
+    known = fleet.Known(rows.config_row(Config(1, "", "", text)), members, store.prefix, name=name)
     user = daemons_user()
     given = reading.read(here.file, look_around(user), known=known)
     if ("instance",) not in given.places.given:
@@ -196,7 +196,7 @@ def _show_changes(before: Config | None, text: str, name: str) -> None:
 def _show_moves(here: Here, store: Store, before: Config | None, after: reading.Loaded, found: Found) -> None:
     if before:
         with suppress(ConfigErrors):
-            known = fleet.Known(before, after.known.members, store.prefix)
+            known = fleet.Known(rows.config_row(before), after.known.members, store.prefix)
             old = reading.judged(reading.read(here.file, known=known), daemons_user(), here.file)
             changed = differences(old.model.settings(here=old.here), after.model.settings(here=after.here))
             print(f"\nin short: {printable(changed)}")

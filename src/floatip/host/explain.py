@@ -25,7 +25,16 @@ from floatip.host.network.slices import Slice
 from floatip.host.orders import refusal
 from floatip.host.workers import Jobs, Loop
 
-KINDS: tuple[Kind, ...] = ("down", "check-fails", "drained", "back", "check-passes", "undrained", "resumed")
+KINDS: tuple[Kind, ...] = (
+    "down",
+    "check-fails",
+    "drained",
+    "back",
+    "check-passes",
+    "undrained",
+    "resumed",
+    "etcd-gone",
+)
 EXAMPLE = '{"cmd": "explain", "instance": "web", "if": "down", "of": "haproxy2"}'
 PAUSE = 0.001
 """Seconds."""

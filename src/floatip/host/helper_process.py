@@ -20,7 +20,7 @@ SOONEST, LATEST = 1.0, 30.0
 """Seconds until a process that ended is started again; doubled each time."""
 STEADY = 60.0
 """A process that ran for this long has started well."""
-LONGEST = 1 << 16
+LONGEST = 1 << 17
 """Octets that are read at once."""
 
 

@@ -9,6 +9,7 @@ from floatip.core.vrrp.wire import GROUP, GROUP_IPV6
 from floatip.host import keepalived
 from floatip.host.checks import Probes
 from floatip.host.control import Control
+from floatip.host.etcd import Etcd
 from floatip.host.hooks import Hooks
 from floatip.host.network.adverts import Adverts, Listening, Place
 from floatip.host.network.kernel import Kernel, Wanted
@@ -38,6 +39,7 @@ class Parts:
     keepalived: keepalived.Keepalived
     control: Control
     web: Web
+    etcd: Etcd
 
 
 def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
@@ -64,6 +66,7 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     parts.probes.configure({check.name: check.kind for check in model.checks if check.kind})
     parts.kernel.configure(kernel)
     parts.web.configure(model.http)
+    parts.etcd.configure(model.etcd)
     _follow(parts, loaded, followed)
 
 

@@ -466,7 +466,7 @@ def _etcd_facts(etcd: EtcdView) -> Iterator[tuple[str, str]]:
     yield "Revision seen", str(etcd.revision)
     if etcd.exclusive_left is not None:
         yield "Exclusive instances may stay", f"{max(etcd.exclusive_left, 0):.1f} s without another answer"
-    yield "Questions", f"{etcd.questions}, {etcd.answered} answered, {etcd.unknown} without an answer"
+    yield "Questions", f"{etcd.answered} answered, {etcd.unknown} without an answer"
     yield "Claims", f"{etcd.claims_won} won, {etcd.claims_lost} lost, {etcd.claims_unknown} not known"
     rows = [f"<code>{text(one.key)}</code>: {text(one.why)}" for one in etcd.rows]
     if rows:

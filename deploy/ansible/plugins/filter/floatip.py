@@ -18,13 +18,22 @@ def mistakes(given):
         found.append(f"floatip_deb: {given['deb']} is not named floatip_VERSION_ARCHITECTURE.deb: keep the name it had")
     elif given["deb"] and not located(given["deb"], given["places"]):
         found.append(f"floatip_deb: no {given['deb']} in {' or '.join(given['places'])}: make deb builds one in dist/")
+    for name in ("etcd_files", "member", "fleet"):
+        if given[name] and not given["etcd"] and not given["config"]:
+            found.append(f"floatip_{name} means nothing without etcd: set floatip_etcd, with its endpoints")
+    unknown = sorted(set(given["etcd_files"]) - {"ca", "certificate", "key", "password"})
+    if unknown:
+        what = f"floatip_etcd_files: {', '.join(unknown)} is no file of [etcd]"
+        found.append(f"{what}: the keys are ca, certificate, key and password")
     if given["config"]:
         return found
     if not given["announces"] and any(one.get("placement") != "master" for one in given["instances"]):
         what = "nothing would be announced, so no traffic would come: set floatip_dcid, or bgp in floatip_settings"
         found.append(f"{what}. If the nodes share one layer 2: placement: master, in floatip_instances")
-    if not given["instances"]:
+    if not given["instances"] and not given["member"]:
         found.append("no floating address: set floatip_instances, such as [{name: web, addresses: [192.0.2.10/32]}]")
+    if given["member"]:
+        return found
     if len(given["nodes"]) < 2:
         what = f"the group {given['group']} of the inventory has {len(given['nodes'])} of the nodes, and two are needed"
         found.append(f"{what}: put all nodes into it, or set floatip_group or floatip_nodes")
@@ -68,6 +77,11 @@ def _node(host, variables):
     name = variables.get("floatip_node_name", host)
     address = variables.get("floatip_node_address", "") or _address(variables.get("ansible_host", host))
     return {"name": name, "address": address} | variables.get("floatip_node", {})
+
+
+def member(hostvars, host):
+    """The table [member] of a host. Without an address floatip takes the one with which it reaches etcd."""
+    return {key: value for key, value in _node(host, hostvars[host]).items() if value != ""}
 
 
 def _address(text):
@@ -147,6 +161,6 @@ def _read(status):
 
 class FilterModule:
     def filters(self):
-        found = (mistakes, located, version_of, version_installed, candidate, nodes, to_toml)
+        found = (mistakes, located, version_of, version_installed, candidate, nodes, member, to_toml)
         found += (has_secret, carries, hears, is_drained)
         return {each.__name__: each for each in found}

@@ -113,6 +113,10 @@ class NodesElector:
     def preference(self) -> tuple[int, Address] | None:
         return self._preference
 
+    def forget_etcd(self) -> None:
+        """For a play of what the nodes would do without it."""
+        self.ruling, self._bid, self._bid_at = None, 0, -math.inf
+
     @property
     def bid(self) -> int:
         """The epoch with which it wants to be the owner at etcd; 0: it does not."""
@@ -249,7 +253,8 @@ class NodesElector:
         self._open_since = min(self._open_since, now)
         if self._must_wait or (around.claims and not around.is_ready):
             return []
-        at = max(self._open_since, self._listen_until) + self._wait(around)
+        is_own = bool(self.ruling and self.ruling.is_own)  # then it is its turn: the others wait for it
+        at = now if is_own else max(self._open_since, self._listen_until) + self._wait(around)
         if now < at:
             self.deadline = at
             return []
