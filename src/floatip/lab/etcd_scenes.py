@@ -176,7 +176,7 @@ def leaves(run: Run) -> list[Verdict]:
     run.wait_until_seasoned(STANDBY)
     run.wait_until_seasoned(THIRD)
     at = run.fault(f"{MASTER} leaves the fleet")
-    left = run.ask(MASTER, "fleet", "leave", "--yes")
+    left = run.ask(MASTER, "fleet", "leave")
     others = [node for node in run.nodes if node != MASTER]
     gone_at = run.wait_for(lambda: not any(lists(run, node, MASTER) for node in others), f"{MASTER} to be off the list")
     time.sleep(3)
