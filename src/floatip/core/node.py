@@ -185,6 +185,10 @@ class Node:
         return self._timers.earliest if self.running else math.inf
 
     def handle(self, event: Event, now: float) -> list[Effect]:
+        effects = self._handle(event, now)
+        return self.arbiter.bundled(effects) if self.arbiter else effects
+
+    def _handle(self, event: Event, now: float) -> list[Effect]:
         match event:
             case AdvertReceived():
                 return self._advert(event, now)
