@@ -32,8 +32,8 @@ WORKERS ?= 5
 # Two apts at once would refuse each other.
 .NOTPARALLEL:
 # Daemons that compile all modules at each start would start too late for the tests.
-lab test test-systemd test-packages soak bench: export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help lab test test-systemd test-packages check docs sim soak mutants bench deb apt-repo rpm ansible-collection lock clean lab-needs test-needs bench-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
+lab test test-systemd test-packages soak etcd-faults bench: export PYTHONDONTWRITEBYTECODE :=
+.PHONY: help lab test test-systemd test-packages check docs sim soak etcd-faults mutants bench deb apt-repo rpm ansible-collection lock clean lab-needs test-needs bench-needs browser-needs systemd-needs deb-needs apt-needs rpm-needs packages-needs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to repla
 soak: lab-needs .venv/ready ## faults of all kinds on real daemons, as SEED=n draws them, for MINUTES=60
 	$(PYTHON) -m tests.soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(SOAK_OPTIONS)
 
+etcd-faults: test-needs .venv/ready ## seeded faults on real etcd and real daemons: RUNS=200, SEED=n for the first; never two holders of an exclusive address
+	$(PYTHON) -m tests.etcd_faults --runs $(if $(filter file,$(origin RUNS)),200,$(RUNS)) $(if $(SEED),--seed $(SEED))
+
 mutants: .venv/ready ## plant bugs in the core and the host and see each one found
 	$(PYTHON) -m tests.sim.mutants
 
@@ -76,7 +79,8 @@ bench: test-needs bench-needs .venv/ready ## every figure that is claimed: scene
 deb: $(DEB) ## the Debian package, in dist/; DEB_VERSION=0.1.0+test2 gives it another version
 
 # In a copy: dpkg-buildpackage leaves its traces in the tree and its result beside it. -d: no compiler is needed.
-$(DEB): $(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc") | deb-needs
+# `docs` is a target of its own, which the package does not need.
+$(DEB): $(filter-out docs,$(shell find $(DEB_SOURCES) -not -name __pycache__ -not -name "*.pyc")) | deb-needs
 	rm -rf build/deb
 	mkdir -p build/deb/floatip dist
 	cp -r $(DEB_SOURCES) build/deb/floatip

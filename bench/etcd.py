@@ -178,14 +178,14 @@ class RealTimeDaemon(FloatipDaemon):
 
 
 ETCD = f"[etcd]\nendpoints = {json.dumps(ENDPOINTS)}\n"
-SMALLEST = "lease_time = 2\nkeepalive_interval = 0.4\nrequest_timeout = 0.8\n"
+SMALLEST = "lease_time = 4\nkeepalive_interval = 1\nrequest_timeout = 1.5\n"
 CONTENDERS = {
     "vip-manager": Contender("vip-manager, ttl 2 s", vip_manager(2, 0.5, 0.7), 1.0),
     "vip-manager-30": Contender("vip-manager, ttl 30 s (Patroni's defaults)", vip_manager(30, 10.0, 3.3), 10.0, 1 / 3),
     "link": Contender("floatip without etcd", floatip(), 0.1),
     "etcd": Contender("floatip with etcd", floatip(ETCD), 1.0),
     "exclusive-5": Contender("floatip, exclusive, lease_time 5", floatip(ETCD, exclusive=True), 1.0),
-    "exclusive-2": Contender("floatip, exclusive, lease_time 2", floatip(ETCD + SMALLEST, exclusive=True), 0.4),
+    "exclusive-4": Contender("floatip, exclusive, lease_time 4", floatip(ETCD + SMALLEST, exclusive=True), 1.0),
 }
 
 
@@ -198,8 +198,11 @@ class Echoes(Closes):
         self.sent = 0
         self._closing = Event()
         with segment.inside(CLIENT):
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        self._socket.settimeout(0.2)
+            self._sender, self._receiver = (
+                socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) for _ in range(2)
+            )
+        self._sender.setblocking(False)
+        self._receiver.settimeout(0.2)
         self._threads = [Thread(target=each, daemon=True) for each in (self._send, self._receive)]
         for thread in self._threads:
             thread.start()
@@ -208,7 +211,8 @@ class Echoes(Closes):
         self._closing.set()
         for thread in self._threads:
             thread.join()
-        self._socket.close()
+        self._sender.close()
+        self._receiver.close()
 
     def _send(self) -> None:
         with suppress(PermissionError):
@@ -217,7 +221,7 @@ class Echoes(Closes):
         while not self._closing.is_set():
             packet = ECHO.pack(8, 0, 0, 1, self.sent & 0xFFFF, time.monotonic())
             with suppress(OSError):  # no neighbour answers, and too many packets wait for one
-                self._socket.sendto(packet[:2] + _checksum(packet) + packet[4:], socket.MSG_DONTWAIT, (ADDRESS, 0))
+                self._sender.sendto(packet[:2] + _checksum(packet) + packet[4:], (ADDRESS, 0))
             self.sent += 1
             due = max(due + PROBE_INTERVAL, time.monotonic() - 1.0)
             time.sleep(max(0.0, due - time.monotonic()))
@@ -225,7 +229,7 @@ class Echoes(Closes):
     def _receive(self) -> None:
         while not self._closing.is_set():
             with suppress(TimeoutError):
-                packet = self._socket.recv(1024)[20:]
+                packet = self._receiver.recv(1024)[20:]
                 if packet[0] == 0 and len(packet) == ECHO.size:
                     self.answered.append(ECHO.unpack(packet)[-1])
 
@@ -324,7 +328,7 @@ class Stage(Closes):
         return found
 
     def _settle(self) -> None:
-        """Both nodes take part."""
+        """Returns when both nodes take part."""
         daemons = [each for host in NODES for each in self.programs[host] if isinstance(each, RealTimeDaemon)]
         wait_for(lambda: all(map(_is_ready, daemons)), "the nodes to hear each other", WITHIN)
         if not daemons:
@@ -372,7 +376,9 @@ class Stage(Closes):
 def _is_ready(daemon: RealTimeDaemon) -> bool:
     with suppress(NobodyAnswers):
         others = [node for node in daemon.status()["nodes"] if not node["own"]]
-        return all(node["state"] == "alive" and node["hears_us"] is not None for node in others)
+        if all(node["state"] == "alive" and node["hears_us"] is not None for node in others):
+            said = [each.value for each in read_history(daemon.history, None) if each.what == "etcd"]
+            return said[-1:] == ["answers"] or "[etcd]" not in Path(daemon.config).read_text()
     return False
 
 

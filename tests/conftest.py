@@ -24,6 +24,7 @@ ALONE = (
 APART = ("tests/lab/test_beside_keepalived.py", "tests/lab/test_scenes.py", "tests/sim/test_storms.py")
 """Files in which each test is a group: it makes its own network or world, and takes long."""
 LONG = (
+    "tests/etcd_faults/test_etcd_faults.py",
     "tests/drill/test_drill_killed.py",
     "tests/drill/test_drill.py",
     "tests/lab/test_interop.py",

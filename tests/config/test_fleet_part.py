@@ -60,7 +60,7 @@ def load(tmp_path: Path) -> Load:
     def loaded(local: str, part: str | None = None, *others: Node, prefix: str = "/floatip/") -> reading.Loaded:
         file = tmp_path / "floatip.toml"
         file.write_text(local)
-        config = None if part is None else rows.Config(3, "root@db1", "2026-11-30T04:00:00Z", part)
+        config = "" if part is None else rows.config_row(rows.Config(3, "root@db1", "2026-11-30T04:00:00Z", part))
         return reading.load(file, known=fleet.Known(config, others, prefix))
 
     return loaded
@@ -163,6 +163,29 @@ def test_a_state_file_that_is_none_is_as_if_it_were_not_there(load: Load, tmp_pa
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / fleet.NAME).write_text(nonsense)
     assert not reading.load(tmp_path / "floatip.toml").model.instances
+
+
+def test_a_node_that_has_left_carries_nothing_and_knows_nobody(load: Load) -> None:
+    known = replace(load(LOCAL, PART, DB2).known, has_left=True)
+    assert fleet.unplain(fleet.plain(known)) == known
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "is no JSON object"),
+        ('{"version": 3, "by": "a", "at": "b"}', "has no text under toml"),
+        ('{"version": "3", "toml": "a = 1"}', "has no number under version"),
+        ('{"version": 3, "toml": "\\ud800"}', "has no text under toml"),
+        ("[" * 10**5, "is no JSON"),
+    ],
+)
+def test_a_row_that_is_none_of_ours_is_refused_with_the_next_step(tmp_path: Path, row: str, why: str) -> None:
+    with pytest.raises(reading.ConfigErrors) as raised:
+        fleet.parsed(fleet.Known(row, prefix="/floatip/"))
+    hint = "look at it: etcdctl get /floatip/config; put another in force: floatip fleet apply FILE"
+    assert str(raised.value) == f"etcd /floatip/config: the row {why}\n  hint: {hint}"
 
 
 def test_a_member_with_our_name_or_address_or_another_version_of_ip_is_no_second_node(load: Load) -> None:

@@ -32,7 +32,10 @@ def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
     if arbiter.name_taken:
         name = arbiter.own.name
         what = f"another machine is {name} at etcd ({arbiter.name_taken}), so this node claims nothing there"
-        yield Problem(Code.NAME_TAKEN, name, what, "give each machine a name of its own, in [[node]] or [member]")
+        hint = (
+            "give each machine a name of its own, in [[node]] or [member]; after a reboot, the old lease must end first"
+        )
+        yield Problem(Code.NAME_TAKEN, name, what, hint)
     yield from _endpoints(arbiter, now)
     yield from _rows(node, arbiter)
     yield from _clocks(node, arbiter, now)

@@ -5,6 +5,7 @@ Everything is a level. A node that is to leave says so with each state, stays ma
 and nobody needs an answer.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -26,6 +27,10 @@ from floatip.core.network import Network
 from floatip.core.state import FRESH_SESSION
 
 LEAVES = int(InstanceFlag.LEAVES)
+PLANNED_AT_ONCE, PLAN_INTERVAL = 64, 0.05
+"""Where nobody has more instances than that, as when all nodes start, each word of each node is no plan of its own, but
+one is made after so many seconds.
+"""
 HANDOVER_TIME = 5.0
 """Seconds after which a handover that nobody took up is forgotten."""
 ROLES = {
@@ -63,15 +68,19 @@ class Fleet:
         """The plan for when all nodes are ready."""
         self._ready: set[str] = set()
         """The instances for which this node has said that it is ready."""
+        self._preferences: dict[str, int] = {}
+        """The place of this node in the order of each instance."""
         self._elected = Elected({})
         self._open: dict[str, None] = {}
-        """The instances of which no other node is master that wants to stay it."""
+        """The instances of which no node is master that wants to stay it."""
         self._best: dict[str, str] = {}
         """Who is preferred for each."""
         self._best_of = 0
         """As of which readiness."""
         self.pending: set[bytes] = set()
         """What the next `consult` looks at too."""
+        self.plan_at = -math.inf
+        """When it is planned again who takes over what nobody has."""
         self._went: dict[bytes, str] = {}
         """The last other master of each instance."""
 
@@ -173,54 +182,42 @@ class Fleet:
     # What an instance learns
 
     def consult(
-        self, changed: Changed | None, instances: Mapping[str, Instance], clock_ahead: float
+        self, changed: Changed | None, instances: Mapping[str, Instance], clock_ahead: float, now: float
     ) -> list[tuple[Instance, Others]]:
         """What is news to instances that the nodes elect; `changed` as `Link` gives it; None: perhaps all of it.
 
         With a thousand instances on fifty nodes this is asked hundreds of times within a failover, so it looks only at
-        those for which something may be different.
+        those for which something may be different. What it leaves for later is `pending`, until `plan_at`.
         """
-        if changed is not None and not (changed := changed | self.pending):
-            return []
-        self.pending.clear()
         if self._elected.source is not instances:
             self._elected, self._open, changed = Elected(instances), {}, None
-        elected, known = self._elected.instances, self._elected.known
-        if changed is None:
-            names = dict.fromkeys(elected)
-        else:
-            names = dict.fromkeys(known[identity] for identity in changed if identity in known)
-            if NODE in changed:
-                names |= self._open | self._elected.together | self._owned_by_missing()
-        if self._elected.preempts:
-            names |= self._changed_best(elected)
-        if not names:
-            return []
-        if any(_together(elected[name]) for name in names):  # what is together moves if one of it must
-            words = {_together(elected[name]) for name in names} - {""}
-            names |= {name: None for name in self._elected.together if _together(elected[name]) in words}
-        claims = {name: self._claims(name) for name in sorted(names, key=self._elected.position.__getitem__)}
+        elected = self._elected.instances
+        claims = {name: self._claims(name) for name in self._concerned(changed, now)}
         for name, each in claims.items():
-            if all(claim.leaves for claim in each):
+            if elected[name].role is not Role.MASTER and all(claim.leaves for claim in each):
                 self._open[name] = None
             else:
                 self._open.pop(name, None)
-        is_asked = any(
-            _together(elected[name]) or (name in self._open and elected[name].role is not Role.MASTER) for name in names
-        )
-        plan = self._plan(elected) if is_asked else {}
+        to_plan = {name for name in claims if name in self._open or _together(elected[name])}
+        if to_plan and now < self.plan_at:
+            self.pending.update(map(wire.identity, to_plan))
+            claims = {name: each for name, each in claims.items() if name not in to_plan}
+            to_plan = set()
+        plan = self._plan(elected) if to_plan else {}
+        if len(to_plan) > PLANNED_AT_ONCE:
+            self.plan_at = now + PLAN_INTERVAL
         untold = any(peer.alive and peer.is_untold for peer in self.others)
         nodes = self.link.config.nodes
         news = []
         for name, each in claims.items():
-            config, is_open = elected[name].config, name in self._open
+            config, is_open, planned = elected[name].config, name in self._open, plan.get(name, "")
             around = Others(
                 each,
                 untold and is_open,
                 name in self._ready,
-                spread.place(config, nodes, self.own.name, self._is_ready, plan.get(name, "")) if is_open else 0,
+                spread.place(config, nodes, self.own.name, self._is_ready, planned) if is_open else len(nodes),
                 self._best.get(name) == self.own.name and not self._has_given(name, each),
-                bool(_together(elected[name])) and plan.get(name) == self.own.name and not is_open,
+                planned == self.own.name and bool(_together(elected[name])) and not all(c.leaves for c in each),
                 self.own,
                 self._preference(config),
                 self.link.detection_time,
@@ -232,6 +229,27 @@ class Fleet:
                 self._told[name] = around
                 news.append((elected[name], around))
         return news
+
+    def _concerned(self, changed: Changed | None, now: float) -> list[str]:
+        """The instances for which something may be different."""
+        if changed is None:
+            if self._elected.preempts:
+                self._changed_best()
+            return list(self._elected.instances)
+        if now >= self.plan_at:
+            changed, self.pending = changed | self.pending, set()
+        elif NODE in changed:
+            self.pending.add(NODE)
+            changed = changed - {NODE}
+        known, elected, together = self._elected.known, self._elected.instances, self._elected.together
+        names = dict.fromkeys(known[identity] for identity in changed if identity in known)
+        if NODE in changed:
+            names |= self._open | together | self._owned_by_missing()
+        if self._elected.preempts and changed:
+            names |= self._changed_best()
+        if words := {_together(elected[name]) for name in names} - {""}:  # what is together moves if one of it must
+            names |= {name: None for name in together if _together(elected[name]) in words}
+        return sorted(names, key=self._elected.position.__getitem__)
 
     @property
     def whole(self) -> Mapping[str, str] | None:
@@ -249,6 +267,7 @@ class Fleet:
         self._told.clear()
         self._whole, self._best = None, {}
         self._elected, self._open = Elected({}), {}
+        self._preferences.clear()
         self._ready &= instances.keys()
 
     def awaits_acknowledgement(self, instances: Iterable[Instance]) -> bool:
@@ -275,10 +294,11 @@ class Fleet:
             if boot_of(peer) != owner.boot or state is None:
                 return None
             has_let_go = state.epoch == owner.epoch and state.flags & InstanceFlag.FREE
-            takes_part = state.role is wire.Role.MASTER or state.flags & InstanceFlag.READY
-            return owner if takes_part and not has_let_go else None
-        row = self.arbiter.alive.get(owner.node)
-        if not row or row.boot != owner.boot or not self.arbiter.knows_who_lives:
+            takes_part = state.role is wire.Role.MASTER or bool(state.flags & InstanceFlag.READY)
+            # One that is not ready may own it where nobody is, and does not know it yet when others do.
+            may_know_later = state.epoch == owner.epoch or self._is_registered(owner)
+            return owner if (takes_part or may_know_later) and not has_let_go else None
+        if not self._is_registered(owner):
             return None
         is_missed = peer is not None and peer.detector.heard_at >= self.arbiter.seen_at.get(instance, 0.0)
         return None if is_missed else owner
@@ -290,6 +310,10 @@ class Fleet:
         missing = {peer.name for peer in self.others if not peer.alive}
         owned = self.arbiter.owners.items() if missing else ()
         return {name: None for name, owner in owned if owner.node in missing and name in self._elected.instances}
+
+    def _is_registered(self, owner: Owner) -> bool:
+        row = self.arbiter.alive.get(owner.node) if self.arbiter else None
+        return bool(row and row.boot == owner.boot and self.arbiter and self.arbiter.knows_who_lives)
 
     def has_freed(self, instance: str, owner: Owner) -> bool:
         """Whether a former owner says that it has nothing left of it."""
@@ -383,7 +407,7 @@ class Fleet:
                 carried[name] = self.own.name
         return spread.assign(self._elected.configs, self.link.config.nodes, self._is_ready, carried)
 
-    def _changed_best(self, elected: Mapping[str, Instance]) -> dict[str, None]:
+    def _changed_best(self) -> dict[str, None]:
         """For which another node is preferred than before. The others' absence moves nothing that is whole."""
         if self._best and self._best_of == self.link.readiness:
             return {}
@@ -392,10 +416,13 @@ class Fleet:
         if self._whole is None:
             self._whole = spread.assign(self._elected.configs, nodes, lambda instance, node: True, {})
         self._best = spread.assign(self._elected.configs, nodes, self._is_ready, self._whole)
-        return {name: None for name in elected if self._best.get(name) != before.get(name)}
+        return {name: None for name in self._elected.known.values() if self._best.get(name) != before.get(name)}
 
     def _preference(self, config: settings.Instance) -> int:
-        return spread.ranking(config, self.link.config.nodes).index(self.own.name)
+        if (known := self._preferences.get(config.name)) is None:
+            known = spread.ranking(config, self.link.config.nodes).index(self.own.name)
+            self._preferences[config.name] = known
+        return known
 
     # What this node says
 

@@ -80,6 +80,8 @@ class Instance:
         """Why it must not be master; empty: it may."""
         self.doubted_until = -math.inf
         """Until when an exclusive address may be here although the kernel has not said so."""
+        self.ended_until = -math.inf
+        """The end of the lease when the kernel ended an exclusive address: nothing is put back before that."""
         self._was_master = False
         self._reign = 0
         self._keep_until = -math.inf

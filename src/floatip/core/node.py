@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from floatip.core import settings
 from floatip.core.addresses import Address, Placed
-from floatip.core.arbiter import Arbiter
+from floatip.core.arbiter import Arbiter, lifetime
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.counters import Refused, refusals
@@ -627,6 +627,7 @@ class Node:
             for target in instance.targets:
                 if target.key in are_lost:
                     instance.lost_at[target.ip] = now
+                    self._look_at_end(instance, now)
                 elif target.key in are_found:
                     instance.lost_at.pop(target.ip, None)
             if all(target.key in self.holding.placed for target in instance.targets):
@@ -930,9 +931,17 @@ class Node:
             return ""
         if self.arbiter is None:
             return "it needs etcd, and the configuration has no table [etcd]"
-        if now < self.arbiter.until:
+        if now < self.arbiter.until and self.arbiter.until > instance.ended_until:
             return ""
         return f"etcd has not confirmed within {self.arbiter.hold_time:g} s what this node may have"
+
+    def _look_at_end(self, instance: Instance, now: float) -> None:
+        """The kernel ends an exclusive address a second or two early, and what is left is too short to put it back.
+
+        To stay master for the rest would be an outage: another node may have it as soon as this one is not.
+        """
+        if instance.is_exclusive and self.arbiter and lifetime(self.arbiter.until - now) < 1:
+            instance.ended_until = self.arbiter.until
 
     def _bid(self, instance: Instance, now: float) -> list[Effect]:
         """At etcd: claim what it wants, and let go of what it does not."""
@@ -1009,8 +1018,10 @@ class Node:
         if pause != self._paused:
             self._paused = pause
             self._mark(self.instances)
-        for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead):
+        for instance, around in self.fleet.consult(changed, self.instances, self.clock_ahead, now):
             effects += self._hear(instance, around, now)
+        if self.fleet.pending:
+            self._timers.set(CONSULT, max(now, self.fleet.plan_at))
         if self.arbiter and self._learn_freed(self.arbiter, self.fleet):
             return effects + self._rule(self.arbiter, now)
         return effects + self._review(now) if self._marked and self.running else effects

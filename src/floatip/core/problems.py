@@ -64,6 +64,7 @@ class Code(StrEnum):
     STOPPING = "stopping"
     RELOAD_REFUSED = "reload-refused"
     RESTART_REFUSED = "restart-refused"
+    FLEET_REFUSED = "fleet-refused"
     CONTROL_MISUSE = "control-misuse"
     FAILURE = "failure"
     """A part of the host cannot do something."""

@@ -160,7 +160,7 @@ def _judged(here: Here, store: Store, text: str, found: Found, wishes: Wishes) -
         raise NoFleet(what, "edit that file on each node; or remove every [[node]]: then etcd knows the nodes")
     name = "stdin" if wishes.argument == STDIN else wishes.argument or ""
     members = tuple(one.node for one in found.members)
-    known = fleet.Known(Config(1, "", "", text), members, store.prefix, name)
+    known = fleet.Known(rows.config_row(Config(1, "", "", text)), members, store.prefix, name=name)
     user = daemons_user()
     given = reading.read(here.file, look_around(user), known=known)
     if ("instance",) not in given.places.given:
@@ -187,7 +187,7 @@ def _show_changes(before: Config | None, text: str, name: str) -> None:
 def _show_moves(here: Here, store: Store, before: Config | None, after: reading.Loaded, found: Found) -> None:
     if before:
         with suppress(ConfigErrors):
-            known = fleet.Known(before, after.known.members, store.prefix)
+            known = fleet.Known(rows.config_row(before), after.known.members, store.prefix)
             old = reading.judged(reading.read(here.file, known=known), daemons_user(), here.file)
             changed = differences(old.model.settings(here=old.here), after.model.settings(here=after.here))
             print(f"\nin short: {printable(changed)}")

@@ -17,7 +17,8 @@ CONFIG, MEMBERS, VERSIONS = "config", "members/", "versions/"
 KEPT = 50
 """Versions of the configuration."""
 LARGEST_ROW = 1 << 20
-"""Octets. etcd itself refuses more than 1.5 MiB in one question."""
+"""Characters. etcd itself refuses more than 1.5 MiB in one question."""
+LARGEST_MEMBER = 1 << 12
 LARGEST_TOML = 1 << 19
 """Octets of the configuration, as of a file."""
 LARGEST_NUMBER = 10**12
@@ -76,7 +77,7 @@ def member(name: str, value: str) -> Member:
     """Raises `Odd`."""
     if not is_name(name):
         raise Odd("has no name of a node in its key")
-    row = _object(value)
+    row = _object(value, LARGEST_MEMBER)
     weight, capabilities = row.get("weight", 1.0), row.get("capabilities", [])
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1000:
         raise Odd("has no weight from 0 to 1000")
@@ -98,16 +99,27 @@ def member_row(one: Member) -> str:
     )
 
 
-def number_of(key: str) -> int:
-    """Of a key of `versions/`. Raises `Odd`."""
-    text = key.removeprefix(VERSIONS)
-    if not (text.isascii() and text.isdigit() and len(text) <= 12 and str(int(text)) == text):
-        raise Odd("has no number in its key")
-    return int(text)
-
-
 def is_name(name: str) -> bool:
     return bool(name) and name.isprintable() and len(name.encode(errors="replace")) <= LONGEST_NAME
+
+
+def machine_of(alive: str) -> str:
+    """Of a row of `alive/`; empty: it is none of ours."""
+    try:
+        found = _object(alive, LARGEST_MEMBER).get("machine")
+    except Odd:
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def key_of(fleet: str, form: int) -> str:
+    """The fingerprint in the row `fleet`; empty: it is none of ours, or of another format."""
+    try:
+        found = _object(fleet, LARGEST_MEMBER)
+    except Odd:
+        return ""
+    key = found.get("key")
+    return key if isinstance(key, str) and found.get("format") == form else ""
 
 
 def alike(members: Iterable[Member]) -> dict[Address, list[str]]:
@@ -118,9 +130,9 @@ def alike(members: Iterable[Member]) -> dict[Address, list[str]]:
     return {address: each for address, each in names.items() if len(each) > 1}
 
 
-def _object(value: str) -> dict[str, Any]:
-    if len(value) > LARGEST_ROW:
-        raise Odd(f"is larger than {LARGEST_ROW >> 10} KiB")
+def _object(value: str, largest: int = LARGEST_ROW) -> dict[str, Any]:
+    if len(value) > largest:
+        raise Odd(f"is larger than {largest >> 10} KiB")
     try:
         row = json.loads(value)
     except (ValueError, RecursionError):

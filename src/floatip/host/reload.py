@@ -28,6 +28,8 @@ AGAIN = "systemctl reload floatip"
 
 Read = Callable[[], Loaded]
 """Reads the configuration, at start and at each reload; may raise `ConfigErrors`."""
+Outcome = Callable[[Loaded | ConfigErrors | OSError | None], None]
+"""None: it hangs."""
 
 
 class Reload:
@@ -56,6 +58,8 @@ class Reload:
         self._impatience: asyncio.TimerHandle | None = None
         """While a reading is out."""
         self._is_asked_again = False
+        self._other: tuple[Read, Outcome] | None = None
+        """What else is to be read, for another reason than SIGHUP."""
         self._is_closed = False
 
     def begin(self) -> None:
@@ -67,6 +71,14 @@ class Reload:
         else:
             self._begin()
 
+    def also(self, read: Read, outcome: Outcome) -> None:
+        """Read it another way, and apply that. Of several that wait the last one is read."""
+        if self._is_closed:
+            return
+        self._other = read, outcome
+        if not self._impatience:
+            self._begin()
+
     def close(self) -> None:
         """What is being read does not count any more."""
         self._is_closed = True
@@ -74,11 +86,31 @@ class Reload:
         self._workers.close()
 
     def _begin(self) -> None:
-        self._is_asked_again = False
         self._reading += 1
         waiting = Waiting("the file")
+        if self._other:
+            (read, outcome), self._other = self._other, None
+            self._impatience = self._loop.call_later(PATIENCE, self._give_up_other, outcome)
+            self._workers.do(partial(outcome_of, read, waiting), partial(self._has_other, self._reading, outcome))
+            return
+        self._is_asked_again = False
         self._impatience = self._loop.call_later(PATIENCE, self._give_up, waiting)
         self._workers.do(partial(outcome_of, self._read, waiting), partial(self._has_read, self._reading))
+
+    def _give_up_other(self, outcome: Outcome) -> None:
+        self._end()
+        outcome(None)
+
+    def _has_other(self, reading: int, outcome: Outcome, found: Loaded | ConfigErrors | OSError) -> None:
+        if reading != self._reading:
+            return
+        if isinstance(found, Loaded):
+            self._apply(found)
+        elif isinstance(found, ConfigErrors):
+            self._log.write(ERROR, f"{render(found.errors, found.warnings)}\nnot reloaded: the old configuration stays")
+            self._refused(found.errors)
+        self._end()
+        outcome(found)
 
     def _is_out_no_more(self) -> None:
         self._reading += 1
@@ -111,9 +143,9 @@ class Reload:
 
     def _end(self) -> None:
         self._is_out_no_more()
-        if self._is_asked_again:
+        if self._is_asked_again or self._other:
             self._begin()
-        else:
+        if not self._is_asked_again and not self._impatience:
             self._systemd.ready()
 
 

@@ -7,11 +7,12 @@ taken over: nothing is lost that is not lost without etcd. What is exclusive has
 import time
 
 from floatip.lab.holders import together
-from floatip.lab.network import HAPROXY1, HAPROXY2, WITNESSES
+from floatip.lab.network import HAPROXY1, HAPROXY2, HAPROXY4, WITNESSES
 from floatip.lab.programs.etcd import Etcd
-from floatip.lab.record import Record
+from floatip.lab.record import Record, RunEvent
 from floatip.lab.run import Run
 from floatip.lab.verdicts import (
+    AGREEMENT,
     TAKEOVER_MARGIN,
     Verdict,
     answered_only_by,
@@ -22,9 +23,11 @@ from floatip.lab.verdicts import (
     moved_to,
     never_moves,
     no_loss,
+    nothing_lost,
+    was_done,
 )
 
-MASTER, STANDBY = HAPROXY1.name, HAPROXY2.name
+MASTER, STANDBY, THIRD = HAPROXY1.name, HAPROXY2.name, HAPROXY4.name
 MEMBERS = tuple(host.name for host in WITNESSES)
 TROUBLE = "etcd"
 """How the codes begin of problems with etcd."""
@@ -35,6 +38,10 @@ CLAIMED_WITHIN = 0.02
 LEASE_TIME = 5.0
 """The default."""
 GONE_FOR = 60.0
+HANDED_OVER_WITHIN = 0.3
+"""Seconds for which nobody has what is exclusive, from when its owner let go of it."""
+JOINED_WITHIN = 10.0
+"""Seconds from the start of a daemon until all nodes have it as a member, and hear it."""
 
 
 def leader_dies(run: Run) -> list[Verdict]:
@@ -110,7 +117,7 @@ def cut_off_exclusive(run: Run) -> list[Verdict]:
         never_two_holders(record),
         happened_within(record, f"{MASTER} let go of it", left, LEASE_TIME, at, "it lost etcd"),
         happened_within(record, f"{STANDBY} was master", taken, LEASE_TIME + TAKEOVER_MARGIN, at, "that"),
-        *lost_less_than(record, 1.0),
+        *lost_less_than(record, HANDED_OVER_WITHIN),
         answered_only_by(record.seen, STANDBY, healed, f"{MASTER} reached etcd again"),
         never_moves(record, healed, f"{MASTER} reached etcd again"),
         ends_as(record, MASTER, "backup"),
@@ -137,6 +144,112 @@ def crash_with_leader(run: Run) -> list[Verdict]:
         moved_to(record, STANDBY, silent, "the crash"),
         ends_as(record, STANDBY, "master"),
     ]
+
+
+def joins(run: Run) -> list[Verdict]:
+    """It gets nothing by joining, and what has nobody then."""
+    at = run.fault(f"{THIRD} is started, with a file of a few lines")
+    run.start_node(THIRD)
+    known = run.wait_for(lambda: all(lists(run, node, THIRD) for node in run.nodes), f"all to know {THIRD}")
+    run.wait_for_event(THIRD, "rank", "standby", at)
+    time.sleep(5)
+    carried = run.record.carries(THIRD)
+    both = run.mark(f"{MASTER} and {STANDBY} crash at once: their packets vanish")
+    run.network.faults.cut(MASTER, STANDBY)
+    run.wait_for_role(THIRD, "master")
+    time.sleep(3)
+    record = run.finish()
+    calm = record.seen.between(at, both)
+    return [
+        happened_within(record, f"all nodes knew {THIRD}", known, JOINED_WITHIN, at, "its start"),
+        Verdict(not carried, f"{THIRD} carried {' and '.join(sorted(carried)) or 'nothing'} before they crashed"),
+        *nothing_lost(calm, "until they crashed"),
+        answered_only_by(calm, MASTER, at, f"{THIRD} joined"),
+        never_moves(record, at, f"{THIRD} joined", until=both),
+        *lost_less_than(record, run.options.detection_time + TAKEOVER_MARGIN),
+        moved_to(record, THIRD, both, "they crashed", within=run.options.detection_time + TAKEOVER_MARGIN),
+        ends_as(record, THIRD, "master"),
+    ]
+
+
+def leaves(run: Run) -> list[Verdict]:
+    run.wait_until_seasoned(STANDBY)
+    run.wait_until_seasoned(THIRD)
+    at = run.fault(f"{MASTER} leaves the fleet")
+    left = run.ask(MASTER, "fleet", "leave", "--yes")
+    others = [node for node in run.nodes if node != MASTER]
+    gone_at = run.wait_for(lambda: not any(lists(run, node, MASTER) for node in others), f"{MASTER} to be off the list")
+    time.sleep(3)
+    record = run.finish()
+    heirs = [node for node in record.masters if node != MASTER]
+    return [
+        was_done(left),
+        *no_loss(record),
+        Verdict(len(heirs) == 1, f"{' and '.join(heirs) or 'nobody'} carries it at the end"),
+        Verdict(gone_at > at, f"the others no longer list {MASTER} {gone_at - at:.1f} s after the command began"),
+        *(moved_with_command(record, heir, at) for heir in heirs),
+    ]
+
+
+def rebalance(run: Run) -> list[Verdict]:
+    """One node carries all three; the second and the third get one each, and nothing moves twice."""
+    run.start_node(THIRD)
+    run.wait_for(lambda: all(lists(run, node, THIRD) for node in run.nodes), f"all to know {THIRD}")
+    run.wait_for_event(THIRD, "rank", "standby", 0.0)
+    run.wait_until_seasoned(STANDBY)
+    run.wait_until_seasoned(THIRD)
+    at = run.fault("the fleet is rebalanced")
+    done = run.ask(MASTER, "rebalance", "--yes")
+    time.sleep(2)
+    record = run.finish()
+    carried = {node: sorted(record.carries(node)) for node in run.nodes}
+    moves = [(event.at, event.name) for event in record.events if event.what == "role" and is_move(event, at)]
+    return [
+        was_done(done),
+        Verdict(
+            all(len(names) == 1 for names in carried.values()),
+            ", ".join(f"{node} carries {' and '.join(names) or 'nothing'}" for node, names in carried.items()),
+        ),
+        Verdict(len(moves) == len(run.nodes) - 1, f"{len(moves)} moves, and {len(run.nodes) - 1} are the fewest"),
+        one_at_a_time(record, at),
+        *(
+            verdict
+            for address, seen in run.observed.items()
+            for verdict in nothing_lost(seen.seen, f"at {address.ip}", len(seen.torn))
+        ),
+    ]
+
+
+def is_move(event: RunEvent, at: float) -> bool:
+    return event.at > at and event.value == "master"
+
+
+def one_at_a_time(record: Record, at: float) -> Verdict:
+    """The node that had it is backup before the next one moves."""
+    moving = dict[str, float]()
+    together = 0
+    for event in sorted(record.events, key=lambda event: event.at):
+        if event.what == "role" and event.at > at:
+            if event.value == "master":
+                together += bool(moving)
+                moving[event.name] = event.at
+            else:
+                moving.pop(event.name, None)
+    return Verdict(not together, f"{together} of them began before the one before it was over")
+
+
+def lists(run: Run, node: str, other: str) -> bool:
+    """Whether the node's status has the other one, and hears it."""
+    if not run.nodes[node].running:
+        return False
+    return any(
+        each["name"] == other and each["state"] in ("alive", "this node") for each in run.nodes[node].status()["nodes"]
+    )
+
+
+def moved_with_command(record: Record, node: str, at: float) -> Verdict:
+    taken = record.first(node, "role", "master", at)
+    return moved_to(record, node, taken.at if taken else at, "the takeover", within=AGREEMENT)
 
 
 def etcd(run: Run) -> Etcd:

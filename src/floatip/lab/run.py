@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
+from floatip.core.state import FRESH_SESSION
 from floatip.explain import EVENTS
-from floatip.lab.configuration import floatip_toml, keepalived_conf
+from floatip.lab.configuration import fleet_toml, floatip_toml, keepalived_conf
 from floatip.lab.holders import HolderWatch
 from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
 from floatip.lab.namespaces import Closes, LabError, in_memory, is_entered
@@ -152,6 +153,8 @@ class Run(Closes):
             program.start()
         if self.etcd:
             self.etcd.start()
+        if self.options.members:
+            self._apply_fleet()
         for name in self.servers:
             self.wait_for(lambda name=name: self.listens(name), f"{name} to listen", READY_TIMEOUT)  # type: ignore[misc]
         self.start_node("haproxy1")
@@ -183,6 +186,13 @@ class Run(Closes):
             "the observer's first answer",
             READY_TIMEOUT,
         )
+
+    def _apply_fleet(self) -> None:
+        """The nodes find at etcd what is not in their files."""
+        first = self.nodes["haproxy1"]
+        applied = self.ask("haproxy1", "fleet", "apply", first.write("fleet.toml", fleet_toml(self.options)))
+        if applied.status:
+            raise LabError(f"floatip fleet apply failed: {applied.text}", "read what it says of the file")
 
     def _ready(self) -> bool:
         record, now = self.record, time.monotonic()
@@ -225,6 +235,15 @@ class Run(Closes):
         return self.wait_for(
             lambda: self.record.first(node, what, value, after) is not None, f"{node} to have {what} {value}"
         )
+
+    def wait_until_seasoned(self, node: str) -> None:
+        """As the other nodes know it: route servers may ignore a younger session, so nothing is handed over to it."""
+
+        def is_seasoned() -> bool:
+            up = [event.at for event in self.record.of(node, "session") if event.value == "up"]
+            return time.monotonic() > max(up) + FRESH_SESSION + 0.5
+
+        self.wait_for(is_seasoned, f"{node}'s sessions to be old enough", FRESH_SESSION + 15)
 
     def foresee(self, kind: str, of: str, node: str = "") -> None:
         """Ask the daemons (or that of one node) what would happen, just before it does."""

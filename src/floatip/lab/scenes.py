@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from floatip.core.state import FRESH_SESSION
 from floatip.lab import etcd_scenes
 from floatip.lab.network import ROUTER
 from floatip.lab.record import Record
@@ -45,7 +44,6 @@ from floatip.lab.verdicts import (
 from floatip.observing.summary import KINDS
 
 MASTER, STANDBY = "haproxy1", "haproxy2"
-SEASONED_WITHIN = FRESH_SESSION + 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +424,7 @@ def renew(run: Run, node: str) -> None:
 
 def handover(run: Run) -> list[Verdict]:
     young = run.ask(MASTER, "handover")
-    run.wait_for(lambda: is_seasoned(run, STANDBY), f"{STANDBY}'s sessions to be old enough", SEASONED_WITHIN)
+    run.wait_until_seasoned(STANDBY)
     at = run.fault(f"{MASTER} hands over")
     done = run.ask(MASTER, "handover")
     time.sleep(1)
@@ -466,7 +464,7 @@ def refused(run: Run) -> list[Verdict]:
 
 
 def drain(run: Run) -> list[Verdict]:
-    run.wait_for(lambda: is_seasoned(run, STANDBY), f"{STANDBY}'s sessions to be old enough", SEASONED_WITHIN)
+    run.wait_until_seasoned(STANDBY)
     run.foresee("drained", MASTER)
     at = run.fault(f"{MASTER} is drained")
     drained = run.ask(MASTER, "drain", "--reason", "kernel upgrade")
@@ -572,13 +570,8 @@ def crash_two(run: Run) -> list[Verdict]:
     ]
 
 
-def is_seasoned(run: Run, node: str) -> bool:
-    """As the other nodes know it."""
-    up = [event.at for event in run.record.of(node, "session") if event.value == "up"]
-    return time.monotonic() > max(up) + FRESH_SESSION + 0.5
-
-
 WithEtcd = partial(Scene, etcd=True)
+Members = partial(WithEtcd, members=True, three=True)
 Beside = partial(Scene, election="keepalived")
 InVlan = partial(Scene, election="vrrp", shared_layer2=True)
 BY_VRRP = ("check", "stop", "kill", "hang", "crash", "crash-settled", "crash-again", "split", "return")
@@ -614,6 +607,11 @@ SCENES = {
     ),
     "carrier-and-etcd-leader-die": WithEtcd(
         f"{MASTER} and the member that leads etcd crash at once", etcd_scenes.crash_with_leader
+    ),
+    "node-joins": Members("a third node registers itself at etcd", etcd_scenes.joins, last_joins=True),
+    "node-leaves": Members("the node that carries it leaves the fleet", etcd_scenes.leaves),
+    "rebalance": Members(
+        "after a node has joined: who carries what is made even", etcd_scenes.rebalance, last_joins=True, instances=3
     ),
     "beside-check": Beside("keepalived elects: its check fails", check),
     "beside-stop": Beside("keepalived elects: it is stopped and started", stop),

@@ -150,8 +150,8 @@ def _answered(answers: list[ProbeResult], others: list[ProbeResult], node: str, 
     return Verdict(True, f"{node} gave all {len(answers)} answers after {event}")
 
 
-def never_moves(record: Record, after: float, event: str) -> Verdict:
-    moves = [change for change in record.routes[ROUTER] if change.at > after]
+def never_moves(record: Record, after: float, event: str, until: float = FOREVER) -> Verdict:
+    moves = [change for change in record.routes[ROUTER] if after < change.at <= until]
     return Verdict(
         not moves, f"the traffic moved {len(moves)} times after {event}" if moves else f"no move after {event}"
     )

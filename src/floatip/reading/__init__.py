@@ -112,7 +112,9 @@ def _of_toml(local: document.Document, dcid: int | str | None, known: fleet.Know
     data, seam, known = fleet.whole(local, known)
     with_dcid, problems = reader.with_dcid(data, dcid)
     model, places, of_values = reader.model_of(with_dcid)
-    if model.member:
+    if model.member and known.has_left:
+        model = replace(model, instances=(), nodes=())
+    elif model.member:
         model = replace(model, nodes=known.members)
     return Read(model, places, [*seam, *problems, *of_values], local, known)
 

@@ -14,7 +14,7 @@ from floatip.core.settings import Node
 from floatip.fleet import rows
 from floatip.model import PREFIX
 from floatip.reading import regular, state
-from floatip.reading.place import ConfigError, Problem, Thing
+from floatip.reading.place import ConfigError, ConfigErrors, Problem, Thing
 from floatip.reading.toml import document
 from floatip.reading.toml import values as v
 from floatip.reading.toml.document import Document
@@ -50,18 +50,14 @@ NO_USE = OSError, ValueError, KeyError, TypeError, AttributeError, RecursionErro
 class Known:
     """What a node knows of its fleet."""
 
-    config: rows.Config | None = None
+    row: str = ""
+    """The row `config`, as it stands at etcd; empty: none, or it is not known."""
     members: tuple[Node, ...] = ()
     prefix: str = ""
+    has_left: bool = False
+    """This node, until `floatip fleet join`: it carries nothing and knows nobody."""
     name: str = ""
-    """Of the file, of what is not at etcd yet."""
-
-    @property
-    def file(self) -> str:
-        """What messages call the configuration."""
-        if self.name:
-            return self.name
-        return f"etcd {self.prefix}{rows.CONFIG} (version {self.config.version})" if self.config else ""
+    """What messages call a row that is not at etcd yet."""
 
 
 NOTHING = Known()
@@ -77,17 +73,13 @@ def recall() -> Known:
 
 def unplain(kept: Mapping[str, Any]) -> Known:
     """As `plain` has it. Raises what a file with something else in it leads to."""
-    config = rows.config(json.dumps(kept["config"])) if kept["config"] else None
     members = tuple(rows.member(name, json.dumps(row)).node for name, row in kept["members"].items())
-    return Known(config, members, str(kept["prefix"]))
+    return Known(str(kept["config"]), members, str(kept["prefix"]), kept["left"] is True)
 
 
 def plain(one: Known) -> dict[str, Any]:
-    return {
-        "config": json.loads(rows.config_row(one.config)) if one.config else None,
-        "members": {node.name: json.loads(rows.member_row(rows.Member(node))) for node in one.members},
-        "prefix": one.prefix,
-    }
+    members = {node.name: json.loads(rows.member_row(rows.Member(node))) for node in one.members}
+    return {"config": one.row, "members": members, "prefix": one.prefix, "left": one.has_left}
 
 
 def has_part(local: Document) -> bool:
@@ -101,8 +93,8 @@ def whole(local: Document, known: Known | None) -> tuple[Document, list[Problem]
         return local, [], NOTHING
     kept = recall() if known is None else known
     if kept.prefix != prefix_of(local):
-        kept = NOTHING
-    if not kept.config:
+        kept = Known(prefix=prefix_of(local))
+    if not kept.row:
         return local, [], kept
     return *composed(local, parsed(kept)), kept
 
@@ -119,8 +111,13 @@ def prefix_of(local: Document) -> str:
 
 def parsed(one: Known) -> Document:
     """The fleet's part. Raises `ConfigErrors`."""
-    assert one.config
-    return document.parse(one.file, one.config.toml.encode())
+    name = one.name or f"etcd {one.prefix}{rows.CONFIG}"
+    try:
+        config = rows.config(one.row)
+    except rows.Odd as error:
+        hint = f"look at it: etcdctl get {one.prefix}{rows.CONFIG}; put another in force: floatip fleet apply FILE"
+        raise ConfigErrors([ConfigError(name, 0, "", f"the row {error}", hint)]) from None
+    return document.parse(one.name or f"{name} (version {config.version})", config.toml.encode())
 
 
 def composed(local: Document, part: Document) -> tuple[Document, list[Problem]]:

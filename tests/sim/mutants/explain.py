@@ -11,8 +11,8 @@ MUTANTS = (
     Mutant(
         "what is together with what moves stays where it is",
         "core/fleet.py",
-        "names = [name for name in elected if name in names or _together(elected[name]) in words] if words else names",
-        "pass",
+        'if words := {_together(elected[name]) for name in names} - {""}:',
+        "if words := set[str]():",
         f"{FLEETS}instances_that_are_together_move_together_where_a_third_node_is_ready_for_both",
     ),
     Mutant(

@@ -68,15 +68,15 @@ MUTANTS = (
     Mutant(
         "what nobody repeats lives on",
         LINK,
-        "> at + STALE_AFTER * peer.detector.slack}",
-        "< at}",
+        "and peer.said[oldest][1] < limit:",
+        "and peer.said[oldest][1] > now:",
         f"{STORY}a_state_that_nobody_repeats_any_more_is_forgotten",
     ),
     Mutant(
         "loss makes a state stale",
         LINK,
-        "> at + STALE_AFTER * peer.detector.slack}",
-        "> at + STALE_AFTER / 2}",
+        "limit = now - STALE_AFTER * round_time(count, len(self.peers)) * peer.detector.slack",
+        "limit = now - STALE_AFTER / 2",
         f"{STORY}a_loss_of_40_percent_for_a_minute_makes_no_role_flap_more_than_once",
     ),
     Mutant(
@@ -89,17 +89,18 @@ MUTANTS = (
     Mutant(
         "a node that is heard again is not told who is master",
         LINK,
-        "return effects + self._say(now, is_early=True), None",
-        "return effects, None",
+        "        return effects + self._say_all(peer, now)\n\n    def _taken_news",
+        "        return effects\n\n    def _taken_news",
         f"{STORY}when_a_split_heals_one_master_is_left_after_the_next_hello",
     ),
     Mutant(
         "a deaf peer is gone",
         LINK,
-        "        changed = self._learn(peer, datagram, now)\n",
-        "        changed = self._learn(peer, datagram, now)\n"
+        "        self._learn(peer, datagram, now)\n        if peer.alive:\n",
+        "        self._learn(peer, datagram, now)\n"
         "        if peer.alive and not peer.hears_us(now):\n"
-        '            return self._gone(peer, "deaf", now), None\n',
+        '            return self._gone(peer, "deaf", now)\n'
+        "        if peer.alive:\n",
         f"{STORY}loss_in_one_direction_costs_nothing_and_no_role_flaps_more_than_once",
     ),
     # DETECTOR
@@ -254,8 +255,8 @@ MUTANTS = (
     Mutant(
         "what a node reported before its silence is shown after it",
         LINK,
-        "peer.instances, peer.said, peer.report = {}, {}, Hearing()\n        heard_us",
-        "peer.instances, peer.said = {}, {}\n        heard_us",
+        "peer.instances, peer.said, peer.report = {}, {}, Hearing()\n\n",
+        "peer.instances, peer.said = {}, {}\n\n",
         f"{OF_REPORTS}a_report_of_before_a_silence_is_not_believed_after_it",
     ),
     Mutant(
