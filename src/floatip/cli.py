@@ -400,8 +400,6 @@ def fleet(verb: str, argument: str | None, file: Path, **options: object) -> int
     leave, join    take this node out of the fleet, after it has handed over all
                    that it carries; and let it in again
     forget NAME    remove a member that does not exist any more
-
-    floatip help fleet.md tells how to begin.
     """
     given = {f"--{name.replace('as_json', 'json').replace('_', '-')}" for name, value in options.items() if value}
     if wrong := given - set(FLEET_VERBS[verb]):

@@ -165,9 +165,12 @@ def test_a_state_file_that_is_none_is_as_if_it_were_not_there(load: Load, tmp_pa
     assert not reading.load(tmp_path / "floatip.toml").model.instances
 
 
-def test_a_node_that_has_left_carries_nothing_and_knows_nobody(load: Load) -> None:
+def test_a_node_that_has_left_carries_nothing_and_knows_nobody(load: Load, tmp_path: Path) -> None:
     known = replace(load(LOCAL, PART, DB2).known, has_left=True)
     assert fleet.unplain(fleet.plain(known)) == known
+    loaded = reading.load(tmp_path / "floatip.toml", known=known)
+    assert loaded.here
+    assert (loaded.model.instances, loaded.model.nodes) == ((), (loaded.here.node,))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,6 @@ WINDOW = 12.0
 """Seconds in which faults begin."""
 LONGEST = 8.0
 NODES, MEMBERS = (1, 2, 3), (1, 2, 3)
-MOST_KILLS = 2
-"""Of one daemon: three starts within a minute bar a node, on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,6 @@ def draw(seed: int) -> list[Fault]:
     """In the order in which they begin. They may overlap, and a majority of etcd may be gone."""
     chance = random.Random(seed)
     faults = list[Fault]()
-    kills = dict.fromkeys((*NODES, 0), 0)
     for _ in range(chance.randint(3, 7)):
         (kind,) = chance.choices(list(KINDS), list(KINDS.values()))
         at = round(chance.uniform(0, WINDOW), 1)
@@ -70,11 +67,6 @@ def draw(seed: int) -> list[Fault]:
             where = (chance.choice(NODES), chance.choice(MEMBERS))
         elif kind in PAIRS:
             where = tuple(sorted(chance.sample(NODES, 2)))
-        if kind in ("kill", "holder-kill"):
-            number = where[0] if where else 0
-            kills[number] += 1
-            if kills[number] > MOST_KILLS // (1 if where else 2):
-                continue
         if kind == "disk" and any(fault.kind == "disk" for fault in faults):
             continue
         amount = chance.choice((-3600.0, -5.0, -0.3, 0.3, 4.0, 86400.0)) if kind == "clock" else 0.0

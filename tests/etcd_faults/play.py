@@ -1,14 +1,17 @@
-"""python -m tests.etcd_faults.play --seed 1: one run, in its own namespaces. Exit status 1: a rule was broken."""
+"""python -m tests.etcd_faults.play --seed 1: in namespaces of its own. Exit status 1: a rule was broken."""
 
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 
 from floatip.lab.namespaces import enter
@@ -22,43 +25,56 @@ WHOLE_AGAIN = 75.0
 """Seconds: a node that was started three times within a minute is barred for a minute."""
 SLOW = 0.05, 0.15
 """Seconds of running and of standing still, of a slow member."""
-OUR_BUG = 70
+LOG_SHOWN = 6000
+"""The last characters of each daemon's log, where something is wrong."""
+FIGURES = "figures: "
+FAULT = re.compile(r"([a-z-]+)(?::([\d-]+))?@([\d.]+)\+([\d.]+)(?:=([-\d.]+))?")
+
+
+@dataclass
+class Figures:
+    """Of one sequence. Seconds."""
+
+    seed: int
+    samples: int = 0
+    longest_gap: float = 0.0
+    late: int = 0
+    moves: int = 0
+    closest: float = inf
+    """The shortest time from when an exclusive address left a node until it came to another."""
+    wrong: int = 0
 
 
 class Play:
-    def __init__(self, seed: int, directory: Path) -> None:
-        self.seed = seed
-        self.faults = plan.draw(seed)
-        disks = [fault.where[0] for fault in self.faults if fault.kind == "disk"]
-        self.world = World(directory, small_disk=disks[0] if disks else 0)
+    """One sequence of faults."""
+
+    def __init__(self, world: World, seed: int, faults: Sequence[Fault]) -> None:
+        self.world = world
+        self.faults = list(faults)
+        self.figures = Figures(seed)
+        self.story: list[tuple[float, int, str, bool]] = []
         self.wrong: list[str] = []
         self.notes: list[str] = []
         self._stopped: dict[object, int] = {}
 
     def run(self) -> None:
         world = self.world
-        world.start()
         namespaces = {number: node.namespace for number, node in world.nodes.items()}
         pid, stop, answer = watch.start(namespaces, ADDRESSES, len(EXCLUSIVE))
         assert os.read(answer, 1) == b"+"
         try:
-            if world.wait(START_TIMEOUT):
-                self._play()
-                began = time.monotonic()
-                if world.wait(WHOLE_AGAIN):
-                    self.notes.append(f"whole {time.monotonic() - began:.1f} s after the last fault")
-                else:
-                    self.wrong.append(
-                        f"not each address is on one node {WHOLE_AGAIN:g} s after the last fault: {world.holders()}"
-                    )
+            self._play()
+            began = time.monotonic()
+            if world.wait(WHOLE_AGAIN):
+                self.notes.append(f"whole {time.monotonic() - began:.1f} s after the last fault")
             else:
-                self.wrong.append(f"the fleet did not start within {START_TIMEOUT:g} s: {world.holders()}")
+                holders = world.holders()
+                self.wrong.append(f"not each address is on one node {WHOLE_AGAIN:g} s after the last fault: {holders}")
         finally:
             os.close(stop)
             with os.fdopen(answer) as file:
                 text = file.read()
             os.waitpid(pid, 0)
-            world.close()
         self._judge(watch.Seen(**json.loads(text)))
 
     def _play(self) -> None:
@@ -87,7 +103,7 @@ class Play:
 
     def _holder(self) -> int:
         holders = self.world.holders()[EXCLUSIVE[0]]
-        number = holders[0] if holders else NODES[self.seed % len(NODES)]
+        number = holders[0] if holders else NODES[self.figures.seed % len(NODES)]
         self.notes.append(f"node{number} was the holder")
         return number
 
@@ -205,24 +221,33 @@ class Play:
     # What became of it
 
     def _judge(self, seen: watch.Seen) -> None:
-        world = self.world
         self.wrong += seen.twice
         if seen.lost:
             self.wrong.append(f"{seen.lost} messages of the kernel were lost: the verdict is not complete")
-        self.wrong += [end for node in world.nodes.values() for end in node.ends]
-        asked = history.read([node.history for node in world.nodes.values() if node.history.exists()])
-        self.wrong += complaints(asked)
+        for node in self.world.nodes.values():
+            self.wrong += node.ends
+            node.ends.clear()
+        left: dict[str, tuple[float, int]] = {}
+        figures = self.figures
+        for at, number, address, came in seen.story:
+            if not came:
+                left[address] = at, number
+            elif address in EXCLUSIVE and address in left and left[address][1] != number:
+                figures.closest = min(figures.closest, at - left[address][0])
         moves = {address: sum(came for _, _, one, came in seen.story if one == address) for address in ADDRESSES}
-        self.notes.append(f"came to a node: {moves}")
-        self.notes.append(f"{len(asked)} questions to etcd")
-        self.notes.append(
-            f"{seen.samples} samples, longest gap {seen.longest_gap * 1e3:.1f} ms, {seen.late} above 2 ms"
-        )
-        self.figures = {
-            "samples": seen.samples, "longest_gap": seen.longest_gap, "late": seen.late, "asked": len(asked),
-            "moves": sum(moves.values()), "wrong": len(self.wrong),
-        }  # fmt: skip
+        figures.samples, figures.longest_gap, figures.late = seen.samples, seen.longest_gap, seen.late
+        figures.moves, figures.wrong = sum(moves.values()), len(self.wrong)
         self.story = seen.story
+        self.notes.append(f"came to a node: {moves}; shortest time from one to another {figures.closest:.3f} s")
+        gap = f"longest gap {seen.longest_gap * 1e3:.1f} ms, {seen.late} above 2 ms"
+        self.notes.append(f"{seen.samples} samples, {gap}")
+
+    def told(self, story: bool) -> str:
+        lines = [f"seed {self.figures.seed}", *map(str, self.faults)]
+        first = self.story[0][0] if self.story else 0.0
+        for at, number, address, came in self.story if story or self.wrong else ():
+            lines.append(f"{at - first:8.3f} ({at:.3f}) {'came to' if came else 'left'} node{number}: {address}")
+        return "\n  ".join([*lines, *self.notes, *(f"WRONG: {one}" for one in self.wrong)])
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -230,35 +255,54 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
+def _parsed(text: str) -> Fault:
+    """`holder-stop@1.5+6`, `cut-nodes:1-2@0+3`, `clock:2@1+4=-5`."""
+    kind, where, at, lasts, amount = FAULT.fullmatch(text).groups()  # type: ignore[union-attr]
+    return Fault(kind, float(at), float(lasts), tuple(map(int, where.split("-"))) if where else (), float(amount or 0))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.etcd_faults.play")
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sequences", type=int, default=1, help="of the seeds that follow too, on the same nodes")
+    parser.add_argument("--faults", help="these in place of what the seed draws: holder-stop@1.5+6,cut-nodes:1-2@2+3")
     parser.add_argument("--keep", type=Path, help="a directory for the logs, which must not exist yet")
-    parser.add_argument("--figures", action="store_true", help="the last line is JSON")
+    parser.add_argument("--figures", action="store_true", help="print figures as JSON too")
     parser.add_argument("--story", action="store_true", help="say who had which address when")
     options = parser.parse_args()
     enter([sys.executable, "-m", "tests.etcd_faults.play", *sys.argv[1:]])
+    given = [_parsed(one) for one in options.faults.split(",")] if options.faults else []
     with tempfile.TemporaryDirectory(prefix="floatip-etcd-") as made:
         directory = options.keep or Path(made)
         directory.mkdir(exist_ok=not options.keep)
         directory.chmod(0o755)
-        play = Play(options.seed, directory)
-        print(f"seed {options.seed}", *play.faults, sep="\n  ", flush=True)
-        play.run()
-        if options.story:
-            first = play.story[0][0] if play.story else 0.0
-            for at, number, address, came in play.story:
-                print(f"  {at - first:8.3f} ({at:.3f}) {'came to' if came else 'left'} node{number}: {address}")
-        for note in play.notes:
-            print(f"  {note}")
-        for wrong in play.wrong:
-            print(f"  WRONG: {wrong}")
-        if play.wrong and not options.keep:
-            for node in play.world.nodes.values():
-                print(f"--- {node.name}", node.log.read_text()[-6000:], sep="\n")
+        world = World(directory)
+        wrong = list[str]()
+        try:
+            world.start()
+            if not world.wait(START_TIMEOUT):
+                wrong.append(f"the fleet did not start within {START_TIMEOUT:g} s: {world.holders()}")
+            for seed in range(options.seed, options.seed + options.sequences):
+                if wrong:
+                    break
+                play = Play(world, seed, given or plan.draw(seed))
+                play.run()
+                wrong = play.wrong
+                print(play.told(options.story), flush=True)
+                if options.figures:
+                    print(f"{FIGURES}{json.dumps(asdict(play.figures))}", flush=True)
+        finally:
+            world.close()
+        asked = history.read([node.history for node in world.nodes.values() if node.history.exists()])
+        found = complaints(asked)
+        print(f"{len(asked)} questions to etcd", *found, sep="\nWRONG: ")
         if options.figures:
-            print(json.dumps(play.figures))
-    return 1 if play.wrong else 0
+            print(f"{FIGURES}{json.dumps({'asked': len(asked), 'wrong': len(found)})}", flush=True)
+        if wrong or found:
+            print(*wrong, sep="\n")
+            for node in world.nodes.values():
+                print(f"--- {node.name}", node.log.read_text()[-LOG_SHOWN:], sep="\n", flush=True)
+    return 1 if wrong or found else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A few of the runs, and that their judges see what they are to see."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from tests.host.conftest import CLONE_NEWNET, entered
 from tests.linearizable import complaints
 
 A = ip_interface("192.0.2.10/32")
-RUNS = 4
+GROUPS, SEQUENCES = 2, 2
+SEEDS = range(1, 1 + GROUPS * SEQUENCES, SEQUENCES)
 
 
 @pytest.fixture
@@ -99,12 +101,33 @@ def test_a_seed_draws_the_same_faults_each_time() -> None:
     assert {fault.kind for seed in range(200) for fault in plan.draw(seed)} == set(plan.KINDS)
 
 
-def test_no_exclusive_address_is_on_two_nodes_whatever_happens_to_daemons_and_etcd() -> None:
+@pytest.fixture
+def root_and_etcd() -> None:
     if not shutil.which("etcd"):
         pytest.fail("etcd is not installed: make test-needs")
     if os.geteuid() != 0:
         pytest.fail("this test makes namespaces and needs root: sudo make test")
-    with ThreadPoolExecutor(RUNS) as pool:
-        outcomes = list(pool.map(play, range(1, RUNS + 1)))
-    print(*(outcome.said for outcome in outcomes), sep="\n")
-    assert all(outcome.is_good for outcome in outcomes)
+
+
+@pytest.mark.usefixtures("root_and_etcd")
+def test_no_exclusive_address_is_on_two_nodes_whatever_happens_to_daemons_and_etcd() -> None:
+    with ThreadPoolExecutor(GROUPS) as pool:
+        figures = [one for group in pool.map(lambda seed: play(seed, SEQUENCES), SEEDS) for one in group]
+    assert sum("seed" in one for one in figures) == GROUPS * SEQUENCES
+    assert not any(one["wrong"] for one in figures)
+
+
+@pytest.mark.usefixtures("root_and_etcd")
+def test_a_daemon_that_is_stopped_loses_what_is_exclusive_before_another_node_has_it(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Longer than its lease. Then it goes on, and leaves the addresses where they are."""
+    figures = play(0, 1, "--faults", "holder-stop@0.5+9,holder-cut@15+8", "--story")
+    said = capfd.readouterr().out
+    print(said)
+    assert not any(one["wrong"] for one in figures)
+    stopped, cut = re.findall(r"node(\d) was the holder", said)
+    moves = re.findall(r"(came to|left) node(\d): 192.0.2.10", said)
+    assert moves[:2] == [("left", stopped), ("came to", cut)]
+    assert stopped != cut
+    assert moves[2] == ("left", cut)

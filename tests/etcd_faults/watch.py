@@ -59,6 +59,11 @@ class Watcher:
             self._readers.append(reader)
         body = ADDRESS.pack(0, 0, 0, 0, 0)
         self._dump = HEADER.pack(HEADER.size + len(body), GETADDR, NLM_F_DUMP, 1, 0) + body
+        for number, reader in zip(namespaces, self._readers, strict=True):
+            there = self._sample(reader)
+            for packed, address in self._packed.items():
+                if packed in there:
+                    self._holders[address].add(number)
 
     def look(self) -> None:
         self._listen()

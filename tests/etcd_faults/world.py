@@ -1,6 +1,5 @@
 """Three nodes and three members of etcd, each in a network namespace of its own, joined by a bridge."""
 
-import contextlib
 import json
 import mmap
 import os
@@ -26,7 +25,7 @@ ADDRESSES = (*EXCLUSIVE, "192.0.2.20")
 INSTANCES = ("database", "license", "web")
 LEASE_TIME = 4
 DISK = "160m"
-"""Of a member whose disk becomes full: etcd writes 64 MB in advance."""
+"""Of each member: it can become full. etcd writes 64 MB in advance."""
 CONFIG = """\
 [link]
 interval = 0.1
@@ -110,6 +109,7 @@ class Node(Host):
             "RUNTIME_DIRECTORY": str(self.socket.parent),
             "STATE_DIRECTORY": str(self.directory / "state"),
         }
+        (self.directory / "state" / "starts.json").unlink(missing_ok=True)  # who starts so often would be barred
         program = [sys.executable, "-m", "tests.etcd_faults.daemon"]
         with self.namespace.inside(), self.log.open("ab") as log:
             arguments = [str(self.file), str(self.history), str(self.clock)]
@@ -154,8 +154,7 @@ class Node(Host):
 
 
 class World:
-    def __init__(self, directory: Path, *, small_disk: int = 0) -> None:
-        """`small_disk`: the number of the member that has one; 0: none."""
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         for words in ("link set lo up", "link add bridge type bridge", "link set bridge up"):
             run("ip", *words.split())
@@ -164,10 +163,9 @@ class World:
         self.hosts = {number: Host(f"etcd{number}", 10 + number) for number in MEMBERS}
         places = [self.hosts[number].address for number in MEMBERS]
         self.cluster = Cluster(directory / "etcd", options=RAFT, addresses=places, wrap=self._in_namespace)
-        if small_disk:
-            place = self.cluster.members[small_disk - 1].directory
-            place.mkdir()
-            run("mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "tmpfs", str(place))
+        for member in self.cluster.members:
+            member.directory.mkdir()
+            run("mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "tmpfs", str(member.directory))
         self._configure()
 
     def _in_namespace(self, number: int, argv: Any) -> list[str]:
@@ -219,5 +217,6 @@ class World:
         for node in self.nodes.values():
             node.signal(signal.SIGCONT)
             node.kill()
-        with contextlib.suppress(AssertionError):
-            self.cluster.close()
+        self.cluster.close()
+        for member in self.cluster.members:
+            run("umount", str(member.directory))

@@ -395,7 +395,11 @@ class Etcd:
         """Of all members, which were stopped before (`vanish`): what was written since is lost."""
         self.store = deepcopy(backup)
         self.cluster += 1
-        self.asked = []
+        now = self._time.now
+        self.asked = [
+            Asked(HAND, Txn((), (Put(row.key, row.value, row.lease),)), TxnDone(True, row.revision), now, now)
+            for row in self.store.rows.values()
+        ]
         self._waiting.clear()
 
     def _reconnect(self) -> None:

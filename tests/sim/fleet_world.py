@@ -9,16 +9,18 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
-from math import floor, inf
+from math import inf
 from random import Random
 from typing import Any, Literal
 
 from floatip.core import settings
 from floatip.core.addresses import Address, Placed
+from floatip.core.arbiter import KERNEL_DELAY, lifetime
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.rank import Rank
 from floatip.core.etcd import Answer, AskEtcd, EtcdAnswered, EtcdChanged, EtcdTrouble, EtcdUnwatched, Unknown, WatchEtcd
 from floatip.core.events import Became, ClockMoved, Close, Dial, Effect, Event, Fence, HandoverAsked, Held
+from floatip.host.network.kernel.fencing import EARLY, WORTH_IT
 from floatip.lab.route_server import LearntRoute, choose
 from tests.sim.etcd import Etcd, Store
 from tests.sim.linked import Linked
@@ -28,8 +30,6 @@ EXCLUSIVE = ("db", "licence")
 ADDRESSES = {name: IPv4Interface(f"192.168.223.{160 + number}/32") for number, name in enumerate(EXCLUSIVE)}
 DRIFT = 0.001
 """By which a clock is fast or slow, at most."""
-KERNEL_EARLY = 1.25
-"""Seconds by which a kernel may end an address before the whole seconds of its lifetime are over."""
 ROUNDING = 1e-6
 """Seconds after the time at which a clock shows what is waited for."""
 NTP = 20.0
@@ -58,10 +58,13 @@ class Clock:
 class Fenced:
     """What the host of a node was told of exclusive addresses, and when its kernel ends those that it has."""
 
-    named: frozenset[Placed] = frozenset()
+    named: frozenset[Placed] | None = None
+    """None: it was told nothing yet."""
     until: float = -inf
     """By the clock of the node, as the rest."""
     wanted: frozenset[Placed] = frozenset()
+    lent: dict[Placed, float] = field(default_factory=dict)
+    """Until when, as the host counts."""
     ends: dict[Placed, float] = field(default_factory=dict)
 
 
@@ -303,7 +306,8 @@ class Fleet(Linked):
     def _forget_process(self, node: Machine) -> None:
         super()._forget_process(node)
         fenced = self._fenced[node.name]
-        fenced.named, fenced.until, fenced.wanted = frozenset(), -inf, frozenset()
+        fenced.named, fenced.until, fenced.wanted = None, -inf, frozenset()
+        fenced.lent.clear()
         self._troubles.pop(node.name, None)
         self.etcd.unwatch(node.name)
         for name in self.exclusive:
@@ -372,13 +376,18 @@ class Fleet(Linked):
             node.inbox.append(partial(self._apply, node, incarnation))
             return
         fenced, shows, before = self._fenced[node.name], self.clock(node), set(node.fenced)
+        seconds = 0 if fenced.named is None else lifetime(fenced.until - shows)
         for placed in self.placed_of.values():
-            if placed not in fenced.wanted:
+            if placed not in fenced.wanted or placed not in (fenced.named or ()):
                 node.fenced.discard(placed)
                 fenced.ends.pop(placed, None)
-            elif placed in fenced.named and (lifetime := floor(fenced.until - shows)) >= 1:
+                fenced.lent.pop(placed, None)
+            elif seconds >= 1 and (
+                placed not in node.fenced or shows + seconds > fenced.lent.get(placed, -inf) + WORTH_IT
+            ):
                 node.fenced.add(placed)
-                ends = shows + max(0.01, lifetime - self.random.uniform(0.0, KERNEL_EARLY))
+                fenced.lent[placed] = shows + seconds
+                ends = shows + seconds + self.random.uniform(-EARLY, KERNEL_DELAY)
                 fenced.ends[placed] = ends
                 self.at(self.when(node, ends), self._end_address, node, placed, ends)
         if node.fenced != before:

@@ -144,6 +144,8 @@ class Arbiter:
         self.asks: dict[str, Ask] = {}
         self.refused: dict[str, str] = {}
         """Keys of rows that are no rows of ours, and why."""
+        self._refused_at: dict[str, int] = {}
+        """At which revision each was written: this fleet's prefix is ours, so a claim replaces it."""
         self.seen_at: dict[str, float] = {}
         """When this node learned of the epoch of each owner."""
         self.fault = ""
@@ -345,7 +347,7 @@ class Arbiter:
         key = ALIVE + self.own.name
         row = Alive(self.config.machine, self.boot, self.config.version, str(self.own.address))
         put = Put(key, _as_text(row), self.lease)
-        txn = Txn((Compare(key, known.revision if known else 0),), (put,), (key,))
+        txn = Txn((Compare(key, self._revision_of(key, known)),), (put,), (key,))
         return [self._ask(_Asked("alive", now, str(self.lease)), txn)]
 
     def answered(self, number: int, answer: EtcdAnswer, now: float) -> list[Effect]:
@@ -453,6 +455,7 @@ class Arbiter:
         found = {row.key for one in self._sync.values() for row in one.rows}
         effects: list[Effect] = []
         self._gone.clear()
+        self._refused_at.clear()
         known = [OWNERS + name for name in self.owners] + [ALIVE + name for name in self.alive]
         for key in [*known, *(ASKS + name for name in self.asks)]:
             if key not in found:
@@ -517,15 +520,19 @@ class Arbiter:
         except ValueError as error:
             if row.key in self.refused or len(self.refused) < REFUSED_KEPT:
                 self.refused[row.key] = str(error)
+            self._refused_at[row.key] = row.revision
+            self._changed.add(name)
             return []
-        self.refused.pop(row.key, None)
+        if row.revision > self._refused_at.get(row.key, 0):
+            self._forget_refused(row.key)
         return []
 
     def _take_owner(self, name: str, row: Owner, now: float, *, is_fresh: bool) -> list[Effect]:
         before = self.owners.get(name)
-        self.refused.pop(OWNERS + name, None)
-        if before and not is_fresh and row.revision <= before.revision:
+        refused_at = self._refused_at.get(OWNERS + name, 0)
+        if not is_fresh and row.revision <= max(before.revision if before else 0, refused_at):
             return []
+        self._forget_refused(OWNERS + name)
         was_own = self.is_own(name)
         self.owners[name] = row
         self._changed.add(name)
@@ -534,7 +541,7 @@ class Arbiter:
         if self._is_mine(row):
             self.epochs[name] = max(self.epochs.get(name, 0), row.epoch)
         if self.is_own(name) and not was_own:
-            self._begin_to_own(name, None if is_fresh else before, now)
+            self._begin_to_own(name, None if is_fresh or refused_at else before, now)
         elif not self.is_own(name):
             self._before.pop(name, None)
         known = (before.node, before.released) if before else None
@@ -557,7 +564,7 @@ class Arbiter:
     def _delete(self, key: str, now: float, revision: int = 0) -> list[Effect]:
         kind, _, name = key.partition("/")
         self._gone[key] = max(revision, self._gone.get(key, 0))
-        self.refused.pop(key, None)
+        self._forget_refused(key)
         match kind + "/":
             case "owners/" if name in self.owners and (not revision or self.owners[name].revision <= revision):
                 del self.owners[name]
@@ -571,6 +578,14 @@ class Arbiter:
                 self.asks.pop(name, None)
         return []
 
+    def _forget_refused(self, key: str) -> None:
+        self.refused.pop(key, None)
+        self._refused_at.pop(key, None)
+
+    def _revision_of(self, key: str, known: Owner | Alive | None) -> int:
+        """What the row is compared with that is to be written."""
+        return self._refused_at.get(key, known.revision if known else 0)
+
     def _learn_key(self, key: str, answer: TxnDone, now: float) -> list[Effect]:
         """What a transaction that failed has read of its key."""
         if answer.succeeded:
@@ -582,7 +597,8 @@ class Arbiter:
     def bid(self, name: str, epoch: int, why: str, now: float) -> list[Effect]:
         """Become the owner, unless it is, with this epoch or a later one."""
         row = self.owners.get(name)
-        if not self._may_write(name, now) or (row and self.is_own(name) and row.epoch >= epoch):
+        is_there = OWNERS + name not in self._refused_at
+        if not self._may_write(name, now) or (row and is_there and self.is_own(name) and row.epoch >= epoch):
             return []
         if row:
             epoch = max(epoch, row.epoch + EPOCH_STEP)
@@ -623,7 +639,7 @@ class Arbiter:
     def _write(self, what: Literal["claim", "write"], name: str, new: Owner, now: float) -> list[Effect]:
         before, key = self.owners.get(name), OWNERS + name
         self._writing.add(name)
-        txn = Txn((Compare(key, before.revision if before else 0),), (Put(key, _as_text(new)),), (key,))
+        txn = Txn((Compare(key, self._revision_of(key, before)),), (Put(key, _as_text(new)),), (key,))
         return [self._ask(_Asked(what, now, name, new), txn)]
 
     def _wrote(self, asked: _Asked, answer: TxnDone, now: float) -> list[Effect]:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from floatip.core import settings
 from floatip.core.addresses import Address, Placed
-from floatip.core.arbiter import Arbiter, lifetime
+from floatip.core.arbiter import HANDLING, Arbiter, lifetime
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.counters import Refused, refusals
@@ -61,7 +61,7 @@ from floatip.core.events import (
 )
 from floatip.core.fleet import Fleet, is_acknowledged
 from floatip.core.health import CheckState, of_parts, of_sessions
-from floatip.core.holding import Holding, Key
+from floatip.core.holding import Holding, Key, key
 from floatip.core.instance import CUT_OFF_AT_LEAST, KEEP_TIME, Instance, is_held
 from floatip.core.link.link import Changed
 from floatip.core.link.wire import identity
@@ -85,6 +85,7 @@ LOSSES, LOSSES_WINDOW = 5, 60.0
 SUBJECTS_KEPT = 512
 TOLD_ONE_BY_ONE = 8
 LOST = "lost", "removed by another program, or with its interface; floatip adds it again"
+LAPSED = "lost", "the kernel removed it at the end of its lifetime: etcd has not confirmed it in time"
 RELEASED = "released", "no instance holds it on this node any more"
 
 K = TypeVar("K")
@@ -609,8 +610,10 @@ class Node:
     def _held(self, addresses: frozenset[Placed], now: float) -> list[Effect]:
         changed, found, lost, released = self.holding.take(addresses)
         gone = ("released", self.stopping) if self.stopping else LOST
+        lapsed = self._lapsed(now) & set(lost) if lost else set()
         effects: list[Effect] = [
-            *_told(lost, *gone),
+            *_told([one for one in lost if one not in lapsed], *gone),
+            *_told([one for one in lost if one in lapsed], *LAPSED),
             *_told(released, *RELEASED),
             *_told(found, "held", "confirmed by the kernel"),
         ]
@@ -972,6 +975,11 @@ class Node:
             if not all(target.key in self.holding.placed for target in self.instances[name].targets):
                 self.instances[name].doubted_until = fence.until
         return [fence]
+
+    def _lapsed(self, now: float) -> set[Key]:
+        """Exclusive addresses whose lifetime in the kernel has run out: a later one would not end in time."""
+        is_over = lifetime(self._fence.until - now - HANDLING) < 1
+        return {key(placed) for placed in self._fence.addresses} if is_over else set()
 
     def _depart(self, now: float) -> list[Effect]:
         """While stopping: tell etcd what this node does not have any more, and last that it is gone."""

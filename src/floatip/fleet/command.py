@@ -86,7 +86,7 @@ def _look(file: Path) -> Here:
     given = reading.read(file, known=fleet.NOTHING)
     if given.model.etcd is None and ("etcd",) not in given.places.given:
         what = f"{file} has no [etcd], so this node is of no fleet at etcd"
-        raise NoFleet(what, "add [etcd] with the endpoints of your etcd: floatip help fleet.md")
+        raise NoFleet(what, "add [etcd] with the endpoints of your etcd: floatip help endpoints")
     if errors := [one for one in given.problems if isinstance(one, ConfigError) and one.path.startswith("etcd")]:
         raise ConfigErrors(errors)
     keys, _ = key.read(given.model.link.key or file.absolute().with_name(key.NAME), look_around())

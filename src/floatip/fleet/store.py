@@ -33,6 +33,8 @@ from floatip.text import printable
 
 AT_ONCE = 8
 """Versions that are read by one question: an answer has a limit."""
+PATIENCE = 5.0
+"""Seconds for an answer, where the daemon has less: a person can wait."""
 WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -67,6 +69,7 @@ class Store:
         self.prefix = etcd.prefix
         self._trouble = EtcdTrouble("")
         given = {name: str(value) if name in PATHS and value else value for name, value in asdict(etcd).items()}
+        given["request_timeout"] = max(etcd.request_timeout, PATIENCE)
         self._runner = asyncio.Runner()
         self._client = Client(read(given), self._keep)
 

@@ -18,7 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -78,13 +78,14 @@ from floatip.host.figures import Counters
 from floatip.host.history import History
 from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
 from floatip.host.log import ERROR, WARNING, Log
+from floatip.host.membership import Membership
 from floatip.host.network.adverts import Adverts
 from floatip.host.network.kernel import Kernel
 from floatip.host.network.link import Link
 from floatip.host.network.peers import Peers
 from floatip.host.news import Item, News
 from floatip.host.orders import Orders
-from floatip.host.reload import Read, Reload
+from floatip.host.reload import Outcome, Read, Reload
 from floatip.host.restart import Restart
 from floatip.host.scheduling import scheduling
 from floatip.host.state_log import StateLog
@@ -92,8 +93,11 @@ from floatip.host.systemd import Systemd
 from floatip.host.teller import Teller
 from floatip.host.web import Web
 from floatip.host.workers import Workers
-from floatip.reading import ConfigError, ConfigErrors, ConfigWarning, Loaded, load, render
+from floatip.reading import ConfigError, ConfigErrors, ConfigWarning, Loaded, fleet, load, render
+from floatip.reading.fleet import Known
 from floatip.reading.patience import told_when_slow
+from floatip.reading.place import as_warning
+from floatip.reading.toml.document import Document
 
 DISK_TIMEOUT = 1.0
 """How long an end waits for the last files."""
@@ -101,8 +105,8 @@ SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread that computes, as one that reads the configuration, keeps the loop waiting."""
 CLOCK_TOLERANCE = 0.01
 """Seconds by which the time of day may go astray before the core is told."""
-ORDERS = "orders"
-MEMORIES = ("held", "virtuals", "keepalived", "starts", ORDERS)
+ORDERS, FLEET = "orders", "fleet"
+MEMORIES = ("held", "virtuals", "keepalived", "starts", ORDERS, FLEET)
 OUR_BUG = 70
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 NOT_NOW = 75
@@ -117,11 +121,33 @@ def run(config_path: str | Path, dcid: int | str | None = None) -> int:
     file = os.path.abspath(config_path)
     check = ["floatip", "check", *([] if file == DEFAULT_CONFIG else [file])]
     check += [] if dcid is None else ["--dcid", str(dcid)]
-    return serve(partial(_load, config_path, dcid), file=file, check=join(check))
+    return serve(Reading(config_path, dcid), file=file, check=join(check))
 
 
-def _load(config_path: str | Path, dcid: int | str | None) -> Loaded:
-    loaded = load(config_path, dcid=dcid)
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The configuration of a node, and what it knows of its fleet."""
+
+    config_path: str | Path
+    dcid: int | str | None
+
+    def __call__(self, known: Known | None = None, local: Document | None = None) -> Loaded:
+        """`known`: of the fleet; None: what was kept. `local`: the file, if it is not to be read again.
+
+        Without what was kept, if that cannot be used: etcd may have a better one.
+        """
+        try:
+            return _load(self.config_path, self.dcid, known, local)
+        except ConfigErrors as error:
+            kept = fleet.recall()
+            if known or not kept.row or any(not fleet.is_of_fleet(one, kept) for one in error.errors):
+                raise
+            loaded = self(replace(kept, row=""))
+            return loaded._replace(warnings=(*map(as_warning, error.errors), *error.warnings, *loaded.warnings))
+
+
+def _load(config_path: str | Path, dcid: int | str | None, known: Known | None, local: Document | None) -> Loaded:
+    loaded = load(config_path, "", dcid, known, local)
     if region := sys.modules.get("floatip.linode.region"):  # dcid = "auto"
         try:
             region.keep()
@@ -209,19 +235,24 @@ class Daemon:
         self._seed = int.from_bytes(os.urandom(4))
         self._boot = int.from_bytes(os.urandom(8)) or 1
         self._failures = Failures("daemon", self.report)
-        self._reload = Reload(read, self._apply, self._failures, log, self._systemd, check, self._say_refused)
+        self._read = read
+        reread, refused = self._read_again, self._say_refused
+        self._reload = Reload(reread, self._apply, self._failures, log, self._systemd, check, refused)
         self._restart = Restart(read, self._failures, check)
         self._disk = Disk(self.report)
         memories = {
-            name: Memory(self._disk, state_directory() / f"{name}.json", across_boots=name == ORDERS)
+            name: Memory(self._disk, state_directory() / f"{name}.json", across_boots=name in (ORDERS, FLEET))
             for name in MEMORIES
         }
         self._memories, self._starts = memories.values(), memories["starts"]
         follower = keepalived.Keepalived(self.report, memories["keepalived"])
         self._orders = Orders(lambda: self._node, self.report, memories[ORDERS])
         drills = Drills(lambda: self._node, self.report, self._loop.time)
+        etcd, of_fleet = Etcd(self.report), Failures("fleet", self.report)
+        self._membership = Membership(etcd, self._read_for_fleet, of_fleet, memories[FLEET], boot_id())
         commands = self._orders.commands(time.time) | {
             **drills.commands(),
+            **self._membership.commands(),
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
             "explain": Explain(lambda: self._node, self._loop, Workers()).command,
@@ -246,7 +277,7 @@ class Daemon:
             follower,
             Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
             Web(self.report, socket_path(), state_directory()),
-            Etcd(self.report),
+            etcd,
         )
 
     async def serve(self) -> int:
@@ -444,7 +475,18 @@ class Daemon:
         for warning in self._loaded.warnings:
             self._log.write(WARNING, str(warning))
         wiring.connect(self._parts, self._loaded, settings)
+        self._membership.configure(self._loaded)
         self._history.node = settings.link.own if settings.link else socket.gethostname()
+
+    def _read_again(self) -> Loaded:
+        if isinstance(self._read, Reading) and self._loaded.model.member:
+            return self._read(self._loaded.known)
+        return self._read()
+
+    def _read_for_fleet(self, known: Known, outcome: Outcome) -> None:
+        """What is new at etcd, with the file as it was read last: an edit in it waits for its SIGHUP."""
+        if isinstance(self._read, Reading):
+            self._reload.also(partial(self._read, known, self._loaded.local), outcome)
 
     def _apply(self, loaded: Loaded) -> None:
         self._loaded = loaded
@@ -498,6 +540,7 @@ class Daemon:
         self._parts.link.close()
         self._parts.keepalived.close()
         self._parts.web.close()
+        self._membership.close()
         self._parts.etcd.close()
         self._parts.control.close()
         self._parts.kernel.close()

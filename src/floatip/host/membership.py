@@ -105,8 +105,6 @@ class Membership:
         self._refused = ""
         """The row of a configuration that cannot be used here."""
         self._is_reading = self._is_writing = False
-        self._is_taken = False
-        """Whether another machine that lives has the name of this node."""
         self._tries_again = False
         """Because that may mend."""
         self._timer: Handle | None = None
@@ -133,9 +131,6 @@ class Membership:
         elif loaded.known != self._in_force:
             self._memory.remember(fleet.plain(loaded.known))
         self._in_force = loaded.known
-        if loaded.known.row and loaded.known.row != self._refused:
-            self._refused = ""
-            self._failures.clear(CONFIGURATION)
         self._look()
 
     def close(self) -> None:
@@ -171,30 +166,34 @@ class Membership:
         if self._is_writing:
             return
         key, members = MEMBERS + own.node.name, own.rows[MEMBERS]
-        alive = own.rows[own.alive].get(own.alive)
-        if alive and rows.machine_of(alive.value) != self._machine and not self._has_left:
-            self._is_taken = True  # the core says so
-            return
-        self._is_taken = False
+        compares: list[Compare] = []
+        then: tuple[Put | Delete, ...] = ()
         if self._has_left:
-            then: tuple[Put | Delete, ...] = (Delete(key),) if key in members else ()
-        else:
+            then = (Delete(key),) if key in members else ()
+        elif self._is_alive(own):
             known = self._member(members.get(key))
             wanted = Member(own.node, floatip.__version__, rows.CAPABILITIES, known.since if known else _now())
-            then = () if known == wanted else (Put(key, rows.member_row(wanted)),)
-            then += tuple(Delete(old) for old in self._older(own))
-        if not then:
-            return
-        self._is_writing = True
-        compares = [_as_seen(FLEET, own.rows[FLEET]), *(_as_seen(one.key, members) for one in then)]
-        compares += [] if self._has_left else [_as_seen(own.alive, own.rows[own.alive])]
-        self._etcd.ask(Txn(tuple(compares), then), self._wrote)
+            compares.append(_as_seen(own.alive, own.rows[own.alive]))
+            if known != wanted:
+                then = (Put(key, rows.member_row(wanted)),)
+            elif older := self._older(own):
+                then = (Delete(MEMBERS + older),)
+                compares.append(Compare(ALIVE + older, 0))
+        if then:
+            self._is_writing = True
+            compares += [_as_seen(FLEET, own.rows[FLEET]), *(_as_seen(one.key, members) for one in then)]
+            self._etcd.ask(Txn(tuple(compares), then), self._wrote)
 
-    def _older(self, own: _Own) -> list[str]:
-        """Rows of this machine under another name: they have its address."""
+    def _is_alive(self, own: _Own) -> bool:
+        """Whether its name at etcd is this machine's, which the core sees to: so two with one name never take turns."""
+        alive = own.rows[own.alive].get(own.alive)
+        return bool(alive and rows.machine_of(alive.value) == self._machine)
+
+    def _older(self, own: _Own) -> str:
+        """An earlier name of this machine: it has its address."""
         found = [one for row in own.rows[MEMBERS].values() if (one := self._member(row))]
         names = [one.node.name for one in found if one.node.address == own.node.address]
-        return [MEMBERS + name for name in names if name != own.node.name]
+        return next((name for name in names if name != own.node.name), "")
 
     def _wrote(self, answer: Answer) -> None:
         self._is_writing = False
@@ -204,6 +203,10 @@ class Membership:
     # What this node follows
 
     def _follow(self, own: _Own) -> None:
+        row = own.rows[CONFIG].get(CONFIG)
+        if row and row.value == self._in_force.row:
+            self._refused = ""
+            self._failures.clear(CONFIGURATION)
         known = self._known(own)
         if self._is_reading or known == self._in_force:
             return
@@ -223,7 +226,7 @@ class Membership:
         self._members = {key: one for key, one in self._members.items() if key in own.rows[MEMBERS]}
         for row in own.rows[MEMBERS].values():
             one = self._member(row)
-            if one and one.node.name != own.node.name:
+            if one and one.node.name != own.node.name and one.node.address != own.node.address:
                 before = found.get(one.node.address)
                 found[one.node.address] = max(one, before or one, key=lambda each: (each.since, each.node.name))
         return tuple(sorted((one.node for one in found.values()), key=lambda node: node.name))
@@ -296,7 +299,7 @@ class Membership:
             return "etcd has not said yet who the members are"
         if self._has_left != self._in_force.has_left:
             return "the configuration is read again"
-        if self._is_taken:
+        if not self._has_left and own.rows[own.alive] and not self._is_alive(own):
             return "another machine that is alive has the name of this node"
         if not self._is_ours(own):
             return "the prefix at etcd is not known as this fleet's: floatip status"

@@ -109,9 +109,18 @@ def prefix_of(local: Document) -> str:
         return ""
 
 
+def is_of_fleet(error: ConfigError, one: Known) -> bool:
+    """Whether it is about the fleet's part."""
+    return error.file.startswith(_called(one))
+
+
+def _called(one: Known) -> str:
+    return one.name or f"etcd {one.prefix}{rows.CONFIG}"
+
+
 def parsed(one: Known) -> Document:
     """The fleet's part. Raises `ConfigErrors`."""
-    name = one.name or f"etcd {one.prefix}{rows.CONFIG}"
+    name = _called(one)
     try:
         config = rows.config(one.row)
     except rows.Odd as error:

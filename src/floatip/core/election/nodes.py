@@ -253,7 +253,8 @@ class NodesElector:
         self._open_since = min(self._open_since, now)
         if self._must_wait or (around.claims and not around.is_ready):
             return []
-        at = max(self._open_since, self._listen_until) + self._wait(around)
+        is_own = bool(self.ruling and self.ruling.is_own)  # then it is its turn: the others wait for it
+        at = now if is_own else max(self._open_since, self._listen_until) + self._wait(around)
         if now < at:
             self.deadline = at
             return []

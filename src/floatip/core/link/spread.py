@@ -24,7 +24,7 @@ def ranking(instance: settings.Instance, nodes: Sequence[settings.Node]) -> tupl
     Those of `prefer` come first, and those with weight 0 last. Instances that are `together` share an order.
     """
     election = _election(instance)
-    return _ranking(_key(instance), election.prefer, _weights(nodes))
+    return _ranking(_key(instance), election.prefer, weights_of(nodes))
 
 
 def place(
@@ -54,8 +54,8 @@ def assign(
     `ready(instance, node)`. `carried`: the master of each instance now. It stays as long as it is ready, unless
     another node must take the instances that are `together`.
     """
-    weights = _weights(nodes)
-    spread = _Spread(weights)
+    weights = weights_of(nodes)
+    spread = Spread(weights)
     homeless, rest = [], []
     for members in _groups(instances):
         # What stays, which is nearly all as a rule, is not looked at for each node.
@@ -78,6 +78,13 @@ def assign(
     return {name: node for unit, node in spread.homes.items() for name in unit.names}
 
 
+def units_of(
+    instances: Sequence[settings.Instance], nodes: Sequence[settings.Node], ready: Callable[[str, str], bool]
+) -> "list[Unit]":
+    """What goes to one node each, without what no node is ready for."""
+    return _units(_groups(instances), weights_of(nodes), ready)
+
+
 def _election(instance: settings.Instance) -> settings.Nodes:
     assert isinstance(instance.election, settings.Nodes)
     return instance.election
@@ -89,7 +96,7 @@ def _key(instance: settings.Instance) -> str:
     return f"together {word}" if word else f"instance {instance.name}"
 
 
-def _weights(nodes: Sequence[settings.Node]) -> Weights:
+def weights_of(nodes: Sequence[settings.Node]) -> Weights:
     return tuple((node.name, node.weight) for node in nodes)
 
 
@@ -108,7 +115,7 @@ def _score(key: str, name: str, weight: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Unit:
+class Unit:
     """Instances that go to one node."""
 
     names: tuple[str, ...]
@@ -144,7 +151,7 @@ def _home(
 
 def _units(
     groups: Iterable[list[settings.Instance]], weights: Weights, ready: Callable[[str, str], bool]
-) -> list[_Unit]:
+) -> list[Unit]:
     """Without the instances that no node is ready for."""
     names = [name for name, _ in weights]
     idle = {name for name, weight in weights if weight <= 0}
@@ -160,66 +167,72 @@ def _units(
     return units
 
 
-def _kept(members: Sequence[settings.Instance]) -> _Unit:
-    return _Unit(tuple(member.name for member in members), (), (), frozenset(), _apart(members))
+def _kept(members: Sequence[settings.Instance]) -> Unit:
+    return Unit(tuple(member.name for member in members), (), (), frozenset(), _apart(members))
 
 
-def _unit(members: Sequence[settings.Instance], ready: set[str], weights: Weights, idle: set[str]) -> _Unit:
+def _unit(members: Sequence[settings.Instance], ready: set[str], weights: Weights, idle: set[str]) -> Unit:
     """`idle`: the nodes of weight 0."""
     elections = [_election(member) for member in members]
     prefer = tuple(dict.fromkeys(name for election in elections for name in election.prefer))
     nodes = tuple(name for name in _ranking(_key(members[0]), prefer, weights) if name in ready)
     candidates = tuple(name for name in nodes if name not in idle or name in prefer) if idle else nodes
     names = tuple(member.name for member in members)
-    return _Unit(names, nodes, candidates or nodes, frozenset(prefer) & ready, _apart(members))
+    return Unit(names, nodes, candidates or nodes, frozenset(prefer) & ready, _apart(members))
 
 
 def _apart(members: Sequence[settings.Instance]) -> tuple[str, ...]:
     return tuple(sorted({word for member in members if (word := _election(member).apart)}))
 
 
-def _carrier(unit: _Unit, carried: Mapping[str, str]) -> str:
+def _carrier(unit: Unit, carried: Mapping[str, str]) -> str:
     """The node that carries most of it; empty: none does, or it is not ready for all of it."""
     carriers = [carried.get(name, "") for name in unit.names]
     return max((node for node in unit.nodes if node in carriers), key=carriers.count, default="")
 
 
-class _Spread:
+class Spread:
     """Who has been placed where, and how much each node may have."""
 
-    def __init__(self, weights: Weights) -> None:
-        self.homes: dict[_Unit, str] = {}
-        self._stay = set[_Unit]()
+    def __init__(self, weights: Weights, loads: Mapping[str, int] | None = None) -> None:
+        """`loads`: what nodes carry besides."""
+        self.homes: dict[Unit, str] = {}
+        self._stay = set[Unit]()
         self._weights = dict(weights)
         self.nodes = self._weights.keys()
-        self._loads = dict.fromkeys(self._weights, 0)
+        self._loads = {name: (loads or {}).get(name, 0) for name in self._weights}
         self._least = self._most = dict.fromkeys(self._weights, 0)
         self._spare = 0
         """How much more nodes may have than their share rounded down, all together."""
-        self._words: dict[tuple[str, str], list[_Unit]] = {}
+        self._words: dict[tuple[str, str], list[Unit]] = {}
         """Who is on a node, by the word that keeps them apart."""
 
-    def keep(self, unit: _Unit, node: str) -> None:
+    @property
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """How many instances each node is to have, at least and at most."""
+        return {name: (self._least[name], self._most[name]) for name in self._weights}
+
+    def keep(self, unit: Unit, node: str) -> None:
         self._stay.add(unit)
         self.put(unit, node)
 
-    def put(self, unit: _Unit, node: str) -> None:
+    def put(self, unit: Unit, node: str) -> None:
         self.homes[unit] = node
         self._loads[node] += len(unit.names)
         for word in unit.apart:
             self._words.setdefault((node, word), []).append(unit)
 
-    def _take(self, unit: _Unit) -> None:
+    def _take(self, unit: Unit) -> None:
         node = self.homes.pop(unit)
         self._loads[node] -= len(unit.names)
         for word in unit.apart:
             self._words[node, word].remove(unit)
 
-    def place(self, unit: _Unit) -> None:
+    def place(self, unit: Unit) -> None:
         nodes = self._apart(unit) if unit.apart else unit.candidates
         self.put(unit, nodes[0] if nodes[0] in unit.preferred else self._evenly(unit, nodes))
 
-    def bound(self, rest: Iterable[_Unit]) -> None:
+    def bound(self, rest: Iterable[Unit]) -> None:
         """A fair share of the load for each node, rounded down and up; one that has more leaves less to the others."""
         rest = list(rest)
         level = 0.0
@@ -237,7 +250,7 @@ class _Spread:
         self._most = {name: math.ceil(share - ROUNDING) for name, share in shares.items()}
         self._spare = load - sum(max(self._least[name], self._loads[name]) for name in nodes)
 
-    def _evenly(self, unit: _Unit, nodes: Sequence[str]) -> str:
+    def _evenly(self, unit: Unit, nodes: Sequence[str]) -> str:
         size = len(unit.names)
         for name in nodes:
             load = self._loads[name]
@@ -247,7 +260,7 @@ class _Spread:
                 return name
         return min(nodes, key=lambda name: (self._loads[name] + size) / (self._weights[name] or 1.0))
 
-    def _apart(self, unit: _Unit) -> Sequence[str]:
+    def _apart(self, unit: Unit) -> Sequence[str]:
         """The nodes with the fewest of those that it is to be apart from; these move on if that frees a node."""
         mates = {name: len(self._mates(unit, name)) for name in unit.candidates}
         fewest = min(mates.values())
@@ -255,7 +268,7 @@ class _Spread:
             return [node]
         return [name for name in unit.candidates if mates[name] == fewest]
 
-    def _freed(self, unit: _Unit, asked: set[str]) -> str:
+    def _freed(self, unit: Unit, asked: set[str]) -> str:
         """A node with none of those that it is to be apart from, once one has moved on; empty: there is none.
 
         This is an augmenting path (Kuhn): `asked` are the nodes that were tried.
@@ -273,5 +286,5 @@ class _Spread:
                 return name
         return ""
 
-    def _mates(self, unit: _Unit, node: str) -> list[_Unit]:
+    def _mates(self, unit: Unit, node: str) -> list[Unit]:
         return [mate for word in unit.apart for mate in self._words.get((node, word), ())]
