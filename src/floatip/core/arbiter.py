@@ -689,10 +689,7 @@ class Arbiter:
         if asked.what == "claim" and (answer.succeeded or before != now_at):  # else another row of its bundle was late
             self.counts["won" if answer.succeeded else "lost"] += 1
         if not answer.succeeded:
-            effects = self._learn_key(key, replace(answer, rows=found), now)
-            if key in self.refused:  # which it cannot replace: asking at once would have no end
-                self._not_before[asked.name] = now + self.config.keepalive_interval
-            return effects
+            return self._learn_key(key, replace(answer, rows=found), now)
         return self._take_owner(asked.name, replace(asked.row, revision=answer.revision), now, is_fresh=False)
 
     # The end

@@ -427,7 +427,7 @@ class Client:
         while True:
             if self._files != self._look_at_files():
                 self._replace_transport()
-            await asyncio.gather(*map(self._look_at, self._endpoints))
+            await self.look()
             if full := next((endpoint.alarm for endpoint in self._endpoints if endpoint.alarm), None):
                 self._note_trouble("space", full)
             elif any(failure.says == Says.NO_SPACE for failure in self._troubles.values()):
@@ -435,6 +435,10 @@ class Client:
                 self._troubles = kept
                 self._tell_trouble()
             await asyncio.sleep(PROBE_INTERVAL)
+
+    async def look(self) -> None:
+        """At each endpoint, once; what it says is reported."""
+        await asyncio.gather(*map(self._look_at, self._endpoints))
 
     async def _look_at(self, endpoint: Endpoint) -> None:
         term = self.seen.term
