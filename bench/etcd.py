@@ -331,8 +331,8 @@ class Stage(Closes):
         """Returns when both nodes take part."""
         daemons = [each for host in NODES for each in self.programs[host] if isinstance(each, RealTimeDaemon)]
         wait_for(lambda: all(map(_is_ready, daemons)), "the nodes to hear each other", WITHIN)
-        if not daemons:
-            time.sleep(self.contender.wander + 1.0)  # both have looked at the key
+        # Both have looked at the key; of floatip, each has heard the owner since it learned who that is.
+        time.sleep(0.5 if daemons else self.contender.wander + 1.0)
 
     def _steps(self, host: str, began: float, has_at: float) -> Mapping[str, float | None]:
         daemon = next((each for each in self.programs[host] if isinstance(each, RealTimeDaemon)), None)
@@ -396,10 +396,15 @@ def play(name: str, runs: int, side_by_side: int) -> list[Crash]:
 
     def on_a_stage(number: int) -> list[Crash]:
         with Stage(name, f"{name} {number}") as stage:
-            return [stage.crash(with_leader=bool(run % 2)) for run in range(2 * each)]
+            return [_told(stage.crash(with_leader=bool(run % 2)), run, 2 * each) for run in range(2 * each)]
 
     with ThreadPoolExecutor(side_by_side) as pool:
         return [crash for found in pool.map(on_a_stage, range(side_by_side)) for crash in found]
+
+
+def _told(crash: Crash, run: int, of: int) -> Crash:
+    print(f"{crash.contender}, {run + 1} of {of}: {crash.outage:.2f} s", file=sys.stderr, flush=True)
+    return crash
 
 
 def share(values: Sequence[float], part: float) -> float:
