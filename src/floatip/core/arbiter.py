@@ -20,6 +20,8 @@ from floatip.core.etcd import (
     AskEtcd,
     Compare,
     EtcdChanged,
+    EtcdEndpoint,
+    EtcdMembers,
     Grant,
     Granted,
     KeepAlive,
@@ -157,8 +159,12 @@ class Arbiter:
         """Since when it answers, or does not."""
         self.reason = "no answer yet"
         self.hint = ""
+        self.endpoints: dict[str, tuple[float, EtcdEndpoint]] = {}
+        """Each as it said last, and since when it answers, or does not."""
+        self.skipped = 0
+        """Keys below the prefix that the host cannot pass on."""
         self.counts = Counter[str]()
-        """Questions by their outcome: answered, unknown; claims: won, lost."""
+        """Questions by their outcome: answered, unknown; claims: won, lost, claim unknown."""
         self.revision = 0
         self.lease = 0
         self.kept_at = -math.inf
@@ -196,6 +202,7 @@ class Arbiter:
 
     def reconfigure(self, config: settings.Arbiter, own: settings.Node) -> None:
         """Lease and rows go on; other times count from now on."""
+        self._is_ours &= config.fleet == self.config.fleet  # a new key is written to the row
         self.config, self.own = config, own
 
     # What it knows
@@ -328,9 +335,9 @@ class Arbiter:
             effects += self._register(now)
         return effects
 
-    def _fleet_question(self) -> Question:
+    def _fleet_question(self, revision: int = 0) -> Question:
         row = json.dumps({"format": FORMAT, "key": self.config.fleet})
-        return Txn((Compare(FLEET, 0),), (Put(FLEET, row),), (FLEET,))
+        return Txn((Compare(FLEET, revision),), (Put(FLEET, row),), (FLEET,))
 
     def _register(self, now: float) -> list[Effect]:
         known = self.alive.get(self.own.name)
@@ -356,7 +363,7 @@ class Arbiter:
         effects = self._heard(asked, now)
         match asked.what, answer:
             case "fleet", TxnDone():
-                self._take_fleet(answer)
+                effects += self._take_fleet(answer, now)
             case "sync", Rows():
                 effects += self._synced(asked.name, answer, now)
             case "confirm", Rows():
@@ -380,6 +387,7 @@ class Arbiter:
     def _unknown(self, asked: _Asked, answer: Unknown, now: float) -> list[Effect]:
         self.counts["unknown"] += 1
         if asked.what in ("claim", "write"):
+            self.counts["claim unknown"] += asked.what == "claim"
             self._not_before[asked.name] = now + RETRY
             self._changed.add(asked.name)
         self._retry_at = min(self._retry_at, max(asked.sent_at + RETRY, now + RETRY / 4))
@@ -407,24 +415,35 @@ class Arbiter:
         """What the host says of etcd, for people."""
         self.reason, self.hint = reason or self.reason, hint
 
-    def _take_fleet(self, answer: TxnDone) -> None:
+    def met(self, members: EtcdMembers, now: float) -> None:
+        """How each endpoint is."""
+        before, self.endpoints, self.skipped = self.endpoints, {}, members.skipped
+        for one in members.endpoints:
+            known = before.get(one.url)
+            since = known[0] if known and known[1].answers == one.answers else now
+            self.endpoints[one.url] = since, one
+
+    def _take_fleet(self, answer: TxnDone, now: float) -> list[Effect]:
         row = next(iter(answer.rows), None)
         self.fault = ""
         if answer.succeeded or row is None:
             self._is_ours = answer.succeeded
-            return
+            return []
         try:
             found = json.loads(row.value)
             form, key = found["format"], found["key"]
         except (ValueError, TypeError, KeyError, RecursionError):
             self.fault = f'the row "{FLEET}" is not floatip\'s'
-            return
+            return []
         if form != FORMAT:
             self.fault = f"the rows have format {str(form)[:20]}, and this floatip knows {FORMAT}"
+        elif key in self.config.older:
+            return [self._ask(_Asked("fleet", now), self._fleet_question(row.revision))]
         elif key != self.config.fleet:
             self.fault = "the prefix belongs to a fleet with another key"
         else:
             self._is_ours = True
+        return []
 
     # Rows
 
@@ -634,7 +653,10 @@ class Arbiter:
         if asked.what == "claim":
             self.counts["won" if answer.succeeded else "lost"] += 1
         if not answer.succeeded:
-            return self._learn_key(OWNERS + asked.name, answer, now)
+            effects = self._learn_key(OWNERS + asked.name, answer, now)
+            if OWNERS + asked.name in self.refused:  # which it cannot replace: asking at once would have no end
+                self._not_before[asked.name] = now + self.config.keepalive_interval
+            return effects
         return self._take_owner(asked.name, replace(asked.row, revision=answer.revision), now, is_fresh=False)
 
     # The end

@@ -1,7 +1,7 @@
 """What is wrong with etcd, as this node knows it, and what follows from it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from floatip.core import settings
@@ -36,6 +36,7 @@ def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
             "give each machine a name of its own, in [[node]] or [member]; after a reboot, the old lease must end first"
         )
         yield Problem(Code.NAME_TAKEN, name, what, hint)
+    yield from _endpoints(arbiter, now)
     yield from _rows(node, arbiter)
     yield from _clocks(node, arbiter, now)
 
@@ -123,6 +124,18 @@ def of_ownership(node: "Node", instance: Instance, now: float) -> Iterator[Probl
         yield Problem(Code.ETCD_DISAGREES, name, what, hint, since=settled_at - SETTLE)
 
 
+def _endpoints(arbiter: Arbiter, now: float) -> Iterator[Problem]:
+    """Those that are bad while others are good; if none answers, that is a problem of its own."""
+    if not arbiter.answers:
+        return
+    bad = [(since, one) for since, one in arbiter.endpoints.values() if one.answers is False or one.reason]
+    for since, one in bad:
+        if one.answers is not False or now > since + SETTLE:
+            count = f"{len(bad)} of {len(arbiter.endpoints)} endpoints of etcd {_verb(bad, 'is', 'are')} not well"
+            what, hint = f"{count}: {one.reason or one.url}", one.hint or "see what is wrong with it: floatip doctor"
+            yield Problem(Code.ETCD_MEMBER_DOWN, one.url, what, hint, Severity.WARNING, since=since)
+
+
 def _rows(node: "Node", arbiter: Arbiter) -> Iterator[Problem]:
     for number, (key, why) in enumerate(arbiter.refused.items()):
         if number == MOST_ROWS:
@@ -153,5 +166,5 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {left} more" if left > 0 else "")
 
 
-def _verb(names: list[str], one: str, many: str) -> str:
+def _verb(names: Sequence[object], one: str, many: str) -> str:
     return one if len(names) == 1 else many

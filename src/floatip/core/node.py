@@ -23,7 +23,7 @@ from floatip.core.counters import Refused, refusals
 from floatip.core.drops import Drops
 from floatip.core.election.elector import ASKING, KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
 from floatip.core.election.nodes import NodesElector
-from floatip.core.etcd import EtcdAnswered, EtcdChanged, EtcdTrouble, EtcdUnwatched
+from floatip.core.etcd import EtcdAnswered, EtcdChanged, EtcdMembers, EtcdTrouble, EtcdUnwatched
 from floatip.core.events import (
     AdvertReceived,
     Became,
@@ -221,6 +221,9 @@ class Node:
                 return self._hand_over(reason, now) or self._drain(reason, now) or self._stop(reason, now)
             case Drained() | Paused() | HandoverAsked() | OrdersRecalled() if self.fleet:
                 return self._order(self.fleet, event, now)
+            case EtcdMembers() if self.arbiter:
+                self.arbiter.met(event, now)
+                return []
             case EtcdAnswered() | EtcdChanged() | EtcdUnwatched() | EtcdTrouble() if self.arbiter:
                 return self._etcd(self.arbiter, event, now)
             case Drilled(drill):
@@ -900,12 +903,17 @@ class Node:
         """What etcd has said reaches the instances."""
         effects: list[Effect] = []
         changed = arbiter.take_changed(self.instances)
+        # Who is the owner and who carries it are learned together: else two nodes would take it from each other.
         for name in changed:
             self._take_ask(arbiter, name, now)
-            effects += self._hear(self.instances[name], arbiter.ruling(name), now)
+            elector = self.instances[name].elector
+            if isinstance(elector, NodesElector):
+                elector.ruling = arbiter.ruling(name)
         if changed:
-            self._mark(changed)
             effects += self._consult({identity(name) for name in changed}, now)
+        for name in changed:
+            effects += self._hear(self.instances[name], arbiter.ruling(name), now)
+        self._mark(changed)
         if any(self.instances[name].bar for name in self._bound) and now < arbiter.until:
             self._mark(self._bound)
         if self._marked:

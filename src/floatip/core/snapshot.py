@@ -33,6 +33,7 @@ from floatip.core.state import (
     CarriedView,
     CheckView,
     DrillView,
+    EndpointView,
     EtcdView,
     GroupView,
     InstanceView,
@@ -125,10 +126,14 @@ def _etcd(arbiter: Arbiter, now: float) -> EtcdView:
         unknown=counts["unknown"],
         claims_won=counts["won"],
         claims_lost=counts["lost"],
-        claims_unknown=counts["claim-unknown"],
+        claims_unknown=counts["claim unknown"],
         alive=tuple(sorted(arbiter.alive)),
         rows=tuple(RowView(key, why) for key, why in refused[:MOST_ROWS]),
-        more_rows=max(len(refused) - MOST_ROWS, 0),
+        more_rows=max(len(refused) - MOST_ROWS, 0) + arbiter.skipped,
+        endpoints=tuple(
+            EndpointView(one.url, one.answers, _age(since, now), one.reason, one.hint, one.in_use, one.version)
+            for since, one in arbiter.endpoints.values()
+        ),
     )
 
 

@@ -417,7 +417,13 @@ class EndpointView:
     for_: float
     """For so many seconds."""
     said: str
-    """What it answered last, or why it did not."""
+    """Why it does not answer, or that an alarm is raised; empty: all is well."""
+    hint: str = ""
+    """The next step; empty: none."""
+    in_use: bool = False
+    """The questions go there."""
+    version: str = ""
+    """Of etcd; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +469,7 @@ class EtcdView:
     alive: tuple[str, ...] = ()
     """Nodes with a lease at etcd."""
     rows: tuple[RowView, ...] = ()
-    """Those that floatip cannot use; not all of them if there are many."""
+    """Those that floatip cannot use; not all of them if there are many, or their keys are no text."""
     more_rows: int = 0
     """So many are not listed."""
     prefix: str = ""
