@@ -395,8 +395,14 @@ def play(name: str, runs: int, side_by_side: int) -> list[Crash]:
     each = -(-max(1, round(runs * CONTENDERS[name].share)) // side_by_side)
 
     def on_a_stage(number: int) -> list[Crash]:
-        with Stage(name, f"{name} {number}") as stage:
-            return [_told(stage.crash(with_leader=bool(run % 2)), run, 2 * each) for run in range(2 * each)]
+        found: list[Crash] = []
+        try:
+            with Stage(name, f"{name} {number}") as stage:
+                for run in range(2 * each):
+                    found.append(_told(stage.crash(with_leader=bool(run % 2)), run, 2 * each))
+        except LabError as error:  # what was measured counts
+            print(f"{name}, after {len(found)} of {2 * each}: {error}", file=sys.stderr, flush=True)
+        return found
 
     with ThreadPoolExecutor(side_by_side) as pool:
         return [crash for found in pool.map(on_a_stage, range(side_by_side)) for crash in found]
@@ -414,7 +420,8 @@ def share(values: Sequence[float], part: float) -> float:
 
 def _line(title: str, crashes: Sequence[Crash]) -> Iterator[str]:
     for with_leader, what in ((False, "the carrier"), (True, "and etcd's leader")):
-        some = [each for each in crashes if each.with_leader is with_leader]
+        if not (some := [each for each in crashes if each.with_leader is with_leader]):
+            continue
         outages = [each.outage for each in some]
         cells = f"{statistics.median(outages):6.2f} {share(outages, 0.99):6.2f} {max(outages):6.2f} s"
         steps = [
