@@ -554,6 +554,12 @@ class Arbiter:
                     self.asks[name] = replace(_read(Ask, row.value), revision=row.revision)
                     self._changed.add(name)
         except ValueError as error:
+            known = self.owners.get(name) if kind + "/" == OWNERS else None
+            if known and not is_fresh and row.revision <= known.revision:
+                return []
+            if known:  # whose it was in between is not known
+                del self.owners[name]
+                self._before.pop(name, None)
             if row.key in self.refused or len(self.refused) < REFUSED_KEPT:
                 self.refused[row.key] = str(error)
             self._refused_at[row.key] = row.revision
