@@ -400,3 +400,15 @@ def test_an_owner_whose_row_somebody_garbles_is_not_the_owner_any_more_and_waits
     assert arbiter.is_own("db")
     assert arbiter.ruling("db").free_at == 21.0 + CONFIG.lease_time
     assert not arbiter.refused
+
+
+def test_the_longest_lease_of_those_that_may_have_it_counts_until_they_cannot_have_it_any_more() -> None:
+    etcd = Etcd(row(owned("b", lease=12_000)))
+    arbiter = etcd.begin()
+    bid(etcd, 1.0)
+    etcd.answer_all(1.0)
+    assert arbiter.ruling("db").free_at == 13.0
+    assert etcd.owner()["lease"] == 12_000
+    etcd.take(arbiter.has_waited("db", 13.0))
+    etcd.answer_all(13.0)
+    assert etcd.owner()["lease"] == 5_000

@@ -52,6 +52,8 @@ BUNDLE = 64
 RETRY = 0.2
 """Seconds after which a question without an answer is asked again, at the soonest."""
 LONGEST_TEXT = 1000
+LONGEST_LEASE = 3_600_000
+"""Milliseconds: what somebody writes by hand keeps nobody waiting for longer."""
 REFUSED_KEPT = 64
 
 KERNEL_DELAY = 1.2
@@ -88,6 +90,8 @@ class Owner:
     """Whether it has let go."""
     why: str = ""
     """Why it took over, for people."""
+    lease: int = 0
+    """Milliseconds for which it, or one that it waits for, may have it without a word of etcd."""
     revision: int = 0
 
 
@@ -124,6 +128,8 @@ class Ruling:
     """Whether etcd answers."""
     free_at: float
     """Of an owner: when nobody else can have it any more (monotonic seconds); `-inf`: it is free."""
+    epoch: int = 0
+    """The last with which this daemon was the owner; 0: it never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +263,8 @@ class Arbiter:
 
     def ruling(self, name: str) -> Ruling:
         is_own = self.is_own(name)
-        return Ruling(self.owners.get(name), is_own, self.answers, self.free_at.get(name, -math.inf) if is_own else 0.0)
+        free_at = self.free_at.get(name, -math.inf) if is_own else 0.0
+        return Ruling(self.owners.get(name), is_own, self.answers, free_at, self.epochs.get(name, 0))
 
     @property
     def awaited(self) -> dict[str, Owner]:
@@ -306,16 +313,20 @@ class Arbiter:
         return effects
 
     def _beat(self, now: float) -> list[Effect]:
-        """Each counts from when it was sent, so none waits for the answer to the one before."""
+        """Each counts from when it was sent, so none waits for the answer to the one before.
+
+        Where etcd does not answer, they come sooner after a failure, and not more often: they would pile up.
+        """
         interval = self.config.keepalive_interval
         self._beat_at = now + (interval if self.answers else min(interval, RETRY))
         effects: list[Effect] = []
-        if self.fault and "fleet" not in {one.what for one in self._asked.values()}:
+        sent = {one.what: one.sent_at for one in self._asked.values()}
+        if self.fault and "fleet" not in sent:
             effects.append(self._ask(_Asked("fleet", now), self._fleet_question()))
-        if self._is_synced:
+        if self._is_synced and now >= sent.get("confirm", -math.inf) + interval:
             question = Range(OWNERS, self.revision)
             effects.append(self._ask(_Asked("confirm", now), question))
-        if self.lease:
+        if self.lease and now >= sent.get("keep", -math.inf) + interval:
             effects.append(self._ask(_Asked("keep", now), KeepAlive(self.lease)))
         return effects
 
@@ -594,7 +605,7 @@ class Arbiter:
     def _begin_to_own(self, name: str, before: Owner | None, now: float) -> None:
         """`before`: whose row it was, if that is known for sure."""
         # Whoever had it confirmed that before this was written, and lets go in less than the lease time.
-        self.free_at[name] = now + self.config.lease_time
+        self.free_at[name] = now + max(self._lease(before), self._lease(self.owners[name])) / 1000
         self._before.pop(name, None)
         if before and before.held and now >= self._distrusts_until:
             is_predecessor = before.node == self.own.name and before.machine == self.config.machine
@@ -646,8 +657,14 @@ class Arbiter:
             epoch = max(epoch, row.epoch + EPOCH_STEP)
         # As a successor of itself it has waited already.
         held = bool(row and self.is_own(name) and row.held)
-        new = Owner(self.own.name, self.config.machine, self.boot, epoch, held, False, why[:LONGEST_TEXT])
+        lease = self._lease(row)
+        new = Owner(self.own.name, self.config.machine, self.boot, epoch, held, False, why[:LONGEST_TEXT], lease)
         return self._write("claim", name, new, now)
+
+    def _lease(self, before: Owner | None) -> int:
+        """The longest time for which anybody may have it, where the nodes are configured differently."""
+        own = round(self.config.lease_time * 1000)
+        return max(own, min(before.lease, LONGEST_LEASE)) if before else own
 
     def let_go(self, name: str, now: float) -> list[Effect]:
         """Say that this node has it no more: nothing of it is in the kernel, and nothing can come back."""
@@ -663,7 +680,7 @@ class Arbiter:
         self._before.pop(name, None)
         if not row or not self.is_own(name) or row.held or not self._may_write(name, now):
             return []
-        return self._write("write", name, replace(row, held=True), now)
+        return self._write("write", name, replace(row, held=True, lease=self._lease(None)), now)
 
     def freed(self, name: str) -> None:
         """The one from whom it was taken says that it is free of it."""
@@ -729,7 +746,7 @@ def _as_text(row: Owner | Alive) -> str:
     return json.dumps(fields)
 
 
-KINDS: dict[str, type] = {"epoch": int, "held": bool, "released": bool}
+KINDS: dict[str, type] = {"epoch": int, "lease": int, "held": bool, "released": bool}
 """Of the members of a row; the others are strings."""
 
 
@@ -744,7 +761,7 @@ def _read(kind: type[T], value: str) -> T:
     names = [name for name in kind.__dataclass_fields__ if name != "revision"]  # type: ignore[attr-defined]
     members: dict[str, Any] = {}
     for name in names:
-        if name == "why" and name not in found:
+        if name in ("why", "lease") and name not in found:
             continue
         member = found.get(name)
         wanted = KINDS.get(name, str)

@@ -309,7 +309,11 @@ class Fleet:
             return owner if (takes_part or may_know_later) and not has_let_go else None
         if not self._is_registered(owner):
             return None
-        is_missed = peer is not None and peer.detector.heard_at >= self.arbiter.seen_at.get(instance, 0.0)
+        if not peer:
+            return owner
+        said = peer.instances.get(wire.identity(instance))
+        has_said_so = said is not None and said.epoch == owner.epoch
+        is_missed = has_said_so or peer.detector.heard_at >= self.arbiter.seen_at.get(instance, 0.0)
         return None if is_missed else owner
 
     def _owned_by_missing(self) -> dict[str, None]:
@@ -352,12 +356,12 @@ class Fleet:
     def _claims(self, instance: str) -> tuple[Claim, ...]:
         identity, owner = wire.identity(instance), self.living_owner(instance)
         masters = self._masters(identity)
-        claims = [self._claim(peer, peer.instances[identity], owner) for peer in masters]
+        claims = [self._claim(peer, peer.instances[identity]) for peer in masters]
         if owner and all(peer.name != owner.node for peer in masters) and (address := self._address(owner.node)):
             claims.append(Claim(owner.node, address, owner.epoch, True, False, False, "", is_owner=True))
         return tuple(claims)
 
-    def _claim(self, peer: Peer, state: InstanceState, owner: Owner | None) -> Claim:
+    def _claim(self, peer: Peer, state: InstanceState) -> Claim:
         return Claim(
             peer.name,
             peer.config.address,
@@ -367,7 +371,7 @@ class Fleet:
             bool(state.flags & InstanceFlag.LEAVES),
             self._name(state.successor),
             _why_it_leaves(peer) if state.flags & InstanceFlag.LEAVES else "",
-            owner is not None and owner.node == peer.name,
+            self.arbiter is not None and state.epoch == state.reign > 0,
         )
 
     def _name(self, identity: bytes) -> str:

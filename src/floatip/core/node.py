@@ -101,6 +101,8 @@ AT_ONCE = 16
 """Takeovers that are said to be complete in one go."""
 BACKLOG = 0.05
 """Seconds for which a datagram may have waited."""
+GOODBYE = 2.5
+"""Hellos for which a node that stops goes on to say what it has let go of."""
 LEAVE_TIME = 1.5
 """Seconds for which a node that stops waits for the others to take over."""
 
@@ -1058,8 +1060,9 @@ class Node:
             self._mark(self.instances)  # who has handed over is in nobody's way any more
             self._timers.set(CONSULT, now)
         effects = self._say(fleet, instances, now)
-        if fleet.leaving and not self.network.drains and self._has_left():
-            self._withdraw_in(0.0, now)
+        if fleet.leaving and not self.network.drains and self._has_left(now):
+            # The next owner of what is exclusive waits for the word that it is free: it is repeated before the goodbye.
+            self._withdraw_in(GOODBYE * fleet.link.config.interval if self._bound else 0.0, now)
         return effects
 
     def _say(self, fleet: Fleet, instances: Iterable[Instance], now: float) -> list[Effect]:
@@ -1153,8 +1156,9 @@ class Node:
         news = Became("node", fleet.own.name, "leaving", f"{reason}: another node takes over first")
         return [news, *self._consult(None, now)]
 
-    def _has_left(self) -> bool:
-        return not any(map(_is_handed_over, self.instances.values()))
+    def _has_left(self, now: float) -> bool:
+        instances = self.instances.values()
+        return all(not _is_handed_over(one) and one.is_free(self.holding, now) for one in instances)
 
     # The end
 

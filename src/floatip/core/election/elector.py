@@ -67,7 +67,7 @@ class Claim:
     why_it_leaves: str = ""
     """In words; empty: not known, as when somebody asked for a handover."""
     is_owner: bool = False
-    """By etcd, whose word counts before every reign."""
+    """Whether etcd knows of this reign: one that it does not know of is none beside it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,11 @@ class NodesElector:
         is_anothers = not self.ruling.is_own and any(claim.is_owner for claim in self._others.claims)
         return 0 if is_anothers else self.reign
 
+    @property
+    def _is_known(self) -> bool:
+        """Whether etcd knows of this reign, as far as the others can know too: they are told of the epoch."""
+        return self.ruling is not None and self.reign == self.ruling.epoch
+
     def goes_on_as(self, config: Election) -> bool:
         return isinstance(config, Nodes)
 
@@ -211,8 +216,7 @@ class NodesElector:
             taker = owner.node if owner and not owner.released else "nobody"
             cause = Cause.HANDOVER if self._obstacles.leaving else Cause.PREFERRED
             return self._become(Role.BACKUP, f"etcd says that {taker} owns it", now, cause) + self._judge(now)
-        is_own = bool(self.ruling and self.ruling.is_own)
-        own = not self._obstacles.leaving, is_own, self.reign, int(around.own.address)
+        own = not self._obstacles.leaving, self._is_known, self.reign, int(around.own.address)
         later = [claim for claim in around.claims if (not claim.leaves, *_order(claim)) > own]
         had_rival, self._has_rival = self._has_rival, bool(later)
         if had_rival and not later:  # what it left behind at the route servers is stronger
