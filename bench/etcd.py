@@ -177,7 +177,7 @@ class RealTimeDaemon(FloatipDaemon):
             shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
-ETCD = f"[etcd]\nendpoints = {json.dumps(ENDPOINTS)}\n"
+ETCD = f"[etcd]\nendpoints = {json.dumps(ENDPOINTS)}\nlease_time = 5\n"
 SMALLEST = "lease_time = 4\nkeepalive_interval = 1\nrequest_timeout = 1.5\n"
 CONTENDERS = {
     "vip-manager": Contender("vip-manager, ttl 2 s", vip_manager(2, 0.5, 0.7), 1.0),

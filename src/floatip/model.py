@@ -404,7 +404,7 @@ class Etcd:
     user: str = ""
     password: Path | None = None
     """The file with the password of `user`."""
-    lease_time: float = 5.0
+    lease_time: float = 10.0
     keepalive_interval: float = 1.0
     request_timeout: float = 1.5
 

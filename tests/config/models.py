@@ -346,7 +346,7 @@ ETCD = of(
     key=maybe(None, PATHS),
     user=maybe("", NAMES),
     password=maybe(None, PATHS),
-    lease_time=maybe(5.0, SECONDS),
+    lease_time=maybe(10.0, SECONDS),
     keepalive_interval=maybe(1.0, seconds(0.05, 600)),
     request_timeout=maybe(1.5, seconds(0.05, 600)),
 )

@@ -130,10 +130,10 @@ WRONG = {
         " 3 s: one lost answer would end the lease\n  hint: write lease_time = 4 on all nodes, or request_timeout = 1",
     ),
     "too long a timeout": (
-        MEMBER + "request_timeout = 3\n" + INSTANCE,
-        "floatip.toml:3: etcd.request_timeout: keepalive_interval 1 + 2 x request_timeout 3 = 7 s is more than "
-        "lease_time 5 s: one lost answer would end the lease\n"
-        "  hint: write lease_time = 7 on all nodes, or request_timeout = 2",
+        MEMBER + "request_timeout = 6\n" + INSTANCE,
+        "floatip.toml:3: etcd.request_timeout: keepalive_interval 1 + 2 x request_timeout 6 = 13 s is more than "
+        "lease_time 10 s: one lost answer would end the lease\n"
+        "  hint: write lease_time = 13 on all nodes, or request_timeout = 4.5",
     ),
     "a lease of half seconds": (
         MEMBER + "lease_time = 4.5\n" + INSTANCE,

@@ -49,6 +49,8 @@ MARGIN = 0.1
 """The share of `lease_time` by which an owner lets go before another may have it, for clocks that run unevenly."""
 BUNDLE = 64
 """Rows that are written by one transaction, at most. etcd allows 128."""
+WRITES = ("lease", "alive", "claim", "write", "leave")
+"""Kinds of questions that an etcd which answers may refuse, for want of room or of a right."""
 RETRY = 0.2
 """Seconds after which a question without an answer is asked again, at the soonest."""
 LONGEST_TEXT = 1000
@@ -434,7 +436,7 @@ class Arbiter:
             self._not_before[asked.name] = now + RETRY
             self._changed.add(asked.name)
         self._retry_at = min(self._retry_at, max(asked.sent_at + RETRY, now + RETRY / 4))
-        if asked.sent_at < self.answered_at:
+        if asked.what in WRITES or asked.sent_at < self.answered_at:
             return []
         self.reason = answer.reason or self.reason
         if not self.answers:

@@ -229,7 +229,7 @@ class Arbiter:
     """Tells the machines apart, and each boot of one (/proc/sys/kernel/random/boot_id)."""
     fleet: str
     """Tells the fleets apart: a fingerprint of the key of the link."""
-    lease_time: float = 5.0
+    lease_time: float = 10.0
     """Seconds after which a node that etcd has not answered has nothing exclusive, and another may have it."""
     keepalive_interval: float = 1.0
     request_timeout: float = 1.5

@@ -8,6 +8,9 @@ from floatip.lab.network import FLOATING, NODES, THREE_NODES, LabHost, floating
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.record import PRIORITY, RunOptions
 
+LEASE_TIME = 5
+"""Seconds; shorter than the default, so that a scene takes no longer than it must."""
+
 
 def floatip_toml(
     options: RunOptions, host: str, trigger: Path, elector: KeepalivedProgram | None, endpoints: Sequence[str] = ()
@@ -33,7 +36,7 @@ vrrp_pid_file = "{elector.vrrp_pid_file}"
         nodes = "".join(map(_node, THREE_NODES if options.three else NODES))
     else:
         election = f"[instance.vrrp]\npreempt = false\n{_virtual_router(options, host)}"
-    etcd = f"[etcd]\nendpoints = {json.dumps(list(endpoints))}\n\n" if endpoints else ""
+    etcd = f"[etcd]\nendpoints = {json.dumps(list(endpoints))}\nlease_time = {LEASE_TIME}\n\n" if endpoints else ""
     if options.members:
         return f'{etcd}[member]\nname = "{host}"\n\n{check}'
     return f"{_bgp(options)}\n{etcd}{nodes}{check}{_instances(options, has_check=bool(check))}\n{election}"

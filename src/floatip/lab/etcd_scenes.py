@@ -6,6 +6,7 @@ taken over: nothing is lost that is not lost without etcd. What is exclusive has
 
 import time
 
+from floatip.lab.configuration import LEASE_TIME
 from floatip.lab.holders import together
 from floatip.lab.network import HAPROXY1, HAPROXY2, HAPROXY4, WITNESSES
 from floatip.lab.programs.etcd import Etcd
@@ -35,8 +36,6 @@ AT_ONCE = 2.0
 """Seconds within which a node must say that etcd does not answer: one keepalive, and what refuses it."""
 CLAIMED_WITHIN = 0.02
 """Seconds from the end of detection until the node takes over, whether etcd answers or not."""
-LEASE_TIME = 5.0
-"""The default."""
 GONE_FOR = 60.0
 HANDED_OVER_WITHIN = 0.3
 """Seconds for which nobody has what is exclusive, from when its owner let go of it."""
