@@ -367,8 +367,13 @@ class Fleet:
             bool(state.flags & InstanceFlag.LEAVES),
             self._name(state.successor),
             _why_it_leaves(peer) if state.flags & InstanceFlag.LEAVES else "",
-            owner is not None and owner.node == peer.name,
+            self._is_owner(peer, state, owner),
         )
+
+    def _is_owner(self, peer: Peer, state: InstanceState, owner: Owner | None) -> bool:
+        if self.arbiter and not self.arbiter.is_synced:  # until etcd has answered, what it says of itself counts
+            return state.epoch > 0 and not state.flags & InstanceFlag.FREE
+        return owner is not None and owner.node == peer.name
 
     def _name(self, identity: bytes) -> str:
         """Empty: of no node."""
