@@ -31,8 +31,8 @@ MUTANTS = (
     Mutant(
         "a claim does not compare",
         ARBITER,
-        "Txn((Compare(key, self._revision_of(key, before)),), (Put(key, _as_text(new)),), (key,))",
-        "Txn((), (Put(key, _as_text(new)),), (key,))",
+        "(Compare(key, self._revision_of(key, before)),)",
+        "()",
         STORM,
     ),
     Mutant(
