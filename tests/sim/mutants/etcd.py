@@ -31,8 +31,8 @@ MUTANTS = (
     Mutant(
         "a claim does not compare",
         ARBITER,
-        "(Compare(key, self._revision_of(key, before)),)",
-        "()",
+        "txn = Txn((Compare(key, revision),), (Put(key, _as_text(new)),), (key,))",
+        "txn = Txn((), (Put(key, _as_text(new)),), (key,))",
         STORM,
     ),
     Mutant(
