@@ -63,6 +63,7 @@ docs: .venv/ready ## the documentation as a site, in build/site; a broken link i
 
 sim: .venv/ready ## the simulated world: STORMS=10000 storms, or SEED=n to replay one with its score
 	$(if $(SEED),SEED=$(SEED) )$(PYTHON) -m tests.sim.storm --storms $(STORMS)
+	$(if $(SEED),SEED=$(SEED) )$(PYTHON) -m tests.sim.storm_fleet --storms $(STORMS)
 
 soak: lab-needs .venv/ready ## faults of all kinds on real daemons, as SEED=n draws them, for MINUTES=60
 	$(PYTHON) -m tests.soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(SOAK_OPTIONS)

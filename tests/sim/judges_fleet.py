@@ -10,6 +10,7 @@ from functools import partial
 from math import inf
 
 from tests.linearizable import complaints
+from tests.sim.etcd import ELECTION
 from tests.sim.fleet_world import DRIFT, Fleet
 from tests.sim.judges import MOMENT, PUT_BACK
 from tests.sim.judges_linked import HARMLESS, JudgesLinked, replace_kind
@@ -66,7 +67,12 @@ class JudgesFleet(JudgesLinked):
             self._watch_open(name, holders)
 
     def _cost(self, fault: Fault, in_play: list[Fault]) -> float:
-        return super()._cost(replace_kind(fault, "freeze") if fault.kind == "stand" else fault, in_play)
+        cost = super()._cost(replace_kind(fault, "freeze") if fault.kind == "stand" else fault, in_play)
+        slow = {"etcd-slow", "etcd-late", "etcd-leader"}
+        if cost and any(each.kind in slow and each.at <= fault.at for each in self.world.faults):
+            # A claim that is done after its node has died is a sign of life, until the lease of that node is over.
+            cost += 2 * self.fleet.arbiter.lease_time + ELECTION
+        return cost
 
     @property
     def _excuse(self) -> float:

@@ -305,6 +305,7 @@ class Arbiter:
             self._retry_at = math.inf
             again = {name for name, at in self._not_before.items() if now >= at}
             self._not_before = {name: at for name, at in self._not_before.items() if name not in again}
+            self._retry_at = min(self._not_before.values(), default=math.inf)
             self._changed |= again
         if not self._is_stale and now >= self._stale_at:
             self._is_stale = True

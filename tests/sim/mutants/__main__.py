@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import floatip
-from tests.sim.mutants import Mutant, core, election, explain, figures, host, http, link, network, reading, vrrp
+from tests.sim.mutants import Mutant, core, election, etcd, explain, figures, host, http, link, network, reading, vrrp
 
 PACKAGE = Path(floatip.__file__).parent
 STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan", "_linked"))
@@ -23,6 +23,7 @@ MUTANTS = (
     *election.MUTANTS,
     *vrrp.MUTANTS,
     *link.MUTANTS,
+    *etcd.MUTANTS,
     *core.MUTANTS,
     *explain.MUTANTS,
     *figures.MUTANTS,

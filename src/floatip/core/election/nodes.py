@@ -264,7 +264,7 @@ class NodesElector:
             return []
         return self._take_over(bid, self._why(around), now, Cause.HANDOVER if around.claims else Cause.SILENCE)
 
-    def _take_over(self, bid: int, why: str, now: float, cause: Cause) -> list[Effect]:
+    def _take_over(self, bid: int, why: str, now: float, cause: Cause, *, is_urgent: bool = True) -> list[Effect]:
         """At once, or as soon as etcd has agreed; see at the top of this file."""
         if self.ruling is None:
             return self._enter_master(why, now, cause)
@@ -278,7 +278,7 @@ class NodesElector:
                 return self._enter_master(why, now, cause, self.ruling.owner.epoch)
             self.deadline = at
             return []
-        if self.config.exclusive or self.config.on_arbiter_loss == "release":
+        if self.config.exclusive or self.config.on_arbiter_loss == "release" or not is_urgent:
             return []
         if not self.ruling.answers or now >= self._bid_at + PATIENCE:
             return self._enter_master(why, now, cause, self._bid)
@@ -312,7 +312,7 @@ class NodesElector:
             self.deadline = self._preempt_at
             return []
         why = f"has what is together with it: {self.config.together}" if around.is_called else "is preferred (preempt)"
-        return self._take_over(bid, why, now, Cause.PREFERRED)
+        return self._take_over(bid, why, now, Cause.PREFERRED, is_urgent=False)
 
     def _may_preempt(self, around: Others) -> bool:
         free = not self._must_wait and not self._obstacles.damped
