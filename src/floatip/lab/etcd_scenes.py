@@ -77,7 +77,7 @@ def gone(run: Run) -> list[Verdict]:
     lasted = f"{back - at:.0f} s"
     return [
         *(happened_within(record, f"{node} said so", told[node], AT_ONCE, at, "etcd was gone") for node in told),
-        Verdict("etcd" in said.text and said.status != 2, f"floatip status after {lasted}: {line_of(said.text)}"),
+        Verdict(TROUBLE in said.text, f"floatip status after {lasted}: {line_of(said.text)}"),
         Verdict(over > back, f"no node says so any more {over - back:.1f} s after the members were started"),
         *nothing_happens(record, at, "etcd was gone"),
     ]
@@ -272,7 +272,8 @@ def troubles(run: Run, node: str) -> bool:
 
 def line_of(text: str) -> str:
     """What it says of etcd."""
-    return next((line for line in text.split("  ") if "etcd" in line), "nothing of etcd")
+    _, found, rest = text.partition("etcd has not answered for ")
+    return f"{found}{rest.partition(' (')[0]}" if found else "nothing of etcd"
 
 
 def nothing_happens(record: Record, at: float, event: str) -> list[Verdict]:

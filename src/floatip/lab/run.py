@@ -46,6 +46,8 @@ SECOND_NODE_DELAY = 0.5
 HEAD_START = 2.5
 """Seconds by which haproxy1 starts ahead in the election: a machine that pauses must not make it a tie."""
 READY_TIMEOUT = 60.0
+NO_ANSWER = 3
+"""The exit status of `floatip fleet` where etcd does not answer."""
 TIMEOUT = 20.0
 
 
@@ -191,7 +193,10 @@ class Run(Closes):
         """The nodes find at etcd what is not in their files."""
         first = self.nodes["haproxy1"]
         file = first.write("fleet.toml", fleet_toml(self.options))
+        deadline = time.monotonic() + READY_TIMEOUT
         applied = self.ask("haproxy1", "fleet", "apply", file, "--file", first.config)
+        while applied.status == NO_ANSWER and time.monotonic() < deadline:  # etcd has little CPU on a busy machine
+            applied = self.ask("haproxy1", "fleet", "apply", file, "--file", first.config)
         if applied.status:
             raise LabError(f"floatip fleet apply failed: {applied.text}", "read what it says of the file")
 

@@ -143,7 +143,7 @@ def play_once(
         finally:
             feed.close()
         verdicts += came_true(name, run.record)
-        if not scene.shared_layer2 and not scene.exclusive:  # that waits for etcd first
+        if not (scene.shared_layer2 or scene.exclusive or scene.members):  # the last two wait for etcd first
             verdicts.append(starts_in_time(run.record))
         result = Result(name, verdicts, run.record)
         screen.say()
