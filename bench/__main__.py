@@ -7,6 +7,7 @@ role      from the cause of a role change to the UPDATE on the wire, a thousand 
 flood     a route server that sends 200,000 routes
 idle      what an idle daemon costs beside keepalived
 interop   routers of VRRP, each of them keepalived or floatip: what each change of master costs
+fleet-sim  fifty nodes with a thousand instances in virtual time: CPU, the longest turn, memory, a crash, the plan
 scale     many groups and many addresses, beside keepalived; `python -m bench.scale --help` has more options
 attacks   misuse of the control socket, floods, deletions, checks that hang: what adverts and traffic notice
 checks    500 script checks a second, beside keepalived: CPU, and adverts that are late
@@ -29,7 +30,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import announce, attacks, checks, etcd, flood, idle, interop, link, on_etcd, role, scale, scrape, status, web
+from bench import (
+    announce,
+    attacks,
+    checks,
+    etcd,
+    fleet_sim,
+    flood,
+    idle,
+    interop,
+    link,
+    on_etcd,
+    role,
+    scale,
+    scrape,
+    status,
+    web,
+)
 from floatip.lab.scenes import SCENES
 
 VARIANTS: dict[str, Sequence[str]] = {
@@ -38,7 +55,7 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
-JUDGED = ("scale", "interop", "attacks", "link", "status", "web", "scrape", "fleet")
+JUDGED = ("fleet-sim", "scale", "interop", "attacks", "link", "status", "web", "scrape", "fleet")
 """Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
@@ -110,6 +127,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "announce": lambda options: announce.measure(options.runs),
     "role": lambda options: role.measure(),
     "flood": lambda options: flood.measure(),
+    "fleet-sim": lambda options: fleet_sim.measure(),
     "idle": lambda options: idle.measure(),
     "interop": lambda options: interop.measure(options.runs),
     "scale": lambda options: scale.measure(options.only, options.seconds, options.runs),

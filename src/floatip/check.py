@@ -60,7 +60,7 @@ def check(
         return 2
     if warnings:
         show(reading.render([], warnings))
-    show("\n".join(f"ok: {line}" for line in reading.will(read.model, loaded.here)))
+    show("\n".join(f"ok: {line}" for line in reading.will(loaded.model, loaded.here)))
     status = _run(read.model, read.places, user) if run else 0
     return status or int(strict and bool(reading.partitioned(warnings)[1]))
 

@@ -255,6 +255,32 @@ def handover(instance: str | None, to: str | None, force: bool) -> int:
 
 @Command(
     DAILY,
+    {
+        0: "done, or nothing to do",
+        1: "refused, or not all was moved",
+        2: "the configuration is wrong; nothing was moved",
+        3: "no daemon answers, or etcd does not",
+        4: "this user may not ask the daemon",
+        130: "stopped by Ctrl-C",
+    },
+    Option("--dry-run", "Show what would move, and move nothing"),
+    Option("--yes", "Do not ask on the terminal"),
+    Option("--file FILE", "This node's configuration, which names etcd", Path, Path(DEFAULT_CONFIG)),
+)
+def rebalance(dry_run: bool, yes: bool, file: Path) -> int:
+    """Move the fewest instances so that each node has its share.
+
+    Shows the plan and asks. Then one instance after the other is handed over by
+    the node that carries it. Stops at the first that does not arrive. Without
+    etcd it moves only what this node carries.
+    """
+    from floatip import rebalance as rebalancing  # noqa: PLC0415
+
+    return rebalancing.command(file, dry_run=dry_run, yes=yes)
+
+
+@Command(
+    DAILY,
     VERB_EXITS,
     Option("--for TIME", "Resume after this time: 90s, 30m, 2h, 1h30m", _duration, dest="seconds"),
     REASON,

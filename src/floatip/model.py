@@ -555,8 +555,8 @@ class Model:
         if not self.etcd:
             return None
         figures = self.etcd.lease_time, self.etcd.keepalive_interval, self.etcd.request_timeout
-        fleet = fingerprint(here.keys[0]) if here.keys else ""
-        return core.Arbiter(machine, fleet, *figures, floatip.__version__)
+        keys = [*map(fingerprint, here.keys)] or [""]
+        return core.Arbiter(machine, keys[0], *figures, floatip.__version__, tuple(keys[1:]))
 
     @property
     def digest(self) -> bytes:

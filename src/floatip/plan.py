@@ -61,6 +61,9 @@ def _read(file: Path) -> Model:
 
 def _refuse(model: Model, file: Path, without: Sequence[str]) -> None:
     names = [node.name for node in model.nodes]
+    if not names and model.member:
+        hint = "see them at etcd: floatip fleet members; what would move: floatip fleet plan FILE"
+        raise NothingToPlan(f"{file} names no nodes, and this machine has not kept the members of the fleet", hint)
     if not names:
         hint = "add a [[node]] with name and address for each node. What this node does now: floatip status"
         raise NothingToPlan(f"{file} has no [[node]], so the nodes do not share out the instances", hint)

@@ -11,8 +11,10 @@ import pytest
 from floatip import reading
 from floatip.core.settings import Node
 from floatip.fleet import rows
+from floatip.host.daemon import Reading
 from floatip.reading import fleet, machine, state
 from floatip.reading.rules import members
+from tests.command_line import floatip
 
 LOCAL = """\
 [etcd]
@@ -155,6 +157,44 @@ def test_check_and_the_next_start_know_what_the_daemon_kept(load: Load, tmp_path
     other = tmp_path / "other.toml"
     other.write_text(LOCAL + 'prefix = "/other"\n')
     assert not reading.load(other).model.instances
+
+
+def kept(load: Load, tmp_path: Path, part: str) -> Path:
+    """The file of a node, with what its daemon has kept."""
+    state_file = tmp_path / "state" / fleet.NAME
+    state_file.parent.mkdir(exist_ok=True)
+    row = rows.config_row(rows.Config(3, "root@db1", "2026-11-30T04:00:00Z", part))
+    state_file.write_text(json.dumps({"boot": "any"} | fleet.plain(fleet.Known(row, (DB2,), "/floatip/"))))
+    load(LOCAL)
+    return tmp_path / "floatip.toml"
+
+
+def test_a_start_goes_without_a_kept_part_that_cannot_be_used_any_more(load: Load, tmp_path: Path) -> None:
+    file = kept(load, tmp_path, PART.replace('"master"', '"some"'))
+    read = Reading(file, None)
+    loaded = read()
+    assert not loaded.model.instances
+    assert [node.name for node in loaded.model.nodes] == ["db1", "db2"]
+    assert f'{FILE}:10: warning: instance "web" placement: "some" is not' in str(loaded.warnings[0])
+    file.write_text("half a fi")
+    with pytest.raises(reading.ConfigErrors):
+        read()
+
+
+def test_check_says_what_the_node_will_do_with_both_parts(load: Load, tmp_path: Path) -> None:
+    file = kept(load, tmp_path, PART)
+    status, said = floatip("check", str(file))
+    assert (status, said) == (*(0, "ok: web 203.0.113.1/32, db1 (this node) and db2 elect, check web, no BGP\n"),)
+    file.write_text(LOCAL + '[[check]]\nname = "web"\nprocess = "nginx"\n')
+    status, said = floatip("check", str(file))
+    assert status == 2
+    assert f'{FILE}:4: check "web" name: "web" is taken by line 4 of {file}' in said.replace("\n    ", " ")
+
+
+def test_plan_knows_the_members(load: Load, tmp_path: Path) -> None:
+    status, said = floatip("plan", str(kept(load, tmp_path, PART)))
+    assert status == 0
+    assert "db2 (weight 2)  1  web" in said
 
 
 @pytest.mark.parametrize("nonsense", ["", "{", "[]", '{"config": 1, "members": {}, "prefix": ""}', "[" * 10**5])

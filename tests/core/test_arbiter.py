@@ -135,6 +135,23 @@ def test_a_prefix_of_another_fleet_or_format_is_left_alone(value: str, fault: st
     assert arbiter.is_registered
 
 
+def test_while_the_key_is_replaced_the_row_follows_the_key_that_signs() -> None:
+    etcd = Etcd(Row(FLEET, '{"format": 1, "key": "f1ee7"}', 3))
+    arbiter = etcd.begin()
+    arbiter.reconfigure(replace(CONFIG, older=("next",)), OWN)
+    etcd.confirm(1.0)
+    assert json.loads(etcd.rows[FLEET].value)["key"] == "f1ee7"
+    arbiter.reconfigure(replace(CONFIG, fleet="next", older=("f1ee7",)), OWN)
+    etcd.confirm(2.0)
+    assert json.loads(etcd.rows[FLEET].value)["key"] == "next"
+    arbiter.reconfigure(replace(CONFIG, fleet="next"), OWN)
+    etcd.confirm(3.0)
+    assert not arbiter.fault
+    assert arbiter.is_registered
+    again = Etcd(*etcd.rows.values(), boot=2)
+    assert again.begin().fault == "the prefix belongs to a fleet with another key"
+
+
 def test_the_clock_of_what_is_exclusive_starts_when_the_question_was_sent() -> None:
     etcd = Etcd()
     arbiter = etcd.begin()

@@ -52,9 +52,12 @@ class Asking(Client):
         return [key for change in self.changes for key in change.deleted]
 
     @property
+    def troubles(self) -> list[EtcdTrouble]:
+        return [event for event in self.events if isinstance(event, EtcdTrouble)]
+
+    @property
     def trouble(self) -> EtcdTrouble:
-        told = [event for event in self.events if isinstance(event, EtcdTrouble)]
-        return told[-1] if told else EtcdTrouble("")
+        return self.troubles[-1] if self.troubles else EtcdTrouble("")
 
     @property
     def endpoints(self) -> tuple[EtcdEndpoint, ...]:

@@ -212,7 +212,7 @@ def test_a_process_that_is_killed_is_started_again_and_the_watch_goes_on(
 def test_a_process_that_stands_still_is_unknown_in_time_and_replaced(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_etcd, "MOST_MISSED", 1)
+    monkeypatch.setattr(host_etcd, "HANGS_AFTER", 1.0)
 
     async def story() -> None:
         async with beside(Configured(cluster.endpoints, "/still/", request_timeout=0.5)) as part:
@@ -226,6 +226,22 @@ def test_a_process_that_stands_still_is_unknown_in_time_and_replaced(
             assert isinstance(await part.ask(Range("a")), Unknown)
             await part.put("a", "2")
             assert part.pid != first
+
+    asyncio.run(story())
+
+
+def test_a_process_that_a_busy_machine_keeps_waiting_is_not_replaced(cluster: Cluster) -> None:
+    async def story() -> None:
+        async with beside(Configured(cluster.endpoints, "/busy/", request_timeout=0.3)) as part:
+            await part.put("a", "1")
+            first = part.pid
+            assert first
+            os.kill(first, signal.SIGSTOP)
+            for _ in range(6):
+                assert isinstance(await part.ask(Range("a")), Unknown)
+            os.kill(first, signal.SIGCONT)
+            await part.sure(Range("a"))
+            assert part.pid == first
 
     asyncio.run(story())
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ class Fleet:
     def use(self, text: str) -> None:
         """The configuration of the fleet, unless it is so."""
         row = self.cluster.ctl("get", "--print-value-only", "/floatip/config").strip()
-        before = json.loads(row) if row else {"version": 0, "toml": ""}
+        before: dict[str, Any] = json.loads(row) if row else {"version": 0, "toml": ""}
         if before["toml"] != text:
             new = rows.config_row(rows.Config(before["version"] + 1, "test", "", text))
             self.put(rows.CONFIG, new)

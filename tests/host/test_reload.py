@@ -22,6 +22,7 @@ from floatip.reading.patience import note_path
 from tests.host.reports import Reports, until
 
 Told = list[str]
+Outcome = Loaded | ConfigErrors | OSError | None
 
 
 class Script:
@@ -186,3 +187,56 @@ def test_what_cannot_be_loaded_is_a_failure_until_a_reload_succeeds(
         assert not reports.failing("daemon")
 
     play(script, reports, story, outcome, loaded(2))
+
+
+def test_what_else_is_read_is_applied_and_systemd_hears_only_of_its_own_reloads(
+    script: Script, reports: Reports
+) -> None:
+    async def story(reload: Reload, told: Told, applied: list[float]) -> None:
+        outcomes: list[Outcome] = []
+        reload.also(script, outcomes.append)
+        await until(lambda: script.begun == 1)
+        reload.also(script, lambda outcome: pytest.fail("something newer was asked for"))
+        reload.also(script, outcomes.append)
+        reload.begin()
+        assert told == ["RELOADING=1"]
+        script.may_go_on.set()
+        await until(lambda: "READY=1" in told)
+        assert applied == [1, 2, 3]
+        assert [one.model.release_delay for one in outcomes if isinstance(one, Loaded)] == [1, 2]
+        assert told == ["RELOADING=1", "READY=1"]
+
+    play(script, reports, story, loaded(1), loaded(2), loaded(3))
+
+
+def test_what_else_is_read_and_refused_changes_nothing_and_is_no_failure_of_the_file(
+    script: Script, reports: Reports
+) -> None:
+    error = ConfigErrors([ConfigError("etcd", 3, "instance", "wrong", "mend it")])
+
+    async def story(reload: Reload, told: Told, applied: list[float]) -> None:
+        outcomes: list[Outcome] = []
+        script.may_go_on.set()
+        reload.also(script, outcomes.append)
+        await until(lambda: bool(outcomes))
+        assert outcomes == [error]
+        assert not applied
+        assert not told
+        assert not reports.failing("daemon")
+
+    play(script, reports, story, error)
+
+
+def test_what_else_hangs_is_given_up(script: Script, reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reload_module, "PATIENCE", 0.05)
+
+    async def story(reload: Reload, told: Told, applied: list[float]) -> None:
+        outcomes: list[Outcome] = []
+        reload.also(script, outcomes.append)
+        await until(lambda: bool(outcomes))
+        assert outcomes == [None]
+        script.may_go_on.set()
+        reload.begin()
+        await until(lambda: applied == [2])
+
+    play(script, reports, story, loaded(1), loaded(2))

@@ -200,10 +200,10 @@ def test_a_fifo_in_place_of_the_memory_holds_up_nothing(linode: Fake) -> None:
 def test_the_daemon_remembers_it_and_starts_without_the_service(linode: Fake, tmp_path: Path) -> None:
     file = tmp_path / "floatip.toml"
     file.write_text(TEXT)
-    assert not [one for one in daemon._load(file, None).warnings if "dcid" in one.path]
+    assert not [one for one in daemon._load(file, None, None, None).warnings if "dcid" in one.path]
     region.forget()
     unreachable(linode)
-    loaded = daemon._load(file, None)
+    loaded = daemon._load(file, None, None, None)
     assert dcid(loaded.model) == 6
     assert ["as Linode's metadata service said" in one.what for one in loaded.warnings if "dcid" in one.path] == [True]
 
@@ -212,7 +212,7 @@ def test_a_state_directory_that_cannot_be_written_is_a_warning(linode: Fake, tmp
     (tmp_path / "state").write_text("no directory")
     file = tmp_path / "floatip.toml"
     file.write_text(TEXT)
-    loaded = daemon._load(file, None)
+    loaded = daemon._load(file, None, None, None)
     (warning,) = [one for one in loaded.warnings if "dcid" in one.path]
     assert warning.what.startswith("the data centre is not remembered for the next start: ")
 

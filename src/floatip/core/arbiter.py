@@ -202,6 +202,7 @@ class Arbiter:
 
     def reconfigure(self, config: settings.Arbiter, own: settings.Node) -> None:
         """Lease and rows go on; other times count from now on."""
+        self._is_ours &= config.fleet == self.config.fleet  # a new key is written to the row
         self.config, self.own = config, own
 
     # What it knows
@@ -334,9 +335,9 @@ class Arbiter:
             effects += self._register(now)
         return effects
 
-    def _fleet_question(self) -> Question:
+    def _fleet_question(self, revision: int = 0) -> Question:
         row = json.dumps({"format": FORMAT, "key": self.config.fleet})
-        return Txn((Compare(FLEET, 0),), (Put(FLEET, row),), (FLEET,))
+        return Txn((Compare(FLEET, revision),), (Put(FLEET, row),), (FLEET,))
 
     def _register(self, now: float) -> list[Effect]:
         known = self.alive.get(self.own.name)
@@ -362,7 +363,7 @@ class Arbiter:
         effects = self._heard(asked, now)
         match asked.what, answer:
             case "fleet", TxnDone():
-                self._take_fleet(answer)
+                effects += self._take_fleet(answer, now)
             case "sync", Rows():
                 effects += self._synced(asked.name, answer, now)
             case "confirm", Rows():
@@ -422,24 +423,27 @@ class Arbiter:
             since = known[0] if known and known[1].answers == one.answers else now
             self.endpoints[one.url] = since, one
 
-    def _take_fleet(self, answer: TxnDone) -> None:
+    def _take_fleet(self, answer: TxnDone, now: float) -> list[Effect]:
         row = next(iter(answer.rows), None)
         self.fault = ""
         if answer.succeeded or row is None:
             self._is_ours = answer.succeeded
-            return
+            return []
         try:
             found = json.loads(row.value)
             form, key = found["format"], found["key"]
         except (ValueError, TypeError, KeyError, RecursionError):
             self.fault = f'the row "{FLEET}" is not floatip\'s'
-            return
+            return []
         if form != FORMAT:
             self.fault = f"the rows have format {str(form)[:20]}, and this floatip knows {FORMAT}"
+        elif key in self.config.older:
+            return [self._ask(_Asked("fleet", now), self._fleet_question(row.revision))]
         elif key != self.config.fleet:
             self.fault = "the prefix belongs to a fleet with another key"
         else:
             self._is_ours = True
+        return []
 
     # Rows
 

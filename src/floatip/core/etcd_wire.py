@@ -312,6 +312,9 @@ def _rows(said: Iterable[dict[str, Any]], prefix: str) -> tuple[tuple[Row, ...],
 def _row(kv: Any, prefix: str) -> Row | None:
     """None: the key is no text, or too long. A value that is no text stays, with marks in place of what is wrong."""
     key, value = _octets(kv, "key"), _octets(kv, "value")
+    revision, lease = _number(kv, "mod_revision"), _number(kv, "lease")
+    if not (key and revision):
+        raise Refused(Says.GARBAGE, "a row without a key or a revision")
     try:
         name = key.decode() if len(key) <= LONGEST_KEY else ""
     except UnicodeDecodeError:
@@ -320,7 +323,6 @@ def _row(kv: Any, prefix: str) -> Row | None:
         return None
     if not name.startswith(prefix):
         raise Refused(Says.GARBAGE, "keys that nobody asked for")
-    revision, lease = _number(kv, "mod_revision"), _number(kv, "lease")
     return Row(name.removeprefix(prefix), value.decode(errors="replace"), revision, lease)
 
 

@@ -211,13 +211,18 @@ class Fleet:
         news = []
         for name, each in claims.items():
             config, is_open, planned = elected[name].config, name in self._open, plan.get(name, "")
+            # Whoever does not hear the carrier does not know that it would not be the better one there.
+            is_heard = all(self._is_heard(claim.node) for claim in each)
             around = Others(
                 each,
                 untold and is_open,
                 name in self._ready,
                 spread.place(config, nodes, self.own.name, self._is_ready, planned) if is_open else len(nodes),
-                self._best.get(name) == self.own.name and not self._has_given(name, each),
-                planned == self.own.name and bool(_together(elected[name])) and not all(c.leaves for c in each),
+                self._best.get(name) == self.own.name and not self._has_given(name, each) and is_heard,
+                planned == self.own.name
+                and bool(_together(elected[name]))
+                and not all(c.leaves for c in each)
+                and is_heard,
                 self.own,
                 self._preference(config),
                 self.link.detection_time,
@@ -273,6 +278,10 @@ class Fleet:
     def awaits_acknowledgement(self, instances: Iterable[Instance]) -> bool:
         states = (self.link.own_state(wire.identity(instance.config.name)) for instance in instances)
         return any(state and not state.flags & InstanceFlag.ACKNOWLEDGED for state in states)
+
+    def _is_heard(self, node: str) -> bool:
+        peer = self.link.peers.get(node)
+        return peer is not None and peer.alive
 
     def _has_given(self, name: str, claims: Iterable[Claim]) -> bool:
         if any(claim.node == self._given.get(name) for claim in claims):

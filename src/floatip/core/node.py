@@ -903,12 +903,17 @@ class Node:
         """What etcd has said reaches the instances."""
         effects: list[Effect] = []
         changed = arbiter.take_changed(self.instances)
+        # Who is the owner and who carries it are learned together: else two nodes would take it from each other.
         for name in changed:
             self._take_ask(arbiter, name, now)
-            effects += self._hear(self.instances[name], arbiter.ruling(name), now)
+            elector = self.instances[name].elector
+            if isinstance(elector, NodesElector):
+                elector.ruling = arbiter.ruling(name)
         if changed:
-            self._mark(changed)
             effects += self._consult({identity(name) for name in changed}, now)
+        for name in changed:
+            effects += self._hear(self.instances[name], arbiter.ruling(name), now)
+        self._mark(changed)
         if any(self.instances[name].bar for name in self._bound) and now < arbiter.until:
             self._mark(self._bound)
         if self._marked:

@@ -235,6 +235,8 @@ class Arbiter:
     request_timeout: float = 1.5
     version: str = ""
     """Of floatip."""
+    older: tuple[str, ...] = ()
+    """Fingerprints of other keys that are believed, while the key is replaced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,18 @@ from floatip.core.etcd_wire import Refused, Says
 from floatip.etcd.settings import Settings
 from floatip.text import printable
 
-NOT_DONE = {Says.TOKEN, Says.NO_USER, Says.PASSWORD, Says.NO_LEADER, Says.NO_GATEWAY, Says.PLAIN, Says.COMMON_NAME}
+NOT_DONE = {
+    Says.TOKEN,
+    Says.NO_USER,
+    Says.COMMON_NAME,
+    Says.PASSWORD,
+    Says.NO_LEADER,
+    Says.NO_GATEWAY,
+    Says.PLAIN,
+    Says.COMMON_NAME,
+}
 """Such an answer says that the question was not even looked at."""
-LASTING = {Says.TOKEN, Says.NO_USER, Says.PASSWORD, Says.DENIED, Says.NO_SPACE, Says.NO_LEASE}
+LASTING = {Says.TOKEN, Says.NO_USER, Says.COMMON_NAME, Says.PASSWORD, Says.DENIED, Says.NO_SPACE, Says.NO_LEASE}
 """It concerns one kind of question: another kind that is answered does not end it."""
 EXPIRED, WRONG_NAME, WRONG_ADDRESS = 10, 62, 64
 """Of OpenSSL (X509_V_ERR_...)."""
@@ -77,10 +86,10 @@ def of_answer(refused: Refused, endpoint: str, settings: Settings) -> Failed:
             reason = f"etcd does not accept the user {user} with the password in {settings.password}"
             hint = f"try it by hand: etcdctl --endpoints {endpoint} --user {user} get {settings.prefix} --prefix"
         case Says.DENIED:
-            reason = (
-                f"etcd does not let {f'the user {user}' if user else 'floatip'} read and write below {settings.prefix}"
-            )
-            hint = f"allow it: etcdctl role grant-permission ROLE readwrite {settings.prefix} --prefix=true"
+            whom = f"the user {user}" if user else "floatip without a user"
+            reason = f"etcd does not let {whom} read and write below {settings.prefix}"
+            allow = f"allow it: etcdctl role grant-permission ROLE readwrite {settings.prefix} --prefix=true"
+            hint = allow if user else "set user and password in [etcd]"
         case Says.TOKEN:
             reason, hint = f"{who} does not accept the token that it gave", "see the log of etcd"
         case Says.NO_LEADER:
@@ -117,16 +126,22 @@ def of_connection(error: Exception, endpoint: str, settings: Settings) -> Failed
     if code == errno.ECONNREFUSED or "All connection attempts failed" in str(error):
         return Failed(f"{who} refuses the connection", running, done=done)
     if code is not None and code < 0:  # of getaddrinfo
-        return Failed(
-            f"the name of {who} is not known to the resolver", f"getent hosts {urlsplit(endpoint).hostname}", done=done
-        )
+        reason = f"the name of {who} is not known to the resolver"
+        return Failed(reason, f"getent hosts {urlsplit(endpoint).hostname}", done=done)
+    if code in (errno.EPIPE, errno.ECONNRESET) and endpoint.startswith("https:"):
+        # A server of TLS 1.3 looks at our certificate when we believe to be connected.
+        ours = settings.certificate or "none was given"
+        reason = f"{who} closed the connection; perhaps it does not accept our certificate ({ours})"
+        return Failed(reason, "check certificate and key in [etcd]; see the log of etcd: journalctl -u etcd", done=done)
     if code:
-        return Failed(
-            f"{who} cannot be reached: {os.strerror(code).lower()}", f"ping {urlsplit(endpoint).hostname}", done=done
-        )
+        reason = f"{who} cannot be reached: {os.strerror(code).lower()}"
+        return Failed(reason, f"ping {urlsplit(endpoint).hostname}", done=done)
     if isinstance(error, httpx.RemoteProtocolError) and done:
         reason = f"{who} closed the connection without a whole answer: {printable(str(error))[:60]}"
-        return Failed(reason, f"check that it is etcd: curl {endpoint}/version")
+        hint = f"check that it is etcd: curl {endpoint}/version"
+        if endpoint.startswith("http:"):
+            hint = f"if etcd speaks TLS, write https://{who} in endpoints of [etcd]; else {hint}"
+        return Failed(reason, hint)
     return Failed(f"{who}: {printable(str(error) or type(error).__name__)[:120]}", running, done=done)
 
 

@@ -81,6 +81,15 @@ def fleet_command(verb: str, wishes: Wishes) -> int:
         return 2
 
 
+def open_store(file: Path) -> Store:
+    """The fleet's etcd, by this node's file. Raises `ConfigErrors` and `Refusal`."""
+    here = _look(file)
+    assert here.model.etcd
+    store = Store(here.model.etcd)
+    store.refuse_other_fleet(here.fingerprints)
+    return store
+
+
 def _look(file: Path) -> Here:
     """Of the file, only [etcd] must be right. Raises `ConfigErrors` and `Refusal`."""
     given = reading.read(file, known=fleet.NOTHING)

@@ -77,6 +77,7 @@ from floatip.host.failures import Failures
 from floatip.host.figures import Counters
 from floatip.host.history import History
 from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
+from floatip.host.loads import Loads
 from floatip.host.log import ERROR, WARNING, Log
 from floatip.host.membership import Membership
 from floatip.host.network.adverts import Adverts
@@ -255,6 +256,7 @@ class Daemon:
             **self._membership.commands(),
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
+            "loads": Loads(lambda: self._node, self._loop.call_soon).command,
             "explain": Explain(lambda: self._node, self._loop, Workers()).command,
             "notify": Command(follower.notified, "notify", is_for_notifiers=True, prepare=follower.look),
         }

@@ -5,6 +5,7 @@ core and whoever follows a prefix: each gets what is later than what it knows.
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -33,8 +34,11 @@ from floatip.model import Etcd as Configured
 
 MARGIN = 0.25
 """Seconds that the process has for its own timeout."""
-MOST_MISSED, TO_START = 3, 20
-"""Questions without an answer after which the process is started again; more of them while it starts."""
+HANGS_AFTER, STARTS_WITHIN = 10.0, 60.0
+"""Seconds for which the process is asked and says nothing, until it is started again; the second: since its start.
+
+On a busy machine it answers late, and takes seconds to start: to start it again would take longer.
+"""
 RETRY_INTERVAL = 1.0
 """Seconds until a prefix is read again that could not be read."""
 NAME = "the process that speaks with etcd"
@@ -74,7 +78,8 @@ class Etcd:
         self._met = lines.Met()
         self._last = 0
         self._open: dict[int, tuple[Answered, Handle]] = {}
-        self._missed = 0
+        self._hangs_at = math.inf
+        """Unless it says something before that. It owes no answer: infinite."""
         self._why = f"{NAME} is not there"
         self._trouble: EtcdTrouble | None = None
         """As it was told."""
@@ -137,6 +142,8 @@ class Etcd:
             self._loop.call_soon(answered, Unknown(f"{NAME} does not read what it is told"))
             self._miss()
         else:
+            if self._hangs_at == math.inf:
+                self._hangs_at = self._loop.time() + HANGS_AFTER
             timer = self._loop.call_later(self._etcd.request_timeout + MARGIN, self._expire, self._last)
             self._open[self._last] = answered, timer
 
@@ -146,8 +153,7 @@ class Etcd:
         answered(Unknown(f"{NAME} does not answer"))
 
     def _miss(self) -> None:
-        self._missed += 1
-        if self._missed > MOST_MISSED:
+        if self._loop.time() > self._hangs_at:
             self._process.end()
 
     # Watching
@@ -227,7 +233,7 @@ class Etcd:
 
     def began(self) -> None:
         self._parts = lines.Parts()
-        self._missed = -TO_START
+        self._hangs_at = self._loop.time() + STARTS_WITHIN
         self._tell()
 
     def _tell(self) -> None:
@@ -241,7 +247,7 @@ class Etcd:
                 self._loop.call_soon(self._read, one)
 
     def heard(self, data: bytes) -> None:
-        self._missed = 0
+        self._hangs_at = math.inf
         try:
             said = self._parts.heard(data)
         except (ValueError, TypeError, KeyError, IndexError, RecursionError):  # of hostile origin

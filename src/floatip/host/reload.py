@@ -60,12 +60,15 @@ class Reload:
         self._is_asked_again = False
         self._other: tuple[Read, Outcome] | None = None
         """What else is to be read, for another reason than SIGHUP."""
+        self._is_told = self._is_reading_file = False
+        """Whether systemd waits for us; whether the reading that is out is of the file."""
         self._is_closed = False
 
     def begin(self) -> None:
         if self._is_closed:
             return
         self._systemd.reloading()
+        self._is_told = True
         if self._impatience:
             self._is_asked_again = True
         else:
@@ -88,6 +91,7 @@ class Reload:
     def _begin(self) -> None:
         self._reading += 1
         waiting = Waiting("the file")
+        self._is_reading_file = not self._other
         if self._other:
             (read, outcome), self._other = self._other, None
             self._impatience = self._loop.call_later(PATIENCE, self._give_up_other, outcome)
@@ -114,6 +118,7 @@ class Reload:
 
     def _is_out_no_more(self) -> None:
         self._reading += 1
+        self._is_reading_file = False
         if self._impatience:
             self._impatience.cancel()
             self._impatience = None
@@ -145,7 +150,8 @@ class Reload:
         self._is_out_no_more()
         if self._is_asked_again or self._other:
             self._begin()
-        if not self._is_asked_again and not self._impatience:
+        if self._is_told and not self._is_asked_again and not self._is_reading_file:
+            self._is_told = False
             self._systemd.ready()
 
 

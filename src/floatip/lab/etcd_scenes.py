@@ -29,8 +29,8 @@ from floatip.lab.verdicts import (
 
 MASTER, STANDBY, THIRD = HAPROXY1.name, HAPROXY2.name, HAPROXY4.name
 MEMBERS = tuple(host.name for host in WITNESSES)
-TROUBLE = "etcd"
-"""How the codes begin of problems with etcd."""
+TROUBLE = "etcd-lost"
+"""The code of the problem that etcd does not answer."""
 AT_ONCE = 2.0
 """Seconds within which a node must say that etcd does not answer: one keepalive, and what refuses it."""
 CLAIMED_WITHIN = 0.02
@@ -268,7 +268,7 @@ def finds_etcd(run: Run, node: str) -> float:
 
 def troubles(run: Run, node: str) -> bool:
     """Whether the node's status says that etcd does not answer."""
-    return any(problem["code"].startswith(TROUBLE) for problem in run.nodes[node].status()["problems"])
+    return any(problem["code"] == TROUBLE for problem in run.nodes[node].status()["problems"])
 
 
 def line_of(text: str) -> str:
