@@ -220,9 +220,10 @@ def _call(key: str, question: Question, answer: Answer) -> Call | None:
             succeeded = answer.succeeded if isinstance(answer, TxnDone) else None
             rows = answer.rows if isinstance(answer, TxnDone) else ()
             read = (_state(key, rows) or NOTHING) if key in otherwise and is_known and not succeeded else None
-            if write is None or any(each.key != key for each in compares):
-                return Read(read) if read and write is None else None  # a comparison of another row decides
-            expected = next((each.revision for each in compares), None)
+            is_alone = all(each.key == key for each in compares)
+            if write is None or (not is_alone and succeeded is False):  # another row may have been the reason
+                return Read(read) if read else None
+            expected = next((each.revision for each in compares if each.key == key), None)
             value = write.value if isinstance(write, Put) else None
             revision = answer.revision if isinstance(answer, TxnDone) and succeeded else UNLEARNED
             return Swap(expected, value, succeeded, revision, read)

@@ -215,7 +215,7 @@ def _move_all(moves: Sequence[Move], store: "Store | None") -> int:
     except Refusal:
         say(_account(done, moves))
         raise
-    say(f"all {done} moves are done" if done > 1 else "the move is done")
+    say(f"{done} moves are done" if done > 1 else "the move is done")
     return 0
 
 

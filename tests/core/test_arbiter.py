@@ -8,7 +8,7 @@ from math import inf
 import pytest
 
 from floatip.core import settings
-from floatip.core.arbiter import ALIVE, EPOCH_STEP, FLEET, OWNERS, Arbiter
+from floatip.core.arbiter import ALIVE, EPOCH_STEP, FLEET, OWNERS, RETRY, Arbiter
 from floatip.core.etcd import (
     Answer,
     AskEtcd,
@@ -64,8 +64,9 @@ class Etcd:
             case Txn(compares, then, otherwise):
                 known = {one.key: self.rows[one.key].revision if one.key in self.rows else 0 for one in compares}
                 if all(known[one.key] == one.revision for one in compares):
+                    self.revision += 1
                     for one in then:
-                        self.put(one.key, getattr(one, "value", ""))
+                        self.rows[one.key] = Row(one.key, getattr(one, "value", ""), self.revision)
                     return TxnDone(True, self.revision)
                 return TxnDone(False, self.revision, tuple(self.rows[key] for key in otherwise if key in self.rows))
         raise AssertionError(question)
@@ -328,3 +329,74 @@ def test_a_lease_that_is_over_is_granted_again_and_the_node_registers_again() ->
     etcd.answer_all(1.1)
     assert arbiter.is_registered
     assert ALIVE + "a" in etcd.rows
+
+
+# Many at once
+
+
+def bids(arbiter: Arbiter, names: list[str], now: float) -> list[Effect]:
+    effects = [effect for name in names for effect in arbiter.bid(name, 5000, "b is silent", now)]
+    return arbiter.bundled(effects)
+
+
+def test_what_many_bids_write_goes_in_transactions_of_64() -> None:
+    etcd = Etcd()
+    arbiter, names = etcd.begin(), [f"web{number}" for number in range(100)]
+    asked = etcd.take(bids(arbiter, names, 1.0))
+    assert [len(one.question.then) for one in asked if isinstance(one, AskEtcd) and isinstance(one.question, Txn)] == [
+        64,
+        36,
+    ]
+    etcd.answer_all(1.01)
+    assert all(map(arbiter.is_own, names))
+    assert arbiter.counts["won"] == 100
+
+
+def test_where_one_row_of_many_is_anothers_by_now_the_others_are_won_the_second_time() -> None:
+    etcd = Etcd()
+    arbiter, names = etcd.begin(), ["web1", "db", "web2"]
+    etcd.put(OWNERS + "db", owned())
+    etcd.take(bids(arbiter, names, 1.0))
+    etcd.answer_all(1.01)
+    assert (arbiter.counts["won"], arbiter.counts["lost"]) == (0, 1)
+    again = arbiter.take_changed(names)
+    assert again == names
+    etcd.take(bids(arbiter, [name for name in again if name not in arbiter.owners], 1.02))
+    etcd.answer_all(1.03)
+    assert [arbiter.is_own(name) for name in names] == [True, False, True]
+    assert arbiter.owners["db"].node == "b"
+
+
+def test_no_answer_to_many_bids_means_that_each_may_be_won() -> None:
+    etcd = Etcd()
+    arbiter, names = etcd.begin(), ["web1", "web2"]
+    etcd.take(bids(arbiter, names, 1.0))
+    (asked,) = etcd.open
+    etcd.open.clear()
+    etcd.take(arbiter.answered(asked.number, Unknown("late"), 2.5))
+    assert not any(map(arbiter.is_own, names))
+    assert arbiter.take_changed(names) == names
+    etcd.confirm(2.5)
+    assert bids(arbiter, names, 2.5 + RETRY / 2) == []
+    etcd.take(bids(arbiter, names, 2.5 + RETRY))
+    etcd.answer_all(2.8)
+    assert all(map(arbiter.is_own, names))
+
+
+def test_an_owner_whose_row_somebody_garbles_is_not_the_owner_any_more_and_waits_like_any_other() -> None:
+    etcd = Etcd()
+    arbiter = etcd.begin()
+    bid(etcd, 1.0)
+    etcd.answer_all(1.0)
+    assert arbiter.is_own("db")
+    old = etcd.rows[OWNERS + "db"]
+    arbiter.changed(EtcdChanged(old.revision - 1, (replace(old, value="mine", revision=old.revision - 1),)), 2.0)
+    assert arbiter.is_own("db")
+    etcd.put(OWNERS + "db", "mine")
+    etcd.confirm(20.0)
+    assert not arbiter.is_own("db")
+    bid(etcd, 21.0)
+    etcd.answer_all(21.0)
+    assert arbiter.is_own("db")
+    assert arbiter.ruling("db").free_at == 21.0 + CONFIG.lease_time
+    assert not arbiter.refused

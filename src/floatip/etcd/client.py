@@ -135,6 +135,8 @@ class Client:
         self._begin(self._probe())
 
     async def close(self) -> None:
+        """Questions that are open end as `Unknown`, and nothing is reported any more: another client may have begun."""
+        self._report = lambda event: None
         if self._patience:
             self._patience.cancel()
         tasks = [*self._tasks]

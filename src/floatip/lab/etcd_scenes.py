@@ -176,7 +176,7 @@ def leaves(run: Run) -> list[Verdict]:
     run.wait_until_seasoned(STANDBY)
     run.wait_until_seasoned(THIRD)
     at = run.fault(f"{MASTER} leaves the fleet")
-    left = run.ask(MASTER, "fleet", "leave", "--yes")
+    left = run.ask(MASTER, "fleet", "leave")
     others = [node for node in run.nodes if node != MASTER]
     gone_at = run.wait_for(lambda: not any(lists(run, node, MASTER) for node in others), f"{MASTER} to be off the list")
     time.sleep(3)
@@ -199,7 +199,7 @@ def rebalance(run: Run) -> list[Verdict]:
     run.wait_until_seasoned(STANDBY)
     run.wait_until_seasoned(THIRD)
     at = run.fault("the fleet is rebalanced")
-    done = run.ask(MASTER, "rebalance", "--yes")
+    done = run.ask(MASTER, "rebalance", "--yes", "--file", run.nodes[MASTER].config)
     time.sleep(2)
     record = run.finish()
     carried = {node: sorted(record.carries(node)) for node in run.nodes}

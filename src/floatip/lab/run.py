@@ -190,7 +190,8 @@ class Run(Closes):
     def _apply_fleet(self) -> None:
         """The nodes find at etcd what is not in their files."""
         first = self.nodes["haproxy1"]
-        applied = self.ask("haproxy1", "fleet", "apply", first.write("fleet.toml", fleet_toml(self.options)))
+        file = first.write("fleet.toml", fleet_toml(self.options))
+        applied = self.ask("haproxy1", "fleet", "apply", file, "--file", first.config)
         if applied.status:
             raise LabError(f"floatip fleet apply failed: {applied.text}", "read what it says of the file")
 

@@ -84,14 +84,15 @@ class FloatipDaemon(Program):
 
     def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run one of its commands, as an operator does, to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "floatip", *words],
-            env={**os.environ, **self.environment()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        with self.network.inside(self.host):
+            return subprocess.run(
+                [sys.executable, "-m", "floatip", *words],
+                env={**os.environ, **self.environment()},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
 
     def _run_in_real_time(self) -> None:
         """As chrt in debian/floatip.service, where the machine allows it: else a busy machine makes others miss it."""
