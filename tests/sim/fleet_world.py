@@ -82,7 +82,7 @@ class Fleet(Linked):
         """`exclusive`: how many instances of that kind there are. `on_arbiter_loss`: of the one that is not."""
         self.exclusive = EXCLUSIVE[:exclusive]
         self.placed_of = {name: Placed(INTERFACE, ADDRESSES[name]) for name in self.exclusive}
-        self.arbiter = arbiter or settings.Arbiter("", "fleet")
+        self.arbiter = arbiter or settings.Arbiter("", "fleet", lease_time=5.0)
         self.on_arbiter_loss = on_arbiter_loss
         self.roles: dict[tuple[str, str], str] = {}
         """By node and exclusive instance."""
