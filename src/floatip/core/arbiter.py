@@ -67,7 +67,7 @@ SHORTEST_LEASE_TIME = 3.0
 
 def lifetime(left: float) -> int:
     """Seconds of `valid_lft` for an address that may be here for `left` seconds more; less than 1: it may not."""
-    return int(left - KERNEL_DELAY - HANDLING)
+    return int(max(left - KERNEL_DELAY - HANDLING, 0.0))  # -inf: etcd has confirmed nothing yet
 
 
 T = TypeVar("T")
