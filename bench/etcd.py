@@ -331,8 +331,8 @@ class Stage(Closes):
         """Returns when both nodes take part."""
         daemons = [each for host in NODES for each in self.programs[host] if isinstance(each, RealTimeDaemon)]
         wait_for(lambda: all(map(_is_ready, daemons)), "the nodes to hear each other", WITHIN)
-        if not daemons:
-            time.sleep(self.contender.wander + 1.0)  # both have looked at the key
+        # Both have looked at the key; of floatip, each has heard the owner since it learned who that is.
+        time.sleep(0.5 if daemons else self.contender.wander + 1.0)
 
     def _steps(self, host: str, began: float, has_at: float) -> Mapping[str, float | None]:
         daemon = next((each for each in self.programs[host] if isinstance(each, RealTimeDaemon)), None)
@@ -395,11 +395,22 @@ def play(name: str, runs: int, side_by_side: int) -> list[Crash]:
     each = -(-max(1, round(runs * CONTENDERS[name].share)) // side_by_side)
 
     def on_a_stage(number: int) -> list[Crash]:
-        with Stage(name, f"{name} {number}") as stage:
-            return [stage.crash(with_leader=bool(run % 2)) for run in range(2 * each)]
+        found: list[Crash] = []
+        try:
+            with Stage(name, f"{name} {number}") as stage:
+                for run in range(2 * each):
+                    found.append(_told(stage.crash(with_leader=bool(run % 2)), run, 2 * each))
+        except LabError as error:  # what was measured counts
+            print(f"{name}, after {len(found)} of {2 * each}: {error}", file=sys.stderr, flush=True)
+        return found
 
     with ThreadPoolExecutor(side_by_side) as pool:
         return [crash for found in pool.map(on_a_stage, range(side_by_side)) for crash in found]
+
+
+def _told(crash: Crash, run: int, of: int) -> Crash:
+    print(f"{crash.contender}, {run + 1} of {of}: {crash.outage:.2f} s", file=sys.stderr, flush=True)
+    return crash
 
 
 def share(values: Sequence[float], part: float) -> float:
@@ -409,7 +420,8 @@ def share(values: Sequence[float], part: float) -> float:
 
 def _line(title: str, crashes: Sequence[Crash]) -> Iterator[str]:
     for with_leader, what in ((False, "the carrier"), (True, "and etcd's leader")):
-        some = [each for each in crashes if each.with_leader is with_leader]
+        if not (some := [each for each in crashes if each.with_leader is with_leader]):
+            continue
         outages = [each.outage for each in some]
         cells = f"{statistics.median(outages):6.2f} {share(outages, 0.99):6.2f} {max(outages):6.2f} s"
         steps = [

@@ -12,7 +12,7 @@ from floatip.core.refusals import Why
 from floatip.history import NAME, PHASES, Change, read_history
 from floatip.text import folded, printable, say, terminal_width
 
-OF_AN_INSTANCE = "role", "rank", "health", "takeover", "network"
+OF_AN_INSTANCE = "role", "rank", "health", "takeover", "network", "owner"
 COLUMNS = "time", "what", "name", "before", "value", "reason", *PHASES, "node", "boot", "monotonic"
 ONE_LINE = 110
 """Columns of a terminal from which the cause stands beside its change."""
@@ -89,7 +89,12 @@ def _read(since: datetime | None) -> Sequence[Change]:
 def drawn(changes: Sequence[Change], width: int) -> list[str]:
     """Where there is room, a line each; else the cause below its change."""
     rows = [
-        (_local(one), printable(f"{one.what} {one.name}"), printable(_change(one)), printable(one.reason))
+        (
+            _local(one),
+            printable(one.what if one.what == one.name else f"{one.what} {one.name}"),
+            printable(_change(one)),
+            printable(one.reason),
+        )
         for one in changes
     ]
     if width >= ONE_LINE:

@@ -14,7 +14,7 @@ from floatip.text import age, aligned, cells, columns, folded, printable
 from floatip.view import is_known, of_its_own, remarks, state
 
 NONE = """\
-neither [[node]] nor [etcd] is configured: this node knows no others
+no [[node]] is configured: this node knows no others
 hint: name all nodes in the configuration, each with a [[node]] table; floatip status shows this one"""
 NAMED = 8
 """How many instances of a rank are named; more are counted. Those that a node serves are all named."""

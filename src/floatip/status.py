@@ -113,6 +113,8 @@ def _in_brief(status: Status) -> tuple[int, str, str]:
     )
     if status.sessions:
         figures += f" route_servers={up};;;0;{len(status.sessions)}"
+    if status.etcd:
+        figures += f" etcd_unanswered={0 if status.etcd.answers else status.etcd.for_:.0f}s;0;;0"
     code = CRITICAL if wrong else WARNING if warnings else OK
     return code, "; ".join([*named, _roles(status)]), figures
 
@@ -193,7 +195,8 @@ def _told(change: Record) -> str:
     from datetime import datetime  # noqa: PLC0415
 
     when = datetime.fromisoformat(str(change["time"])).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return printable(f"{when} {change['what']} {change['name']} {change['value']}: {change['reason']}")
+    what = change["what"] if change["what"] == change["name"] else f"{change['what']} {change['name']}"
+    return printable(f"{when} {what} {change['value']}: {change['reason']}")
 
 
 def answered() -> tuple[Record, Status]:

@@ -459,7 +459,8 @@ def _sessions(sessions: Sequence[SessionView], is_cut_off: bool) -> list[Row]:
 
 def _change(change: ChangeView) -> Row:
     to = f"{change.before} -> {change.value}" if change.before not in ("", change.value) else change.value
-    what = change.name if change.what in ("role", "rank", "health") else f"{change.what} {change.name}"
+    is_said = change.what in ("role", "rank", "health", change.name)
+    what = change.name if is_said else f"{change.what} {change.name}"
     return _local(change.time), "", "", f"{what} {to}: {change.reason}"
 
 

@@ -168,7 +168,7 @@ def test_the_configuration_of_the_opentofu_example_is_one_that_floatip_reads() -
 
 def test_the_configuration_of_a_member_by_opentofu_is_one_that_floatip_reads() -> None:
     text = (ROOT / "deploy/opentofu/fleet/floatip.toml.tftpl").read_text()
-    filled = text.replace("${dcid}", "6").replace("${endpoints}", '["https://192.0.2.1:2379"]')
+    filled = text.replace("${endpoints}", '["https://192.0.2.1:2379"]')
     assert "$" not in filled
     model, _, problems = reader.model_of(document.parse("floatip.toml", filled.encode()))
     assert not problems

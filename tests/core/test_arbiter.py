@@ -381,3 +381,22 @@ def test_no_answer_to_many_bids_means_that_each_may_be_won() -> None:
     etcd.take(bids(arbiter, names, 2.5 + RETRY))
     etcd.answer_all(2.8)
     assert all(map(arbiter.is_own, names))
+
+
+def test_an_owner_whose_row_somebody_garbles_is_not_the_owner_any_more_and_waits_like_any_other() -> None:
+    etcd = Etcd()
+    arbiter = etcd.begin()
+    bid(etcd, 1.0)
+    etcd.answer_all(1.0)
+    assert arbiter.is_own("db")
+    old = etcd.rows[OWNERS + "db"]
+    arbiter.changed(EtcdChanged(old.revision - 1, (replace(old, value="mine", revision=old.revision - 1),)), 2.0)
+    assert arbiter.is_own("db")
+    etcd.put(OWNERS + "db", "mine")
+    etcd.confirm(20.0)
+    assert not arbiter.is_own("db")
+    bid(etcd, 21.0)
+    etcd.answer_all(21.0)
+    assert arbiter.is_own("db")
+    assert arbiter.ruling("db").free_at == 21.0 + CONFIG.lease_time
+    assert not arbiter.refused

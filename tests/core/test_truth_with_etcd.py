@@ -31,14 +31,8 @@ AT_ETCD: dict[str, dict[str, Any]] = {
     "owner by hand": {"rows": {"fleet": FLEET, "owners/db": "mine", "owners/web": "[]"}},
 }
 LOST = (
-    "not lost",
-    "all for 2 s",
-    "all for 6 s",
-    "n1 for 2 s",
-    "n1 for 6 s",
-    "n2 for 6 s",
-    "back for 1 s",
-    "back for 6 s",
+    *("not lost", "all for 2 s", "all for 6 s", "n1 for 2 s", "n1 for 6 s", "n2 for 6 s"),
+    *("back for 1 s", "back for 6 s"),
 )
 Situation = tuple[str, str, str]
 
@@ -123,9 +117,8 @@ def test_a_node_that_needs_nothing_of_etcd_only_warns_while_it_is_gone() -> None
 
 
 def test_every_problem_with_etcd_names_the_next_step() -> None:
-    every = {
-        (one.code, one.what): one for situation in SITUATIONS for name in ("n1", "n2") for one in found(situation, name)
-    }
+    seen = [one for situation in SITUATIONS for name in ("n1", "n2") for one in found(situation, name)]
+    every = {(one.code, one.what): one for one in seen}
     assert not [one for one in every.values() if not one.hint]
     codes = {code for code, _ in every}
     assert codes >= {Code.ETCD_LOST, Code.EXCLUSIVE_LOST, Code.ETCD_PREFIX, Code.NAME_TAKEN, Code.ETCD_ROW}

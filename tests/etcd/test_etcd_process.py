@@ -246,6 +246,24 @@ def test_a_process_that_a_busy_machine_keeps_waiting_is_not_replaced(cluster: Cl
     asyncio.run(story())
 
 
+def test_another_etcd_by_a_reload_is_a_gap_and_is_asked_from_then_on(cluster: Cluster) -> None:
+    async def story() -> None:
+        async with beside(Configured(("http://127.0.0.1:1",), "/reload/", request_timeout=10.0)) as part:
+            part.etcd.perform(WatchEtcd(("a",), 1))
+            await part.until(lambda: part.trouble and "refuses the connection" in part.trouble.reason)
+            part.etcd.configure(Configured(cluster.endpoints, "/reload/", request_timeout=10.0))
+            assert [event for event in part.events if isinstance(event, EtcdUnwatched)]
+            written = await part.put("a", "1")
+            part.etcd.perform(WatchEtcd(("a",), written - 1))
+            await part.until(lambda: part.values == ["1"])
+            assert part.trouble == EtcdTrouble("")
+            part.etcd.configure(None)
+            await part.until(lambda: part.etcd.is_gone)
+            assert isinstance(await part.ask(Range("a")), Unknown)
+
+    asyncio.run(story())
+
+
 def test_without_its_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "httpx.py").write_text("raise ImportError(\"No module named 'httpx'\")")
     monkeypatch.syspath_prepend(tmp_path)

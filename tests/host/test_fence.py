@@ -334,6 +334,6 @@ def test_a_process_that_is_stopped_or_killed_has_none_when_its_time_is_over(
         child.stdout.close()  # type: ignore[union-attr]
 
 
-def test_the_shortest_lease_time_that_is_allowed_gives_a_lifetime_at_all() -> None:
-    assert lifetime(SHORTEST_LEASE_TIME * (1 - MARGIN)) >= 1
-    assert lifetime((SHORTEST_LEASE_TIME - 0.51) * (1 - MARGIN)) < 1
+def test_the_shortest_lease_time_that_is_allowed_gives_a_lifetime_of_two_seconds() -> None:
+    assert lifetime(SHORTEST_LEASE_TIME * (1 - MARGIN)) == 2
+    assert lifetime((SHORTEST_LEASE_TIME - 1) * (1 - MARGIN)) < 2

@@ -21,6 +21,7 @@ LONG = {"vrrp-crash-settled", "vrrp-split", "vrrp-return", "vrrp-hang"}
 PLAYS = [
     *[(scene,) for scene in SCENES if scene not in LONG],
     *[(scene, *WITH_BIRD) for scene in ("check", "stop", "kill", "return", "rs-cut", "rs-restart")],
+    *[(scene, *WITH_BIRD) for scene in ("etcd-cut-exclusive", "carrier-and-etcd-leader-die")],
     ("crash", "--hold-time", "90"),
     ("crash-again", "--hold-time", "90", *WITH_BIRD),
     *[(scene, "--advert-interval", "0.1") for scene in ("vrrp-crash", "vlan-crash")],

@@ -69,7 +69,10 @@ class StormFleet(StormLinked):
             case "row":
                 names = ["web", *world.exclusive, "strange"]
                 key = random.choice((f"owners/{random.choice(names)}", f"alive/{random.choice(nodes)}", "fleet", "x"))
+                row = etcd.store.rows.get(key)
                 world.write_row(key, random.choice(ROWS))
+                if key == "fleet" and row:  # whose prefix it is, only people can say
+                    self._later(partial(world.write_row, key, row.value))
             case "restore" if not etcd.is_gone:
                 if world.backup is None:
                     world.backup = etcd.backup()

@@ -14,9 +14,8 @@ terraform {
 provider "linode" {}
 
 locals {
-  # The same on all nodes, so a new one changes no other. Instances are in etcd: floatip fleet apply.
+  # The same on all nodes, so a new one changes no other. The rest is in etcd: floatip fleet apply.
   configuration = templatefile("${path.module}/floatip.toml.tftpl", {
-    dcid      = var.dcid
     endpoints = jsonencode([for address in var.etcd : "https://${address}:2379"])
   })
   user_data = templatefile("${path.module}/../../cloud-init/member.yaml", {

@@ -9,11 +9,6 @@ variable "region" {
   type        = string
 }
 
-variable "dcid" {
-  description = "Linode's number of that region: floatip providers lists them."
-  type        = number
-}
-
 variable "floating" {
   description = "The floating addresses, which exist and belong to another machine, such as [\"192.0.2.10\"]."
   type        = list(string)

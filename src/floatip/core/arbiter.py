@@ -61,13 +61,13 @@ It looks at lifetimes at most once a second; 0.98 s is the latest that its sourc
 """
 HANDLING = 0.05
 """Seconds that the daemon has to hand a lifetime to the kernel. If it takes longer, the address gets a shorter one."""
-SHORTEST_LEASE_TIME = 3.0
-"""Seconds of `lease_time`. A lifetime is whole seconds, and one of less than a second holds nothing."""
+SHORTEST_LEASE_TIME = 4
+"""Seconds of `lease_time`, of what is exclusive: a lifetime of 2 s is the shortest that lasts until the next answer."""
 
 
 def lifetime(left: float) -> int:
     """Seconds of `valid_lft` for an address that may be here for `left` seconds more; less than 1: it may not."""
-    return int(max(left - KERNEL_DELAY - HANDLING, 0.0))  # -inf: etcd has confirmed nothing yet
+    return int(max(left - KERNEL_DELAY - HANDLING, 0.0))  # before the first confirmation it is minus infinity
 
 
 T = TypeVar("T")
@@ -554,6 +554,12 @@ class Arbiter:
                     self.asks[name] = replace(_read(Ask, row.value), revision=row.revision)
                     self._changed.add(name)
         except ValueError as error:
+            known = self.owners.get(name) if kind + "/" == OWNERS else None
+            if known and not is_fresh and row.revision <= known.revision:
+                return []
+            if known:  # whose it was in between is not known
+                del self.owners[name]
+                self._before.pop(name, None)
             if row.key in self.refused or len(self.refused) < REFUSED_KEPT:
                 self.refused[row.key] = str(error)
             self._refused_at[row.key] = row.revision
@@ -689,10 +695,7 @@ class Arbiter:
         if asked.what == "claim" and (answer.succeeded or before != now_at):  # else another row of its bundle was late
             self.counts["won" if answer.succeeded else "lost"] += 1
         if not answer.succeeded:
-            effects = self._learn_key(key, replace(answer, rows=found), now)
-            if key in self.refused:  # which it cannot replace: asking at once would have no end
-                self._not_before[asked.name] = now + self.config.keepalive_interval
-            return effects
+            return self._learn_key(key, replace(answer, rows=found), now)
         return self._take_owner(asked.name, replace(asked.row, revision=answer.revision), now, is_fresh=False)
 
     # The end

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from floatip.core import settings
-from floatip.core.arbiter import OWNERS, Arbiter
+from floatip.core.arbiter import Arbiter
 from floatip.core.election.elector import Role
 from floatip.core.fleet_problems import says_master
 from floatip.core.instance import Instance
@@ -37,7 +37,7 @@ def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
         )
         yield Problem(Code.NAME_TAKEN, name, what, hint)
     yield from _endpoints(arbiter, now)
-    yield from _rows(node, arbiter)
+    yield from _rows(arbiter)
     yield from _clocks(node, arbiter, now)
 
 
@@ -136,16 +136,12 @@ def _endpoints(arbiter: Arbiter, now: float) -> Iterator[Problem]:
             yield Problem(Code.ETCD_MEMBER_DOWN, one.url, what, hint, Severity.WARNING, since=since)
 
 
-def _rows(node: "Node", arbiter: Arbiter) -> Iterator[Problem]:
-    for number, (key, why) in enumerate(arbiter.refused.items()):
-        if number == MOST_ROWS:
-            break
-        instance = node.instances.get(key.removeprefix(OWNERS)) if key.startswith(OWNERS) else None
-        blocks = instance is not None and needs_etcd(instance)
-        what = f"the row {key} at etcd is not one of floatip: {why}"
-        what += f"; while it is there, no node can take over {instance.config.name}" if instance and blocks else ""
-        hint = "see it, and delete it if nothing else uses it: etcdctl get PREFIX" + key
-        yield Problem(Code.ETCD_ROW, key, what, hint, Severity.PROBLEM if blocks else Severity.WARNING)
+def _rows(arbiter: Arbiter) -> Iterator[Problem]:
+    """An owner that cannot be read is replaced by the next claim; until then nobody is known to own the instance."""
+    for key, why in [*arbiter.refused.items()][:MOST_ROWS]:
+        what = f"the row {key} at etcd is not one of floatip's: {why}"
+        hint = f"see who wrote it, and delete it if nothing else uses it: etcdctl get PREFIX{key}"
+        yield Problem(Code.ETCD_ROW, key, what, hint, Severity.WARNING)
 
 
 def _clocks(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:

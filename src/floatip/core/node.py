@@ -987,8 +987,9 @@ class Node:
 
     def _lapsed(self, now: float) -> set[Key]:
         """Exclusive addresses whose lifetime in the kernel has run out: a later one would not end in time."""
-        is_over = lifetime(self._fence.until - now - HANDLING) < 1
-        return {key(placed) for placed in self._fence.addresses} if is_over else set()
+        if not self._fence.addresses or lifetime(self._fence.until - now - HANDLING) >= 1:
+            return set()
+        return {key(placed) for placed in self._fence.addresses}
 
     def _depart(self, now: float) -> list[Effect]:
         """While stopping: tell etcd what this node does not have any more, and last that it is gone."""

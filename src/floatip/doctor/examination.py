@@ -15,7 +15,7 @@ Looker = Callable[[Context], Iterator[Finding]]
 
 
 def lookers() -> dict[str, Looker]:
-    from floatip.doctor import addresses, configuration, daemon, network, others, system  # noqa: PLC0415
+    from floatip.doctor import addresses, configuration, daemon, etcd, network, others, system  # noqa: PLC0415
     from floatip.doctor.firewall import looker  # noqa: PLC0415
 
     return {  # causes before what follows from them
@@ -28,6 +28,7 @@ def lookers() -> dict[str, Looker]:
         "Linode's metadata service": network.metadata,
         "the IP share": network.share,
         "route servers": network.route_servers,
+        "etcd": etcd.etcd,
         "the other nodes": daemon.nodes,
         "the daemon": daemon.daemon,
         "the process of the daemon": daemon.process,

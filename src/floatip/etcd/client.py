@@ -135,6 +135,8 @@ class Client:
         self._begin(self._probe())
 
     async def close(self) -> None:
+        """Questions that are open end as `Unknown`, and nothing is reported any more: another client may have begun."""
+        self._report = lambda event: None
         if self._patience:
             self._patience.cancel()
         tasks = [*self._tasks]
@@ -425,7 +427,7 @@ class Client:
         while True:
             if self._files != self._look_at_files():
                 self._replace_transport()
-            await asyncio.gather(*map(self._look_at, self._endpoints))
+            await self.look()
             if full := next((endpoint.alarm for endpoint in self._endpoints if endpoint.alarm), None):
                 self._note_trouble("space", full)
             elif any(failure.says == Says.NO_SPACE for failure in self._troubles.values()):
@@ -433,6 +435,10 @@ class Client:
                 self._troubles = kept
                 self._tell_trouble()
             await asyncio.sleep(PROBE_INTERVAL)
+
+    async def look(self) -> None:
+        """At each endpoint, once; what it says is reported."""
+        await asyncio.gather(*map(self._look_at, self._endpoints))
 
     async def _look_at(self, endpoint: Endpoint) -> None:
         term = self.seen.term

@@ -453,6 +453,7 @@ class Daemon:
             monotonic=now,
             uptime=now - self._started,
             recent=self._history.recent,
+            etcd=replace(known.etcd, prefix=etcd.prefix) if known.etcd and (etcd := self._loaded.model.etcd) else None,
             network=self._loaded.model.network.view if self._loaded.model.network else None,
             log_lines_dropped=self._log.dropped,
             hooks_dropped=self._parts.hooks.dropped + self._parts.teller.dropped,

@@ -28,8 +28,10 @@ WARNINGS = {
     ("network", "cut-off"),
     ("network", "second-master"),
     ("drill", "began"),
+    ("etcd", "lost"),
 }
 PLURAL = {"address": "addresses", "priority": "priorities"}
+ETCD = {"lost": "etcd does not answer", "answers": "etcd answers", "read-again": "all rows of etcd are read again"}
 HEALTH = {"up": "healthy", "down": "unhealthy"}
 FOLLOWS = {Rank.STANDBY.label, Rank.ACTIVE.label, Rank.TAKEOVER.label, Rank.TAKEOVER_AGAIN.label}
 """Ranks that a change of role explains."""
@@ -88,6 +90,8 @@ class Entries:
             now |= {item.what.upper(): item.value for item in items if item.what in OF_INSTANCE}
             fields += [("INSTANCE", items[-1].name), *now.items()]
             fields += [("CHECK", item.name) for item in items if item.what == "check"]
+        elif items[0].what == "owner":
+            fields += [("INSTANCE", item.name) for item in items] + [("OWNER", items[0].value)]
         else:
             owners = [self._owners(item) for item in items]
             fields += [("INSTANCE", name) for name in dict.fromkeys(name for names in owners for name in names)]
@@ -114,6 +118,11 @@ def _of_instance(items: Sequence[Item]) -> str:
 def _of_things(items: Sequence[Item]) -> str:
     """address 192.0.2.10 held."""
     what = items[0].what
+    if what == "etcd":
+        return ETCD.get(items[0].value, f"etcd: {items[0].value}")
+    if what == "owner":
+        verb = "is" if len(items) == 1 else "are"
+        return f"{', '.join(item.name for item in items)} {verb} owned by {items[0].value}, as etcd says"
     kind = what if len(items) == 1 else PLURAL.get(what, f"{what}s")
     return f"{kind} {', '.join(item.name for item in items)} {items[0].value}"
 

@@ -515,7 +515,7 @@ def _changes(changes: Sequence[ChangeView]) -> str:
     groups = _alike(listed)
     rows = "".join(
         f'<tr><td><time datetime="{text(group[0].time)}">{_time(group[0].time)}</time></td>'
-        f"<td>{text(group[0].what)} {text(few([one.name for one in group], timeline.NAMED))}</td>"
+        f"<td>{text(_what(group))}</td>"
         f"<td>{_move(group[0])}</td>"
         f"<td>{text(group[0].reason)}</td></tr>"
         for group in groups[:LATEST]
@@ -529,6 +529,11 @@ def _changes(changes: Sequence[ChangeView]) -> str:
         '<div class="wide" role="group" aria-label="Changes" tabindex="0"><table>'
         f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{more if shown < len(listed) else ''}",
     )
+
+
+def _what(group: Sequence[ChangeView]) -> str:
+    names = few([one.name for one in group], timeline.NAMED)
+    return names if names == group[0].what else f"{group[0].what} {names}"
 
 
 def _alike(changes: Sequence[ChangeView]) -> list[list[ChangeView]]:

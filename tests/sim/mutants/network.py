@@ -5,6 +5,7 @@ from tests.sim.mutants import Mutant
 ADVERTS, PEERS = "host/network/adverts.py", "host/network/peers.py"
 KERNEL, HOLDER = "host/network/kernel/__init__.py", "host/network/kernel/holder.py"
 NEIGHBOURS, TABLES = "host/network/kernel/neighbours.py", "host/network/kernel/tables.py"
+FENCING, OF_FENCE = "host/network/kernel/fencing.py", "host/test_fence.py::test_"
 VIRTUALS, OF_VIRTUALS = "host/network/kernel/virtuals.py", "host/test_virtuals.py::test_"
 OF_ADVERTS, OF_KERNEL = "host/test_adverts.py::test_", "host/test_kernel.py::test_"
 OF_PEERS, OF_REFUSALS = "host/test_peers.py::test_", "host/test_refusals.py::test_"
@@ -217,6 +218,48 @@ MUTANTS = (
         "if any(entry.placed not in surplus",
         "if False and any(entry.placed not in surplus",
         f"{OF_KERNEL}the_addresses_and_routes_of_the_host_stay_when_ours_was_the_first_of_their_network",
+    ),
+    Mutant(
+        "an exclusive address is added after its time",
+        FENCING,
+        "if self.lifetime(now) else self.exclusive)",
+        "if True else self.exclusive)",
+        f"{OF_FENCE}what_the_kernel_has_ended_comes_back_with_new_leave_and_is_nobodys_removal",
+    ),
+    Mutant(
+        "an exclusive address that etcd does not name is added",
+        FENCING,
+        "everything - (self.exclusive - self.named if",
+        "everything - (set() if",
+        f"{OF_FENCE}an_exclusive_address_is_never_added_without_leave",
+    ),
+    Mutant(
+        "what came too late stays",
+        HOLDER,
+        "            late |= set(batch)\n",
+        "",
+        f"{OF_FENCE}an_address_that_came_too_late_is_removed_at_once",
+    ),
+    Mutant(
+        "what is lost waits for the work that is under way",
+        HOLDER,
+        "        self._desired = desired\n        self._expel()\n",
+        "        self._desired = desired\n",
+        f"{OF_FENCE}what_is_lost_goes_within_the_call_however_much_waits",
+    ),
+    Mutant(
+        "lifetimes are never renewed",
+        HOLDER,
+        "            refused += await self._perform(due, self._lend_again, self._fenced, BATCH // 2)\n",
+        "",
+        f"{OF_FENCE}its_lifetime_in_the_kernel_ends_before_it_must_be_gone_and_is_renewed",
+    ),
+    Mutant(
+        "what the kernel ended counts as removed by somebody",
+        HOLDER,
+        "is_over = self._fencing.gone(placed, now)",
+        "is_over = False",
+        f"{OF_FENCE}what_the_kernel_has_ended_comes_back_with_new_leave_and_is_nobodys_removal",
     ),
     Mutant(
         "what is ours is not ours under another name of its interface",

@@ -1,10 +1,12 @@
 """Which packets must pass, and whether this machine's own firewall lets them."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from floatip.core import settings
 from floatip.core.addresses import Address
@@ -17,7 +19,7 @@ from floatip.doctor.firewall.rules import Table, evaluate
 from floatip.doctor.host import Unseen
 from floatip.observing.meeting import PORT as OBSERVER_PORT
 
-BGP_PORT = 179
+BGP_PORT, ETCD_PORT = 179, 2379
 EPHEMERAL = 40000
 """A port as the kernel chooses one (net.ipv4.ip_local_port_range)."""
 SHOWN = 3
@@ -151,6 +153,8 @@ def _wanted(context: Context) -> Iterator[tuple[str, Make]]:
     if model.network:
         for peer in model.network.profile.peers:
             yield f"BGP with {peer}", partial(_bgp, context, peer, model.network.speaker.source)
+    for endpoint in model.etcd.endpoints if model.etcd else ():
+        yield f"etcd at {endpoint}", partial(_etcd, context, endpoint)
     for observer in context.observers:
         yield f"the observer {observer}", partial(_observer, context, observer)
 
@@ -198,6 +202,27 @@ def _bgp(context: Context, peer: Address, source: Address | None) -> Iterator[Fl
         found = Packet("in", gateway, own, ICMP6, route.interface, state="untracked", icmp_type=136, ttl=255)
         found = replace(found, way_back=route.interface)
         yield Flow(Code.FIREWALL_NDP, str(gateway), f"neighbour discovery of the router {gateway}", found)
+
+
+def _etcd(context: Context, endpoint: str) -> Iterator[Flow]:
+    parts = urlsplit(endpoint)
+    port = parts.port or ETCD_PORT
+    try:
+        address = ip_address(parts.hostname or "")
+    except ValueError:
+        try:
+            address = ip_address(socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)[0][4][0])
+        except (OSError, ValueError) as error:
+            raise Unseen(f"its name has no address: {error}") from None
+    if address.is_loopback:
+        return
+    route = context.route(address)
+    own = ip_address(route.source)
+    goes = Packet("out", own, address, TCP, route.interface, EPHEMERAL, port, flags=SYN)
+    comes = Packet("in", address, own, TCP, route.interface, port, EPHEMERAL, "established", ANSWER)
+    yield Flow(Code.FIREWALL_ETCD, endpoint, f"etcd at {endpoint}", goes)
+    answers = replace(comes, way_back=route.interface)
+    yield Flow(Code.FIREWALL_ETCD, endpoint, f"the answers of etcd at {endpoint}", answers)
 
 
 def _observer(context: Context, observer: Address) -> Iterator[Flow]:

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from floatip.core.arbiter import SHORTEST_LEASE_TIME
 from floatip.core.settings import Nodes
 from floatip.model import Model, is_exclusive
 from floatip.reading import secrets
@@ -13,8 +14,6 @@ from floatip.reading.machine import Machine
 from floatip.reading.place import Places, Problem
 from floatip.reading.rules.parts import instances
 
-SHORTEST_EXCLUSIVE = 4
-"""Seconds of `lease_time`: the kernel counts the lifetime of an address in whole seconds."""
 LIBRARY, PACKAGE, EXTRA = "httpx", "python3-httpx", "floatip[etcd]"
 FILES = ("ca", "certificate", "key", "password")
 
@@ -34,10 +33,10 @@ def times(model: Model, places: Places) -> Iterator[Problem]:
         timeout = math.floor((etcd.lease_time - etcd.keepalive_interval) * 5) / 10
         shorter = f", or request_timeout = {timeout:g}" if timeout > 0 else ""
         yield places.error(at, what, f"write lease_time = {math.ceil(needed)} on all nodes{shorter}")
-    if etcd.lease_time < SHORTEST_EXCLUSIVE and any(is_exclusive(one.election) for one in model.instances):
+    if etcd.lease_time < SHORTEST_LEASE_TIME and any(is_exclusive(one.election) for one in model.instances):
         at = ("etcd", "lease_time")
         what = f"{etcd.lease_time:g} s is too short for an exclusive instance: the kernel counts whole seconds"
-        yield places.error(at, what, f"write lease_time = {SHORTEST_EXCLUSIVE} or more, on all nodes alike")
+        yield places.error(at, what, f"write lease_time = {SHORTEST_LEASE_TIME} or more, on all nodes alike")
 
 
 def access(model: Model, places: Places) -> Iterator[Problem]:

@@ -1,0 +1,186 @@
+"""What is wrong with etcd is a problem with its code; `floatip explain` says who owns what, and what is waited for."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from floatip.core.diagnosis import diagnose
+from floatip.core.etcd import EtcdEndpoint, EtcdMembers
+from floatip.core.explain import Explanation, explain
+from floatip.core.foresight import Kind, Outcome, Question, names
+from floatip.core.problems import Code, Problem, Severity
+from floatip.core.rules import Rule
+from floatip.core.whatif import foreseen
+from floatip.explain import Explained, draw_explanations
+from tests.core.arbitrated import DB, REFUSED, WEB, World
+from tests.core.test_nodes_play import EPOCH
+
+
+def problems(world: World, name: str = "n1") -> list[Problem]:
+    return diagnose(world.nodes[name], world.now)
+
+
+def one(world: World, code: Code, name: str = "n1") -> Problem:
+    (found,) = [problem for problem in problems(world, name) if problem.code == code]
+    return found
+
+
+def told(world: World, name: str, instance: str) -> Explanation:
+    node = world.nodes[name]
+    return explain(node, node.instances[instance], names(node), world.now)
+
+
+def outcome(world: World, name: str, instance: str, kind: Kind, of: str = "") -> Outcome:
+    node = world.nodes[name]
+    return foreseen(node, Question(kind, of), names(node), node.instances[instance], world.now)
+
+
+def owner(node: str, epoch: float, **changes: object) -> str:
+    row = {"node": node, "machine": f"machine {node}", "boot": "0" * 16, "epoch": round(epoch * 1000)}
+    return json.dumps({**row, "held": True, "released": False, "why": "by hand", **changes})
+
+
+def test_the_carrier_says_when_its_exclusive_instance_leaves_and_what_goes_on() -> None:
+    world = World()
+    world.lose_etcd()
+    world.run(2.0)
+    found = one(world, Code.ETCD_LOST)
+    assert (
+        found.what
+        == f"etcd has not answered for 2.0 s ({REFUSED}): db leaves this node in 1.5 s; web goes on by the link"
+    )
+    assert found.severity is Severity.PROBLEM
+    assert "this node may not take over db" in one(world, Code.ETCD_LOST, "n2").what
+    world.run(1.6)
+    assert world.carriers() == {"db": "", "web": "n1"}
+    assert one(world, Code.EXCLUSIVE_LOST).what == "no node may have db: etcd does not answer"
+    assert Code.NOBODY_SERVES not in {each.code for each in problems(world)}
+
+
+def test_a_node_whose_etcd_alone_is_gone_names_the_node_that_carries_it() -> None:
+    world = World()
+    world.lose_etcd("n2")
+    world.run(6.0)
+    what = one(world, Code.EXCLUSIVE_LOST, "n2").what
+    assert what == "db is on n1, and this node may not take it over: etcd does not answer"
+    assert {each.code for each in problems(world, "n1")} == {Code.NO_STANDBY}
+
+
+def test_an_owner_that_waits_says_for_whom_and_how_long() -> None:
+    world = World()
+    world.do("down", "n1", "n1")
+    world.run(1.0)
+    assert world.carriers() == {"db": "", "web": "n2"}
+    waits = [each.what for each in problems(world, "n2") if each.code is Code.NOBODY_SERVES]
+    assert waits == [
+        "db: no node that is heard is master; this node owns it, and waits 4.3 s until n1 surely has let go"
+    ]
+    (view,) = [each.etcd for each in world.status("n2").instances if each.name == "db"]
+    assert view is not None
+    assert (view.own, view.waits_for, view.exclusive) == (True, "n1", True)
+    world.run(5.0)
+    assert world.carriers() == {"db": "n2", "web": "n2"}
+
+
+def test_a_master_that_is_not_the_owner_is_a_disagreement_after_two_seconds() -> None:
+    world = World((WEB,))
+    arbiter = world.nodes["n1"].arbiter
+    assert arbiter is not None
+    row = replace(arbiter.owners["web"], node="n2", boot="another")
+    arbiter.owners["web"], arbiter.seen_at["web"] = row, world.now - 1.0
+    assert problems(world) == []
+    arbiter.seen_at["web"] = world.now - 2.5
+    found = one(world, Code.ETCD_DISAGREES)
+    assert found.what == "web is served by this node, and etcd says that n2 owns it"
+    assert found.severity is Severity.PROBLEM
+    world.lose_etcd()
+    world.run(3.0)
+    assert Code.ETCD_DISAGREES not in {each.code for each in problems(world)}  # what etcd said last may be old
+
+
+def test_an_endpoint_that_is_bad_among_good_ones_is_a_warning() -> None:
+    world = World()
+    good = EtcdEndpoint("https://10.0.0.1:2379", True, "", "", True, "3.5.9")
+    bad = EtcdEndpoint("https://10.0.0.2:2379", False, "10.0.0.2:2379 refuses the connection", "start it", False, "")
+    world.tell("n1", EtcdMembers((good, bad), 2))
+    assert Code.ETCD_MEMBER_DOWN not in {each.code for each in problems(world)}
+    world.run(2.5)
+    found = one(world, Code.ETCD_MEMBER_DOWN)
+    assert found.what == "1 of 2 endpoints of etcd is not well: 10.0.0.2:2379 refuses the connection"
+    assert (found.severity, found.hint) == (Severity.WARNING, "start it")
+    etcd = world.status().etcd
+    assert etcd is not None
+    assert [(each.url[-6:], each.answers, each.for_) for each in etcd.endpoints] == [
+        ("1:2379", True, 2.5),
+        ("2:2379", False, 2.5),
+    ]
+    assert etcd.more_rows == 2
+    world.tell("n1", EtcdMembers((good, replace(bad, answers=True, reason="", hint=""))))
+    assert problems(world) == []
+
+
+def test_a_clock_that_is_ahead_is_named_with_its_node() -> None:
+    world = World(rows={"fleet": '{"format": 1, "key": "ours"}', "owners/web": owner("n2", EPOCH + 600, released=True)})
+    found = [each for each in problems(world) if each.code is Code.CLOCK_AHEAD]
+    assert [(each.subject, each.severity) for each in found] == [("n1", Severity.WARNING)]  # its epoch follows n2's
+    assert "s ahead of the clock of this node" in found[0].what
+
+
+def test_explain_says_who_owns_it_since_when_and_what_etcd_makes_of_a_failure() -> None:
+    world = World()
+    here = told(world, "n2", "db")
+    assert here.owner is not None
+    assert (here.owner.owner, here.owner.epoch // 1000, here.etcd_silent) == ("n1", round(EPOCH), None)
+    dies = outcome(world, "n2", "db", "down", "n1")
+    assert dies.carrier == "n2"
+    assert dies.after == pytest.approx(0.3 + 5.0, abs=0.1)
+    assert outcome(world, "n2", "web", "down", "n1").after == pytest.approx(0.3, abs=0.1)
+    lost = outcome(world, "n1", "db", "etcd-gone")
+    assert (lost.carrier, lost.rule) == ("", Rule.ETCD_SILENT)
+    stays = outcome(world, "n1", "web", "etcd-gone")
+    assert (stays.carrier, stays.before) == ("n1", "n1")
+
+
+@pytest.mark.parametrize("instance", ["db", "web"])
+def test_what_is_foretold_of_a_dead_node_happens(instance: str) -> None:
+    world = World()
+    foretold = outcome(world, "n2", instance, "down", "n1")
+    assert foretold.after is not None
+    world.do("down", "n1", "n1")
+    world.run(foretold.after - 0.15)
+    assert world.carriers()[instance] == ""
+    world.run(0.3)
+    assert world.carriers()[instance] == foretold.carrier == "n2"
+
+
+def test_what_is_foretold_of_etcd_happens() -> None:
+    world = World()
+    foretold = {name: outcome(world, "n1", name, "etcd-gone").carrier for name in ("db", "web")}
+    world.lose_etcd()
+    world.run(6.0)
+    assert world.carriers() == foretold == {"db": "", "web": "n1"}
+    dies = outcome(world, "n2", "db", "down", "n1")
+    assert (dies.carrier, dies.rule) == ("", Rule.ETCD_SILENT)
+
+
+def test_explain_names_etcd_as_what_keeps_a_node_from_it() -> None:
+    world = World()
+    world.lose_etcd()
+    world.run(6.0)
+    here = told(world, "n1", "db")
+    assert (here.rule, here.what) == (Rule.ETCD_SILENT, "etcd does not answer; without etcd no node may have it")
+    shown = draw_explanations([Explained(here, None)], 80)
+    assert "by etcd    etcd, which has not answered for 6.0s, said that n1 has owned it\n" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    world = World()
+    world.do("down", "n1", "n1")
+    world.run(1.0)
+    assert told(world, "n2", "db").rule is Rule.WAITS_FOR_ETCD
+
+
+def test_without_etcd_nothing_speaks_of_it() -> None:
+    world = World((DB,))
+    world.nodes["n1"].arbiter = None
+    assert world.status().etcd is None
+    assert told(world, "n1", "db").owner is None
