@@ -4,7 +4,7 @@ docs/decisions/0038-etcd.md says why. Safety rests on two things alone: an owner
 compares the revision it has seen, and what is exclusive is held only for `hold_time` after this node *sent* a question
 whose linearizable answer still names it. The watch and the leases make it fast; nothing is lost if they are wrong.
 
-Rows are JSON objects. What is no row of ours is shown and left alone.
+Rows are JSON objects. What is no row of ours is shown; it is replaced only where this node has something to write.
 """
 
 import json
@@ -177,6 +177,8 @@ class Arbiter:
         """Questions by their outcome: answered, unknown; claims: won, lost, claim unknown."""
         self.revision = 0
         self.lease = 0
+        self.lost_at = -math.inf
+        """When it learned that its lease was over."""
         self.kept_at = -math.inf
         """When the last `KeepAlive` that was answered had been sent."""
         self.confirmed_at = -math.inf
@@ -418,7 +420,7 @@ class Arbiter:
                 if ttl:
                     self.lease, self.kept_at = lease, asked.sent_at
                 elif asked.what == "keep" and lease in (0, self.lease):
-                    self.lease = 0
+                    self.lease, self.lost_at = 0, now
             case "alive", TxnDone():
                 effects += self._learn_key(ALIVE + self.own.name, answer, now)
                 if answer.succeeded:

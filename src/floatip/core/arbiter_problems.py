@@ -25,6 +25,8 @@ NAMED = 3
 def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
     if not arbiter.answers and (arbiter.answered_at > -math.inf or now > arbiter.since + SETTLE):
         yield _lost(node, arbiter, now)
+    elif arbiter.answers and not (arbiter.is_registered or arbiter.fault or arbiter.name_taken):
+        yield from _cannot_write(arbiter, now)
     if arbiter.fault:
         hint = "compare prefix in [etcd], the key of the nodes and the version, on all nodes: "
         hint += "sha256sum /etc/floatip/key; floatip --version"
@@ -51,6 +53,15 @@ def _lost(node: "Node", arbiter: Arbiter, now: float) -> Problem:
     return Problem(
         Code.ETCD_LOST, "etcd", what, hint, Severity.PROBLEM if bound else Severity.WARNING, since=arbiter.since
     )
+
+
+def _cannot_write(arbiter: Arbiter, now: float) -> Iterator[Problem]:
+    if now <= max(arbiter.since, arbiter.lost_at) + SETTLE:
+        return
+    why = f" ({arbiter.reason})" if arbiter.reason else ""
+    what = f"etcd answers, and this node cannot register there{why}: it claims nothing"
+    hint = arbiter.hint or "see what etcd refuses: floatip doctor; it needs the right to write below prefix, and room"
+    yield Problem(Code.ETCD_LOST, "etcd", what, hint)
 
 
 def consequence(node: "Node", arbiter: Arbiter, now: float) -> str:

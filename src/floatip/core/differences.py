@@ -31,6 +31,10 @@ def differences(before: Settings, after: Settings) -> str:
         found.append("key changed")
     if old and new and (old.interval, old.port) != (new.interval, new.port):
         found.append("link changed")
+    if before.arbiter != after.arbiter:
+        found.append(
+            "etcd " + ("changed" if before.arbiter and after.arbiter else "added" if after.arbiter else "removed")
+        )
     if before.speaker != after.speaker:
         found.append("BGP changed")
     if (before.release_delay, before.other_vrids) != (after.release_delay, after.other_vrids):

@@ -22,7 +22,8 @@ def will(model: Model, here: Here | None = None) -> Iterator[str]:
         network = _network(model.network) if instance.is_announced or not model.network else "not announced"
         has_group = any(instance.name in group.members for group in model.sync_groups)
         checks = _checks(instance) or ("" if has_group else _no_check(instance))
-        parts = (f"{instance.name} {addresses}", _election(instance, nodes), _virtuals(instance), checks, network)
+        election = _election(instance, nodes, has_etcd=model.etcd is not None)
+        parts = (f"{instance.name} {addresses}", election, _virtuals(instance), checks, network)
         yield ", ".join(filter(None, parts))
     for group in model.sync_groups:
         members = listed(group.members)
@@ -33,7 +34,7 @@ def _nodes(nodes: Sequence[Node], here: Here | None) -> str:
     return listed([f"{node.name} (this node)" if here and node == here.node else node.name for node in nodes])
 
 
-def _election(instance: Instance, nodes: str) -> str:
+def _election(instance: Instance, nodes: str, *, has_etcd: bool) -> str:
     one = instance.election
     match one:
         case Vrrp():
@@ -43,7 +44,8 @@ def _election(instance: Instance, nodes: str) -> str:
         case Keepalived():
             return f"keepalived elects {one.instance}, vrid {one.vrid} on {one.interface}"
         case Nodes():
-            return f"{nodes} elect" + (f", {' then '.join(one.prefer)} first" if one.prefer else "")
+            how = "exclusive by etcd: " if one.exclusive else "with etcd: " if has_etcd else ""
+            return f"{how}{nodes} elect" + (f", {' then '.join(one.prefer)} first" if one.prefer else "")
         case Static():
             return f"always {one.role}"
 
