@@ -416,10 +416,11 @@ class Arbiter:
                 effects += self._synced(asked.name, answer, now)
             case "confirm", Rows():
                 effects += self._confirmed(asked, answer, now)
-            case (("lease" | "keep"), Granted(lease, ttl)):
-                if ttl:
-                    self.lease, self.kept_at = lease, asked.sent_at
-                elif asked.what == "keep" and lease in (0, self.lease):
+            case "lease", Granted(lease):
+                self.lease, self.kept_at = lease, asked.sent_at
+            case "keep", Granted(lease, ttl) if lease in (0, self.lease):  # of one before it: no matter
+                self.kept_at = asked.sent_at if ttl else self.kept_at
+                if not ttl:
                     self.lease, self.lost_at = 0, now
             case "alive", TxnDone():
                 effects += self._learn_key(ALIVE + self.own.name, answer, now)
