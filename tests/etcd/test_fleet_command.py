@@ -88,6 +88,13 @@ def fleet(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Fleet(cluster, tmp_path)
 
 
+def test_the_hint_of_a_warning_stands_on_a_line_of_its_own(fleet: Fleet) -> None:
+    fleet.write_local('[[check]]\nname = "trigger"\nfile = "/run/trigger"\n')
+    _, said = fleet.apply(MAIL.replace('["web"]', '["trigger"]'), "--dry-run")
+    assert "warning: instance" in said, said
+    assert any(line.lstrip().startswith("hint: add [[check]]") for line in said.splitlines()), said
+
+
 def test_a_first_configuration_is_shown_and_applied(fleet: Fleet) -> None:
     assert fleet("get") == (
         *(1, "error: this fleet has no configuration at etcd [unknown-name]\nhint: floatip fleet apply FILE\n"),

@@ -119,7 +119,7 @@ def _apply(here: Here, store: Store, wishes: Wishes) -> int:
     _show_changes(before, text, wishes.argument or "")
     _show_moves(here, store, before, after, found)
     for line in [*warnings, *_cannot(after, found)]:
-        show(printable(line), 4)
+        show("\n".join(map(printable, line.split("\n"))), 4)
     if wishes.dry_run:
         say("nothing was changed: --dry-run")
         return 0
