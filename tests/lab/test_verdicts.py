@@ -287,3 +287,13 @@ def test_what_a_node_takes_back_at_once_is_a_line_of_its_own_with_its_own_reason
 def test_who_the_owner_is_reads_as_a_sentence() -> None:
     owner = [event(9.0, "haproxy2", "owner", "haproxy1", "no other node was master")]
     assert describe(owner) == "haproxy2  owner of VI_1 haproxy1: no other node was master"
+
+
+@pytest.mark.parametrize("three", [False, True])
+def test_what_the_characters_mean_fits_on_two_lines_and_names_the_nodes_that_there_are(three: bool) -> None:
+    record = record_of(*(request(101.005 + n / 100, "haproxy1") for n in range(200)))
+    record.started_at, record.options = 100.0, RunOptions(three=three)
+    lines = shown(record)
+    begin = next(number for number, line in enumerate(lines) if "a line is a second" in line)
+    assert lines[begin + 1].endswith("left out")
+    assert ("haproxy4" in lines[begin + 1]) is three

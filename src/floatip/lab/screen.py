@@ -20,8 +20,9 @@ STRIP_WIDTH = 50
 MARKS = {"haproxy1": "1", "haproxy2": "2", "haproxy4": "4"}
 LEGEND = (
     "a line is a second, a character 20 ms: 1 haproxy1 answers,",
-    "2 haproxy2 answers, 4 haproxy4, x a probe is lost; repeats are left out",
+    "2 haproxy2 answers, x a probe is lost; repeats are left out",
 )
+LEGEND_OF_THREE = LEGEND[0], "2 haproxy2, 4 haproxy4, x a probe is lost; repeats left out"
 UNTOLD = ("session", "link", "address")
 LAG = 1.3
 """Seconds after which the fate of a probe is known."""
@@ -97,7 +98,7 @@ class Feed:
         probes = self._record.probes
         if self._strip_at is None and probes and probes[0].at < until:
             self._strip_at = probes[0].at
-            for line in LEGEND:
+            for line in LEGEND_OF_THREE if self._record.options.three else LEGEND:
                 yield self._strip_at, f"{'':18}{line}", "dim"
         if self._strip_at is not None:
             end = min(until, probes[-1].at + 1)
