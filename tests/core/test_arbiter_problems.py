@@ -58,6 +58,14 @@ def test_the_carrier_says_when_its_exclusive_instance_leaves_and_what_goes_on() 
     assert Code.NOBODY_SERVES not in {each.code for each in problems(world)}
 
 
+def test_a_node_without_instances_says_that_etcd_is_gone_and_nothing_after_that() -> None:
+    world = World()
+    world.lose_etcd()
+    world.run(2.0)
+    world.nodes["n1"].instances = {}
+    assert one(world, Code.ETCD_LOST).what == f"etcd has not answered for 2.0 s ({REFUSED})"
+
+
 def test_a_node_whose_etcd_alone_is_gone_names_the_node_that_carries_it() -> None:
     world = World()
     world.lose_etcd("n2")
