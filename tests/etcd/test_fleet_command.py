@@ -325,3 +325,11 @@ def screen(fleet: Fleet) -> list[str]:
 def test_the_members_fit_into_80_columns(screen: list[str]) -> None:
     assert len(screen) == 4, screen
     assert max(map(len, screen)) <= 80
+
+
+def test_the_hint_of_a_warning_stands_on_a_line_of_its_own(fleet: Fleet) -> None:
+    status, said = fleet.apply(WEB.replace('checks = ["web"]\n', ""))
+    assert status == 0
+    assert "warning: instance " in said
+    assert "\n  hint: add [[check]]" in said
+    assert "\\n" not in said

@@ -118,7 +118,7 @@ def _apply(here: Here, store: Store, wishes: Wishes) -> int:
         return 0
     _show_changes(before, text, wishes.argument or "")
     _show_moves(here, store, before, after, found)
-    for line in [*warnings, *_cannot(after, found)]:
+    for line in [*"\n".join(warnings).splitlines(), *_cannot(after, found)]:
         show(printable(line), 4)
     if wishes.dry_run:
         say("nothing was changed: --dry-run")
