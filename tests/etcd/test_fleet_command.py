@@ -8,11 +8,13 @@ import sys
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from floatip.core.arbiter import FORMAT
 from floatip.core.settings import Node
+from floatip.etcd.client import Client, Endpoint
 from floatip.fleet import rows
 from floatip.fleet.store import Conflict, Store
 from floatip.model import Etcd, fingerprint
@@ -333,3 +335,22 @@ def test_the_hint_of_a_warning_stands_on_a_line_of_its_own(fleet: Fleet) -> None
     assert "warning: instance " in said
     assert "\n  hint: add [[check]]" in said
     assert "\\n" not in said
+
+
+def test_a_write_that_etcd_refuses_has_the_hint_of_that_refusal_and_not_of_the_read_after_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Client._post
+
+    async def full(self: Client, endpoint: Endpoint, path: str, body: dict[str, Any], token: str) -> tuple[int, bytes]:
+        if body.get("success"):
+            error = {"code": 8, "message": "etcdserver: mvcc: database space exceeded"}
+            return 429, json.dumps(error | {"error": error["message"]}).encode()
+        return await send(self, endpoint, path, body, token)
+
+    monkeypatch.setattr(Client, "_post", full)
+    status, said = fleet.apply(WEB)
+    assert status == 3
+    assert "error: not applied: etcd is out of space and takes no writes (alarm NOSPACE) [no-etcd]" in said
+    assert said.endswith("hint: compact and defragment etcd, then: etcdctl alarm disarm\n")
+    assert fleet.get("config") == ""

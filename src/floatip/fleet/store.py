@@ -200,9 +200,9 @@ class Store:
         answer = self._ask(Txn((Compare(CONFIG, revision),), tuple(then), (CONFIG,)))
         if isinstance(answer, TxnDone) and answer.succeeded:
             return new
-        return self._became(new, answer)
+        return self._became(new, answer, self._trouble.hint)
 
-    def _became(self, new: Config, answer: Answer) -> Config:
+    def _became(self, new: Config, answer: Answer, hint: str) -> Config:
         """What stands there after a transaction that failed, or whose answer is lost: it may have been done."""
         try:
             now, _ = self.config()
@@ -213,7 +213,7 @@ class Store:
             return new
         if isinstance(answer, Unknown):
             what = f"not applied: {printable(answer.reason)}"
-            raise NoEtcd(what, self._trouble.hint or "apply it again")
+            raise NoEtcd(what, hint or "apply it again")  # the read since then has ended the trouble
         who = f"version {now.version}, by {now.by or 'nobody'} at {now.at}" if now else "nothing"
         what = printable(f"not applied: somebody changed the configuration meanwhile: there is {who} now")
         raise Conflict(what, "see what changed, and apply again: floatip fleet diff FILE")
