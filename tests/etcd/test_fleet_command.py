@@ -354,3 +354,20 @@ def test_a_write_that_etcd_refuses_has_the_hint_of_that_refusal_and_not_of_the_r
     assert "error: not applied: etcd is out of space and takes no writes (alarm NOSPACE) [no-etcd]" in said
     assert said.endswith("hint: compact and defragment etcd, then: etcdctl alarm disarm\n")
     assert fleet.get("config") == ""
+
+
+def test_a_row_that_is_no_configuration_is_replaced_as_its_hint_says_and_no_version_is_overwritten(
+    fleet: Fleet,
+) -> None:
+    fleet.apply(WEB)
+    assert fleet.apply(WEB + "\n" + MAIL)[0] == 0
+    kept = fleet.get("versions/1"), fleet.get("versions/2")
+    fleet.put("config", '{"half": ')
+    _, said = fleet.apply(WEB)
+    assert said.endswith(f"to replace it: etcdctl del {fleet.prefix}config; then apply again\n")
+    fleet.cluster.ctl("del", f"{fleet.prefix}config")
+    status, said = fleet.apply(WEB)
+    assert status == 0
+    assert "applied as version 3" in said
+    assert (fleet.get("versions/1"), fleet.get("versions/2")) == kept
+    assert [line.split()[0] for line in fleet("versions")[1].splitlines()] == ["VERSION", "3", "2", "1"]

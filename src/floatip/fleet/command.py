@@ -158,7 +158,8 @@ def _in_force(store: Store) -> tuple[Config | None, int]:
         return store.config()
     except Odd as error:
         what = f"the row {printable(store.prefix)}{rows.CONFIG} {error}: it is not floatip's, or of another version"
-        hint = f"look at it: etcdctl get {printable(store.prefix)}{rows.CONFIG}"
+        where = f"{printable(store.prefix)}{rows.CONFIG}"
+        hint = f"look at it: etcdctl get {where}; to replace it: etcdctl del {where}; then apply again"
         raise Refusal(what, hint, Why.OTHER_FLEET) from None
 
 

@@ -191,7 +191,7 @@ class Store:
 
     def apply(self, toml: str, by: str, before: Config | None, revision: int) -> Config:
         """Write the next version, if `before` is still in force at that revision. Raises `Conflict` and `NoEtcd`."""
-        number = (before.version if before else 0) + 1
+        number = (before.version if before else self._latest()) + 1
         new = Config(number, by, datetime.now(UTC).strftime(WHEN), toml)
         value = rows.config_row(new)
         then: list[Put | Delete] = [Put(CONFIG, value), Put(f"{VERSIONS}{number}", value)]
@@ -201,6 +201,11 @@ class Store:
         if isinstance(answer, TxnDone) and answer.succeeded:
             return new
         return self._became(new, answer, self._trouble.hint)
+
+    def _latest(self) -> int:
+        """The number of the latest version that is kept, also if the row of the one in force was deleted."""
+        names = (row.key.removeprefix(VERSIONS) for row in self.range(VERSIONS))
+        return max((int(name) for name in names if name.isdecimal() and int(name) < rows.LARGEST_NUMBER), default=0)
 
     def _became(self, new: Config, answer: Answer, hint: str) -> Config:
         """What stands there after a transaction that failed, or whose answer is lost: it may have been done."""
