@@ -450,6 +450,8 @@ class Arbiter:
         return [Became("etcd", "etcd", "lost", self.reason, self.hint)]
 
     def _heard(self, asked: _Asked, now: float) -> list[Effect]:
+        if asked.what == "keep":  # etcd asks for no right and no quorum: it may answer while it refuses all reads
+            return []
         is_first = self.answered_at == -math.inf
         self.answered_at = max(self.answered_at, asked.sent_at)
         self._is_stale = now >= self._stale_at
