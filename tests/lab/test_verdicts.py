@@ -271,3 +271,19 @@ def test_in_a_vlan_a_handover_may_cost_the_skew_time_and_a_connection_that_was_o
     torn = request(9.99, None, RESET)
     record = replace(record_of(*lost, torn, moves=[10.0]), options=RunOptions(shared_layer2=True))
     assert [verdict.holds for verdict in handed_over(record)] == [holds, True]
+
+
+def test_what_a_node_takes_back_at_once_is_a_line_of_its_own_with_its_own_reason() -> None:
+    pause = [
+        event(9.000, "haproxy2", "etcd", "lost", "no endpoint of etcd answers", "etcd"),
+        event(9.010, "haproxy2", "etcd", "answers", "it did not for 0.0 s", "etcd"),
+    ]
+    assert [describe(group) for group in group_by_cause(pause)] == [
+        "haproxy2  etcd lost: no endpoint of etcd answers",
+        "haproxy2  etcd answers: it did not for 0.0 s",
+    ]
+
+
+def test_who_the_owner_is_reads_as_a_sentence() -> None:
+    owner = [event(9.0, "haproxy2", "owner", "haproxy1", "no other node was master")]
+    assert describe(owner) == "haproxy2  owner of VI_1 haproxy1: no other node was master"

@@ -20,7 +20,7 @@ STRIP_WIDTH = 50
 MARKS = {"haproxy1": "1", "haproxy2": "2", "haproxy4": "4"}
 LEGEND = (
     "a line is a second, a character 20 ms: 1 haproxy1 answers,",
-    "2 haproxy2 answers, x a probe is lost; repeats are left out",
+    "2 haproxy2 answers, 4 haproxy4, x a probe is lost; repeats are left out",
 )
 UNTOLD = ("session", "link", "address")
 LAG = 1.3
@@ -139,11 +139,16 @@ def group_by_cause(events: Iterable[RunEvent]) -> list[list[RunEvent]]:
         if event.what in UNTOLD:
             continue
         mine = next((group for group in reversed(groups) if group[0].host == event.host), None)
-        if mine and event.host != SCENE and event.at - mine[0].at < SAME_CAUSE:
+        if mine and event.host != SCENE and event.at - mine[0].at < SAME_CAUSE and not _has_told(mine, event.what):
             mine.append(event)
         else:
             groups.append([event])
     return groups
+
+
+def _has_told(group: list[RunEvent], what: str) -> bool:
+    """Another word of the same thing has a reason of its own, which the group's first event does not give."""
+    return any(event.what == what for event in group)
 
 
 def describe(group: list[RunEvent]) -> str:
@@ -162,7 +167,9 @@ def _word(event: RunEvent) -> str:
     match event.what:
         case "role":
             return event.value.upper()
-        case "rank" | "health":
+        case "rank" | "health" | "etcd" | "configuration":
             return f"{event.what} {event.value}"
+        case "owner":
+            return f"owner of {event.name} {event.value}"
         case _:
             return f"{event.what} {event.name} {event.value}"
