@@ -226,7 +226,9 @@ class NodesElector:
             return []
         best = max(later, key=lambda claim: (not claim.leaves, *_order(claim)))
         # Once a second: both may take themselves for the better one.
-        if self._may_preempt(around) and not self.config.preempt_delay and now >= self._renewed_at + YIELD_AFTER:
+        may_renew = self.ruling is None or self._is_known  # else it yields, and makes a bid for it
+        is_time = not self.config.preempt_delay and now >= self._renewed_at + YIELD_AFTER
+        if may_renew and is_time and self._may_preempt(around):
             return self._renew(f"is preferred to {best.node}", now)
         self._better_since = min(self._better_since, now)
         if best.acknowledged or (best.ready and now >= self._better_since + YIELD_AFTER):
