@@ -585,7 +585,7 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
-        if isinstance(instance.elector, NodesElector) and instance.role is not Role.MASTER:
+        if isinstance(instance.elector, NodesElector):
             bids = self._bid(instance, now)
             effects = [*effects, *bids] if bids else effects
         if not effects:
