@@ -227,7 +227,8 @@ def test_a_node_that_has_left_carries_nothing_and_knows_nobody(load: Load, tmp_p
 def test_a_row_that_is_none_of_ours_is_refused_with_the_next_step(tmp_path: Path, row: str, why: str) -> None:
     with pytest.raises(reading.ConfigErrors) as raised:
         fleet.parsed(fleet.Known(row, prefix="/floatip/"))
-    hint = "look at it: etcdctl get /floatip/config; put another in force: floatip fleet apply FILE"
+    where = "/floatip/config"
+    hint = f"look at it: etcdctl get {where}; to replace it: etcdctl del {where}; then: floatip fleet apply FILE"
     assert str(raised.value) == f"etcd /floatip/config: the row {why}\n  hint: {hint}"
 
 

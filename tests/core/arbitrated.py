@@ -68,12 +68,16 @@ class Etcd:
                 has = {one.key: self.rows[one.key].revision if one.key in self.rows else 0 for one in compares}
                 if any(has[one.key] != one.revision for one in compares):
                     return TxnDone(False, self.revision, tuple(self.rows[key] for key in otherwise if key in self.rows))
+                self.revision += 1  # one for all that a transaction writes
                 for one in then:
-                    self.write(one)
+                    self._write(one)
                 return TxnDone(True, self.revision)
 
     def write(self, one: Put | Delete) -> Row | None:
         self.revision += 1
+        return self._write(one)
+
+    def _write(self, one: Put | Delete) -> Row | None:
         if isinstance(one, Delete):
             self.rows.pop(one.key, None)
             return None

@@ -412,3 +412,33 @@ def test_the_longest_lease_of_those_that_may_have_it_counts_until_they_cannot_ha
     etcd.take(arbiter.has_waited("db", 13.0))
     etcd.answer_all(13.0)
     assert etcd.owner()["lease"] == 5_000
+
+
+def test_after_a_reload_with_a_longer_lease_time_it_holds_no_longer_than_its_row_tells_the_others() -> None:
+    etcd = Etcd(row(owned(released=True)))
+    arbiter = etcd.begin()
+    bid(etcd, 1.0)
+    etcd.answer_all(1.0)
+    etcd.take(arbiter.has_waited("db", 1.0))
+    etcd.answer_all(1.0)
+    etcd.confirm(2.0)
+    confirmed = arbiter.confirmed_at
+    arbiter.reconfigure(replace(CONFIG, lease_time=20.0), OWN)
+    assert etcd.owner()["lease"] == 5000
+    assert arbiter.until <= confirmed + 5.0
+    etcd.take(arbiter.tell_lease("db", 2.0))
+    etcd.answer_all(2.0)
+    assert etcd.owner()["lease"] == 20_000
+    assert arbiter.until == confirmed + arbiter.hold_time == confirmed + 18.0
+
+
+def test_a_row_that_is_older_than_it_was_makes_it_read_all_again_and_not_ask_without_end() -> None:
+    etcd = Etcd(row(owned(released=True)))
+    arbiter = etcd.begin()
+    bid(etcd, 1.0)
+    etcd.answer_all(1.0)
+    etcd.rows[OWNERS + "db"] = row(owned("b"), 4)
+    etcd.take(arbiter.has_waited("db", 1.0))
+    etcd.answer_all(1.0)
+    assert not arbiter.is_own("db")
+    assert arbiter.owners["db"].node == "b"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from floatip.core.diagnosis import diagnose
-from floatip.core.etcd import EtcdEndpoint, EtcdMembers
+from floatip.core.etcd import EtcdEndpoint, EtcdMembers, KeepAlive, Unknown
 from floatip.core.explain import Explanation, explain
 from floatip.core.foresight import Kind, Outcome, Question, names
 from floatip.core.problems import Code, Problem, Severity
@@ -56,6 +56,30 @@ def test_the_carrier_says_when_its_exclusive_instance_leaves_and_what_goes_on() 
     assert world.carriers() == {"db": "", "web": "n1"}
     assert one(world, Code.EXCLUSIVE_LOST).what == "no node may have db: etcd does not answer"
     assert Code.NOBODY_SERVES not in {each.code for each in problems(world)}
+
+
+def test_a_keepalive_that_is_answered_does_not_hide_that_etcd_refuses_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.run(2.0)
+    ask, reason = world.etcd.ask, "etcd wants to know the user"
+    monkeypatch.setattr(
+        world.etcd, "ask", lambda question: ask(question) if isinstance(question, KeepAlive) else Unknown(reason)
+    )
+    world.run(1.5)
+    for _ in range(30):
+        world.run(0.1)
+        assert f"({reason})" in one(world, Code.ETCD_LOST).what
+    monkeypatch.setattr(world.etcd, "ask", ask)
+    world.run(1.5)
+    assert Code.ETCD_LOST not in {each.code for each in problems(world)}
+
+
+def test_a_node_without_instances_says_that_etcd_is_gone_and_nothing_after_that() -> None:
+    world = World()
+    world.lose_etcd()
+    world.run(2.0)
+    world.nodes["n1"].instances = {}
+    assert one(world, Code.ETCD_LOST).what == f"etcd has not answered for 2.0 s ({REFUSED})"
 
 
 def test_a_node_whose_etcd_alone_is_gone_names_the_node_that_carries_it() -> None:

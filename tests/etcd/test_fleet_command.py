@@ -8,11 +8,13 @@ import sys
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from floatip.core.arbiter import FORMAT
 from floatip.core.settings import Node
+from floatip.etcd.client import Client, Endpoint
 from floatip.fleet import rows
 from floatip.fleet.store import Conflict, Store
 from floatip.model import Etcd, fingerprint
@@ -86,13 +88,6 @@ def fleet(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SUDO_USER", "anna")
     monkeypatch.setattr("socket.gethostname", lambda: "db1")
     return Fleet(cluster, tmp_path)
-
-
-def test_the_hint_of_a_warning_stands_on_a_line_of_its_own(fleet: Fleet) -> None:
-    fleet.write_local('[[check]]\nname = "trigger"\nfile = "/run/trigger"\n')
-    _, said = fleet.apply(MAIL.replace('["web"]', '["trigger"]'), "--dry-run")
-    assert "warning: instance" in said, said
-    assert any(line.lstrip().startswith("hint: add [[check]]") for line in said.splitlines()), said
 
 
 def test_a_first_configuration_is_shown_and_applied(fleet: Fleet) -> None:
@@ -332,3 +327,47 @@ def screen(fleet: Fleet) -> list[str]:
 def test_the_members_fit_into_80_columns(screen: list[str]) -> None:
     assert len(screen) == 4, screen
     assert max(map(len, screen)) <= 80
+
+
+def test_the_hint_of_a_warning_stands_on_a_line_of_its_own(fleet: Fleet) -> None:
+    status, said = fleet.apply(WEB.replace('checks = ["web"]\n', ""))
+    assert status == 0
+    assert "warning: instance " in said
+    assert "\n  hint: add [[check]]" in said
+    assert "\\n" not in said
+
+
+def test_a_write_that_etcd_refuses_has_the_hint_of_that_refusal_and_not_of_the_read_after_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Client._post
+
+    async def full(self: Client, endpoint: Endpoint, path: str, body: dict[str, Any], token: str) -> tuple[int, bytes]:
+        if body.get("success"):
+            error = {"code": 8, "message": "etcdserver: mvcc: database space exceeded"}
+            return 429, json.dumps(error | {"error": error["message"]}).encode()
+        return await send(self, endpoint, path, body, token)
+
+    monkeypatch.setattr(Client, "_post", full)
+    status, said = fleet.apply(WEB)
+    assert status == 3
+    assert "error: not applied: etcd is out of space and takes no writes (alarm NOSPACE) [no-etcd]" in said
+    assert said.endswith("hint: compact and defragment etcd, then: etcdctl alarm disarm\n")
+    assert fleet.get("config") == ""
+
+
+def test_a_row_that_is_no_configuration_is_replaced_as_its_hint_says_and_no_version_is_overwritten(
+    fleet: Fleet,
+) -> None:
+    fleet.apply(WEB)
+    assert fleet.apply(WEB + "\n" + MAIL)[0] == 0
+    kept = fleet.get("versions/1"), fleet.get("versions/2")
+    fleet.put("config", '{"half": ')
+    _, said = fleet.apply(WEB)
+    assert said.endswith(f"to replace it: etcdctl del {fleet.prefix}config; then apply again\n")
+    fleet.cluster.ctl("del", f"{fleet.prefix}config")
+    status, said = fleet.apply(WEB)
+    assert status == 0
+    assert "applied as version 3" in said
+    assert (fleet.get("versions/1"), fleet.get("versions/2")) == kept
+    assert [line.split()[0] for line in fleet("versions")[1].splitlines()] == ["VERSION", "3", "2", "1"]

@@ -193,6 +193,8 @@ class Arbiter:
         self._is_ours = self._is_synced = self._has_left = False
         self._registered = 0
         """The lease with which `alive/` has this node."""
+        self.shorter = set[str]()
+        """Its instances whose rows tell the others of a shorter lease than the configuration has since a reload."""
         self._writing = set[str]()
         """The instances whose row it is about to write."""
         self._is_stale = True
@@ -218,6 +220,7 @@ class Arbiter:
         """Lease and rows go on; other times count from now on."""
         self._is_ours &= config.fleet == self.config.fleet  # a new key is written to the row
         self.config, self.own = config, own
+        self.shorter = {name for name, row in self.owners.items() if self._tells_less(row)}
 
     # What it knows
 
@@ -229,7 +232,10 @@ class Arbiter:
     @property
     def until(self) -> float:
         """Until when what is exclusive may stay here."""
-        return self.confirmed_at + self.hold_time
+        if not self.shorter:
+            return self.confirmed_at + self.hold_time
+        told = min(self.owners[name].lease for name in self.shorter) / 1000
+        return self.confirmed_at + min(told * (1 - MARGIN), self.hold_time)
 
     @property
     def deadline(self) -> float:
@@ -450,6 +456,8 @@ class Arbiter:
         return [Became("etcd", "etcd", "lost", self.reason, self.hint)]
 
     def _heard(self, asked: _Asked, now: float) -> list[Effect]:
+        if asked.what == "keep":  # etcd asks for no right and no quorum: it may answer while it refuses all reads
+            return []
         is_first = self.answered_at == -math.inf
         self.answered_at = max(self.answered_at, asked.sent_at)
         self._is_stale = now >= self._stale_at
@@ -576,6 +584,7 @@ class Arbiter:
                 return []
             if known:  # whose it was in between is not known
                 del self.owners[name]
+                self.shorter.discard(name)
                 self._before.pop(name, None)
             if row.key in self.refused or len(self.refused) < REFUSED_KEPT:
                 self.refused[row.key] = str(error)
@@ -594,6 +603,7 @@ class Arbiter:
         self._forget_refused(OWNERS + name)
         was_own = self.is_own(name)
         self.owners[name] = row
+        (self.shorter.add if self._tells_less(row) else self.shorter.discard)(name)
         self._changed.add(name)
         if before is None or (before.node, before.epoch) != (row.node, row.epoch):
             self.seen_at[name] = now
@@ -627,6 +637,7 @@ class Arbiter:
         match kind + "/":
             case "owners/" if name in self.owners and (not revision or self.owners[name].revision <= revision):
                 del self.owners[name]
+                self.shorter.discard(name)
                 self._before.pop(name, None)
                 self._changed.add(name)
                 return [Became("owner", name, "nobody", "its row was deleted")]
@@ -688,6 +699,16 @@ class Arbiter:
             return []
         return self._write("write", name, replace(row, held=True, lease=self._lease(None)), now)
 
+    def tell_lease(self, name: str, now: float) -> list[Effect]:
+        """Of the configuration, before it counts: who takes it over waits for what the row says."""
+        row = self.owners.get(name)
+        if not row or not self.is_own(name) or not self._tells_less(row) or not self._may_write(name, now):
+            return []
+        return self._write("write", name, replace(row, lease=self._lease(None)), now)
+
+    def _tells_less(self, row: Owner) -> bool:
+        return self._is_mine(row) and not row.released and row.lease < self._lease(None)
+
     def freed(self, name: str) -> None:
         """The one from whom it was taken says that it is free of it."""
         if self._before.pop(name, None):
@@ -718,6 +739,9 @@ class Arbiter:
         if asked.what == "claim" and (answer.succeeded or before != now_at):  # else another row of its bundle was late
             self.counts["won" if answer.succeeded else "lost"] += 1
         if not answer.succeeded:
+            known = self.owners.get(asked.name)
+            if known and now_at and now_at < known.revision:  # to ask again would have no end
+                return self.unwatched("a row of it is older than it was: was a backup restored?", now)
             return self._learn_key(key, replace(answer, rows=found), now)
         return self._take_owner(asked.name, replace(asked.row, revision=answer.revision), now, is_fresh=False)
 

@@ -47,7 +47,9 @@ def _lost(node: "Node", arbiter: Arbiter, now: float) -> Problem:
     silent = now - arbiter.since
     never = arbiter.answered_at == -math.inf
     what = "etcd has not answered since the start" if never else f"etcd has not answered for {silent:.1f} s"
-    what += f" ({arbiter.reason}): {consequence(node, arbiter, now)}"
+    what += f" ({arbiter.reason})"
+    if follows := consequence(node, arbiter, now):
+        what += f": {follows}"
     hint = arbiter.hint or "see each endpoint, and what is wrong with it: floatip doctor"
     bound = any(map(needs_etcd, node.instances.values()))
     return Problem(

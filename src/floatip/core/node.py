@@ -585,7 +585,7 @@ class Node:
     def _hear(self, instance: Instance, fact: Fact, now: float) -> list[Effect]:
         effects = instance.hear(fact, now)
         self._await(instance)
-        if isinstance(instance.elector, NodesElector) and instance.role is not Role.MASTER:
+        if isinstance(instance.elector, NodesElector):
             bids = self._bid(instance, now)
             effects = [*effects, *bids] if bids else effects
         if not effects:
@@ -968,8 +968,11 @@ class Node:
             effects = self.arbiter.bid(name, bid, why, now)
         elif elector.role is not Role.MASTER and instance.is_free(self.holding, now):
             effects = self.arbiter.let_go(name, now)
-        if instance.is_exclusive and elector.role is Role.MASTER and self.arbiter.is_own(name):
-            effects = [*effects, *self.arbiter.has_waited(name, now)]
+        if elector.role is Role.MASTER and self.arbiter.is_own(name):
+            if instance.is_exclusive:
+                effects = [*effects, *self.arbiter.has_waited(name, now)]
+            if name in self.arbiter.shorter:
+                effects = [*effects, *self.arbiter.tell_lease(name, now)]
         self._timers.set(ETCD, self.arbiter.deadline)
         return effects
 

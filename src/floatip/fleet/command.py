@@ -118,8 +118,8 @@ def _apply(here: Here, store: Store, wishes: Wishes) -> int:
         return 0
     _show_changes(before, text, wishes.argument or "")
     _show_moves(here, store, before, after, found)
-    for line in [*warnings, *_cannot(after, found)]:
-        show("\n".join(map(printable, line.split("\n"))), 4)
+    for line in [*"\n".join(warnings).splitlines(), *_cannot(after, found)]:
+        show(printable(line), 4)
     if wishes.dry_run:
         say("nothing was changed: --dry-run")
         return 0
@@ -158,7 +158,8 @@ def _in_force(store: Store) -> tuple[Config | None, int]:
         return store.config()
     except Odd as error:
         what = f"the row {printable(store.prefix)}{rows.CONFIG} {error}: it is not floatip's, or of another version"
-        hint = f"look at it: etcdctl get {printable(store.prefix)}{rows.CONFIG}"
+        where = f"{printable(store.prefix)}{rows.CONFIG}"
+        hint = f"look at it: etcdctl get {where}; to replace it: etcdctl del {where}; then apply again"
         raise Refusal(what, hint, Why.OTHER_FLEET) from None
 
 

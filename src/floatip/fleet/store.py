@@ -191,7 +191,7 @@ class Store:
 
     def apply(self, toml: str, by: str, before: Config | None, revision: int) -> Config:
         """Write the next version, if `before` is still in force at that revision. Raises `Conflict` and `NoEtcd`."""
-        number = (before.version if before else 0) + 1
+        number = (before.version if before else self._latest()) + 1
         new = Config(number, by, datetime.now(UTC).strftime(WHEN), toml)
         value = rows.config_row(new)
         then: list[Put | Delete] = [Put(CONFIG, value), Put(f"{VERSIONS}{number}", value)]
@@ -200,9 +200,14 @@ class Store:
         answer = self._ask(Txn((Compare(CONFIG, revision),), tuple(then), (CONFIG,)))
         if isinstance(answer, TxnDone) and answer.succeeded:
             return new
-        return self._became(new, answer)
+        return self._became(new, answer, self._trouble.hint)
 
-    def _became(self, new: Config, answer: Answer) -> Config:
+    def _latest(self) -> int:
+        """The number of the latest version that is kept, also if the row of the one in force was deleted."""
+        names = (row.key.removeprefix(VERSIONS) for row in self.range(VERSIONS))
+        return max((int(name) for name in names if name.isdecimal() and int(name) < rows.LARGEST_NUMBER), default=0)
+
+    def _became(self, new: Config, answer: Answer, hint: str) -> Config:
         """What stands there after a transaction that failed, or whose answer is lost: it may have been done."""
         try:
             now, _ = self.config()
@@ -213,7 +218,7 @@ class Store:
             return new
         if isinstance(answer, Unknown):
             what = f"not applied: {printable(answer.reason)}"
-            raise NoEtcd(what, self._trouble.hint or "apply it again")
+            raise NoEtcd(what, hint or "apply it again")  # the read since then has ended the trouble
         who = f"version {now.version}, by {now.by or 'nobody'} at {now.at}" if now else "nothing"
         what = printable(f"not applied: somebody changed the configuration meanwhile: there is {who} now")
         raise Conflict(what, "see what changed, and apply again: floatip fleet diff FILE")

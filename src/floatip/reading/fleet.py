@@ -124,7 +124,8 @@ def parsed(one: Known) -> Document:
     try:
         config = rows.config(one.row)
     except rows.Odd as error:
-        hint = f"look at it: etcdctl get {one.prefix}{rows.CONFIG}; put another in force: floatip fleet apply FILE"
+        where = f"{one.prefix}{rows.CONFIG}"
+        hint = f"look at it: etcdctl get {where}; to replace it: etcdctl del {where}; then: floatip fleet apply FILE"
         raise ConfigErrors([ConfigError(name, 0, "", f"the row {error}", hint)]) from None
     return document.parse(one.name or f"{name} (version {config.version})", config.toml.encode())
 

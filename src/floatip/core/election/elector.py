@@ -66,8 +66,8 @@ class Claim:
     """Which one; empty: whoever is best."""
     why_it_leaves: str = ""
     """In words; empty: not known, as when somebody asked for a handover."""
-    is_owner: bool = False
-    """Whether etcd knows of this reign: one that it does not know of is none beside it."""
+    epoch: int = 0
+    """The last with which etcd made it the owner; 0: none, or etcd has no part in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,13 +122,13 @@ class NodesElector:
         """The epoch with which it wants to be the owner at etcd; 0: it does not."""
         if self.role is not Role.MASTER or not self.ruling or not self._others:
             return self._bid
-        is_anothers = not self.ruling.is_own and any(claim.is_owner for claim in self._others.claims)
+        is_anothers = not self.ruling.is_own and any(claim.epoch > self._epoch for claim in self._others.claims)
         return 0 if is_anothers else self.reign
 
     @property
-    def _is_known(self) -> bool:
-        """Whether etcd knows of this reign, as far as the others can know too: they are told of the epoch."""
-        return self.ruling is not None and self.reign == self.ruling.epoch
+    def _epoch(self) -> int:
+        """The last with which etcd made this node the owner; the others are told of it."""
+        return self.ruling.epoch if self.ruling else 0
 
     def goes_on_as(self, config: Election) -> bool:
         return isinstance(config, Nodes)
@@ -216,17 +216,24 @@ class NodesElector:
             taker = owner.node if owner and not owner.released else "nobody"
             cause = Cause.HANDOVER if self._obstacles.leaving else Cause.PREFERRED
             return self._become(Role.BACKUP, f"etcd says that {taker} owns it", now, cause) + self._judge(now)
-        own = not self._obstacles.leaving, self._is_known, self.reign, int(around.own.address)
+        address, stays = int(around.own.address), not self._obstacles.leaving
+        own = stays, self._epoch, self.reign, address
         later = [claim for claim in around.claims if (not claim.leaves, *_order(claim)) > own]
-        had_rival, self._has_rival = self._has_rival, bool(later)
-        if had_rival and not later:  # what it left behind at the route servers is stronger
+        had_rival = self._has_rival
+        # At the route servers the reign alone counts.
+        self._has_rival = any(
+            (not one.leaves, one.reign, int(one.address)) > (stays, self.reign, address) for one in around.claims
+        )
+        if had_rival and not self._has_rival and not later:  # what it left behind at the route servers is stronger
             return self._renew("the one that took over is not master any more", now)
         if not later or self._obstacles.paused:
             self._better_since = math.inf
             return []
         best = max(later, key=lambda claim: (not claim.leaves, *_order(claim)))
         # Once a second: both may take themselves for the better one.
-        if self._may_preempt(around) and not self.config.preempt_delay and now >= self._renewed_at + YIELD_AFTER:
+        may_renew = best.epoch <= self._epoch  # else it yields, and makes a bid for it
+        is_time = not self.config.preempt_delay and now >= self._renewed_at + YIELD_AFTER
+        if may_renew and is_time and self._may_preempt(around):
             return self._renew(f"is preferred to {best.node}", now)
         self._better_since = min(self._better_since, now)
         if best.acknowledged or (best.ready and now >= self._better_since + YIELD_AFTER):
@@ -316,6 +323,9 @@ class NodesElector:
 
     def _may_preempt(self, around: Others) -> bool:
         free = not self._must_wait and not self._obstacles.damped
+        owner = self.ruling.owner if self.ruling and self.config.exclusive and not self.ruling.is_own else None
+        if owner and not (owner.held or owner.released):
+            return False  # who waits would make way for one that waits again, as long
         return free and (around.is_called or (self.config.preempt and around.is_best))
 
     def _renew(self, reason: str, now: float) -> list[Effect]:
@@ -350,8 +360,9 @@ class NodesElector:
         return [Became("role", self.name, role.value, reason)]
 
 
-def _order(claim: Claim) -> tuple[bool, int, int]:
-    return claim.is_owner, claim.reign, int(claim.address)
+def _order(claim: Claim) -> tuple[int, int, int]:
+    """etcd's word first, which is the same for all nodes."""
+    return claim.epoch, claim.reign, int(claim.address)
 
 
 def _latest(claims: Iterable[Claim]) -> Address | None:
