@@ -554,7 +554,8 @@ class Model:
     def _arbiter(self, here: Here, machine: str) -> core.Arbiter | None:
         if not self.etcd:
             return None
-        figures = self.etcd.lease_time, self.etcd.keepalive_interval, self.etcd.request_timeout
+        times = self.etcd.lease_time, self.etcd.keepalive_interval, self.etcd.request_timeout
+        figures = *times, self.member is not None
         keys = [*map(fingerprint, here.keys)] or [""]
         return core.Arbiter(machine, keys[0], *figures, floatip.__version__, tuple(keys[1:]))
 

@@ -132,6 +132,8 @@ class Ruling:
     """Of an owner: when nobody else can have it any more (monotonic seconds); `-inf`: it is free."""
     epoch: int = 0
     """The last with which this daemon was the owner; 0: it never was."""
+    is_known: bool = True
+    """Whether it is known who the owner is, or the link would say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class _Asked:
 
 
 class Arbiter:
-    def __init__(self, config: settings.Arbiter, own: settings.Node, boot: int, now: float) -> None:
+    def __init__(self, config: settings.Arbiter, own: settings.Node, boot: int, now: float, number: int = 0) -> None:
+        """`number`: of the last question before."""
         self.config = config
         self.own = own
         self.boot = f"{boot:016x}"
@@ -205,7 +208,7 @@ class Arbiter:
         self._gone: dict[str, int] = {}
         """The revision at which a key was found missing."""
         self._asked: dict[int, _Asked] = {}
-        self._number = 0
+        self.number = number
         self._bundles: dict[int, tuple[int, ...]] = {}
         """The questions that went as one, by the number of it."""
         self._beat_at = now
@@ -274,7 +277,8 @@ class Arbiter:
     def ruling(self, name: str) -> Ruling:
         is_own = self.is_own(name)
         free_at = self.free_at.get(name, -math.inf) if is_own else 0.0
-        return Ruling(self.owners.get(name), is_own, self.answers, free_at, self.epochs.get(name, 0))
+        is_known = self.revision > 0 or not self.config.registers
+        return Ruling(self.owners.get(name), is_own, self.answers, free_at, self.epochs.get(name, 0), is_known)
 
     @property
     def awaited(self) -> dict[str, Owner]:
@@ -756,9 +760,9 @@ class Arbiter:
         return [self._ask(_Asked("leave", now), Revoke(lease))]
 
     def _ask(self, asked: _Asked, question: Question) -> AskEtcd:
-        self._number += 1
-        self._asked[self._number] = asked
-        return AskEtcd(self._number, question)
+        self.number += 1
+        self._asked[self.number] = asked
+        return AskEtcd(self.number, question)
 
 
 def _as_one(asks: Iterable[AskEtcd]) -> Txn:

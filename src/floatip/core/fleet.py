@@ -358,7 +358,9 @@ class Fleet:
         masters = self._masters(identity)
         claims = [self._claim(peer, peer.instances[identity]) for peer in masters]
         if owner and all(peer.name != owner.node for peer in masters) and (address := self._address(owner.node)):
-            claims.append(Claim(owner.node, address, owner.epoch, True, False, False, "", epoch=owner.epoch))
+            claims.append(
+                Claim(owner.node, address, owner.epoch, True, False, False, "", is_heard=False, epoch=owner.epoch)
+            )
         return tuple(claims)
 
     def _claim(self, peer: Peer, state: InstanceState) -> Claim:
@@ -371,7 +373,7 @@ class Fleet:
             bool(state.flags & InstanceFlag.LEAVES),
             self._name(state.successor),
             _why_it_leaves(peer) if state.flags & InstanceFlag.LEAVES else "",
-            state.epoch if self.arbiter else 0,
+            epoch=state.epoch if self.arbiter else 0,
         )
 
     def _name(self, identity: bytes) -> str:

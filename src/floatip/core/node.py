@@ -878,7 +878,8 @@ class Node:
         if config is None or own is None:
             self.arbiter = None
         elif self.arbiter is None or self.arbiter.own.name != own.name:
-            self.arbiter = Arbiter(config, own, self.config.boot, now)
+            number = self.arbiter.number if self.arbiter else 0  # an answer to the one before is none to this one
+            self.arbiter = Arbiter(config, own, self.config.boot, now, number)
             effects = self.arbiter.begin(now) if self.running else []
         else:
             self.arbiter.reconfigure(config, own)
@@ -969,7 +970,7 @@ class Node:
         elif elector.role is not Role.MASTER and instance.is_free(self.holding, now):
             effects = self.arbiter.let_go(name, now)
         if elector.role is Role.MASTER and self.arbiter.is_own(name):
-            if instance.is_exclusive:
+            if instance.is_exclusive and now >= self.arbiter.free_at.get(name, 0.0):
                 effects = [*effects, *self.arbiter.has_waited(name, now)]
             if name in self.arbiter.shorter:
                 effects = [*effects, *self.arbiter.tell_lease(name, now)]

@@ -233,6 +233,8 @@ class Arbiter:
     """Seconds after which a node that etcd has not answered has nothing exclusive, and another may have it."""
     keepalive_interval: float = 1.0
     request_timeout: float = 1.5
+    registers: bool = False
+    """Whether the nodes are those that register: the others may not know this one yet, and not speak with it."""
     version: str = ""
     """Of floatip."""
     older: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ MUTANTS = (
     Mutant(
         "a node that takes it does not wait for the one before it",
         ARBITER,
-        "self.free_at[name] = now + self.config.lease_time",
+        "self.free_at[name] = now + max(self._lease(before), self._lease(self.owners[name])) / 1000",
         "self.free_at[name] = -math.inf",
         f"{STORY}a_carrier_that_hangs_loses_the_exclusive_address_by_its_kernel_before_another_has_it",
     ),

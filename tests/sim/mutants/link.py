@@ -191,14 +191,14 @@ MUTANTS = (
     Mutant(
         "the preferred master yields and takes back",
         NODES,
-        "if self._may_preempt(around) and not",
-        "if False and not",
+        "if may_renew and is_time and self._may_preempt(around):",
+        "if False:",
         f"{STORY}in_a_split_the_preferred_master_stays_it",
     ),
     Mutant(
         "a successor that died leaves a stronger route behind",
         NODES,
-        "if had_rival and not later:",
+        "if had_rival and not self._has_rival and not later:",
         "if False:",
         f"{STORY}a_new_master_that_crashes_before_the_old_one_has_yielded_leaves_nothing_stronger_behind",
     ),

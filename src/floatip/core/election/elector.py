@@ -66,6 +66,8 @@ class Claim:
     """Which one; empty: whoever is best."""
     why_it_leaves: str = ""
     """In words; empty: not known, as when somebody asked for a handover."""
+    is_heard: bool = True
+    """False: only etcd says so, and the link does not hear that node."""
     epoch: int = 0
     """The last with which etcd made it the owner; 0: none, or etcd has no part in it."""
 

@@ -41,6 +41,8 @@ YIELD_AFTER = 1.0
 """Seconds for which a master waits for the route servers of the later one."""
 UNTOLD_TIME = 1.0
 """Seconds for which a node waits for what another one, which lives, is master of."""
+LEARN_TIME = 5.0
+"""Seconds after its start for which a node that registers waits for what etcd says of the owners."""
 FIRST_PREFERENCE = 200
 
 
@@ -122,8 +124,12 @@ class NodesElector:
         """The epoch with which it wants to be the owner at etcd; 0: it does not."""
         if self.role is not Role.MASTER or not self.ruling or not self._others:
             return self._bid
-        is_anothers = not self.ruling.is_own and any(claim.epoch > self._epoch for claim in self._others.claims)
-        return 0 if is_anothers else self.reign
+        is_anothers = any(claim.epoch > self._epoch for claim in self._rivals(self._others))
+        return 0 if is_anothers and not self.ruling.is_own else self.reign
+
+    def _rivals(self, around: Others) -> list[Claim]:
+        """Of this master. One that the link misses may have gone since it became the owner: only a later one counts."""
+        return [claim for claim in around.claims if claim.is_heard or claim.epoch > self.reign]
 
     @property
     def _epoch(self) -> int:
@@ -218,11 +224,12 @@ class NodesElector:
             return self._become(Role.BACKUP, f"etcd says that {taker} owns it", now, cause) + self._judge(now)
         address, stays = int(around.own.address), not self._obstacles.leaving
         own = stays, self._epoch, self.reign, address
-        later = [claim for claim in around.claims if (not claim.leaves, *_order(claim)) > own]
+        rivals = self._rivals(around)
+        later = [claim for claim in rivals if (not claim.leaves, *_order(claim)) > own]
         had_rival = self._has_rival
         # At the route servers the reign alone counts.
         self._has_rival = any(
-            (not one.leaves, one.reign, int(one.address)) > (stays, self.reign, address) for one in around.claims
+            (not one.leaves, one.reign, int(one.address)) > (stays, self.reign, address) for one in rivals
         )
         if had_rival and not self._has_rival and not later:  # what it left behind at the route servers is stronger
             return self._renew("the one that took over is not master any more", now)
@@ -275,6 +282,9 @@ class NodesElector:
         """At once, or as soon as etcd has agreed; see at the top of this file."""
         if self.ruling is None:
             return self._enter_master(why, now, cause)
+        if not self.ruling.is_known and now < self.since + LEARN_TIME:
+            self.deadline = self.since + LEARN_TIME
+            return []
         self._bid = bid or self._latest_reign(now)
         self.why_bid = why
         if not bid:
