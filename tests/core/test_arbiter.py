@@ -139,13 +139,13 @@ def test_a_prefix_of_another_fleet_or_format_is_left_alone(value: str, fault: st
 def test_while_the_key_is_replaced_the_row_follows_the_key_that_signs() -> None:
     etcd = Etcd(Row(FLEET, '{"format": 1, "key": "f1ee7"}', 3))
     arbiter = etcd.begin()
-    arbiter.reconfigure(replace(CONFIG, older=("next",)), OWN)
+    arbiter.reconfigure(replace(CONFIG, older=("next",)), OWN, ["db"])
     etcd.confirm(1.0)
     assert json.loads(etcd.rows[FLEET].value)["key"] == "f1ee7"
-    arbiter.reconfigure(replace(CONFIG, fleet="next", older=("f1ee7",)), OWN)
+    arbiter.reconfigure(replace(CONFIG, fleet="next", older=("f1ee7",)), OWN, ["db"])
     etcd.confirm(2.0)
     assert json.loads(etcd.rows[FLEET].value)["key"] == "next"
-    arbiter.reconfigure(replace(CONFIG, fleet="next"), OWN)
+    arbiter.reconfigure(replace(CONFIG, fleet="next"), OWN, ["db"])
     etcd.confirm(3.0)
     assert not arbiter.fault
     assert arbiter.is_registered
@@ -423,13 +423,26 @@ def test_after_a_reload_with_a_longer_lease_time_it_holds_no_longer_than_its_row
     etcd.answer_all(1.0)
     etcd.confirm(2.0)
     confirmed = arbiter.confirmed_at
-    arbiter.reconfigure(replace(CONFIG, lease_time=20.0), OWN)
+    arbiter.reconfigure(replace(CONFIG, lease_time=20.0), OWN, ["db"])
     assert etcd.owner()["lease"] == 5000
     assert arbiter.until <= confirmed + 5.0
     etcd.take(arbiter.tell_lease("db", 2.0))
     etcd.answer_all(2.0)
     assert etcd.owner()["lease"] == 20_000
     assert arbiter.until == confirmed + arbiter.hold_time == confirmed + 18.0
+
+
+def test_the_row_of_an_instance_that_a_reload_has_removed_shortens_nothing() -> None:
+    etcd = Etcd()
+    arbiter = etcd.begin()
+    bid(etcd, 1.0)
+    etcd.answer_all(1.0)
+    etcd.confirm(2.0)
+    arbiter.reconfigure(replace(CONFIG, lease_time=20.0), OWN, ["another"])
+    assert arbiter.until == arbiter.confirmed_at + 18.0
+    etcd.take(arbiter.unwatched("compacted", 2.0))
+    etcd.answer_all(2.0)
+    assert arbiter.until == arbiter.confirmed_at + 18.0
 
 
 def test_a_row_that_is_older_than_it_was_makes_it_read_all_again_and_not_ask_without_end() -> None:

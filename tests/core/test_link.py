@@ -131,6 +131,20 @@ def test_an_instance_that_a_node_no_longer_has_is_forgotten() -> None:
     assert not two.peers["haproxy1"].instances
 
 
+def test_a_node_says_that_it_no_longer_has_an_instance_before_it_is_forgotten() -> None:
+    pair = Pair()
+    one, two = pair.links.values()
+    pair.tell(one, wire.Role.MASTER)
+    pair.run(10)
+    one.keep(set())
+    pair.run(0.15)
+    said = two.peers["haproxy1"].instances[WEB]
+    assert (said.role, said.flags, said.reign, said.reason) == (wire.Role.INIT, 0, 0, "removed by a reload")
+    assert WEB not in two.masters
+    pair.tell(one, wire.Role.MASTER)
+    assert WEB in two.masters
+
+
 def test_a_node_that_is_added_again_is_heard_at_once() -> None:
     pair = Pair()
     pair.run(30)

@@ -198,6 +198,8 @@ class Arbiter:
         """The lease with which `alive/` has this node."""
         self.shorter = set[str]()
         """Its instances whose rows tell the others of a shorter lease than the configuration has since a reload."""
+        self._names: frozenset[str] | None = None
+        """The instances since the last reload: the rows of others are never written again. None: there was none."""
         self._writing = set[str]()
         """The instances whose row it is about to write."""
         self._is_stale = True
@@ -219,11 +221,12 @@ class Arbiter:
         self._is_all_changed = False
         self._asks_taken: dict[str, int] = {}
 
-    def reconfigure(self, config: settings.Arbiter, own: settings.Node) -> None:
-        """Lease and rows go on; other times count from now on."""
+    def reconfigure(self, config: settings.Arbiter, own: settings.Node, names: Iterable[str]) -> None:
+        """Lease and rows go on; other times count from now on. `names`: of the instances that there are now."""
         self._is_ours &= config.fleet == self.config.fleet  # a new key is written to the row
         self.config, self.own = config, own
-        self.shorter = {name for name, row in self.owners.items() if self._tells_less(row)}
+        self._names = frozenset(names)
+        self.shorter = {name for name, row in self.owners.items() if self._tells_less(name, row)}
 
     # What it knows
 
@@ -607,7 +610,7 @@ class Arbiter:
         self._forget_refused(OWNERS + name)
         was_own = self.is_own(name)
         self.owners[name] = row
-        (self.shorter.add if self._tells_less(row) else self.shorter.discard)(name)
+        (self.shorter.add if self._tells_less(name, row) else self.shorter.discard)(name)
         self._changed.add(name)
         if before is None or (before.node, before.epoch) != (row.node, row.epoch):
             self.seen_at[name] = now
@@ -706,12 +709,13 @@ class Arbiter:
     def tell_lease(self, name: str, now: float) -> list[Effect]:
         """Of the configuration, before it counts: who takes it over waits for what the row says."""
         row = self.owners.get(name)
-        if not row or not self.is_own(name) or not self._tells_less(row) or not self._may_write(name, now):
+        if not row or not self.is_own(name) or not self._tells_less(name, row) or not self._may_write(name, now):
             return []
         return self._write("write", name, replace(row, lease=self._lease(None)), now)
 
-    def _tells_less(self, row: Owner) -> bool:
-        return self._is_mine(row) and not row.released and row.lease < self._lease(None)
+    def _tells_less(self, name: str, row: Owner) -> bool:
+        is_there = self._names is None or name in self._names
+        return is_there and self._is_mine(row) and not row.released and row.lease < self._lease(None)
 
     def freed(self, name: str) -> None:
         """The one from whom it was taken says that it is free of it."""

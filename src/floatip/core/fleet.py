@@ -300,7 +300,7 @@ class Fleet:
         peer = self.link.peers.get(owner.node)
         if peer and peer.alive:
             state = peer.instances.get(wire.identity(instance))
-            if boot_of(peer) != owner.boot or state is None:
+            if boot_of(peer) != owner.boot or state is None or state.role is wire.Role.INIT:  # removed by a reload
                 return None
             has_let_go = state.epoch == owner.epoch and state.flags & InstanceFlag.FREE
             takes_part = state.role is wire.Role.MASTER or bool(state.flags & InstanceFlag.READY)

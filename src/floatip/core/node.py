@@ -882,7 +882,7 @@ class Node:
             self.arbiter = Arbiter(config, own, self.config.boot, now, number)
             effects = self.arbiter.begin(now) if self.running else []
         else:
-            self.arbiter.reconfigure(config, own)
+            self.arbiter.reconfigure(config, own, self.instances)
         if self.fleet:
             self.fleet.arbiter = self.arbiter
         self._bound = [name for name, instance in self.instances.items() if _needs_etcd(instance)]

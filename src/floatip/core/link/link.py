@@ -386,11 +386,16 @@ class Link:
         return self._instances.get(instance)
 
     def keep(self, instances: set[bytes]) -> None:
-        """A reload has removed the others."""
+        """A reload has removed the others: that is said before they are forgotten, or nobody would take them over."""
+        removed = [state for identity, state in self._instances.items() if identity not in instances]
         self._instances = {identity: state for identity, state in self._instances.items() if identity in instances}
         self._blocks = {key: block for key, block in self._blocks.items() if not key or key in instances}
         self._repeats = {key: left for key, left in self._repeats.items() if not key or key in instances}
         self._left.clear()
+        for state in removed:
+            gone = InstanceState(state.instance, Role.INIT, state.rank, InstanceFlag(0), reason="removed by a reload")
+            self._blocks[state.instance] = wire.instance_block(gone)
+            self._repeats[state.instance] = REPEATS
 
     def leave(self, now: float) -> list[Effect]:
         """The last word."""
@@ -436,8 +441,9 @@ class Link:
 
     def _say_all(self, peer: Peer, now: float) -> list[Effect]:
         """To it alone, at once."""
-        peer.owed = deque([*self._blocks] * (REPEATS - 1))
-        pieces = self._pieces([self._heard_block(now)], self._blocks, [])
+        keys = [NODE, *self._instances]
+        peer.owed = deque(keys * (REPEATS - 1))
+        pieces = self._pieces([self._heard_block(now)], keys, [])
         return [self._datagram(peer, piece, now) for piece in pieces]
 
     def _owed(self, peer: Peer) -> dict[bytes, None]:
