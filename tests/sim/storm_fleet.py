@@ -72,7 +72,7 @@ class StormFleet(StormLinked):
                 row = etcd.store.rows.get(key)
                 world.write_row(key, random.choice(ROWS))
                 if key == "fleet" and row:  # whose prefix it is, only people can say
-                    self._later(partial(world.write_row, key, row.value))
+                    self._later(partial(self._put_back, key, row.value))
             case "restore" if not etcd.is_gone:
                 if world.backup is None:
                     world.backup = etcd.backup()
@@ -91,6 +91,14 @@ class StormFleet(StormLinked):
                 self._later(partial(mend, name), name)
             case _ if kind not in (*ETCD_KINDS, *MACHINE_KINDS):
                 super()._strike(kind)
+
+    def _put_back(self, key: str, value: str) -> None:
+        """By somebody who tries until etcd takes it: it may be full."""
+        world = self.fleet
+        world.write_row(key, value)
+        row = world.etcd.store.rows.get(key)
+        if row is None or row.value != value:
+            world.at(world.now + 0.1, self._put_back, key, value)
 
     def _restore(self) -> None:
         """Who restores stops all members, so etcd is gone for longer than anything may be held without it."""
