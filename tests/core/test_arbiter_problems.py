@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 
 from floatip.core.diagnosis import diagnose
+from floatip.core.election.elector import Role
+from floatip.core.election.nodes import NodesElector
 from floatip.core.etcd import EtcdEndpoint, EtcdMembers, KeepAlive, Unknown
 from floatip.core.explain import Explanation, explain
 from floatip.core.foresight import Kind, Outcome, Question, names
@@ -208,3 +210,17 @@ def test_without_etcd_nothing_speaks_of_it() -> None:
     world.nodes["n1"].arbiter = None
     assert world.status().etcd is None
     assert told(world, "n1", "db").owner is None
+
+
+def test_a_node_that_has_let_go_knows_at_once_that_it_is_not_the_owner_although_etcd_does_not_answer() -> None:
+    world = World()
+    assert world.carriers()["db"] == "n1"
+    world.lose_etcd("n1")
+    world.run(6.0)
+    node = world.nodes["n1"]
+    elector = node.instances["db"].elector
+    assert node.arbiter is not None
+    assert isinstance(elector, NodesElector)
+    assert elector.ruling is not None
+    assert node.arbiter.is_spent("db")
+    assert (node.instances["db"].role, elector.ruling.is_own) == (Role.BACKUP, False)

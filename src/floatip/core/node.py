@@ -969,6 +969,8 @@ class Node:
             effects = self.arbiter.bid(name, bid, why, now)
         elif elector.role is not Role.MASTER and instance.is_free(self.holding, now):
             effects = self.arbiter.let_go(name, now)
+            if elector.ruling and elector.ruling.is_own:  # at once: what it has let go of is not its own any more
+                elector.ruling = self.arbiter.ruling(name)
         if elector.role is Role.MASTER and self.arbiter.is_own(name):
             if instance.is_exclusive and now >= self.arbiter.free_at.get(name, 0.0):
                 effects = [*effects, *self.arbiter.has_waited(name, now)]
