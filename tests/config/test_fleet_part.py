@@ -186,8 +186,6 @@ def test_check_says_what_the_node_will_do_with_both_parts(load: Load, tmp_path: 
     status, said = floatip("check", str(file))
     ok = "ok: web 203.0.113.1/32, with etcd: db1 (this node) and db2 elect, check web, no BGP\n"
     assert (status, said) == (0, ok)
-        *(0, "ok: web 203.0.113.1/32, with etcd: db1 (this node) and db2 elect, check web, no BGP\n"),
-    )
     file.write_text(LOCAL + '[[check]]\nname = "web"\nprocess = "nginx"\n')
     status, said = floatip("check", str(file))
     assert status == 2

@@ -36,7 +36,7 @@ class StormFleet(StormLinked):
         figures["prefer"] = tuple(random.sample("abcdefg"[:nodes], random.choice((0, 1, 2))))
         figures["preempt_delay"] = random.choice((0.0, 0.0, 2.0))
         figures["exclusive"] = random.choice((1, 1, 2))
-        figures["arbiter"] = random.choice((Arbiter("", "fleet"), Arbiter("", "fleet", 3.0, 0.5, 1.0)))
+        figures["arbiter"] = random.choice((Arbiter("", "fleet", 5.0), Arbiter("", "fleet", 3.0, 0.5, 1.0)))
         self.world = self.linked = self.fleet = Fleet(seed, **figures)
         self.judges = self.judges_linked = self.judges_fleet = JudgesFleet(self.fleet, fall=self.fall)
 

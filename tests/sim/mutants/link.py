@@ -198,7 +198,7 @@ MUTANTS = (
     Mutant(
         "a successor that died leaves a stronger route behind",
         NODES,
-        "if had_rival and not self._has_rival and not later:",
+        "if before >= self.reign and before and not has_rival and not later:",
         "if False:",
         f"{STORY}a_new_master_that_crashes_before_the_old_one_has_yielded_leaves_nothing_stronger_behind",
     ),

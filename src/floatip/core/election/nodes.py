@@ -84,8 +84,8 @@ class NodesElector:
         """Since when this master knows of a later one."""
         self._preempt_at = math.inf
         self._renewed_at = -math.inf
-        self._has_rival = False
-        """Whether this master knows of a later one."""
+        self._rival_reign = 0
+        """Of a later master that this one knows of; 0: there is none."""
 
     @classmethod
     def as_told(cls, name: str, config: Nodes, role: Role, reign: int, *, is_open: bool, now: float) -> "NodesElector":
@@ -226,12 +226,11 @@ class NodesElector:
         own = stays, self._epoch, self.reign, address
         rivals = self._rivals(around)
         later = [claim for claim in rivals if (not claim.leaves, *_order(claim)) > own]
-        had_rival = self._has_rival
-        # At the route servers the reign alone counts.
-        self._has_rival = any(
-            (not one.leaves, one.reign, int(one.address)) > (stays, self.reign, address) for one in rivals
-        )
-        if had_rival and not self._has_rival and not later:  # what it left behind at the route servers is stronger
+        before, self._rival_reign = self._rival_reign, 0
+        if has_rival := any((not c.leaves, c.reign, int(c.address)) > (stays, self.reign, address) for c in rivals):
+            self._rival_reign = max(before, *(claim.reign for claim in rivals))
+        # At the route servers the reign alone counts: what it left behind there may be stronger.
+        if before >= self.reign and before and not has_rival and not later:
             return self._renew("the one that took over is not master any more", now)
         if not later or self._obstacles.paused:
             self._better_since = math.inf
@@ -365,7 +364,7 @@ class NodesElector:
             self.since = now
         self.role, self.reason = role, reason
         self.master = None
-        self.reign, self._has_rival, self._bid = 0, False, 0
+        self.reign, self._rival_reign, self._bid = 0, 0, 0
         self._better_since = self._open_since = self._preempt_at = self.deadline = math.inf
         return [Became("role", self.name, role.value, reason)]
 
