@@ -159,6 +159,8 @@ class Arbiter:
         """Keys of rows that are no rows of ours, and why."""
         self._refused_at: dict[str, int] = {}
         """At which revision each was written: this fleet's prefix is ours, so a claim replaces it."""
+        self.claimed_at: dict[str, float] = {}
+        """When it saw a claim of the owner happen; for a lease from then on that is a sign of life of its own."""
         self.seen_at: dict[str, float] = {}
         """When this node learned of the epoch of each owner."""
         self.fault = ""
@@ -245,7 +247,8 @@ class Arbiter:
 
     @property
     def deadline(self) -> float:
-        return min(self._beat_at, self._retry_at, math.inf if self._is_stale else self._stale_at)
+        old_at = min(self.claimed_at.values(), default=math.inf) + self.config.lease_time
+        return min(self._beat_at, self._retry_at, old_at, math.inf if self._is_stale else self._stale_at)
 
     @property
     def _stale_at(self) -> float:
@@ -325,6 +328,9 @@ class Arbiter:
         if not self._is_stale and now >= self._stale_at:
             self._is_stale = True
             self._is_all_changed = True
+        old = {name for name, at in self.claimed_at.items() if now >= at + self.config.lease_time}
+        self.claimed_at = {name: at for name, at in self.claimed_at.items() if name not in old}
+        self._changed |= old
         effects = self._proceed(now)
         if now >= self._beat_at:
             effects += self._beat(now)
@@ -614,6 +620,8 @@ class Arbiter:
         self._changed.add(name)
         if before is None or (before.node, before.epoch) != (row.node, row.epoch):
             self.seen_at[name] = now
+            if not is_fresh:
+                self.claimed_at[name] = now
         if self._is_mine(row):
             self.epochs[name] = max(self.epochs.get(name, 0), row.epoch)
         if self.is_own(name) and not was_own:
@@ -650,7 +658,9 @@ class Arbiter:
                 return [Became("owner", name, "nobody", "its row was deleted")]
             case "alive/" if name in self.alive and (not revision or self.alive[name].revision <= revision):
                 del self.alive[name]
-                self._changed |= {each for each, one in self.owners.items() if one.node == name}
+                gone = {each for each, one in self.owners.items() if one.node == name}
+                self.claimed_at = {each: at for each, at in self.claimed_at.items() if each not in gone}
+                self._changed |= gone
             case "asks/":
                 self.asks.pop(name, None)
         return []

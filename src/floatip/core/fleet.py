@@ -305,9 +305,9 @@ class Fleet:
             has_let_go = state.epoch == owner.epoch and state.flags & InstanceFlag.FREE
             takes_part = state.role is wire.Role.MASTER or bool(state.flags & InstanceFlag.READY)
             # One that is not ready may own it where nobody is, and does not know it yet when others do.
-            may_know_later = state.epoch == owner.epoch or self._is_registered(owner)
+            may_know_later = state.epoch == owner.epoch or self._is_registered(instance, owner)
             return owner if (takes_part or may_know_later) and not has_let_go else None
-        if not self._is_registered(owner):
+        if not self._is_registered(instance, owner):
             return None
         if not peer:
             return owner
@@ -324,7 +324,9 @@ class Fleet:
         owned = self.arbiter.owners.items() if missing else ()
         return {name: None for name, owner in owned if owner.node in missing and name in self._elected.instances}
 
-    def _is_registered(self, owner: Owner) -> bool:
+    def _is_registered(self, instance: str, owner: Owner) -> bool:
+        if self.arbiter and instance in self.arbiter.claimed_at:  # its row of `alive/` may come later
+            return True
         row = self.arbiter.alive.get(owner.node) if self.arbiter else None
         return bool(row and row.boot == owner.boot and self.arbiter and self.arbiter.knows_who_lives)
 
