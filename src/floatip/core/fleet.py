@@ -358,24 +358,27 @@ class Fleet:
     def _claims(self, instance: str) -> tuple[Claim, ...]:
         identity, owner = wire.identity(instance), self.living_owner(instance)
         masters = self._masters(identity)
-        claims = [self._claim(peer, peer.instances[identity]) for peer in masters]
+        claims = [self._claim(peer, peer.instances[identity], owner) for peer in masters]
         if owner and all(peer.name != owner.node for peer in masters) and (address := self._address(owner.node)):
             claims.append(
                 Claim(owner.node, address, owner.epoch, True, False, False, "", is_heard=False, epoch=owner.epoch)
             )
         return tuple(claims)
 
-    def _claim(self, peer: Peer, state: InstanceState) -> Claim:
+    def _claim(self, peer: Peer, state: InstanceState, owner: Owner | None) -> Claim:
+        epoch = state.epoch if self.arbiter else 0
+        # What the link says may be late.
+        newest = max(epoch, owner.epoch) if owner and owner.node == peer.name else epoch
         return Claim(
             peer.name,
             peer.config.address,
-            state.reign,
+            max(state.reign, newest),
             bool(state.flags & InstanceFlag.READY),
-            bool(state.flags & InstanceFlag.ACKNOWLEDGED),
+            newest == epoch and bool(state.flags & InstanceFlag.ACKNOWLEDGED),
             bool(state.flags & InstanceFlag.LEAVES),
             self._name(state.successor),
             _why_it_leaves(peer) if state.flags & InstanceFlag.LEAVES else "",
-            epoch=state.epoch if self.arbiter else 0,
+            epoch=newest,
         )
 
     def _name(self, identity: bytes) -> str:
