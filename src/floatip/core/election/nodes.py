@@ -43,6 +43,9 @@ UNTOLD_TIME = 1.0
 """Seconds for which a node waits for what another one, which lives, is master of."""
 LEARN_TIME = 5.0
 """Seconds after its start for which a node that registers waits for what etcd says of the owners."""
+PREEMPTS_AGAIN = 10.0
+"""Seconds between two times at which a node takes over because it is preferred: two that do not hear each other may both
+take themselves for that, and etcd lets each of them."""
 FIRST_PREFERENCE = 200
 
 
@@ -323,7 +326,8 @@ class NodesElector:
             return []
         if self._preempt_at == math.inf:
             delay = 0.0 if around.is_called else self.config.preempt_delay
-            self._preempt_at = max(now + delay, self._listen_until, self._renewed_at + YIELD_AFTER)
+            again = PREEMPTS_AGAIN if self.ruling else YIELD_AFTER
+            self._preempt_at = max(now + delay, self._listen_until, self._renewed_at + again)
         if now < self._preempt_at:
             self.deadline = self._preempt_at
             return []
@@ -347,6 +351,8 @@ class NodesElector:
         open_at = min(self._open_since, now)
         self.onset = Onset(self._others.heard_at if self._others else None, open_at)
         effects = self._become(Role.MASTER, reason, now, cause)
+        if cause is Cause.PREFERRED:
+            self._renewed_at = now
         self.reign_at = now
         self.reign = reign or self._latest_reign(now)
         return effects
