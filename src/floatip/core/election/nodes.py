@@ -44,8 +44,8 @@ UNTOLD_TIME = 1.0
 LEARN_TIME = 5.0
 """Seconds after its start for which a node that registers waits for what etcd says of the owners."""
 PREEMPTS_AGAIN = 10.0
-"""Seconds between two times at which a node takes over because it is preferred: two that do not hear each other may both
-take themselves for that, and etcd lets each of them."""
+"""Seconds between two times at which a node takes over because it is preferred: etcd lets two do so in turns that both
+take themselves for that, and do not hear each other."""
 FIRST_PREFERENCE = 200
 
 
