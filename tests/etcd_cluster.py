@@ -100,6 +100,7 @@ class Member:
     def stop(self) -> None:
         """SIGSTOP: it keeps its connections, and does nothing."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)  # on a busy machine it goes on for a moment
 
     def cont(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -415,7 +415,7 @@ FLEET_VERBS = {
     Option("--file FILE", "This node's configuration, which names etcd", Path, Path(DEFAULT_CONFIG)),
 )
 def fleet(verb: str, argument: str | None, file: Path, **options: object) -> int:
-    """Change the configuration that all nodes share at etcd; show the members.
+    """Change the configuration of all nodes at etcd; show its members.
 
     apply FILE     check the configuration, show what changes, and put it in force
     get            print the configuration

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -263,8 +264,12 @@ def test_ctrl_c_at_the_question_begins_nothing(lab: Rig) -> None:
     while b"Begin the drill?" not in said:
         assert select.select([ours], [], [], 30)[0], said
         said += os.read(ours, 4096)
-    drill.send_signal(signal.SIGINT)
-    assert drill.wait(30) == 2
+    for _ in range(6):  # Python misses a signal that comes just before it waits for the answer
+        drill.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            drill.wait(10)
+            break
+    assert drill.returncode == 2
     assert b"nothing was done" in os.read(ours, 4096)
     os.close(ours)
 

@@ -28,6 +28,8 @@ from floatip.observing import prober
 from tests.command_line import floatip
 from tests.core.host import master
 
+NEEDED = {"observe": ["x"], "fleet": ["members"]}
+"""Arguments without which a command is none."""
 PARSED = [name for name in COMMANDS if name not in ("notify", "lelastic")]
 LIBRARIES = {"argparse"}
 
@@ -37,9 +39,10 @@ def test_the_help_lists_the_commands_in_the_order_of_daily_use() -> None:
     assert status == 2
     assert floatip("--help") == floatip("-h") == (0, alone)
     listed = [line.split()[0] for line in alone.splitlines() if line.startswith("  ") and "--" not in line]
-    daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "pause", "resume"]
+    daily = ["status", "nodes", "history", "explain", "drain", "undrain", "handover", "rebalance"]
+    daily += ["pause", "resume", "check", "doctor", "plan", "fleet", "observe", "drill"]
     others = ["adopt", "convert", "init", "key", "share", "run", "lelastic", "notify", "lab", "help", "providers"]
-    assert listed == [*daily, "check", "doctor", "plan", "observe", "drill", *others]
+    assert listed == [*daily, *others]
     assert all(len(line) <= 80 and line.isascii() for line in alone.splitlines())
 
 
@@ -58,7 +61,7 @@ def test_the_help_of_a_command_fits_and_says_how_it_exits(name: str, monkeypatch
 
 @pytest.mark.parametrize("name", PARSED)
 def test_a_command_takes_the_options_that_its_help_lists(name: str) -> None:
-    options = parse(COMMANDS[name], ["x"] if name == "observe" else [])
+    options = parse(COMMANDS[name], NEEDED.get(name, []))
     signature(COMMANDS[name].run).bind(**options)
 
 
@@ -71,7 +74,7 @@ def shown_commands(page: Path) -> list[str]:
     *texts, last = page.read_text().split("```")
     lines = [line for block in texts[1::2] for line in block.splitlines()]
     lines += [code for text in (*texts[::2], last) for code in re.findall(r"`([^`]+)`", text)]
-    parts = [part.strip().removeprefix("sudo ") for line in lines for part in line.split("&&")]
+    parts = [part.strip().removeprefix("sudo ") for line in lines for part in re.split(r"&&| \| ", line)]
     return [part.partition("  #")[0].partition(" > ")[0] for part in parts if part.startswith("floatip ")]
 
 
@@ -228,7 +231,7 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
         ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
         ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"), ("share", "--linode"),
-        ("drill", "--for"), ("drill", "--port"), ("drill", "--interval"),
+        ("drill", "--for"), ("drill", "--port"), ("drill", "--interval"), ("fleet", "--version"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}
     assert not reads & {int, float}
@@ -238,7 +241,7 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
 def test_a_number_outside_of_its_range_is_refused_before_anything_happens(
     name: str, option: Option, number: Number
 ) -> None:
-    positional = ["x"] if name == "observe" else []
+    positional = NEEDED.get(name, [])
     for text in (str(number.least - 1), str(number.most + 1), "nan", "inf", "-inf", "", "1e400", "9" * 5000):
         status, said = floatip(name, *positional, f"{option.names[0]}={text}")
         assert (status, said.splitlines()[0].endswith(f"from {number.least} to {number.most} [usage]")) == (2, True), (

@@ -655,6 +655,8 @@ def test_what_the_kernel_refuses_is_a_problem_and_never_the_end(call: str, float
         floatip.write(NO_PATHS if call == "inotify_init1" else BUSY)  # it is opened with the first path
         floatip.start(before=f"DIRECTORY = {str(floatip.directory)!r}\nexec({REFUSE!r})")
         wait(lambda: held() == {"192.0.2.10", "192.0.2.11", "192.0.2.12"})
+        state_log = floatip.directory / "state.log"
+        wait(lambda: state_log.exists() and state_log.read_text().count("Now Master") == 2)  # no later entry mends it
         # In turns: who loses one more than five times in ten seconds has another problem.
         for code, address in zip(CODES, cycle(("192.0.2.10", "192.0.2.12"))):
             since, reason = len(floatip.log.read_text()), os.strerror(code).lower()
@@ -704,12 +706,12 @@ def test_a_stop_waits_for_no_file_that_is_being_read(floatip: Floatip) -> None:
 import pathlib, threading
 from floatip.host import daemon
 load, loads = daemon.load, []
-def hang(path, **how):
+def hang(path, *how):
     loads.append(path)
     if len(loads) > 1:
         pathlib.Path(path).with_name("reads").touch()
         threading.Event().wait()
-    return load(path, **how)
+    return load(path, *how)
 daemon.load = hang
 """
     floatip.start(before=f"exec({hang!r})")

@@ -220,6 +220,8 @@ TOLD = {
     "also": [{"rule": "damped", "what": f"withdrawn three times {HOSTILE}"}],
     "unknown": ["whether haproxy2 could take over: a backup is silent"],
     "questions": [{"kind": "down", "of": "haproxy2"}],
+    "owner": None,
+    "etcd_silent": None,
 }
 OUTCOME = {
     "instance": "web",

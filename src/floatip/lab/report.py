@@ -70,8 +70,12 @@ def _method(record: Record) -> tuple[str, ...]:
 def _before(record: Record, fault: float, master: str) -> tuple[Finding, ...]:
     """At the instant of the fault."""
     found = []
+    joins = record.nodes[-1] if record.options.last_joins else ""
     for node in record.nodes:
         said = {what: _value(record, node, what, fault) for what in ("role", "rank", "health")}
+        if node == joins and not any(said.values()):
+            found.append(Finding(True, f"{node} does not run yet"))
+            continue
         wanted = "master" if node == master else "backup"
         holds = said["role"] == wanted and said["health"] in ("up", "")
         text = f"{node} is {said['role'].upper() or 'not known'}, announced as {said['rank'] or 'nothing'}"

@@ -204,6 +204,8 @@ class Run(Closes):
         record, now = self.record, time.monotonic()
         elected = len(record.carries("haproxy1")) >= self.options.instances
         elected &= all(record.latest(host, "rank") == "standby" for host in self._first[1:])
+        if self.options.etcd:  # on a busy machine the process that speaks with it starts seconds after the daemon
+            elected &= all(record.latest(host, "etcd") == "answers" for host in self._first)
         # Without route servers the observer asks for the way with its first probe.
         return elected and all(record.pointed_at(host, now) == "haproxy1" for host in record.routes if self.servers)
 
