@@ -10,6 +10,8 @@ import pytest
 from floatip.core.etcd import Grant, Granted, KeepAlive, Put, Range, Rows, Txn, TxnDone, Unknown
 from floatip.etcd import client as client_module
 from floatip.etcd.settings import Settings
+from floatip.fleet.store import NoEtcd, Store
+from floatip.model import Etcd
 from tests.certificates import Authority
 from tests.etcd.asking import Asking, asking
 from tests.etcd_cluster import FAST, Cluster
@@ -83,10 +85,10 @@ def test_who_may_not_is_told_why(locked: Cluster, tmp_path: Path) -> None:
         async with asking(settings(locked, password=wrong)) as client:
             assert await ask(client) == f"etcd does not accept the user floatip with the password in {wrong}"
         async with asking(settings(locked, user="", password=None)) as client:
-            assert await ask(client) == f"etcd does not let floatip without a user read and write below {PREFIX}"
+            assert await ask(client) == f"etcd does not let floatip without a user read below {PREFIX}"
             assert client.trouble.hint == "set user and password in [etcd]"
         async with asking(settings(locked, prefix="/other/")) as client:
-            assert await ask(client) == "etcd does not let the user floatip read and write below /other/"
+            assert await ask(client) == "etcd does not let the user floatip read below /other/"
             client.watch(("",), 0)
             await client.until(lambda: len(client.endpoints) and client.endpoints[0].reason)
         async with asking(settings(locked, password=str(nobody))) as client:
@@ -96,6 +98,33 @@ def test_who_may_not_is_told_why(locked: Cluster, tmp_path: Path) -> None:
             assert not client.trouble.reason
 
     asyncio.run(story())
+
+
+def test_a_user_who_may_only_read_learns_which_right_is_missing(locked: Cluster) -> None:
+    locked.ctl("user", "add", "reader:secret")
+    locked.ctl("role", "add", "reader")
+    locked.ctl("role", "grant-permission", "reader", "read", PREFIX, "--prefix=true")
+    locked.ctl("user", "grant-role", "reader", "reader")
+    locked.ctl("put", f"{PREFIX}members/gone", "{}")
+
+    async def story() -> None:
+        async with asking(settings(locked, user="reader")) as client:
+            write = Txn((), (Put("a", "1"),))
+            assert await client.ask(write) == Unknown(
+                f"etcd does not let the user reader read and write below {PREFIX}"
+            )
+            assert isinstance(await client.ask(Range("a")), Rows)
+            assert await client.ask(write) == Unknown(f"etcd does not let the user reader write below {PREFIX}")
+
+    asyncio.run(story())
+    assert locked.authority
+    assert locked.client
+    files = locked.authority.ca, locked.client.certificate, locked.client.key
+    etcd = Etcd(locked.endpoints, PREFIX, *files, user="reader", password=locked.directory / "password")
+    with Store(etcd) as store, pytest.raises(NoEtcd) as refused:
+        store.forget("gone")
+    assert refused.value.what == f"etcd does not let the user reader write below {PREFIX}"
+    assert refused.value.hint == f"allow it: etcdctl role grant-permission ROLE readwrite {PREFIX} --prefix=true"
 
 
 def test_certificates_that_do_not_fit_are_told_apart(locked: Cluster, tmp_path: Path) -> None:

@@ -73,10 +73,12 @@ class Says(StrEnum):
 class Refused(Exception):
     """An error, or no answer of etcd; `text`: what it said, of hostile origin."""
 
-    def __init__(self, says: Says, text: str = "") -> None:
+    def __init__(self, says: Says, text: str = "", status: int = 200) -> None:
+        """`status`: of HTTP."""
         super().__init__(says, text)
         self.says = says
         self.text = text[:LONGEST_TEXT]
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,18 +388,23 @@ _WORDS = {
 
 def _error(status: int, data: bytes) -> Refused:
     """{"error", "message", "code"} up to etcd 3.5, without "error" later; in a stream, an object below "error"."""
-    text = ""
+    text, is_json = "", False
     try:
         said = json.loads(data)
+        is_json = True
         inner = said.get("error", said) if isinstance(said, dict) else None
         text = (inner if isinstance(inner, dict) else said).get("message", "")
     except (ValueError, RecursionError, AttributeError):
         pass
     if isinstance(text, str) and text:
-        return Refused(_meaning(status, text), text)
+        return Refused(_meaning(status, text), text, status)
     text = data[:LONGEST_TEXT].decode(errors="replace")
+    if status == 404:
+        return Refused(Says.NO_GATEWAY, text, status)
     says = _meaning(status, text) if status == 400 else Says.OTHER
-    return Refused(Says.NO_GATEWAY if status == 404 else Says.GARBAGE if status == 200 else says, text)
+    if says == Says.OTHER:  # a proxy, or whatever listens there: JSON of others is for programs
+        return Refused(Says.GARBAGE, "" if is_json and status != 200 else text, status)
+    return Refused(says, text, status)
 
 
 def _meaning(status: int, text: str) -> Says:

@@ -37,6 +37,7 @@ from floatip.core.etcd import (
     Question,
     Range,
     Rows,
+    Txn,
     TxnDone,
     Unknown,
 )
@@ -91,6 +92,8 @@ class Client:
         self._transport: httpx.AsyncHTTPTransport | None = None
         self._files: tuple[object, ...] = ()
         self._token = ""
+        self._may_read = False
+        """A read was answered."""
         self._renewing = asyncio.Lock()
         self._troubles: dict[str, Failed] = {}
         """By the kind of question."""
@@ -122,6 +125,10 @@ class Client:
             return Unknown(bug.reason)
         self._note_success(kind)
         return answer
+
+    def failure_of(self, question: Question) -> Failed | None:
+        """Why the last one of its kind was not answered; None: it was."""
+        return self._troubles.get(type(question).__name__)
 
     def watch(self, prefixes: tuple[str, ...], revision: int) -> None:
         """Report what changes after `revision`, in place of the watch before. Without prefixes: nothing."""
@@ -207,7 +214,8 @@ class Client:
         try:
             answer, header, skipped = wire.answer(question, self.settings.prefix, status, data)
         except Refused as refused:
-            raise of_answer(refused, endpoint.url, self.settings) from None
+            raise of_answer(refused, endpoint.url, self.settings, self._right(question)) from None
+        self._may_read |= self._right(question) == "read"
         self._skipped = max(self._skipped, skipped)
         if header.cluster:
             try:
@@ -220,6 +228,12 @@ class Client:
         if isinstance(answer, Rows | TxnDone):
             self._expect(question, answer)
         return answer
+
+    def _right(self, question: Question) -> str:
+        """What it needs below the prefix, as far as this is known."""
+        if isinstance(question, Range) or (isinstance(question, Txn) and not question.then):
+            return "read"
+        return "write" if self._may_read else "read and write"
 
     async def _post_as_user(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         """With a token, which is renewed where etcd does not know it any more."""

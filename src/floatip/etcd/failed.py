@@ -4,6 +4,7 @@ import errno
 import os
 import ssl
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx
@@ -66,8 +67,8 @@ def several(failures: Iterable[Failed], settings: Settings) -> Failed:
     return Failed(reason, heaviest.hint, done=done, says=heaviest.says, weight=heaviest.weight)
 
 
-def of_answer(refused: Refused, endpoint: str, settings: Settings) -> Failed:
-    """It answered, and not what was asked for."""
+def of_answer(refused: Refused, endpoint: str, settings: Settings, right: str = "read and write") -> Failed:
+    """It answered, and not what was asked for. `right`: what the question needs below the prefix."""
     who, text = name(endpoint), printable(refused.text)
     user = printable(settings.user)
     match refused.says:
@@ -87,7 +88,7 @@ def of_answer(refused: Refused, endpoint: str, settings: Settings) -> Failed:
             hint = f"try it by hand: etcdctl --endpoints {endpoint} --user {user} get {settings.prefix} --prefix"
         case Says.DENIED:
             whom = f"the user {user}" if user else "floatip without a user"
-            reason = f"etcd does not let {whom} read and write below {settings.prefix}"
+            reason = f"etcd does not let {whom} {right} below {settings.prefix}"
             allow = f"allow it: etcdctl role grant-permission ROLE readwrite {settings.prefix} --prefix=true"
             hint = allow if user else "set user and password in [etcd]"
         case Says.TOKEN:
@@ -101,12 +102,22 @@ def of_answer(refused: Refused, endpoint: str, settings: Settings) -> Failed:
         case Says.NO_LEASE:
             reason, hint = "the lease is over", ""
         case Says.GARBAGE:
-            reason = f"{who} does not answer as etcd does: {text[:60]}"
-            hint = f"check that it is etcd, and no proxy: curl {endpoint}/version"
+            reason = f"{who} {_unlike_etcd(refused.status)}" + f": {text[:60]}" * bool(text.strip())
+            hint = f"check that it is etcd, and no proxy: curl -i {endpoint}/version"
         case _:
             reason, hint = f"{who} answers: {text[:120]}", "see the log of etcd: journalctl -u etcd"
     heavy = refused.says not in (Says.OTHER, Says.GARBAGE)
     return Failed(reason, hint, done=refused.says not in NOT_DONE, says=refused.says, weight=2 if heavy else 1)
+
+
+def _unlike_etcd(status: int) -> str:
+    if status == HTTPStatus.OK:
+        return "does not answer as etcd does"
+    try:
+        meaning = f" ({HTTPStatus(status).phrase})"
+    except ValueError:
+        meaning = ""
+    return f"answers with status {status}{meaning}, as etcd does not"
 
 
 def of_connection(error: Exception, endpoint: str, settings: Settings) -> Failed:

@@ -91,6 +91,8 @@ class Store:
         """Raises `NoEtcd`."""
         answer = self._ask(question)
         if isinstance(answer, Unknown):
+            if (failure := self._client.failure_of(question)) and failure.lasts:
+                raise NoEtcd(printable(failure.reason), failure.hint)  # it answers, and refuses
             hint = self._trouble.hint or "see which members answer: etcdctl endpoint status --cluster"
             raise NoEtcd(f"etcd does not answer: {printable(answer.reason)}", hint)
         return answer
