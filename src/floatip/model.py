@@ -557,7 +557,7 @@ class Model:
         times = self.etcd.lease_time, self.etcd.keepalive_interval, self.etcd.request_timeout
         figures = *times, self.member is not None
         keys = [*map(fingerprint, here.keys)] or [""]
-        return core.Arbiter(machine, keys[0], *figures, floatip.__version__, tuple(keys[1:]))
+        return core.Arbiter(machine, keys[0], *figures, floatip.__version__, tuple(keys[1:]), self.etcd.prefix)
 
     @property
     def digest(self) -> bytes:

@@ -1,6 +1,7 @@
 """What is wrong with etcd is a problem with its code; `floatip explain` says who owns what, and what is waited for."""
 
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -224,3 +225,25 @@ def test_a_node_that_has_let_go_knows_at_once_that_it_is_not_the_owner_although_
     assert elector.ruling is not None
     assert node.arbiter.is_spent("db")
     assert (node.instances["db"].role, elector.ruling.is_own) == (Role.BACKUP, False)
+
+
+@pytest.mark.parametrize("key", ["owners/old", "owners/$(reboot)", "asks/it's"])
+def test_the_hint_of_a_garbled_row_is_a_command_that_asks_for_this_row_alone(key: str) -> None:
+    world = World(prefix="/floatip/")
+    world.put(key, "hello")
+    world.run(1.0)
+    get, _, delete = one(world, Code.ETCD_ROW).hint.removeprefix("see who wrote it: ").partition("; ")
+    assert shlex.split(get) == ["etcdctl", "get", f"/floatip/{key}"]
+    assert shlex.split(delete.rpartition(": ")[2]) == ["etcdctl", "del", f"/floatip/{key}"]
+
+
+@pytest.mark.parametrize("are_members", [True, False])
+def test_files_that_name_their_node_are_compared_and_not_copied(are_members: bool) -> None:
+    world = World(registers=are_members)
+    other = world.nodes["n2"].fleet
+    assert other
+    other.link.config = replace(other.link.config, digest=b"another!")
+    world.run(3.0)
+    hint = one(world, Code.OTHER_CONFIGURATION).hint
+    assert ("copy floatip.toml" in hint) is not are_members
+    assert ("floatip status on n2; if not, make floatip.toml alike" in hint) is are_members

@@ -1,6 +1,7 @@
 """What is wrong with etcd, as this node knows it, and what follows from it."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ CLOCKS = 60.0
 """Seconds by which an epoch is ahead of the clock of this node that are a warning."""
 MOST_ROWS = 20
 NAMED = 3
+PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+"""A key that needs no quotes in a shell."""
 
 
 def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
@@ -153,8 +156,14 @@ def _rows(arbiter: Arbiter) -> Iterator[Problem]:
     """An owner that cannot be read is replaced by the next claim; until then nobody is known to own the instance."""
     for key, why in [*arbiter.refused.items()][:MOST_ROWS]:
         what = f"the row {key} at etcd is not one of floatip's: {why}"
-        hint = f"see who wrote it, and delete it if nothing else uses it: etcdctl get PREFIX{key}"
+        where = _quoted(arbiter.config.prefix + key)
+        hint = f"see who wrote it: etcdctl get {where}; delete it if nothing else uses it: etcdctl del {where}"
         yield Problem(Code.ETCD_ROW, key, what, hint, Severity.WARNING)
+
+
+def _quoted(key: str) -> str:
+    """For a shell: whoever wrote the row chose its key."""
+    return key if PLAIN.fullmatch(key) else "'" + key.replace("'", "'\\''") + "'"
 
 
 def _clocks(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:

@@ -63,7 +63,8 @@ def of_node(node: "Node", now: float) -> Iterator[Problem]:
     yield from _of_host(node)
     yield from _of_links(node, now)
     if node.fleet:
-        yield from of_fleet(node.fleet, node.clock_ahead, now)
+        registers = node.config.arbiter is not None and node.config.arbiter.registers
+        yield from of_fleet(node.fleet, node.clock_ahead, now, registers=registers)
     if node.arbiter:
         yield from of_arbiter(node, node.arbiter, now)
 

@@ -15,17 +15,23 @@ REFUSED = {
     wire.OTHER_KEY: "copy the key from one node to the other, then there: systemctl reload floatip",
     wire.OTHER_FORMAT: "upgrade the older node: floatip --version",
 }
+COPY = "copy floatip.toml from one node to the other, then there: floatip check && systemctl reload floatip"
+COMPARE = (
+    "see whether {name} refuses the fleet's version: floatip status on {name}; if not, make floatip.toml alike on both "
+    "nodes, apart from [member] (lease_time, prefix, [[check]]), then: floatip check && systemctl reload floatip"
+)
 SETTLE = 2.0
 """Seconds in which the nodes agree, as a rule."""
 
 
-def of_fleet(fleet: Fleet, clock_ahead: float, now: float) -> Iterator[Problem]:
+def of_fleet(fleet: Fleet, clock_ahead: float, now: float, *, registers: bool = False) -> Iterator[Problem]:
+    """`registers`: the nodes are members, whose files name them and differ in that."""
     if now <= fleet.link.began_at + SETTLE:
         what = f"floatip started {now - fleet.link.began_at:.1f} s ago: which node serves is not known yet"
         hint = f"ask again {SETTLE:g} s after the start: floatip status"
         yield Problem(Code.STARTING, "floatip", what, hint, Severity.WARNING, fleet.link.began_at)
     for peer in fleet.others:
-        yield from _of_peer(fleet, peer, now)
+        yield from _of_peer(fleet, peer, now, COMPARE if registers else COPY)
     for address, at in fleet.link.strangers.items():
         if now < at + STRANGERS_MATTER:
             what = f"{address} sends to the port of the link, and is no node of the configuration"
@@ -44,7 +50,7 @@ def _ordered(what: str, end: str, order: Order, clock_ahead: float, now: float) 
     return Problem(code, "floatip", f"this node is {what}{left}{why}", f"to end it: floatip {end}", Severity.WARNING)
 
 
-def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
+def _of_peer(fleet: Fleet, peer: Peer, now: float, other_file: str) -> Iterator[Problem]:
     name, port, address = peer.name, fleet.link.config.port, peer.config.address
     if not peer.alive:
         if peer.refused and now < peer.refused_at + MATTERS:
@@ -76,8 +82,7 @@ def _of_peer(fleet: Fleet, peer: Peer, now: float) -> Iterator[Problem]:
         yield Problem(Code.OTHER_VERSION, name, what, "upgrade the older one", Severity.WARNING)
     if peer.node.digest != fleet.link.config.digest:
         what = f"{name} has another configuration than this node"
-        hint = "copy floatip.toml from one node to the other, then there: floatip check && systemctl reload floatip"
-        yield Problem(Code.OTHER_CONFIGURATION, name, what, hint)
+        yield Problem(Code.OTHER_CONFIGURATION, name, what, other_file.format(name=name))
 
 
 def of_election(

@@ -239,6 +239,8 @@ class Arbiter:
     """Of floatip."""
     older: tuple[str, ...] = ()
     """Fingerprints of other keys that are believed, while the key is replaced."""
+    prefix: str = ""
+    """Of all keys at etcd, for people: the core's keys are without it."""
 
 
 @dataclass(frozen=True, slots=True)
