@@ -308,6 +308,16 @@ def test_who_leaves_is_removed_and_knows_nobody_until_it_joins(store: Store) -> 
     assert [node.name for node in again.loaded.known.members] == ["db2"]
 
 
+def test_who_may_not_leave_learns_why(store: Store) -> None:
+    alive(store)
+    one = Member(store).begin()
+    store.answers = False
+    assert one.asked("fleet-leave")["waiting"] == "etcd has not removed this node yet: no answer"
+    store.answers = True
+    one.loop.pass_time()
+    assert one.asked("fleet-leave") == {"done": True, "waiting": ""}
+
+
 def test_a_node_that_is_no_member_refuses_to_leave(store: Store) -> None:
     one = Member(store)
     one.loaded = one.loaded._replace(model=replace(one.loaded.model, member=None))

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from shlex import quote
 from typing import Protocol
 
 import floatip
 from floatip import model
 from floatip.core.arbiter import ALIVE, FLEET, FORMAT
-from floatip.core.etcd import Answer, Compare, Delete, Put, Question, Row, Txn, TxnDone
+from floatip.core.etcd import Answer, Compare, Delete, Put, Question, Row, Txn, TxnDone, Unknown
 from floatip.core.orders import Refused
 from floatip.core.problems import Code
 from floatip.core.refusals import Why
@@ -105,6 +106,8 @@ class Membership:
         self._refused = ""
         """The row of a configuration that cannot be used here."""
         self._is_reading = self._is_writing = False
+        self._unwritten = ""
+        """Why its row was not written."""
         self._tries_again = False
         """Because that may mend."""
         self._timer: Handle | None = None
@@ -197,6 +200,7 @@ class Membership:
 
     def _wrote(self, answer: Answer) -> None:
         self._is_writing = False
+        self._unwritten = answer.reason if isinstance(answer, Unknown) else ""
         if not (isinstance(answer, TxnDone) and answer.succeeded):
             self._look_later()  # if it was done anyway, the watch says so
 
@@ -245,7 +249,8 @@ class Membership:
             known = rows.member(row.key.removeprefix(MEMBERS), row.value)
             self._failures.clear(what)
         except Odd as error:
-            hint = f"look at it, and remove it if nobody needs it: etcdctl get {what.removeprefix('row ')}"
+            where = quote(what.removeprefix("row "))
+            hint = f"look at it: etcdctl get {where}; delete it if nobody needs it: etcdctl del {where}"
             self._failures.set(what, f"passed over: it {error}", hint, Code.ETCD_ROW)
         self._members[row.key] = row.revision, known
         return known
@@ -304,7 +309,8 @@ class Membership:
         if not self._is_ours(own):
             return "the prefix at etcd is not known as this fleet's: floatip status"
         if (MEMBERS + own.node.name in own.rows[MEMBERS]) == self._has_left:
-            return f"etcd has not {'removed' if self._has_left else 'registered'} this node yet"
+            why = f": {self._unwritten}" if self._unwritten else ""
+            return f"etcd has not {'removed' if self._has_left else 'registered'} this node yet{why}"
         return ""
 
 
