@@ -303,6 +303,50 @@ def test_an_etcd_that_does_not_answer_is_named_with_the_next_step(fleet: Fleet) 
     )
 
 
+EXCLUSIVE = WEB.replace('"master"\n', '"master"\nexclusive = true\n')
+RENAMED = EXCLUSIVE.replace('[[instance]]\nname = "web"', '[[instance]]\nname = "site"')
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_an_exclusive_address_does_not_change_its_instance_in_one_step(fleet: Fleet, options: tuple[str, ...]) -> None:
+    assert fleet.apply(EXCLUSIVE)[0] == 0
+    before = fleet.get("config")
+    status, said = fleet.apply(RENAMED, *options)
+    assert status == 1
+    assert "203.0.113.10 moves from the exclusive instance web to site in one step: two nodes could hold it" in said
+    assert said.endswith(
+        "[exclusive-moves]\nhint: apply a version without 203.0.113.10, "
+        "wait until floatip nodes shows that all have it, then apply this one\n"
+    )
+    assert fleet.get("config") == before
+
+
+def test_an_exclusive_instance_is_renamed_in_two_steps_and_may_change_otherwise(fleet: Fleet) -> None:
+    fleet.apply(EXCLUSIVE)
+    assert fleet.apply(EXCLUSIVE + "\n" + MAIL)[0] == 0
+    assert fleet.apply(WEB.partition("\n\n")[0] + "\n\n" + MAIL)[0] == 0
+    assert fleet.apply(RENAMED + "\n" + MAIL)[0] == 0
+    assert fleet.apply(RENAMED + "\n" + MAIL.replace('"mail"', '"post"'))[0] == 0, "what is not exclusive may"
+
+
+def test_an_exclusive_address_is_known_also_where_this_node_refuses_the_version_in_force(fleet: Fleet) -> None:
+    bad = EXCLUSIVE.replace('checks = ["web"]', 'checks = ["web", "missing"]')
+    fleet.put("config", rows.config_row(rows.Config(1, "anna", "", bad)))
+    status, said = fleet.apply(RENAMED)
+    assert status == 1
+    assert "[exclusive-moves]" in said
+
+
+def test_names_at_etcd_do_nothing_in_a_terminal_or_a_shell(fleet: Fleet) -> None:
+    fleet.member("db1", 1)
+    fleet.put("members/$(reboot)\x1b[31m", "{")
+    fleet.put("alive/'; reboot\x1b[2J", "{}")
+    _, said = fleet("members")
+    assert "\x1b" not in said
+    assert f"etcdctl get '{fleet.prefix}members/$(reboot)\\x1b[31m'" in said
+    assert "or it has left: '; reboot\\x1b[2J" in said
+
+
 @pytest.fixture
 def screen(fleet: Fleet) -> list[str]:
     """What a terminal of 80 columns shows of `floatip fleet members`."""

@@ -48,6 +48,7 @@ class Why(StrEnum):
     NO_ETCD = "no-etcd"
     OTHER_FLEET = "other-fleet"
     FLEET_CONFLICT = "fleet-conflict"
+    EXCLUSIVE_MOVES = "exclusive-moves"
     NODE_ALIVE = "node-alive"
     NO_LAB = "no-lab"
     NO_HELP = "no-help"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from floatip import prompts, reading
@@ -28,7 +29,7 @@ from floatip.reading.machine import daemons_user, look_around
 from floatip.reading.patience import told_when_slow
 from floatip.reading.place import ConfigError, ConfigErrors
 from floatip.reading.toml.document import LARGEST
-from floatip.reading.words import closest, listed
+from floatip.reading.words import closest, few, listed
 from floatip.text import aligned, printable, say, show, terminal_width
 
 STDIN = "-"
@@ -117,7 +118,10 @@ def _apply(here: Here, store: Store, wishes: Wishes) -> int:
         say(f"nothing to do: version {before.version} is the same")
         return 0
     _show_changes(before, text, wishes.argument or "")
-    _show_moves(here, store, before, after, found)
+    old = _as_before(here, store, before, after)
+    if old:
+        _refuse_moved(old.model, after.model)
+    _show_moves(here, old, after, found)
     for line in [*"\n".join(warnings).splitlines(), *_cannot(after, found)]:
         show(printable(line), 4)
     if wishes.dry_run:
@@ -194,11 +198,42 @@ def _show_changes(before: Config | None, text: str, name: str) -> None:
         print(printable(SECRET.sub(r"\1********", line)), flush=True)
 
 
-def _show_moves(here: Here, store: Store, before: Config | None, after: reading.Loaded, found: Found) -> None:
+def _as_before(here: Here, store: Store, before: Config | None, after: reading.Loaded) -> reading.Read | None:
+    """This node with the version in force, which it need not accept. None: there is none, or it is no TOML."""
     if before:
         with suppress(ConfigErrors):
             known = fleet.Known(rows.config_row(before), after.known.members, store.prefix)
-            old = reading.judged(reading.read(here.file, known=known), daemons_user(), here.file)
+            return reading.read(here.file, known=known)
+    return None
+
+
+def _refuse_moved(before: Model, after: Model) -> None:
+    """etcd knows an owner by the name of the instance: with two names, two nodes may hold one address for a moment.
+
+    Raises `Refusal`.
+    """
+    bound = [each for each in before.instances if is_exclusive(each.election)]
+    exclusive = {one.ip: each.name for each in bound for one in each.addresses}
+    moved = [
+        (str(one.ip), exclusive[one.ip], each.name)
+        for each in after.instances
+        for one in each.addresses
+        if exclusive.get(one.ip, each.name) != each.name
+    ]
+    if moved:
+        address, old, new = moved[0]
+        more = f", and {len(moved) - 1} more addresses move so" if moved[1:] else ""
+        what = f"{address} moves from the exclusive instance {old} to {new} in one step{more}: two nodes could hold it"
+        hint = (
+            f"apply a version without {address}, wait until floatip nodes shows that all have it, then apply this one"
+        )
+        raise Refusal(printable(what), hint, Why.EXCLUSIVE_MOVES)
+
+
+def _show_moves(here: Here, before: reading.Read | None, after: reading.Loaded, found: Found) -> None:
+    if before:
+        with suppress(ConfigErrors):
+            old = reading.judged(before, daemons_user(), here.file)
             changed = differences(old.model.settings(here=old.here), after.model.settings(here=after.here))
             print(f"\nin short: {printable(changed)}")
     print()
@@ -319,7 +354,7 @@ def _moves(model: Model, found: Found) -> Iterator[str]:
 
 
 MOST = 20
-"""Moves that are shown."""
+"""Moves, rows and names that are shown."""
 
 
 def _members(here: Here, store: Store, wishes: Wishes) -> int:
@@ -341,7 +376,8 @@ def _members(here: Here, store: Store, wishes: Wishes) -> int:
         hint = "forget the one that is gone: floatip fleet forget NAME"
         say(f"warning: {listed(alike)} have the same address {address}\n  hint: {hint}")
     if strangers := [name for name in found.alive if name not in names]:
-        say(f"note: alive and no member, because its file names the nodes, or it has left: {listed(strangers)}")
+        names_of = few(sorted(strangers), ", ", MOST)
+        say(f"note: alive and no member, because its file names the nodes, or it has left: {names_of}")
     _say_odd(store, found.odd)
     return 0 if names and all(name in found.alive for name in names) else 1
 
@@ -381,9 +417,13 @@ def _table(table: Sequence[tuple[str, ...]]) -> None:
 
 
 def _say_odd(store: Store, odd: Iterable[tuple[str, str]]) -> None:
-    for name, why in odd:
+    odd = list(odd)
+    for name, why in odd[:MOST]:
+        where = quote(store.prefix + name)
         say(f"warning: the row {store.prefix}{name} is passed over: it {why}")
-        say(f"  hint: look at it, and remove it if nobody needs it: etcdctl get {store.prefix}{name}")
+        say(f"  hint: look at it: etcdctl get {where}; delete it if nobody needs it: etcdctl del {where}")
+    if len(odd) > MOST:
+        say(f"warning: {len(odd) - MOST} more rows below {store.prefix} are passed over")
 
 
 def _who() -> str:
