@@ -114,7 +114,14 @@ def test_a_user_who_may_only_read_learns_which_right_is_missing(locked: Cluster)
                 f"etcd does not let the user reader read and write below {PREFIX}"
             )
             assert isinstance(await client.ask(Range("a")), Rows)
-            assert await client.ask(write) == Unknown(f"etcd does not let the user reader write below {PREFIX}")
+            denied = f"etcd does not let the user reader write below {PREFIX}"
+            assert await client.ask(write) == Unknown(denied)
+            await client.look()
+            assert (client.endpoints[0].answers, client.endpoints[0].reason) == (True, denied)
+            locked.ctl("role", "grant-permission", "reader", "readwrite", PREFIX, "--prefix=true")
+            await client.look()
+            assert (client.endpoints[0].answers, client.endpoints[0].reason) == (True, "")
+            locked.ctl("role", "grant-permission", "reader", "read", PREFIX, "--prefix=true")
 
     asyncio.run(story())
     assert locked.authority

@@ -26,14 +26,17 @@ from typing import Any
 import httpx
 
 from floatip.core import etcd_wire as wire
+from floatip.core.arbiter import FLEET
 from floatip.core.etcd import (
     Answer,
+    Compare,
     EtcdChanged,
     EtcdEndpoint,
     EtcdMembers,
     EtcdTrouble,
     EtcdUnwatched,
     KeepAlive,
+    Put,
     Question,
     Range,
     Rows,
@@ -55,6 +58,8 @@ LONGEST_PASSWORD = 4096
 MOST_CONNECTIONS = 64
 HEADERS = [("content-type", "application/json"), ("accept-encoding", "identity"), ("grpc-metadata-hasleader", "true")]
 """With the last one a member without a leader says so at once, also in the middle of a watch."""
+WRITES_NOTHING = Txn((Compare(FLEET, -1),), (Put(FLEET, ""),))
+"""No row has that revision. etcd asks for the right to write before it compares."""
 
 Report = Callable[[EtcdChanged | EtcdUnwatched | EtcdTrouble | EtcdMembers], None]
 
@@ -92,6 +97,8 @@ class Client:
         self._transport: httpx.AsyncHTTPTransport | None = None
         self._files: tuple[object, ...] = ()
         self._token = ""
+        self._denied: Failed | None = None
+        """This user may not write: who runs already has all that it needs, and would find out at its next claim."""
         self._may_read = False
         """A read was answered."""
         self._renewing = asyncio.Lock()
@@ -423,7 +430,8 @@ class Client:
 
     def _tell_members(self) -> None:
         def view(endpoint: Endpoint) -> EtcdEndpoint:
-            failure = endpoint.failure or endpoint.alarm
+            denied = self._denied if endpoint is self.used else None
+            failure = endpoint.failure or endpoint.alarm or denied
             said = (failure.reason, failure.hint) if failure else ("", "")
             answers = not endpoint.failure if endpoint.was_asked else None
             return EtcdEndpoint(endpoint.url, answers, *said, endpoint is self.used, endpoint.version)
@@ -451,8 +459,20 @@ class Client:
             await asyncio.sleep(PROBE_INTERVAL)
 
     async def look(self) -> None:
-        """At each endpoint, once; what it says is reported."""
+        """At each endpoint, once, and whether this user may write; what they say is reported."""
         await asyncio.gather(*map(self._look_at, self._endpoints))
+        await self._look_at_rights()
+
+    async def _look_at_rights(self) -> None:
+        try:
+            async with asyncio.timeout(self.settings.request_timeout):
+                await self._ask_at(self.used, WRITES_NOTHING)
+            self._denied = None
+        except Failed as failure:
+            self._denied = failure if failure.says == Says.DENIED else None
+        except TimeoutError:
+            return
+        self._tell_members()
 
     async def _look_at(self, endpoint: Endpoint) -> None:
         term = self.seen.term
