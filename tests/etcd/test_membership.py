@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from floatip import model
+from floatip.core import settings
 from floatip.core.arbiter import FORMAT
 from floatip.core.etcd import Answer, Delete, Put, Question, Row, Txn, TxnDone, Unknown
+from floatip.core.problems import Code
 from floatip.core.settings import Node
 from floatip.fleet import rows
 from floatip.host.failures import Failures
@@ -113,6 +115,10 @@ class Member(Membership):
         self.configure(self.loaded)
         self.store.tell()
         return self
+
+    def told(self) -> dict[str, Code]:
+        """Of all that fails, and why."""
+        return {one.what: one.code for one in self.failures._now.values()}
 
     def remember(self, state: dict[str, Any]) -> None:
         self.remembered.append(state)
@@ -232,6 +238,11 @@ def test_a_prefix_of_another_fleet_is_left_alone(store: Store) -> None:
     assert not one.readings
     store.put("fleet", "hello")
     assert not store.asked
+    assert "this node as a member" in one.failures
+    for leave in ("fleet-leave", "fleet-join"):
+        assert one.asked(leave)["code"] == "other-fleet"
+    store.put("fleet", json.dumps({"format": FORMAT, "key": model.fingerprint(OTHER_KEY)}))
+    assert "this node as a member" not in one.failures
 
 
 def test_what_is_refused_changes_nothing_and_the_next_version_is_tried_at_once(store: Store) -> None:
@@ -268,6 +279,39 @@ def test_what_may_mend_is_tried_again(store: Store) -> None:
     one.loop.pass_time()
     assert one.loaded.known.row == TOML
     assert "the fleet's configuration" not in one.failures
+
+
+def test_a_row_without_a_value_is_refused_and_takes_nothing_away(store: Store) -> None:
+    alive(store)
+    one = Member(store).begin()
+    store.put("config", TOML)
+    one.refuses = lambda known: (
+        None if known.row in ("", TOML) else ConfigErrors([ConfigError("etcd", 1, "", "no", "")])
+    )
+    store.put("config", "")
+    assert one.loaded.known.row == TOML
+    assert "the fleet's configuration" in one.failures
+
+
+def test_a_node_with_nothing_to_carry_says_that_there_is_no_configuration(store: Store) -> None:
+    alive(store)
+    one = Member(store).begin()
+    assert one.told() == {"the fleet's configuration": Code.NO_CONFIGURATION}
+    store.put("config", TOML)
+    assert one.told() == {}
+    store.put("config", None)
+    assert one.told() == {}, "it goes on with what it has"
+
+
+def test_a_node_that_has_left_or_has_its_instances_in_its_file_misses_no_configuration(store: Store) -> None:
+    alive(store)
+    one = Member(store)
+    web = settings.Instance("web", (), settings.Nodes())
+    one.loaded = one.loaded._replace(model=replace(one.loaded.model, instances=(web,)))
+    assert one.begin().told() == {}
+    other = Member(store, node=Node("db2", ip_address("198.51.100.2")))
+    other.loaded = other.loaded._replace(known=replace(other.loaded.known, has_left=True))
+    assert other.begin().told() == {}
 
 
 def test_a_configuration_that_is_deleted_stays_in_force(store: Store) -> None:

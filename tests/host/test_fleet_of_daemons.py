@@ -149,9 +149,13 @@ def test_a_new_version_is_in_force_on_all_nodes_and_the_one_before_comes_back(fl
 
 def test_what_cannot_be_used_is_refused_and_shown_and_changes_nothing(fleet: Fleet) -> None:
     before = fleet.held(fleet.one, fleet.two), fleet.one.roles(), fleet.two.roles()
-    for bad in ("half a row", rows.config_row(rows.Config(900, "mallory", "", FLEET.replace("master", "some")))):
+    for bad, why in (
+        ("half a row", "is no JSON"),
+        (rows.config_row(rows.Config(899, "mallory", "", "")), "there is no [[instance]]"),
+        (rows.config_row(rows.Config(900, "mallory", "", FLEET.replace("master", "some"))), '"some" is not'),
+    ):
         fleet.put(rows.CONFIG, bad)
-        wait(lambda: "fleet-refused" in fleet.one.problems() & fleet.two.problems())
+        wait(lambda why=why: all(why in host.problem("fleet-refused") for host in (fleet.one, fleet.two)))  # type: ignore[misc]
         assert "so the one before stays in force" in fleet.one.problem("fleet-refused")
         assert (fleet.held(fleet.one, fleet.two), fleet.one.roles(), fleet.two.roles()) == before
     status, said = fleet.fleet("get")
@@ -168,6 +172,7 @@ def test_what_cannot_be_used_is_refused_and_shown_and_changes_nothing(fleet: Fle
 def test_a_row_of_somebody_else_among_the_members_is_passed_over_and_shown(fleet: Fleet) -> None:
     fleet.put(rows.MEMBERS + "odd\x1b[31m", "hello")
     wait(lambda: "etcd-row" in fleet.one.problems())
+    assert [one["severity"] for one in fleet.one.status()["problems"] if one["code"] == "etcd-row"] == ["warning"]
     status, said = fleet.fleet("members")
     assert status == 0
     assert "warning: the row /floatip/members/odd\\x1b[31m is passed over: it has no name of a node" in said

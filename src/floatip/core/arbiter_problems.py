@@ -21,6 +21,8 @@ CLOCKS = 60.0
 """Seconds by which an epoch is ahead of the clock of this node that are a warning."""
 MOST_ROWS = 20
 NAMED = 3
+COMPARE = "compare prefix in [etcd], the key of the nodes and the version, on all nodes: "
+COMPARE += "sha256sum /etc/floatip/key; floatip --version"
 PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 """A key that needs no quotes in a shell."""
 
@@ -31,9 +33,7 @@ def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
     elif arbiter.answers and not (arbiter.is_registered or arbiter.fault or arbiter.name_taken):
         yield from _cannot_write(arbiter, now)
     if arbiter.fault:
-        hint = "compare prefix in [etcd], the key of the nodes and the version, on all nodes: "
-        hint += "sha256sum /etc/floatip/key; floatip --version"
-        yield Problem(Code.ETCD_PREFIX, "etcd", f"this node claims nothing at etcd: {arbiter.fault}", hint)
+        yield Problem(Code.ETCD_PREFIX, "etcd", f"this node claims nothing at etcd: {arbiter.fault}", COMPARE)
     if arbiter.name_taken:
         name = arbiter.own.name
         what = f"another machine is {name} at etcd ({arbiter.name_taken}), so this node claims nothing there"
@@ -120,6 +120,7 @@ def of_ownership(node: "Node", instance: Instance, now: float) -> Iterator[Probl
         carrier = fleet.carrier(name)
         what = f"{name} is on {carrier}, and this node may not take it over" if carrier else f"no node may have {name}"
         hint = "make etcd answer first; each endpoint, and what is wrong with it: floatip doctor"
+        hint = COMPARE if arbiter.answers and arbiter.fault else hint
         since = arbiter.until if arbiter.until > -math.inf else None
         yield Problem(Code.EXCLUSIVE_LOST, name, f"{what}: {why}", hint, since=since)
     if not arbiter.answers or arbiter.fault or arbiter.name_taken or not arbiter.is_synced:

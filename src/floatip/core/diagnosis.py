@@ -36,6 +36,8 @@ DROPPED = (
     ("TTL", "they crossed a router, or are forged: see who sends them"),
 )
 """What to do about adverts that were not used, by words of the reason."""
+PASSED_OVER = {Code.ETCD_ROW}
+"""Failures with which all that this node has goes on."""
 _ORDER = {severity: place for place, severity in enumerate(Severity)}
 
 
@@ -149,7 +151,8 @@ def _of_host(node: "Node") -> Iterator[Problem]:
     for failures in node.failures.values():
         for since, failure in failures.values():
             hint = failure.hint or f"look up {failure.code} in /usr/share/doc/floatip/operate/troubleshooting.md"
-            yield Problem(failure.code, failure.what, f"{failure.what}: {failure.reason}", hint, since=since)
+            severity = Severity.WARNING if failure.code in PASSED_OVER else Severity.PROBLEM
+            yield Problem(failure.code, failure.what, f"{failure.what}: {failure.reason}", hint, severity, since)
 
 
 def _of_links(node: "Node", now: float) -> Iterator[Problem]:

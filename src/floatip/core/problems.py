@@ -64,6 +64,7 @@ class Code(StrEnum):
     STOPPING = "stopping"
     RELOAD_REFUSED = "reload-refused"
     RESTART_REFUSED = "restart-refused"
+    NO_CONFIGURATION = "no-configuration"
     FLEET_REFUSED = "fleet-refused"
     CONTROL_MISUSE = "control-misuse"
     FAILURE = "failure"

@@ -177,9 +177,6 @@ def _judged(here: Here, store: Store, text: str, found: Found, wishes: Wishes) -
     known = fleet.Known(rows.config_row(Config(1, "", "", text)), members, store.prefix, name=name)
     user = daemons_user()
     given = reading.read(here.file, look_around(user), known=known)
-    if ("instance",) not in given.places.given:
-        what = "there is no [[instance]]"
-        given.problems.append(ConfigError(name, 0, "", what, "add one: it names the addresses to keep"))
     loaded = reading.judged(given, user, here.file)
     return loaded, [str(one) for one in loaded.warnings if one.file == name]
 

@@ -41,5 +41,7 @@ def _until_done(request: str, *, check: bool = False) -> None:
             said = waiting
         if time.monotonic() - began > LIMIT:
             what = f"{request.replace('-', ' ')} is not done after {LIMIT:g} s: {waiting}"
-            raise Refusal(printable(what), "the daemon goes on; see how it stands: floatip status", Why.NOT_DONE_YET)
+            hint = "the daemon goes on; see how it stands: floatip status"
+            hint += "; to let it stay a member: floatip fleet join" * (request == "fleet-leave")
+            raise Refusal(printable(what), hint, Why.NOT_DONE_YET)
         time.sleep(INTERVAL)

@@ -15,6 +15,7 @@ from typing import Protocol
 import floatip
 from floatip import model
 from floatip.core.arbiter import ALIVE, FLEET, FORMAT
+from floatip.core.arbiter_problems import COMPARE
 from floatip.core.etcd import Answer, Compare, Delete, Put, Question, Row, Txn, TxnDone, Unknown
 from floatip.core.orders import Refused
 from floatip.core.problems import Code
@@ -34,7 +35,7 @@ from floatip.reading.fleet import Known
 
 RETRY = 5.0
 """Seconds until something is tried again that failed for now."""
-CONFIGURATION = "the fleet's configuration"
+CONFIGURATION, MEMBERSHIP = "the fleet's configuration", "this node as a member"
 WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 SEE_ALL = "see all, on this node: floatip fleet get | floatip fleet apply --dry-run -"
@@ -58,6 +59,8 @@ class _Own:
     etcd: model.Etcd
     keys: tuple[str, ...]
     """The fingerprints of the link's keys."""
+    has_instances: bool
+    """In its own file, or in the version in force."""
     rows: dict[str, Rows] = field(default_factory=dict)
     """By the prefix that is followed; missing: not read yet."""
 
@@ -86,7 +89,8 @@ class _Own:
 def _own(loaded: Loaded) -> _Own | None:
     if not (loaded.model.member and loaded.model.etcd and loaded.here):
         return None
-    return _Own(loaded.here.node, loaded.model.etcd, tuple(map(model.fingerprint, loaded.here.keys)))
+    keys = tuple(map(model.fingerprint, loaded.here.keys))
+    return _Own(loaded.here.node, loaded.model.etcd, keys, bool(loaded.model.instances))
 
 
 class Membership:
@@ -154,9 +158,17 @@ class Membership:
 
     def _look(self) -> None:
         own = self._own
-        if own and own.is_known and self._is_ours(own):
+        if not (own and own.is_known):
+            return
+        if self._is_ours(own):
+            self._failures.clear(MEMBERSHIP)
             self._register(own)
             self._follow(own)
+        elif FLEET in own.rows[FLEET]:
+            what = (
+                f"it follows neither members nor configuration: the row {own.etcd.prefix}{FLEET} is not of this fleet"
+            )
+            self._failures.set(MEMBERSHIP, what, COMPARE, Code.ETCD_PREFIX)
 
     def _is_ours(self, own: _Own) -> bool:
         """Whether it is this fleet's prefix. The core writes that row, and says what is wrong with another."""
@@ -207,10 +219,13 @@ class Membership:
     # What this node follows
 
     def _follow(self, own: _Own) -> None:
-        row = own.rows[CONFIG].get(CONFIG)
-        if row and row.value == self._in_force.row:
+        row = self._configuration(own)
+        if row and row == self._in_force.row:
             self._refused = ""
             self._failures.clear(CONFIGURATION)
+        elif not (row or self._in_force.row or self._has_left or own.has_instances):
+            what = "there is none at etcd, so this node carries nothing"
+            self._failures.set(CONFIGURATION, what, "floatip fleet apply FILE", Code.NO_CONFIGURATION)
         known = self._known(own)
         if self._is_reading or known == self._in_force:
             return
@@ -218,15 +233,21 @@ class Membership:
         self._read(known, partial(self._was_judged, known))
 
     def _known(self, own: _Own) -> Known:
-        row = own.rows[CONFIG].get(CONFIG)
+        row = self._configuration(own)
         members = () if self._has_left else self._others(own)
-        value = self._in_force.row if row is None or row.value == self._refused else row.value
-        return Known(value, members, own.etcd.prefix, self._has_left)
+        return Known(
+            self._in_force.row if row in ("", self._refused) else row, members, own.etcd.prefix, self._has_left
+        )
+
+    def _configuration(self, own: _Own) -> str:
+        """The row at etcd; empty: there is none."""
+        row = own.rows[CONFIG].get(CONFIG)
+        return (row.value or " ") if row else ""  # one without a value is no configuration, as a blank is none
 
     def _others(self, own: _Own) -> tuple[Node, ...]:
         """Each address once: of two members with one, the one that registered last."""
         found: dict[object, Member] = {}
-        self._failures.keep({CONFIGURATION, *(self._called(key) for key in own.rows[MEMBERS])})
+        self._failures.keep({CONFIGURATION, MEMBERSHIP, *(self._called(key) for key in own.rows[MEMBERS])})
         self._members = {key: one for key, one in self._members.items() if key in own.rows[MEMBERS]}
         for row in own.rows[MEMBERS].values():
             one = self._member(row)
@@ -291,6 +312,9 @@ class Membership:
         if own is None:
             what = "the file of this node has no [etcd], or names the nodes: it is no member"
             return refusal(Refused(what, "see the configuration: floatip check", Why.NO_FLEET))
+        if own.is_known and FLEET in own.rows[FLEET] and not self._is_ours(own):
+            what = f"the row {own.etcd.prefix}{FLEET} is not of this fleet, so nothing below that prefix is changed"
+            return refusal(Refused(what, COMPARE, Why.OTHER_FLEET))
         if request.get("check") is True:
             return {"done": False}
         if self._has_left != leave:
@@ -302,12 +326,12 @@ class Membership:
         """Empty: it is as it was asked for."""
         if not own.is_known:
             return "etcd has not said yet who the members are"
+        if not self._is_ours(own):
+            return "no node has written yet whose prefix it is at etcd"
         if self._has_left != self._in_force.has_left:
             return "the configuration is read again"
         if not self._has_left and own.rows[own.alive] and not self._is_alive(own):
             return "another machine that is alive has the name of this node"
-        if not self._is_ours(own):
-            return "the prefix at etcd is not known as this fleet's: floatip status"
         if (MEMBERS + own.node.name in own.rows[MEMBERS]) == self._has_left:
             why = f": {self._unwritten}" if self._unwritten else ""
             return f"etcd has not {'removed' if self._has_left else 'registered'} this node yet{why}"
