@@ -74,7 +74,10 @@ def test_the_doctor_says_whose_prefix_it_is(cluster: Cluster) -> None:
 
 def test_the_doctor_reads_certificates_and_says_when_they_end(tmp_path: Path) -> None:
     with Cluster(tmp_path / "tls", 1, tls=True) as cluster:
-        (one,) = found(looking(cluster, "/tls/"), Code.ETCD_CERTIFICATE)
+        own, one = found(looking(cluster, "/tls/"), Code.ETCD_CERTIFICATE)
+        assert cluster.client
+        assert (own.grade, own.subject) == (Grade.WARNING, str(cluster.client.certificate))
+        assert "ends in 9 days" in own.what
         assert (one.grade, one.subject) == (Grade.WARNING, cluster.endpoints[0])
         assert "ends in 9 days" in one.what
         untrusting = looking(cluster, "/tls/")

@@ -214,6 +214,18 @@ def test_an_expired_certificate_and_one_for_another_name_are_named_and_a_new_one
         asyncio.run(story(cluster))
 
 
+def test_a_certificate_that_ends_soon_is_told_while_etcd_still_answers(locked: Cluster) -> None:
+    async def story() -> None:
+        async with asking(settings(locked)) as client:
+            client.look_after()
+            await client.until(lambda: client.endpoints and client.endpoints[0].reason)
+            assert client.endpoints[0].answers
+            assert f"our certificate {client.settings.certificate} ends in 9 days" in client.endpoints[0].reason
+            assert not client.trouble.reason
+
+    asyncio.run(story())
+
+
 def test_a_full_etcd_says_so_and_that_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "PROBE_INTERVAL", 0.1)
 

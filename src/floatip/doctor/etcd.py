@@ -12,13 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from floatip import model
+from floatip.certificate import SOON, ending
 from floatip.core.arbiter import FLEET, FORMAT
 from floatip.core.etcd import Answer, EtcdEndpoint, EtcdMembers, Range, Rows, Unknown
 from floatip.doctor.context import Context
 from floatip.doctor.finding import Code, Finding, note, problem, unseen, warning, well
 
-SOON = 14 * 86400.0
-"""Seconds before the end of a certificate in which it is a warning."""
 CLOCKS = 2.0
 """Seconds by which the clocks may differ: the header has whole seconds, and the way takes time."""
 
@@ -33,6 +32,8 @@ def etcd(context: Context) -> Iterator[Finding]:
         hint = "apt install python3-httpx, and: systemctl restart floatip"
         yield problem(Code.ETCD, "etcd", "floatip cannot ask etcd: Python's library httpx is missing", (), hint)
         return
+    if config.certificate:
+        yield _own_certificate(config.certificate)
     endpoints, answer, hint = asyncio.run(_ask(config))
     bad = [one for one in endpoints if one.answers is False]
     majority = len(endpoints) // 2 + 1
@@ -106,6 +107,16 @@ def _connection(url: str, config: model.Etcd) -> Iterator[Finding]:
         yield from _certificate(url, str(certificate.get("notAfter", "")))
     if date:
         yield from _clock(url, date, before, after)
+
+
+def _own_certificate(path: Path) -> Finding:
+    evidence, hint = (
+        f"openssl x509 -noout -dates -in {path}",
+        "put a new one in its place, with its key, before it ends",
+    )
+    if how := ending(path, time.time()):
+        return warning(Code.ETCD_CERTIFICATE, str(path), f"our certificate {path} {how}", evidence, hint)
+    return well(Code.ETCD_CERTIFICATE, str(path), f"our certificate {path} does not end soon", evidence)
 
 
 def _certificate(url: str, end: str) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ import json
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from typing import Any
 
 import httpx
 
+from floatip.certificate import ending
 from floatip.core import etcd_wire as wire
 from floatip.core.arbiter import FLEET
 from floatip.core.etcd import (
@@ -97,6 +99,8 @@ class Client:
         self._transport: httpx.AsyncHTTPTransport | None = None
         self._files: tuple[object, ...] = ()
         self._token = ""
+        self._ending: Failed | None = None
+        """Our certificate has ended, or ends soon."""
         self._denied: Failed | None = None
         """This user may not write: who runs already has all that it needs, and would find out at its next claim."""
         self._may_read = False
@@ -430,8 +434,8 @@ class Client:
 
     def _tell_members(self) -> None:
         def view(endpoint: Endpoint) -> EtcdEndpoint:
-            denied = self._denied if endpoint is self.used else None
-            failure = endpoint.failure or endpoint.alarm or denied
+            ours = (self._denied or self._ending) if endpoint is self.used else None
+            failure = endpoint.failure or endpoint.alarm or ours
             said = (failure.reason, failure.hint) if failure else ("", "")
             answers = not endpoint.failure if endpoint.was_asked else None
             return EtcdEndpoint(endpoint.url, answers, *said, endpoint is self.used, endpoint.version)
@@ -450,6 +454,7 @@ class Client:
             if self._files != self._look_at_files():
                 self._replace_transport()
             await self.look()
+            self._look_at_certificate()
             if full := next((endpoint.alarm for endpoint in self._endpoints if endpoint.alarm), None):
                 self._note_trouble("space", full)
             elif any(failure.says == Says.NO_SPACE for failure in self._troubles.values()):
@@ -457,6 +462,14 @@ class Client:
                 self._troubles = kept
                 self._tell_trouble()
             await asyncio.sleep(PROBE_INTERVAL)
+
+    def _look_at_certificate(self) -> None:
+        """Before it ends: connections that are open go on with it, and then all members refuse it at once."""
+        path = self.settings.certificate
+        how = ending(path, time.time()) if path else ""
+        hint = f"put a new one in its place, with its key; see it: openssl x509 -noout -dates -in {path}"
+        self._ending = Failed(f"our certificate {path} {how}", hint) if how else None
+        self._tell_members()
 
     async def look(self) -> None:
         """At each endpoint, once, and whether this user may write; what they say is reported."""

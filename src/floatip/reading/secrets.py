@@ -1,9 +1,11 @@
 """Files with a secret or a certificate: who can read them, whether TLS can use them. No message shows any of one."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from floatip.certificate import ending
 from floatip.reading import regular
 from floatip.reading.files import Doubt, closed_above
 from floatip.reading.machine import DAEMON, Machine
@@ -49,3 +51,10 @@ def tls(certificate: Path | None, key: Path | None, ca: Path | None, *, is_serve
         why = getattr(error, "reason", None) or str(error)
         hint = "give a certificate in PEM with those that it needs, its key without a passphrase, and the CA in PEM"
         yield at, Doubt(f"cannot be used for TLS: {str(why).replace('_', ' ').lower()}", hint)
+        return
+    for at, path in (("certificate", certificate), ("ca", ca)):
+        if path and (how := ending(path, time.time())):
+            yield (
+                at,
+                Doubt(f"{path} {how}", f"put a new one in its place; see it: openssl x509 -noout -dates -in {path}"),
+            )
