@@ -4,12 +4,12 @@ import asyncio
 import os
 import pwd
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from floatip import DEFAULT_CONFIG, reading
 from floatip.adopt import beside
-from floatip.adopt.system import System
+from floatip.adopt.system import AdoptError, System
 from floatip.commands import Misused, Refusal, again_as_root
 from floatip.core.refusals import Why
 from floatip.host import privileges
@@ -26,6 +26,8 @@ from floatip.text import printable, say, show
 
 STDIN = Path("-")
 WIDEST_NAME = 24
+PATIENCE = 10.0
+"""Seconds for an answer of systemd."""
 NOT_OURS = ("operation not permitted", "no process found")
 """What kill -0 and killall -0 say of a process of another user."""
 
@@ -54,7 +56,7 @@ def check(
             seen = _machine(user)
             read = _read(file, becomes, seen, dcid)
             loaded = reading.judged(read, user, file, seen, becomes)
-            warnings = [*loaded.warnings, *beside.beside(read.model, read.places, System())]
+            warnings = [*loaded.warnings, *_beside(read)]
     except reading.ConfigErrors as refused:
         show(reading.render(refused.errors, refused.warnings))
         return 2
@@ -63,6 +65,14 @@ def check(
     show("\n".join(f"ok: {line}" for line in reading.will(loaded.model, loaded.here)))
     status = _run(read.model, read.places, user) if run else 0
     return status or int(strict and bool(reading.partitioned(warnings)[1]))
+
+
+def _beside(read: reading.Read) -> Iterator[reading.ConfigWarning]:
+    try:
+        yield from beside.beside(read.model, read.places, System(patience=PATIENCE))
+    except AdoptError as error:
+        what = f"whether keepalived or lelastic elects or announces here too is not known: {error.what}"
+        yield read.places.warning((), what, error.hint)
 
 
 def _read(file: Path, becomes: Path | None, seen: machine.Machine, dcid: int | str | None) -> reading.Read:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from floatip import check
+from floatip import check, reading
 from floatip.adopt.beside import beside
+from floatip.adopt.system import AdoptError, System
 from floatip.reading import regular
 from floatip.reading.toml.document import parse
 from floatip.reading.toml.reader import accepted
@@ -155,8 +156,27 @@ def test_check_compares_a_file_wherever_it_is_and_reads_it_once(
         return read_from(descriptor, largest)
 
     monkeypatch.setattr(regular, "read_from", noted)
-    monkeypatch.setattr(check, "System", lambda: host)
+    monkeypatch.setattr(check, "System", lambda patience: host)
     status, shown = floatip("check", str(file))
     assert status == 0
     assert f'{file}:11: warning: instance "web" keepalived.vrid: 52 here, and 51 at {CONF}:18\n  hint: edit' in shown
     assert opened.count(str(file)) == 1
+
+
+def test_a_systemd_that_does_not_answer_is_not_waited_for_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemctl, file = tmp_path / "systemctl", tmp_path / "floatip.toml"
+    systemctl.write_text("#!/bin/sh\nexec sleep 300\n")
+    systemctl.chmod(0o755)
+    file.write_text(LINODE + BY_HAND)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(check, "PATIENCE", 0.2)
+    read = reading.read(file)
+    (found,) = check._beside(read)
+    assert "whether keepalived or lelastic elects or announces here too is not known: systemd does not answer" in str(
+        found
+    )
+    assert "did not end within 0.2 s" in str(found)
+    with pytest.raises(AdoptError):
+        System(patience=0.2).unit("keepalived.service")

@@ -17,7 +17,11 @@ from floatip.core.refusals import Why
 from floatip.host.ask import ControlError, Record, ask, socket_path
 from floatip.reading import regular, rights
 from floatip.reading.machine import Machine, look_around
+from floatip.reading.patience import note_path
 from floatip.reading.rights import User
+
+TIMED_OUT = 124
+"""The status of `CommandResult` where a program did not end, as of timeout(1)."""
 
 
 class AdoptError(Refusal):
@@ -46,8 +50,10 @@ class UnitState:
 
 
 class System:
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), patience: float = 120.0) -> None:
+        """`patience`: seconds for which a program may run."""
         self.root = root
+        self._patience = patience
 
     def at(self, path: str | Path) -> Path:
         """Where the path that a person names is found. Relative paths are relative to the working directory."""
@@ -70,11 +76,11 @@ class System:
 
     def run(self, *command: str) -> CommandResult:
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=self._patience, check=False)
         except FileNotFoundError:
             return CommandResult(127, "", f"{command[0]}: not found")
         except subprocess.TimeoutExpired:
-            return CommandResult(124, "", f"{' '.join(command)}: did not end within two minutes")
+            return CommandResult(TIMED_OUT, "", f"{' '.join(command)}: did not end within {self._patience:g} s")
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
     def status(self) -> dict[str, Any] | None:
@@ -93,9 +99,12 @@ class System:
         return True
 
     def unit(self, name: str) -> UnitState | None:
-        """None: systemd does not know it."""
-        shown = self.run("systemctl", "show", name, "-p", "LoadState,UnitFileState,ActiveState,MainPID").stdout
-        values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+        """None: systemd does not know it. Raises `AdoptError`."""
+        note_path("systemctl")
+        shown = self.run("systemctl", "show", name, "-p", "LoadState,UnitFileState,ActiveState,MainPID")
+        if shown.status == TIMED_OUT:
+            raise AdoptError(f"systemd does not answer: {shown.output}", "see what keeps it: journalctl -b _PID=1")
+        values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
         if values.get("LoadState", "not-found") == "not-found":
             return None
         active = values.get("ActiveState") in ("active", "activating", "reloading")
