@@ -176,9 +176,8 @@ def _show(loads: Loads, moves: Sequence[Move], ours: Sequence[Move]) -> None:
     if any(loads.is_exclusive(name) for move in moves for name in move.instances):
         show("exclusive: no node has it for a moment, because the old one releases it first")
     if waiting := sorted({one.name for one in loads.instances} - loads.carried.keys()):
-        show(
-            printable(f"{len(waiting)} are left alone, because no node or more than one has them now: {_few(waiting)}")
-        )
+        left = "1 is left alone" if len(waiting) == 1 else f"{len(waiting)} are left alone"
+        show(printable(f"{left}, because no node or more than one has them now: {_few(waiting)}"))
 
 
 def _remark(loads: Loads, name: str, *, is_ours: bool) -> str:
