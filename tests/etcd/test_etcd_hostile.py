@@ -159,6 +159,58 @@ def test_no_answer_and_an_answer_without_end_are_unknown_in_time() -> None:
     asyncio.run(story())
 
 
+def test_many_answers_without_end_take_no_more_room_than_two() -> None:
+    """Each of them may be long, and a daemon asks several times a second."""
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        most = 0
+        async with server(endless) as flood, asking(Settings((flood,), PREFIX, request_timeout=30.0)) as client:
+            asked = [loop.create_task(client.ask(question)) for question in (READ, CLAIM) * 10]
+            while not all(task.done() for task in asked):
+                most = max(most, client._held)
+                await asyncio.sleep(0)
+            assert all("answers more than" in str(task.result()) for task in asked)
+        assert most <= 33 << 20
+        assert client._held == 0
+
+    asyncio.run(story())
+
+
+def test_a_server_without_tls_that_hangs_up_is_told_from_a_broken_one() -> None:
+    async def story() -> None:
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(5)
+            writer.close()
+
+        listener = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        who = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        async with listener, asking(Settings((f"https://{who}",), PREFIX, request_timeout=10.0)) as client:
+            given = await client.ask(READ)
+        assert isinstance(given, Unknown)
+        assert given.reason == f"{who} closed the connection when TLS began; perhaps it does not speak TLS"
+        assert f"write http://{who}" in client.trouble.hint
+
+    asyncio.run(story())
+
+
+def test_an_address_without_a_machine_takes_no_connection_within_a_part_of_the_timeout() -> None:
+    async def story() -> None:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        who = f"127.0.0.1:{listener.getsockname()[1]}"
+        taken = [socket.socket() for _ in range(3)]
+        for one in taken:  # they fill the backlog: the kernel drops who comes then
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        async with asking(Settings((f"http://{who}",), PREFIX, request_timeout=1.0)) as client:
+            assert await client.ask(READ) == Unknown(f"{who} takes no connection within 0.3 s")
+            assert f"nc -vz {who.replace(':', ' ')}" in client.trouble.hint
+        for one in (*taken, listener):
+            one.close()
+
+    asyncio.run(story())
+
+
 def test_whoever_is_not_there_is_named() -> None:
     async def story() -> None:
         with socket.socket() as taken:
@@ -258,9 +310,8 @@ def test_reads_and_keepalives_do_not_wait_for_a_slow_endpoint() -> None:
 def test_answers_of_another_cluster_do_not_count() -> None:
     async def story() -> None:
         async with server(good()) as ours, server(good(cluster_id="9")) as other:
-            seen = Seen(1, 5, ours)
             for question in QUESTIONS:
-                async with asking(Settings((other,), PREFIX, request_timeout=10.0), seen) as client:
+                async with asking(Settings((other,), PREFIX, request_timeout=10.0), Seen(1, 5, ours)) as client:
                     given = await client.ask(question)
                     assert isinstance(given, Unknown)
                     assert "belong to two clusters of etcd" in given.reason
@@ -269,6 +320,41 @@ def test_answers_of_another_cluster_do_not_count() -> None:
                 assert await both.ask(READ) == Rows(10, ())
                 await both.until(lambda: both.endpoints[1].reason)
                 assert "belong to two clusters of etcd" in both.endpoints[1].reason
+
+    asyncio.run(story())
+
+
+def test_most_endpoints_of_another_cluster_are_a_gap_and_used_after_that() -> None:
+    """So it is after a restore from a snapshot, which makes another cluster, with one machine still down."""
+
+    async def story() -> None:
+        async with server(good(cluster_id="9", raft_term="2")) as one, server(good(cluster_id="9")) as two:
+            urls = (one, two, "http://127.0.0.1:1")
+            async with asking(Settings(urls, PREFIX, request_timeout=10.0), Seen(1, 5, one)) as client:
+                client.watch(("a",), 3)
+                given = await client.ask(READ)
+                assert isinstance(given, Unknown)
+                assert "belongs to another cluster of etcd than before, so what it says does not count" in given.reason
+                assert [event.reason for event in client.events if isinstance(event, EtcdUnwatched)] == [
+                    "etcd was made again or restored: it is another cluster"
+                ]
+                assert await client.ask(READ) == Rows(10, ())
+                assert await client.ask(CLAIM) == TxnDone(True, 10)
+
+    asyncio.run(story())
+
+
+def test_answers_that_need_no_quorum_and_a_minority_do_not_make_it_another_cluster() -> None:
+    async def story() -> None:
+        async with server(good(cluster_id="9")) as other, server(good()) as ours:
+            async with asking(Settings((other,), PREFIX, request_timeout=10.0), Seen(1, 5, ours)) as client:
+                for question in (KEEP, Grant(5), Revoke(7), KEEP):
+                    assert isinstance(await client.ask(question), Unknown)
+                assert client.seen.cluster == 1
+            async with asking(Settings((other, ours), PREFIX, request_timeout=10.0), Seen(1, 5, ours)) as client:
+                for _ in range(3):
+                    assert await client.ask(READ) == Rows(10, ())
+                assert client.used.url == ours
 
     asyncio.run(story())
 

@@ -5,8 +5,9 @@
   request timeout: the first answer counts. A transaction is never asked twice, because the second answer would speak of
   the first: no answer is `Unknown`, and the core asks what became of it.
 * Of a member that is cut off no answer counts: the term of raft never goes backwards, and the cluster is one. If all
-  endpoints answer a linearizable read with an older term, which takes a quorum, etcd was made again or restored: the
-  watch says that it has a gap, and the core knows what to make of such a store.
+  endpoints answer a linearizable question with an older term, or most of them as one other cluster, which takes a
+  quorum, etcd was made again or restored: the watch says that it has a gap, and the core knows what to make of such a
+  store. The cluster before cannot have a quorum any more then, where the configuration names all members.
 * The watch is at the endpoint in use, and moves with it. So a member that hangs costs the watch no longer than the
   questions, although a silent stream looks the same as a quiet one. Beside that, the watch begins again elsewhere if
   another answer had a later revision of a watched key, and the stream has not brought it for a request timeout. What a
@@ -47,17 +48,17 @@ from floatip.core.etcd import (
     Unknown,
 )
 from floatip.core.etcd_wire import Header, Refused, Says
-from floatip.etcd.failed import Failed, late, name, of_answer, of_connection, several
+from floatip.etcd.failed import HEDGE, Failed, late, name, of_answer, of_connection, several
 from floatip.etcd.settings import Settings
 
-HEDGE = 0.3
-"""Of the request timeout: then the next endpoint is asked too, and to connect takes no longer."""
 PROBE_INTERVAL = 10.0
 """Seconds between two looks at each endpoint, and at the files of TLS."""
 SOONEST, LATEST = 0.1, 2.0
 """Seconds until a watch that ended is begun again; doubled each time."""
 LONGEST_PASSWORD = 4096
 MOST_CONNECTIONS = 64
+MOST_HELD = 2 * wire.LONGEST_ANSWER
+"""Octets of all answers that are not whole yet: those that never end would take a GB."""
 HEADERS = [("content-type", "application/json"), ("accept-encoding", "identity"), ("grpc-metadata-hasleader", "true")]
 """With the last one a member without a leader says so at once, also in the middle of a watch."""
 WRITES_NOTHING = Txn((Compare(FLEET, -1),), (Put(FLEET, ""),))
@@ -85,6 +86,8 @@ class Endpoint:
     was_asked: bool = False
     is_behind: bool = False
     """It answered a linearizable read with an older term than another one."""
+    other_cluster: int = 0
+    """With which it answered a linearizable question last, if that is not the one that counts."""
     path: str = "/v3/"
 
 
@@ -103,6 +106,8 @@ class Client:
         """Our certificate has ended, or ends soon."""
         self._denied: Failed | None = None
         """This user may not write: who runs already has all that it needs, and would find out at its next claim."""
+        self._held = 0
+        """Octets of answers that are not whole yet."""
         self._may_read = False
         """A read was answered."""
         self._renewing = asyncio.Lock()
@@ -232,9 +237,11 @@ class Client:
             try:
                 self._check(endpoint, header, term)
             except Failed:
-                if header.term < term and isinstance(question, Range):
-                    endpoint.is_behind = True
-                    self._begin_again()
+                if isinstance(question, Range | Txn):
+                    is_other = header.cluster != self.seen.cluster
+                    endpoint.other_cluster = header.cluster if is_other else 0
+                    endpoint.is_behind = not is_other and isinstance(question, Range)
+                    self._begin_again(header)
                 raise
         if isinstance(answer, Rows | TxnDone):
             self._expect(question, answer)
@@ -303,11 +310,14 @@ class Client:
                 data = bytearray()
                 async for chunk in _stream_of(response):
                     data += chunk
-                    if len(data) > wire.LONGEST_ANSWER:
-                        what = f"{name(endpoint.url)} answers more than {wire.LONGEST_ANSWER >> 20} MB"
+                    self._held += len(chunk)
+                    is_crowded = self._held > MOST_HELD and len(data) > MOST_HELD // MOST_CONNECTIONS
+                    if len(data) > wire.LONGEST_ANSWER or is_crowded:
+                        what = f"{name(endpoint.url)} answers more than {len(data) >> 20} MB"
                         raise Failed(what, "check that it is etcd: curl -I " + endpoint.url)
                 return response.status_code, bytes(data)
             finally:
+                self._held -= len(data)
                 await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             if isinstance(error, httpx.PoolTimeout):
@@ -371,27 +381,35 @@ class Client:
         """`term`: the newest when the question was sent."""
         seen = self.seen
         if seen.cluster and header.cluster != seen.cluster:
+            if endpoint.url == seen.endpoint:
+                reason = f"{name(endpoint.url)} belongs to another cluster of etcd than before"
+                hint = "if it was restored or made again, start all members; else correct endpoints in [etcd]"
+                raise Failed(f"{reason}, so what it says does not count", hint, weight=3)
             reason = f"{name(endpoint.url)} and {name(seen.endpoint)} belong to two clusters of etcd"
             hint = f"compare: etcdctl --endpoints {endpoint.url},{seen.endpoint} endpoint status -w json"
             raise Failed(f"{reason}, so what the first one says does not count", hint, weight=3)
         if header.term < term:
             reason = f"{name(endpoint.url)} is behind the other members: its term is {header.term}, and {term} was seen"
             raise Failed(reason, "see which members reach each other: etcdctl endpoint status --cluster", weight=3)
-        endpoint.is_behind = False
+        endpoint.is_behind, endpoint.other_cluster = False, 0
         seen.cluster, seen.endpoint = header.cluster, seen.endpoint or endpoint.url
         seen.term = max(seen.term, header.term)
 
-    def _begin_again(self) -> None:
-        """If all endpoints are behind: then they are not, but etcd is another one."""
-        if not all(endpoint.is_behind for endpoint in self._endpoints):
+    def _begin_again(self, header: Header) -> None:
+        """If all endpoints are behind, or most are of one other cluster: then etcd is another one."""
+        if all(endpoint.is_behind for endpoint in self._endpoints):
+            self.seen, how = Seen(), "its term went back"
+        elif sum(endpoint.other_cluster == header.cluster for endpoint in self._endpoints) * 2 > len(self._endpoints):
+            first = next(endpoint.url for endpoint in self._endpoints if endpoint.other_cluster == header.cluster)
+            self.seen, how = Seen(header.cluster, header.term, first), "it is another cluster"
+        else:
             return
-        self.seen = Seen()
         for endpoint in self._endpoints:
-            endpoint.is_behind = False
+            endpoint.is_behind, endpoint.other_cluster = False, 0
         if self._watching:
             self._watching.cancel()
             self._watching = None
-            self._report(EtcdUnwatched("etcd was made again or restored: its term went back"))
+            self._report(EtcdUnwatched(f"etcd was made again or restored: {how}"))
 
     def _use(self, endpoint: Endpoint) -> None:
         if endpoint is not self.used:

@@ -13,6 +13,8 @@ from floatip.core.etcd_wire import Refused, Says
 from floatip.etcd.settings import Settings
 from floatip.text import printable
 
+HEDGE = 0.3
+"""Of the request timeout: then the next endpoint is asked too, and to connect takes no longer."""
 NOT_DONE = {
     Says.TOKEN,
     Says.NO_USER,
@@ -124,6 +126,10 @@ def of_connection(error: Exception, endpoint: str, settings: Settings) -> Failed
     """There was no answer, or half of one."""
     who = name(endpoint)
     done = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    if isinstance(error, httpx.ConnectTimeout):
+        reason = f"{who} takes no connection within {settings.request_timeout * HEDGE:.2g} s"
+        hint = f"check that the machine is up, and that no firewall drops it: nc -vz {who.replace(':', ' ')}"
+        return Failed(reason, hint, done=False)
     if isinstance(error, httpx.TimeoutException):
         failure = late(endpoint, settings.request_timeout)
         return Failed(failure.reason, failure.hint, done=done)
@@ -173,6 +179,9 @@ def _of_tls(error: ssl.SSLError, who: str, endpoint: str, settings: Settings) ->
     said = (error.reason or str(error)).lower().replace("_", " ")
     if "wrong version number" in said or "record layer failure" in said or "http request" in said:
         return f"{who} does not speak TLS", f"write http:// in endpoints of [etcd]: http://{who}"
+    if "unexpected eof" in said:
+        reason = f"{who} closed the connection when TLS began; perhaps it does not speak TLS"
+        return reason, f"if etcd speaks no TLS, write http://{who} in endpoints of [etcd]; else {look}"
     if "alert" in said:
         ours = settings.certificate or "none was given"
         return f"{who} does not accept our certificate ({ours}): {said}", "check certificate and key in [etcd]"
