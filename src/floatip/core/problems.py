@@ -65,6 +65,7 @@ class Code(StrEnum):
     RELOAD_REFUSED = "reload-refused"
     RESTART_REFUSED = "restart-refused"
     NO_CONFIGURATION = "no-configuration"
+    FLEET_OLDER = "fleet-older"
     FLEET_REFUSED = "fleet-refused"
     CONTROL_MISUSE = "control-misuse"
     FAILURE = "failure"
