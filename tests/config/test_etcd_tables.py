@@ -255,3 +255,13 @@ def test_an_own_address_that_floats_is_named_and_not_missed(load: Callable[[str]
     assert "198.51.100.1, with which this machine reaches etcd, is a floating address of an [[instance]]" in str(
         reading.render(refused.value.errors, [])
     )
+
+
+@pytest.mark.parametrize("key", ["password", "key"])
+def test_a_secret_in_place_of_its_file_is_not_shown(load: Callable[[str], reading.Loaded], key: str) -> None:
+    with pytest.raises(reading.ConfigErrors) as refused:
+        load(MEMBER + f'{key} = "hunter2"\n')
+    said = reading.render(refused.value.errors, refused.value.warnings)
+    assert f"etcd.{key}: is not an absolute path" in said
+    assert "write the secret to a file of its own" in said
+    assert "hunter2" not in said
