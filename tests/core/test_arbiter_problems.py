@@ -9,14 +9,14 @@ import pytest
 from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
 from floatip.core.election.nodes import NodesElector
-from floatip.core.etcd import EtcdEndpoint, EtcdMembers, KeepAlive, Unknown
+from floatip.core.etcd import Delete, EtcdChanged, EtcdEndpoint, EtcdMembers, KeepAlive, Unknown
 from floatip.core.explain import Explanation, explain
 from floatip.core.foresight import Kind, Outcome, Question, names
 from floatip.core.problems import Code, Problem, Severity
 from floatip.core.rules import Rule
 from floatip.core.whatif import foreseen
 from floatip.explain import Explained, draw_explanations
-from tests.core.arbitrated import DB, REFUSED, WEB, World
+from tests.core.arbitrated import DB, LEASE_TIME, REFUSED, WEB, World
 from tests.core.test_nodes_play import EPOCH
 
 
@@ -247,3 +247,16 @@ def test_files_that_name_their_node_are_compared_and_not_copied(are_members: boo
     hint = one(world, Code.OTHER_CONFIGURATION).hint
     assert ("copy floatip.toml" in hint) is not are_members
     assert ("floatip status on n2; if not, make floatip.toml alike" in hint) is are_members
+
+
+def test_a_node_that_asks_another_etcd_is_named_after_a_lease() -> None:
+    world = World()
+    world.run(1.0)
+    world.lose_etcd("n2")
+    world.etcd.write(Delete("alive/n2"))
+    world.tell("n1", EtcdChanged(world.etcd.revision, (), ("alive/n2",)))
+    world.run(LEASE_TIME + 3.0)
+    found = one(world, Code.NOT_AT_ETCD)
+    assert found.what == "n2 is alive, and has no lease at this node's etcd: it does not reach it, or asks another"
+    assert (found.subject, found.severity) == ("n2", Severity.WARNING)
+    assert Code.NOT_AT_ETCD not in {each.code for each in problems(world, "n2")}, "it does not know who lives"

@@ -43,6 +43,7 @@ class Code(StrEnum):
     ETCD_PREFIX = "etcd-prefix"
     ETCD_ROW = "etcd-row"
     NAME_TAKEN = "name-taken"
+    NOT_AT_ETCD = "not-at-etcd"
     CLOCK_AHEAD = "clock-ahead"
     DRAINED = "drained"
     PAUSED = "paused"
