@@ -415,7 +415,8 @@ def _etcd(known: EtcdView | None) -> list[Row]:
     value = f"answers {age(known.for_)}" if known.answers else f"SILENT {age(known.for_)}"
     rows = [("", value, GOOD if known.answers else BAD, etcd_words.summary(known))]
     return rows + [
-        (etcd_words.place(one), f"silent {age(one.for_)}", BAD, one.said) for one in etcd_words.silent(known)
+        (etcd_words.place(one), f"silent {age(one.for_)}", BAD, etcd_words.said(one))
+        for one in etcd_words.silent(known)
     ]
 
 

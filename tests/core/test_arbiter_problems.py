@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from floatip.core.arbiter_problems import of_arbiter
 from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
 from floatip.core.election.nodes import NodesElector
@@ -188,6 +189,28 @@ def test_what_is_foretold_of_etcd_happens() -> None:
     assert world.carriers() == foretold == {"db": "", "web": "n1"}
     dies = outcome(world, "n2", "db", "down", "n1")
     assert (dies.carrier, dies.rule) == ("", Rule.ETCD_SILENT)
+
+
+def test_explain_says_that_a_node_alone_without_etcd_may_not_take_it_from_its_carrier() -> None:
+    world = World()
+    world.lose_etcd("n2")
+    world.run(6.0)
+    there = told(world, "n2", "db")
+    assert there.carrier == "n1"
+    assert (there.rule, there.what) == (Rule.ETCD_SILENT, "etcd does not answer; without etcd n2 may not take it over")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(2, "2.0 s"), (64, "1 min 4 s"), (3600 + 125, "1 h 2 min")])
+def test_for_how_long_etcd_is_gone_is_said_in_units_of_people(seconds: float, said: str) -> None:
+    world = World()
+    arbiter = world.nodes["n1"].arbiter
+    assert arbiter
+    world.lose_etcd()
+    world.run(6.0)
+    (lost,) = (
+        one for one in of_arbiter(world.nodes["n1"], arbiter, arbiter.since + seconds) if one.code is Code.ETCD_LOST
+    )
+    assert lost.what.startswith(f"etcd has not answered for {said} (")
 
 
 def test_explain_names_etcd_as_what_keeps_a_node_from_it() -> None:

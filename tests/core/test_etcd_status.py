@@ -59,6 +59,26 @@ def test_one_endpoint_that_is_silent_is_named() -> None:
     ]
 
 
+def test_what_an_endpoint_said_does_not_repeat_its_name() -> None:
+    one, *rest = ETCD.endpoints
+    etcd = replace(ETCD, endpoints=(EndpointView(one.url, False, 12.0, "10.0.0.1:2379 refuses the connection"), *rest))
+    status = replace(arbitrated(), etcd=etcd)
+    assert section(lines(status), "etcd")[-1] == "  10.0.0.1:2379  silent 12s     refuses the connection"
+    assert _drawn({}, status, as_json=False).splitlines()[-1] == "  10.0.0.1:2379 silent 12s: refuses the connection"
+
+
+def test_backups_of_an_exclusive_instance_have_no_traffic() -> None:
+    status = arbitrated()
+    db, web = status.instances
+    backup = replace(db, role=replace(db.role, value="backup"), rank=replace(db.rank, value="standby"))
+    backup = replace(backup, addresses=tuple(replace(one, announced_to=0) for one in db.addresses))
+    one, two = status.nodes
+    three = replace(two, name="haproxy3")
+    nodes = (replace(one, carries=tuple(replace(each, rank="standby") for each in one.carries)), two, three)
+    shown = lines(replace(status, instances=(backup, web), nodes=nodes), 120)
+    assert "  traffic    goes to nobody: no node announces it" in shown
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -78,6 +98,7 @@ def test_one_endpoint_that_is_silent_is_named() -> None:
             "this node for 2h 0m, as etcd says; exclusive; waits 3.2 s until any other node surely has let go",
         ),
         ({"free_at": 999.0}, "this node for 2h 0m, as etcd says; exclusive"),
+        ({"free_at": 1003.25, "exclusive": False}, "this node for 2h 0m, as etcd says"),
         (
             {"epoch": OWNED.epoch + 7_295_000},
             "this node, from a clock 1m 35s ahead of this one, as etcd says; exclusive",

@@ -46,7 +46,7 @@ def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
 def _lost(node: "Node", arbiter: Arbiter, now: float) -> Problem:
     silent = now - arbiter.since
     never = arbiter.answered_at == -math.inf
-    what = "etcd has not answered since the start" if never else f"etcd has not answered for {silent:.1f} s"
+    what = "etcd has not answered since the start" if never else f"etcd has not answered for {_span(silent)}"
     what += f" ({arbiter.reason})"
     if follows := consequence(node, arbiter, now):
         what += f": {follows}"
@@ -168,6 +168,13 @@ def _clocks(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
         what = f"{name} took over at a time that is {seconds:.0f} s ahead of the clock of this node"
         hint = "compare the clocks, on both nodes: timedatectl"
         yield Problem(Code.CLOCK_AHEAD, name, what, hint, Severity.WARNING)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds) // 60
+    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _some(names: list[str]) -> str:
