@@ -289,6 +289,11 @@ def test_who_the_owner_is_reads_as_a_sentence() -> None:
     assert describe(owner) == "haproxy2  owner of VI_1 haproxy1: no other node was master"
 
 
+def test_where_there_are_several_instances_each_is_named() -> None:
+    mine = [event(9.0, "haproxy2", "role", "master", "no advert"), event(9.0, "haproxy2", "rank", "takeover", "")]
+    assert describe(mine, several=True) == "haproxy2  VI_1 MASTER, rank of VI_1 takeover: no advert"
+
+
 @pytest.mark.parametrize("three", [False, True])
 def test_what_the_characters_mean_fits_on_two_lines_and_names_the_nodes_that_there_are(three: bool) -> None:
     record = record_of(*(request(101.005 + n / 100, "haproxy1") for n in range(200)))

@@ -201,7 +201,7 @@ def rebalance(run: Run) -> list[Verdict]:
     run.wait_until_seasoned(STANDBY)
     run.wait_until_seasoned(THIRD)
     at = run.fault("the fleet is rebalanced")
-    done = run.ask(MASTER, "rebalance", "--yes", "--file", run.nodes[MASTER].config)
+    done = run.ask(MASTER, "rebalance", "--yes")
     time.sleep(2)
     record = run.finish()
     carried = {node: sorted(record.carries(node)) for node in run.nodes}

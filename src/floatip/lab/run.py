@@ -194,9 +194,9 @@ class Run(Closes):
         first = self.nodes["haproxy1"]
         file = first.write("fleet.toml", fleet_toml(self.options))
         deadline = time.monotonic() + READY_TIMEOUT
-        applied = self.ask("haproxy1", "fleet", "apply", file, "--file", first.config)
+        applied = self.ask("haproxy1", "fleet", "apply", file)
         while applied.status == NO_ANSWER and time.monotonic() < deadline:  # etcd has little CPU on a busy machine
-            applied = self.ask("haproxy1", "fleet", "apply", file, "--file", first.config)
+            applied = self.ask("haproxy1", "fleet", "apply", file)
         if applied.status:
             raise LabError(f"floatip fleet apply failed: {applied.text}", "read what it says of the file")
 
@@ -270,7 +270,8 @@ class Run(Closes):
         self.mark(f"{node}: {command}")
         done = self.nodes[node].ask(*words)
         text = " ".join(done.stdout.split())
-        self.mark(f"{node}: {text}")
+        last = done.stdout.strip().rpartition("\n")[2].strip()
+        self.mark(f"{node}: {text if done.returncode else last}")
         return Answer(f"{command} on {node}", done.returncode, text)
 
     def knows(self, node: str, other: str) -> dict[str, Any]:
