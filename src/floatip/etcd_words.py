@@ -61,7 +61,7 @@ def owner(
         parts.append(f"waits{left} until {view.waits_for or 'any other node'} surely has let go")
     if view.own and view.exclusive and not etcd.answers:
         stays = etcd.exclusive_left or 0.0
-        parts.append(f"leaves this node in {stays:.1f} s" if stays > 0 else "has left this node")
+        parts.append(f"leaves this node within {stays:.1f} s" if stays > 0 else "has left this node")
     if is_other(view, carrier):
         parts.append(f"but {carrier} serves")
     return "; ".join(parts)

@@ -193,7 +193,7 @@ def _nothing_to_do(loads: Loads) -> str:
         what = f"nothing to do: {count} of {len(loads.instances)} instances {'is' if count == 1 else 'are'} carried, "
         what += "and none of them has to move"
     left_alone = _left_alone(loads)
-    return printable(f"{what}; {left_alone}\nhint: see why: floatip status" if left_alone else what)
+    return printable(f"{what}; {left_alone}") + "\nhint: see why: floatip status" if left_alone else what
 
 
 def _left_alone(loads: Loads) -> str:

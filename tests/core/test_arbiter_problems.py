@@ -51,7 +51,7 @@ def test_the_carrier_says_when_its_exclusive_instance_leaves_and_what_goes_on() 
     found = one(world, Code.ETCD_LOST)
     assert (
         found.what
-        == f"etcd has not answered for 2.0 s ({REFUSED}): db leaves this node in 1.5 s; web goes on by the link"
+        == f"etcd has not answered for 2.0 s ({REFUSED}): db leaves this node within 1.5 s; web goes on by the link"
     )
     assert found.severity is Severity.PROBLEM
     assert "this node may not take over db" in one(world, Code.ETCD_LOST, "n2").what

@@ -38,7 +38,7 @@ def test_where_etcd_is_gone_the_status_says_since_when_why_and_what_follows() ->
     shown = lines(etcd_lost())
     assert shown[2:5] == [
         "! etcd has not answered for 2.1 s (no endpoint answers: connection refused): db",
-        "  leaves this node in 2.4 s [etcd-lost]",
+        "  leaves this node within 2.4 s [etcd-lost]",
         "  hint: ask it: etcdctl --endpoints=https://10.0.0.1:2379 endpoint status",
     ]
     assert "  owner      haproxy2 for 2h 0m, as etcd said 2.1s ago" in shown
@@ -65,6 +65,12 @@ def test_what_an_endpoint_said_does_not_repeat_its_name() -> None:
     status = replace(arbitrated(), etcd=etcd)
     assert section(lines(status), "etcd")[-1] == "  10.0.0.1:2379  silent 12s     refuses the connection"
     assert _drawn({}, status, as_json=False).splitlines()[-1] == "  10.0.0.1:2379 silent 12s: refuses the connection"
+
+
+def test_the_first_line_names_the_node_and_the_machine_where_that_has_another_name() -> None:
+    status = arbitrated()
+    assert lines(status)[0].startswith("haproxy1  OK  floatip 0.1.0, up ")
+    assert lines(replace(status, host="vm-17"), 120)[0].startswith("haproxy1  OK  floatip 0.1.0 on vm-17, up ")
 
 
 def test_backups_of_an_exclusive_instance_have_no_traffic() -> None:
@@ -110,7 +116,7 @@ def test_an_owner_is_named_with_what_is_special(changes: dict[str, object], said
 
 
 def test_an_exclusive_instance_says_when_it_leaves_and_that_it_has_left() -> None:
-    assert any("leaves this node in 2.4 s" in line for line in lines(etcd_lost(2.1), 200))
+    assert any("leaves this node within 2.4 s" in line for line in lines(etcd_lost(2.1), 200))
     assert any("has left this node" in line for line in lines(etcd_lost(60.0), 200))
 
 

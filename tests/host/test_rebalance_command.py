@@ -198,7 +198,7 @@ def test_with_nothing_to_do_it_names_what_nobody_carries(daemon: Daemon, capsys:
     daemon.homes = {"web1": "haproxy1", "web2": "haproxy2", "web3": "haproxy3", "web4": ""}
     assert run() == 0
     assert "3 of 4 instances are carried" in (said := capsys.readouterr().err)
-    assert "1 is left alone, because no node or more than one carries it: web4" in said
+    assert "1 is left alone, because no node or more than one carries it: web4\nhint: see why: floatip status\n" in said
     daemon.homes = {"web1": ""}
     assert run() == 0
     assert "no instance is carried by exactly one node" in capsys.readouterr().err

@@ -76,7 +76,7 @@ def consequence(node: "Node", arbiter: Arbiter, now: float) -> str:
     parts = []
     if here:
         left = max(arbiter.until - now, 0.0)
-        parts.append(f"{_some(here)} {_verb(here, 'leaves', 'leave')} this node in {left:.1f} s")
+        parts.append(f"{_some(here)} {_verb(here, 'leaves', 'leave')} this node within {left:.1f} s")
     if rest:
         parts.append(f"this node may not take over {_some(rest)}")
     if free:
