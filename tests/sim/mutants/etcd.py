@@ -87,9 +87,9 @@ MUTANTS = (
     ),
     Mutant(
         "an owner says that it is free while its kernel may still have it",
-        FLEET,
-        "return self.arbiter.is_spent(instance.config.name) and instance.is_free(holding, now)",
-        "return self.arbiter.is_spent(instance.config.name)",
-        STORM,
+        "core/node.py",
+        "elif elector.role is not Role.MASTER and instance.is_free(self.holding, now):",
+        "elif elector.role is not Role.MASTER:",
+        "core/test_exclusive_release.py::test_no_owner_is_free_of_it_before_its_kernel_is",
     ),
 )
