@@ -118,7 +118,9 @@ def cut_off_exclusive(run: Run) -> list[Verdict]:
     return [
         never_two_holders(record),
         happened_within(record, f"{MASTER} let go of it", left, LEASE_TIME, at, "it lost etcd"),
-        happened_within(record, f"{STANDBY} was master", taken, LEASE_TIME + TAKEOVER_MARGIN, at, "that"),
+        happened_within(
+            record, f"{STANDBY} was master", taken, LEASE_TIME + TAKEOVER_MARGIN, at, f"{MASTER} lost etcd"
+        ),
         *lost_less_than(record, HANDED_OVER_WITHIN),
         answered_only_by(record.seen, STANDBY, healed, f"{MASTER} reached etcd again"),
         never_moves(record, healed, f"{MASTER} reached etcd again"),

@@ -270,8 +270,7 @@ class Run(Closes):
         self.mark(f"{node}: {command}")
         done = self.nodes[node].ask(*words)
         text = " ".join(done.stdout.split())
-        last = done.stdout.strip().rpartition("\n")[2].strip()
-        self.mark(f"{node}: {text if done.returncode else last}")
+        self.mark(f"{node}: {text if done.returncode else last_line(done.stdout)}")
         return Answer(f"{command} on {node}", done.returncode, text)
 
     def knows(self, node: str, other: str) -> dict[str, Any]:
@@ -342,3 +341,8 @@ class Run(Closes):
         programs += self.etcd.members.values() if self.etcd else ()
         tails = {f"{p.host} {p.name}": p.log.read_text().splitlines()[-6:] for p in programs if p.log.exists()}
         return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)
+
+
+def last_line(said: str) -> str:
+    """What a command says of its outcome, without its hint."""
+    return next((line.strip() for line in reversed(said.splitlines()) if line and not line.startswith("hint: ")), "")
