@@ -10,9 +10,12 @@ from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
 from floatip.core.election.nodes import NodesElector
 from floatip.core.etcd import EtcdEndpoint, EtcdMembers, KeepAlive, Unknown
+from floatip.core.events import Drained, Order
 from floatip.core.explain import Explanation, explain
 from floatip.core.foresight import Kind, Outcome, Question, names
+from floatip.core.orders import objection
 from floatip.core.problems import Code, Problem, Severity
+from floatip.core.refusals import Why
 from floatip.core.rules import Rule
 from floatip.core.whatif import foreseen
 from floatip.explain import Explained, draw_explanations
@@ -189,6 +192,17 @@ def test_what_is_foretold_of_etcd_happens() -> None:
     assert world.carriers() == foretold == {"db": "", "web": "n1"}
     dies = outcome(world, "n2", "db", "down", "n1")
     assert (dies.carrier, dies.rule) == ("", Rule.ETCD_SILENT)
+
+
+def test_a_drain_that_is_refused_because_etcd_is_gone_says_so() -> None:
+    world = World()
+    world.lose_etcd()
+    world.run(6.0)
+    refused = objection(world.nodes["n1"], Drained(Order("work")), force=False)
+    assert refused
+    assert refused.code is Why.NOBODY_READY
+    assert refused.what.endswith("take over db: etcd does not answer, and without etcd no node may have it")
+    assert refused.hint.startswith("make etcd answer first: floatip doctor; ")
 
 
 def test_explain_says_that_a_node_alone_without_etcd_may_not_take_it_from_its_carrier() -> None:

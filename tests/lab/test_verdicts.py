@@ -14,8 +14,8 @@ import pytest
 from floatip.lab.network import HAPROXY1, HAPROXY2, ROUTER
 from floatip.lab.record import SCENE, Answer, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteChange
-from floatip.lab.scheduling import Delay, DelayWatch, delayed, run_delay
 from floatip.lab.run import last_line
+from floatip.lab.scheduling import Delay, DelayWatch, delayed, run_delay
 from floatip.lab.screen import Feed, Screen, describe, group_by_cause
 from floatip.lab.verdicts import (
     Verdict,
