@@ -411,8 +411,9 @@ def run(seeds: range, jobs: int, play: Callable[[int], Report]) -> int:
             by_placement[report.placement].add(report)
             if report.violations:
                 failed.append(report)
-            if number % 500 == 0:
-                print(f"{number} of {len(seeds)}, {len(failed)} failed", file=sys.stderr, flush=True)
+                print(f"SEED={report.seed} failed", file=sys.stderr, flush=True)
+            elif number % 500 == 0:
+                print(f"{number} of {len(seeds)}", file=sys.stderr, flush=True)
     wall = time.monotonic() - began
     print(f"{len(seeds)} storms, {seconds:.0f} virtual seconds, {wall:.1f} s, {jobs} jobs")
     for placement, statistics in by_placement.items():
