@@ -69,8 +69,10 @@ def test_what_an_endpoint_said_does_not_repeat_its_name() -> None:
 
 def test_the_first_line_names_the_node_and_the_machine_where_that_has_another_name() -> None:
     status = arbitrated()
-    assert lines(status)[0].startswith("haproxy1  OK  floatip 0.1.0, up ")
-    assert lines(replace(status, host="vm-17"), 120)[0].startswith("haproxy1  OK  floatip 0.1.0 on vm-17, up ")
+    assert lines(status)[0].startswith(f"haproxy1  OK  floatip {status.version}, up ")
+    assert lines(replace(status, host="vm-17"), 120)[0].startswith(
+        f"haproxy1  OK  floatip {status.version} on vm-17, up "
+    )
 
 
 def test_backups_of_an_exclusive_instance_have_no_traffic() -> None:
