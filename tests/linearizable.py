@@ -5,7 +5,8 @@ say all about what can still come, so each such pair is looked at once. A histor
 if that of each is, so each key is checked for itself.
 
 The register is a row of etcd: a compare-and-swap compares the revision at which the row was written. An operation
-without a known outcome may take effect at any time after its start, or never.
+without a known outcome may take effect at any time after its start, or never. Of several such that are the same, the
+one that began first can always take the place of a later one, so they are placed in the order of their starts.
 """
 
 from collections import defaultdict
@@ -32,6 +33,7 @@ class Operation(Generic[C]):
 def is_linearizable(history: Sequence[Operation[C]], initial: S, step: Callable[[S, C], Iterable[S]]) -> bool:
     """`step`: the states to which a call may lead, with the outcome that it has; none: it is not possible there."""
     entries = _Entries(history)
+    twin = _twins(history)
     unplaced = sum(each.end < inf for each in history)
     state, placed = initial, 0
     seen: set[tuple[int, S]] = set()
@@ -41,7 +43,9 @@ def is_linearizable(history: Sequence[Operation[C]], initial: S, step: Callable[
     while unplaced:
         number = entries.number[entry]
         if entries.is_call[entry]:
-            ways = [way for way in step(state, history[number].call) if (placed | 1 << number, way) not in seen]
+            is_next = twin[number] < 0 or placed >> twin[number] & 1
+            ways = step(state, history[number].call) if is_next else ()
+            ways = [way for way in ways if (placed | 1 << number, way) not in seen]
             if ways:
                 path.append((entry, state, ways[1:]))
                 state, placed = ways[0], placed | 1 << number
@@ -70,6 +74,16 @@ def is_linearizable(history: Sequence[Operation[C]], initial: S, step: Callable[
         else:
             return False
     return True
+
+
+def _twins(history: Sequence[Operation[C]]) -> list[int]:
+    """Of each operation of unknown outcome, the same one that began last before it; -1: there is none."""
+    found, last = [-1] * len(history), dict[C, int]()
+    for number in sorted(range(len(history)), key=lambda number: history[number].start):
+        if history[number].end == inf:
+            found[number] = last.get(history[number].call, -1)
+            last[history[number].call] = number
+    return found
 
 
 class _Entries:

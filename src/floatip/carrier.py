@@ -34,6 +34,8 @@ def carriers(status: Status) -> dict[str, Carrier]:
 
 
 def _carrier(instance: InstanceView, others: dict[str, int], gone: list[str], nodes: tuple[NodeView, ...]) -> Carrier:
+    if instance.etcd and instance.etcd.exclusive:  # its backups announce nothing
+        others = {name: rank for name, rank in others.items() if rank > STANDBY}
     offers = {**others, THIS_NODE: _own_rank(instance)}
     best = max(offers.values())
     who = [name for name, rank in offers.items() if rank == best]

@@ -30,6 +30,11 @@ def place(endpoint: EndpointView) -> str:
     return endpoint.url.partition("://")[2] or endpoint.url
 
 
+def said(endpoint: EndpointView) -> str:
+    """What it said last, beside its name."""
+    return endpoint.said.removeprefix(place(endpoint) + " ")
+
+
 def silent(etcd: EtcdView) -> Sequence[EndpointView]:
     """Endpoints that were asked and do not answer."""
     return [one for one in etcd.endpoints if one.answers is False]
@@ -51,12 +56,12 @@ def owner(
         parts.append("exclusive")
     if view.asked:
         parts.append("this node has asked for it")
-    if view.own and view.free_at is not None and view.free_at > status.monotonic:
+    if view.own and view.exclusive and view.free_at is not None and view.free_at > status.monotonic:
         left = "" if brief else f" {view.free_at - status.monotonic:.1f} s"
         parts.append(f"waits{left} until {view.waits_for or 'any other node'} surely has let go")
     if view.own and view.exclusive and not etcd.answers:
         stays = etcd.exclusive_left or 0.0
-        parts.append(f"leaves this node in {stays:.1f} s" if stays > 0 else "has left this node")
+        parts.append(f"leaves this node within {stays:.1f} s" if stays > 0 else "has left this node")
     if is_other(view, carrier):
         parts.append(f"but {carrier} serves")
     return "; ".join(parts)

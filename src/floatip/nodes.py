@@ -51,7 +51,8 @@ def _etcd(known: EtcdView | None, width: int) -> Iterator[str]:
         word = "answers" if known.answers else "SILENT"
         yield from folded(f"etcd  {word} {age(known.for_)}: {printable(etcd_words.summary(known))}", width, 6)
         for one in etcd_words.silent(known):
-            yield from folded(f"  {printable(f'{etcd_words.place(one)} silent {age(one.for_)}: {one.said}')}", width, 4)
+            line = f"{etcd_words.place(one)} silent {age(one.for_)}: {etcd_words.said(one)}"
+            yield from folded(f"  {printable(line)}", width, 4)
 
 
 def draw_nodes(nodes: Sequence[NodeView], width: int = 80) -> str:

@@ -38,6 +38,8 @@ INTERVAL = 0.2
 """Seconds between two looks at how a move stands."""
 PATIENCE = 10.0
 """Seconds for a move. What is exclusive may take a lease time more."""
+UNABLE = 2.0
+"""Seconds after which a node that could take over nothing is not waited for."""
 MOST_SHOWN = 20
 
 
@@ -61,6 +63,10 @@ class Loads:
     def masters(self, instance: str) -> list[str]:
         return [name for name, letters in self.letters.items() if letters.get(instance, "") in MASTERS]
 
+    def is_there(self, node: str) -> bool:
+        """Whether it is heard and carries, or could take over, anything."""
+        return any(letter in (*MASTERS, *CAN) for letter in self.letters[node].values())
+
     @property
     def carried(self) -> dict[str, str]:
         """What one node alone is master of."""
@@ -78,7 +84,7 @@ def command(file: Path, *, dry_run: bool, yes: bool) -> int:
     loads = look()
     moves = plan(loads)
     if not moves:
-        say(f"nothing to do: the {len(loads.carried)} instances that are carried are where they belong")
+        say(_nothing_to_do(loads))
         return 0
     ours = [move for move in moves if loads.etcd or set(move.before) == {loads.own}]
     _show(loads, moves, ours)
@@ -175,9 +181,25 @@ def _show(loads: Loads, moves: Sequence[Move], ours: Sequence[Move]) -> None:
         print(f"  and {len(lines) - MOST_SHOWN} more")
     if any(loads.is_exclusive(name) for move in moves for name in move.instances):
         show("exclusive: no node has it for a moment, because the old one releases it first")
-    if waiting := sorted({one.name for one in loads.instances} - loads.carried.keys()):
-        left = "1 is left alone" if len(waiting) == 1 else f"{len(waiting)} are left alone"
-        show(printable(f"{left}, because no node or more than one has them now: {_few(waiting)}"))
+    if left_alone := _left_alone(loads):
+        show(printable(left_alone))
+
+
+def _nothing_to_do(loads: Loads) -> str:
+    count = len(loads.carried)
+    if not count:
+        what = "nothing to do: no instance is carried by exactly one node"
+    else:
+        what = f"nothing to do: {count} of {len(loads.instances)} instances {'is' if count == 1 else 'are'} carried, "
+        what += "and none of them has to move"
+    left_alone = _left_alone(loads)
+    return printable(f"{what}; {left_alone}") + "\nhint: see why: floatip status" if left_alone else what
+
+
+def _left_alone(loads: Loads) -> str:
+    left = sorted({one.name for one in loads.instances} - loads.carried.keys())
+    verb = "is" if len(left) == 1 else "are"
+    return f"{len(left)} {verb} left alone, because no node or more than one carries it: {_few(left)}" if left else ""
 
 
 def _remark(loads: Loads, name: str, *, is_ours: bool) -> str:
@@ -200,27 +222,31 @@ def _is_confirmed() -> bool:
 
 
 def _move_all(moves: Sequence[Move], store: "Store | None") -> int:
-    done = 0
+    done, begun = 0, False
     try:
         for move in moves:
+            begun = True
             what = printable(f"[{done + 1}/{len(moves)}] {', '.join(move.instances)} -> {move.to}")
             began = time.monotonic()
             _move(move, store)
             print(f"{what}: done in {time.monotonic() - began:.2f} s", flush=True)
-            done += 1
+            done, begun = done + 1, False
     except KeyboardInterrupt:
-        say(f"\nstopped: {_account(done, moves)}\nhint: a move that was asked for may still come; see: floatip nodes")
+        account = _account(done, moves, f"begun, and may still move: {_few(moves[done].instances)}" if begun else "")
+        say(f"\nstopped: {account}\nhint: see who carries what: floatip nodes; to go on: floatip rebalance")
         return 130
     except Refusal:
-        say(_account(done, moves))
+        say(_account(done, moves, f"stopped at {_few(moves[done].instances)}"))
         raise
     say(f"{done} moves are done" if done > 1 else "the move is done")
     return 0
 
 
-def _account(done: int, moves: Sequence[Move]) -> str:
-    left = [name for move in moves[done:] for name in move.instances]
-    return printable(f"{done} of {len(moves)} moves are done; not moved: {_few(left)}")
+def _account(done: int, moves: Sequence[Move], under_way: str) -> str:
+    """`under_way`: of the first that is not done."""
+    left = [name for move in moves[done + bool(under_way) :] for name in move.instances]
+    parts = [f"{done} of {len(moves)} moves {'is' if done == 1 else 'are'} done", under_way]
+    return printable("; ".join(filter(None, [*parts, f"not begun: {_few(left)}" if left else ""])))
 
 
 def _move(move: Move, store: "Store | None") -> None:
@@ -269,12 +295,17 @@ def _asked(move: Move, store: "Store", patience: float) -> int:
 
 
 def _await(move: Move, patience: float) -> None:
-    until = time.monotonic() + patience
-    while left := _left(look_again(), move):
-        if time.monotonic() > until:
-            what = f"{left} did not move to {move.to} within {patience:g} s"
-            hint = f"see why: floatip explain {left}, here and on {move.to}"
-            raise Refusal(what, hint, Why.NOT_TAKEN_OVER)
+    began = able_at = time.monotonic()
+    while left := _left(loads := look_again(), move):
+        now = time.monotonic()
+        able_at = now if loads is None or loads.is_there(move.to) else able_at
+        if now > min(began + patience, able_at + UNABLE):
+            why = (
+                f" within {patience:g} s" if now < able_at + UNABLE else f": {move.to} is silent, or not ready any more"
+            )
+            carriers = (" and ".join(loads.masters(left)) or "no node") if loads else ""
+            what = f"{left} did not move to {move.to}{why}" + (f"; {carriers} carries it now" if carriers else "")
+            raise Refusal(what, f"see why: floatip explain {left}; to go on: floatip rebalance", Why.NOT_TAKEN_OVER)
         time.sleep(INTERVAL)
 
 

@@ -103,12 +103,15 @@ def verdict(problems: Iterable[ProblemView]) -> Part:
 
 
 def _headline(status: Status, width: int) -> list[Line]:
-    facts = ", ".join(filter(None, (f"floatip {status.version}", f"up {age(status.uptime)}", _where(status.network))))
+    named = next((node.name for node in status.nodes if node.own), "") or status.host
+    machine = f" on {status.host}" if status.host not in ("", named) else ""
+    program = f"floatip {status.version}{machine}"
+    facts = ", ".join(filter(None, (program, f"up {age(status.uptime)}", _where(status.network))))
     word, style = verdict(status.problems)
-    host = printable(status.host) or "?"
-    if cells(host) + 2 + len(word) + 2 > width:
-        return [*under([("", "")], host, width, BOLD), [(word, style)], *under([("", "")], facts, width)]
-    return under([(host, BOLD), ("  ", ""), (word, style), ("  ", "")], facts, width, indent=cells(host) + 2)
+    name = printable(named) or "?"
+    if cells(name) + 2 + len(word) + 2 > width:
+        return [*under([("", "")], name, width, BOLD), [(word, style)], *under([("", "")], facts, width)]
+    return under([(name, BOLD), ("  ", ""), (word, style), ("  ", "")], facts, width, indent=cells(name) + 2)
 
 
 def _where(network: NetworkView | None) -> str:
@@ -415,7 +418,8 @@ def _etcd(known: EtcdView | None) -> list[Row]:
     value = f"answers {age(known.for_)}" if known.answers else f"SILENT {age(known.for_)}"
     rows = [("", value, GOOD if known.answers else BAD, etcd_words.summary(known))]
     return rows + [
-        (etcd_words.place(one), f"silent {age(one.for_)}", BAD, one.said) for one in etcd_words.silent(known)
+        (etcd_words.place(one), f"silent {age(one.for_)}", BAD, etcd_words.said(one))
+        for one in etcd_words.silent(known)
     ]
 
 

@@ -6,13 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from floatip.core.arbiter_problems import of_arbiter
 from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
 from floatip.core.election.nodes import NodesElector
 from floatip.core.etcd import Delete, EtcdChanged, EtcdEndpoint, EtcdMembers, KeepAlive, Unknown
+from floatip.core.events import Drained, Order
 from floatip.core.explain import Explanation, explain
 from floatip.core.foresight import Kind, Outcome, Question, names
+from floatip.core.orders import objection
 from floatip.core.problems import Code, Problem, Severity
+from floatip.core.refusals import Why
 from floatip.core.rules import Rule
 from floatip.core.whatif import foreseen
 from floatip.explain import Explained, draw_explanations
@@ -51,7 +55,7 @@ def test_the_carrier_says_when_its_exclusive_instance_leaves_and_what_goes_on() 
     found = one(world, Code.ETCD_LOST)
     assert (
         found.what
-        == f"etcd has not answered for 2.0 s ({REFUSED}): db leaves this node in 1.5 s; web goes on by the link"
+        == f"etcd has not answered for 2.0 s ({REFUSED}): db leaves this node within 1.5 s; web goes on by the link"
     )
     assert found.severity is Severity.PROBLEM
     assert "this node may not take over db" in one(world, Code.ETCD_LOST, "n2").what
@@ -189,6 +193,39 @@ def test_what_is_foretold_of_etcd_happens() -> None:
     assert world.carriers() == foretold == {"db": "", "web": "n1"}
     dies = outcome(world, "n2", "db", "down", "n1")
     assert (dies.carrier, dies.rule) == ("", Rule.ETCD_SILENT)
+
+
+def test_a_drain_that_is_refused_because_etcd_is_gone_says_so() -> None:
+    world = World()
+    world.lose_etcd()
+    world.run(6.0)
+    refused = objection(world.nodes["n1"], Drained(Order("work")), force=False)
+    assert refused
+    assert refused.code is Why.NOBODY_READY
+    assert refused.what.endswith("take over db: etcd does not answer, and without etcd no node may have it")
+    assert refused.hint.startswith("make etcd answer first: floatip doctor; ")
+
+
+def test_explain_says_that_a_node_alone_without_etcd_may_not_take_it_from_its_carrier() -> None:
+    world = World()
+    world.lose_etcd("n2")
+    world.run(6.0)
+    there = told(world, "n2", "db")
+    assert there.carrier == "n1"
+    assert (there.rule, there.what) == (Rule.ETCD_SILENT, "etcd does not answer; without etcd n2 may not take it over")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(2, "2.0 s"), (64, "1 min 4 s"), (3600 + 125, "1 h 2 min")])
+def test_for_how_long_etcd_is_gone_is_said_in_units_of_people(seconds: float, said: str) -> None:
+    world = World()
+    arbiter = world.nodes["n1"].arbiter
+    assert arbiter
+    world.lose_etcd()
+    world.run(6.0)
+    (lost,) = (
+        one for one in of_arbiter(world.nodes["n1"], arbiter, arbiter.since + seconds) if one.code is Code.ETCD_LOST
+    )
+    assert lost.what.startswith(f"etcd has not answered for {said} (")
 
 
 def test_explain_names_etcd_as_what_keeps_a_node_from_it() -> None:

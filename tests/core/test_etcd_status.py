@@ -38,7 +38,7 @@ def test_where_etcd_is_gone_the_status_says_since_when_why_and_what_follows() ->
     shown = lines(etcd_lost())
     assert shown[2:5] == [
         "! etcd has not answered for 2.1 s (no endpoint answers: connection refused): db",
-        "  leaves this node in 2.4 s [etcd-lost]",
+        "  leaves this node within 2.4 s [etcd-lost]",
         "  hint: ask it: etcdctl --endpoints=https://10.0.0.1:2379 endpoint status",
     ]
     assert "  owner      haproxy2 for 2h 0m, as etcd said 2.1s ago" in shown
@@ -57,6 +57,34 @@ def test_one_endpoint_that_is_silent_is_named() -> None:
         "                                4.2 s of 5 s; alive there: haproxy1, haproxy2",
         "  10.0.0.1:2379  silent 12s     timed out",
     ]
+
+
+def test_what_an_endpoint_said_does_not_repeat_its_name() -> None:
+    one, *rest = ETCD.endpoints
+    etcd = replace(ETCD, endpoints=(EndpointView(one.url, False, 12.0, "10.0.0.1:2379 refuses the connection"), *rest))
+    status = replace(arbitrated(), etcd=etcd)
+    assert section(lines(status), "etcd")[-1] == "  10.0.0.1:2379  silent 12s     refuses the connection"
+    assert _drawn({}, status, as_json=False).splitlines()[-1] == "  10.0.0.1:2379 silent 12s: refuses the connection"
+
+
+def test_the_first_line_names_the_node_and_the_machine_where_that_has_another_name() -> None:
+    status = arbitrated()
+    assert lines(status)[0].startswith(f"haproxy1  OK  floatip {status.version}, up ")
+    assert lines(replace(status, host="vm-17"), 120)[0].startswith(
+        f"haproxy1  OK  floatip {status.version} on vm-17, up "
+    )
+
+
+def test_backups_of_an_exclusive_instance_have_no_traffic() -> None:
+    status = arbitrated()
+    db, web = status.instances
+    backup = replace(db, role=replace(db.role, value="backup"), rank=replace(db.rank, value="standby"))
+    backup = replace(backup, addresses=tuple(replace(one, announced_to=0) for one in db.addresses))
+    one, two = status.nodes
+    three = replace(two, name="haproxy3")
+    nodes = (replace(one, carries=tuple(replace(each, rank="standby") for each in one.carries)), two, three)
+    shown = lines(replace(status, instances=(backup, web), nodes=nodes), 120)
+    assert "  traffic    goes to nobody: no node announces it" in shown
 
 
 @pytest.mark.parametrize(
@@ -78,6 +106,7 @@ def test_one_endpoint_that_is_silent_is_named() -> None:
             "this node for 2h 0m, as etcd says; exclusive; waits 3.2 s until any other node surely has let go",
         ),
         ({"free_at": 999.0}, "this node for 2h 0m, as etcd says; exclusive"),
+        ({"free_at": 1003.25, "exclusive": False}, "this node for 2h 0m, as etcd says"),
         (
             {"epoch": OWNED.epoch + 7_295_000},
             "this node, from a clock 1m 35s ahead of this one, as etcd says; exclusive",
@@ -89,7 +118,7 @@ def test_an_owner_is_named_with_what_is_special(changes: dict[str, object], said
 
 
 def test_an_exclusive_instance_says_when_it_leaves_and_that_it_has_left() -> None:
-    assert any("leaves this node in 2.4 s" in line for line in lines(etcd_lost(2.1), 200))
+    assert any("leaves this node within 2.4 s" in line for line in lines(etcd_lost(2.1), 200))
     assert any("has left this node" in line for line in lines(etcd_lost(60.0), 200))
 
 

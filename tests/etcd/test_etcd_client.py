@@ -21,6 +21,7 @@ from floatip.core.etcd import (
     TxnDone,
     Unknown,
 )
+from floatip.etcd.failed import Failed, several
 from floatip.etcd.settings import Settings
 from tests.certificates import Pair
 from tests.etcd.asking import Asking, asking, play
@@ -271,3 +272,21 @@ def test_a_silent_stream_is_begun_again_elsewhere_when_another_answer_knows_more
             await client.until(lambda: client.values == ["2", "3"])
 
     play(story)
+
+
+def test_what_several_endpoints_say_is_said_once_and_always_in_the_same_order() -> None:
+    urls = [f"http://10.0.0.{number}:2379" for number in (1, 2, 3)]
+    refused = {url: Failed(f"{url[7:]} refuses the connection", "start it") for url in reversed(urls)}
+    assert (
+        several(refused, urls).reason
+        == "no endpoint of etcd answers: 10.0.0.1:2379 refuses the connection (and 2 more)"
+    )
+    mixed = {**refused, urls[1]: Failed("10.0.0.2:2379 does not answer within 1.5 s", "ask it", weight=1)}
+    said = several(mixed, urls)
+    assert said.reason == (
+        "no endpoint of etcd answers: 10.0.0.1:2379 refuses the connection (and 1 more); "
+        "10.0.0.2:2379 does not answer within 1.5 s"
+    )
+    assert said.hint == "ask it"
+    alike = {url: Failed("etcd wants to know the user", "set user") for url in urls}
+    assert several(alike, urls) is alike[urls[0]]

@@ -99,7 +99,7 @@ def test_a_first_configuration_is_shown_and_applied(fleet: Fleet) -> None:
     assert f"--- nothing\n+++ {fleet.file}\n" in said
     assert '+addresses = ["203.0.113.10/32"]' in said
     assert "no member is alive, so what moves is not known" in said
-    assert "applied as version 1; each node loads it when etcd tells it: floatip nodes" in said
+    assert "applied as version 1; to see whether all nodes have loaded it: floatip nodes" in said
     status, said = fleet("get")
     assert (status, said.partition("\n")[2]) == (0, WEB)
     assert said.startswith("version 1, by anna@db1 at 20")
@@ -139,7 +139,8 @@ def test_an_older_version_is_applied_again(fleet: Fleet, monkeypatch: pytest.Mon
     fleet.apply(WEB)
     status, said = fleet.apply(WEB + "\n" + MAIL)
     assert "\nin short: instance mail added\n" in said
-    assert "back to the version before: floatip fleet get --version 1 | floatip fleet apply -" in said
+    file = f"--file {fleet.local}"
+    assert f"back to the version before: floatip fleet get --version 1 {file} | floatip fleet apply - {file}\n" in said
     first, _ = subprocess.Popen(
         [sys.executable, "-m", "floatip", "fleet", "get", "--version", "1", "--file", str(fleet.local)],
         stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ from floatip.core.etcd import Answer, Delete, Put, Question, Row, Txn, TxnDone, 
 from floatip.core.problems import Code
 from floatip.core.settings import Node
 from floatip.fleet import rows
+from floatip.host.control import Command
 from floatip.host.failures import Failures
 from floatip.host.membership import Membership
 from floatip.host.reload import Outcome
@@ -132,7 +133,7 @@ class Member(Membership):
         outcome(self.loaded if found is None else found)
 
     def asked(self, what: str) -> Any:
-        return self.commands()[what].answer({}, 0)
+        return self.commands(Command(lambda request, pid: {"done": True}, "undrain"))[what].answer({}, 0)
 
 
 @pytest.fixture
@@ -360,7 +361,10 @@ def test_who_leaves_is_removed_and_knows_nobody_until_it_joins(store: Store) -> 
     again.loaded = again.loaded._replace(known=one.loaded.known)
     again.begin()
     assert "db1" not in store.members(), "a restart does not undo it"
+    refused = again.asked("undrain")
+    assert (refused["code"], refused["hint"]) == ("no-fleet", "let it in again: floatip fleet join")
     assert again.asked("fleet-join") == {"done": True, "waiting": ""}
+    assert again.asked("undrain") == {"done": True}
     assert "db1" in store.members()
     assert [node.name for node in again.loaded.known.members] == ["db2"]
 

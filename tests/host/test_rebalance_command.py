@@ -31,6 +31,8 @@ class Daemon:
         self.young: set[str] = set()
         self.stubborn: set[str] = set()
         """Instances that never move."""
+        self.silent: set[str] = set()
+        """Nodes, once something was asked for."""
         self.asked: list[tuple[str, str]] = []
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -48,12 +50,17 @@ class Daemon:
                     node,
                     1.0,
                     node not in self.young,
-                    "".join("C" if self.homes[one] == node else "r" for one in self.homes),
+                    "".join(self.letter(node, home) for home in self.homes.values()),
                 ]
                 for node in self.nodes
             ],
             "instances": [[one, [], "", "", one in self.exclusive] for one in self.homes],
         }
+
+    def letter(self, node: str, home: str) -> str:
+        if node in self.silent and self.asked:
+            return "-"
+        return "C" if home == node else "r"
 
     def move(self, instance: str, to: str) -> None:
         self.asked.append((instance, to))
@@ -151,7 +158,50 @@ def test_it_stops_at_the_first_instance_that_does_not_move_and_says_what_is_left
         run()
     assert refused.value.code is Why.NOT_TAKEN_OVER
     assert len(daemon.asked) == 1
-    assert "0 of 2 moves are done" in capsys.readouterr().err
+    ((left, _),) = daemon.asked
+    said = capsys.readouterr().err
+    assert f"0 of 2 moves are done; stopped at {left}; not begun: web" in said
+    assert f"{daemon.homes[left]} carries it now" in str(refused.value)
+
+
+def test_a_node_that_falls_silent_is_not_waited_for(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebalance, "PATIENCE", 3600.0)
+    monkeypatch.setattr(rebalance, "UNABLE", 0.05)
+    daemon.etcd = True
+    daemon.stubborn, daemon.silent = set(daemon.homes), {"haproxy3"}
+    with pytest.raises(Refusal, match="haproxy3 is silent, or not ready any more") as refused:
+        run()
+    assert refused.value.code is Why.NOT_TAKEN_OVER
+
+
+def test_ctrl_c_says_what_is_done_what_may_still_move_and_what_is_left(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Pressed(Store):
+        def ask(self, question: Question) -> object:
+            answer = super().ask(question)
+            if isinstance(question, Txn) and len(self.leases) == 2:
+                raise KeyboardInterrupt
+            return answer
+
+    monkeypatch.setattr(rebalance, "_store", lambda file: nullcontext(Pressed(daemon)))
+    daemon.etcd = True
+    daemon.homes = dict.fromkeys(("web1", "web2", "web3", "web4", "web5", "web6"), "haproxy1")
+    assert run() == 130
+    (first, _), (second, _) = daemon.asked
+    said = capsys.readouterr().err
+    assert f"stopped: 1 of 4 moves is done; begun, and may still move: {second}; not begun: web" in said
+    assert first not in said
+
+
+def test_with_nothing_to_do_it_names_what_nobody_carries(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.homes = {"web1": "haproxy1", "web2": "haproxy2", "web3": "haproxy3", "web4": ""}
+    assert run() == 0
+    assert "3 of 4 instances are carried" in (said := capsys.readouterr().err)
+    assert "1 is left alone, because no node or more than one carries it: web4\nhint: see why: floatip status\n" in said
+    daemon.homes = {"web1": ""}
+    assert run() == 0
+    assert "no instance is carried by exactly one node" in capsys.readouterr().err
 
 
 def test_a_paused_election_or_young_sessions_are_refused_before_anything_moves(daemon: Daemon) -> None:

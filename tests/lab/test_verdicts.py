@@ -14,6 +14,7 @@ import pytest
 from floatip.lab.network import HAPROXY1, HAPROXY2, ROUTER
 from floatip.lab.record import SCENE, Answer, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteChange
+from floatip.lab.run import last_line
 from floatip.lab.scheduling import Delay, DelayWatch, delayed, run_delay
 from floatip.lab.screen import Feed, Screen, describe, group_by_cause
 from floatip.lab.verdicts import (
@@ -287,6 +288,17 @@ def test_what_a_node_takes_back_at_once_is_a_line_of_its_own_with_its_own_reason
 def test_who_the_owner_is_reads_as_a_sentence() -> None:
     owner = [event(9.0, "haproxy2", "owner", "haproxy1", "no other node was master")]
     assert describe(owner) == "haproxy2  owner of VI_1 haproxy1: no other node was master"
+
+
+def test_of_a_command_that_is_done_the_record_has_its_last_line_without_the_hint() -> None:
+    assert last_line("NODE  CARRIES\n[1/1] VI_1 -> haproxy2: done in 0.2 s\nthe move is done\n") == "the move is done"
+    assert last_line("haproxy1 is no member any more\nhint: to come back: floatip fleet join\n\n")[:8] == "haproxy1"
+    assert last_line("") == ""
+
+
+def test_where_there_are_several_instances_each_is_named() -> None:
+    mine = [event(9.0, "haproxy2", "role", "master", "no advert"), event(9.0, "haproxy2", "rank", "takeover", "")]
+    assert describe(mine, several=True) == "haproxy2  VI_1 MASTER, rank of VI_1 takeover: no advert"
 
 
 @pytest.mark.parametrize("three", [False, True])

@@ -406,11 +406,14 @@ def run(seeds: range, jobs: int, play: Callable[[int], Report]) -> int:
     by_placement = {placement: Statistics() for placement in ("all", "master")}
     failed: list[Report] = []
     with Pool(jobs, gc.set_threshold, (100_000,)) as pool:
-        for report in pool.imap_unordered(play, seeds, chunksize=20):
+        for number, report in enumerate(pool.imap_unordered(play, seeds, chunksize=20), 1):
             seconds += report.seconds
             by_placement[report.placement].add(report)
             if report.violations:
                 failed.append(report)
+                print(f"SEED={report.seed} failed", file=sys.stderr, flush=True)
+            elif number % 500 == 0:
+                print(f"{number} of {len(seeds)}", file=sys.stderr, flush=True)
     wall = time.monotonic() - began
     print(f"{len(seeds)} storms, {seconds:.0f} virtual seconds, {wall:.1f} s, {jobs} jobs")
     for placement, statistics in by_placement.items():

@@ -38,7 +38,7 @@ def test_a_page_says_since_when_etcd_is_lost_and_shows_each_endpoint() -> None:
     assert "does not answer for 2.1s: no endpoint answers: connection refused" in said
     assert "https://10.0.0.2:2379 silent 2.1s connection refused" in said
     assert "Exclusive instances may stay 2.4 s without another answer" in said
-    assert "as etcd said 2.1s ago; exclusive; leaves this node in 2.4 s" in said
+    assert "as etcd said 2.1s ago; exclusive; leaves this node within 2.4 s" in said
     (details,) = [attributes for tag, attributes in reader.tags if tag == "details" and attributes["id"] == "et"]
     assert "open" in details
 

@@ -150,7 +150,7 @@ def etcd_lost(seconds: float = 2.1) -> Status:
     silent = tuple(replace(each, answers=False, for_=seconds, said="connection refused") for each in ETCD.endpoints)
     left = max(4.5 - seconds, 0.0)
     etcd = replace(ETCD, answers=False, for_=seconds, reason=why, exclusive_left=left, endpoints=silent)
-    what = f"etcd has not answered for {seconds:.1f} s ({why}): db leaves this node in {left:.1f} s"
+    what = f"etcd has not answered for {seconds:.1f} s ({why}): db leaves this node within {left:.1f} s"
     hint = "ask it: etcdctl --endpoints=https://10.0.0.1:2379 endpoint status --cluster"
     one, two = status.nodes
     gone = replace(two, state="silent", heard=3.0, why="silent", etcd="alive")

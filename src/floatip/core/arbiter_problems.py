@@ -50,7 +50,7 @@ def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
 def _lost(node: "Node", arbiter: Arbiter, now: float) -> Problem:
     silent = now - arbiter.since
     never = arbiter.answered_at == -math.inf
-    what = "etcd has not answered since the start" if never else f"etcd has not answered for {silent:.1f} s"
+    what = "etcd has not answered since the start" if never else f"etcd has not answered for {_span(silent)}"
     what += f" ({arbiter.reason})"
     if follows := consequence(node, arbiter, now):
         what += f": {follows}"
@@ -80,7 +80,7 @@ def consequence(node: "Node", arbiter: Arbiter, now: float) -> str:
     parts = []
     if here:
         left = max(arbiter.until - now, 0.0)
-        parts.append(f"{_some(here)} {_verb(here, 'leaves', 'leave')} this node in {left:.1f} s")
+        parts.append(f"{_some(here)} {_verb(here, 'leaves', 'leave')} this node within {left:.1f} s")
     if rest:
         parts.append(f"this node may not take over {_some(rest)}")
     if free:
@@ -191,6 +191,13 @@ def _elsewhere(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
             what = f"{peer.name} is alive, and has no lease at this node's etcd: it does not reach it, or asks another"
             hint = f"see what {peer.name} says of etcd: floatip status there; compare endpoints and prefix in [etcd]"
             yield Problem(Code.NOT_AT_ETCD, peer.name, what, hint, Severity.WARNING)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds) // 60
+    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _some(names: list[str]) -> str:

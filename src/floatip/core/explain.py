@@ -95,7 +95,7 @@ def _reasons(node: Node, instance: Instance, known: Names, who: str, now: float)
     elector, own = instance.elector, known.own
     if node.stopping:
         yield Reason(Rule.STOPPING, f"{own} is stopping: {node.stopping}")
-    yield from _unfit(node, instance, now)
+    yield from _unfit(node, instance, known, who, now)
     if isinstance(instance.config.election, settings.Static):
         yield Reason(
             Rule.CONFIGURED, f"{own} is {instance.config.election.role}: nobody elects, the roles are configured"
@@ -109,7 +109,7 @@ def _reasons(node: Node, instance: Instance, known: Names, who: str, now: float)
         yield from _of_follower(instance, elector, known)
 
 
-def _unfit(node: Node, instance: Instance, now: float) -> Iterator[Reason]:
+def _unfit(node: Node, instance: Instance, known: Names, who: str, now: float) -> Iterator[Reason]:
     """What keeps it from carrying the instance in any election."""
     elector = instance.elector
     if instance.health is Health.DOWN:
@@ -127,7 +127,8 @@ def _unfit(node: Node, instance: Instance, now: float) -> Iterator[Reason]:
         yield Reason(Rule.NO_ROUTE_SERVER, what)
     elif is_fenced(node, instance, now):
         why = "etcd does not answer" if node.arbiter and not node.arbiter.answers else instance.bar
-        yield Reason(Rule.ETCD_SILENT, f"{why}; without etcd no node may have it")
+        follows = f"{known.own} may not take it over" if who else "no node may have it"
+        yield Reason(Rule.ETCD_SILENT, f"{why}; without etcd {follows}")
     elif instance.bar:  # in the election of keepalived it is keepalived's to see
         yield Reason(Rule.CRASH_LOOP if instance.bar == UNSTEADY else Rule.DAMPED, instance.bar)
     elif elector.role is Role.MASTER and not reaches(node, instance):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from floatip.core import events, settings
+from floatip.core.arbiter_problems import needs_etcd
 from floatip.core.election.elector import Role
 from floatip.core.events import Drained, HandoverAsked, Paused
 from floatip.core.fleet import Fleet
@@ -206,9 +207,12 @@ def _unready(
         name = instance.config.name
         ready = [peer for peer in fleet.heirs(name) if to in ("", peer.name)]
         if not ready:
-            hint = "mend that node first: run floatip status there"
+            why, hint = fleet.why_nobody(name, to), "mend that node first: run floatip status there"
+            if node.arbiter and not node.arbiter.answers and needs_etcd(instance):
+                why = "etcd does not answer, and without etcd no node may have it"
+                hint = "make etcd answer first: floatip doctor"
             hint += "" if to else "; floatip drain --force leaves as soon as one is ready"
-            what = f"no other node could take over {name}: {fleet.why_nobody(name, to)}"
+            what = f"no other node could take over {name}: {why}"
             return Refused(what, hint, Why.NOBODY_READY)
         seasoned = [peer for peer in ready if peer.node and peer.node.flags & NodeFlag.SEASONED]
         if not seasoned and not force and instance.role is Role.MASTER:

@@ -183,7 +183,7 @@ class Client:
         can_ask_again = isinstance(question, Range | KeepAlive)
         left = [*self._endpoints[self._used :], *self._endpoints[: self._used]]
         asked: dict[asyncio.Task[Answer], Endpoint] = {}
-        failures: list[Failed] = []
+        failures: dict[str, Failed] = {}
         try:
             async with asyncio.timeout(timeout):
                 while left or asked:
@@ -200,7 +200,7 @@ class Client:
                             try:
                                 answer = task.result()
                             except Failed as error:
-                                failures.append(error)
+                                failures[endpoint.url] = error
                                 self._note(endpoint, error)
                                 if error.may_be_done and not can_ask_again:
                                     self._leave(endpoint)
@@ -215,13 +215,13 @@ class Client:
         except TimeoutError:
             for endpoint in asked.values():
                 failure = late(endpoint.url, timeout)
-                failures.append(failure)
+                failures[endpoint.url] = failure
                 self._note(endpoint, failure)
                 self._leave(endpoint)
         finally:
             for task in asked:
                 task.cancel()
-        raise several(failures, self.settings)
+        raise several(failures, [endpoint.url for endpoint in self._endpoints])
 
     async def _ask_at(self, endpoint: Endpoint, question: Question) -> Answer:
         path, body = wire.request(question, self.settings.prefix)

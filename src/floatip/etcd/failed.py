@@ -3,7 +3,7 @@
 import errno
 import os
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -57,15 +57,18 @@ def late(endpoint: str, seconds: float) -> Failed:
     return Failed(f"{name(endpoint)} does not answer within {seconds:g} s", hint)
 
 
-def several(failures: Iterable[Failed], settings: Settings) -> Failed:
-    """What no endpoint answered."""
-    different = {failure.reason: failure for failure in failures}
-    if len(different) == 1:
-        return next(iter(different.values()))
-    heaviest = max(different.values(), key=lambda failure: failure.weight)
-    done = any(failure.may_be_done for failure in different.values())
-    more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
-    reason = f"no endpoint of etcd answers: {'; '.join([*different][:3])}{more}"
+def several(failures: Mapping[str, Failed], endpoints: Sequence[str]) -> Failed:
+    """What no endpoint answered, in the order configured. Where only the name differs, the first one is named."""
+    in_order = [(one, failures[one]) for one in endpoints if one in failures]
+    if len({failure.reason for _, failure in in_order}) == 1:
+        return in_order[0][1]
+    alike: dict[str, list[Failed]] = {}
+    for endpoint, failure in in_order:
+        alike.setdefault(failure.reason.removeprefix(name(endpoint)), []).append(failure)
+    heaviest = max((failure for _, failure in in_order), key=lambda failure: failure.weight)
+    done = any(failure.may_be_done for _, failure in in_order)
+    said = [same[0].reason + (f" (and {len(same) - 1} more)" if len(same) > 1 else "") for same in alike.values()]
+    reason = f"no endpoint of etcd answers: {'; '.join(said[:3])}"
     return Failed(reason, heaviest.hint, done=done, says=heaviest.says, weight=heaviest.weight)
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from floatip import prompts, reading
+from floatip import DEFAULT_CONFIG, prompts, reading
 from floatip.commands import Misused, Refusal, again_as_root
 from floatip.core.differences import differences
 from floatip.core.link.spread import assign
@@ -131,9 +132,11 @@ def _apply(here: Here, store: Store, wishes: Wishes) -> int:
         say("nothing was changed")
         return 1
     new = store.apply(text, _who(), before, revision)
-    say(f"applied as version {new.version}; each node loads it when etcd tells it: floatip nodes")
+    say(f"applied as version {new.version}; to see whether all nodes have loaded it: floatip nodes")
     if before:
-        say(f"back to the version before: floatip fleet get --version {before.version} | floatip fleet apply -")
+        file = "" if str(here.file) == DEFAULT_CONFIG else f" --file {shlex.quote(str(here.file))}"
+        back = f"floatip fleet get --version {before.version}{file} | floatip fleet apply -{file}"
+        say(f"to go back to the version before: {printable(back)}")
     return 0
 
 

@@ -251,9 +251,10 @@ class Daemon:
         drills = Drills(lambda: self._node, self.report, self._loop.time)
         etcd, of_fleet = Etcd(self.report), Failures("fleet", self.report)
         self._membership = Membership(etcd, self._read_for_fleet, of_fleet, memories[FLEET], boot_id())
-        commands = self._orders.commands(time.time) | {
+        orders = self._orders.commands(time.time)
+        commands = orders | {
             **drills.commands(),
-            **self._membership.commands(),
+            **self._membership.commands(orders["undrain"]),
             "status": Command(self._status, "ask for the status", prepare=self._prepare_status),
             "figures": Command(self._figures, "ask for the figures"),
             "loads": Loads(lambda: self._node, self._loop.call_soon).command,

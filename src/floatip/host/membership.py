@@ -6,7 +6,7 @@ them changes. What is new is read and judged in a thread, as a file is; what is 
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from shlex import quote
@@ -148,8 +148,17 @@ class Membership:
             self._timer.cancel()
         self._own = None
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self, undrain: Command) -> dict[str, Command]:
+        """`undrain`: of a node that has not left."""
+
+        def undrained(request: Record, pid: int) -> Record | str:
+            if self._own is None or not self._has_left:
+                return undrain.answer(request, pid)
+            what = "this node has left the fleet, and carries nothing, drained or not"
+            return refusal(Refused(what, "let it in again: floatip fleet join", Why.NO_FLEET))
+
         return {
+            "undrain": replace(undrain, answer=undrained),
             "fleet-leave": Command(lambda request, pid: self._asked(request, leave=True), "ask it to leave the fleet"),
             "fleet-join": Command(lambda request, pid: self._asked(request, leave=False), "ask it to join the fleet"),
         }

@@ -118,7 +118,9 @@ def cut_off_exclusive(run: Run) -> list[Verdict]:
     return [
         never_two_holders(record),
         happened_within(record, f"{MASTER} let go of it", left, LEASE_TIME, at, "it lost etcd"),
-        happened_within(record, f"{STANDBY} was master", taken, LEASE_TIME + TAKEOVER_MARGIN, at, "that"),
+        happened_within(
+            record, f"{STANDBY} was master", taken, LEASE_TIME + TAKEOVER_MARGIN, at, f"{MASTER} lost etcd"
+        ),
         *lost_less_than(record, HANDED_OVER_WITHIN),
         answered_only_by(record.seen, STANDBY, healed, f"{MASTER} reached etcd again"),
         never_moves(record, healed, f"{MASTER} reached etcd again"),
@@ -201,7 +203,7 @@ def rebalance(run: Run) -> list[Verdict]:
     run.wait_until_seasoned(STANDBY)
     run.wait_until_seasoned(THIRD)
     at = run.fault("the fleet is rebalanced")
-    done = run.ask(MASTER, "rebalance", "--yes", "--file", run.nodes[MASTER].config)
+    done = run.ask(MASTER, "rebalance", "--yes")
     time.sleep(2)
     record = run.finish()
     carried = {node: sorted(record.carries(node)) for node in run.nodes}

@@ -194,9 +194,9 @@ class Run(Closes):
         first = self.nodes["haproxy1"]
         file = first.write("fleet.toml", fleet_toml(self.options))
         deadline = time.monotonic() + READY_TIMEOUT
-        applied = self.ask("haproxy1", "fleet", "apply", file, "--file", first.config)
+        applied = self.ask("haproxy1", "fleet", "apply", file)
         while applied.status == NO_ANSWER and time.monotonic() < deadline:  # etcd has little CPU on a busy machine
-            applied = self.ask("haproxy1", "fleet", "apply", file, "--file", first.config)
+            applied = self.ask("haproxy1", "fleet", "apply", file)
         if applied.status:
             raise LabError(f"floatip fleet apply failed: {applied.text}", "read what it says of the file")
 
@@ -270,7 +270,7 @@ class Run(Closes):
         self.mark(f"{node}: {command}")
         done = self.nodes[node].ask(*words)
         text = " ".join(done.stdout.split())
-        self.mark(f"{node}: {text}")
+        self.mark(f"{node}: {text if done.returncode else last_line(done.stdout)}")
         return Answer(f"{command} on {node}", done.returncode, text)
 
     def knows(self, node: str, other: str) -> dict[str, Any]:
@@ -341,3 +341,8 @@ class Run(Closes):
         programs += self.etcd.members.values() if self.etcd else ()
         tails = {f"{p.host} {p.name}": p.log.read_text().splitlines()[-6:] for p in programs if p.log.exists()}
         return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)
+
+
+def last_line(said: str) -> str:
+    """What a command says of its outcome, without its hint."""
+    return next((line.strip() for line in reversed(said.splitlines()) if line and not line.startswith("hint: ")), "")

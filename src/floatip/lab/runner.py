@@ -35,7 +35,7 @@ class Result:
     @property
     def notes(self) -> list[str]:
         torn, late = len(self.record.torn), self.record.seen.late_max
-        notes = [f"{torn} connections that were open when the traffic moved were reset"] if torn else []
+        notes = [f"open connections that the move of the traffic reset: {torn}"] if torn else []
         return [*notes, f"the observer sent each probe at most {late * 1000:.0f} ms late"]
 
     @property

@@ -611,7 +611,10 @@ SCENES = {
     "node-joins": Members("a third node registers itself at etcd", etcd_scenes.joins, last_joins=True),
     "node-leaves": Members("the node that carries it leaves the fleet", etcd_scenes.leaves),
     "rebalance": Members(
-        "after a node has joined: who carries what is made even", etcd_scenes.rebalance, last_joins=True, instances=3
+        "a node has joined: floatip rebalance evens out who carries what",
+        etcd_scenes.rebalance,
+        last_joins=True,
+        instances=3,
     ),
     "beside-check": Beside("keepalived elects: its check fails", check),
     "beside-stop": Beside("keepalived elects: it is stopped and started", stop),

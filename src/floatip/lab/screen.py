@@ -70,6 +70,7 @@ class Feed:
         self._record = record
         names = {str(node.ipv4.ip): node.name for node in THREE_NODES if node.ipv4}
         self._short = {f"{directory}/": "", **names}
+        self._instances: set[str] = set()
         self._told = 0.0
         """All events up to this instant are printed."""
         self._strip_at: float | None = None
@@ -108,8 +109,9 @@ class Feed:
             until = until if self._closing.is_set() else self._strip_at  # a second comes before its events
         events = [event for event in list(self._record.events) if self._told < event.at <= until]
         self._told = max(self._told, until)
+        self._instances |= {event.name for event in events if event.what == "role"}
         for group in group_by_cause(events):
-            text = describe(group)
+            text = describe(group, several=len(self._instances) > 1)
             for long, short in self._short.items():
                 text = text.replace(long, short)
             yield group[0].at, f"{self._clock(group[0].at)}  {text}", "bold" if group[0].host == SCENE else ""
@@ -152,22 +154,27 @@ def _has_told(group: list[RunEvent], what: str) -> bool:
     return any(event.what == what for event in group)
 
 
-def describe(group: list[RunEvent]) -> str:
-    """The node, what changed on it, and the reason of the first change, which the others follow from."""
+def describe(group: list[RunEvent], *, several: bool = False) -> str:
+    """The node, what changed on it, and the reason of the first change, which the others follow from.
+
+    `several`: there are several instances, so each is named.
+    """
     first = group[0]
     if first.host == SCENE:
         return f"-- {first.reason}"
     changes = {event.what: event for event in group}
     if len(changes) > 1:
         changes.pop("health", None)  # it follows from the check, and the role from it
-    words = [_word(event) for event in changes.values()]
+    words = [_word(event, several=several) for event in changes.values()]
     return f"{first.host}  {', '.join(words)}: {first.reason}"
 
 
-def _word(event: RunEvent) -> str:
+def _word(event: RunEvent, *, several: bool) -> str:
     match event.what:
         case "role":
-            return event.value.upper()
+            return f"{event.name} {event.value.upper()}" if several else event.value.upper()
+        case "rank" | "health" if several:
+            return f"{event.what} of {event.name} {event.value}"
         case "rank" | "health" | "etcd" | "configuration":
             return f"{event.what} {event.value}"
         case "owner":

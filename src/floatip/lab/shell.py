@@ -20,7 +20,8 @@ from floatip.lab.run import DIRECTORY, Run
 
 SHELL_HOSTS = (*(host.name for host in (*HOSTS, *WITNESSES)), ROUTER)
 SCRIPT = DIRECTORY / "shell"
-LOOK_AT = ("haproxy1", "haproxy2", "haproxy3", "router", "rs1")
+LOOK_AT = ("haproxy3", "router", "rs1")
+"""Beside the nodes."""
 
 
 def prepare(run: Run) -> None:
@@ -62,7 +63,7 @@ def commands(run: Run) -> list[str]:
         program = os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m floatip"
     sudo = "sudo " if "SUDO_USER" in os.environ else ""
     more = list(run.etcd.members)[:1] if run.etcd else []
-    return [f"{sudo}{program} lab shell {host}" for host in (*LOOK_AT, *more)]
+    return [f"{sudo}{program} lab shell {host}" for host in (*run.nodes, *LOOK_AT, *more)]
 
 
 def a_drill() -> list[str]:

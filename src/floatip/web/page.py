@@ -436,7 +436,7 @@ def _etcd(etcd: EtcdView | None) -> str:
     state, kind = ("answers", "ok") if etcd.answers else ("does not answer", "bad")
     rows = "".join(
         f'<tr><th scope="row">{text(one.url)}</th><td><span class="badge {_ENDPOINTS[one.answers][1]}">'
-        f"{_ENDPOINTS[one.answers][0]}</span></td><td>{age(one.for_)}</td><td>{text(one.said)}</td></tr>"
+        f"{_ENDPOINTS[one.answers][0]}</span></td><td>{age(one.for_)}</td><td>{text(etcd_words.said(one))}</td></tr>"
         for one in etcd.endpoints
     )
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("Endpoint", "State", "For", "What it said last"))

@@ -56,7 +56,11 @@ class FloatipDaemon(Program):
         super().start()
 
     def environment(self) -> Mapping[str, str]:
-        return {"RUNTIME_DIRECTORY": str(self._run), "STATE_DIRECTORY": str(self._state)}
+        return {
+            "RUNTIME_DIRECTORY": str(self._run),
+            "STATE_DIRECTORY": str(self._state),
+            "CONFIGURATION_DIRECTORY": str(Path(self.config).parent),
+        }
 
     @property
     def socket(self) -> Path:
