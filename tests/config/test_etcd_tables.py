@@ -238,3 +238,30 @@ def test_without_the_library_the_error_names_its_package(load: Load, monkeypatch
     monkeypatch.setattr(rules, "find_spec", lambda name: None if name == "httpx" else there(name))
     assert "hint: apt install python3-httpx; elsewhere: pip install 'floatip[etcd]'" in wrong(load, MEMBER + INSTANCE)
     load(NODES + INSTANCE)
+
+
+@pytest.mark.parametrize("path", ["/etc", "/dev/zero"])
+def test_what_is_no_file_is_not_to_be_closed_for_others(load: Callable[[str], reading.Loaded], path: str) -> None:
+    """chmod 640 /etc would lock everybody out."""
+    loaded = load(MEMBER + f'ca = "{path}"\n')
+    (found,) = [str(one) for one in loaded.warnings if f"{path} cannot be read" in str(one)]
+    assert "hint: correct the path: it names no file" in found
+    assert "chmod" not in found
+
+
+def test_an_own_address_that_floats_is_named_and_not_missed(load: Callable[[str], reading.Loaded]) -> None:
+    with pytest.raises(reading.ConfigErrors) as refused:
+        load(MEMBER + INSTANCE.replace("203.0.113.1", "198.51.100.1"))
+    assert "198.51.100.1, with which this machine reaches etcd, is a floating address of an [[instance]]" in str(
+        reading.render(refused.value.errors, [])
+    )
+
+
+@pytest.mark.parametrize("key", ["password", "key"])
+def test_a_secret_in_place_of_its_file_is_not_shown(load: Callable[[str], reading.Loaded], key: str) -> None:
+    with pytest.raises(reading.ConfigErrors) as refused:
+        load(MEMBER + f'{key} = "hunter2"\n')
+    said = reading.render(refused.value.errors, refused.value.warnings)
+    assert f"etcd.{key}: is not an absolute path" in said
+    assert "write the secret to a file of its own" in said
+    assert "hunter2" not in said

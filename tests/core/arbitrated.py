@@ -28,7 +28,7 @@ from floatip.core.etcd import (
     Unknown,
     WatchEtcd,
 )
-from floatip.core.events import ClockMoved, DatagramReceived, Event, Held, Hold, SendDatagram, Started
+from floatip.core.events import CheckDone, ClockMoved, DatagramReceived, Event, Held, Hold, SendDatagram, Started
 from floatip.core.node import Node
 from floatip.core.snapshot import describe
 from floatip.core.state import Status
@@ -119,6 +119,8 @@ class World(Fleet):
         self.nodes[name] = Node(config, self.now)
         for event in (ClockMoved(EPOCH), Held(frozenset()), Started()):
             self.tell(name, event)
+        for check in self.checks:
+            self.tell(name, CheckDone(check.name, 0, True, ""))
 
     def tell(self, name: str, event: Event) -> None:
         queue = deque([(name, event)])

@@ -174,6 +174,17 @@ def test_no_answer_confirms_nothing() -> None:
     assert [one.value for one in news if isinstance(one, Became)] == ["lost"]
 
 
+def test_the_watch_confirms_nothing() -> None:
+    """It may bring late what was true a while ago."""
+    etcd = Etcd()
+    arbiter = etcd.begin()
+    before = arbiter.until
+    new = etcd.put(OWNERS + "other", owned("b"))
+    arbiter.changed(EtcdChanged(new.revision, (new,)), 2.0)
+    assert arbiter.owners["other"].node == "b"
+    assert arbiter.until == before
+
+
 def test_who_takes_it_from_a_silent_owner_waits_a_whole_lease_from_the_answer() -> None:
     etcd = Etcd(row(owned("b")))
     arbiter = etcd.begin()

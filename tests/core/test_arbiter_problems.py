@@ -12,6 +12,7 @@ from floatip.core.election.nodes import NodesElector
 from floatip.core.etcd import (
     AskEtcd,
     Delete,
+    EtcdChanged,
     EtcdEndpoint,
     EtcdMembers,
     EtcdUnwatched,
@@ -26,7 +27,7 @@ from floatip.core.problems import Code, Problem, Severity
 from floatip.core.rules import Rule
 from floatip.core.whatif import foreseen
 from floatip.explain import Explained, draw_explanations
-from tests.core.arbitrated import DB, REFUSED, WEB, World
+from tests.core.arbitrated import DB, LEASE_TIME, REFUSED, WEB, World
 from tests.core.test_nodes_play import EPOCH
 
 
@@ -302,3 +303,16 @@ def test_a_row_that_is_no_json_is_told_in_words() -> None:
         world.put("asks/old", value)
         world.run(1.0)
         assert one(world, Code.ETCD_ROW).what == f"the row asks/old at etcd is not one of floatip's: {why}"
+
+
+def test_a_node_that_asks_another_etcd_is_named_after_a_lease() -> None:
+    world = World()
+    world.run(1.0)
+    world.lose_etcd("n2")
+    world.etcd.write(Delete("alive/n2"))
+    world.tell("n1", EtcdChanged(world.etcd.revision, (), ("alive/n2",)))
+    world.run(LEASE_TIME + 3.0)
+    found = one(world, Code.NOT_AT_ETCD)
+    assert found.what == "n2 is alive, and has no lease at this node's etcd: it does not reach it, or asks another"
+    assert (found.subject, found.severity) == ("n2", Severity.WARNING)
+    assert Code.NOT_AT_ETCD not in {each.code for each in problems(world, "n2")}, "it does not know who lives"

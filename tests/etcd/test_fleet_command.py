@@ -337,6 +337,14 @@ def test_an_exclusive_address_is_known_also_where_this_node_refuses_the_version_
     assert "[exclusive-moves]" in said
 
 
+def test_the_own_address_of_a_member_is_no_floating_address(fleet: Fleet) -> None:
+    fleet.member("db2", 2)
+    status, said = fleet.apply(WEB.replace("203.0.113.10", "198.51.100.2"))
+    assert status == 2
+    assert f'{fleet.file}:7: instance "web" addresses: 198.51.100.2 is the own address of db2, a member' in said
+    assert fleet.get("config") == ""
+
+
 def test_names_at_etcd_do_nothing_in_a_terminal_or_a_shell(fleet: Fleet) -> None:
     fleet.member("db1", 1)
     fleet.put("members/$(reboot)\x1b[31m", "{")

@@ -314,6 +314,19 @@ def test_a_node_that_has_left_or_has_its_instances_in_its_file_misses_no_configu
     assert other.begin().told() == {}
 
 
+def test_a_restored_etcd_with_an_older_version_is_followed_and_said(store: Store) -> None:
+    alive(store)
+    one = Member(store).begin()
+    for version in (1, 2, 3):
+        store.put("config", TOML.replace(": 1,", f": {version},"))
+    assert one.told() == {}
+    store.put("config", TOML)
+    assert one.loaded.known.row == TOML
+    assert one.told() == {"the version of the fleet's configuration": Code.FLEET_OLDER}
+    store.put("config", TOML.replace(": 1,", ": 2,").replace("a = 1", "a = 2"))
+    assert one.told() == {}
+
+
 def test_a_configuration_that_is_deleted_stays_in_force(store: Store) -> None:
     alive(store)
     one = Member(store).begin()

@@ -44,6 +44,7 @@ def of_arbiter(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
     yield from _endpoints(arbiter, now)
     yield from _rows(arbiter)
     yield from _clocks(node, arbiter, now)
+    yield from _elsewhere(node, arbiter, now)
 
 
 def _lost(node: "Node", arbiter: Arbiter, now: float) -> Problem:
@@ -178,6 +179,18 @@ def _clocks(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
         what = f"{name} took over at a time that is {seconds:.0f} s ahead of the clock of this node"
         hint = "compare the clocks, on both nodes: timedatectl"
         yield Problem(Code.CLOCK_AHEAD, name, what, hint, Severity.WARNING)
+
+
+def _elsewhere(node: "Node", arbiter: Arbiter, now: float) -> Iterator[Problem]:
+    """Nodes that the link hears and etcd does not: where they ask another etcd, both may hold what is exclusive."""
+    if not (node.fleet and arbiter.answers and arbiter.is_registered and arbiter.knows_who_lives):
+        return
+    for peer in node.fleet.others:
+        at = max(peer.since, arbiter.since) + arbiter.config.lease_time + SETTLE
+        if peer.alive and peer.name not in arbiter.alive and now > at:
+            what = f"{peer.name} is alive, and has no lease at this node's etcd: it does not reach it, or asks another"
+            hint = f"see what {peer.name} says of etcd: floatip status there; compare endpoints and prefix in [etcd]"
+            yield Problem(Code.NOT_AT_ETCD, peer.name, what, hint, Severity.WARNING)
 
 
 def _some(names: list[str]) -> str:

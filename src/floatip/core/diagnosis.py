@@ -36,7 +36,7 @@ DROPPED = (
     ("TTL", "they crossed a router, or are forged: see who sends them"),
 )
 """What to do about adverts that were not used, by words of the reason."""
-PASSED_OVER = {Code.ETCD_ROW}
+PASSED_OVER = {Code.ETCD_ROW, Code.FLEET_OLDER}
 """Failures with which all that this node has goes on."""
 _ORDER = {severity: place for place, severity in enumerate(Severity)}
 

@@ -306,18 +306,21 @@ class Client:
         timeout = self.settings.request_timeout
         try:
             response = await self._request(endpoint, method, path, content, token, timeout)
+            chunks, length = list[bytes](), 0  # one buffer that grows leaves holes in memory, as many as it was moved
             try:
-                data = bytearray()
                 async for chunk in _stream_of(response):
-                    data += chunk
+                    chunks.append(chunk)
+                    length += len(chunk)
                     self._held += len(chunk)
-                    is_crowded = self._held > MOST_HELD and len(data) > MOST_HELD // MOST_CONNECTIONS
-                    if len(data) > wire.LONGEST_ANSWER or is_crowded:
-                        what = f"{name(endpoint.url)} answers more than {len(data) >> 20} MB"
+                    is_crowded = self._held > MOST_HELD and length > MOST_HELD // MOST_CONNECTIONS
+                    if length > wire.LONGEST_ANSWER or is_crowded:
+                        size = f"{length >> 20} MB" if length >> 20 else f"{length >> 10} KB"
+                        what = f"{name(endpoint.url)} answers more than {size}"
                         raise Failed(what, "check that it is etcd: curl -I " + endpoint.url)
-                return response.status_code, bytes(data)
+                return response.status_code, b"".join(chunks)
             finally:
-                self._held -= len(data)
+                self._held -= length
+                chunks.clear()
                 await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             if isinstance(error, httpx.PoolTimeout):

@@ -19,7 +19,7 @@ from floatip.commands import Misused, Refusal, again_as_root
 from floatip.core.differences import differences
 from floatip.core.link.spread import assign
 from floatip.core.refusals import Why
-from floatip.core.settings import Nodes
+from floatip.core.settings import Node, Nodes
 from floatip.fleet import rows
 from floatip.fleet.rows import Config, Odd
 from floatip.fleet.store import Found, Store
@@ -177,8 +177,20 @@ def _judged(here: Here, store: Store, text: str, found: Found, wishes: Wishes) -
     known = fleet.Known(rows.config_row(Config(1, "", "", text)), members, store.prefix, name=name)
     user = daemons_user()
     given = reading.read(here.file, look_around(user), known=known)
+    given.problems.extend(_own_addresses(given, members))
     loaded = reading.judged(given, user, here.file)
     return loaded, [str(one) for one in loaded.warnings if one.file == name]
+
+
+def _own_addresses(given: reading.Read, members: Iterable[Node]) -> Iterator[ConfigError]:
+    """Other nodes would add it to their interfaces, and cut that member off."""
+    names = {one.address: one.name for one in members}
+    for at, instance in given.places.each(("instance",), given.model.instances):
+        for address in instance.addresses:
+            if name := names.get(address.ip):
+                what = f"{address.ip} is the own address of {name}, a member of the fleet"
+                hint = "give a floating address that no node has as its own: floatip fleet members"
+                yield given.places.error((*at, "addresses"), what, hint)
 
 
 def _cannot(after: reading.Loaded, found: Found) -> Iterator[str]:

@@ -69,6 +69,14 @@ def config(value: str) -> Config:
     return Config(version, _word(row, "by"), _word(row, "at"), toml)
 
 
+def version_of(value: str) -> int:
+    """Of the row `config`; 0: it is none of ours."""
+    try:
+        return config(value).version
+    except Odd:
+        return 0
+
+
 def config_row(one: Config) -> str:
     return _row(version=one.version, by=one.by, at=one.at, toml=one.toml)
 

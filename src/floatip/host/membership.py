@@ -36,6 +36,7 @@ from floatip.reading.fleet import Known
 RETRY = 5.0
 """Seconds until something is tried again that failed for now."""
 CONFIGURATION, MEMBERSHIP = "the fleet's configuration", "this node as a member"
+VERSION = "the version of the fleet's configuration"
 WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 SEE_ALL = "see all, on this node: floatip fleet get | floatip fleet apply --dry-run -"
@@ -114,6 +115,8 @@ class Membership:
         """Why its row was not written."""
         self._tries_again = False
         """Because that may mend."""
+        self._latest = self._seen = 0
+        """The latest version that was in force here; the one that etcd had last."""
         self._timer: Handle | None = None
         self._members: dict[str, tuple[int, Member | None]] = {}
         """As read, with the revision of the row; None: it is none of ours."""
@@ -220,6 +223,7 @@ class Membership:
 
     def _follow(self, own: _Own) -> None:
         row = self._configuration(own)
+        self._say_if_older(row)
         if row and row == self._in_force.row:
             self._refused = ""
             self._failures.clear(CONFIGURATION)
@@ -231,6 +235,19 @@ class Membership:
             return
         self._is_reading = True
         self._read(known, partial(self._was_judged, known))
+
+    def _say_if_older(self, row: str) -> None:
+        """It is followed: whoever restored etcd may want it so."""
+        version, in_force = rows.version_of(row), rows.version_of(self._in_force.row)
+        is_next = version > self._seen > 0  # somebody has applied it since
+        self._latest = version if is_next else max(self._latest, in_force)
+        self._seen = version
+        if 0 < version < self._latest:
+            what = f"{version} at etcd, and this node had {self._latest}: was etcd restored from an older snapshot?"
+            hint = "compare with the file that you applied last, and apply that: floatip fleet diff FILE"
+            self._failures.set(VERSION, what, hint, Code.FLEET_OLDER)
+        else:
+            self._failures.clear(VERSION)
 
     def _known(self, own: _Own) -> Known:
         row = self._configuration(own)
@@ -247,7 +264,7 @@ class Membership:
     def _others(self, own: _Own) -> tuple[Node, ...]:
         """Each address once: of two members with one, the one that registered last."""
         found: dict[object, Member] = {}
-        self._failures.keep({CONFIGURATION, MEMBERSHIP, *(self._called(key) for key in own.rows[MEMBERS])})
+        self._failures.keep({CONFIGURATION, MEMBERSHIP, VERSION, *(self._called(key) for key in own.rows[MEMBERS])})
         self._members = {key: one for key, one in self._members.items() if key in own.rows[MEMBERS]}
         for row in own.rows[MEMBERS].values():
             one = self._member(row)

@@ -188,7 +188,7 @@ def _of_machine(part: Document, known_key: Key, value: Any, at: Thing, error: An
         yield error(at, f"does not belong to the fleet's configuration: {why}", _hint(at))
     elif kind is v.command or (at[0] == "check" and at[-1] in ("user", "group")):
         yield error(at, f"does not belong to the fleet's configuration: {PROGRAM}", _hint(at))
-    elif kind is v.path or (at[-1] == "process" and isinstance(value, str) and value.startswith("/")):
+    elif kind in (v.path, v.secret_path) or (at[-1] == "process" and isinstance(value, str) and value.startswith("/")):
         yield error(at, f"does not belong to the fleet's configuration: {PATH}", _hint(at))
     elif isinstance(kind, Items) and isinstance(value, list):
         for index, item in enumerate(value):

@@ -30,6 +30,8 @@ def unreadable(path: Path, machine: Machine, *, is_secret: bool) -> Doubt | None
 
 
 def _mend(path: Path, machine: Machine, share: str) -> str:
+    if os.path.exists(path) and not os.path.isfile(path):  # a directory that root alone may enter would be worse
+        return "correct the path: it names no file"
     if closed := closed_above(path, machine):
         return f"copy it to /etc/floatip, where user {machine.user or DAEMON} can read it: {closed} is closed"
     return share if os.path.exists(path) else "correct the path, or make the file"

@@ -51,6 +51,9 @@ def place(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
     if node is None:
         what = "no endpoint of etcd shows which address this machine has: none is another machine's address"
         hint = f'write [member] address = "..."; this machine has {has}'
+        if taken := next((one for one in _sources(model) if one in _floating(model)), None):
+            what = f"{taken}, with which this machine reaches etcd, is a floating address of an [[instance]]"
+            hint = 'remove it there, or write the node\'s own address, which stays: [member] address = "..."'
         yield places.on_machine(at, what, hint)
     elif not machine.has(node.address):
         what = f"{node.address} is not this machine, which has {has}"
@@ -62,12 +65,19 @@ def place(model: Model, places: Places, machine: Machine) -> Iterator[Problem]:
 
 def _towards_etcd(model: Model) -> Address | None:
     """The address from which the kernel would send to the first endpoint that is another machine, or its address."""
-    floating = {one.ip for instance in model.instances for one in instance.addresses}
+    floating = _floating(model)
+    return next((one for one in _sources(model) if one not in floating), None)
+
+
+def _floating(model: Model) -> set[Address]:
+    return {one.ip for instance in model.instances for one in instance.addresses}
+
+
+def _sources(model: Model) -> Iterator[Address]:
     for endpoint in model.etcd.endpoints if model.etcd else ():
         try:
             to = ip_address(urlsplit(endpoint).hostname or "")
         except ValueError:  # a name: what may hang is not asked here
             continue
-        if not to.is_loopback and (found := source_towards(to)) and found not in floating and not found.is_loopback:
-            return found
-    return None
+        if not to.is_loopback and (found := source_towards(to)) and not found.is_loopback:
+            yield found

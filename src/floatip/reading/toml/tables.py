@@ -70,7 +70,7 @@ LINK = Table(
     {
         "interval": Key(v.number(0.02, 10, "write seconds; 0.1 is usual")),
         "port": Key(v.whole(1, 65535, "choose a UDP port that no other program uses, the same on all nodes")),
-        "key": Key(v.path),
+        "key": Key(v.secret_path),
     }
 )
 ETCD = Table(
@@ -83,9 +83,9 @@ ETCD = Table(
         "prefix": Key(v.etcd_prefix),
         "ca": Key(v.path),
         "certificate": Key(v.path),
-        "key": Key(v.path),
+        "key": Key(v.secret_path),
         "user": NAME,
-        "password": Key(v.path),
+        "password": Key(v.secret_path),
         "lease_time": Key(v.whole_seconds(2, 3600, "write whole seconds from 2 on: so etcd and the kernel count them")),
         "keepalive_interval": Key(v.number(0.05, 600, "write seconds; 1 is usual")),
         "request_timeout": Key(v.number(0.05, 600, "write seconds; 1.5 is usual")),
@@ -387,9 +387,9 @@ NOTIFY = Table({"command": Key(v.command, example="/etc/floatip/notify.sh", abse
 HTTP = Table(
     {
         "listen": Key(Items(v.listener, least=1, most=16, why_most="one address of each family is usual")),
-        "token": Key(v.path),
+        "token": Key(v.secret_path),
         "tls_certificate": Key(v.path),
-        "tls_key": Key(v.path),
+        "tls_key": Key(v.secret_path),
         "client_ca": Key(v.path),
         "hosts": Key(Items(v.host_name, most=64, why_most="name only what stands in the address line of a browser")),
     }

@@ -161,6 +161,13 @@ def path(value: object) -> Path:
     return Path(_path(value))
 
 
+def secret_path(value: object) -> Path:
+    """Of a file with a secret. Somebody may write the secret itself here, so its messages show nothing of it."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise Wrong("is not an absolute path", 'write the secret to a file of its own, and here its path: "/etc/..."')
+    return Path(secret(value))
+
+
 def _path(value: object) -> str:
     if not isinstance(value, str) or not value.startswith("/"):
         raise Wrong(f"{shown(value)} is not an absolute path", 'write a path that begins with a slash: "/etc/..."')
