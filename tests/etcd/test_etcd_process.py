@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -188,6 +189,34 @@ def test_whoever_follows_a_prefix_has_all_of_its_rows_beside_the_core(cluster: C
             assert [event for event in part.events if isinstance(event, EtcdUnwatched)]
 
     asyncio.run(story())
+
+
+def test_where_the_core_finds_an_older_store_whoever_follows_reads_again(tmp_path: Path) -> None:
+    """With the cluster and the term of before, as where etcd was made again: only the revision tells."""
+
+    async def story(cluster: Cluster) -> None:
+        members: list[dict[str, str]] = []
+        async with beside(Configured(cluster.endpoints, "/older/", request_timeout=10.0)) as part:
+            part.etcd.follow("members/", lambda rows: members.append({key: row.value for key, row in rows.items()}))
+            for number in range(10):
+                revision = await part.put("members/a", str(number))
+            part.etcd.perform(WatchEtcd(("owners/",), revision))
+            await part.until(lambda: members and members[-1] == {"members/a": "9"})
+            [member] = cluster.members
+            member.kill()
+            shutil.rmtree(member.directory)
+            member.start()
+            await asyncio.to_thread(cluster.wait)
+            found = await part.sure(Range("owners/"))
+            assert isinstance(found, Rows)
+            assert found.revision < revision
+            part.etcd.perform(WatchEtcd(("owners/",), found.revision))
+            await part.until(lambda: members[-1] == {})
+            await part.put("members/b", "1")
+            await part.until(lambda: members[-1] == {"members/b": "1"})
+
+    with Cluster(tmp_path, 1) as cluster:
+        asyncio.run(story(cluster))
 
 
 def test_a_process_that_is_killed_is_started_again_and_the_watch_goes_on(

@@ -124,7 +124,17 @@ class Etcd:
             self.ask(effect.question, partial(self._answered, effect.number))
         else:
             self._watching = _Watching(effect.prefixes, effect.revision) if effect.prefixes else None
+            self._read_what_is_ahead(effect.revision)
             self._watch_soon()
+
+    def _read_what_is_ahead(self, revision: int) -> None:
+        """Where the core follows from an earlier revision, the store may be an older or another one: a follower would
+        not see a change before the store has caught up.
+        """
+        for one in self._following.values():
+            if one.is_read and one.position > revision:
+                one.is_read = False
+                self._loop.call_soon(self._read, one)
 
     def _answered(self, number: int, answer: Answer) -> None:
         self._report(EtcdAnswered(number, answer))
