@@ -466,3 +466,20 @@ def test_a_row_that_is_older_than_it_was_makes_it_read_all_again_and_not_ask_wit
     etcd.answer_all(1.0)
     assert not arbiter.is_own("db")
     assert arbiter.owners["db"].node == "b"
+
+
+def test_an_older_row_of_its_own_life_makes_it_read_all_again_and_not_ask_without_end() -> None:
+    """A backup was restored in which it lives, after etcd had said that its lease was over."""
+    etcd = Etcd()
+    arbiter = etcd.begin()
+    old = etcd.rows.pop(ALIVE + "a")
+    etcd.revision += 1
+    etcd.take(arbiter.changed(EtcdChanged(etcd.revision, (), (old.key,)), 1.0))
+    etcd.rows[old.key] = old
+    for _ in range(20):
+        if not etcd.open:
+            break
+        asked = etcd.open.pop(0)
+        etcd.take(arbiter.answered(asked.number, etcd.answer(asked.question), 1.0))
+    assert not etcd.open
+    assert arbiter.is_registered

@@ -10,7 +10,18 @@ from floatip.core.arbiter_problems import of_arbiter
 from floatip.core.diagnosis import diagnose
 from floatip.core.election.elector import Role
 from floatip.core.election.nodes import NodesElector
-from floatip.core.etcd import Delete, EtcdChanged, EtcdEndpoint, EtcdMembers, KeepAlive, Unknown
+from floatip.core.etcd import (
+    AskEtcd,
+    Delete,
+    EtcdChanged,
+    EtcdEndpoint,
+    EtcdMembers,
+    EtcdUnwatched,
+    KeepAlive,
+    Put,
+    Txn,
+    Unknown,
+)
 from floatip.core.events import Drained, Order
 from floatip.core.explain import Explanation, explain
 from floatip.core.foresight import Kind, Outcome, Question, names
@@ -284,6 +295,51 @@ def test_files_that_name_their_node_are_compared_and_not_copied(are_members: boo
     hint = one(world, Code.OTHER_CONFIGURATION).hint
     assert ("copy floatip.toml" in hint) is not are_members
     assert ("floatip status on n2; if not, make floatip.toml alike" in hint) is are_members
+
+
+def test_a_store_that_may_be_another_one_is_asked_whose_prefix_it_is() -> None:
+    """As after a restore, or where a reload names another prefix."""
+    world = World()
+    world.run(1.0)
+    world.etcd.write(Put("fleet", json.dumps({"format": 1, "key": "theirs"})))
+    before = {key: row.revision for key, row in world.etcd.rows.items()}
+    world.tell("n1", EtcdUnwatched("etcd was made again or restored: it is another cluster"))
+    world.run(1.0)
+    assert "belongs to a fleet with another key" in one(world, Code.ETCD_PREFIX).what
+    assert {key: row.revision for key, row in world.etcd.rows.items()} == before
+
+
+def test_an_empty_store_gets_the_row_of_the_fleet_again() -> None:
+    world = World()
+    world.run(1.0)
+    row = world.etcd.rows["fleet"].value
+    world.etcd.write(Delete("fleet"))
+    for name in ("n1", "n2"):
+        world.tell(name, EtcdUnwatched("etcd was made again or restored: its term went back"))
+    world.run(1.0)
+    assert world.etcd.rows["fleet"].value == row
+    assert world.carriers() == {"db": "n1", "web": "n1"}
+    assert problems(world) == []
+
+
+def test_another_prefix_is_asked_whose_it_is() -> None:
+    world = World(prefix="/ours/")
+    world.run(1.0)
+    arbiter = world.nodes["n1"].arbiter
+    assert arbiter
+    arbiter.reconfigure(replace(arbiter.config, prefix="/theirs/"), arbiter.own, ("db", "web"))
+    asked = arbiter.unwatched("the configuration names another etcd", world.now)
+    assert [type(one.question) for one in asked if isinstance(one, AskEtcd)] == [Txn], (
+        "before any row is read or written"
+    )
+
+
+def test_a_row_that_is_no_json_is_told_in_words() -> None:
+    world = World()
+    for value, why in (("hello", "it is no JSON object"), ('{"to": 3}', 'it has no "to" that is a text')):
+        world.put("asks/old", value)
+        world.run(1.0)
+        assert one(world, Code.ETCD_ROW).what == f"the row asks/old at etcd is not one of floatip's: {why}"
 
 
 def test_a_node_that_asks_another_etcd_is_named_after_a_lease() -> None:

@@ -225,7 +225,8 @@ class Arbiter:
 
     def reconfigure(self, config: settings.Arbiter, own: settings.Node, names: Iterable[str]) -> None:
         """Lease and rows go on; other times count from now on. `names`: of the instances that there are now."""
-        self._is_ours &= config.fleet == self.config.fleet  # a new key is written to the row
+        # A new key is written to the row; another prefix may be another fleet's.
+        self._is_ours &= (config.fleet, config.prefix) == (self.config.fleet, self.config.prefix)
         self.config, self.own = config, own
         self._names = frozenset(names)
         self.shorter = {name for name, row in self.owners.items() if self._tells_less(name, row)}
@@ -496,6 +497,7 @@ class Arbiter:
     def _take_fleet(self, answer: TxnDone, now: float) -> list[Effect]:
         row = next(iter(answer.rows), None)
         self.fault = ""
+        self._is_all_changed = True
         if answer.succeeded or row is None:
             self._is_ours = answer.succeeded
             return []
@@ -565,7 +567,8 @@ class Arbiter:
         """Read all of it again."""
         if not self._is_synced:
             return []
-        self._is_synced, self._sync = False, {}
+        # It may be another store: empty, or another fleet's.
+        self._is_synced, self._sync, self._is_ours = False, {}, False
         return [Became("etcd", "etcd", "read-again", reason), *self._proceed(now)]
 
     def _take_all(self, rows: Iterable[Row], now: float) -> list[Effect]:
@@ -677,7 +680,14 @@ class Arbiter:
         """What a transaction that failed has read of its key."""
         if answer.succeeded:
             return []
-        return self._take_all(answer.rows, now) if answer.rows else self._delete(key, now, answer.revision)
+        if not answer.rows:
+            return self._delete(key, now, answer.revision)
+        kind, _, name = key.partition("/")
+        known = self.owners.get(name) if kind + "/" == OWNERS else self.alive.get(name)
+        if answer.rows[0].revision < (known.revision if known else self._gone.get(key, 0)):
+            # It would be passed over, and to ask again would have no end.
+            return self.unwatched("a row of it is older than it was: was a backup restored?", now)
+        return self._take_all(answer.rows, now)
 
     # Claims
 
@@ -737,7 +747,7 @@ class Arbiter:
         at = self._not_before.get(name, -math.inf)
         if now < at:
             self._retry_at = min(self._retry_at, at)
-        is_member = self._is_synced and self.answers and self.is_registered
+        is_member = self._is_ours and self._is_synced and self.answers and self.is_registered
         return is_member and now >= at and name not in self._writing
 
     def _write(self, what: Literal["claim", "write"], name: str, new: Owner, now: float) -> list[Effect]:
@@ -757,9 +767,6 @@ class Arbiter:
         if asked.what == "claim" and (answer.succeeded or before != now_at):  # else another row of its bundle was late
             self.counts["won" if answer.succeeded else "lost"] += 1
         if not answer.succeeded:
-            known = self.owners.get(asked.name)
-            if known and now_at and now_at < known.revision:  # to ask again would have no end
-                return self.unwatched("a row of it is older than it was: was a backup restored?", now)
             return self._learn_key(key, replace(answer, rows=found), now)
         return self._take_owner(asked.name, replace(asked.row, revision=answer.revision), now, is_fresh=False)
 
@@ -796,13 +803,14 @@ def _as_text(row: Owner | Alive) -> str:
 
 KINDS: dict[str, type] = {"epoch": int, "lease": int, "held": bool, "released": bool}
 """Of the members of a row; the others are strings."""
+A_KIND = {int: "a number", bool: "true or false", str: "a text"}
 
 
 def _read(kind: type[T], value: str) -> T:
     """Raises ValueError. Members that are not known here are passed over."""
     try:
         found: Any = json.loads(value)
-    except RecursionError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
@@ -814,7 +822,7 @@ def _read(kind: type[T], value: str) -> T:
         member = found.get(name)
         wanted = KINDS.get(name, str)
         if type(member) is not wanted:
-            raise ValueError(f'it has no "{name}" that is a {wanted.__name__}')
+            raise ValueError(f'it has no "{name}" that is {A_KIND[wanted]}')
         if (isinstance(member, str) and len(member) > LONGEST_TEXT) or (
             isinstance(member, int) and not 0 <= member < 1 << 53
         ):

@@ -177,7 +177,8 @@ class Fleet:
 
     def why_nobody(self, instance: str, to: str = "") -> str:
         """Why no other node, or not `to`, could take over."""
-        return "; ".join(f"{peer.name} {why_not(peer, instance)}" for peer in self.others if to in ("", peer.name))
+        said = [f"{peer.name} {why_not(peer, instance)}" for peer in self.others if to in ("", peer.name)]
+        return "; ".join(said) or "there is no other node"
 
     # What an instance learns
 
