@@ -29,12 +29,13 @@ from bench.scale import Part, Row, log, run_parts
 from floatip.lab.namespaces import in_memory
 from floatip.lab.network import ROUTE_SERVERS, WITNESSES, Network
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
-from floatip.lab.programs.etcd import Etcd
+from floatip.lab.programs.etcd import Etcd, EtcdMember
 
 NODES, ADDRESSES = 8, 200
 STARTED = "grpc_server_started_total{"
 SETTLE = 10.0
 TAKEN_WITHIN = 30.0
+ANSWERS_WITHIN = 30.0
 
 
 def with_etcd(options: argparse.Namespace) -> Iterator[Row]:
@@ -147,11 +148,22 @@ def _requests(etcd: Etcd) -> Counter[str]:
     """How many of each kind all members have begun to answer, as they count them."""
     found: Counter[str] = Counter()
     for member in etcd.members.values():
-        for line in member.get("/metrics").decode().splitlines():
+        for line in _metrics(member).splitlines():
             if line.startswith(STARTED):
                 labels, _, count = line.rpartition(" ")
                 found[labels.split('grpc_method="')[1].split('"')[0]] += int(float(count))
     return found
+
+
+def _metrics(member: EtcdMember) -> str:
+    """The nodes are scheduled before it, and may leave it too little CPU to answer at once."""
+    until = time.monotonic() + ANSWERS_WITHIN
+    while True:
+        try:
+            return member.get("/metrics").decode()
+        except OSError:
+            if time.monotonic() > until:
+                raise
 
 
 def _with_children(pid: int) -> Iterator[int]:
