@@ -634,7 +634,9 @@ class Arbiter:
         known = (before.node, before.released) if before else None
         if known == (row.node, row.released) and before and before.epoch == row.epoch:
             return []
-        return [Became("owner", name, "nobody" if row.released else row.node, row.why)]
+        if row.released:
+            return [Became("owner", name, "nobody", f"{row.node} has let go of it")]
+        return [Became("owner", name, row.node, row.why)]
 
     def _begin_to_own(self, name: str, before: Owner | None, now: float) -> None:
         """`before`: whose row it was, if that is known for sure."""

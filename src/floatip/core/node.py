@@ -931,7 +931,9 @@ class Node:
     def _take_ask(self, arbiter: Arbiter, name: str, now: float) -> None:
         """Somebody has asked by etcd that this node hands it over."""
         ask = arbiter.take_ask(name)
-        if ask and self.fleet and self.instances[name].role is Role.MASTER:
+        if not ask or not self.fleet or ask.to not in ("", *self.fleet.link.peers):  # a name that somebody mistyped
+            return
+        if self.instances[name].role is Role.MASTER:
             self.fleet.wish(HandoverAsked((name,), ask.to), self.instances, now)
 
     def _await_etcd(self, now: float) -> None:
