@@ -85,6 +85,23 @@ def test_an_exclusive_address_is_never_added_without_leave(reports: Reports, tmp
     assert not reports.of(Failing)
 
 
+def test_an_exclusive_address_that_is_not_named_is_not_added_with_those_that_are(
+    reports: Reports, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        async with kernel(reports, tmp_path) as it:
+            with contextlib.closing(Netlink(GROUPS)) as monitor:
+                it.fence(Fence(frozenset({DB6}), time.monotonic() + 60))
+                it.hold(Hold(BOTH | {WEB}))
+                await held(reports, DB6, WEB)
+                seen = {getattr(one, "packed", b"") for one in monitor.receive()}
+                assert DB6.address.packed in seen
+                assert DB.address.packed not in seen, "not for a moment"
+                assert lifetimes().keys() == {"2001:db8::10", "192.0.2.20"}
+
+    asyncio.run(story())
+
+
 def test_its_lifetime_in_the_kernel_ends_before_it_must_be_gone_and_is_renewed(
     reports: Reports, tmp_path: Path
 ) -> None:
@@ -187,8 +204,13 @@ def test_two_hundred_are_renewed_in_steps_of_a_millisecond(reports: Reports, tmp
 def test_an_address_that_came_too_late_is_removed_at_once(
     reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process is stopped after the clock was read: within the system call."""
+    """The process is stopped after the clock was read: within the system call. The kernel alone would not remove it."""
     ask = Netlink.request
+
+    def lasting(
+        index: int, address: object, marks: object, options: object, seconds: int, **more: bool
+    ) -> tuple[int, int, bytes]:
+        return addition(index, address, marks, options, seconds * 1000, **more)  # type: ignore[arg-type]
 
     def slow(it: Netlink, requests: Sequence[tuple[int, int, bytes]], by: float = 0) -> list[int]:
         codes = ask(it, requests, by)
@@ -199,13 +221,15 @@ def test_an_address_that_came_too_late_is_removed_at_once(
         async with kernel(reports, tmp_path) as it:
             monitor, told = Netlink(GROUPS), list[bool]()
             monkeypatch.setattr(Netlink, "request", slow)
+            monkeypatch.setattr("floatip.rtnetlink.addition", lasting)
             it.fence(Fence(BOTH, time.monotonic() + KERNEL_DELAY + HANDLING + 1.01))
             it.hold(Hold(BOTH))
             with contextlib.closing(monitor):
-                while told.count(True) < 2:
-                    await asyncio.sleep(0.01)
-                    with contextlib.suppress(BlockingIOError):
-                        told += [one.gone for one in monitor.receive()]
+                async with asyncio.timeout(30):
+                    while told.count(True) < 2:
+                        await asyncio.sleep(0.01)
+                        with contextlib.suppress(BlockingIOError):
+                            told += [one.gone for one in monitor.receive()]
             monkeypatch.undo()
             assert told == [False, False, True, True]
             assert not lifetimes()

@@ -220,18 +220,11 @@ MUTANTS = (
         f"{OF_KERNEL}the_addresses_and_routes_of_the_host_stay_when_ours_was_the_first_of_their_network",
     ),
     Mutant(
-        "an exclusive address is added after its time",
-        FENCING,
-        "if self.lifetime(now) else self.exclusive)",
-        "if True else self.exclusive)",
-        f"{OF_FENCE}what_the_kernel_has_ended_comes_back_with_new_leave_and_is_nobodys_removal",
-    ),
-    Mutant(
         "an exclusive address that etcd does not name is added",
         FENCING,
         "everything - (self.exclusive - self.named if",
         "everything - (set() if",
-        f"{OF_FENCE}an_exclusive_address_is_never_added_without_leave",
+        f"{OF_FENCE}an_exclusive_address_that_is_not_named_is_not_added_with_those_that_are",
     ),
     Mutant(
         "what came too late stays",
