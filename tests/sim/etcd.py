@@ -393,7 +393,9 @@ class Etcd:
 
     def restore(self, backup: Store) -> None:
         """Of all members, which were stopped before (`vanish`): what was written since is lost."""
+        is_full = self.store.is_full
         self.store = deepcopy(backup)
+        self.store.is_full = is_full  # whoever restores it sees to that
         self.cluster += 1
         now = self._time.now
         self.asked = [
