@@ -106,8 +106,14 @@ class StormFleet(StormLinked):
         world.lose_etcd()
 
         def restored() -> None:
+            before = world.etcd.store.rows.get("fleet")
             world.restore_etcd()
             world.find_etcd()
+            after = world.etcd.store.rows.get("fleet")
+            if before and after and after.value != before.value:  # somebody had garbled one of them
+                for row in (before, after):
+                    if '"key"' in row.value:
+                        self._put_back("fleet", row.value)
 
         self._later(restored, lasts=world.arbiter.lease_time + self.random.uniform(0.0, 3.0))
 
