@@ -154,6 +154,22 @@ def test_drawn_histories_of_a_register_pass_and_fail_when_one_read_is_changed(se
     assert not is_linearizable(history, NOTHING, Register(history).step)
 
 
+def test_many_writes_without_an_answer_that_are_the_same_are_not_tried_in_each_order() -> None:
+    """Tried in each order and each choice, these would be thousands of states."""
+    tries: list[Operation[Call]] = [Operation("hand", Swap(None, "b", None), at, inf) for at in range(2, 14)]
+    reads: list[Operation[Call]] = [Operation("a", row(1, "a"), at + 0.2, at + 0.4) for at in range(2, 14)]
+    first, last = Operation[Call]("a", won(0, "a", 1), 0.0, 1.0), Operation[Call]("a", row(1, "c"), 20.0, 21.0)
+    history = [first, *tries, *reads, last]
+    register, steps = Register(history), list[State]()
+
+    def step(state: State, call: Call) -> list[State]:
+        steps.append(state)
+        return register.step(state, call)
+
+    assert not is_linearizable(history, NOTHING, step)
+    assert len(steps) < 1000
+
+
 def test_what_was_asked_of_etcd_is_judged_row_by_row() -> None:
     """Two clients win the same row: both compared with the revision at which there was none."""
     claim = Txn((Compare("owners/web", 0),), (Put("owners/web", "a"),), ("owners/web",))

@@ -33,8 +33,8 @@ def ending(path: str | Path, now: float) -> str:
     date = f"{datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M} UTC"
     if end <= now:
         return f"has expired: it ended at {date}"
-    days = (end - now) / 86400
-    return f"ends in {days:.0f} days: at {date}" if end - now < SOON else ""
+    days = round((end - now) / 86400)
+    return f"ends in {days} day{'s' * (days != 1)}: at {date}" if end - now < SOON else ""
 
 
 def _not_after(der: bytes) -> float:

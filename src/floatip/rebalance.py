@@ -300,11 +300,11 @@ def _await(move: Move, patience: float) -> None:
         now = time.monotonic()
         able_at = now if loads is None or loads.is_there(move.to) else able_at
         if now > min(began + patience, able_at + UNABLE):
-            why = (
-                f" within {patience:g} s" if now < able_at + UNABLE else f": {move.to} is silent, or not ready any more"
-            )
-            carriers = (" and ".join(loads.masters(left)) or "no node") if loads else ""
-            what = f"{left} did not move to {move.to}{why}" + (f"; {carriers} carries it now" if carriers else "")
+            is_able = now < able_at + UNABLE
+            why = f" within {patience:g} s" if is_able else f": {move.to} is silent, or not ready any more"
+            what = f"{left} did not move to {move.to}{why}"
+            if loads:
+                what += f"; {' and '.join(loads.masters(left)) or 'no node'} carries it now"
             raise Refusal(what, f"see why: floatip explain {left}; to go on: floatip rebalance", Why.NOT_TAKEN_OVER)
         time.sleep(INTERVAL)
 

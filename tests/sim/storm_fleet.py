@@ -8,8 +8,9 @@ import argparse
 import os
 import sys
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
+from floatip.core.etcd import Row
 from floatip.core.settings import Arbiter
 from tests.sim.fleet_world import Fleet
 from tests.sim.judges_fleet import JudgesFleet
@@ -110,10 +111,8 @@ class StormFleet(StormLinked):
             world.restore_etcd()
             world.find_etcd()
             after = world.etcd.store.rows.get("fleet")
-            if before and after and after.value != before.value:  # somebody had garbled one of them
-                for row in (before, after):
-                    if '"key"' in row.value:
-                        self._put_back("fleet", row.value)
+            if _is_fleet(before) and after and not _is_fleet(after):  # somebody had garbled it before the backup
+                self._put_back("fleet", before.value)
 
         self._later(restored, lasts=world.arbiter.lease_time + self.random.uniform(0.0, 3.0))
 
@@ -124,6 +123,10 @@ class StormFleet(StormLinked):
             "etcd-stale": (world.leave_with_old_leader, world.return_from_old_leader),
             "stand": (world.stand_still, world.wake),
         }
+
+
+def _is_fleet(row: Row | None) -> TypeGuard[Row]:
+    return row is not None and '"key"' in row.value
 
 
 def play(seed: int) -> Report:

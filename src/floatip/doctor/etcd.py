@@ -110,11 +110,9 @@ def _connection(url: str, config: model.Etcd) -> Iterator[Finding]:
 
 
 def _own_certificate(path: Path) -> Finding:
-    evidence, hint = (
-        f"openssl x509 -noout -dates -in {path}",
-        "put a new one in its place, with its key, before it ends",
-    )
+    evidence = f"openssl x509 -noout -dates -in {path}"
     if how := ending(path, time.time()):
+        hint = "put a new one in its place, with its key"
         return warning(Code.ETCD_CERTIFICATE, str(path), f"our certificate {path} {how}", evidence, hint)
     return well(Code.ETCD_CERTIFICATE, str(path), f"our certificate {path} does not end soon", evidence)
 

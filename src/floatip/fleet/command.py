@@ -5,7 +5,6 @@ import json
 import os
 import pwd
 import re
-import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -134,7 +133,7 @@ def _apply(here: Here, store: Store, wishes: Wishes) -> int:
     new = store.apply(text, _who(), before, revision)
     say(f"applied as version {new.version}; to see whether all nodes have loaded it: floatip nodes")
     if before:
-        file = "" if str(here.file) == DEFAULT_CONFIG else f" --file {shlex.quote(str(here.file))}"
+        file = "" if str(here.file) == DEFAULT_CONFIG else f" --file {quote(str(here.file))}"
         back = f"floatip fleet get --version {before.version}{file} | floatip fleet apply -{file}"
         say(f"to go back to the version before: {printable(back)}")
     return 0

@@ -150,9 +150,7 @@ def composed(local: Document, part: Document) -> tuple[Document, list[Problem]]:
             what = f"stands in {part.file} too, line {part.line((key,))}"
             hint = f"remove {_header(key, value)} here, or there: floatip fleet get, and then apply it without"
             problems.append(ConfigError(local.file, local.line((key,)), key, what, hint))
-    if (
-        "instance" not in data
-    ):  # nothing that floatip wrote: `apply` refuses it, and all nodes would release all they have
+    if "instance" not in data:  # `apply` writes none such, and with it all nodes would release all they have
         what, hint = "there is no [[instance]]", "add one: it names the addresses to keep"
         problems.append(ConfigError(part.file, 0, "", what, hint))
     return replace(local, data=data, lines=lines, elsewhere=elsewhere), problems

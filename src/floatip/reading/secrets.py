@@ -56,7 +56,5 @@ def tls(certificate: Path | None, key: Path | None, ca: Path | None, *, is_serve
         return
     for at, path in (("certificate", certificate), ("ca", ca)):
         if path and (how := ending(path, time.time())):
-            yield (
-                at,
-                Doubt(f"{path} {how}", f"put a new one in its place; see it: openssl x509 -noout -dates -in {path}"),
-            )
+            hint = f"put a new one in its place; see it: openssl x509 -noout -dates -in {path}"
+            yield at, Doubt(f"{path} {how}", hint)

@@ -136,7 +136,7 @@ class NodesElector:
 
     @property
     def _epoch(self) -> int:
-        """The last with which etcd made this node the owner; the others are told of it."""
+        """The last with which etcd made this node the owner; it tells the others."""
         return self.ruling.epoch if self.ruling else 0
 
     def goes_on_as(self, config: Election) -> bool:

@@ -1,4 +1,4 @@
-"""keepalived's notify FIFO: opened as soon as it is there, opened again when it was made anew, read until it is empty.
+"""keepalived's notify FIFO: opened as soon as it is there, opened again when it was made again, read until it is empty.
 
 Traps (keepalived 2.2): a line is lost when it is full; one that keepalived makes itself is root's alone, and a reload
 makes it anew, which the reader sees as an end. One that was made beforehand keeps its inode, and what keepalived
