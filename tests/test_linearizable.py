@@ -158,8 +158,8 @@ def test_many_writes_without_an_answer_that_are_the_same_are_not_tried_in_each_o
     """Tried in each order and each choice, these would be thousands of states."""
     tries: list[Operation[Call]] = [Operation("hand", Swap(None, "b", None), at, inf) for at in range(2, 14)]
     reads: list[Operation[Call]] = [Operation("a", row(1, "a"), at + 0.2, at + 0.4) for at in range(2, 14)]
-    first, last = Operation[Call]("a", won(0, "a", 1), 0.0, 1.0), Operation[Call]("a", row(1, "c"), 20.0, 21.0)
-    history = [first, *tries, *reads, last]
+    ends: list[Operation[Call]] = [Operation("a", won(0, "a", 1), 0.0, 1.0), Operation("a", row(1, "c"), 20.0, 21.0)]
+    history = [*ends, *tries, *reads]
     register, steps = Register(history), list[State]()
 
     def step(state: State, call: Call) -> list[State]:
