@@ -56,6 +56,7 @@ def season(lab: Rig) -> None:
 
 def test_all_reasons_against_a_drill_are_named_with_what_to_do(lab: Rig) -> None:
     master = lab.master()
+    wait(lambda: "starting" not in lab.problems(master), "a node that knows who serves")
     said = refused(lab, master, "--yes")
     assert f"refused: the BGP sessions of {other(master)} are younger than 30 s" in said
     assert "refused: BGP sessions of this node are younger than 30 s: 4 of 4" in said

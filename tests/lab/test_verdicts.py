@@ -134,6 +134,8 @@ def test_a_reset_request_was_torn_if_it_was_open_when_the_traffic_moved() -> Non
     record = record_of(*probes)
     assert record.torn == {open_then}
     assert record.seen.lost("request") == 3
+    hung = replace(early, rtt=0.2)  # a service without a CPU: no answer yet when the traffic moved
+    assert record_of(hung, replace(early, rtt=0.1)).torn == {hung}
     assert record_of(*probes, delays=PAUSE, moves=(10.06, 11.5)).torn == {open_then, late}
 
 

@@ -136,7 +136,8 @@ class Record:
 
     def _was_open(self, probe: ProbeResult, at: float) -> bool:
         """After a pause the observer sends what it missed at once, and one waits for another."""
-        return probe.at <= at <= probe.at + OPEN_FOR_AT_MOST + probe.late + self.delayed(probe.at, at)
+        open_for = max(OPEN_FOR_AT_MOST, probe.rtt or 0.0)
+        return probe.at <= at <= probe.at + open_for + probe.late + self.delayed(probe.at, at)
 
     @cached_property
     def seen(self) -> Summary:

@@ -32,6 +32,7 @@ from floatip.observing.report import FLUSH_INTERVAL, JsonReport, Report, TextRep
 from floatip.observing.summary import (
     KINDS,
     RESET,
+    TIMED_OUT,
     Answer,
     Kind,
     MoveDetector,
@@ -50,7 +51,7 @@ ERROR_WORDS = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: RESET,
     errno.EPIPE: RESET,
-    errno.ETIMEDOUT: "timed out",
+    errno.ETIMEDOUT: TIMED_OUT,
     errno.EADDRNOTAVAIL: "no local port left",
 }
 
@@ -264,7 +265,7 @@ class Prober:
         answer = read(outstanding.received, ended or len(outstanding.received) > LONGEST_ANSWER)
         if answer is not None:
             too_late = time.monotonic() > outstanding.at + self.timeout and _was_sent_again(outstanding)
-            self._finish(outstanding, Answer(error="timed out") if too_late else answer)
+            self._finish(outstanding, Answer(error=TIMED_OUT) if too_late else answer)
 
     def _fail(self, outstanding: Outstanding, problem: OSError) -> None:
         self._finish(outstanding, Answer(error=_word(problem)))
@@ -277,7 +278,7 @@ class Prober:
             if self._timeout_of(first) > now and not too_late and (not first.done or first.connection is not None):
                 return
             self.queue.popleft()
-            self._finish(first, Answer(error="timed out"))
+            self._finish(first, Answer(error=TIMED_OUT))
             self._close(first)
 
     def _finish(self, outstanding: Outstanding, answer: Answer) -> None:
@@ -287,7 +288,7 @@ class Prober:
         if outstanding.kind == "echo":
             del self.by_sequence[outstanding.sequence]
         ok = answer.error is None
-        rtt = time.monotonic() - outstanding.at if ok else None
+        rtt = time.monotonic() - outstanding.at if answer.error != TIMED_OUT else None
         sent = outstanding
         probe = ProbeResult(sent.kind, sent.at, ok, rtt, answer.who, answer.error, sent.late, answer.named_by)
         self.probes.append(probe)

@@ -15,6 +15,7 @@ Kind = Literal["echo", "request"]
 KINDS: tuple[Kind, ...] = ("echo", "request")
 PLURAL: dict[Kind, str] = {"echo": "echoes", "request": "requests"}
 RESET = "reset"
+TIMED_OUT = "timed out"
 LONGEST_NAME = 64
 
 
@@ -69,7 +70,7 @@ def _name(data: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`at` is when the probe was sent; `rtt` and `late` are in seconds."""
+    """`at` is when the probe was sent; `rtt` and `late` are in seconds. `rtt`: until the answer, or until it failed."""
 
     kind: Kind
     at: float
