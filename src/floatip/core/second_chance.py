@@ -1,0 +1,931 @@
+"""The second chance: after a planned move the new carrier of an address passes packets of connections that are not its
+own to the node that has them, until they end.
+
+The **carrier** is the node that is master of the address. A **keeper** has connections of it from before. The carrier
+*asks* a keeper again and again for a list of addresses, from before the move until the last connection has gone. The
+keeper answers with the list of its connections, then with what has changed. Everything is a level and has a version, so
+a frame that is lost, late or repeated delays and does no harm.
+
+* Before the move, and for `WINDOW` seconds after it, lists are exchanged often and both ways: what begins while the
+  routes change is on one of them a moment later. Meanwhile the kernel holds back the RST for a connection that this
+  node does not know.
+* After that, only what is on a list is forwarded: a flood or a forged packet changes nothing.
+* A tunnel that only seems to work is worse than none, because clients would hang. So the carrier ends it where its
+  packets reach no socket of the keeper, where no answers come back, or where the keeper falls silent.
+
+It runs in a process of its own (`floatip.second_chance`). The daemon says what it wants of each instance (`Wish`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from floatip.core.addresses import Address
+from floatip.core.link.wire import identity
+from floatip.core.second_chance_wire import (
+    Ask,
+    AskFlag,
+    Flow,
+    Frame,
+    Hello,
+    Listing,
+    Message,
+    Offer,
+    packed_address,
+    parts_of,
+    that_fit,
+)
+
+WINDOW = 3.0
+"""Seconds after a move in which lists are exchanged often: TCP repeats a SYN after 1 s, and then after 2 s more."""
+FAST, SLOW = 0.1, 0.5
+"""Seconds between two words of each node, before a move and shortly after it, and later."""
+LIST_SLOWLY = 1.0
+"""Seconds between two lists, later; before that, each word has one."""
+LISTING_SHARE = 4
+"""A list is made no more often than this times as long as it took."""
+SILENCE, SILENCE_UNPROVEN = 3.2, 1.0
+"""Seconds after which a keeper that says nothing has gone; the second before any packet was accepted."""
+GOES_NOWHERE, GOES_NOWHERE_FOR, GOES_NOWHERE_SLOWLY = 10, 0.3, 3.0
+"""Packets that were forwarded, none of which is accepted for so many seconds; where lists are exchanged often, and
+where they are not."""
+OTHERS_PATIENCE = 0.3
+"""Seconds for which a node that takes over waits for the lists of keepers beside the carrier."""
+HELLO_INTERVAL = 1.0
+HELLO_PATIENCE = 3.0
+MOST_FLOWS = 200_000
+TOLD_INTERVAL = 0.5
+"""Seconds between two reports of figures alone."""
+GOODBYES = 3
+"""How often the end is said; a keeper that hears none of them notices the silence."""
+
+
+class Phase(Enum):
+    REST = "rest"
+    """Not master. What is left of its connections is kept if somebody asks."""
+    OFFERS = "offers"
+    """Master, and about to hand over."""
+    ASKS = "asks"
+    """About to take over from a node that is well."""
+    CARRIES = "carries"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the daemon wants of an instance."""
+
+    instance: str
+    addresses: frozenset[Address]
+    phase: Phase
+    nodes: tuple[str, ...] = ()
+    """`OFFERS`: to whom. `ASKS`: whose connections it waits for."""
+    moved_at: float | None = None
+    """`CARRIES`: when it took over from a node that was well (monotonic seconds); None: otherwise."""
+
+
+# Effects
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    node: str
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class ListSockets:
+    """Answer with `SecondChance.listed`."""
+
+    addresses: frozenset[Address]
+
+
+@dataclass(frozen=True, slots=True)
+class CountPackets:
+    """Answer with `SecondChance.counted`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Change what is forwarded, and to which node. Done when the effect after it is."""
+
+    add: Mapping[Flow, str]
+    remove: frozenset[Flow]
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Change which flows may come in through the tunnel."""
+
+    add: frozenset[Flow]
+    remove: frozenset[Flow]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldBack:
+    """The addresses from which no RST for an unknown connection leaves: the whole set. Said again while it lasts."""
+
+    addresses: frozenset[Address]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBy:
+    """To which node packets from each of these addresses leave, through the tunnel: the whole set."""
+
+    nodes: Mapping[Address, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """Another node, and whether the second chance works with it."""
+
+    node: str
+    works: bool
+    why: str = ""
+    """Why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Connections of one node that another one forwards to it."""
+
+    node: str
+    """The other one."""
+    forwards: bool
+    """Whether this node forwards to it; else that one does to this node."""
+    connections: int
+    since: float
+    """Monotonic seconds."""
+    forwarded: int
+    """Packets, both ways: to the keeper, as the carrier counts."""
+    accepted: int
+    """Packets that reached a socket of the keeper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How it stands, for the daemon."""
+
+    why_not: str = ""
+    """Why this node cannot take part; empty: it can."""
+    hint: str = ""
+    through: tuple[Through, ...] = ()
+    ready: frozenset[tuple[str, str]] = frozenset()
+    """Instance and node: of an offer, who has all that it needs to take over. Of `ASKS`: an empty name: this node."""
+    streams: tuple[Stream, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A stream has ended."""
+
+    node: str
+    forwards: bool
+    connections: int
+    """That were left."""
+    reason: str
+
+
+Effect = SendFrame | ListSockets | CountPackets | Forward | Admit | HoldBack | AnswerBy | Tell | Over
+
+
+@dataclass(slots=True, eq=False)
+class Sought:
+    """An address of which this node wants a keeper's connections."""
+
+    instance: str
+    number: int = 0
+    """Of the first `Ask` that names it."""
+    asked_at: float = math.inf
+    moved_at: float | None = None
+    until: float = math.inf
+    is_reverse: bool = False
+    """The other node is or becomes the carrier; what reaches this node by mistake is passed on."""
+
+
+@dataclass(slots=True, eq=False)
+class Gauge:
+    """Whether what goes in at one end comes out at the other. Both ends are counted, and seen late."""
+
+    put: int = -1
+    """Packets, as of when one last came out; -1: not looked at yet."""
+    put_before: int = 0
+    got: int = 0
+    stuck_since: float = math.inf
+
+    def look(self, put: int, got: int, now: float) -> None:
+        if self.put < 0 or got != self.got or put < self.put:
+            self.put, self.got, self.stuck_since = put, got, math.inf
+        elif self.put_before >= self.put + GOES_NOWHERE:
+            self.stuck_since = min(self.stuck_since, now)
+        self.put_before = put
+
+
+@dataclass(slots=True, eq=False)
+class Taking:
+    """What this node forwards, or is about to, to a keeper."""
+
+    since: float
+    number: int = 0
+    sought: dict[Address, Sought] = field(default_factory=dict)
+    boot: int = 0
+    """Of the keeper's process that made the list."""
+    version: int = 0
+    answered: int = 0
+    """The `Ask` that the list answers."""
+    flows: frozenset[Flow] = frozenset()
+    pending: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Boot, version, base and parts of a list that is not whole yet."""
+    parts: dict[int, Listing] = field(default_factory=dict)
+    heard_at: float = -math.inf
+    asked_at: float = -math.inf
+    accepted: int = 0
+    there: Gauge = field(default_factory=Gauge)
+    """From this node's uplinks to the keeper's sockets."""
+    back: Gauge = field(default_factory=Gauge)
+    """From the keeper's sockets to this node's uplinks."""
+    is_proven: bool = False
+    """A packet was accepted since the move."""
+
+    @property
+    def moved(self) -> list[float]:
+        """When addresses were taken over."""
+        return [one.moved_at for one in self.sought.values() if one.moved_at is not None]
+
+    def begin(self) -> None:
+        """Another address was taken over."""
+        self.there, self.back, self.is_proven = Gauge(), Gauge(), False
+
+
+@dataclass(slots=True, eq=False)
+class Keeping:
+    """What another node forwards to this one, or is about to."""
+
+    since: float
+    boot: int
+    ask: Ask
+    heard_at: float
+    version: int = 0
+    """That it forwards."""
+    base: frozenset[Flow] = frozenset()
+    listed: frozenset[Flow] = frozenset()
+    number: int = 0
+    """The `Ask` that `listed` answers; 0: nothing was listed yet."""
+    out: list[Listing] = field(default_factory=list)
+    """What was said and not confirmed yet."""
+    out_flows: frozenset[Flow] = frozenset()
+    said_at: float = -math.inf
+    admitted: frozenset[Flow] = frozenset()
+    carries_since: float = math.inf
+    is_orphan: bool = False
+    """The carrier has fallen silent, and may be gone."""
+
+    @property
+    def is_fast(self) -> bool:
+        return (bool(self.ask.flags & AskFlag.FAST) or bool(self.ask.reverse)) and not self.is_orphan
+
+    @property
+    def sought(self) -> frozenset[Address]:
+        """Of which the other node is, or becomes, the carrier."""
+        return self.ask.addresses - self.ask.reverse
+
+    @property
+    def asks_back(self) -> frozenset[Address]:
+        """Of which this node is to ask, too."""
+        return self.sought if self.ask.flags & AskFlag.FAST and not self.is_orphan else frozenset()
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.ask.flags & AskFlag.READY)
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    name: str
+    identity: bytes
+    boot: int = 0
+    old_boots: set[int] = field(default_factory=set)
+    unproven: int = 0
+    last: int = 0
+    """The greatest sequence heard."""
+    sequence: int = 0
+    heard_at: float = -math.inf
+    hears_us_at: float = -math.inf
+    was_heard_at: float = -math.inf
+    """Whatever it said, also before it has repeated our boot."""
+    hello_at: float = -math.inf
+    hello: Hello = field(default_factory=lambda: Hello(False, "it has said nothing yet"))
+    offered_at: float = -math.inf
+    wanted_at: float = -math.inf
+    """When it offered addresses last."""
+    offers: frozenset[Address] = frozenset()
+    taking: Taking | None = None
+    keeping: Keeping | None = None
+    goodbyes: int = 0
+    last_words: str = ""
+    done: set[tuple[Address, float]] = field(default_factory=set)
+    """Addresses, and when they moved, of which nothing is asked any more."""
+
+
+class SecondChance:
+    """`handle` one of the methods, then do the effects in their order, before anything else is told."""
+
+    def __init__(self, own: str, nodes: Iterable[str], boot: int, limit: float, now: float) -> None:
+        """`boot`: drawn at each start, not 0. `limit`: seconds after a move."""
+        self.own = own
+        self.identity = identity(own)
+        self.boot = boot
+        self.limit = limit
+        self.began_at = now
+        self.peers: dict[str, Peer] = {}
+        self.configure(nodes, limit)
+        self.wishes: dict[str, Wish] = {}
+        self.why_not = ""
+        self.hint = ""
+        self.packets = (0, 0, 0)
+        """Forwarded, answers, accepted."""
+        self._version = 0
+        self._own_flows: frozenset[Flow] = frozenset()
+        self._loaded: dict[Flow, str] = {}
+        self._adopted: dict[Flow, str] = {}
+        self._to_shut_out: set[Flow] = set()
+        self._held: frozenset[Address] = frozenset()
+        self._held_at = -math.inf
+        self._answer_by: dict[Address, str] = {}
+        self._list_at = math.inf
+        self._list_took = 0.0
+        self._count_at = math.inf
+        self._told: Standing | None = None
+        self._told_at = -math.inf
+        self._over: list[Over] = []
+        self.deadline = now
+
+    def configure(self, nodes: Iterable[str], limit: float) -> None:
+        self.limit = limit
+        before, self.peers = self.peers, {}
+        for name in nodes:
+            if name != self.own:
+                self.peers[name] = before.get(name) or Peer(name, identity(name))
+        self._by_identity = {peer.identity: peer for peer in self.peers.values()}
+
+    # What happens
+
+    def adopt(self, loaded: Mapping[Flow, str]) -> None:
+        """What a predecessor left in the kernel: it stays until the keepers have answered."""
+        self._loaded = dict(loaded)
+        self._adopted = {flow: node for flow, node in loaded.items() if node in self.peers}
+
+    def wish(self, wishes: Iterable[Wish], now: float) -> list[Effect]:
+        """The whole set, each time."""
+        before, self.wishes = self._carried(), {one.instance: one for one in wishes}
+        given = before - self._carried()
+        for peer in self.peers.values():
+            if (keeping := peer.keeping) and keeping.is_ready and given & keeping.sought:
+                keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so
+        return self._act(now)
+
+    def unable(self, why: str, hint: str, now: float) -> list[Effect]:
+        """The kernel does not do what it should; empty: it does."""
+        if why and not self.why_not:
+            for peer in self.peers.values():
+                if peer.taking:
+                    self._end_taking(peer, why)
+        self.why_not, self.hint = why, hint
+        for peer in self.peers.values():
+            peer.hello_at = -math.inf
+        return self._act(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        return self._act(now)
+
+    def counted(self, forwarded: int, answers: int, accepted: int, now: float) -> list[Effect]:
+        """Packets so far."""
+        self.packets = forwarded, answers, accepted
+        return self._act(now)
+
+    def heard(self, frame: Frame, now: float) -> list[Effect]:
+        peer = self._by_identity.get(frame.sender)
+        if peer is None or frame.receiver != self.identity or frame.boot in (0, *peer.old_boots):
+            return []
+        peer.was_heard_at = now
+        is_to_us = frame.your_boot == self.boot
+        if frame.boot != peer.boot:
+            if not is_to_us:  # it may be a repeat of an old one: it has to repeat our boot first
+                is_news, peer.unproven = peer.unproven != frame.boot, frame.boot
+                return [self._frame(peer, Hello(not self.why_not, self.why_not))] if is_news else []
+            if peer.boot:
+                peer.old_boots.add(peer.boot)
+            peer.boot, peer.last = frame.boot, 0
+            peer.hello_at = -math.inf
+        if frame.sequence <= peer.last and not isinstance(frame.message, Listing):
+            return []
+        peer.last = max(peer.last, frame.sequence)
+        peer.heard_at = now
+        if not is_to_us:
+            return []
+        peer.hears_us_at = now
+        match frame.message:
+            case Hello():
+                peer.hello = frame.message
+            case Offer():
+                peer.offers, peer.wanted_at = frame.message.addresses, now
+            case Ask():
+                self._asked(peer, frame.boot, frame.message, now)
+            case Listing():
+                self._told_list(peer, frame.boot, frame.message, now)
+        return self._act(now)
+
+    def listed(self, flows: frozenset[Flow], took: float, now: float) -> list[Effect]:
+        """The connections of the addresses that were asked for."""
+        self._own_flows, self._list_took = flows, took
+        for peer in self.peers.values():
+            if keeping := peer.keeping:
+                wanted = {address.packed for address in keeping.ask.addresses}
+                keeping.listed = frozenset(flow for flow in flows if packed_address(flow) in wanted)
+                keeping.number = keeping.ask.number
+                keeping.said_at = min(keeping.said_at, now - FAST)  # it is time to say so
+        self._list_at = math.inf
+        return self._act(now)
+
+    # As the keeper
+
+    def _asked(self, peer: Peer, boot: int, ask: Ask, now: float) -> None:
+        keeping = peer.keeping
+        if not ask.addresses:
+            if keeping:
+                self._end_keeping(peer, ask.reason or f"{peer.name} has ended it")
+            return
+        if keeping is None or keeping.boot != boot:
+            before = keeping
+            keeping = peer.keeping = Keeping(now, boot, ask, now)
+            if before:
+                keeping.since, keeping.admitted = before.since, before.admitted
+        if ask.number != keeping.ask.number:
+            self._list_at = now
+        carries = bool(ask.flags & AskFlag.CARRIES)
+        keeping.carries_since = min(keeping.carries_since, now) if carries else math.inf
+        keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
+        version = ask.version if ask.boot == self.boot else 0
+        if keeping.out and version == keeping.out[0].version:
+            keeping.version, keeping.base, keeping.out = version, keeping.out_flows, []
+        elif version != keeping.version:  # it has begun again, or this process has
+            keeping.version, keeping.base, keeping.out = 0, frozenset(), []
+        if not keeping.number:
+            self._list_at = now
+
+    def _say_list(self, peer: Peer, keeping: Keeping, now: float) -> list[Effect]:
+        """What has changed, or what was not confirmed yet, or that nothing has changed."""
+        if (
+            not keeping.number
+            or keeping.is_orphan
+            or now < keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW)
+        ):
+            return []
+        effects: list[Effect] = []
+        left, accepted = len(keeping.listed), self.packets[2]
+        keeping.said_at = now
+        is_known = keeping.version and keeping.listed == keeping.base
+        if not keeping.out and not is_known and left <= MOST_FLOWS:
+            self._version += 1
+            add, remove = keeping.listed - keeping.base, keeping.base - keeping.listed
+            pieces = parts_of(add, remove)
+            keeping.out_flows = keeping.listed
+            keeping.out = [
+                Listing(keeping.number, self._version, keeping.version, part, len(pieces), left, accepted, *piece)
+                for part, piece in enumerate(pieces)
+            ]
+        if keeping.out:
+            new = keeping.out_flows - keeping.admitted
+            if new:  # before it can be forwarded
+                keeping.admitted |= new
+                effects.append(Admit(new, frozenset()))
+            return [*effects, *(self._frame(peer, one) for one in keeping.out)]
+        self._to_shut_out |= keeping.admitted - keeping.base
+        keeping.admitted &= keeping.base
+        if not is_known:
+            return effects
+        same = Listing(keeping.number, keeping.version, keeping.version, 0, 1, left, accepted)
+        return [*effects, self._frame(peer, same)]
+
+    def _look_after(self, peer: Peer, keeping: Keeping, now: float) -> None:
+        """Where the carrier's process falls silent, its kernel may go on: what this node admits stays."""
+        if now < keeping.heard_at + SILENCE:
+            return
+        reason = f"{peer.name} has said nothing through the tunnel for {SILENCE:g} s"
+        is_over = now >= keeping.carries_since + self.limit or keeping.carries_since == math.inf
+        if is_over or not keeping.listed or keeping.sought <= self._carried():
+            self._end_keeping(peer, reason)
+        elif not keeping.is_orphan:
+            keeping.is_orphan = True
+            self._over.append(Over(peer.name, False, len(keeping.listed), reason))
+
+    def _end_keeping(self, peer: Peer, reason: str) -> None:
+        keeping, peer.keeping = peer.keeping, None
+        if keeping:
+            self._to_shut_out |= keeping.admitted
+        if keeping and keeping.carries_since < math.inf and not keeping.is_orphan:
+            self._over.append(Over(peer.name, False, len(keeping.listed), reason))
+
+    # As the carrier
+
+    def _told_list(self, peer: Peer, boot: int, told: Listing, now: float) -> None:
+        taking = peer.taking
+        if taking is None or told.left > MOST_FLOWS:
+            return
+        is_known = boot == taking.boot
+        if told.base == told.version:
+            if is_known and told.version == taking.version:
+                self._note_heard(taking, told, now)
+            return
+        if told.base and not (is_known and told.base == taking.version):
+            return
+        if is_known and told.version <= taking.version:
+            return
+        about = boot, told.version, told.base, told.parts
+        if about != taking.pending:
+            if boot == taking.pending[0] and told.version < taking.pending[1]:
+                return
+            taking.pending, taking.parts = about, {}
+        taking.parts[told.part] = told
+        taking.heard_at = max(taking.heard_at, now)
+        if len(taking.parts) < told.parts:
+            return
+        parts, taking.parts, taking.pending = taking.parts.values(), {}, (0, 0, 0, 0)
+        add = frozenset[Flow]().union(*(one.add for one in parts))
+        remove = frozenset[Flow]().union(*(one.remove for one in parts))
+        before = taking.flows if told.base else frozenset[Flow]()
+        taking.flows = (before - remove) | add
+        taking.boot, taking.version = boot, told.version
+        taking.asked_at = -math.inf  # to confirm it at once
+        self._note_heard(taking, told, now)
+
+    def _note_heard(self, taking: Taking, told: Listing, now: float) -> None:
+        taking.heard_at, taking.answered = now, max(taking.answered, told.number)
+        if told.accepted > taking.accepted and taking.moved:
+            taking.is_proven = True
+        taking.accepted = told.accepted
+        forwarded, answers, _ = self.packets
+        # The packets are counted together: of two keepers nobody knows whose they are.
+        if taking.moved and sum(bool(one.taking and one.taking.flows) for one in self.peers.values()) == 1:
+            taking.there.look(forwarded, told.accepted, now)
+            taking.back.look(told.accepted, answers, now)
+        else:
+            taking.there, taking.back = Gauge(), Gauge()
+
+    def _seek(self, now: float) -> None:
+        """Which addresses it asks each of the others for, by what the daemon wants."""
+        carried = {address: wish for wish in self.wishes.values() for address in wish.addresses}
+        for peer in self.peers.values():
+            wanted = {} if self.why_not else self._wanted_of(peer, carried, now)
+            taking = peer.taking
+            if taking is None:
+                if not wanted:
+                    continue
+                taking = peer.taking = Taking(now)
+            kept = {address: sought for address, sought in taking.sought.items() if now < sought.until}
+            for address, instance in wanted.items():
+                if address not in kept:
+                    kept[address] = Sought(instance)
+            fitting = that_fit(kept)
+            if fitting != taking.sought.keys():
+                taking.number += 1
+                taking.asked_at = -math.inf
+            taking.sought = {address: sought for address, sought in kept.items() if address in fitting}
+            for sought in taking.sought.values():
+                if not sought.number:
+                    sought.number, sought.asked_at = taking.number, now
+            if not taking.sought:
+                self._end_taking(peer, "the address has moved on")
+            else:
+                self._update(peer, taking, carried, now)
+
+    def _wanted_of(self, peer: Peer, carried: Mapping[Address, Wish], now: float) -> dict[Address, str]:
+        """Addresses that are to be sought there, with their instances."""
+        if not self._works(peer, now):
+            return {}
+        asks_back = peer.keeping.asks_back if peer.keeping else frozenset[Address]()
+        return {
+            address: wish.instance
+            for address, wish in carried.items()
+            if wish.phase is Phase.ASKS
+            or address in asks_back
+            or self._is_offered(address, wish, now)
+            or self._is_to_go_on(peer, address, wish, now)
+        }
+
+    def _is_offered(self, address: Address, wish: Wish | None, now: float) -> bool:
+        """By its carrier; other nodes may have connections of it as well."""
+        is_free = wish is not None and wish.phase is Phase.REST
+        return is_free and any(address in one.offers and now < one.wanted_at + SLOW for one in self.peers.values())
+
+    def _is_to_go_on(self, peer: Peer, address: Address, wish: Wish, now: float) -> bool:
+        """Whether this process follows one that was killed."""
+        if wish.phase is not Phase.CARRIES or wish.moved_at is None or (address, wish.moved_at) in peer.done:
+            return False
+        return now < self.began_at + WINDOW and now < wish.moved_at + self.limit
+
+    def _update(self, peer: Peer, taking: Taking, carried: Mapping[Address, Wish], now: float) -> None:
+        """How long each address is sought."""
+        asks_back = peer.keeping.asks_back if peer.keeping else frozenset[Address]()
+        for address, sought in taking.sought.items():
+            wish = carried.get(address)
+            phase = wish.phase if wish else Phase.REST
+            if wish and phase is Phase.CARRIES and wish.moved_at is not None:
+                if sought.moved_at != wish.moved_at:
+                    taking.begin()
+                sought.is_reverse, sought.moved_at, sought.until = False, wish.moved_at, wish.moved_at + self.limit
+            elif phase is Phase.ASKS or self._is_offered(address, wish, now):
+                sought.is_reverse, sought.moved_at, sought.until = False, None, math.inf
+            elif address in asks_back:
+                sought.is_reverse, sought.moved_at, sought.until = True, None, math.inf
+            elif phase is Phase.CARRIES:
+                sought.until = now  # it became master by no plan
+            else:
+                sought.until = min(sought.until, now + WINDOW)
+
+    def _is_fast(self, taking: Taking, now: float) -> bool:
+        """Whether lists of it are exchanged often."""
+        return any(one.moved_at is None or now < one.moved_at + WINDOW for one in taking.sought.values())
+
+    def _asks_fast(self, taking: Taking, now: float) -> bool:
+        """Whether the other node is to ask, too."""
+        return any(
+            not one.is_reverse and (one.moved_at is None or now < one.moved_at + WINDOW)
+            for one in taking.sought.values()
+        )
+
+    def _watch(self, peer: Peer, taking: Taking, now: float) -> None:
+        """End what does not work, or is over."""
+        moved = taking.moved
+        if not moved:
+            return
+        is_fast = self._is_fast(taking, now)
+        patience = SILENCE if taking.is_proven or not is_fast else SILENCE_UNPROVEN
+        heard_at = max(taking.heard_at, self.began_at, *moved)
+        if now >= heard_at + patience:
+            self._end_taking(peer, f"{peer.name} has said nothing through the tunnel for {patience:g} s")
+            return
+        if taking.answered >= taking.number and not taking.flows and not is_fast:
+            self._end_taking(peer, "no connection is left")
+            return
+        if all(now >= at + self.limit for at in moved):
+            self._end_taking(peer, f"the limit of {self.limit:g} s")
+            return
+        is_stuck_for = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
+        if now >= taking.there.stuck_since + is_stuck_for:
+            self._end_taking(peer, f"{peer.name} accepts none of the packets that are forwarded to it")
+        elif now >= taking.back.stuck_since + is_stuck_for:
+            self._end_taking(peer, f"no answers of {peer.name} come back through the tunnel")
+
+    def _end_taking(self, peer: Peer, reason: str) -> None:
+        taking, peer.taking = peer.taking, None
+        peer.goodbyes, peer.last_words = GOODBYES, reason
+        peer.offers = frozenset()
+        if taking:
+            moved = {(a, one.moved_at) for a, one in taking.sought.items() if one.moved_at is not None}
+            peer.done = {one for one in peer.done if one[0] not in {a for a, _ in moved}} | moved
+        if taking and taking.moved:
+            self._over.append(Over(peer.name, True, len(taking.flows), reason))
+
+    # Both
+
+    def _carried(self) -> frozenset[Address]:
+        """Of which this node is master."""
+        own = (wish.addresses for wish in self.wishes.values() if wish.phase in (Phase.CARRIES, Phase.OFFERS))
+        return frozenset[Address]().union(*own)
+
+    def _works(self, peer: Peer, now: float) -> bool:
+        is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
+        return is_heard and peer.hello.usable and not self.why_not
+
+    def _why_not_with(self, peer: Peer, now: float) -> str:
+        if self.why_not or self._works(peer, now):
+            return self.why_not
+        if now >= peer.was_heard_at + HELLO_PATIENCE:
+            return f"nothing comes from {peer.name} through the tunnel"
+        if now >= peer.hears_us_at + HELLO_PATIENCE:
+            return f"{peer.name} hears nothing from this node through the tunnel"
+        return f"{peer.name} says: {peer.hello.reason}"
+
+    def is_ready(self, wish: Wish, now: float) -> bool:
+        """Whether all that was listed is loaded, so that this node can take over."""
+        for peer in self.peers.values():
+            sought = [peer.taking.sought.get(address) if peer.taking else None for address in wish.addresses]
+            is_done = peer.taking is not None and all(
+                one is not None and peer.taking.answered >= one.number and peer.taking.version for one in sought
+            )
+            if is_done:
+                continue
+            asked_at = min((one.asked_at for one in sought if one), default=-math.inf)
+            if peer.name in wish.nodes or (asked_at > -math.inf and now < asked_at + OTHERS_PATIENCE):
+                return False
+        return True
+
+    def _act(self, now: float) -> list[Effect]:
+        """What follows, and when something is to be looked at again."""
+        for peer in self.peers.values():
+            if peer.keeping:
+                self._look_after(peer, peer.keeping, now)
+        self._seek(now)
+        for peer in self.peers.values():
+            if peer.taking:
+                self._watch(peer, peer.taking, now)
+        effects = self._reconcile(now)
+        effects += self._hold_back(now)
+        effects += self._route_answers()
+        effects += self._say(now)
+        effects += self._shut_out()
+        effects += self._look(now)
+        effects += self._over
+        self._over = []
+        effects += self._tell(now)
+        self.deadline = self._deadline(now)
+        return effects
+
+    def _reconcile(self, now: float) -> list[Effect]:
+        """What is to be forwarded, against what is."""
+        if self._adopted and (now >= self.began_at + WINDOW or self.why_not):
+            self._adopted = {}
+        wanted = {
+            flow: node
+            for flow, node in self._adopted.items()
+            if not ((taking := self.peers[node].taking) and taking.version)
+        }
+        for peer in self.peers.values():
+            if not (taking := peer.taking) or not taking.flows:
+                continue
+            reverse = {address.packed for address, one in taking.sought.items() if one.is_reverse}
+            sought = {address.packed for address in taking.sought}
+            for flow in taking.flows:
+                ours = packed_address(flow)
+                if ours in sought and not (ours in reverse and flow in self._own_flows):
+                    wanted.setdefault(flow, peer.name)
+        if wanted == self._loaded:
+            return []
+        add = {flow: node for flow, node in wanted.items() if self._loaded.get(flow) != node}
+        remove = frozenset(flow for flow in self._loaded if flow not in wanted or flow in add)
+        self._loaded = wanted
+        return [Forward(add, remove)]
+
+    def _hold_back(self, now: float) -> list[Effect]:
+        held = set[Address]()
+        for peer in self.peers.values():
+            if peer.taking and peer.taking.version and self._is_fast(peer.taking, now):
+                held |= {a for a, one in peer.taking.sought.items() if peer.taking.answered >= one.number}
+            if peer.keeping and peer.keeping.is_fast and peer.keeping.is_ready:
+                held |= peer.keeping.sought - self._carried()
+        if held == self._held and not (held and now >= self._held_at + SLOW):
+            return []
+        self._held, self._held_at = frozenset(held), now
+        return [HoldBack(self._held)]
+
+    def _route_answers(self) -> list[Effect]:
+        own = self._carried()
+        found: dict[Address, tuple[float, str]] = {}
+        for peer in self.peers.values():
+            if (keeping := peer.keeping) and keeping.carries_since < math.inf:
+                for address in keeping.sought - own:
+                    found[address] = max(found.get(address, (-math.inf, "")), (keeping.carries_since, peer.name))
+        answer_by = {address: node for address, (_, node) in found.items()}
+        if answer_by == self._answer_by:
+            return []
+        self._answer_by = answer_by
+        return [AnswerBy(answer_by)]
+
+    def _say(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for peer in self.peers.values():
+            if now >= peer.hello_at + HELLO_INTERVAL:
+                peer.hello_at = now
+                effects.append(self._frame(peer, Hello(not self.why_not, self.why_not)))
+            offers = self._offers(peer, now)
+            if offers and now >= peer.offered_at + FAST:
+                peer.offered_at = now
+                effects.append(self._frame(peer, Offer(offers)))
+            if taking := peer.taking:
+                peer.goodbyes = 0
+                if now >= taking.asked_at + (FAST if self._is_fast(taking, now) else SLOW):
+                    taking.asked_at = now
+                    effects.append(self._frame(peer, self._ask(taking, now)))
+            elif peer.goodbyes and now >= peer.offered_at + FAST:
+                peer.goodbyes, peer.offered_at = peer.goodbyes - 1, now
+                effects.append(self._frame(peer, Ask(0, frozenset(), reason=peer.last_words)))
+            if peer.keeping:
+                effects += self._say_list(peer, peer.keeping, now)
+        return effects
+
+    def _offers(self, peer: Peer, now: float) -> frozenset[Address]:
+        """What this node wants to hand over to it."""
+        if not self._works(peer, now):
+            return frozenset()
+        offers = (w.addresses for w in self.wishes.values() if w.phase is Phase.OFFERS and peer.name in w.nodes)
+        return that_fit(frozenset[Address]().union(*offers))
+
+    def _ask(self, taking: Taking, now: float) -> Ask:
+        wishes = {one.instance: self.wishes.get(one.instance) for one in taking.sought.values()}
+        is_ready = bool(taking.version) and all(
+            taking.answered >= one.number for one in taking.sought.values()
+        ) and all(self.is_ready(wish, now) for wish in wishes.values() if wish)  # fmt: skip
+        carries = any(wish and wish.phase is Phase.CARRIES for wish in wishes.values())
+        flags = AskFlag.FAST * self._asks_fast(taking, now) | AskFlag.READY * is_ready | AskFlag.CARRIES * carries
+        forwarded, answers, _ = self.packets
+        reverse = frozenset(address for address, one in taking.sought.items() if one.is_reverse)
+        addresses = frozenset(taking.sought)
+        return Ask(taking.number, addresses, reverse, flags, taking.version, taking.boot, forwarded, answers)
+
+    def _shut_out(self) -> list[Effect]:
+        """What nobody forwards any more."""
+        gone = self._to_shut_out.difference(*(peer.keeping.admitted for peer in self.peers.values() if peer.keeping))
+        self._to_shut_out = set()
+        return [Admit(frozenset(), frozenset(gone))] if gone else []
+
+    def _look(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        keepings = [peer.keeping for peer in self.peers.values() if peer.keeping]
+        takings = [peer.taking for peer in self.peers.values() if peer.taking]
+        if keepings:
+            interval = FAST if any(one.is_fast for one in keepings) else LIST_SLOWLY
+            self._list_at = min(self._list_at, now + max(interval, LISTING_SHARE * self._list_took))
+            if now >= self._list_at:
+                self._list_at = math.inf
+                effects.append(ListSockets(frozenset[Address]().union(*(one.ask.addresses for one in keepings))))
+        else:
+            self._list_at = math.inf
+        if keepings or takings:
+            is_fast = any(one.is_fast for one in keepings) or any(self._is_fast(one, now) for one in takings)
+            self._count_at = min(self._count_at, now + (FAST if is_fast else LIST_SLOWLY))
+            if now >= self._count_at:
+                self._count_at = math.inf
+                effects.append(CountPackets())
+        else:
+            self._count_at = math.inf
+        return effects
+
+    def _frame(self, peer: Peer, message: Message) -> SendFrame:
+        peer.sequence += 1
+        boot = peer.boot or peer.unproven
+        return SendFrame(peer.name, Frame(self.identity, peer.identity, self.boot, boot, peer.sequence, message))
+
+    def _tell(self, now: float) -> list[Effect]:
+        standing = Standing(
+            self.why_not,
+            self.hint,
+            tuple(Through(peer.name, not (why := self._why_not_with(peer, now)), why) for peer in self.peers.values()),
+            frozenset(self._ready(now)),
+            tuple(self._streams()),
+        )
+        before = self._told
+        if standing == before:
+            return []
+        is_urgent = before is None or _without_figures(standing) != _without_figures(before)
+        if not is_urgent and now < self._told_at + TOLD_INTERVAL:
+            return []
+        self._told, self._told_at = standing, now
+        return [Tell(standing)]
+
+    def _ready(self, now: float) -> Iterable[tuple[str, str]]:
+        for wish in self.wishes.values():
+            if wish.phase is Phase.ASKS and self.is_ready(wish, now):
+                yield wish.instance, ""
+            for name in wish.nodes if wish.phase is Phase.OFFERS else ():
+                keeping = self.peers[name].keeping if name in self.peers else None
+                if keeping and keeping.is_ready and wish.addresses <= keeping.sought:
+                    yield wish.instance, name
+
+    def _streams(self) -> Iterable[Stream]:
+        forwarded, _, accepted = self.packets
+        for peer in self.peers.values():
+            if (taking := peer.taking) and taking.moved:
+                yield Stream(peer.name, True, len(taking.flows), taking.since, forwarded, taking.accepted)
+            if (keeping := peer.keeping) and keeping.carries_since < math.inf and not keeping.is_orphan:
+                since, ask = keeping.carries_since, keeping.ask
+                yield Stream(peer.name, False, len(keeping.listed), since, ask.forwarded, accepted)
+
+    def _deadline(self, now: float) -> float:
+        at = min(self._list_at, self._count_at)
+        if self._held:
+            at = min(at, self._held_at + SLOW)
+        for peer in self.peers.values():
+            at = min(at, peer.hello_at + HELLO_INTERVAL)
+            if peer.goodbyes or self._offers(peer, now):
+                at = min(at, peer.offered_at + FAST)
+            if taking := peer.taking:
+                at = min(at, taking.asked_at + (FAST if self._is_fast(taking, now) else SLOW))
+                at = min(at, *(one.until for one in taking.sought.values()))
+            if keeping := peer.keeping:
+                at = min(
+                    at, keeping.heard_at + SILENCE if not keeping.is_orphan else keeping.carries_since + self.limit
+                )
+                if keeping.number and not keeping.is_orphan:
+                    at = min(at, keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW))
+        return max(at, now)
+
+
+def _without_figures(standing: Standing) -> Standing:
+    streams = tuple(replace(one, connections=0, forwarded=0, accepted=0) for one in standing.streams)
+    return replace(standing, streams=streams)
