@@ -294,7 +294,7 @@ def _file(answers: Answers) -> str:
         [
             linode,
             *nodes,
-            table("[second_chance]", second_chance, "Connections that are open stay open in a planned move."),
+            table("[second_chance]", second_chance, "Open connections survive a planned move, where that works."),
             table("[[check]]", check, "While this fails, a node does not carry the address."),
             table("[[instance]]", instance, "The floating address. The node that carries it keeps it while it can."),
         ],

@@ -90,7 +90,7 @@ def said(load: Load, text: str) -> list[str]:
         ('[second_chance]\nmode = "off"\nlimit = 5\n', None),
         ("[second_chance]\n", SecondChance(8473, 600.0, False)),
         ('[second_chance]\nmode = "auto"\n', SecondChance(8473, 600.0, False)),
-        (f"{ON}port = 9000\nlimit = 0x708\n", SecondChance(9000, 1800.0, True)),
+        (f"{ON}port = 9000\nlimit = 1800\n", SecondChance(9000, 1800.0, True)),
     ],
 )
 def test_the_core_learns_the_port_the_limit_and_whether_it_is_wanted(

@@ -27,7 +27,7 @@ def port(model: Model, places: Places) -> Iterator[Problem]:
         return
     if one.port == model.link.port:
         thing = at if at in places.given else ("link", "port")
-        hint = f"leave out both: the defaults are {LINK_PORT} for the link, and {SECOND_CHANCE_PORT}"
+        hint = f"give one of the two another port; the defaults are {LINK_PORT} and {SECOND_CHANCE_PORT}"
         yield places.error(thing, f"{one.port} is the UDP port of both the link and the second chance", hint)
     elif taken := TAKEN.get(one.port):
         what = f"{taken} use UDP port {one.port} for their tunnels, and floatip drops what is not from its nodes there"
