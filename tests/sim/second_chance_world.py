@@ -1,5 +1,6 @@
-"""A world for the second chance in virtual time: nodes with the pure machine and a model of what the kernel does for it,
-a router that sends each packet to one of them, clients with TCP connections, and a tunnel that loses, delays, repeats.
+"""A world for the second chance in virtual time: nodes with the pure machine and a model of what the kernel does for
+it, a router that sends each packet to one of them, clients with TCP connections, and a tunnel that loses, delays and
+repeats.
 
 The judges look at the clients, and at what is left in the kernels.
 """
@@ -9,9 +10,12 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 
-from floatip.core.second_chance import (
+from floatip.core.addresses import Address
+from floatip.core.second_chance.machine import SecondChance
+from floatip.core.second_chance.terms import (
     Admit,
     AnswerBy,
     CountPackets,
@@ -21,13 +25,12 @@ from floatip.core.second_chance import (
     ListSockets,
     Over,
     Phase,
-    SecondChance,
     SendFrame,
     Standing,
     Tell,
     Wish,
 )
-from floatip.core.second_chance_wire import Flow, packed_address, pack, parse
+from floatip.core.second_chance.wire import Flow, pack, packed_address, parse
 
 VIP = IPv4Address("192.0.2.1")
 KEY = b"k" * 32
@@ -51,9 +54,9 @@ class Machine:
     sockets: set[Flow] = field(default_factory=set)
     moved: dict[Flow, str] = field(default_factory=dict)
     here: set[Flow] = field(default_factory=set)
-    held: dict[IPv4Address, float] = field(default_factory=dict)
+    held: dict[Address, float] = field(default_factory=dict)
     """Until when."""
-    answer_by: dict[IPv4Address, str] = field(default_factory=dict)
+    answer_by: dict[Address, str] = field(default_factory=dict)
     forwarded: int = 0
     answers: int = 0
     accepted: int = 0
@@ -159,16 +162,10 @@ class World:
                 case ListSockets(addresses):
                     packed = {address.packed for address in addresses}
                     flows = frozenset(flow for flow in machine.sockets if packed_address(flow) in packed)
-                    self.later(
-                        0.002,
-                        lambda flows=flows: self.to(machine, process, lambda: process.listed(flows, 0.002, self.now)),
-                    )  # type: ignore[misc]
+                    self.later(0.002, partial(self.listed, machine, process, flows))
                 case CountPackets():
                     counts = machine.forwarded, machine.answers, machine.accepted
-                    self.later(
-                        0.001,
-                        lambda counts=counts: self.to(machine, process, lambda: process.counted(*counts, self.now)),
-                    )  # type: ignore[misc]
+                    self.later(0.001, partial(self.counted, machine, process, counts))
                 case Forward():
                     for flow in effect.remove:
                         machine.moved.pop(flow, None)
@@ -177,9 +174,9 @@ class World:
                     machine.here |= effect.add
                     machine.here -= effect.remove
                 case HoldBack():
-                    machine.held = {address: self.now + HELD_FOR for address in effect.addresses}  # type: ignore[misc]
+                    machine.held = dict.fromkeys(effect.addresses, self.now + HELD_FOR)
                 case AnswerBy():
-                    machine.answer_by = dict(effect.nodes)  # type: ignore[arg-type]
+                    machine.answer_by = dict(effect.nodes)
                 case Tell():
                     machine.standing = effect.standing
                 case Over():
@@ -198,9 +195,13 @@ class World:
 
             self.later(max(at - self.now, 0.0), tick)
 
-    def to(self, machine: Machine, process: SecondChance, what: Callable[[], list[Effect]]) -> None:
+    def listed(self, machine: Machine, process: SecondChance, flows: frozenset[Flow]) -> None:
         if machine.process is process and machine.lives:
-            self.do(machine, what())
+            self.do(machine, process.listed(flows, 0.002, self.now))
+
+    def counted(self, machine: Machine, process: SecondChance, counts: tuple[int, int, int]) -> None:
+        if machine.process is process and machine.lives:
+            self.do(machine, process.counted(*counts, self.now))
 
     def send(self, machine: Machine, effect: SendFrame) -> None:
         data = pack(effect.frame, KEY)
@@ -310,7 +311,7 @@ class World:
         self.later(0.005, lambda: self.tell(old, Phase.REST))
         for flap in range(flaps):
             where = self.random.choice((old, new))
-            self.later(0.01 + 0.4 * flap / flaps, lambda where=where: self.point(where))  # type: ignore[misc]
+            self.later(0.01 + 0.4 * flap / flaps, partial(self.point, where))
         self.later(0.01 + (0.4 if flaps else 0.0), lambda: self.point(new))
         return is_ready
 
