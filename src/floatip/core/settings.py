@@ -322,7 +322,8 @@ class Instance:
     @property
     def may_have_second_chance(self) -> bool:
         """Whether a node that has handed it over still holds the addresses, and can go on with open connections."""
-        return self.placement == "all" and not isinstance(self.election, Keepalived)
+        is_exclusive = isinstance(self.election, Nodes) and self.election.exclusive
+        return self.placement == "all" and isinstance(self.election, Nodes | Vrrp) and not is_exclusive
 
 
 @dataclass(frozen=True, slots=True)

@@ -584,7 +584,7 @@ class Router(VirtualRouter):
             self.since = now
         if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:
             self._heard = None
-        self.role, self.reason = role, reason
+        self.role, self.reason, self.cause = role, reason, cause
         self.master, self._hastened, self._want, self.lower_master = None, "", None, None
         self._rival, self._rival_since, self._rival_at = None, -math.inf, -math.inf
         self._due_at = self._ask_at = self._preempt_at = math.inf

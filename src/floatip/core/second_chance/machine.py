@@ -230,6 +230,7 @@ class SecondChance:
         self.wishes: dict[str, Wish] = {}
         self.why_not = ""
         self.hint = ""
+        self.without: dict[str, str] = {}
         self.packets = (0, 0, 0)
         """Forwarded, answers, accepted."""
         self._version = 0
@@ -270,6 +271,11 @@ class SecondChance:
         for peer in self.peers.values():
             if (keeping := peer.keeping) and keeping.is_ready and given & keeping.sought:
                 keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so
+        return self._act(now)
+
+    def leave_out(self, without: Mapping[str, str], now: float) -> list[Effect]:
+        """Instances whose connections cannot be moved, and why: the whole set."""
+        self.without = dict(without)
         return self._act(now)
 
     def unable(self, why: str, hint: str, now: float) -> list[Effect]:
@@ -462,7 +468,8 @@ class SecondChance:
 
     def _seek(self, now: float) -> None:
         """Which addresses it asks each of the others for, by what the daemon wants."""
-        carried = {address: wish for wish in self.wishes.values() for address in wish.addresses}
+        wishes = [wish for wish in self.wishes.values() if wish.instance not in self.without]
+        carried = {address: wish for wish in wishes for address in wish.addresses}
         for peer in self.peers.values():
             wanted = {} if self.why_not else self._wanted_of(peer, carried, now)
             taking = peer.taking
@@ -706,7 +713,8 @@ class SecondChance:
         """What this node wants to hand over to it."""
         if not self._works(peer, now):
             return frozenset()
-        offers = (w.addresses for w in self.wishes.values() if w.phase is Phase.OFFERS and peer.name in w.nodes)
+        offers = (one.addresses for one in self.wishes.values() if one.instance not in self.without
+                  and one.phase is Phase.OFFERS and peer.name in one.nodes)  # fmt: skip
         return that_fit(frozenset[Address]().union(*offers))
 
     def _ask(self, taking: Taking, now: float) -> Ask:
@@ -758,6 +766,7 @@ class SecondChance:
         standing = Standing(
             self.why_not,
             self.hint,
+            tuple(self.without.items()),
             tuple(Through(peer.name, not (why := self._why_not_with(peer, now)), why) for peer in self.peers.values()),
             frozenset(self._ready(now)),
             tuple(self._streams()),

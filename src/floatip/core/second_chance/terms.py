@@ -116,6 +116,8 @@ class Standing:
     why_not: str = ""
     """Why this node cannot take part; empty: it can."""
     hint: str = ""
+    without: tuple[tuple[str, str], ...] = ()
+    """Instances whose connections cannot be moved, and why."""
     through: tuple[Through, ...] = ()
     ready: frozenset[tuple[str, str]] = frozenset()
     """Instance and node: of an offer, who has all that it needs to take over. Of `ASKS`: an empty name: this node."""
