@@ -1,4 +1,5 @@
 """The rules in the kernel's nftables that carry packets of connections."""
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -1,4 +1,5 @@
 """The devices and routes of this machine, as far as packets of connections come and answers leave by them."""
+
 from dataclasses import dataclass
 
 from floatip.core.addresses import Address

@@ -1,4 +1,5 @@
 """The VXLAN device between the nodes: frames of ours, packets of connections, and the way of the answers."""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
