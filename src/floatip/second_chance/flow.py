@@ -25,5 +25,6 @@ def our_address(of: Flow) -> Address:
 
 def is_flow(octets: bytes) -> bool:
     """Whether this may be given to the kernel as a flow."""
-    size = len(octets)
-    return size in (V4, V6) and not any(octets[at] for at in (size // 2 - 2, size // 2 - 1, size - 2, size - 1))
+    if len(octets) == V4:
+        return octets[6:8] == octets[14:] == b"\0\0"
+    return len(octets) == V6 and octets[18:20] == octets[38:] == b"\0\0"
