@@ -32,6 +32,7 @@ from floatip.core.addresses import Placed
 from floatip.core.differences import differences
 from floatip.core.etcd import AskEtcd, WatchEtcd
 from floatip.core.events import (
+    Arrange,
     Became,
     ClockMoved,
     Close,
@@ -89,6 +90,7 @@ from floatip.host.orders import Orders
 from floatip.host.reload import Outcome, Read, Reload
 from floatip.host.restart import Restart
 from floatip.host.scheduling import scheduling
+from floatip.host.second_chance import SecondChance
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.host.teller import Teller
@@ -281,6 +283,7 @@ class Daemon:
             Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
             Web(self.report, socket_path(), state_directory()),
             etcd,
+            SecondChance(self.report),
         )
 
     async def serve(self) -> int:
@@ -319,7 +322,12 @@ class Daemon:
         self._say("daemon", "floatip", "stopped", self._node.stopping)
         self._news.flush()
         disks = self._disk.finish(DISK_TIMEOUT), self._history_disk.finish(DISK_TIMEOUT)
-        await asyncio.gather(self._parts.hooks.finish(HOOKS_TIMEOUT), self._parts.teller.finish(), *disks)
+        await asyncio.gather(
+            self._parts.hooks.finish(HOOKS_TIMEOUT),
+            self._parts.teller.finish(),
+            *disks,
+            self._parts.second_chance.finish(),
+        )
         watching.cancel()
         self._close()
         return status
@@ -390,6 +398,8 @@ class Daemon:
                     self._parts.kernel.fence(effect)
                 case Install():
                     self._parts.kernel.install(effect)
+                case Arrange():
+                    self._parts.second_chance.perform(effect)
                 case Garp():
                     self._parts.kernel.garp(effect)
                 case StopGarp():
@@ -532,7 +542,8 @@ class Daemon:
         settings = self._node.config
         leaving = LEAVE_TIME if settings.link else 0.0
         graceful = settings.speaker.graceful_shutdown if settings.speaker else 0.0
-        return leaving + settings.release_delay + graceful + self._parts.teller.time_to_stop
+        kept = settings.second_chance.limit if settings.second_chance else 0.0
+        return leaving + kept + settings.release_delay + graceful + self._parts.teller.time_to_stop
 
     def _close(self) -> None:
         self._busy = True  # nobody hears what the parts say now
@@ -546,6 +557,7 @@ class Daemon:
         self._parts.web.close()
         self._membership.close()
         self._parts.etcd.close()
+        self._parts.second_chance.close()
         self._parts.control.close()
         self._parts.kernel.close()
         self._disk.close()

@@ -16,6 +16,7 @@ from floatip.host.network.kernel import Kernel, Wanted
 from floatip.host.network.link import Link
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
+from floatip.host.second_chance import SecondChance
 from floatip.host.state_log import StateLog
 from floatip.host.teller import Teller
 from floatip.host.web import Web
@@ -40,6 +41,7 @@ class Parts:
     control: Control
     web: Web
     etcd: Etcd
+    second_chance: SecondChance
 
 
 def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
@@ -67,6 +69,7 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
     parts.kernel.configure(kernel)
     parts.web.configure(model.http)
     parts.etcd.configure(model.etcd)
+    parts.second_chance.configure(settings)
     _follow(parts, loaded, followed)
 
 

@@ -1,0 +1,91 @@
+"""The daemon's side of the process of the second chance (`floatip.second_chance`)."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from floatip.core.events import Arrange, Event, StandingTold, StreamOver
+from floatip.core.second_chance.terms import Over, Standing, Wish
+from floatip.core.settings import Settings
+from floatip.host.helper_process import HelperProcess
+from floatip.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
+from floatip.second_chance import lines
+from floatip.second_chance.lines import Configured
+
+NAME = "the process of the second chance"
+FINISH_TIMEOUT = 2.0
+HINT = "floatip starts it again; if it goes on to end, report this line"
+
+
+class SecondChance:
+    def __init__(self, report: Callable[[Event], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._report = report
+        self._configured: Configured | None = None
+        self._wishes: tuple[Wish, ...] = ()
+        self._ended: asyncio.Future[None] | None = None
+        rights = CAP_NET_ADMIN | CAP_NET_RAW
+        self._process = HelperProcess("floatip.second_chance", self, socket.SOCK_SEQPACKET, lends=rights)
+
+    def configure(self, settings: Settings) -> None:
+        wanted = _configured(settings)
+        if wanted == self._configured:
+            return
+        self._configured = wanted
+        if wanted is None:
+            self._process.send(lines.END)
+            self._process.unwant()
+        elif self._process.is_connected:
+            self._process.send(lines.of_configured(wanted))
+        else:
+            self._process.want()
+
+    def perform(self, effect: Arrange) -> None:
+        self._wishes = effect.wishes
+        self._process.send(lines.of_wishes(effect.wishes))
+
+    async def finish(self) -> None:
+        """What it has in the kernel is removed before this process ends: systemd kills what is left then."""
+        if self._configured and self._process.send(lines.END):
+            self._configured = None
+            self._ended = self._loop.create_future()
+            self._process.unwant()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended, FINISH_TIMEOUT)
+
+    def close(self) -> None:
+        self._configured = None
+        self._process.close()
+
+    # Of the process
+
+    def began(self) -> None:
+        if self._configured:
+            self._process.send(lines.of_configured(self._configured))
+            self._process.send(lines.of_wishes(self._wishes))
+
+    def heard(self, data: bytes) -> None:
+        try:
+            said = lines.heard(data)
+        except (ValueError, TypeError, KeyError) as error:
+            self.lost(f"it says what nobody understands: {error!r}"[: lines.LONGEST_TEXT])
+            self._process.end()
+            return
+        self._report(StreamOver(said) if isinstance(said, Over) else StandingTold(said))
+
+    def lost(self, reason: str) -> None:
+        self._report(StandingTold(Standing(f"{NAME} ended: {reason}", HINT)))
+
+    def gone(self) -> None:
+        if self._ended and not self._ended.done():
+            self._ended.set_result(None)
+
+
+def _configured(settings: Settings) -> Configured | None:
+    """None: there is no second chance here."""
+    wanted, link = settings.second_chance, settings.link
+    if not wanted or not link or not any(one.may_have_second_chance for one in settings.instances):
+        return None
+    nodes = tuple((node.name, node.address) for node in link.nodes)
+    return Configured(link.own, nodes, tuple(link.keys), wanted.port, wanted.limit)
