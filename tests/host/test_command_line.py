@@ -230,7 +230,8 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
     assert named == {
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
         ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
-        ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"), ("share", "--linode"),
+        ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--delay"), ("lab", "--connections"),
+        ("lab", "--runs"), ("share", "--linode"),
         ("drill", "--for"), ("drill", "--port"), ("drill", "--interval"), ("fleet", "--version"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}

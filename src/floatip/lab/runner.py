@@ -58,6 +58,7 @@ class Result:
             "notes": self.notes,
             "foretold": [asdict(foresight) for foresight in record.foresights],
             "observed": observed,
+            "connections": record.connections.summary() if record.options.connections else None,
             "timeline": [asdict(event) for event in record.events],
             "routes": {
                 host: [{"at": change.at, "next_hop": str(change.next_hop or "")} for change in changes]
@@ -133,6 +134,7 @@ def play_once(
         members=scene.members,
         last_joins=scene.last_joins,
         instances=scene.instances,
+        connections=options.connections if scene.connections else 0,
     )
     with Run(options) as run:
         feed = Feed(screen, run.record, str(run.network.directory))

@@ -1,0 +1,89 @@
+"""Long and short connections to the floating IP, and the service on the nodes that echoes what they say."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from floatip.lab.connections import SHORT_PER_SECOND, Connections
+from floatip.lab.namespaces import LabError, find_program
+from floatip.lab.network import FLOATING, OBSERVER, Hosts
+from floatip.lab.programs.program import Program
+
+PORT, BEHIND = 7, 1007
+"""Of the service, and where it listens behind HAProxy."""
+SHORT_AT_ONCE = 5000
+RATE = 1_000_000
+"""Octets a second of the upload, and of the download."""
+ENDS_WITHIN = 30.0
+
+
+class EchoService(Program):
+    name = "echo"
+
+    def __init__(self, network: Hosts, host: str, connections: int, *, is_behind: bool) -> None:
+        """`is_behind`: HAProxy has its port, and it listens on loopback."""
+        super().__init__(network, host)
+        self._connections, self._is_behind = connections, is_behind
+
+    def command(self) -> Sequence[str]:
+        where = ["127.0.0.1", str(BEHIND)] if self._is_behind else ["", str(PORT)]
+        module = [sys.executable, "-m", "floatip.lab.echo_process", self.host]
+        return [*module, *where, str(self._connections + SHORT_AT_ONCE)]
+
+
+class TcpProxy(Program):
+    """HAProxy in TCP mode before the service."""
+
+    name = "haproxy-tcp"
+
+    def __init__(self, network: Hosts, host: str, connections: int) -> None:
+        super().__init__(network, host)
+        self._connections = connections + SHORT_AT_ONCE
+
+    def command(self) -> Sequence[str]:
+        config = f"""
+global
+  maxconn {self._connections}
+  nbthread 1
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+listen echo
+  bind :::{PORT} v4v6
+  server echo 127.0.0.1:{BEHIND}
+"""
+        return [find_program("haproxy", "haproxy"), "-db", "-f", self.write("haproxy.cfg", config)]
+
+
+class ConnectionsProgram(Program):
+    """The client."""
+
+    name = "connections"
+
+    def __init__(self, network: Hosts, long: int) -> None:
+        super().__init__(network, OBSERVER.name)
+        self.long, self.short = long, min(long, SHORT_PER_SECOND)
+
+    def command(self) -> Sequence[str]:
+        module = [sys.executable, "-m", "floatip.lab.connections_process"]
+        return [*module, str(FLOATING.ip), str(PORT), str(self.long), str(self.short), str(RATE)]
+
+    @property
+    def is_ready(self) -> bool:
+        """All long ones are open. Raises LabError where they cannot be."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        if not self.running:
+            raise LabError("the client of the connections ended", "\n".join(lines[-5:]))
+        return '{"event": "ready"}' in lines
+
+    def end(self) -> Connections:
+        """Close them all; what became of each."""
+        if self.running:
+            self.stop()
+        status = self.wait(ENDS_WITHIN)
+        lines = self.log.read_text().splitlines()
+        if status:
+            raise LabError(f"the client of the connections exited with status {status}", "\n".join(lines[-5:]))
+        return Connections.from_lines(map(json.loads, lines))
