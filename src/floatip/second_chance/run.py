@@ -144,7 +144,8 @@ class Process:
 
     def _open(self, *, is_first: bool = False) -> None:
         """`is_first`: what is there was left by a predecessor, and goes on."""
-        assert self._configured and self._machine
+        assert self._configured
+        assert self._machine
         self._retry = None
         try:
             self._kernel = InKernel(self._configured)
@@ -213,7 +214,8 @@ class Process:
     # The machine
 
     def _receive(self) -> None:
-        assert self._machine and self._configured
+        assert self._machine
+        assert self._configured
         if not self._kernel:
             return
         try:
@@ -247,7 +249,8 @@ class Process:
     def _perform(self, effect: Effect) -> list[Effect]:
         """What follows from it. Raises Cannot."""
         machine, kernel, configured = self._machine, self._kernel, self._configured
-        assert machine and configured
+        assert machine
+        assert configured
         match effect:
             case Tell(standing):
                 self._say_standing(standing)
