@@ -15,6 +15,8 @@ import time
 from collections import deque
 from contextlib import suppress
 
+CARRIES = "carries\n"
+"""What it says as soon as it does."""
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 263, 15, 23
 SO_RCVBUFFORCE, SO_SNDBUFFORCE = 33, 32
@@ -72,7 +74,7 @@ def main() -> None:
     with suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
     ends = end(one), end(other)
-    print("ready", flush=True)
+    print(CARRIES, end="", flush=True)
     carry(*ends, float(seconds))
 
 

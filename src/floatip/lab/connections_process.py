@@ -14,7 +14,6 @@ import fcntl
 import gc
 import json
 import math
-import os
 import random
 import select
 import signal
@@ -43,7 +42,7 @@ from floatip.lab.connections import (
     Transfer,
     interval,
 )
-from floatip.lab.namespaces import LabError, allow_files
+from floatip.lab.namespaces import Closes, LabError, allow_files
 
 SIZE = 64
 """Octets of a message."""
@@ -55,6 +54,8 @@ PATIENCE = 10.0
 BATCH = 0.001
 """Seconds between two looks at what has come: one at a time would cost twice the CPU."""
 TICK = 0.01
+FILES = 50
+"""Beside the connections."""
 CHUNK = 16384
 DIGEST = 32
 WORDS = {
@@ -191,7 +192,7 @@ class _Moving(_Open):
         return Transfer(self.way, self.name, end, self.arrived, self.stall, self.stall_at)
 
 
-class Client:
+class Client(Closes):
     def __init__(
         self, address: str, port: int, *, long: int, short: float, rate: int = 0, pace: float | None = None
     ) -> None:
@@ -210,9 +211,35 @@ class Client:
         self._done: list[Short] = []
         self._stopping = False
 
+    def close(self) -> None:
+        for one in self._by_fd.values():
+            one.socket.close()
+        self._by_fd.clear()
+        self._epoll.close()
+
     def stop(self, *_: object) -> None:
         """Begin nothing more, and wait for what is under way."""
         self._stopping = True
+
+    @property
+    def over(self) -> int:
+        """How many short ones have ended."""
+        return len(self._done)
+
+    @property
+    def echoed(self) -> int:
+        """Messages of the long ones."""
+        return sum(one.count - len(one.said) for one in self._long)
+
+    @property
+    def ended(self) -> int:
+        """How many long ones have."""
+        return sum(bool(one.end) for one in self._long)
+
+    @property
+    def transferred(self) -> int:
+        """Octets, by the transfer that has got least."""
+        return min((one.arrived for one in self._transfers), default=0)
 
     def open(self) -> None:
         """The long ones and the transfers. Raises LabError."""
@@ -411,19 +438,18 @@ def lines(found: Connections) -> Iterator[str]:
 
 def main() -> int:
     address, port, long, short, rate = sys.argv[1:]
-    try:
-        allow_files(int(long) + int(float(short) * PATIENCE) + 100)
-        client = Client(address, int(port), long=int(long), short=float(short), rate=int(rate))
-        signal.signal(signal.SIGTERM, client.stop)
-        client.open()
-    except LabError as problem:
-        print(json.dumps({"event": "error", "text": str(problem)}), flush=True)
-        return problem.status
-    print(json.dumps({"event": "ready"}), flush=True)
     gc.disable()  # nothing here makes cycles
-    found = client.run()
-    print("\n".join(lines(found)), flush=True)
-    os._exit(0)  # to free 10,000 sockets one by one takes seconds
+    try:
+        allow_files(int(long) + int(float(short) * PATIENCE) + FILES)
+        with Client(address, int(port), long=int(long), short=float(short), rate=int(rate)) as client:
+            signal.signal(signal.SIGTERM, client.stop)
+            client.open()
+            print(json.dumps({"event": "ready"}), flush=True)
+            print("\n".join(lines(client.run())))
+    except LabError as problem:
+        print(f"error: {problem}")
+        return problem.status
+    return 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from pathlib import Path
 
 from floatip.core.addresses import Address
+from floatip.lab.cable import CARRIES
 from floatip.lab.faults import Faults
 from floatip.lab.namespaces import Closes, LabError, Namespace, find_program
 
@@ -191,13 +192,13 @@ class Network(Hosts):
                 _write_sysctl(f"ipv6/conf/{which}/disable_ipv6", 1)  # it must not say anything of its own
         peer = f"name eth0 address {mac} netns {self.path_of(OBSERVER.name)}"
         self.ip(CABLE, [f"link add {FAR} type veth peer {peer}", f"link set {FAR} up", f"link set {NEAR} up"])
-        module = [sys.executable, "-m", "floatip.lab.cable"]
-        self.cable = self.run(CABLE, [*module, str(self._delay), NEAR, FAR])
-        assert self.cable.stdout
-        said = self.cable.stdout.readline()
-        if said.strip() != b"ready":
-            said += self.cable.stdout.read()
-            raise LabError("the cable with a delay does not work", f"what it says: {said.decode().strip()}")
+        module, log = [sys.executable, "-m", "floatip.lab.cable"], self.directory / "cable.log"
+        self.cable = self.run(CABLE, [*module, str(self._delay), NEAR, FAR], log=log)
+        deadline = time.monotonic() + USABLE_WITHIN
+        while log.read_text() != CARRIES:
+            if self.cable.poll() is not None or time.monotonic() > deadline:
+                raise LabError("the cable with a delay does not carry", f"its log:\n{log.read_text()[-1500:]}")
+            time.sleep(0.005)
 
 
 def _mac(number: int) -> str:

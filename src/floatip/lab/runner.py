@@ -58,6 +58,7 @@ class Result:
             "notes": self.notes,
             "foretold": [asdict(foresight) for foresight in record.foresights],
             "observed": observed,
+            "torn": len(record.torn),
             "connections": record.connections.summary() if record.options.connections else None,
             "timeline": [asdict(event) for event in record.events],
             "routes": {

@@ -118,7 +118,7 @@ def were_reset(record: Record) -> list[Verdict]:
 def no_hang(found: Connections) -> Verdict:
     slowest = found.slowest
     most = f"; the slowest short one that was answered took {slowest.took:.3f} s" if slowest else ""
-    return Verdict(not found.hangs, f"{found.hangs} connections had no answer for {HANG:g} s{most}")
+    return Verdict(not found.hangs, f"{found.hangs} of {len(found.all)} connections had no answer for {HANG:g} s{most}")
 
 
 def stalled(record: Record) -> Verdict:
