@@ -296,9 +296,15 @@ class Floatip:
         self.surroundings.close()
 
 
-def move(keeper: Floatip, carrier: Floatip, *, hold: bool = True) -> frozenset[Flow]:
-    """The planned move of both floating addresses, as the two programs do it. Gives the connections that move."""
+def move(
+    keeper: Floatip, carrier: Floatip, *, hold: bool = True, meanwhile: Callable[[], None] = lambda: None
+) -> frozenset[Flow]:
+    """The planned move of both floating addresses, as the two programs do it. Gives the connections that move.
+
+    `meanwhile`: what happens between the list and the move.
+    """
     flows = keeper.listed()
+    meanwhile()
     for each in (keeper, carrier):
         with each.inside():
             each.rules.hold(VIPS if hold else ())

@@ -9,6 +9,7 @@ import pytest
 
 from tests.second_chance.sc_rig import (
     VIP4,
+    VIPS,
     Client,
     Floatip,
     World,
@@ -104,13 +105,10 @@ def test_a_connection_that_begins_between_the_list_and_the_move_survives_with_la
     world: World, pair: tuple[Floatip, Floatip]
 ) -> None:
     keeper, carrier = pair
-    move(keeper, carrier)
-    world.route("a")
-    late = Client(world, VIP4)
-    assert late.node == "a"
-    assert late.echoes()
-    world.route("b")
-    late.socket.sendall(b"now b has it, and holds back its reset")
+    late: list[Client] = []
+    move(keeper, carrier, meanwhile=lambda: late.append(Client(world, VIP4)))
+    assert late[0].node == "a"
+    late[0].socket.sendall(b"now b has it, and holds back its reset")
     carried_before = frozenset(carrier.rules.adopted())
     flows = keeper.listed() - carried_before
     assert len(flows) == 1
@@ -118,4 +116,4 @@ def test_a_connection_that_begins_between_the_list_and_the_move_survives_with_la
         keeper.rules.here(flows, ())
     with carrier.inside():
         carrier.rules.moved(dict.fromkeys(flows, "a"), ())
-    assert exactly(late.socket, 38) == b"now b has it, and holds back its reset"
+    assert exactly(late[0].socket, 38) == b"now b has it, and holds back its reset"
