@@ -132,8 +132,8 @@ class Rules:
         self._moved: dict[Flow, str] = {}
         self._here: set[Flow] = set()
         self._held: frozenset[Address] = frozenset()
-        self._in_parts: frozenset[str] = frozenset()
-        """Nodes for which there are rules for packets in parts."""
+        self._in_parts: frozenset[int] = frozenset()
+        """The numbers of nodes for which there are rules for packets in parts."""
         self._before = Counts(0, 0, 0)
         """Of tables that another program removed."""
         self._last = Counts(0, 0, 0)
@@ -210,12 +210,16 @@ class Rules:
     def peers(self, addresses: Iterable[Address]) -> None:
         """The whole set of those whose packets may come into the tunnel: the nodes' addresses on the link."""
         self._peers = frozenset(addresses)
-        self._run("follow the nodes", _filled("peers", self._peers))
+        self._run("follow the nodes", _filled(INET, "peers", self._peers))
 
     def hold(self, addresses: Iterable[Address]) -> None:
-        """The whole set of addresses that do not reset connections which this machine does not have."""
+        """The whole set of addresses that are on the move, while the lists of connections may be late.
+
+        This machine does not reset connections of theirs that it does not have. All of their answers go on from the
+        tunnel to the clients, not only those of connections that are moved.
+        """
         self._held = frozenset(addresses)
-        self._run("hold resets back", _filled("held", self._held))
+        self._run("hold resets back", self._held_elements())
 
     def moved(self, add: Mapping[Flow, str], remove: Iterable[Flow]) -> None:
         """Packets of these connections go to that node. Answers that it sends back go on to the client.
@@ -231,8 +235,8 @@ class Rules:
         values = {flow: hops[name, len(flow)] for flow, name in new.items() if is_flow(flow)}
         if len(values) < len(new):
             raise ValueError("not a flow")
-        unprepared = names - self._in_parts
-        self._change("moved", values, old, [rule for name in unprepared for rule in self._part_rules(name)])
+        unprepared = self._numbers(names) - self._in_parts
+        self._change("moved", values, old, [rule for number in unprepared for rule in self._part_rules(number)])
         self._in_parts |= unprepared
         for flow in old:
             del self._moved[flow]
@@ -250,6 +254,9 @@ class Rules:
         old = (self._here & frozenset(remove)) - wanted
         self._change("here", dict.fromkeys(new, b""), old)
         self._here = (self._here - old) | new
+
+    def _numbers(self, names: Iterable[str]) -> frozenset[int]:
+        return frozenset(self._tunnel.peers[name].number for name in frozenset(names))
 
     def _hops(self, names: Iterable[str]) -> dict[tuple[str, int], bytes]:
         """The next hop to each node, by its name and the size of a flow. Raises KeyError."""
@@ -363,7 +370,8 @@ class Rules:
         flags = OWNER | PERSIST if self.is_owner else 0
         families = [family for family in (NETDEV, INET) if self._chains(family)]
         there = _devices()
-        self._in_parts = frozenset(self._moved.values())
+        self._moved = {flow: name for flow, name in self._moved.items() if name in self._tunnel.peers}
+        self._in_parts = self._numbers(self._moved.values())
         self._nftables.run(
             [
                 *(nftables.delete_table(family, TABLE) for family in families),
@@ -374,7 +382,7 @@ class Rules:
                 *self._uplink_rules(),
                 *self._tunnel_rules(),
                 *self._host_rules(),
-                *(rule for name in self._in_parts for rule in self._part_rules(name)),
+                *(rule for number in self._in_parts for rule in self._part_rules(number)),
                 *self._all_elements(),
                 *(message for name in self._uplinks & there for message in _uplink(name)),
             ]
@@ -391,8 +399,8 @@ class Rules:
                 Set(f"device{v.number}", (v.address,), (DEVICE,), flags=INTERVAL),
             ):
                 yield nftables.new_set(NETDEV, TABLE, it)
-            for name in ("peers", "held"):
-                yield nftables.new_set(INET, TABLE, Set(f"{name}{v.number}", (v.address,)))
+            for family, name in ((INET, "peers"), (INET, "held"), (NETDEV, "held")):
+                yield nftables.new_set(family, TABLE, Set(f"{name}{v.number}", (v.address,)))
 
     def _uplink_rules(self) -> Iterator[Message]:
         """What comes from the clients: to the node that has the connection, or on as if we were not there."""
@@ -418,15 +426,15 @@ class Rules:
             nftables.forward(INDEX, VALUE, v.number),
         ]
 
-    def _part_rules(self, name: str) -> Iterator[Message]:
-        """For packets to that node which come in parts: the first one has the ports, the others follow it.
+    def _part_rules(self, number: int) -> Iterator[Message]:
+        """For packets to the node of that number that come in parts: the first has the ports, the others follow it.
 
         Each node has sets of its own: nft 1.0.6 aborts at a rule that copies a value from one map to another.
         """
-        peer = self._tunnel.peers[name]
+        peer = next(peer for peer in self._tunnel.peers.values() if peer.number == number)
         for v in VERSIONS:
             chain_name, hop = f"parts{v.number}", peer.next_hop(v.number).packed
-            yield nftables.new_set(NETDEV, TABLE, parts := _parts(v, f"moved{peer.number}"))
+            yield nftables.new_set(NETDEV, TABLE, parts := _parts(v, f"moved{number}"))
             known = nftables.lookup(parts.name, KEY)
             to_node = [nftables.immediate(VALUE, hop), *self._to_node(v)]
             yield _rule(chain_name, *_later_part(v), *_packet(v), known, *to_node)
@@ -453,6 +461,14 @@ class Rules:
             # The kernel of Debian 12 has no question whether a map has a key, only for the value.
             moved = [nftables.lookup(f"moved{v.number}", KEY, VALUE), nftables.compare(VALUE, bytes(v.size), UNEQUAL)]
             yield _rule(here, *_flow(v, is_answer=True), *moved, nftables.verdict(GOTO, answer))
+            source = nftables.payload(NETWORK, v.source, v.size, KEY)
+            held = [
+                *_is(META_PROTOCOL, v.protocol),
+                *_is(META_L4PROTO, TCP),
+                source,
+                nftables.lookup(f"held{v.number}", KEY),
+            ]
+            yield _rule(here, *held, nftables.verdict(GOTO, answer))
             yield _rule(here, nftables.verdict(DROP))
             client = [*_is(META_PROTOCOL, v.protocol), nftables.payload(NETWORK, v.destination, v.size, KEY)]
             device, gateway = nftables.lookup(f"device{v.number}", KEY, INDEX), f"gateway{v.number}"
@@ -490,8 +506,12 @@ class Rules:
             here = [flow for flow in self._here if len(flow) == size]
             yield from nftables.add_elements(NETDEV, TABLE, f"here{v}", here)
         yield from self._route_elements()
-        for name, addresses in (("peers", self._peers), ("held", self._held)):
-            yield from _filled(name, addresses)
+        yield from _filled(INET, "peers", self._peers)
+        yield from self._held_elements()
+
+    def _held_elements(self) -> Iterator[Message]:
+        for family in (INET, NETDEV):
+            yield from _filled(family, "held", self._held)
 
     def _route_elements(self) -> Iterator[Message]:
         for v in VERSIONS:
@@ -653,11 +673,11 @@ def _parts(v: Version, name: str) -> Set:
     return Set(f"{name}_parts{v.number}", key, flags=EVAL, timeout=FRAGMENTS, most=MOST_FRAGMENTED)
 
 
-def _filled(name: str, addresses: frozenset[Address]) -> Iterator[Message]:
+def _filled(family: int, name: str, addresses: frozenset[Address]) -> Iterator[Message]:
     for v in VERSIONS:
         these = [address.packed for address in addresses if address.version == v.number]
-        yield nftables.flush_set(INET, TABLE, f"{name}{v.number}")
-        yield from nftables.add_elements(INET, TABLE, f"{name}{v.number}", these)
+        yield nftables.flush_set(family, TABLE, f"{name}{v.number}")
+        yield from nftables.add_elements(family, TABLE, f"{name}{v.number}", these)
 
 
 def _cannot(to: str, error: Refused | OSError) -> Cannot:

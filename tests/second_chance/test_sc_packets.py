@@ -1,0 +1,189 @@
+"""The packets that are not plain segments: parts of packets, and ICMP errors. And what must not come in."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.second_chance.sc_by_hand import ACK_PUSH, SYN, in_vxlan, packet, parts, segment, send, sequences
+from tests.second_chance.sc_rig import (
+    PORT,
+    SERVICE,
+    VIP4,
+    Client,
+    Floatip,
+    Service,
+    World,
+    address4,
+    address6,
+    content,
+    exactly,
+    move,
+    running,
+    vip,
+    write,
+)
+
+MEGABYTES = 2 << 20
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path, hosts=("client", "a", "b", "c")) as it:
+        yield it
+
+
+@pytest.fixture
+def pair(world: World) -> Iterator[tuple[Floatip, Floatip]]:
+    with running(world) as it:
+        yield it
+
+
+def received(of: Floatip) -> int:
+    with of.inside():
+        return int(Path("/proc/net/dev").read_text().split("floatip-sc:")[1].split()[1])
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_packet_in_parts_reaches_the_keeper(world: World, version: int) -> None:
+    with running(world) as (keeper, carrier):
+        with (
+            keeper.inside(),
+            socket.create_server(("::", 7001), family=socket.AF_INET6, dualstack_ipv6=True) as listening,
+        ):
+            with world.inside("client"):
+                ours = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
+            world.opened.append(ours)
+            ours.connect((str(vip(version)), 7001))
+            theirs, _ = listening.accept()
+        world.opened.append(theirs)
+        theirs.settimeout(20)
+        move(keeper, carrier)
+        data = content(2000)
+        source = address4("client") if version == 4 else address6("client")
+        whole = segment(source, vip(version), (ours.getsockname()[1], 7001), ACK_PUSH, sequences(ours), data)
+        with world.inside("client"):
+            send(parts(source, vip(version), whole), vip(version))
+        assert exactly(theirs, len(data)) == data
+        with carrier.inside():
+            assert carrier.rules.counts().forwarded >= 2
+
+
+def test_an_upload_survives_the_move_where_routers_cut_its_packets(world: World, pair: tuple[Floatip, Floatip]) -> None:
+    keeper, carrier = pair
+    with world.inside("client"):
+        write(("ipv4/ip_no_pmtu_disc", 1))
+    client = Client(world, VIP4)
+    assert client.echoes(bytes(3000))
+    for host, devices in (("router", ("a", "b")), ("a", ("eth0",)), ("b", ("eth0",))):
+        world.ip(host, [f"link set dev {device} mtu 1280" for device in devices])
+    move(keeper, carrier)
+    for size in (1448, 20_000, 200_000):
+        assert client.echoes(bytes(size))
+    with world.inside("router"):
+        created = subprocess.run(["nstat", "-asz", "IpFragCreates"], capture_output=True, text=True, check=True).stdout
+    assert int(created.split()[-2]) > 100
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_download_adapts_when_its_path_narrows_after_the_move(world: World, version: int) -> None:
+    with running(world) as (keeper, carrier):
+        client = Client(world, vip(version), b"d")
+        move(keeper, carrier)
+        world.ip("router", ["link set dev client mtu 1300"])
+        client.socket.sendall(MEGABYTES.to_bytes(4, "big"))
+        assert exactly(client.socket, MEGABYTES) == content(MEGABYTES)
+
+
+def test_the_tunnel_takes_nothing_from_a_stranger(world: World, pair: tuple[Floatip, Floatip]) -> None:
+    keeper, carrier = pair
+    client = Client(world, VIP4)
+    move(keeper, carrier)
+    assert client.echoes()
+    with carrier.inside():
+        carrier.rules.moved({}, keeper.listed())  # nothing else comes from b
+    wanted = segment(address4("client"), VIP4, (client.port, SERVICE), ACK_PUSH, sequences(client.socket), b"forged")
+    inner = packet(address4("client"), VIP4, wanted)
+    before = received(keeper)
+    for host in ("c", "a"):  # a itself: a user without rights of this machine
+        with world.inside(host), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.sendto(in_vxlan("b", "a", inner), (str(address4("a")), PORT))
+    with world.inside("b"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.sendto(in_vxlan("b", "a", inner), (str(address4("a")), PORT))
+    world.wait("a", lambda: received(keeper) > before, "what comes from b's address arrives")
+    assert received(keeper) == before + 1
+
+
+def test_a_node_gets_in_only_what_the_list_has(world: World, pair: tuple[Floatip, Floatip]) -> None:
+    keeper, carrier = pair
+    client = Client(world, VIP4)
+    move(keeper, carrier)
+    other = Service(world, "a", 22)
+    try:
+        with keeper.inside():
+            before = keeper.rules.counts().accepted
+        arrived = received(keeper)
+        source = address4("client")
+        forged = [
+            segment(source, VIP4, (4000, 22), SYN, (1, 0)),
+            segment(source, VIP4, (4000, SERVICE), SYN, (1, 0)),
+            segment(source, address4("a"), (client.port, SERVICE), SYN, (1, 0)),
+        ]
+        with world.inside("b"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            for each, destination in zip(forged, (VIP4, VIP4, address4("a")), strict=True):
+                udp.sendto(in_vxlan("b", "a", packet(source, destination, each)), (str(address4("a")), PORT))
+        world.wait("a", lambda: received(keeper) >= arrived + 3, "they arrive at the tunnel")
+        with keeper.inside():
+            assert keeper.rules.counts().accepted == before
+        assert client.echoes()
+        with keeper.inside():
+            assert keeper.rules.counts().accepted > before
+    finally:
+        other.close()
+
+
+def test_what_came_through_the_tunnel_is_never_sent_to_another_node(world: World) -> None:
+    """Each of two nodes believes that the other one has the connection."""
+    with running(world) as (a, b):
+        client = Client(world, VIP4)
+        (flow,) = a.listed()
+        for one, other in ((a, b), (b, a)):
+            with one.inside():
+                one.rules.moved({flow: other.name}, ())
+        sent = received(a)
+        client.socket.sendall(b"?")
+        world.wait("b", lambda: received(b) > 0, "it arrives at b")
+        time.sleep(0.3)  # nothing is to happen
+        assert received(a) == sent
+
+
+def test_three_nodes_keep_connections_of_one_carrier(world: World) -> None:
+    services = [Service(world, name) for name in ("a", "c")]
+    nodes = {name: Floatip(world, name, tuple({"a", "b", "c"} - {name})) for name in ("a", "b", "c")}
+    try:
+        clients = []
+        for keeper in ("a", "c"):
+            world.route(keeper)
+            clients.append(Client(world, VIP4))
+            with nodes[keeper].inside():
+                nodes[keeper].rules.here(nodes[keeper].listed(), ())
+            with nodes["b"].inside():
+                nodes["b"].rules.moved(dict.fromkeys(nodes[keeper].listed(), keeper), ())
+        for keeper in ("a", "c"):
+            with nodes[keeper].inside():
+                nodes[keeper].tunnel.answer_by({VIP4: "b"})
+        world.route("b")
+        assert [client.node for client in clients] == ["a", "c"]
+        for client in clients:
+            assert client.echoes()
+        with nodes["b"].inside():
+            nodes["b"].rules.moved({}, nodes["a"].listed())
+        assert clients[1].echoes()
+        with pytest.raises(ConnectionResetError):
+            clients[0].echoes()
+    finally:
+        for each in (*services, *nodes.values()):
+            each.close()
