@@ -14,8 +14,8 @@ from floatip.core.second_chance.terms import Phase
 from tests.sim.second_chance_world import World
 
 SEEDS = range(24)
-LONGEST_STALL = 6.5
-"""Seconds: a silence of 3.2 s is noticed, and TCP's next repeat comes at 6.2 s."""
+LONGEST_STALL = 7.5
+"""Seconds: a silence of 3.2 s is noticed, and TCP's next repeat comes at 6.2 s, of a SYN at 7 s."""
 FAULTS = (
     "old process killed",
     "new process killed",

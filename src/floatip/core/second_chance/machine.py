@@ -337,7 +337,8 @@ class SecondChance:
                 wanted = {address.packed for address in keeping.ask.addresses}
                 keeping.listed = frozenset(flow for flow in flows if packed_address(flow) in wanted)
                 keeping.number = keeping.ask.number
-                keeping.said_at = min(keeping.said_at, now - FAST)  # it is time to say so
+                if not keeping.out:
+                    keeping.said_at = -math.inf  # it is time to say so
         self._list_at = math.inf
         return self._act(now)
 
