@@ -61,7 +61,7 @@ def fair(seed: int) -> list[str]:
     """What is wrong after moves there and back and on, while the tunnel loses, delays and repeats frames."""
     chance = random.Random(seed)
     names = ("a", "b", "c")[: chance.choice((2, 2, 3))]
-    world = World(seed, names, loss=chance.choice((0.0, 0.05, 0.2)))
+    world = World(seed, names, loss=chance.choice((0.0, 0.05, 0.15)))
     begun(world, chance, 30)
     at, all_ready = "a", True
     for _ in range(chance.randrange(1, 6)):

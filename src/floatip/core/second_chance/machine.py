@@ -269,8 +269,8 @@ class SecondChance:
         before, self.wishes = self._carried(), {one.instance: one for one in wishes}
         given = before - self._carried()
         for peer in self.peers.values():
-            if (keeping := peer.keeping) and keeping.is_ready and given & keeping.sought:
-                keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so
+            if (keeping := peer.keeping) and given & keeping.sought:
+                keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so, or not to
         return self._act(now)
 
     def leave_out(self, without: Mapping[str, str], now: float) -> list[Effect]:
@@ -461,7 +461,8 @@ class SecondChance:
         taking.accepted = told.accepted
         forwarded, answers, _ = self.packets
         # The packets are counted together: of two keepers nobody knows whose they are.
-        if taking.moved and sum(bool(one.taking and one.taking.flows) for one in self.peers.values()) == 1:
+        others = (one.taking for one in self.peers.values() if one.taking is not taking)
+        if taking.moved and not any(one and one.flows for one in others):
             taking.there.look(forwarded, told.accepted, now)
             taking.back.look(told.accepted, answers, now)
         else:
@@ -570,7 +571,7 @@ class SecondChance:
         is_stuck_for = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
         if now >= taking.there.stuck_since + is_stuck_for:
             self._end_taking(peer, f"{peer.name} accepts none of the packets that are forwarded to it")
-        elif now >= taking.back.stuck_since + is_stuck_for:
+        elif now >= taking.back.stuck_since + 2 * is_stuck_for:  # it has to hear first who carries
             self._end_taking(peer, f"no answers of {peer.name} come back through the tunnel")
 
     def _end_taking(self, peer: Peer, reason: str) -> None:
