@@ -21,9 +21,9 @@ PATH = 0.002
 LIMIT = 30.0
 
 
-def flows(count: int, address: IPv4Address) -> set[Flow]:
+def flows(first: int, count: int, address: IPv4Address) -> set[Flow]:
     port = b"\0\x50\0\0"
-    return {IPv4Address(0x0A000000 + n).packed + b"\x30\x39\0\0" + address.packed + port for n in range(count)}
+    return {IPv4Address(0x0A000000 + first + n).packed + b"\x30\x39\0\0" + address.packed + port for n in range(count)}
 
 
 class Chanced(Linked):
@@ -44,7 +44,7 @@ class Chanced(Linked):
     def open(self, name: str, count: int) -> None:
         (address,) = self.nodes[name].node.instances[INSTANCE].targets
         assert isinstance(address.ip, IPv4Address)
-        self.connections[name] = flows(count, address.ip)
+        self.connections[name] = flows(1000 * len(self.connections), count, address.ip)
 
     def _introduce(self, node: Machine) -> None:
         super()._introduce(node)
@@ -102,3 +102,10 @@ class Chanced(Linked):
     def _listed(self, name: str, process: SecondChance, listed: frozenset[Flow]) -> None:
         if self.processes.get(name) is process and self.nodes[name].is_alive:
             self._do(name, process.listed(listed, PATH, self.now))
+
+
+class ChancedByVrrp(Chanced):
+    """The same, and VRRP elects: b has the better priority."""
+
+    def _election(self, name: str, vrrp: settings.Vrrp) -> settings.Election:
+        return replace(vrrp, priority=150 if name == "b" else 100)

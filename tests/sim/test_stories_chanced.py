@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from floatip.core.second_chance.moves import PREPARE_TIME
-from tests.sim.chanced import LIMIT, Chanced
+from tests.sim.chanced import LIMIT, Chanced, ChancedByVrrp
 from tests.sim.judges import MOMENT
 from tests.sim.test_stories_linked import DETECTION, changes, until
 from tests.sim.world import RUNNING
@@ -161,3 +161,43 @@ def test_the_new_node_dies_and_the_old_one_goes_on_with_its_own() -> None:
     assert changes(world, at) == ["a role web master"]
     assert (moves := world.nodes["a"].node.moves)
     assert not moves.standing.streams
+
+
+def settled_by_vrrp() -> ChancedByVrrp:
+    world = ChancedByVrrp()
+    world.run(15)
+    assert world.masters == ["b"]
+    world.open("b", CONNECTIONS)
+    return world
+
+
+def test_by_vrrp_a_drained_node_yields_only_when_the_other_forwards_all_and_takes_back_its_own() -> None:
+    world = settled_by_vrrp()
+    at = world.now
+    world.drain("b")
+    assert until(world, "a") < 1.5
+    world.run(1)
+    assert order(world, at) == [f"a forwards {CONNECTIONS}", "b role web backup", "a role web master"]
+    world.run(5)
+    world.open("a", 2 * CONNECTIONS)
+    world.connections["b"].clear()
+    world.run(3)
+    at = world.now
+    world.undrain("b")
+    until(world, "b")
+    world.run(1)
+    assert order(world, at)[:2] == [f"b forwards {2 * CONNECTIONS}", "b role web master"]
+
+
+def test_by_vrrp_a_node_that_stops_lives_until_its_last_connection_has_ended() -> None:
+    world = settled_by_vrrp()
+    at = world.now
+    world.stop("b")
+    assert until(world, "a") < 1.5
+    world.run(8)
+    assert world.nodes["b"].power is RUNNING
+    assert order(world, at)[0] == f"a forwards {CONNECTIONS}"
+    world.connections["b"].clear()
+    world.run(5)
+    assert world.nodes["b"].power is not RUNNING
+    assert world.outage(at) == 0

@@ -165,6 +165,8 @@ class Keeping:
     said_at: float = -math.inf
     admitted: frozenset[Flow] = frozenset()
     carries_since: float = math.inf
+    given_at: float = -math.inf
+    """When this node, which was the carrier, gave it up."""
     is_orphan: bool = False
     """The carrier has fallen silent, and may be gone."""
 
@@ -271,6 +273,7 @@ class SecondChance:
         for peer in self.peers.values():
             if (keeping := peer.keeping) and given & keeping.sought:
                 keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so, or not to
+                keeping.given_at = now
         return self._act(now)
 
     def leave_out(self, without: Mapping[str, str], now: float) -> list[Effect]:
@@ -355,10 +358,13 @@ class SecondChance:
             keeping = peer.keeping = Keeping(now, boot, ask, now)
             if before:
                 keeping.since, keeping.admitted = before.since, before.admitted
+                keeping.carries_since, keeping.given_at = before.carries_since, before.given_at
         if ask.number != keeping.ask.number:
             self._list_at = now
-        carries = bool(ask.flags & AskFlag.CARRIES)
-        keeping.carries_since = min(keeping.carries_since, now) if carries else math.inf
+        if ask.flags & AskFlag.CARRIES:
+            keeping.carries_since = min(keeping.carries_since, now)
+        elif now >= keeping.given_at + WINDOW:
+            keeping.carries_since = math.inf
         keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
         version = ask.version if ask.boot == self.boot else 0
         if keeping.out and version == keeping.out[0].version:
