@@ -314,6 +314,8 @@ class SecondChance:
                 peer.old_boots.add(peer.boot)
             peer.boot, peer.last = frame.boot, 0
             peer.hello_at = -math.inf
+            if peer.taking:
+                peer.taking.asked_at = -math.inf
         if frame.sequence <= peer.last and not isinstance(frame.message, Listing):
             return []
         peer.last = max(peer.last, frame.sequence)
@@ -321,6 +323,8 @@ class SecondChance:
         if not is_to_us:
             return []
         peer.hears_us_at = now
+        if not isinstance(frame.message, Hello) and not peer.hello.usable:
+            peer.hello = Hello(True)
         match frame.message:
             case Hello():
                 peer.hello = frame.message
@@ -563,7 +567,8 @@ class SecondChance:
         if not moved:
             return
         is_fast = self._is_fast(taking, now)
-        patience = SILENCE if taking.is_proven or not is_fast else SILENCE_UNPROVEN
+        goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work
+        patience = SILENCE if goes_on or not is_fast else SILENCE_UNPROVEN
         heard_at = max(taking.heard_at, self.began_at, *moved)
         if now >= heard_at + patience:
             self._end_taking(peer, f"{peer.name} has said nothing through the tunnel for {patience:g} s")
