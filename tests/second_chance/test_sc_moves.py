@@ -67,9 +67,12 @@ def test_a_connection_survives_the_move_and_its_answers_pass_a_strict_reverse_pa
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", [4, 6])
 @pytest.mark.parametrize("real_packets", [True, False])
-def test_an_upload_and_a_download_arrive_whole_over_the_move(tmp_path: Path, version: int, real_packets: bool) -> None:
-    with World(tmp_path, real_packets=real_packets) as world, running(world) as (keeper, carrier):
+def test_an_upload_and_a_download_arrive_whole_over_the_move(
+    tmp_path: Path, version: int, real_packets: bool, link: int
+) -> None:
+    with World(tmp_path, real_packets=real_packets) as world, running(world, link) as (keeper, carrier):
         up, down = Client(world, vip(version), b"u"), Client(world, vip(version), b"d")
         data = content(MEGABYTES)
         down.socket.sendall(MEGABYTES.to_bytes(4, "big"))

@@ -185,5 +185,7 @@ def test_three_nodes_keep_connections_of_one_carrier(world: World) -> None:
         with pytest.raises(ConnectionResetError):
             clients[0].echoes()
     finally:
-        for each in (*services, *nodes.values()):
-            each.close()
+        for service in services:
+            service.close()
+        for node in nodes.values():
+            node.close()

@@ -256,8 +256,10 @@ def test_connections_outlive_a_killed_process_and_its_successor_goes_on_with_the
             with pytest.raises(ConnectionResetError):
                 client.echoes()
     finally:
-        for each in (*successors, *services):
-            each.close()
+        for node in successors:
+            node.close()
+        for service in services:
+            service.close()
     for name in ("a", "b"):
         with world.inside(name):
             assert left() == []
