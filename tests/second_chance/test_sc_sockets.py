@@ -1,5 +1,6 @@
 """The list of connections, against sockets in the states that matter."""
 
+import errno
 import random
 import socket
 import subprocess
@@ -164,6 +165,7 @@ def test_a_reset_of_what_waits_for_its_last_time_is_not_seen_by_the_client(tmp_p
             world.wait("client", lambda: "LAST-ACK" not in states(), "the client's FIN meets the reset")
             with closing(client):
                 assert client.recv(1) == b""
+                assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
 
 
 LAST_ACK_LOST = """
