@@ -1,6 +1,7 @@
 """The packets that are not plain segments: parts of packets, and ICMP errors. And what must not come in."""
 
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from floatip.second_chance.tunnel import mac
 from tests.second_chance.sc_by_hand import ACK_PUSH, SYN, in_vxlan, packet, parts, segment, send, sequences
 from tests.second_chance.sc_rig import (
     PORT,
@@ -43,8 +45,17 @@ def pair(world: World) -> Iterator[tuple[Floatip, Floatip]]:
 
 
 def received(of: Floatip) -> int:
+    """Packets out of the tunnel."""
+    return figure(of, 1)
+
+
+def transmitted(of: Floatip) -> int:
+    return figure(of, 9)
+
+
+def figure(of: Floatip, place: int) -> int:
     with of.inside():
-        return int(Path("/proc/net/dev").read_text().split("floatip-sc:")[1].split()[1])
+        return int(Path("/proc/thread-self/net/dev").read_text().split("floatip-sc:")[1].split()[place])
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -143,6 +154,20 @@ def test_a_node_gets_in_only_what_the_list_has(world: World, pair: tuple[Floatip
             assert keeper.rules.counts().accepted > before
     finally:
         other.close()
+
+
+def test_the_tunnel_asks_and_answers_nothing_of_its_own(world: World, pair: tuple[Floatip, Floatip]) -> None:
+    """An ARP request for an address of this machine, and behind it a frame of ours."""
+    keeper, _ = pair
+    sent, arrived = transmitted(keeper), received(keeper)
+    question = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac("b"), b"\xa9\xfe\xf1\x02", bytes(6), VIP4.packed)
+    with world.inside("b"), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("floatip-sc", 0))
+        raw.send(mac("a") + mac("b") + b"\x08\x06" + question)
+        raw.send(mac("a") + mac("b") + b"\x88\xb5" + b"ours".ljust(46, b"\0"))
+    world.wait("a", lambda: bool(keeper.frames), "the frame behind it arrives")
+    assert received(keeper) == arrived + 2
+    assert transmitted(keeper) == sent
 
 
 def test_what_came_through_the_tunnel_is_never_sent_to_another_node(world: World) -> None:

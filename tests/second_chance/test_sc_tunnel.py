@@ -305,6 +305,9 @@ def test_rules_follow_devices_that_come_and_go(tunnel: Tunnel) -> None:
 
     with closing(Surroundings.open(tunnel.index)) as surroundings:
         rules = Rules.open(tunnel, PORT, 60, surroundings.read())
+        one = flow(VIP4, 1, VIP4, 2)
+        assert chains() == {DEVICE}
+        rules.moved({one: "node 2"}, ())
         assert chains() == {DEVICE, "eth0", "wire"}
         rules.uplinks(["eth0", "not-there"])
         assert chains() == {DEVICE, "eth0"}
@@ -315,7 +318,33 @@ def test_rules_follow_devices_that_come_and_go(tunnel: Tunnel) -> None:
         assert chains() == {DEVICE, "eth0"}
         rules.uplinks([])
         assert chains() == {DEVICE}
+        rules.uplinks(["eth0"])
+        rules.moved({}, [one])
+        assert chains() == {DEVICE}
         rules.close()
+
+
+def test_nothing_is_hooked_in_while_nothing_is_moved(tunnel: Tunnel) -> None:
+    def hooks() -> set[str]:
+        said = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+        lines = said.splitlines()
+        return {before.split()[1] for before, line in pairwise(lines) if "type filter hook" in line}
+
+    one = flow(VIP4, 1, VIP4, 2)
+    with closing(Surroundings.open(tunnel.index)) as surroundings:
+        rules = Rules.open(tunnel, PORT, 60, surroundings.read())
+        assert hooks() == {"tunnel", "guard"}
+        rules.hold([VIP4])
+        rules.hold([VIP4, VIP6])
+        assert hooks() == {"tunnel", "guard", "hold"}
+        rules.here([one], ())
+        assert hooks() == {"tunnel", "guard", "hold", "accepted"}
+        rules.moved({one: "node 2"}, ())
+        assert hooks() == {"tunnel", "guard", "hold", "accepted", "uplink_eth0", "uplink_wire"}
+        rules._nftables.close()
+        again = Rules.open(tunnel, PORT, 60, surroundings.read())
+        assert hooks() == {"tunnel", "guard"}
+        again.close()
 
 
 def test_a_packet_with_a_tag_is_left_to_the_device_of_its_vlan(world: World) -> None:
