@@ -207,8 +207,7 @@ def quiet(carrier: Floatip) -> Counts:
     return before
 
 
-WITHOUT_RIGHTS = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-RIGHTS = ["--inh-caps", "-all,+net_admin,+net_raw", "--ambient-caps", "+net_admin,+net_raw"]
+NO_RIGHTS, RIGHTS_OF_THE_UNIT = "-all", "-all,+net_admin,+net_raw"
 OPENING = """
 from ipaddress import ip_address
 from floatip.second_chance.cannot import Cannot
@@ -235,14 +234,12 @@ except Cannot as error:
 
 
 def test_what_a_process_needs_are_the_rights_of_the_unit(world: World) -> None:
-    def said(*with_rights: str) -> str:
-        python = str(Path(sys.executable).resolve())
-        process = world.run("a", [*WITHOUT_RIGHTS, *with_rights, python, "-c", OPENING], env={"PYTHONPATH": SOURCE})
-        return process.communicate()[0].decode()
+    def said(rights: str) -> str:
+        argv = ["setpriv", "--bounding-set", rights, sys.executable, "-c", OPENING]
+        return world.run("a", argv, env={"PYTHONPATH": SOURCE}).communicate()[0].decode()
 
-    assert said(*RIGHTS) == "Counts(forwarded=0, answers=0, accepted=0) frozenset() True\n"
-    without = said()
-    assert without.startswith("cannot make the tunnel: operation not permitted | floatip needs CAP_NET_ADMIN")
+    assert said(RIGHTS_OF_THE_UNIT) == "Counts(forwarded=0, answers=0, accepted=0) frozenset() True\n"
+    assert said(NO_RIGHTS).startswith("cannot make the tunnel: operation not permitted | floatip needs CAP_NET_ADMIN")
 
 
 KILLED = """
