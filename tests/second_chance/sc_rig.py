@@ -110,6 +110,7 @@ class World(Hosts):
         for name in hosts:
             with self.inside(name):
                 write(("ipv6/conf/eth0/accept_dad", 0), ("ipv4/tcp_max_tw_buckets", 0))
+                write(*((f"ipv4/conf/{each}/rp_filter", 0) for each in ("all", "default", "eth0")))
             floating = [f"address add {VIP4}/32 dev lo", f"address add {VIP6}/128 dev lo nodad"]
             lines = [
                 "link set lo up",
