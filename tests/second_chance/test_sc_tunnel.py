@@ -202,6 +202,26 @@ def test_what_is_no_flow_or_no_node_is_refused(tunnel: Tunnel) -> None:
         rules.moved({}, [b"nothing"])
 
 
+def test_a_connection_goes_to_the_node_that_was_named_last(tunnel: Tunnel) -> None:
+    def hop() -> str:
+        listed = ["nft", "list", "map", "netdev", "floatip_sc", "moved4"]
+        return subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split(" : ")[-1].split()[0]
+
+    surroundings = Surroundings.open(tunnel.index)
+    one, two = (flow(VIP4, port, VIP4, 2) for port in (1, 2))
+    with closing(surroundings), closing(Rules.open(tunnel, PORT, 60, surroundings.read())) as rules:
+        rules.moved({one: "node 2"}, ())
+        assert hop() == str(tunnel.peers["node 2"].ipv4)
+        rules.moved({one: "node 3"}, ())
+        assert hop() == str(tunnel.peers["node 3"].ipv4)
+        rules.moved({one: "node 4"}, [one])
+        assert hop() == str(tunnel.peers["node 4"].ipv4)
+        rules.moved({one: "node 4", two: "node 4"}, ())
+        assert rules.adopted() == {one: "node 4", two: "node 4"}
+        rules.moved({}, [one, two, two])
+        assert rules.adopted() == {}
+
+
 # Frames
 
 
