@@ -82,6 +82,8 @@ class Run(Closes):
             if self.options.shared_layer2
             else Network(directory, WITNESSES if self.options.etcd else (), self.options.delay)
         )
+        if self.options.strict:
+            self.network.drop_spoofed()
         self.etcd = Etcd(self.network, data) if self.options.etcd else None
         hosts = [node.name for node in (THREE_NODES if self.options.three else NODES)]
         self._own = directory / "own"
