@@ -36,7 +36,7 @@ VIP = IPv4Address("192.0.2.1")
 KEY = b"k" * 32
 PATH = 0.01
 """Seconds between a client and a node, one way."""
-HELD_FOR = 5.0
+HELD_FOR = 3.0
 """Seconds for which a held address stays held in the kernel unless it is said again."""
 LIMIT = 60.0
 PATIENCE = 1.0

@@ -1284,7 +1284,7 @@ class Node:
         fleet = self.fleet
         if fleet is None or fleet.leaving or self.draining or self.stopping:
             return []
-        if not any(_is_handed_over(instance) and fleet.heirs(name) for name, instance in self.instances.items()):
+        if not any(self._is_handed_over(one) and fleet.heirs(name) for name, one in self.instances.items()):
             return []
         fleet.leaving = self.draining = reason
         self._withdraw_in(LEAVE_TIME + (PREPARE_TIME if self.moves else 0.0), now)
@@ -1295,7 +1295,18 @@ class Node:
 
     def _has_left(self, now: float) -> bool:
         instances = self.instances.values()
-        return all(not _is_handed_over(one) and one.is_free(self.holding, now) for one in instances)
+        return all(not self._is_handed_over(one) and one.is_free(self.holding, now) for one in instances)
+
+    def _is_handed_over(self, instance: Instance) -> bool:
+        """Whether another node has to take over before this one stops."""
+        if instance.role is not Role.MASTER:
+            return False
+        if isinstance(instance.config.election, settings.Nodes):
+            return True
+        # By VRRP a stop says so to all at once (priority 0); to list the open connections first takes a moment.
+        if not self.fleet or not self.moves or not self.moves.can_move(instance):
+            return False
+        return any(self.moves.works_with(heir.name) for heir in self.fleet.heirs(instance.config.name))
 
     # The end
 
@@ -1375,11 +1386,6 @@ def _needs_etcd(instance: Instance) -> bool:
 def _is_young(instance: Instance, now: float) -> bool:
     """Whether route servers may still be learning of this master."""
     return instance.role is Role.MASTER and now < instance.elector.reign_at + ACKNOWLEDGE_TIME
-
-
-def _is_handed_over(instance: Instance) -> bool:
-    """Whether another node has to take over before this one stops."""
-    return instance.role is Role.MASTER and isinstance(instance.config.election, settings.Nodes)
 
 
 def _told(keys: list[Key], value: str, reason: str) -> list[Became]:

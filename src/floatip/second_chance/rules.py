@@ -64,6 +64,8 @@ EARLY = -310
 """Before connection tracking and what drops packets early (raw: -300)."""
 LATE = 2**31 - 2
 """Behind every filter."""
+HELD_FOR = 3.0
+"""Seconds after which the kernel resets unknown connections again, if nobody is there to say that it must not."""
 FRAGMENTS = 30
 """Seconds for the rest of a packet to come: as long as the kernel waits for it (ipfrag_time)."""
 MOST_FRAGMENTED = 65_535
@@ -216,7 +218,8 @@ class Rules:
         """The whole set of addresses that are on the move, while the lists of connections may be late.
 
         This machine does not reset connections of theirs that it does not have. All of their answers go on from the
-        tunnel to the clients, not only those of connections that are moved.
+        tunnel to the clients, not only those of connections that are moved. That lasts for `HELD_FOR` seconds: say it
+        again before they are over.
         """
         self._held = frozenset(addresses)
         self._run("hold resets back", self._held_elements())
@@ -400,7 +403,8 @@ class Rules:
             ):
                 yield nftables.new_set(NETDEV, TABLE, it)
             for family, name in ((INET, "peers"), (INET, "held"), (NETDEV, "held")):
-                yield nftables.new_set(family, TABLE, Set(f"{name}{v.number}", (v.address,)))
+                lasts = HELD_FOR if name == "held" else 0.0
+                yield nftables.new_set(family, TABLE, Set(f"{name}{v.number}", (v.address,), timeout=lasts))
 
     def _uplink_rules(self) -> Iterator[Message]:
         """What comes from the clients: to the node that has the connection, or on as if we were not there."""

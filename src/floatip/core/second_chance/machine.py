@@ -167,6 +167,8 @@ class Keeping:
     said_at: float = -math.inf
     admitted: frozenset[Flow] = frozenset()
     carries_since: float = math.inf
+    given_at: float = -math.inf
+    """When this node, which was the carrier, gave it up."""
     is_orphan: bool = False
     """The carrier has fallen silent, and may be gone."""
 
@@ -271,8 +273,9 @@ class SecondChance:
         before, self.wishes = self._carried(), {one.instance: one for one in wishes}
         given = before - self._carried()
         for peer in self.peers.values():
-            if (keeping := peer.keeping) and keeping.is_ready and given & keeping.sought:
-                keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so
+            if (keeping := peer.keeping) and given & keeping.sought:
+                keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so, or not to
+                keeping.given_at = now
         return self._act(now)
 
     def leave_out(self, without: Mapping[str, str], now: float) -> list[Effect]:
@@ -339,7 +342,8 @@ class SecondChance:
                 wanted = {address.packed for address in keeping.ask.addresses}
                 keeping.listed = frozenset(flow for flow in flows if packed_address(flow) in wanted)
                 keeping.number = keeping.ask.number
-                keeping.said_at = min(keeping.said_at, now - FAST)  # it is time to say so
+                if not keeping.out:
+                    keeping.said_at = -math.inf  # it is time to say so
         self._list_at = math.inf
         return self._act(now)
 
@@ -357,10 +361,13 @@ class SecondChance:
             keeping = peer.keeping = Keeping(now, boot, ask, now)
             if before:
                 keeping.since, keeping.admitted = before.since, before.admitted
+                keeping.carries_since, keeping.given_at = before.carries_since, before.given_at
         if ask.number != keeping.ask.number:
             self._list_at = now
-        carries = bool(ask.flags & AskFlag.CARRIES)
-        keeping.carries_since = min(keeping.carries_since, now) if carries else math.inf
+        if ask.flags & AskFlag.CARRIES:
+            keeping.carries_since = min(keeping.carries_since, now)
+        elif now >= keeping.given_at + WINDOW:
+            keeping.carries_since = math.inf
         keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
         version = ask.version if ask.boot == self.boot else 0
         if keeping.out and version == keeping.out[0].version:
@@ -463,7 +470,8 @@ class SecondChance:
         taking.accepted = told.accepted
         forwarded, answers, _ = self.packets
         # The packets are counted together: of two keepers nobody knows whose they are.
-        if taking.moved and sum(bool(one.taking and one.taking.flows) for one in self.peers.values()) == 1:
+        others = (one.taking for one in self.peers.values() if one.taking is not taking)
+        if taking.moved and not any(one and one.flows for one in others):
             taking.there.look(forwarded, told.accepted, now)
             taking.back.look(told.accepted, answers, now)
         else:
@@ -572,7 +580,7 @@ class SecondChance:
         is_stuck_for = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
         if now >= taking.there.stuck_since + is_stuck_for:
             self._end_taking(peer, f"{peer.name} accepts none of the packets that are forwarded to it", End.UNACCEPTED)
-        elif now >= taking.back.stuck_since + is_stuck_for:
+        elif now >= taking.back.stuck_since + 2 * is_stuck_for:  # it has to hear first who carries
             self._end_taking(peer, f"no answers of {peer.name} come back through the tunnel", End.UNANSWERED)
 
     def _end_taking(self, peer: Peer, reason: str, end: End) -> None:
