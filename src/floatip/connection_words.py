@@ -8,6 +8,8 @@ from floatip.text import span
 
 NAMED = 4
 """How many nodes or instances are named; more are counted."""
+SECONDS = 1000
+"""A time below that is said in seconds."""
 SAID_FOR = 3600.0
 """Seconds for which it is said that connections were cut off."""
 
@@ -42,19 +44,19 @@ def sentences(status: Status) -> Iterator[Said]:
 def _here(one: StreamView, *, waits: bool) -> str:
     if waits:
         ends = "ends" if one.connections == 1 else "end"
-        when = f"floatip stops when they {ends}, in {span(one.left)} at most"
+        when = f"floatip stops when they {ends}, in {_span(one.left)} at most"
         return f"{one.connections} {'goes' if one.connections == 1 else 'go'} on here by {one.node}; {when}"
     return f"{one.connections} {'goes' if one.connections == 1 else 'go'} on here by {one.node} {_times(one)}"
 
 
 def _times(one: StreamView) -> str:
-    return f"(since {span(one.for_)}, at most {span(one.left)} more)"
+    return f"(since {_span(one.for_)}, at most {_span(one.left)} more)"
 
 
 def _cut_off(last: EndedView) -> str:
     were = "were" if last.connections > 1 else "was"
     whose = f"of {last.node}" if last.forwards else "of this node"
-    return f"{last.connections} {whose} {were} reset {span(last.for_)} ago: {last.why}"
+    return f"{last.connections} {whose} {were} reset {_span(last.for_)} ago: {last.why}"
 
 
 def _readiness(known: SecondChanceView, nodes: Sequence[NodeView]) -> Iterator[Said]:
@@ -78,6 +80,11 @@ def _readiness(known: SecondChanceView, nodes: Sequence[NodeView]) -> Iterator[S
         yield Said(f"not of {out.instance}: {out.why}", False if known.mode == "on" else None)
     if len(known.without) > NAMED:
         yield Said(f"nor of {_few([out.instance for out in known.without[NAMED:]])}", None)
+
+
+def _span(seconds: float) -> str:
+    """In seconds as long as an administrator may wait for them."""
+    return f"{seconds:.0f} s" if seconds < SECONDS else span(seconds)
 
 
 def _few(names: Sequence[str]) -> str:

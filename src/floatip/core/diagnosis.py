@@ -101,7 +101,7 @@ def _of_stop(node: "Node", now: float) -> Iterator[Problem]:
         if node.moves and node.waits_for_connections(now) and (kept := node.moves.kept):
             many = _count(sum(one.connections for one in kept), "connection")
             by, left = " and ".join(one.node for one in kept), max(one.until for one in kept) - now
-            what = f"{what}; waits until {many} of this node, which {by} passes on, have ended, {left:.0f} s at most"
+            what = f"{what}; waits for {many} that go{'es' * (many[:2] == '1 ')} on here by {by}, {left:.0f} s at most"
             hint = "wait; to reset them and stop at once: systemctl kill floatip"
         yield Problem(Code.STOPPING, "floatip", what, hint)
 
