@@ -111,7 +111,7 @@ class _Open:
 @dataclass(slots=True, eq=False)
 class _Echoed(_Open):
     said: deque[tuple[float, bytes]] = field(default_factory=deque)
-    """When it said what has not come back."""
+    """What has not come back, and when it was said."""
     got: int = 0
     """Octets of the first of them that have come back."""
     count: int = 0
