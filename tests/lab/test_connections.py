@@ -88,10 +88,17 @@ def echoing(answer: Answer = echo) -> Callable[[socket.socket], None]:
 
 
 def play(
-    port: int, until: Callable[[Client], bool], *, long: int = 0, short: float = 0, rate: int = 0, pace: float = 0.01
+    port: int,
+    until: Callable[[Client], bool],
+    *,
+    long: int = 0,
+    idle: int = 0,
+    short: float = 0,
+    rate: int = 0,
+    pace: float = 0.01,
 ) -> Connections:
     """Until that is true, in time."""
-    with Client("127.0.0.1", port, long=long, short=short, rate=rate, pace=pace) as client:
+    with Client("127.0.0.1", port, long=long, idle=idle, short=short, rate=rate, pace=pace) as client:
         client.open()
         found: list[Connections] = []
         thread = threading.Thread(target=lambda: found.append(client.run()))
@@ -173,6 +180,22 @@ def test_an_echo_of_another_connection_is_wrong_and_so_is_one_too_many() -> None
     with service(echoing(lambda connection, message, _: connection.sendall(message + message))) as port:
         found = play(port, lambda client: client.ended == 1, long=1)
     assert [one.end for one in found.long] == [WRONG_BYTES]
+
+
+def test_an_idle_connection_says_something_at_the_end() -> None:
+    heard: list[bytes] = []
+
+    def note(connection: socket.socket, message: bytes, number: int) -> None:
+        heard.append(message)
+        connection.sendall(message)
+
+    with service(echoing(note)) as port:
+        found = play(port, lambda client: client.over >= 10, idle=2, short=100)
+    assert [(one.end, one.messages) for one in found.long] == [("", 1), ("", 1)]
+    assert all(message.startswith(b"1") for message in heard[:10]), "the short ones come first"
+    with service(echoing(lambda connection, message, number: reset(connection))) as port:
+        found = play(port, lambda client: client.over >= 3, idle=1, short=100)
+    assert [(one.end, one.messages) for one in found.long] == [(RESET, 0)]
 
 
 def test_an_echo_in_pieces_is_one() -> None:

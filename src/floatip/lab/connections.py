@@ -1,8 +1,9 @@
 """Connections through a move: what became of each, as the client in the observer's host recorded it. Pure.
 
-Long connections say something every few milliseconds and check the echo. Short ones are one request each: connect, ask,
-read the answer, close. A transfer is an upload or a download that lasts for as long as the client runs, and is compared
-by SHA-256 at its end. `connections_process` is the client, `echo_process` the service.
+Long connections say something every few milliseconds and check the echo; some are idle, and say something at the end.
+Short ones are one request each: connect, ask, read the answer, close. A transfer is an upload or a download that lasts
+for as long as the client runs, and is compared by SHA-256 at its end. `connections_process` is the client,
+`echo_process` the service.
 """
 
 from collections import Counter
