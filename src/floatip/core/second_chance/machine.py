@@ -706,7 +706,9 @@ class SecondChance:
         for peer in self.peers.values():
             if now >= peer.hello_at + HELLO_INTERVAL:
                 peer.hello_at = now
-                effects.append(self._frame(peer, Hello(not self.why_not, self.why_not)))
+                is_deaf = now >= peer.was_heard_at + HELLO_PATIENCE  # the other one hears us, and could not know this
+                why = self.why_not or (f"nothing comes from {peer.name} through the tunnel" if is_deaf else "")
+                effects.append(self._frame(peer, Hello(not why, why)))
             offers = self._offers(peer, now)
             if offers and now >= peer.offered_at + FAST:
                 peer.offered_at = now
