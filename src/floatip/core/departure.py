@@ -50,7 +50,7 @@ class Departure:
             return []
         if keeps:
             return []
-        what = f"the {self.order} is over: this node carries nothing"
+        what = "all that this node carried has moved away"
         if self._cut:
             what += f"; {self._cut} connection{'s were' if self._cut > 1 else ' was'} reset: {self._why}"
         else:

@@ -126,7 +126,7 @@ def _of_things(items: Sequence[Item]) -> str:
         verb = "is" if len(items) == 1 else "are"
         return f"{', '.join(item.name for item in items)} {verb} owned by {items[0].value}, as etcd says"
     if what == "empty":
-        return f"node {items[0].name} empty, {items[0].value}"
+        return f"node {items[0].name} is empty"
     kind = what if len(items) == 1 else PLURAL.get(what, f"{what}s")
     return f"{kind} {', '.join(item.name for item in items)} {items[0].value}"
 

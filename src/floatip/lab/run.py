@@ -247,7 +247,8 @@ class Run(Closes):
                 raise LabError(
                     f"{service.name} ended on {service.host}", f"its log:\n{service.log.read_text()[-2000:]}"
                 )
-        self.mark(f"open {client.long} long connections, and {client.short} short ones a second")
+        idle, short = f"{client.idle} idle ones", f"{client.short} short ones a second"
+        self.mark(f"open {client.long} long connections, {idle}, and {short}")
         client.start()
         self.wait_for(lambda: client.is_ready, "the connections to be open", READY_TIMEOUT)
 

@@ -78,7 +78,7 @@ def went_on(record: Record, at: float) -> list[Verdict]:
     since = taken.at if taken else at
     moved = moved_to(record, STANDBY, since, "the takeover", within=AGREEMENT)
     judge = survived if record.options.second_chance == "on" else were_reset
-    return [*no_loss(record), moved, begun_at(record, STANDBY, since), *judge(record), no_hang(record.connections)]
+    return [*no_loss(record), moved, begun_at(record, STANDBY, since), *judge(record), no_hang(record)]
 
 
 def begun_at(record: Record, node: str, at: float) -> Verdict:
@@ -126,10 +126,16 @@ def were_reset(record: Record) -> list[Verdict]:
     ]
 
 
-def no_hang(found: Connections) -> Verdict:
-    slowest = found.slowest
-    most = f"; the slowest short one that was answered took {slowest.took:.3f} s" if slowest else ""
-    return Verdict(not found.hangs, f"{found.hangs} of {len(found.all)} connections had no answer for {HANG:g} s{most}")
+def no_hang(record: Record) -> Verdict:
+    found = record.connections
+    waits = [one.waited for one in found.hung]
+    hung = sum(until - since > HANG + record.delayed(since, until) for since, until in waits)
+    text = f"{hung} of {len(found.all)} connections had no answer for {HANG:g} s"
+    if len(waits) > hung:
+        text += f", except {len(waits) - hung} while the lab had no CPU"
+    if slowest := found.slowest:
+        text += f"; the slowest short one that was answered took {slowest.took:.3f} s"
+    return Verdict(not hung, text)
 
 
 def stalled(record: Record) -> Verdict:

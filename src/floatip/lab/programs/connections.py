@@ -16,6 +16,8 @@ SHORT_AT_ONCE = 5000
 """At most, where none is answered."""
 PROXY_TAKES = 9000
 """Connections, each with two files: many machines allow a process 20,000."""
+IDLE = 10
+"""One idle connection for each so many long ones that are not."""
 RATE = 1_000_000
 """Octets a second of the upload, and of the download."""
 ENDS_WITHIN = 30.0
@@ -32,7 +34,7 @@ class EchoService(Program):
     def command(self) -> Sequence[str]:
         where = ["127.0.0.1", str(BEHIND)] if self._is_behind else ["", str(PORT)]
         module = [sys.executable, "-m", "floatip.lab.echo_process", self.host]
-        return [*module, *where, str(self._connections + SHORT_AT_ONCE)]
+        return [*module, *where, str(self._connections + self._connections // IDLE + SHORT_AT_ONCE)]
 
 
 class TcpProxy(Program):
@@ -63,7 +65,7 @@ def services(network: Hosts, host: str, connections: int, *, proxied: bool) -> l
     """That answer so many long connections, and the short ones."""
     echo = EchoService(network, host, connections, is_behind=proxied)
     # The kernel shares the connections out at random, so that they get about as many.
-    processes = math.ceil(1.1 * (connections + SHORT_AT_ONCE) / PROXY_TAKES) if proxied else 0
+    processes = math.ceil(1.1 * (connections + connections // IDLE + SHORT_AT_ONCE) / PROXY_TAKES) if proxied else 0
     return [echo, *(TcpProxy(network, host, number) for number in range(1, processes + 1))]
 
 
@@ -74,11 +76,11 @@ class ConnectionsProgram(Program):
 
     def __init__(self, network: Hosts, long: int) -> None:
         super().__init__(network, OBSERVER.name)
-        self.long, self.short = long, min(long, SHORT_PER_SECOND)
+        self.long, self.idle, self.short = long, long // IDLE, min(long, SHORT_PER_SECOND)
 
     def command(self) -> Sequence[str]:
         module = [sys.executable, "-m", "floatip.lab.connections_process"]
-        return [*module, str(FLOATING.ip), str(PORT), str(self.long), str(self.short), str(RATE)]
+        return [*module, str(FLOATING.ip), str(PORT), *map(str, (self.long, self.idle, self.short, RATE))]
 
     @property
     def is_ready(self) -> bool:
