@@ -533,7 +533,10 @@ class Daemon:
 
     def _stop(self, number: signal.Signals) -> None:
         if self._stopping:
-            os._exit(128 + number)
+            if not self._node.waits_for_connections(self._loop.time()):
+                os._exit(128 + number)
+            self.report(StopRequested(f"asked again to stop ({number.name})"))
+            return
         self._stopping = self._entries.is_stopping = True
         self._reload.close()
         self._restart.close()
