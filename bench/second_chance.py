@@ -30,7 +30,7 @@ from bench.scale import log
 from floatip.lab.connections import HANG, REFUSED, RESET
 from floatip.lab.namespaces import LabError, enter, find_program
 from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTER, Network
-from floatip.lab.programs.connections import ConnectionsProgram, EchoService, TcpProxy
+from floatip.lab.programs.connections import ConnectionsProgram, services
 from floatip.lab.programs.floatip import ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
@@ -242,11 +242,11 @@ def play(peer: str, connections: int, delay: float) -> dict[str, Any]:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="floatip-bench-", dir="/run")))
         network = stack.enter_context(Network(directory, delay=delay))
         hosts = [node.name for node in NODES]
-        services: list[Program] = [HAProxy(network, host) for host in hosts]
-        services += [EchoService(network, host, connections, is_behind=True) for host in hosts]
-        services += [TcpProxy(network, host, connections) for host in hosts]
+        behind: list[Program] = [HAProxy(network, host) for host in hosts]
+        for host in hosts:
+            behind += services(network, host, connections, proxied=True)
         trackers = {host: Conntrackd(network, host) for host in hosts if peer == "conntrackd"}
-        for program in (*services, *trackers.values()):
+        for program in (*behind, *trackers.values()):
             program.start()
         for tracker in trackers.values():
             wait_for(lambda tracker=tracker: tracker.answers, "conntrackd to answer", WITHIN)  # type: ignore[misc]

@@ -215,3 +215,12 @@ def test_a_reload_says_what_became_of_it(load: Load) -> None:
 def test_an_empty_table_is_written_as_one() -> None:
 
     assert writer.text(model.Model(second_chance=model.SecondChance())) == "[second_chance]\n"
+
+
+def test_on_warns_of_what_is_exclusive(load: Load) -> None:
+    etcd = '[etcd]\nendpoints = ["http://127.0.0.1:2379"]\n'
+    web = WEB.replace('checks = ["haproxy"]\n', "exclusive = true\n")
+    found = said(load, NODES + ON + etcd + web)
+    assert any("second_chance.mode: an exclusive address leaves its node at each move (web)" in one for one in found)
+    assert not any("only the master holds" in one for one in found)
+    assert not Instance("web", (), Nodes(exclusive=True)).may_have_second_chance

@@ -88,10 +88,17 @@ def echoing(answer: Answer = echo) -> Callable[[socket.socket], None]:
 
 
 def play(
-    port: int, until: Callable[[Client], bool], *, long: int = 0, short: float = 0, rate: int = 0, pace: float = 0.01
+    port: int,
+    until: Callable[[Client], bool],
+    *,
+    long: int = 0,
+    idle: int = 0,
+    short: float = 0,
+    rate: int = 0,
+    pace: float = 0.01,
 ) -> Connections:
     """Until that is true, in time."""
-    with Client("127.0.0.1", port, long=long, short=short, rate=rate, pace=pace) as client:
+    with Client("127.0.0.1", port, long=long, idle=idle, short=short, rate=rate, pace=pace) as client:
         client.open()
         found: list[Connections] = []
         thread = threading.Thread(target=lambda: found.append(client.run()))
@@ -175,6 +182,22 @@ def test_an_echo_of_another_connection_is_wrong_and_so_is_one_too_many() -> None
     assert [one.end for one in found.long] == [WRONG_BYTES]
 
 
+def test_an_idle_connection_says_something_at_the_end() -> None:
+    heard: list[bytes] = []
+
+    def note(connection: socket.socket, message: bytes, number: int) -> None:
+        heard.append(message)
+        connection.sendall(message)
+
+    with service(echoing(note)) as port:
+        found = play(port, lambda client: client.over >= 10, idle=2, short=100)
+    assert [(one.end, one.messages) for one in found.long] == [("", 1), ("", 1)]
+    assert all(message.startswith(b"1") for message in heard[:10]), "the short ones come first"
+    with service(echoing(lambda connection, message, number: reset(connection))) as port:
+        found = play(port, lambda client: client.over >= 3, idle=1, short=100)
+    assert [(one.end, one.messages) for one in found.long] == [(RESET, 0)]
+
+
 def test_an_echo_in_pieces_is_one() -> None:
     def dribble(connection: socket.socket, message: bytes, number: int) -> None:
         for octet in message:
@@ -228,7 +251,7 @@ def test_a_connection_without_an_answer_hangs_and_one_with_a_late_answer_hung() 
     with service(echoing(mute)) as port:
         silent = play(port, lambda client: len(heard) > 1, long=1)
     assert [(one.end, one.messages, one.hung) for one in silent.long] == [(TIMED_OUT, 1, True)]
-    assert silent.hangs == 1
+    assert len(silent.hung) == 1
 
     def pause(connection: socket.socket, message: bytes) -> None:
         time.sleep(0.3)
@@ -237,7 +260,7 @@ def test_a_connection_without_an_answer_hangs_and_one_with_a_late_answer_hung() 
     with service(echoing(of_second(pause))) as port:
         late = play(port, lambda client: client.echoed >= 5, long=1)
     assert [(one.end, one.hung) for one in late.long] == [("", True)]
-    assert late.hangs == 1
+    assert len(late.hung) == 1
 
 
 def test_each_short_connection_has_its_end() -> None:
@@ -275,7 +298,7 @@ def test_a_short_connection_without_an_answer_times_out() -> None:
     with service(echoing(lambda connection, message, number: None)) as port:
         found = play(port, lambda client: client.over >= 1, short=5)
     assert {one.end for one in found.short} == {TIMED_OUT}
-    assert found.hangs == len(found.short)
+    assert found.hung == list(found.short)
     assert found.slowest is None
 
 
@@ -348,7 +371,7 @@ def test_the_summary_has_each_end() -> None:
         (Short(1, 0.5, "a", ""), Short(2, 3.5, "b", ""), Short(3, 0.1, "", RESET)),
         (Transfer("upload", "a", "", 1000, 0.1, 2), Transfer("download", "a", RESET, 5, 4.0, 2)),
     )
-    assert (found.resets, found.hangs) == (4, 3)
+    assert (found.resets, len(found.hung)) == (4, 3)
     summary = found.summary()
     assert summary["long"] == {"count": 4, "ends": {RESET: 2, TIMED_OUT: 1}, "by": {"a": 4}}
     assert summary["short"] == {"count": 3, "ends": {RESET: 1}, "by": {"a": 1, "b": 1}}

@@ -7,7 +7,7 @@ import pytest
 from floatip.lab.connections import CLOSED, REFUSED, RESET, TIMED_OUT, WRONG_BYTES, Connections, Long, Short, Transfer
 from floatip.lab.record import Record, RunOptions
 from floatip.lab.scheduling import Delay
-from floatip.lab.second_chance_scenes import STALL, no_hang, survived, were_reset
+from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, survived, were_reset
 
 LONG = Long(0, "haproxy1", 1.0, 9.0, "", 100, 0.05, 5.0)
 SHORT = Short(5.0, 0.1, "haproxy1", "")
@@ -23,7 +23,7 @@ def record(long: Long = LONG, short: Short = SHORT, transfer: Transfer = UPLOAD)
 
 def failed(made: Record) -> list[str]:
     """With the second chance."""
-    return [verdict.text for verdict in (*survived(made), no_hang(made.connections)) if not verdict.holds]
+    return [verdict.text for verdict in (*survived(made), no_hang(made)) if not verdict.holds]
 
 
 def test_with_the_second_chance_nothing_may_end() -> None:
@@ -41,6 +41,19 @@ def test_connections_that_were_never_there_prove_nothing() -> None:
     assert not all(verdict.holds for verdict in were_reset(made))
 
 
+def test_a_connection_that_began_after_the_takeover_is_for_the_node_that_took_over() -> None:
+    made = record(short=replace(SHORT, at=7.0, who="haproxy2"))
+    assert begun_at(made, "haproxy2", 6.0).holds
+    assert not begun_at(made, "haproxy2", 7.0).holds, "there was none"
+    assert begun_at(record(short=replace(SHORT, at=6.05)), "haproxy2", 6.0).holds is False
+    wrong = record(short=replace(SHORT, at=7.0))
+    assert not begun_at(wrong, "haproxy2", 6.0).holds
+    wrong.connections = Connections((), (SHORT, replace(SHORT, at=6.3), replace(SHORT, at=7.0, who="haproxy2")), ())
+    assert not begun_at(wrong, "haproxy2", 6.0).holds
+    wrong.delays.append(Delay(6.0, 6.25))
+    assert begun_at(wrong, "haproxy2", 6.0).holds
+
+
 def test_a_stall_has_a_limit_that_is_extended_by_what_the_machine_delayed() -> None:
     made = record(long=replace(LONG, stall=STALL + 0.1, stall_at=5.0))
     assert failed(made) == ["the echo of a message took 0.500 s at most (limit 0.4 s)"]
@@ -55,7 +68,10 @@ def test_no_answer_for_three_seconds_is_a_hang_whatever_came_then() -> None:
     assert failed(made) == [
         "1 of 6 connections had no answer for 3 s; the slowest short one that was answered took 3.500 s"
     ]
-    assert not no_hang(record(long=replace(LONG, stall=3.5, end=RESET)).connections).holds
+    made.delays.append(Delay(5.0, 5.6))
+    assert no_hang(made).holds
+    assert "0 of 6 connections had no answer for 3 s, except 1 while the lab had no CPU" in no_hang(made).text
+    assert not no_hang(record(long=replace(LONG, stall=3.5, end=RESET))).holds
 
 
 @pytest.mark.parametrize(

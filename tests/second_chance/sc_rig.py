@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import random
+import select
 import socket
 import struct
 import subprocess
@@ -109,6 +110,7 @@ class World(Hosts):
         for name in hosts:
             with self.inside(name):
                 write(("ipv6/conf/eth0/accept_dad", 0), ("ipv4/tcp_max_tw_buckets", 0))
+                write(*((f"ipv4/conf/{each}/rp_filter", 0) for each in ("all", "default", "eth0")))
             floating = [f"address add {VIP4}/32 dev lo", f"address add {VIP6}/128 dev lo nodad"]
             lines = [
                 "link set lo up",
@@ -258,6 +260,7 @@ class Floatip:
     tunnel: Tunnel = field(init=False)
     surroundings: Surroundings = field(init=False)
     rules: Rules = field(init=False)
+    frames: list[tuple[str, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         with self.inside():
@@ -266,6 +269,9 @@ class Floatip:
             self.surroundings = Surroundings.open(self.tunnel.index)
             seen = self.surroundings.read()
             self.rules = Rules.open(self.tunnel, PORT, TIMEOUT, seen, may_own=self.may_own)
+        self._is_over = threading.Event()
+        self._receiving = threading.Thread(target=self._receive, daemon=True)
+        self._receiving.start()
 
     def _node(self, name: str) -> Node:
         return Node(name, address4(name) if self.version == 4 else address6(name))
@@ -283,13 +289,15 @@ class Floatip:
             self.rules.uplinks(seen.uplinks)
             self.rules.routes(seen.routes)
 
-    def let_go(self) -> None:
-        """As the kernel does when the process is killed."""
-        self.rules._nftables.close()
-        self.surroundings.close()
-        self.tunnel._release()
+    def _receive(self) -> None:
+        """The tunnel wants to be read."""
+        while not self._is_over.is_set():
+            if select.select([self.tunnel], [], [], 0.05)[0]:
+                self.frames += self.tunnel.receive()
 
     def close(self) -> None:
+        self._is_over.set()
+        self._receiving.join()
         with self.inside():
             self.rules.close()
             self.tunnel.close()

@@ -67,9 +67,12 @@ def test_a_connection_survives_the_move_and_its_answers_pass_a_strict_reverse_pa
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", [4, 6])
 @pytest.mark.parametrize("real_packets", [True, False])
-def test_an_upload_and_a_download_arrive_whole_over_the_move(tmp_path: Path, version: int, real_packets: bool) -> None:
-    with World(tmp_path, real_packets=real_packets) as world, running(world) as (keeper, carrier):
+def test_an_upload_and_a_download_arrive_whole_over_the_move(
+    tmp_path: Path, version: int, real_packets: bool, link: int
+) -> None:
+    with World(tmp_path, real_packets=real_packets) as world, running(world, link) as (keeper, carrier):
         up, down = Client(world, vip(version), b"u"), Client(world, vip(version), b"d")
         data = content(MEGABYTES)
         down.socket.sendall(MEGABYTES.to_bytes(4, "big"))
@@ -117,3 +120,22 @@ def test_a_connection_that_begins_between_the_list_and_the_move_survives_with_la
     with carrier.inside():
         carrier.rules.moved(dict.fromkeys(flows, "a"), ())
     assert exactly(late[0].socket, 38) == b"now b has it, and holds back its reset"
+
+
+def test_connections_survive_a_move_and_the_way_back_within_a_moment(
+    world: World, pair: tuple[Floatip, Floatip]
+) -> None:
+    a, b = pair
+    clients = [Client(world, vip(version)) for version in (4, 6)]
+    for _ in range(2):
+        for keeper, carrier in ((a, b), (b, a)):
+            move(keeper, carrier)
+            with carrier.inside():
+                carrier.tunnel.answer_by({})
+                carrier.rules.here((), carrier.rules.adopted_here())
+            with keeper.inside():
+                keeper.rules.moved({}, keeper.rules.adopted())
+            assert all(client.echoes(bytes(3000)) for client in clients)
+            clients += [Client(world, vip(version)) for version in (4, 6)]
+            assert [client.node for client in clients[-2:]] == [carrier.name] * 2
+    assert all(client.echoes() for client in clients)

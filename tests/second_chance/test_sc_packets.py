@@ -1,13 +1,17 @@
 """The packets that are not plain segments: parts of packets, and ICMP errors. And what must not come in."""
 
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from floatip.second_chance.flow import flow
+from floatip.second_chance.tunnel import mac
 from tests.second_chance.sc_by_hand import ACK_PUSH, SYN, in_vxlan, packet, parts, segment, send, sequences
 from tests.second_chance.sc_rig import (
     PORT,
@@ -43,8 +47,17 @@ def pair(world: World) -> Iterator[tuple[Floatip, Floatip]]:
 
 
 def received(of: Floatip) -> int:
+    """Packets out of the tunnel."""
+    return figure(of, 1)
+
+
+def transmitted(of: Floatip) -> int:
+    return figure(of, 9)
+
+
+def figure(of: Floatip, place: int) -> int:
     with of.inside():
-        return int(Path("/proc/net/dev").read_text().split("floatip-sc:")[1].split()[1])
+        return int(Path("/proc/thread-self/net/dev").read_text().split("floatip-sc:")[1].split()[place])
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -145,19 +158,60 @@ def test_a_node_gets_in_only_what_the_list_has(world: World, pair: tuple[Floatip
         other.close()
 
 
+def test_the_tunnel_asks_and_answers_nothing_of_its_own(world: World, pair: tuple[Floatip, Floatip]) -> None:
+    """An ARP request for an address of this machine, and behind it a frame of ours."""
+    keeper, _ = pair
+    sent, arrived = transmitted(keeper), received(keeper)
+    question = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac("b"), b"\xa9\xfe\xf1\x02", bytes(6), VIP4.packed)
+    with world.inside("b"), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("floatip-sc", 0))
+        raw.send(mac("a") + mac("b") + b"\x08\x06" + question)
+        raw.send(mac("a") + mac("b") + b"\x88\xb5" + b"ours".ljust(46, b"\0"))
+    world.wait("a", lambda: bool(keeper.frames), "the frame behind it arrives")
+    assert received(keeper) == arrived + 2
+    assert transmitted(keeper) == sent
+
+
 def test_what_came_through_the_tunnel_is_never_sent_to_another_node(world: World) -> None:
     """Each of two nodes believes that the other one has the connection."""
     with running(world) as (a, b):
         client = Client(world, VIP4)
-        (flow,) = a.listed()
+        (one_flow,) = a.listed()
         for one, other in ((a, b), (b, a)):
             with one.inside():
-                one.rules.moved({flow: other.name}, ())
+                one.rules.moved({one_flow: other.name}, ())
         sent = received(a)
         client.socket.sendall(b"?")
         world.wait("b", lambda: received(b) > 0, "it arrives at b")
         time.sleep(0.3)  # nothing is to happen
         assert received(a) == sent
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_an_answer_goes_straight_to_a_client_on_a_network_of_the_carrier(world: World, version: int) -> None:
+    networks = ("10.0.88.{}/24", "2001:db8:88::{}/64")
+    world.ip("b", [f"link add name direct type veth peer name direct netns {world.path_of('client')}"])
+    for host, number in (("b", 1), ("client", 2)):
+        addresses = [f"address add {each.format(number)} dev direct" for each in networks]
+        world.ip(host, ["link set dev direct up", *(line + " nodad" * (":" in line) for line in addresses)])
+    client = ip_address(networks[version == 6].format(2).split("/")[0])
+    with running(world) as (_, carrier):
+        carrier.refresh()
+        with carrier.inside():
+            carrier.rules.moved({flow(client, 4000, vip(version), SERVICE): "a"}, ())
+        answer = packet(
+            vip(version), client, segment(vip(version), client, (SERVICE, 4000), ACK_PUSH, (1, 1), b"hello")
+        )
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        with world.inside("client"), socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP) as arriving:
+            arriving.settimeout(20)
+            with world.inside("a"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.sendto(in_vxlan("a", "b", answer), (str(address4("b")), PORT))
+            data, (source, *_) = arriving.recvfrom(2000)
+        assert data.endswith(b"hello")
+        assert ip_address(source) == vip(version)
+        with carrier.inside():
+            assert carrier.rules.counts().answers == 1
 
 
 def test_three_nodes_keep_connections_of_one_carrier(world: World) -> None:
@@ -185,5 +239,7 @@ def test_three_nodes_keep_connections_of_one_carrier(world: World) -> None:
         with pytest.raises(ConnectionResetError):
             clients[0].echoes()
     finally:
-        for each in (*services, *nodes.values()):
-            each.close()
+        for service in services:
+            service.close()
+        for node in nodes.values():
+            node.close()

@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import floatip
 from floatip.core.addresses import Address
 from floatip.second_chance.cannot import Cannot
 from floatip.second_chance.flow import flow
-from floatip.second_chance.rules import Rules
+from floatip.second_chance.rules import Counts, Rules
 from floatip.second_chance.sockets import listed
 from floatip.second_chance.surroundings import Surroundings
 from floatip.second_chance.tunnel import Node, Tunnel
@@ -33,6 +35,8 @@ from tests.second_chance.sc_rig import (
     running,
     vip,
 )
+
+SOURCE = str(Path(floatip.__file__).parents[1])
 
 INPUT = f"""
 table inet user {{
@@ -176,7 +180,7 @@ def test_where_others_can_flush_the_tables_they_are_made_again(world: World) -> 
         move(keeper, carrier)
         assert client.echoes()
         with carrier.inside():
-            before = carrier.rules.counts()
+            before = quiet(carrier)
             nft("flush ruleset")
             assert (
                 "floatip_sc"
@@ -191,6 +195,51 @@ def test_where_others_can_flush_the_tables_they_are_made_again(world: World) -> 
         assert client.echoes()
         with carrier.inside():
             assert carrier.rules.counts().forwarded > before.forwarded
+
+
+def quiet(carrier: Floatip) -> Counts:
+    """The counters, once no packet is under way: one that meets no rules is answered with a reset."""
+    before, since = carrier.rules.counts(), time.monotonic()
+    while time.monotonic() < since + 0.3:
+        if (now := carrier.rules.counts()) != before:
+            before, since = now, time.monotonic()
+        time.sleep(0.01)
+    return before
+
+
+NO_RIGHTS, RIGHTS_OF_THE_UNIT = "-all", "-all,+net_admin,+net_raw"
+OPENING = """
+from ipaddress import ip_address
+from floatip.second_chance.cannot import Cannot
+from floatip.second_chance.flow import flow
+from floatip.second_chance.rules import Rules
+from floatip.second_chance.sockets import listed
+from floatip.second_chance.surroundings import Surroundings
+from floatip.second_chance.tunnel import Node, Tunnel
+vip = ip_address("192.168.223.158")
+try:
+    tunnel = Tunnel.open(Node("a", ip_address("10.0.1.1")), [Node("b", ip_address("10.0.2.1"))], 8473, 241)
+    surroundings = Surroundings.open(tunnel.index)
+    rules = Rules.open(tunnel, 8473, 60, surroundings.read())
+    rules.moved({flow(vip, 1, vip, 2): "b"}, ())
+    rules.here([flow(vip, 1, vip, 3)], ())
+    tunnel.answer_by({vip: "b"})
+    tunnel.send("b", b"hello")
+    print(rules.counts(), listed([vip]), rules.is_owner)
+    rules.close()
+    tunnel.close()
+except Cannot as error:
+    print(error.what, "|", error.hint)
+"""
+
+
+def test_what_a_process_needs_are_the_rights_of_the_unit(world: World) -> None:
+    def said(rights: str) -> str:
+        argv = ["setpriv", "--bounding-set", rights, sys.executable, "-c", OPENING]
+        return world.run("a", argv, env={"PYTHONPATH": SOURCE}).communicate()[0].decode()
+
+    assert said(RIGHTS_OF_THE_UNIT) == "Counts(forwarded=0, answers=0, accepted=0) frozenset() True\n"
+    assert said(NO_RIGHTS).startswith("cannot make the tunnel: operation not permitted | floatip needs CAP_NET_ADMIN")
 
 
 KILLED = """
@@ -256,8 +305,10 @@ def test_connections_outlive_a_killed_process_and_its_successor_goes_on_with_the
             with pytest.raises(ConnectionResetError):
                 client.echoes()
     finally:
-        for each in (*successors, *services):
-            each.close()
+        for node in successors:
+            node.close()
+        for service in services:
+            service.close()
     for name in ("a", "b"):
         with world.inside(name):
             assert left() == []

@@ -1,8 +1,9 @@
 """Connections through a move: what became of each, as the client in the observer's host recorded it. Pure.
 
-Long connections say something every few milliseconds and check the echo. Short ones are one request each: connect, ask,
-read the answer, close. A transfer is an upload or a download that lasts for as long as the client runs, and is compared
-by SHA-256 at its end. `connections_process` is the client, `echo_process` the service.
+Long connections say something every few milliseconds and check the echo; some are idle, and say something at the end.
+Short ones are one request each: connect, ask, read the answer, close. A transfer is an upload or a download that lasts
+for as long as the client runs, and is compared by SHA-256 at its end. `connections_process` is the client,
+`echo_process` the service.
 """
 
 from collections import Counter
@@ -49,6 +50,11 @@ class Long:
     """When that message was sent."""
 
     @property
+    def waited(self) -> tuple[float, float]:
+        """From when until when it had no answer for the longest time."""
+        return self.stall_at, self.stall_at + self.stall
+
+    @property
     def hung(self) -> bool:
         return self.stall > HANG
 
@@ -62,6 +68,10 @@ class Short:
     end: str
 
     @property
+    def waited(self) -> tuple[float, float]:
+        return self.at, self.at + self.took
+
+    @property
     def hung(self) -> bool:
         return self.took > HANG
 
@@ -72,10 +82,15 @@ class Transfer:
     who: str
     end: str
     size: int
-    """Octets that the client has sent (and its kernel has not, if it was cut short) or received."""
+    """Octets that have arrived at the other end, as far as the client knows."""
     stall: float
     """The longest time in which nothing arrived at the other end."""
     stall_at: float
+
+    @property
+    def waited(self) -> tuple[float, float]:
+        """From when until when it had no answer for the longest time."""
+        return self.stall_at, self.stall_at + self.stall
 
     @property
     def hung(self) -> bool:
@@ -110,8 +125,8 @@ class Connections:
         return sum(one.end in (RESET, REFUSED) for one in self.all)
 
     @property
-    def hangs(self) -> int:
-        return sum(one.hung for one in self.all)
+    def hung(self) -> Sequence[Long | Short | Transfer]:
+        return [one for one in self.all if one.hung]
 
     @property
     def longest(self) -> Long | None:
@@ -129,7 +144,7 @@ class Connections:
         return {
             "long": _counted(self.long),
             "short": _counted(self.short),
-            "hangs": self.hangs,
+            "hangs": len(self.hung),
             "longest_stall": longest.stall if longest else None,
             "slowest_short": slowest.took if slowest else None,
             "transfers": [asdict(one) for one in self.transfers],

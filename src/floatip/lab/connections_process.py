@@ -1,8 +1,8 @@
-"""The client of long and short connections: python -m floatip.lab.connections_process ADDRESS PORT LONG SHORT RATE.
+"""The client of connections: python -m floatip.lab.connections_process ADDRESS PORT LONG IDLE SHORT RATE.
 
-LONG connections with a message each few milliseconds, SHORT ones a second, and an upload and a download of RATE octets
-a second (0: none) to an `echo_process`. It writes a line `ready` when all of the first are open, and on SIGTERM what
-became of each connection (JSON; `connections.Connections`).
+LONG connections with a message each few milliseconds, IDLE long ones that say nothing until the end, SHORT ones a
+second, and an upload and a download of RATE octets a second (0: none) to an `echo_process`. It writes a line `ready`
+when all long ones are open, and on SIGTERM what became of each connection (JSON; `connections.Connections`).
 
 One epoll loop on an absolute schedule, as the observer has it. A message is said when it is due, whether the one before
 it has come back or not, unless the kernel takes no more. A connection that has ended is not opened again: what is
@@ -111,7 +111,7 @@ class _Open:
 @dataclass(slots=True, eq=False)
 class _Echoed(_Open):
     said: deque[tuple[float, bytes]] = field(default_factory=deque)
-    """When it said what has not come back."""
+    """What has not come back, and when it was said."""
     got: int = 0
     """Octets of the first of them that have come back."""
     count: int = 0
@@ -194,12 +194,21 @@ class _Moving(_Open):
 
 class Client(Closes):
     def __init__(
-        self, address: str, port: int, *, long: int, short: float, rate: int = 0, pace: float | None = None
+        self,
+        address: str,
+        port: int,
+        *,
+        long: int,
+        short: float,
+        idle: int = 0,
+        rate: int = 0,
+        pace: float | None = None,
     ) -> None:
         """`short`: a second. `pace`: seconds between two messages of one connection."""
         self._target = (address, port)
         self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._count, self._short_rate, self._rate = long, short, rate
+        self._talking, self._short_rate, self._rate = long, short, rate
+        self._count = long + idle
         self._pace = interval(long) if pace is None else pace
         self._epoll = select.epoll()
         self._by_fd: dict[int, _Open] = {}
@@ -275,8 +284,8 @@ class Client(Closes):
         moved = began
         while not self._stopping:
             now = time.monotonic()
-            while self._long and began + slot * self._pace / self._count <= now:
-                one = self._long[slot % self._count]
+            while self._talking and began + slot * self._pace / self._talking <= now:
+                one = self._long[slot % self._talking]
                 if not one.end and not one.unsent:
                     self._try(one, one.say, now)
                 slot += 1
@@ -295,6 +304,9 @@ class Client(Closes):
 
     def _finish(self) -> None:
         """Learn the fate of all that has not been answered."""
+        for one in self._long[self._talking :]:
+            if not one.end:
+                self._try(one, one.say, time.monotonic())
         until = time.monotonic() + PATIENCE
         while (now := time.monotonic()) < until and self._waits(now):
             for moving in self._transfers:
@@ -437,11 +449,12 @@ def lines(found: Connections) -> Iterator[str]:
 
 
 def main() -> int:
-    address, port, long, short, rate = sys.argv[1:]
+    address, *numbers = sys.argv[1:]
+    port, long, idle, short, rate = map(int, numbers)
     gc.disable()  # nothing here makes cycles
     try:
-        allow_files(int(long) + int(float(short) * PATIENCE) + FILES)
-        with Client(address, int(port), long=int(long), short=float(short), rate=int(rate)) as client:
+        allow_files(long + idle + int(short * PATIENCE) + FILES)
+        with Client(address, port, long=long, idle=idle, short=short, rate=rate) as client:
             signal.signal(signal.SIGTERM, client.stop)
             client.open()
             print(json.dumps({"event": "ready"}), flush=True)

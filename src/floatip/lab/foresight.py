@@ -22,6 +22,7 @@ NOT_FORETOLD = {
     "reload": NOTHING_FAILS,
     "handover": A_HANDOVER,
     "connections-handover": A_HANDOVER,
+    "connections-strict": A_HANDOVER,
     "deaf": NOTHING_FAILS,
     "unheard": NOTHING_FAILS,
     "lossy": NOTHING_FAILS,

@@ -179,6 +179,12 @@ class Network(Hosts):
             yield f"route add {address} dev {host.name}"
             yield f"neigh add {address} lladdr {mac} dev {host.name} nud permanent"
 
+    def drop_spoofed(self) -> None:
+        """From now on the router drops IPv4 packets that come from elsewhere than it would send their answers to."""
+        with self.inside(ROUTER):
+            for host in self._hosts:
+                _write_sysctl(f"ipv4/conf/{host.name}/rp_filter", 1)
+
     def _peer(self, host: str, mac: str) -> str:
         """The other end of the router's link: the host's, or that of the cable to it."""
         if host == OBSERVER.name and self._delay:

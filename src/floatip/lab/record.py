@@ -58,6 +58,8 @@ class RunOptions:
     """Whether open connections survive a planned move."""
     delay: float = 0.0
     """Seconds from the observer to the router, and back."""
+    strict: bool = False
+    """The router checks the reverse path: a node without the route cannot answer for the address."""
 
     @property
     def vrrp_version(self) -> int:

@@ -30,7 +30,7 @@ from floatip.lab.network import (
 )
 from floatip.lab.programs.bird import BirdFabric, BirdRouteServer, Rules
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
-from floatip.lab.programs.connections import ConnectionsProgram, EchoService, TcpProxy
+from floatip.lab.programs.connections import ConnectionsProgram, services
 from floatip.lab.programs.etcd import Etcd
 from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
@@ -82,6 +82,8 @@ class Run(Closes):
             if self.options.shared_layer2
             else Network(directory, WITNESSES if self.options.etcd else (), self.options.delay)
         )
+        if self.options.strict:
+            self.network.drop_spoofed()
         self.etcd = Etcd(self.network, data) if self.options.etcd else None
         hosts = [node.name for node in (THREE_NODES if self.options.three else NODES)]
         self._own = directory / "own"
@@ -120,8 +122,8 @@ class Run(Closes):
 
     def _connected_to(self, hosts: Sequence[str], has_haproxy: bool) -> ConnectionsProgram:
         count, proxied = self.options.connections, has_haproxy and self.options.proxied
-        self.services += [EchoService(self.network, host, count, is_behind=proxied) for host in hosts]
-        self.services += [TcpProxy(self.network, host, count) for host in hosts if proxied]
+        for host in hosts:
+            self.services += services(self.network, host, count, proxied=proxied)
         return ConnectionsProgram(self.network, count)
 
     def _observer(self, address: IPv4Interface) -> ObserverProgram:
@@ -240,7 +242,13 @@ class Run(Closes):
         """Returns when the long ones are open, and short ones come and go."""
         assert self._connections
         client = self._connections
-        self.mark(f"open {client.long} long connections, and {client.short} short ones a second")
+        for service in self.services:
+            if not service.running:
+                raise LabError(
+                    f"{service.name} ended on {service.host}", f"its log:\n{service.log.read_text()[-2000:]}"
+                )
+        idle, short = f"{client.idle} idle ones", f"{client.short} short ones a second"
+        self.mark(f"open {client.long} long connections, {idle}, and {short}")
         client.start()
         self.wait_for(lambda: client.is_ready, "the connections to be open", READY_TIMEOUT)
 

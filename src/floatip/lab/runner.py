@@ -136,6 +136,7 @@ def play_once(
         last_joins=scene.last_joins,
         instances=scene.instances,
         connections=options.connections if scene.connections else 0,
+        strict=scene.strict,
     )
     with Run(options) as run:
         feed = Feed(screen, run.record, str(run.network.directory))

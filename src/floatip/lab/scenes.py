@@ -65,6 +65,8 @@ class Scene:
     instances: int = 1
     connections: bool = False
     """Whether there are long and short connections to the address."""
+    strict: bool = False
+    """Whether the router checks the reverse path."""
 
 
 def check(run: Run) -> list[Verdict]:
@@ -621,6 +623,11 @@ SCENES = {
     ),
     "connections-handover": WithConnections(
         f"connections are open: floatip handover on {MASTER}", second_chance_scenes.handover
+    ),
+    "connections-strict": WithConnections(
+        "the same, and the router drops packets that come from a node it has no route to",
+        second_chance_scenes.handover,
+        strict=True,
     ),
     "connections-drain": WithConnections(f"connections are open: {MASTER} is drained", second_chance_scenes.drain),
     "connections-stop": WithConnections(

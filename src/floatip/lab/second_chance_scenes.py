@@ -54,7 +54,8 @@ def stop(run: Run) -> list[Verdict]:
     run.wait_for_role(STANDBY, "master")
     time.sleep(AFTER)
     run.close_connections()
-    status = daemon.wait(EXIT_WITHIN)
+    run.wait_for(lambda: not daemon.running, f"floatip on {MASTER} to exit", EXIT_WITHIN)
+    status = daemon.wait()
     run.mark(f"floatip on {MASTER} has exited with status {status}")
     released = not run.holds_address(MASTER)
     record = run.finish()
@@ -74,9 +75,19 @@ def opened(run: Run) -> None:
 def went_on(record: Record, at: float) -> list[Verdict]:
     """What the move at `at` did to the probes and to the connections."""
     taken = record.first(STANDBY, "role", "master", at)
-    moved = moved_to(record, STANDBY, taken.at if taken else at, "the takeover", within=AGREEMENT)
+    since = taken.at if taken else at
+    moved = moved_to(record, STANDBY, since, "the takeover", within=AGREEMENT)
     judge = survived if record.options.second_chance == "on" else were_reset
-    return [*no_loss(record), moved, *judge(record), no_hang(record.connections)]
+    return [*no_loss(record), moved, begun_at(record, STANDBY, since), *judge(record), no_hang(record)]
+
+
+def begun_at(record: Record, node: str, at: float) -> Verdict:
+    """New connections are for the node that has taken over at `at`, and are not passed on."""
+    after = at + AGREEMENT
+    begun = [one for one in record.connections.short if one.at >= after + record.delayed(at, one.at) and not one.end]
+    others = sum(one.who != node for one in begun)
+    text = f"{node} answered {len(begun) - others} of {len(begun)} connections that began after the takeover"
+    return Verdict(bool(begun) and not others, text)
 
 
 def survived(record: Record) -> list[Verdict]:
@@ -115,10 +126,16 @@ def were_reset(record: Record) -> list[Verdict]:
     ]
 
 
-def no_hang(found: Connections) -> Verdict:
-    slowest = found.slowest
-    most = f"; the slowest short one that was answered took {slowest.took:.3f} s" if slowest else ""
-    return Verdict(not found.hangs, f"{found.hangs} of {len(found.all)} connections had no answer for {HANG:g} s{most}")
+def no_hang(record: Record) -> Verdict:
+    found = record.connections
+    waits = [one.waited for one in found.hung]
+    hung = sum(until - since > HANG + record.delayed(since, until) for since, until in waits)
+    text = f"{hung} of {len(found.all)} connections had no answer for {HANG:g} s"
+    if len(waits) > hung:
+        text += f", except {len(waits) - hung} while the lab had no CPU"
+    if slowest := found.slowest:
+        text += f"; the slowest short one that was answered took {slowest.took:.3f} s"
+    return Verdict(not hung, text)
 
 
 def stalled(record: Record) -> Verdict:

@@ -3,6 +3,9 @@
 All that is carried on leaves at the ingress hook of the device that it came by: before connection tracking, before any
 ruleset of the user's, and whether this machine forwards or not. What came through the tunnel is never sent to another
 node: it goes to the sockets of this machine, to a client, or nowhere.
+
+A chain is hooked in only while it has something to do. While no connection is moved, packets of the service cost
+nothing.
 """
 
 import errno
@@ -123,7 +126,7 @@ class Counts:
 
 
 class Rules:
-    """Every method is one transaction, and raises Cannot."""
+    """Every method raises Cannot."""
 
     def __init__(self, tunnel: Tunnel, port: int, timeout: float, seen: Seen) -> None:
         self._tunnel = tunnel
@@ -184,7 +187,10 @@ class Rules:
         A device that is gone by now is passed over: the next reading of the surroundings does not have it.
         """
         self._uplinks = frozenset(names)
-        chains = {UPLINK + name: name for name in self._uplinks}
+        self._follow_devices()
+
+    def _follow_devices(self) -> None:
+        chains = {UPLINK + name: name for name in self._uplinks} if self._moved else {}
         with _said("follow the network devices"):
             for _ in range(ATTEMPTS):
                 self._remake_if_gone()
@@ -203,11 +209,18 @@ class Rules:
 
     def routes(self, routes: Iterable[Route]) -> None:
         """The whole table of how answers go on to the clients (`Seen.routes`)."""
-        self._routes = frozenset(routes)
+        wanted = frozenset(routes)
+        if wanted == self._routes:
+            return
+        before, self._routes = self._routes, wanted
         empty = [
             nftables.flush_set(NETDEV, TABLE, f"{name}{v.number}") for v in VERSIONS for name in ("device", "gateway")
         ]
-        self._run("follow the routes", [*empty, *self._route_elements()])
+        try:
+            self._run("follow the routes", [*empty, *self._route_elements()])
+        except Cannot:
+            self._routes = before
+            raise
 
     def peers(self, addresses: Iterable[Address]) -> None:
         """The whole set of those whose packets may come into the tunnel: the nodes' addresses on the link."""
@@ -221,8 +234,17 @@ class Rules:
         tunnel to the clients, not only those of connections that are moved. That lasts for `HELD_FOR` seconds: say it
         again before they are over.
         """
-        self._held = frozenset(addresses)
-        self._run("hold resets back", self._held_elements())
+        before, self._held = self._held, frozenset(addresses)
+        messages = list(self._held_elements())
+        if self._held and not before:
+            messages += self._hold_rules()
+        if before and not self._held:
+            messages += nftables.delete_base_chain(INET, TABLE, "hold")
+        try:
+            self._run("hold resets back", messages)
+        except Cannot:
+            self._held = before
+            raise
 
     def moved(self, add: Mapping[Flow, str], remove: Iterable[Flow]) -> None:
         """Packets of these connections go to that node. Answers that it sends back go on to the client.
@@ -241,9 +263,12 @@ class Rules:
         unprepared = self._numbers(names) - self._in_parts
         self._change("moved", values, old, [rule for number in unprepared for rule in self._part_rules(number)])
         self._in_parts |= unprepared
+        was_empty = not self._moved
         for flow in old:
             del self._moved[flow]
         self._moved |= new
+        if was_empty != (not self._moved):
+            self._follow_devices()
 
     def here(self, add: Iterable[Flow], remove: Iterable[Flow]) -> None:
         """Packets of these connections may come in through the tunnel; frames of ours may, and nothing else.
@@ -255,8 +280,14 @@ class Rules:
             raise ValueError("not a flow")
         new = wanted - self._here
         old = (self._here & frozenset(remove)) - wanted
-        self._change("here", dict.fromkeys(new, b""), old)
-        self._here = (self._here - old) | new
+        after = (self._here - old) | new
+        chains: list[Message] = []
+        if after and not self._here:
+            chains += self._accepted_rules()
+        if self._here and not after:
+            chains += nftables.delete_base_chain(INET, TABLE, "accepted")
+        self._change("here", dict.fromkeys(new, b""), old, chains)
+        self._here = after
 
     def _numbers(self, names: Iterable[str]) -> frozenset[int]:
         return frozenset(self._tunnel.peers[name].number for name in frozenset(names))
@@ -384,10 +415,12 @@ class Rules:
                 nftables.new_counter(INET, TABLE, "accepted"),
                 *self._uplink_rules(),
                 *self._tunnel_rules(),
-                *self._host_rules(),
+                *self._guard_rules(),
+                *(self._hold_rules() if self._held else ()),
+                *(self._accepted_rules() if self._here else ()),
                 *(rule for number in self._in_parts for rule in self._part_rules(number)),
                 *self._all_elements(),
-                *(message for name in self._uplinks & there for message in _uplink(name)),
+                *(message for name in (self._uplinks & there if self._moved else ()) for message in _uplink(name)),
             ]
         )
 
@@ -412,16 +445,17 @@ class Rules:
         # A tagged packet comes once more by the device of its VLAN, without the tag.
         yield _rule("uplink", nftables.payload(LINK, 12, 2, KEY), nftables.compare(KEY, VLAN), nftables.verdict(RETURN))
         for v in VERSIONS:
-            here, parts = f"uplink{v.number}", f"parts{v.number}"
-            yield nftables.new_chain(NETDEV, TABLE, here)
-            yield nftables.new_chain(NETDEV, TABLE, parts)
+            here, parts, errors = f"uplink{v.number}", f"parts{v.number}", f"errors{v.number}"
+            for name in (here, parts, errors):
+                yield nftables.new_chain(NETDEV, TABLE, name)
             yield _rule("uplink", *_is(META_PROTOCOL, v.protocol), nftables.verdict(GOTO, here))
             yield _rule(here, *_part(v), nftables.verdict(JUMP, parts))
             moved = nftables.lookup(f"moved{v.number}", KEY, VALUE)
             to_node = self._to_node(v)
             yield _rule(here, *_flow(v), moved, *to_node)
+            yield _rule(here, *_is(META_L4PROTO, v.icmp), nftables.verdict(GOTO, errors))
             for kind in QUOTING[v.number]:
-                yield _rule(here, *_quoting(v, kind), moved, *to_node)
+                yield _rule(errors, *_quoting(v, kind), moved, *to_node)
 
     def _to_node(self, v: Version) -> list[bytes]:
         return [
@@ -483,22 +517,26 @@ class Rules:
         # Not as the policy: that would be in force before the rules are.
         yield _rule("tunnel", nftables.verdict(DROP))
 
-    def _host_rules(self) -> Iterator[Message]:
-        port = self._port.to_bytes(2, "big")
+    def _guard_rules(self) -> Iterator[Message]:
+        """What comes to the tunnel's port, by whichever device, comes from the nodes, or nothing comes of it."""
         yield nftables.new_base_chain(INET, TABLE, "guard", INPUT, EARLY)
-        yield nftables.new_base_chain(INET, TABLE, "hold", OUTPUT, EARLY)
-        yield nftables.new_base_chain(INET, TABLE, "accepted", INPUT, LATE)
+        to_port = [nftables.payload(TRANSPORT, 2, 2, KEY), nftables.compare(KEY, self._port.to_bytes(2, "big"))]
+        yield nftables.new_chain(INET, TABLE, "to_tunnel")
+        yield _rule("guard", *_is(META_L4PROTO, UDP), *to_port, nftables.verdict(GOTO, "to_tunnel"), family=INET)
         for v in VERSIONS:
-            this = _is(META_NFPROTO, bytes([nftables.NFPROTO_OF[v.number]]))
-            source = nftables.payload(NETWORK, v.source, v.size, KEY)
-            to_port = [nftables.payload(TRANSPORT, 2, 2, KEY), nftables.compare(KEY, port)]
-            stranger = [source, nftables.lookup(f"peers{v.number}", KEY, inverted=True)]
-            drop = nftables.verdict(DROP)
-            yield _rule("guard", *this, *_is(META_L4PROTO, UDP), *to_port, *stranger, drop, family=INET)
-            held = [source, nftables.lookup(f"held{v.number}", KEY)]
-            # The answer to a packet of an unknown connection is RST alone; a refused SYN gets RST and ACK.
-            reset = [nftables.payload(TRANSPORT, 13, 1, KEY), nftables.compare(KEY, b"\x04")]
-            yield _rule("hold", *this, *_is(META_L4PROTO, TCP), *reset, *held, drop, family=INET)
+            stranger = nftables.lookup(f"peers{v.number}", KEY, inverted=True)
+            yield _rule("to_tunnel", *_source(v), stranger, nftables.verdict(DROP), family=INET)
+
+    def _hold_rules(self) -> Iterator[Message]:
+        yield nftables.new_base_chain(INET, TABLE, "hold", OUTPUT, EARLY)
+        # The answer to a packet of an unknown connection is RST alone; a refused SYN gets RST and ACK.
+        reset = [*_is(META_L4PROTO, TCP), nftables.payload(TRANSPORT, 13, 1, KEY), nftables.compare(KEY, b"\x04")]
+        for v in VERSIONS:
+            held = nftables.lookup(f"held{v.number}", KEY)
+            yield _rule("hold", *reset, *_source(v), held, nftables.verdict(DROP), family=INET)
+
+    def _accepted_rules(self) -> Iterator[Message]:
+        yield nftables.new_base_chain(INET, TABLE, "accepted", INPUT, LATE)
         by_tunnel = _is(META_IIF, U32.pack(self._tunnel.index))
         yield _rule("accepted", *by_tunnel, *_is(META_L4PROTO, TCP), nftables.count("accepted"), family=INET)
 
@@ -585,6 +623,12 @@ def _uplink(device: str) -> list[Message]:
 
 def _is(key: int, value: bytes) -> list[bytes]:
     return [nftables.meta(key, KEY), nftables.compare(KEY, value)]
+
+
+def _source(v: Version) -> list[bytes]:
+    """Where a packet comes from, in a chain that sees both versions."""
+    this = _is(META_NFPROTO, bytes([nftables.NFPROTO_OF[v.number]]))
+    return [*this, nftables.payload(NETWORK, v.source, v.size, KEY)]
 
 
 def _flow(v: Version, *, is_answer: bool = False) -> list[bytes]:

@@ -152,9 +152,12 @@ class Surroundings:
         if RTA_VIA in hop or device == self._tunnel:
             return None  # an IPv4 route by an IPv6 router: the rules cannot name that neighbour
         destination = bytes(has.get(RTA_DST, bytes(4 if family == socket.AF_INET else 16)))
+        network = ip_network((destination, body[1]))
+        if network.is_link_local:
+            return None  # no client comes from there
         gateway = ip_address(bytes(hop[RTA_GATEWAY])) if RTA_GATEWAY in hop else None
         metric = U32.unpack(has[RTA_PRIORITY])[0] if RTA_PRIORITY in has else 0
-        return metric, Route(ip_network((destination, body[1])), device, gateway)
+        return metric, Route(network, device, gateway)
 
     def close(self) -> None:
         self._monitor.close()

@@ -8,6 +8,7 @@ addresses mean something on this machine only, and no packet carries them: IPv4 
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,12 +44,13 @@ from floatip.rtnetlink import (
     attributes,
 )
 from floatip.second_chance.cannot import Cannot
+from floatip.second_chance.too_big import TooBig
 
 DEVICE = "floatip-sc"
 ETHERTYPE = 0x88B5
 """IEEE 802: local experiments."""
 MTU = 1500
-"""Of what the device carries: connections keep their size. The outer packets come in two fragments where they must."""
+"""Of what the device carries: connections keep their size. Outer packets of IPv4 go in fragments where they must."""
 ANSWER_MTU = {4: 1450, 6: 1430}
 """Of answers, by the version of the outer packets: the keeper's kernel sends segments that need no fragments."""
 BATCH = 256
@@ -140,6 +142,8 @@ class Tunnel:
         self._port, self._vni = port, vni
         self._netlink: Netlink | None = None
         self._frames: socket.socket | None = None
+        self._too_big: TooBig | None = None
+        self._both: select.epoll | None = None
         self._names: dict[bytes, str] = {}
 
     @classmethod
@@ -168,6 +172,11 @@ class Tunnel:
         )
         self._frames.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         self._frames.bind((DEVICE, ETHERTYPE))
+        self._both = select.epoll()
+        self._both.register(self._frames, select.EPOLLIN)
+        if self.own.address.version == 6:
+            self._too_big = TooBig(DEVICE, ANSWER_MTU[6])
+            self._both.register(self._too_big, select.EPOLLIN)
 
     def _adopt(self) -> int:
         """The index of a device that is as ours must be, or 0. One that is not is removed."""
@@ -341,9 +350,15 @@ class Tunnel:
                     raise
 
     def receive(self) -> list[tuple[str, bytes]]:
-        """Frames that arrived, from peers only, at most `BATCH`: (name, payload). Raises Cannot where it is gone."""
+        """Frames that arrived, from peers only, at most `BATCH`: (name, payload). Raises Cannot where it is gone.
+
+        It also tells clients whose packets the tunnel cannot carry.
+        """
         assert self._frames
         frames = []
+        with _said("look at packets in the tunnel"):
+            if self._too_big:
+                self._too_big.tell()
         with _said("receive from the tunnel"), contextlib.suppress(BlockingIOError):
             for _ in range(BATCH):
                 payload, (_, _, packet_type, _, sender) = self._frames.recvfrom(LONGEST_FRAME)
@@ -352,9 +367,9 @@ class Tunnel:
         return frames
 
     def fileno(self) -> int:
-        """Readable when a frame is there."""
-        assert self._frames
-        return self._frames.fileno()
+        """Readable when there is something to `receive`."""
+        assert self._both
+        return self._both.fileno()
 
     # The way of the answers
 
@@ -418,10 +433,10 @@ class Tunnel:
             self._release()
 
     def _release(self) -> None:
-        for each in (self._netlink, self._frames):
+        for each in (self._both, self._netlink, self._frames, self._too_big):
             if each:
                 each.close()
-        self._netlink = self._frames = None
+        self._both = self._netlink = self._frames = self._too_big = None
 
 
 def _address(index: int, address: InterfaceAddress) -> tuple[int, int, bytes]:

@@ -15,7 +15,21 @@ import tempfile
 from pathlib import Path
 
 import floatip
-from tests.sim.mutants import Mutant, core, election, etcd, explain, figures, host, http, link, network, reading, vrrp
+from tests.sim.mutants import (
+    Mutant,
+    core,
+    election,
+    etcd,
+    explain,
+    figures,
+    host,
+    http,
+    link,
+    network,
+    reading,
+    second_chance,
+    vrrp,
+)
 
 PACKAGE = Path(floatip.__file__).parent
 STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan", "_linked"))
@@ -31,6 +45,7 @@ MUTANTS = (
     *host.MUTANTS,
     *http.MUTANTS,
     *reading.MUTANTS,
+    *second_chance.MUTANTS,
 )
 LONGEST = 120
 """Of what is printed of a test."""

@@ -63,7 +63,7 @@ MUTANTS = (
     Mutant(
         "what keepalived elects has a second chance",
         "core/settings.py",
-        'return self.placement == "all" and not isinstance(self.election, Keepalived)',
+        'return self.placement == "all" and isinstance(self.election, Nodes | Vrrp) and not is_exclusive',
         'return self.placement == "all"',
         f"{OF_SECOND_CHANCE}only_where_all_nodes_hold_the_address_and_floatip_elects",
     ),

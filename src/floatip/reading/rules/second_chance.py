@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from floatip.core.settings import LINK_PORT, SECOND_CHANCE_PORT, Keepalived
+from floatip.core.settings import LINK_PORT, SECOND_CHANCE_PORT, Keepalived, Nodes, Static
 from floatip.model import Model, SecondChance
 from floatip.reading.place import Places, Problem
 from floatip.reading.rules.parts import instances
@@ -38,14 +38,23 @@ def placements(model: Model, places: Places) -> Iterator[Problem]:
     """Nothing for "auto": it is used where it can be."""
     if not (one := _used(model)) or one.mode != "on":
         return
-    without = [instance for _, instance in instances(model, places) if not instance.may_have_second_chance]
+    without = [
+        instance
+        for _, instance in instances(model, places)
+        if not instance.may_have_second_chance and not isinstance(instance.election, Static)  # which never moves
+    ]
     followed = [instance.name for instance in without if isinstance(instance.election, Keepalived)]
-    moving = [instance.name for instance in without if instance.name not in followed]
+    exclusive = [one.name for one in without if isinstance(one.election, Nodes) and one.election.exclusive]
+    moving = [one.name for one in without if one.name not in followed and one.name not in exclusive]
     at = ("second_chance", "mode")
     if followed:
         what = f"keepalived elects {few(followed, ', ', MOST_SHOWN)}: open connections there are reset at each move"
         hint = 'write mode = "auto", or let floatip elect: floatip adopt --replace'
         yield places.warning(at, what, hint)
+    if exclusive:
+        names = few(exclusive, ", ", MOST_SHOWN)
+        what = f"an exclusive address leaves its node at each move ({names}): open connections there are reset"
+        yield places.warning(at, what, 'write mode = "auto"; or leave out exclusive for the instance')
     if moving:
         what = f"only the master holds {few(moving, ', ', MOST_SHOWN)}: open connections there are reset at each move"
         hint = 'write mode = "auto"; or, where BGP announces the address, placement = "all" for the instance'
