@@ -37,7 +37,7 @@ def sentences(status: Status) -> Iterator[Said]:
         yield Said(f"{move.instance} {way} when its connections are listed", None)
     yield from _readiness(known, status.nodes)
     for last in known.ended:
-        if last.connections and last.for_ < SAID_FOR:
+        if last.connections and last.end != "moved-on" and last.for_ < SAID_FOR:
             yield Said(_cut_off(last), False)
 
 

@@ -545,7 +545,7 @@ class EndedView:
     forwards: bool
     """As while it went on."""
     connections: int
-    """How many were cut off."""
+    """How many were left; they were reset, unless it ended as `moved-on`."""
     for_: float
     """So many seconds ago."""
     why: str

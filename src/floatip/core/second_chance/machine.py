@@ -360,7 +360,7 @@ class SecondChance:
         keeping = peer.keeping
         if not ask.addresses:
             if keeping:
-                end = End.THERE if keeping.listed else End.DONE
+                end = self._end_of(peer, keeping)
                 self._end_keeping(peer, ask.reason or f"{peer.name} has ended it", end)
             return
         if keeping is None or keeping.boot != boot:
@@ -383,6 +383,14 @@ class SecondChance:
             keeping.version, keeping.base, keeping.out = 0, frozenset(), []
         if not keeping.number:
             self._list_at = now
+
+    def _end_of(self, peer: Peer, keeping: Keeping) -> End:
+        """Why a carrier has ended it, as far as this node can tell."""
+        if not keeping.listed:
+            return End.DONE
+        others = (each.keeping for each in self.peers.values() if each is not peer)
+        carried = self._carried().union(*(one.sought for one in others if one and one.carries_since < math.inf))
+        return End.MOVED_ON if keeping.sought <= carried else End.THERE
 
     def _say_list(self, peer: Peer, keeping: Keeping, now: float) -> list[Effect]:
         """What has changed, or what was not confirmed yet, or that nothing has changed."""
@@ -500,6 +508,11 @@ class SecondChance:
                 if address not in kept:
                     kept[address] = Sought(instance)
             fitting = that_fit(kept)
+            if not fitting:
+                is_limit = any(now >= at + self.limit for at in taking.moved)
+                limit = f"the limit of {self.limit:g} s", End.LIMIT
+                self._end_taking(peer, *limit if is_limit else ("the address has moved on", End.MOVED_ON))
+                continue
             if fitting != taking.sought.keys():
                 taking.number += 1
                 taking.asked_at = -math.inf
@@ -507,10 +520,7 @@ class SecondChance:
             for sought in taking.sought.values():
                 if not sought.number:
                     sought.number, sought.asked_at = taking.number, now
-            if not taking.sought:
-                self._end_taking(peer, "the address has moved on", End.MOVED_ON)
-            else:
-                self._update(peer, taking, carried, now)
+            self._update(peer, taking, carried, now)
 
     def _wanted_of(self, peer: Peer, carried: Mapping[Address, Wish], now: float) -> dict[Address, str]:
         """Addresses that are to be sought there, with their instances."""
@@ -823,7 +833,8 @@ class SecondChance:
             if (taking := peer.taking) and taking.moved:
                 until = max(taking.moved) + self.limit
                 yield Stream(peer.name, True, len(taking.flows), taking.since, until, forwarded, taking.accepted)
-            if (keeping := peer.keeping) and keeping.carries_since < math.inf and not keeping.is_orphan:
+            keeping = peer.keeping
+            if keeping and keeping.number and keeping.carries_since < math.inf and not keeping.is_orphan:
                 since, until = keeping.carries_since, keeping.carries_since + self.limit
                 yield Stream(peer.name, False, len(keeping.listed), since, until, keeping.ask.forwarded, accepted)
 

@@ -177,5 +177,10 @@ class Over:
     reason: str
     end: End
 
+    @property
+    def reset(self) -> int:
+        """How many connections are reset now: none, where they go on by another way."""
+        return 0 if self.end is End.MOVED_ON else self.connections
+
 
 Effect = SendFrame | ListSockets | CountPackets | Forward | Admit | HoldBack | AnswerBy | Tell | Over
