@@ -143,7 +143,7 @@ def test_a_move_back_resets_nothing_and_says_so() -> None:
     world.run(6)
     for name in ("a", "b"):
         assert chance(world, name).cut == 0
-        assert chance(world, name).ends == {"moved-on": 1}
+        assert chance(world, name).ends == {"done": 1, "moved-on": 1}, "those of a; and b had none"
         assert not any("reset" in each for each in said(world, name))
     assert not [what for _, _, what in lines(world, 0, "connections") if "cut off" in what]
 

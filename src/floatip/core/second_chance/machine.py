@@ -75,6 +75,7 @@ HELLO_PATIENCE = 3.0
 MOST_FLOWS = 200_000
 TOLD_INTERVAL = 0.5
 """Seconds between two reports of figures alone."""
+MOVED_ON = "the address has moved on"
 GOODBYES = 3
 """How often the end is said; a keeper that hears none of them notices the silence."""
 
@@ -374,6 +375,8 @@ class SecondChance:
         if ask.flags & AskFlag.CARRIES:
             keeping.carries_since = min(keeping.carries_since, now)
         elif now >= keeping.given_at + WINDOW:
+            if keeping.carries_since < math.inf and keeping.number and not keeping.is_orphan:
+                self._over.append(Over(peer.name, False, len(keeping.listed), MOVED_ON, End.MOVED_ON))
             keeping.carries_since = math.inf
         keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
         version = ask.version if ask.boot == self.boot else 0
@@ -511,7 +514,7 @@ class SecondChance:
             if not fitting:
                 is_limit = any(now >= at + self.limit for at in taking.moved)
                 limit = f"the limit of {self.limit:g} s", End.LIMIT
-                self._end_taking(peer, *limit if is_limit else ("the address has moved on", End.MOVED_ON))
+                self._end_taking(peer, *limit if is_limit else (MOVED_ON, End.MOVED_ON))
                 continue
             if fitting != taking.sought.keys():
                 taking.number += 1
@@ -549,6 +552,7 @@ class SecondChance:
 
     def _update(self, peer: Peer, taking: Taking, carried: Mapping[Address, Wish], now: float) -> None:
         """How long each address is sought."""
+        has_moved = bool(taking.moved)
         asks_back = peer.keeping.asks_back if peer.keeping else frozenset[Address]()
         for address, sought in taking.sought.items():
             wish = carried.get(address)
@@ -565,6 +569,8 @@ class SecondChance:
                 sought.until = now  # it became master by no plan
             else:
                 sought.until = min(sought.until, now + WINDOW)
+        if has_moved and not taking.moved:
+            self._over.append(Over(peer.name, True, len(taking.flows), MOVED_ON, End.MOVED_ON))
 
     def _is_fast(self, taking: Taking, now: float) -> bool:
         """Whether lists of it are exchanged often."""

@@ -167,7 +167,7 @@ class Moves:
         self.ended[over.node, over.forwards] = now, over
         self.ends[over.end] += 1
         self.cut += over.reset
-        if not over.forwards:
+        if not over.forwards and over.end is not End.MOVED_ON:
             self._closed.add(over.node)
         key = over.node, over.forwards
         if key not in self._told and not over.connections:
