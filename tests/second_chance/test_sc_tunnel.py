@@ -361,6 +361,10 @@ def test_nothing_is_hooked_in_while_nothing_is_moved(tunnel: Tunnel) -> None:
         assert hooks() == {"tunnel", "guard", "hold", "accepted"}
         rules.moved({one: "node 2"}, ())
         assert hooks() == {"tunnel", "guard", "hold", "accepted", "uplink_eth0", "uplink_wire"}
+        rules.here((), [one])
+        rules.hold([])
+        rules.moved({}, [one])
+        assert hooks() == {"tunnel", "guard"}
         rules._nftables.close()
         again = Rules.open(tunnel, PORT, 60, surroundings.read())
         assert hooks() == {"tunnel", "guard"}
