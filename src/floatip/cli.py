@@ -215,9 +215,10 @@ def explain(instance: str | None, down: str | None, fails: str | None, drained: 
     REASON,
     Option("--for TIME", "Undrain after this time: 90s, 30m, 2h, 1h30m", _duration, dest="seconds"),
     Option("--withdraw", "Also announce nothing as a standby, once others carry it"),
+    Option("--wait", "Then wait until no open connection goes on here", dest="waits"),
     Option("--force", "Also if no other node is ready, or its sessions are young"),
 )
-def drain(reason: str, seconds: float | None, withdraw: bool, force: bool) -> int:
+def drain(reason: str, seconds: float | None, withdraw: bool, waits: bool, force: bool) -> int:
     """Hand over all that this node carries, and keep it out of elections.
 
     Waits until the other nodes carry it. The node stays drained until floatip
@@ -225,7 +226,9 @@ def drain(reason: str, seconds: float | None, withdraw: bool, force: bool) -> in
     """
     from floatip.verbs import carry_out  # noqa: PLC0415
 
-    return carry_out("drain", reason=reason, **{"for": seconds}, withdraw=withdraw, force=force)
+    return carry_out(
+        "drain", "wait" if waits else "", reason=reason, **{"for": seconds}, withdraw=withdraw, force=force
+    )
 
 
 @Command(DAILY, VERB_EXITS)

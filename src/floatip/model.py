@@ -449,9 +449,11 @@ class LocalKeepalived:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """A command that runs at each change of role of each instance."""
+    """A command that runs at each change of role of each instance, and one that runs when this node is empty."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
+    drained: tuple[str, ...] = ()
+    """Runs when all that an administrator has moved away has gone, with its open connections; empty: none."""
     timeout: float = 5.0
 
 

@@ -20,6 +20,8 @@ from floatip.core.arbiter import HANDLING, Arbiter, lifetime
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.counters import Refused, refusals
+from floatip.core.departure import Departure
+from floatip.core.departure import Order as Ordered
 from floatip.core.drops import Drops
 from floatip.core.election.elector import ASKING, KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
 from floatip.core.election.nodes import NodesElector
@@ -96,7 +98,7 @@ K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
 LINK, ACKNOWLEDGE, CONSULT, REPORT, TAKEN_OVER = "link", "acknowledge", "consult", "report", "taken over"
-DRILL, ETCD, UNTIL, MOVES = "drill", "etcd", "until", "moves"
+DRILL, ETCD, UNTIL, MOVES, KEPT = "drill", "etcd", "until", "moves", "kept"
 SESSIONS = "BGP sessions"
 """What checks of them follow from. No check has a space in its name."""
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
@@ -124,6 +126,7 @@ class Node:
         self.fleet = Fleet(config.link, config.boot, now) if config.link else None
         self.moves: Moves | None = None
         """None: there is no second chance."""
+        self.departure = Departure()
         self.arbiter: Arbiter | None = None
         """None: etcd has no part in the election."""
         self.reporter = Reporter(now)
@@ -184,7 +187,7 @@ class Node:
         self._is_releasing = False
         self._withdraw_last = math.inf
         """When it stops, whatever connections are left."""
-        self._arrange_moves()
+        self._arrange_moves(now)
         self._arbitrate(now)
         self._index()
 
@@ -199,6 +202,8 @@ class Node:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         effects = self._handle(event, now)
+        if self.departure.order:
+            effects = [*effects, *self._look_at_departure(now)]
         return self.arbiter.bundled(effects) if self.arbiter else effects
 
     def _handle(self, event: Event, now: float) -> list[Effect]:
@@ -246,6 +251,7 @@ class Node:
             case StandingTold(standing) if self.moves:
                 return self._told_standing(self.moves, standing, now)
             case StreamOver(over) if self.moves:
+                self.departure.over(over)
                 return self.moves.over(over, now) + self._look_at_stop(now)
             case Drilled(drill):
                 return self._drilled(drill, "the command has ended", now)
@@ -294,7 +300,7 @@ class Node:
         self._reload_fleet(config, now)
         self._takeovers.keep(self.instances)
         self.config = config
-        self._arrange_moves()
+        self._arrange_moves(now)
         effects += self._arbitrate(now)
         self.dropped = Drops()  # it may be what this mends
         self.strangers.clear()
@@ -1042,13 +1048,13 @@ class Node:
 
     # The second chance
 
-    def _arrange_moves(self) -> None:
+    def _arrange_moves(self, now: float) -> None:
         """By the configuration."""
         wanted = self.config.second_chance if self.fleet else None
         if wanted is None:
             self.moves = None
         elif self.moves is None:
-            self.moves = Moves(wanted)
+            self.moves = Moves(wanted, now)
         else:
             self.moves.config = wanted
         if self.fleet:
@@ -1090,14 +1096,39 @@ class Node:
         return effects + self.moves.arrange(self.instances, now)
 
     def _told_standing(self, moves: Moves, standing: Standing, now: float) -> list[Effect]:
-        if moves.take(standing):
+        concerns_moves, effects = moves.take(standing, now)
+        if concerns_moves:
             self._mark(self.instances)
-        effects = self._review(now) if self._marked and self.running else []
+        effects += self._review(now) if self._marked and self.running else []
         return effects + self._look_at_stop(now)
 
     def _is_keeping(self, now: float) -> bool:
         """Whether this node, which is about to stop, still has connections that another one forwards to it."""
         return bool(self.moves and self.draining and now < self._withdraw_last and self.moves.is_keeping(now))
+
+    def waits_for_connections(self, now: float) -> bool:
+        """Whether this node is to stop, and does not yet, because connections of it go on by another one."""
+        return self._has_left(now) and not self.stopping and self._is_keeping(now)
+
+    def keeps_connections(self, now: float) -> bool:
+        """Whether connections of this node go on by another one, or may do so."""
+        return self.moves is not None and self.moves.is_keeping(now)
+
+    def _look_at_departure(self, now: float) -> list[Effect]:
+        fleet, roles = self.fleet, [one.role for one in self.instances.values()]
+        if not fleet or self.stopping:
+            self.departure.give_up()
+            return []
+        is_meant = bool(fleet.drained) if self.departure.order is Ordered.DRAIN else (
+            bool(fleet.wishes) or Role.MASTER not in roles
+        )  # fmt: skip
+        self._timers.set(KEPT, self.moves.kept_until if self.moves and self.moves.kept_until > now else math.inf)
+        return self.departure.look(
+            fleet.own.name,
+            is_master=Role.MASTER in roles,
+            is_meant=is_meant,
+            keeps=self.keeps_connections(now),
+        )
 
     def _look_at_stop(self, now: float) -> list[Effect]:
         is_leaving = self.fleet and self.fleet.leaving and not self.stopping and not self.network.drains
@@ -1226,11 +1257,15 @@ class Node:
         effects: list[Effect] = []
         match event:
             case Drained(order):
+                if order and not fleet.drained:
+                    self.departure.begin(Ordered.DRAIN)
                 effects += fleet.drain(order)
             case Paused(order):
                 effects += fleet.pause(order)
             case HandoverAsked():
                 fleet.wish(event, self.instances, now)
+                if fleet.wishes and not self.departure.order:
+                    self.departure.begin(Ordered.HANDOVER)
             case OrdersRecalled(drained, paused):
                 fleet.recall(drained, paused)
         self._mark(self.instances)

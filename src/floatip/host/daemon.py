@@ -77,7 +77,7 @@ from floatip.host.explain import Explain
 from floatip.host.failures import Failures
 from floatip.host.figures import Counters
 from floatip.host.history import History
-from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
+from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, emptied, role_change
 from floatip.host.loads import Loads
 from floatip.host.log import ERROR, WARNING, Log
 from floatip.host.membership import Membership
@@ -431,6 +431,8 @@ class Daemon:
         if change := role_change(item, self._node.instances):
             self._parts.state_log.write(change.instance, change.role)
             self._parts.hooks.notify(change)
+        if gone := emptied(item):
+            self._parts.hooks.notify(gone)
         self._parts.teller.note(item, self._node.instances)
 
     def _say(self, what: str, name: str, value: str, reason: str) -> None:

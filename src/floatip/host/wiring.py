@@ -62,7 +62,7 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
         floating = frozenset(one.address.ip for one in placed)
         parts.peers.configure(Options(s.source, s.ttl, s.interface, s.min_ttl, s.md5, floating))
     notify = model.notify
-    parts.hooks.configure(notify.command if notify else (), notify.timeout if notify else 0)
+    parts.hooks.configure(*(notify.command, notify.timeout, notify.drained) if notify else ((), 0.0))
     parts.teller.configure(model)
     parts.state_log.configure(model.state_log, len(model.instances))
     parts.probes.configure({check.name: check.kind for check in model.checks if check.kind})

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from floatip.core.addresses import Address
-from floatip.core.second_chance.terms import Over, Phase, Standing, Stream, Through, Wish
+from floatip.core.second_chance.terms import End, Fault, Over, Phase, Standing, Stream, Through, Wish
 from floatip.text import printable
 
 LARGEST = 1 << 17
@@ -78,21 +78,26 @@ def heard(packet: bytes) -> Standing | Over:
                 _text(told["why_not"]),
                 _text(told["hint"]),
                 tuple((_text(name), _text(why)) for name, why in told["without"]),
-                tuple(Through(_text(one["node"]), one["works"] is True, _text(one["why"])) for one in told["through"]),
+                tuple(map(_through, told["through"])),
                 frozenset((_text(instance), _text(node)) for instance, node in told["ready"]),
                 tuple(map(_stream, told["streams"])),
             )
         case ["over", dict(told)]:
-            connections = _number(told["connections"])
-            return Over(_text(told["node"]), told["forwards"] is True, int(connections), _text(told["reason"]))
+            connections, reason = int(_number(told["connections"])), _text(told["reason"])
+            return Over(_text(told["node"]), told["forwards"] is True, connections, reason, End(told["end"]))
         case other:
             raise ValueError(str(other)[:LONGEST_TEXT])
 
 
+def _through(told: dict[str, Any]) -> Through:
+    fault = None if told["fault"] is None else Fault(told["fault"])
+    return Through(_text(told["node"]), told["works"] is True, _text(told["why"]), fault)
+
+
 def _stream(told: dict[str, Any]) -> Stream:
     connections, forwarded, accepted = (int(_number(told[name])) for name in ("connections", "forwarded", "accepted"))
-    since = float(_number(told["since"]))
-    return Stream(_text(told["node"]), told["forwards"] is True, connections, since, forwarded, accepted)
+    since, until = (float(_number(told[name])) for name in ("since", "until"))
+    return Stream(_text(told["node"]), told["forwards"] is True, connections, since, until, forwarded, accepted)
 
 
 def _number(value: Any) -> float:

@@ -27,6 +27,8 @@ from floatip.core.second_chance.terms import (
     AnswerBy,
     CountPackets,
     Effect,
+    End,
+    Fault,
     Forward,
     HoldBack,
     ListSockets,
@@ -289,7 +291,7 @@ class SecondChance:
         if why and not self.why_not:
             for peer in self.peers.values():
                 if peer.taking:
-                    self._end_taking(peer, why)
+                    self._end_taking(peer, why, End.UNABLE)
         self.why_not, self.hint = why, hint
         for peer in self.peers.values():
             peer.hello_at = -math.inf
@@ -358,7 +360,8 @@ class SecondChance:
         keeping = peer.keeping
         if not ask.addresses:
             if keeping:
-                self._end_keeping(peer, ask.reason or f"{peer.name} has ended it")
+                end = End.THERE if keeping.listed else End.DONE
+                self._end_keeping(peer, ask.reason or f"{peer.name} has ended it", end)
             return
         if keeping is None or keeping.boot != boot:
             before = keeping
@@ -422,17 +425,17 @@ class SecondChance:
         reason = f"{peer.name} has said nothing through the tunnel for {SILENCE:g} s"
         is_over = now >= keeping.carries_since + self.limit or keeping.carries_since == math.inf
         if is_over or not keeping.listed or keeping.sought <= self._carried():
-            self._end_keeping(peer, reason)
+            self._end_keeping(peer, reason, End.SILENT)
         elif not keeping.is_orphan:
             keeping.is_orphan = True
-            self._over.append(Over(peer.name, False, len(keeping.listed), reason))
+            self._over.append(Over(peer.name, False, len(keeping.listed), reason, End.SILENT))
 
-    def _end_keeping(self, peer: Peer, reason: str) -> None:
+    def _end_keeping(self, peer: Peer, reason: str, end: End) -> None:
         keeping, peer.keeping = peer.keeping, None
         if keeping:
             self._to_shut_out |= keeping.admitted
         if keeping and keeping.carries_since < math.inf and not keeping.is_orphan:
-            self._over.append(Over(peer.name, False, len(keeping.listed), reason))
+            self._over.append(Over(peer.name, False, len(keeping.listed), reason, end))
 
     # As the carrier
 
@@ -505,7 +508,7 @@ class SecondChance:
                 if not sought.number:
                     sought.number, sought.asked_at = taking.number, now
             if not taking.sought:
-                self._end_taking(peer, "the address has moved on")
+                self._end_taking(peer, "the address has moved on", End.MOVED_ON)
             else:
                 self._update(peer, taking, carried, now)
 
@@ -574,21 +577,21 @@ class SecondChance:
         patience = SILENCE if goes_on or not is_fast else SILENCE_UNPROVEN
         heard_at = max(taking.heard_at, self.began_at, *moved)
         if now >= heard_at + patience:
-            self._end_taking(peer, f"{peer.name} has said nothing through the tunnel for {patience:g} s")
+            self._end_taking(peer, f"{peer.name} has said nothing through the tunnel for {patience:g} s", End.SILENT)
             return
         if taking.answered >= taking.number and not taking.flows and not is_fast:
-            self._end_taking(peer, "no connection is left")
+            self._end_taking(peer, "no connection is left", End.DONE)
             return
         if all(now >= at + self.limit for at in moved):
-            self._end_taking(peer, f"the limit of {self.limit:g} s")
+            self._end_taking(peer, f"the limit of {self.limit:g} s", End.LIMIT)
             return
         is_stuck_for = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
         if now >= taking.there.stuck_since + is_stuck_for:
-            self._end_taking(peer, f"{peer.name} accepts none of the packets that are forwarded to it")
+            self._end_taking(peer, f"{peer.name} accepts none of the packets that are forwarded to it", End.UNACCEPTED)
         elif now >= taking.back.stuck_since + 2 * is_stuck_for:  # it has to hear first who carries
-            self._end_taking(peer, f"no answers of {peer.name} come back through the tunnel")
+            self._end_taking(peer, f"no answers of {peer.name} come back through the tunnel", End.UNANSWERED)
 
-    def _end_taking(self, peer: Peer, reason: str) -> None:
+    def _end_taking(self, peer: Peer, reason: str, end: End) -> None:
         taking, peer.taking = peer.taking, None
         peer.goodbyes, peer.last_words = GOODBYES, reason
         peer.offers = frozenset()
@@ -596,7 +599,7 @@ class SecondChance:
             moved = {(a, one.moved_at) for a, one in taking.sought.items() if one.moved_at is not None}
             peer.done = {one for one in peer.done if one[0] not in {a for a, _ in moved}} | moved
         if taking and taking.moved:
-            self._over.append(Over(peer.name, True, len(taking.flows), reason))
+            self._over.append(Over(peer.name, True, len(taking.flows), reason, end))
 
     # Both
 
@@ -609,14 +612,17 @@ class SecondChance:
         is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
         return is_heard and peer.hello.usable and not self.why_not
 
-    def _why_not_with(self, peer: Peer, now: float) -> str:
-        if self.why_not or self._works(peer, now):
-            return self.why_not
+    def _through(self, peer: Peer, now: float) -> Through:
+        if self.why_not:
+            return Through(peer.name, False, self.why_not, Fault.HERE)
+        if self._works(peer, now):
+            return Through(peer.name, True)
         if now >= peer.was_heard_at + HELLO_PATIENCE:
-            return f"nothing comes from {peer.name} through the tunnel"
+            return Through(peer.name, False, f"nothing comes from {peer.name} through the tunnel", Fault.UNHEARD)
         if now >= peer.hears_us_at + HELLO_PATIENCE:
-            return f"{peer.name} hears nothing from this node through the tunnel"
-        return f"{peer.name} says: {peer.hello.reason}"
+            why = f"{peer.name} hears nothing from this node through the tunnel"
+            return Through(peer.name, False, why, Fault.DEAF)
+        return Through(peer.name, False, f"{peer.name} says: {peer.hello.reason}", Fault.THERE)
 
     def is_ready(self, wish: Wish, now: float) -> bool:
         """Whether all that was listed is loaded, so that this node can take over."""
@@ -712,7 +718,9 @@ class SecondChance:
         for peer in self.peers.values():
             if now >= peer.hello_at + HELLO_INTERVAL:
                 peer.hello_at = now
-                effects.append(self._frame(peer, Hello(not self.why_not, self.why_not)))
+                is_deaf = now >= peer.was_heard_at + HELLO_PATIENCE  # the other one hears us, and could not know this
+                why = self.why_not or (f"nothing comes from {peer.name} through the tunnel" if is_deaf else "")
+                effects.append(self._frame(peer, Hello(not why, why)))
             offers = self._offers(peer, now)
             if offers and now >= peer.offered_at + FAST:
                 peer.offered_at = now
@@ -787,7 +795,7 @@ class SecondChance:
             self.why_not,
             self.hint,
             tuple(self.without.items()),
-            tuple(Through(peer.name, not (why := self._why_not_with(peer, now)), why) for peer in self.peers.values()),
+            tuple(self._through(peer, now) for peer in self.peers.values()),
             frozenset(self._ready(now)),
             tuple(self._streams()),
         )
@@ -813,10 +821,11 @@ class SecondChance:
         forwarded, _, accepted = self.packets
         for peer in self.peers.values():
             if (taking := peer.taking) and taking.moved:
-                yield Stream(peer.name, True, len(taking.flows), taking.since, forwarded, taking.accepted)
+                until = max(taking.moved) + self.limit
+                yield Stream(peer.name, True, len(taking.flows), taking.since, until, forwarded, taking.accepted)
             if (keeping := peer.keeping) and keeping.carries_since < math.inf and not keeping.is_orphan:
-                since, ask = keeping.carries_since, keeping.ask
-                yield Stream(peer.name, False, len(keeping.listed), since, ask.forwarded, accepted)
+                since, until = keeping.carries_since, keeping.carries_since + self.limit
+                yield Stream(peer.name, False, len(keeping.listed), since, until, keeping.ask.forwarded, accepted)
 
     def _deadline(self, now: float) -> float:
         at = min(self._list_at, self._count_at)

@@ -6,6 +6,7 @@ all where the tunnel does not work: the move goes on as it would without a secon
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,12 +15,14 @@ from floatip.core.counters import Cause
 from floatip.core.election.elector import Role
 from floatip.core.events import Arrange, Became, Effect
 from floatip.core.instance import Instance
-from floatip.core.second_chance.terms import Over, Phase, Standing, Stream, Wish
+from floatip.core.second_chance.terms import End, Over, Phase, Standing, Stream, Wish
 
 PREPARE_TIME = 1.0
 """Seconds for which a move waits."""
 TOLD_WITHIN = 1.0
 """Seconds after a move within which the process says how many connections are kept."""
+SUCCEEDED_WITHIN = 3.0
+"""Seconds within which a process that follows one that was killed says what is kept."""
 PLANNED = frozenset((Cause.HANDOVER, Cause.PREFERRED))
 NOT_STARTED = Standing("the process of the second chance has said nothing yet")
 
@@ -34,9 +37,11 @@ class Preparation:
 
 
 class Moves:
-    def __init__(self, config: settings.SecondChance) -> None:
+    def __init__(self, config: settings.SecondChance, now: float) -> None:
         self.config = config
         self.standing = NOT_STARTED
+        self.since: dict[str, float] = {"": now}
+        """Since when it works with each of the others, or does not; "": since when this node can take part, or not."""
         self._preparations: dict[str, Preparation] = {}
         self._moved_at: dict[str, float | None] = {}
         """Of each instance of which this node is master: when it took over by a plan; None: otherwise."""
@@ -45,6 +50,26 @@ class Moves:
         self._wishes: tuple[Wish, ...] | None = None
         self.ended: dict[tuple[str, bool], tuple[float, Over]] = {}
         """The last stream of each node and way that ended, and when."""
+        self.ends: Counter[End] = Counter()
+        """How many streams have ended, by why."""
+        self.cut = 0
+        """Connections that were left when their stream ended."""
+        self.forwarded = self.accepted = 0
+        """Packets: those that this node has forwarded, and those that came through the tunnel to its sockets."""
+        self._closed: set[str] = set()
+        """By which nodes connections of this one went on, until the process has just said why they do not."""
+        self._told: set[tuple[str, bool]] = set()
+        """Streams that have been told of: those in which there were connections."""
+
+    @property
+    def preparations(self) -> Mapping[str, Preparation]:
+        """The moves that wait, by instance."""
+        return {name: one for name, one in self._preparations.items() if not one.is_done}
+
+    @property
+    def kept_until(self) -> float:
+        """Until when connections may be kept of which the process has not said anything yet."""
+        return self._kept_until
 
     @property
     def deadline(self) -> float:
@@ -106,19 +131,54 @@ class Moves:
         reason = f"{why}: open connections are reset"
         return [Became("connections", name, "not moved", reason, "floatip status; floatip doctor")]
 
-    def take(self, standing: Standing) -> bool:
+    def take(self, standing: Standing, now: float) -> tuple[bool, list[Effect]]:
         """What the process says. Returns whether that concerns a move that is, or may be, planned."""
+        kept = {one.node for one in self.kept if one.connections}
         before, self.standing = self.standing, standing
         if standing.streams:
             self._kept_until = -math.inf
-        return _of_moves(standing) != _of_moves(before)
+        if kept - {one.node for one in self.kept} - self._closed:
+            self._kept_until = now + SUCCEEDED_WITHIN
+        self._closed.clear()
+        works, worked = ({"": not one.why_not} | {each.node: each.works for each in one.through}
+                         for one in (standing, before))  # fmt: skip
+        self.since = {name: self.since[name] if worked.get(name) is is_so and name in self.since else now
+                      for name, is_so in works.items()}  # fmt: skip
+        return _of_moves(standing) != _of_moves(before), self._count(standing.streams)
+
+    def _count(self, streams: Iterable[Stream]) -> list[Effect]:
+        effects: list[Effect] = []
+        for one in streams:
+            if one.forwards:
+                self.forwarded = one.forwarded
+            else:
+                self.accepted = one.accepted
+            key = one.node, one.forwards
+            if one.connections and key not in self._told:
+                self._told.add(key)
+                whose, where = (one.node, "there") if one.forwards else ("this node", "here")
+                by = "this node" if one.forwards else one.node
+                reason = f"{_many(one.connections)} of {whose} {'goes' if one.connections == 1 else 'go'} on {where}"
+                reason += f"; {by} passes the packets on, for at most {self.config.limit:g} s"
+                effects.append(Became("connections", one.node, "kept", reason))
+        return effects
 
     def over(self, over: Over, now: float) -> list[Effect]:
         self.ended[over.node, over.forwards] = now, over
-        left = f"{over.connections} connection{'s' * (over.connections != 1)} left"
-        whose = f"of {over.node}, by this node" if over.forwards else f"of this node, by {over.node}"
-        value = "cut off" if over.connections else "ended"
-        return [Became("connections", over.node, value, f"{over.reason} ({left} {whose})")]
+        self.ends[over.end] += 1
+        self.cut += over.connections
+        if not over.forwards:
+            self._closed.add(over.node)
+        key = over.node, over.forwards
+        if key not in self._told and not over.connections:
+            return []
+        self._told.discard(key)
+        whose = over.node if over.forwards else "this node"
+        if not over.connections:
+            return [Became("connections", over.node, "ended", f"no connection of {whose} is left")]
+        verb = "is" if over.connections == 1 else "are"
+        reason = f"{_many(over.connections)} of {whose} {verb} reset: {over.reason}"
+        return [Became("connections", over.node, "cut off", reason)]
 
     def is_keeping(self, now: float) -> bool:
         """Whether connections of this node go on by another one, which is master."""
@@ -153,6 +213,10 @@ class Moves:
         if preparation and preparation.phase is Phase.OFFERS:
             return Wish(name, addresses, Phase.OFFERS, preparation.nodes)
         return Wish(name, addresses, Phase.CARRIES, (), self._moved_at[name])
+
+
+def _many(count: int) -> str:
+    return f"{count} connection{'s' * (count != 1)}"
 
 
 def _of_moves(standing: Standing) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from floatip.core.addresses import Address
 from floatip.core.second_chance.wire import Flow, Frame
@@ -16,6 +16,39 @@ class Phase(Enum):
     ASKS = "asks"
     """About to take over from a node that is well."""
     CARRIES = "carries"
+
+
+class Fault(StrEnum):
+    """Why it does not work with another node."""
+
+    HERE = "here"
+    """This node cannot take part."""
+    UNHEARD = "unheard"
+    """Nothing of it comes through the tunnel."""
+    DEAF = "deaf"
+    """It hears nothing from this node through the tunnel."""
+    THERE = "there"
+    """It cannot take part, as it says."""
+
+
+class End(StrEnum):
+    """Why a stream has ended."""
+
+    DONE = "done"
+    """No connection is left."""
+    LIMIT = "limit"
+    SILENT = "silent"
+    """The other node says nothing more through the tunnel."""
+    UNACCEPTED = "unaccepted"
+    """No packet that is forwarded reaches a socket of the keeper."""
+    UNANSWERED = "unanswered"
+    """No answer of the keeper comes back."""
+    MOVED_ON = "moved-on"
+    """Neither of the two nodes is the carrier any more."""
+    UNABLE = "unable"
+    """The kernel of the carrier does not do what it should."""
+    THERE = "there"
+    """The carrier has ended it, with connections left, and knows why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +123,8 @@ class Through:
     works: bool
     why: str = ""
     """Why not."""
+    fault: Fault | None = None
+    """The same as a code; None: it works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +138,8 @@ class Stream:
     connections: int
     since: float
     """Monotonic seconds."""
+    until: float
+    """Likewise: when it ends at the latest."""
     forwarded: int
     """Packets, both ways: to the keeper, as the carrier counts."""
     accepted: int
@@ -138,6 +175,7 @@ class Over:
     connections: int
     """That were left."""
     reason: str
+    end: End
 
 
 Effect = SendFrame | ListSockets | CountPackets | Forward | Admit | HoldBack | AnswerBy | Tell | Over

@@ -390,7 +390,7 @@ KEEPALIVED = Table(
         "other_vrids": Key(Items(VRID)),
     }
 )
-NOTIFY = Table({"command": Key(v.command, example="/etc/floatip/notify.sh", absent=()), "timeout": PERIOD})
+NOTIFY = Table({"command": Key(v.command), "drained": Key(v.command), "timeout": PERIOD})
 HTTP = Table(
     {
         "listen": Key(Items(v.listener, least=1, most=16, why_most="one address of each family is usual")),
