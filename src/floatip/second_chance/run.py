@@ -153,7 +153,8 @@ class Process:
             self._fail(error)
             return
         if is_first:
-            self._machine.adopt(self._kernel.rules.adopted())
+            rules = self._kernel.rules
+            self._machine.adopt(rules.adopted(), rules.adopted_here())
         self._loop.add_reader(self._kernel.tunnel.fileno(), self._receive)
         self._loop.add_reader(self._kernel.surroundings.fileno(), self._look_around)
         if self._machine.why_not:

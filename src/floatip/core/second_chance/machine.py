@@ -239,10 +239,12 @@ class SecondChance:
         self._own_flows: frozenset[Flow] = frozenset()
         self._loaded: dict[Flow, str] = {}
         self._adopted: dict[Flow, str] = {}
+        self._adopted_here = frozenset[Flow]()
         self._to_shut_out: set[Flow] = set()
         self._held: frozenset[Address] = frozenset()
         self._held_at = -math.inf
-        self._answer_by: dict[Address, str] = {}
+        self._answer_by: dict[Address, str] | None = None
+        """None: a predecessor may have left something."""
         self._list_at = math.inf
         self._list_took = 0.0
         self._count_at = math.inf
@@ -261,8 +263,9 @@ class SecondChance:
 
     # What happens
 
-    def adopt(self, loaded: Mapping[Flow, str]) -> None:
-        """What a predecessor left in the kernel: it stays until the keepers have answered."""
+    def adopt(self, loaded: Mapping[Flow, str], here: frozenset[Flow]) -> None:
+        """What a predecessor left in the kernel: it stays until the keepers have answered, or the carriers asked."""
+        self._adopted_here = here
         self._loaded = dict(loaded)
         self._adopted = {flow: node for flow, node in loaded.items() if node in self.peers}
 
@@ -640,8 +643,11 @@ class SecondChance:
                 self._watch(peer, peer.taking, now)
         effects = self._reconcile(now)
         effects += self._hold_back(now)
-        effects += self._route_answers()
+        effects += self._route_answers(now)
         effects += self._say(now)
+        if now >= self.began_at + WINDOW:
+            self._to_shut_out |= self._adopted_here
+            self._adopted_here = frozenset()
         effects += self._shut_out()
         effects += self._look(now)
         effects += self._over
@@ -687,7 +693,7 @@ class SecondChance:
         self._held, self._held_at = frozenset(held), now
         return [HoldBack(self._held)]
 
-    def _route_answers(self) -> list[Effect]:
+    def _route_answers(self, now: float) -> list[Effect]:
         own = self._carried()
         found: dict[Address, tuple[float, str]] = {}
         for peer in self.peers.values():
@@ -695,7 +701,8 @@ class SecondChance:
                 for address in keeping.sought - own:
                     found[address] = max(found.get(address, (-math.inf, "")), (keeping.carries_since, peer.name))
         answer_by = {address: node for address, (_, node) in found.items()}
-        if answer_by == self._answer_by:
+        is_as_left = self._answer_by is None and not answer_by and now < self.began_at + WINDOW
+        if answer_by == self._answer_by or is_as_left:
             return []
         self._answer_by = answer_by
         return [AnswerBy(answer_by)]
