@@ -495,7 +495,8 @@ class SecondChance:
                 if not wanted:
                     continue
                 taking = peer.taking = Taking(now)
-            kept = {address: sought for address, sought in taking.sought.items() if now < sought.until}
+            before = taking.sought
+            kept = {address: sought for address, sought in before.items() if now < sought.until}
             for address, instance in wanted.items():
                 if address not in kept:
                     kept[address] = Sought(instance)
@@ -507,10 +508,13 @@ class SecondChance:
             for sought in taking.sought.values():
                 if not sought.number:
                     sought.number, sought.asked_at = taking.number, now
-            if not taking.sought:
-                self._end_taking(peer, "the address has moved on", End.MOVED_ON)
-            else:
+            if taking.sought:
                 self._update(peer, taking, carried, now)
+            elif any(one.moved_at is not None and now >= one.moved_at + self.limit for one in before.values()):
+                taking.sought = before
+                self._end_taking(peer, f"the limit of {self.limit:g} s", End.LIMIT)
+            else:
+                self._end_taking(peer, "the address has moved on", End.MOVED_ON)
 
     def _wanted_of(self, peer: Peer, carried: Mapping[Address, Wish], now: float) -> dict[Address, str]:
         """Addresses that are to be sought there, with their instances."""
@@ -581,9 +585,6 @@ class SecondChance:
             return
         if taking.answered >= taking.number and not taking.flows and not is_fast:
             self._end_taking(peer, "no connection is left", End.DONE)
-            return
-        if all(now >= at + self.limit for at in moved):
-            self._end_taking(peer, f"the limit of {self.limit:g} s", End.LIMIT)
             return
         is_stuck_for = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
         if now >= taking.there.stuck_since + is_stuck_for:
