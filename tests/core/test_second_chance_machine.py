@@ -240,7 +240,7 @@ def test_after_the_window_nothing_is_held_back_and_the_end_is_said(player: Playe
     assert not of(player.done, Over)
     player.hear(Listing(1, 3, 2, 0, 1, 0, 0, frozenset(), frozenset((flow(1), flow(2)))))
     (over,) = of(player.done, Over)
-    assert over == Over("b", True, 0, "no connection is left", End.NONE_LEFT)
+    assert over == Over("b", True, 0, "no connection is left", End.DONE)
     asks = [one for one in messages(player.wait(0.5)) if isinstance(one, Ask)]
     assert [(one.addresses, one.reason) for one in asks][-1] == (frozenset(), "no connection is left")
 
