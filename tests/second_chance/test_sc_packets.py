@@ -28,6 +28,7 @@ from tests.second_chance.sc_rig import (
     address6,
     content,
     exactly,
+    figure,
     move,
     running,
     vip,
@@ -60,11 +61,6 @@ def has_more(of: Floatip, before: int) -> bool:
 
 def transmitted(of: Floatip) -> int:
     return figure(of, 9)
-
-
-def figure(of: Floatip, place: int) -> int:
-    with of.inside():
-        return int(Path("/proc/thread-self/net/dev").read_text().split("floatip-sc:")[1].split()[place])
 
 
 @pytest.mark.parametrize("version", [4, 6])
