@@ -73,13 +73,37 @@ def test_a_node_that_stops_lives_until_its_last_connection_has_ended() -> None:
     assert world.outage(at) == 0
 
 
-def test_a_node_that_stops_waits_no_longer_than_the_limit() -> None:
+@pytest.mark.parametrize("order", ["drain", "hand_over"])
+def test_a_node_that_was_left_before_stops_only_when_its_last_connection_has_ended(order: str) -> None:
+    world = settled()
+    getattr(world, order)("a")
+    until(world, "b")
+    world.run(5)
+    world.stop("a")
+    world.run(10)
+    assert world.nodes["a"].power is RUNNING
+    assert len(world.forwarded["b"]) == CONNECTIONS
+    world.connections["a"].clear()
+    world.run(5)
+    assert world.nodes["a"].power is not RUNNING
+
+
+def test_a_node_that_stops_waits_no_longer_than_the_limit_and_both_nodes_say_so() -> None:
     world = settled()
     world.stop("a")
-    world.run(LIMIT + 8)
+    until(world, "b")
+    world.run(LIMIT - 1)
+    assert world.nodes["a"].power is RUNNING
+    moves = {name: world.nodes[name].node.moves for name in ("a", "b")}
+    world.run(9)
     assert world.nodes["a"].power is not RUNNING
-    said = [what for _, who, what in lines(world, 0, "connections b") if who == "a"]
-    assert said == ["connections b kept", "connections b cut off"]
+    for name, other in (("a", "b"), ("b", "a")):
+        assert [who for _, who, _ in lines(world, 0, f"connections {other} cut off")] == [name]
+        known = moves[name]
+        assert known
+        ((_, over),) = known.ended.values()
+        assert (over.connections, over.reason) == (CONNECTIONS, f"the limit of {LIMIT:g} s")
+    assert not world.forwarded["b"]
 
 
 def test_a_node_without_connections_stops_as_fast_as_it_can_tell() -> None:

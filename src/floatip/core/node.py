@@ -1280,17 +1280,19 @@ class Node:
             self.fleet.reload(config.link, self.instances, now)
 
     def _hand_over(self, reason: str, now: float) -> list[Effect]:
-        """Before a stop: whoever is ready takes over first."""
+        """Before a stop: whoever is ready takes over first, and open connections end first."""
         fleet = self.fleet
         if fleet is None or fleet.leaving or self.draining or self.stopping:
             return []
-        if not any(self._is_handed_over(one) and fleet.heirs(name) for name, one in self.instances.items()):
+        hands_over = any(self._is_handed_over(one) and fleet.heirs(name) for name, one in self.instances.items())
+        if not hands_over and not self.keeps_connections(now):
             return []
         fleet.leaving = self.draining = reason
         self._withdraw_in(LEAVE_TIME + (PREPARE_TIME if self.moves else 0.0), now)
         self._withdraw_last = now + self.moves.config.limit + LEAVE_TIME if self.moves else now
         self._mark(self.instances)
-        news = Became("node", fleet.own.name, "leaving", f"{reason}: another node takes over first")
+        first = "another node takes over first" if hands_over else "open connections of this node go on until they end"
+        news = Became("node", fleet.own.name, "leaving", f"{reason}: {first}")
         return [news, *self._consult(None, now)]
 
     def _has_left(self, now: float) -> bool:

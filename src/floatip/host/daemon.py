@@ -90,7 +90,7 @@ from floatip.host.orders import Orders
 from floatip.host.reload import Outcome, Read, Reload
 from floatip.host.restart import Restart
 from floatip.host.scheduling import scheduling
-from floatip.host.second_chance import SecondChance
+from floatip.host.second_chance import SecondChance, in_a_line
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.host.teller import Teller
@@ -108,6 +108,8 @@ SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread that computes, as one that reads the configuration, keeps the loop waiting."""
 CLOCK_TOLERANCE = 0.01
 """Seconds by which the time of day may go astray before the core is told."""
+SAYS_WHAT_IS_LEFT = 1.0
+"""Seconds between two words to systemd of a stop that waits for open connections."""
 ORDERS, FLEET = "orders", "fleet"
 MEMORIES = ("held", "virtuals", "keepalived", "starts", ORDERS, FLEET)
 OUR_BUG = 70
@@ -539,6 +541,16 @@ class Daemon:
             starts.forget(self._starts)
         self._systemd.stopping(self._time_to_stop())
         self.report(StopRequested(f"asked to stop ({number.name})"))
+        self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        """Again and again, to systemd."""
+        if self._ended.done():
+            return
+        now, moves = self._loop.time(), self._node.moves
+        if moves and self._node.waits_for_connections(now) and (left := in_a_line(moves.kept, now)):
+            self._systemd.status(f"stopping: {left}")
+        self._loop.call_later(SAYS_WHAT_IS_LEFT, self._say_what_is_left)
 
     def _time_to_stop(self) -> float:
         settings = self._node.config

@@ -2,11 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from floatip.core.events import Arrange, Event, StandingTold, StreamOver
-from floatip.core.second_chance.terms import Over, Standing, Wish
+from floatip.core.second_chance.terms import Over, Standing, Stream, Wish
 from floatip.core.settings import Settings
 from floatip.host.helper_process import HelperProcess
 from floatip.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
@@ -80,6 +80,16 @@ class SecondChance:
     def gone(self) -> None:
         if self._ended and not self._ended.done():
             self._ended.set_result(None)
+
+
+def in_a_line(kept: Iterable[Stream], now: float) -> str:
+    """What a stop waits for; empty: nothing."""
+    left = [one for one in kept if one.connections]
+    if not left:
+        return ""
+    total, carriers = sum(one.connections for one in left), " and ".join(sorted(one.node for one in left))
+    goes = "open connection goes" if total == 1 else "open connections go"
+    return f"{total} {goes} on by {carriers}, {max(0.0, max(one.until for one in left) - now):.0f} s at most"
 
 
 def _configured(settings: Settings) -> Configured | None:

@@ -598,9 +598,6 @@ class SecondChance:
         if taking.answered >= taking.number and not taking.flows and not is_fast:
             self._end_taking(peer, "no connection is left", End.DONE)
             return
-        if all(now >= at + self.limit for at in moved):
-            self._end_taking(peer, f"the limit of {self.limit:g} s", End.LIMIT)
-            return
         is_stuck_for = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
         if now >= taking.there.stuck_since + is_stuck_for:
             self._end_taking(peer, f"{peer.name} accepts none of the packets that are forwarded to it", End.UNACCEPTED)
