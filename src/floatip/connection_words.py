@@ -43,8 +43,8 @@ def sentences(status: Status) -> Iterator[Said]:
 
 def _here(one: StreamView, *, waits: bool) -> str:
     if waits:
-        ends = "ends" if one.connections == 1 else "end"
-        when = f"floatip stops when they {ends}, in {_span(one.left)} at most"
+        it_ends = "it ends" if one.connections == 1 else "they end"
+        when = f"floatip stops when {it_ends}, in {_span(one.left)} at most"
         return f"{one.connections} {'goes' if one.connections == 1 else 'go'} on here by {one.node}; {when}"
     return f"{one.connections} {'goes' if one.connections == 1 else 'go'} on here by {one.node} {_times(one)}"
 
