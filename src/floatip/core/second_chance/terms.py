@@ -27,6 +27,8 @@ class Fault(StrEnum):
     """Nothing of it comes through the tunnel."""
     DEAF = "deaf"
     """It hears nothing from this node through the tunnel."""
+    LARGE = "large"
+    """Only small packets come through the tunnel."""
     THERE = "there"
     """It cannot take part, as it says."""
 
