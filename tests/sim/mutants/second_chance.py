@@ -118,7 +118,7 @@ MUTANTS = (
         NODE,
         "self.moves and self.draining and now < self._withdraw_last and",
         "self.moves and self.draining and",
-        f"{STORIES}::test_a_node_that_stops_waits_no_longer_than_the_limit",
+        f"{STORIES}::test_a_node_that_stops_waits_no_longer_than_the_limit_and_both_nodes_say_so",
     ),
     Mutant(
         "the list of a daemon that has ended is believed",
