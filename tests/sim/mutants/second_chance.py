@@ -32,8 +32,8 @@ MUTANTS = (
     Mutant(
         "a tunnel that loses packets is used although no answer comes",
         MACHINE,
-        "        if now >= taking.there.stuck_since + is_stuck_for:",
-        "        if now >= taking.there.stuck_since + 100 * is_stuck_for:",
+        "        if taking.there.is_stuck(patience, now):",
+        "        if taking.there.is_stuck(100 * patience, now):",
         FOUL,
     ),
     Mutant(

@@ -324,6 +324,10 @@ class SecondChance:
             peer.hello_at = -math.inf
         return self._act(now)
 
+    def leave(self, now: float) -> list[Effect]:
+        """The last words of a process that ends, and removes all from the kernel."""
+        return self.unable("floatip is stopping there", "", now)
+
     def tick(self, now: float) -> list[Effect]:
         return self._act(now)
 
@@ -620,6 +624,9 @@ class SecondChance:
         """End what does not work, or is over."""
         moved = taking.moved
         if not moved:
+            return
+        if not peer.hello.usable:
+            self._end_taking(peer, f"{peer.name} says: {peer.hello.reason}", End.UNABLE)
             return
         is_fast = self._is_fast(taking, now)
         goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work
