@@ -37,14 +37,14 @@ def sentences(status: Status) -> Iterator[Said]:
         yield Said(f"{move.instance} {way} when its connections are listed", None)
     yield from _readiness(known, status.nodes)
     for last in known.ended:
-        if last.connections and last.for_ < SAID_FOR:
+        if last.connections and last.end != "moved-on" and last.for_ < SAID_FOR:
             yield Said(_cut_off(last), False)
 
 
 def _here(one: StreamView, *, waits: bool) -> str:
     if waits:
-        ends = "ends" if one.connections == 1 else "end"
-        when = f"floatip stops when they {ends}, in {_span(one.left)} at most"
+        it_ends = "it ends" if one.connections == 1 else "they end"
+        when = f"floatip stops when {it_ends}, in {_span(one.left)} at most"
         return f"{one.connections} {'goes' if one.connections == 1 else 'go'} on here by {one.node}; {when}"
     return f"{one.connections} {'goes' if one.connections == 1 else 'go'} on here by {one.node} {_times(one)}"
 

@@ -415,7 +415,7 @@ def models(draw: st.DrawFn) -> m.Model:
             member=st.just(member),
             second_chance=maybe(None, SECOND_CHANCES),
             keepalived=maybe(m.LocalKeepalived(), LOCAL_KEEPALIVEDS),
-            notify=maybe(None, of(m.Notify, command=COMMANDS, timeout=PERIODS)),
+            notify=maybe(None, of(m.Notify, command=COMMANDS, drained=maybe((), COMMANDS), timeout=PERIODS)),
             told=st.just(tuple(told)),
             fifos=some(FIFOS),
             tells_priorities=st.frozensets(st.sampled_from(names)),

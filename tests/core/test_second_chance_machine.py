@@ -12,6 +12,7 @@ from floatip.core.second_chance.terms import (
     Admit,
     AnswerBy,
     Effect,
+    End,
     Forward,
     HoldBack,
     ListSockets,
@@ -44,7 +45,7 @@ class Player:
         self.standing = Standing()
         self.said = self.machine.tick(self.now)
         self.hear(Hello(True))
-        self.hear(Hello(True))
+        self.hear(Hello(True, is_large=True))
 
     def do(self, effects: Iterable[Effect]) -> list[Effect]:
         found = list(effects)
@@ -79,7 +80,7 @@ class Player:
 
     def told(self, *flows: Flow, number: int = 1, version: int = 1, base: int = 0) -> list[Effect]:
         """A list of b."""
-        return self.hear(Listing(number, version, base, 0, 1, len(flows), 0, frozenset(flows)))
+        return self.hear(Listing(number, 0, version, base, 0, 1, len(flows), 0, frozenset(flows)))
 
 
 @pytest.fixture
@@ -104,9 +105,9 @@ def taken(player: Player) -> None:
 
 def test_who_repeats_our_boot_is_believed_and_nobody_else() -> None:
     machine = SecondChance("a", ("a", "b"), BOOT, 60.0, 100.0)
-    stranger = Frame(identity("b"), identity("a"), THEIR_BOOT, 0, 1, Hello(True))
+    stranger = Frame(identity("b"), identity("a"), THEIR_BOOT, 0, 1, Hello(True, is_large=True))
     (answer,) = messages(machine.heard(stranger, 100.0))
-    assert answer == Hello(True)
+    assert isinstance(answer, Hello)
     assert not messages(machine.heard(stranger, 100.1)), "a repeat is not answered"
     said = machine.heard(replace(stranger, your_boot=BOOT, sequence=2), 100.2)
     (told,) = of(said, Tell)
@@ -149,7 +150,7 @@ def test_a_silent_node_does_not_work_and_that_is_said(player: Player) -> None:
 def test_one_that_hears_nothing_of_us_does_not_work_and_that_is_said(player: Player) -> None:
     for _ in range(5):
         player.wait(1.0)
-        player.hear(Hello(True), your_boot=0)
+        player.hear(Hello(True, is_large=True), your_boot=0)
     (through,) = player.standing.through
     assert (through.works, through.why) == (False, "b hears nothing from this node through the tunnel")
 
@@ -174,7 +175,7 @@ def test_the_list_is_in_the_kernel_before_it_is_confirmed(player: Player) -> Non
 
 def test_a_list_counts_when_all_of_its_parts_are_there_in_whatever_order(player: Player) -> None:
     player.wish(Phase.ASKS, "b")
-    parts = [Listing(1, 1, 0, part, 3, 3, 0, frozenset((flow(part),))) for part in range(3)]
+    parts = [Listing(1, 0, 1, 0, part, 3, 3, 0, frozenset((flow(part),))) for part in range(3)]
     assert not of(player.hear(parts[2]), Forward)
     assert not of(player.hear(parts[0]), Forward)
     assert not of(player.hear(parts[2]), Forward)
@@ -196,7 +197,7 @@ def test_a_list_of_a_new_process_replaces_the_one_before(player: Player) -> None
     player.wish(Phase.ASKS, "b")
     player.told(flow(1), flow(2), version=7)
     player.hear(Hello(True), boot=33)
-    listing = Listing(1, 1, 0, 0, 1, 1, 0, frozenset((flow(2),)))
+    listing = Listing(1, 0, 1, 0, 0, 1, 1, 0, frozenset((flow(2),)))
     (forward,) = of(player.hear(listing, boot=33), Forward)
     assert isinstance(forward, Forward)
     assert (forward.add, forward.remove) == ({}, {flow(1)})
@@ -232,14 +233,14 @@ def test_after_the_window_nothing_is_held_back_and_the_end_is_said(player: Playe
     while player.now < until:
         player.wait(0.2)
         player.told(version=version + 1, base=version, number=1) if version == 1 else player.hear(
-            Listing(1, 2, 2, 0, 1, 2, 0)
+            Listing(1, 0, 2, 2, 0, 1, 2, 0)
         )
         version = 2
     assert of(player.done, HoldBack)[-1] == HoldBack(frozenset())
     assert not of(player.done, Over)
-    player.hear(Listing(1, 3, 2, 0, 1, 0, 0, frozenset(), frozenset((flow(1), flow(2)))))
+    player.hear(Listing(1, 0, 3, 2, 0, 1, 0, 0, frozenset(), frozenset((flow(1), flow(2)))))
     (over,) = of(player.done, Over)
-    assert over == Over("b", True, 0, "no connection is left")
+    assert over == Over("b", True, 0, "no connection is left", End.DONE)
     asks = [one for one in messages(player.wait(0.5)) if isinstance(one, Ask)]
     assert [(one.addresses, one.reason) for one in asks][-1] == (frozenset(), "no connection is left")
 
@@ -303,5 +304,99 @@ def test_a_kernel_that_refuses_ends_all(player: Player) -> None:
     taken(player)
     effects = player.do(player.machine.unable("the tunnel is gone", "see the log", player.now))
     assert any(isinstance(one, Forward) and one.remove == {flow(1), flow(2)} for one in effects)
-    assert [one for one in messages(effects) if one == Hello(False, "the tunnel is gone")]
+    hellos = [one for one in messages(effects) if isinstance(one, Hello)]
+    assert {(one.usable, one.reason) for one in hellos} == {(False, "the tunnel is gone")}
     assert (player.standing.why_not, player.standing.hint) == ("the tunnel is gone", "see the log")
+
+
+def test_large_packets_that_do_not_pass_are_no_tunnel_and_that_is_said(player: Player) -> None:
+    for _ in range(5):
+        player.wait(1.0)
+        player.hear(Hello(True))
+    (through,) = player.standing.through
+    assert not through.works
+    assert through.why.startswith("large packets of b do not come through the tunnel")
+    player.hear(Hello(True, is_large=True))
+    assert player.standing.through[0].works
+
+
+def test_who_is_not_heard_any_more_is_told_so(player: Player) -> None:
+    """By its boot, which is not repeated: else it would take a tunnel of one direction for a good one."""
+    (hello, *_) = of(player.wait(1.1), SendFrame)
+    assert isinstance(hello, SendFrame)
+    assert hello.frame.your_boot == THEIR_BOOT
+    player.wait(HELLO_PATIENCE)
+    (*_, hello) = of(player.wait(1.1), SendFrame)
+    assert isinstance(hello, SendFrame)
+    assert hello.frame.your_boot == 0
+
+
+def test_a_keeper_that_hears_nothing_of_this_node_is_as_good_as_silent(player: Player) -> None:
+    taken(player)
+    heard_at = player.now
+    while player.now < heard_at + SILENCE + 0.3:
+        player.wait(0.2)
+        ago = round((player.now - heard_at) * 1000)
+        player.hear(Listing(1, ago, 1, 1, 0, 1, 2, 5))
+    assert [one.reason for one in player.done if isinstance(one, Over)]
+
+
+def talk(player: Player, seconds: float, forwarded: int, accepted: int, answers: int) -> None:
+    """The figures of both nodes, each with an age of its own."""
+    until = player.now + seconds
+    while player.now < until:
+        player.wait(0.25)
+        player.do(player.machine.counted(forwarded, answers, 0, player.now))
+        player.wait(0.25)
+        player.hear(Listing(1, 0, 1, 1, 0, 1, 2, accepted))
+
+
+def test_connections_that_speak_and_then_are_quiet_are_not_taken_for_lost(player: Player) -> None:
+    taken(player)
+    accepted = 0
+    for _ in range(6):
+        before, accepted = accepted, accepted + 200
+        talk(player, 0.5, before, accepted, before)  # what this node has counted is older
+        talk(player, 8.0, accepted, accepted, accepted)
+    assert not of(player.done, Over)
+
+
+@pytest.mark.parametrize("lost", [4, 40])
+def test_packets_of_which_none_is_accepted_end_it_sooner_if_there_are_many(player: Player, lost: int) -> None:
+    taken(player)
+    talk(player, 5.0, 100, 100, 100)
+    at = player.now
+    while not of(player.done, Over) and player.now < at + 60:
+        talk(player, 0.5, 100 + lost, 100, 100)
+    (over,) = of(player.done, Over)
+    assert isinstance(over, Over)
+    assert (over.end, player.now - at < 6) == (End.UNACCEPTED, lost == 40)
+
+
+def test_a_service_that_restarts_ends_nothing_that_has_begun(player: Player) -> None:
+    taken(player)
+    talk(player, 5.0, 100, 100, 100)
+    player.do(player.machine.leave_out({"web": "nobody listens"}, player.now))
+    talk(player, 6.0, 200, 200, 200)
+    assert not of(player.done, Over)
+
+
+def test_a_node_that_is_not_configured_any_more_is_forwarded_nothing(player: Player) -> None:
+    taken(player)
+    player.machine.configure(("a",), 60.0)
+    effects = player.do(player.machine.tick(player.now))
+    assert any(isinstance(one, Forward) and one.remove == {flow(1), flow(2)} for one in effects)
+
+
+def test_a_keeper_that_ends_says_so_and_nobody_waits_for_its_silence(player: Player) -> None:
+    taken(player)
+    effects = player.hear(Hello(False, "floatip is stopping there"))
+    assert any(isinstance(one, Forward) and one.remove == {flow(1), flow(2)} for one in effects)
+    (over,) = of(effects, Over)
+    assert isinstance(over, Over)
+    assert over.reason == "b says: floatip is stopping there"
+
+
+def test_the_last_words_are_that_it_ends(player: Player) -> None:
+    hellos = [one for one in messages(player.do(player.machine.leave(player.now))) if isinstance(one, Hello)]
+    assert {(one.usable, one.reason) for one in hellos} == {(False, "floatip is stopping there")}

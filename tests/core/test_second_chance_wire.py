@@ -12,6 +12,7 @@ from floatip.core.second_chance.wire import (
     LARGEST,
     LONG,
     SHORT,
+    WHOLE,
     Ask,
     Frame,
     Hello,
@@ -29,11 +30,17 @@ from floatip.core.second_chance.wire import (
 KEY, OTHER = b"k" * 32, b"o" * 32
 NUMBERS = st.integers(0, 2**63)
 ADDRESSES = st.frozensets(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)), max_size=30)
-FLOWS = st.frozensets(
-    st.one_of(st.binary(min_size=SHORT, max_size=SHORT), st.binary(min_size=LONG, max_size=LONG)), max_size=20
-)
+PORTS = st.binary(min_size=2, max_size=2).map(lambda port: port + b"\0\0")
+
+
+def of_size(size: int) -> st.SearchStrategy[bytes]:
+    addresses = st.binary(min_size=size, max_size=size)
+    return st.tuples(addresses, PORTS, addresses, PORTS).map(b"".join)
+
+
+FLOWS = st.frozensets(st.one_of(of_size(4), of_size(16)), max_size=20)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, st.booleans(), st.text("abc äß", max_size=40)),
+    st.builds(Hello, st.booleans(), st.text("abc äß", max_size=40), st.booleans()),
     st.builds(Offer, ADDRESSES),
     st.builds(
         lambda number, one, both, flags, version, boot, forwarded, answers, reason: Ask(
@@ -52,7 +59,10 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         ),
     ),
     st.builds(
-        Listing, NUMBERS, NUMBERS, NUMBERS, st.just(2), st.integers(3, 9), st.integers(0, 9), NUMBERS, FLOWS, FLOWS
+        Listing,
+        NUMBERS,
+        st.integers(0, 2**32 - 1),
+        *(NUMBERS, NUMBERS, st.just(2), st.integers(3, 9), st.integers(0, 9), NUMBERS, FLOWS, FLOWS),
     ),
 )
 
@@ -64,7 +74,8 @@ def framed(message: Message) -> Frame:
 @given(MESSAGES)
 def test_what_is_packed_is_read_again(message: Message) -> None:
     data = pack(framed(message), KEY)
-    assert len(data) <= LARGEST
+    is_large = isinstance(message, Hello) and message.is_large
+    assert len(data) == WHOLE if is_large else len(data) <= LARGEST
     assert parse(data, [OTHER, KEY]) == framed(message)
 
 
@@ -98,11 +109,11 @@ def test_with_another_key_nothing_is_read() -> None:
 
 
 def test_ten_thousand_connections_go_in_frames_that_need_no_fragments() -> None:
-    flows = frozenset(number.to_bytes(SHORT, "big") for number in range(10_000))
+    flows = frozenset(number.to_bytes(4, "big") + b"\x30\x39\0\0" + bytes(8) for number in range(10_000))
     parts = parts_of(flows, frozenset())
     assert len(parts) == -(-10_000 // (FLOWS_IN_A_PART // SHORT))
     assert frozenset().union(*(add for add, _ in parts)) == flows
-    longest = max(len(pack(framed(Listing(1, 1, 0, 0, len(parts), 10_000, 0, *part)), KEY)) for part in parts)
+    longest = max(len(pack(framed(Listing(1, 0, 1, 0, 0, len(parts), 10_000, 0, *part)), KEY)) for part in parts)
     assert longest <= LARGEST
 
 
@@ -126,3 +137,10 @@ def test_our_address_is_found_in_a_flow(ours: str) -> None:
     assert len(flow) in (SHORT, LONG)
     assert address_of(flow) == address
     assert packed_address(flow) == address.packed
+
+
+def test_what_is_no_connection_is_not_read() -> None:
+    """The kernel's sets would not have it, or have it twice."""
+    wrong = frozenset((bytes(6) + b"\1" + bytes(9),))
+    with pytest.raises(Malformed, match="that is none"):
+        parse(pack(framed(Listing(1, 0, 1, 0, 0, 1, 1, 0, wrong)), KEY), [KEY])

@@ -295,13 +295,22 @@ class Floatip:
             if select.select([self.tunnel], [], [], 0.05)[0]:
                 self.frames += self.tunnel.receive()
 
-    def close(self) -> None:
+    def read_no_more(self) -> None:
         self._is_over.set()
         self._receiving.join()
+
+    def close(self) -> None:
+        self.read_no_more()
         with self.inside():
             self.rules.close()
             self.tunnel.close()
         self.surroundings.close()
+
+
+def figure(of: Floatip, place: int) -> int:
+    """Of the tunnel, in /proc/net/dev."""
+    with of.inside():
+        return int(Path("/proc/thread-self/net/dev").read_text().split("floatip-sc:")[1].split()[place])
 
 
 def move(

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from floatip.second_chance.flow import flow
 from floatip.second_chance.tunnel import mac
 from tests.second_chance.sc_by_hand import ACK_PUSH, SYN, in_vxlan, packet, parts, segment, send, sequences
 from tests.second_chance.sc_rig import (
+    PATIENCE,
     PORT,
     SERVICE,
     VIP4,
+    VIPS,
     Client,
     Floatip,
     Service,
@@ -25,6 +28,7 @@ from tests.second_chance.sc_rig import (
     address6,
     content,
     exactly,
+    figure,
     move,
     running,
     vip,
@@ -51,13 +55,12 @@ def received(of: Floatip) -> int:
     return figure(of, 1)
 
 
+def has_more(of: Floatip, before: int) -> bool:
+    return received(of) > before
+
+
 def transmitted(of: Floatip) -> int:
     return figure(of, 9)
-
-
-def figure(of: Floatip, place: int) -> int:
-    with of.inside():
-        return int(Path("/proc/thread-self/net/dev").read_text().split("floatip-sc:")[1].split()[place])
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -212,6 +215,32 @@ def test_an_answer_goes_straight_to_a_client_on_a_network_of_the_carrier(world: 
         assert ip_address(source) == vip(version)
         with carrier.inside():
             assert carrier.rules.counts().answers == 1
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_answers_pass_in_the_window_and_after_it_only_those_of_the_list(world: World, version: int) -> None:
+    client = address4("client") if version == 4 else address6("client")
+    world.route("b")
+
+    def answer(text: bytes) -> None:
+        made = packet(vip(version), client, segment(vip(version), client, (SERVICE, 4000), ACK_PUSH, (1, 1), text))
+        with world.inside("a"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.sendto(in_vxlan("a", "b", made), (str(address4("b")), PORT))
+
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with running(world) as (_, carrier), world.inside("client"):
+        arriving = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        world.opened.append(arriving)
+        arriving.settimeout(PATIENCE)
+        for held, text in ((VIPS, b"first"), ((), b"second"), (VIPS, b"third")):
+            with carrier.inside():
+                carrier.rules.hold(held)
+            came = received(carrier)
+            answer(text)
+            world.wait("b", partial(has_more, carrier, came), "it comes out of the tunnel")
+        assert [arriving.recv(2000)[-5:] for _ in range(2)] == [b"first", b"third"]
+        with carrier.inside():
+            assert carrier.rules.counts().answers == 2
 
 
 def test_three_nodes_keep_connections_of_one_carrier(world: World) -> None:

@@ -20,7 +20,20 @@ from floatip.second_chance.rules import Rules, _spans
 from floatip.second_chance.surroundings import Route, Surroundings
 from floatip.second_chance.tunnel import DEVICE, MTU, Node, Tunnel, mac
 from tests.second_chance.sc_by_hand import ACK_PUSH, packet, segment
-from tests.second_chance.sc_rig import PORT, SERVICE, VIP4, VIP6, VNI, Client, Floatip, World, address4, move, running
+from tests.second_chance.sc_rig import (
+    PORT,
+    SERVICE,
+    VIP4,
+    VIP6,
+    VNI,
+    Client,
+    Floatip,
+    World,
+    address4,
+    figure,
+    move,
+    running,
+)
 
 OWN = Node("one", ip_address("10.0.0.1"))
 PEERS = [Node(f"node {number}", ip_address(f"10.0.0.{number}")) for number in (2, 3, 4)]
@@ -247,10 +260,12 @@ def test_a_burst_of_frames_arrives_whole(world: World) -> None:
     a, b = Floatip(world, "a", ("b",)), Floatip(world, "b", ("a",))
     try:
         frames = [number.to_bytes(2, "big") + bytes(1398) for number in range(120)]
+        b.read_no_more()
+        before = figure(b, 1)
         for each in frames:
             a.tunnel.send("b", each)
-        world.wait("b", lambda: len(b.frames) >= len(frames), "all arrive")
-        assert [payload for _, payload in b.frames] == frames
+        world.wait("b", lambda: figure(b, 1) >= before + len(frames), "all arrive")
+        assert [payload for _, payload in b.tunnel.receive()] == frames
     finally:
         a.close()
         b.close()
@@ -361,6 +376,10 @@ def test_nothing_is_hooked_in_while_nothing_is_moved(tunnel: Tunnel) -> None:
         assert hooks() == {"tunnel", "guard", "hold", "accepted"}
         rules.moved({one: "node 2"}, ())
         assert hooks() == {"tunnel", "guard", "hold", "accepted", "uplink_eth0", "uplink_wire"}
+        rules.here((), [one])
+        rules.hold([])
+        rules.moved({}, [one])
+        assert hooks() == {"tunnel", "guard"}
         rules._nftables.close()
         again = Rules.open(tunnel, PORT, 60, surroundings.read())
         assert hooks() == {"tunnel", "guard"}

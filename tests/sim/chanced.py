@@ -11,8 +11,8 @@ from typing import Any
 from floatip.core import settings
 from floatip.core.events import Arrange, Effect, Event, Exit, StandingTold, StreamOver
 from floatip.core.second_chance.machine import SecondChance
+from floatip.core.second_chance.terms import Admit, Forward, ListSockets, Over, SendFrame, Standing, Tell, Wish
 from floatip.core.second_chance.terms import Effect as OfProcess
-from floatip.core.second_chance.terms import Forward, ListSockets, Over, SendFrame, Tell
 from floatip.core.second_chance.wire import Flow, Frame
 from tests.sim.linked import Linked
 from tests.sim.world import INSTANCE, Machine
@@ -27,15 +27,18 @@ def flows(first: int, count: int, address: IPv4Address) -> set[Flow]:
 
 
 class Chanced(Linked):
-    def __init__(self, seed: int = 0, *, limit: float = LIMIT, **options: Any) -> None:
-        self._chance = settings.SecondChance(limit=limit)
+    def __init__(self, seed: int = 0, *, limit: float = LIMIT, wanted: bool = False, **options: Any) -> None:
+        self._chance = settings.SecondChance(limit=limit, is_wanted=wanted)
         self.processes: dict[str, SecondChance] = {}
         self.connections: dict[str, set[Flow]] = {}
         """Open ones of each node."""
         self.forwarded: dict[str, dict[Flow, str]] = {}
         """What each node forwards, and to whom."""
+        self.admitted: dict[str, set[Flow]] = {}
+        """What each node lets in through the tunnel."""
         self.no_tunnel = False
         self._ticks: dict[str, float] = {}
+        self._wishes: dict[str, tuple[Wish, ...]] = {}
         super().__init__(seed, **options)
 
     def _drawn(self, config: settings.Settings) -> settings.Settings:
@@ -48,23 +51,35 @@ class Chanced(Linked):
 
     def _introduce(self, node: Machine) -> None:
         super()._introduce(node)
-        boot = self.random.getrandbits(63) | 1
-        self.processes[node.name] = SecondChance(node.name, self.nodes, boot, self._chance.limit, self.now)
         self.forwarded[node.name] = {}
-        self._do(node.name, self.processes[node.name].tick(self.now))
+        self._begin(node.name)
+
+    def _begin(self, name: str) -> None:
+        boot = self.random.getrandbits(63) | 1
+        process = self.processes[name] = SecondChance(name, self.nodes, boot, self._chance.limit, self.now)
+        process.adopt(self.forwarded[name], frozenset(self.admitted.get(name, ())))
+        self._do(name, process.wish(self._wishes.get(name, ()), self.now))
+
+    def restart_process(self, name: str, after: float) -> None:
+        """It is killed, and the daemon starts another one."""
+        self._ticks.pop(name, None)
+        del self.processes[name]
+        self._deliver(self.nodes[name], StandingTold(Standing("its process was killed")))
+        self.at(self.now + after, self._begin, name)
 
     def _perform(self, node: Machine, effect: Effect, answers: list[Event]) -> None:
         match effect:
             case Arrange(wishes):
-                self.at(self.now + 0.001, self._wish, node.name, self.processes[node.name], wishes)
+                self._wishes[node.name] = wishes
+                self.at(self.now + 0.001, self._wish, node.name, self.processes.get(node.name), wishes)
             case Exit():
                 self.processes.pop(node.name, None)
                 super()._perform(node, effect, answers)
             case _:
                 super()._perform(node, effect, answers)
 
-    def _wish(self, name: str, process: SecondChance, wishes: Any) -> None:
-        if self.processes.get(name) is process:
+    def _wish(self, name: str, process: SecondChance | None, wishes: Any) -> None:
+        if process and self.processes.get(name) is process:
             self._do(name, process.wish(wishes, self.now))
 
     def _do(self, name: str, effects: list[OfProcess]) -> None:
@@ -82,6 +97,8 @@ class Chanced(Linked):
                         self.forwarded[name].pop(flow, None)
                     self.forwarded[name].update(add)
                     self.note(name, f"forwards {len(self.forwarded[name])}")
+                case Admit(let_in, shut_out):
+                    self.admitted[name] = (self.admitted.get(name, set()) | let_in) - shut_out
                 case Tell(standing):
                     self.at(self.now, self._deliver, node, StandingTold(standing))
                 case Over():

@@ -34,8 +34,8 @@ class Departure:
 
     def over(self, over: Over) -> None:
         """Connections do not go on any more."""
-        if not over.forwards and over.connections:
-            self._cut += over.connections
+        if not over.forwards and over.reset:
+            self._cut += over.reset
             self._why = over.reason
 
     def look(self, name: str, *, is_master: bool, is_meant: bool, keeps: bool) -> list[Effect]:

@@ -32,7 +32,7 @@ class Configured:
     @property
     def opening(self) -> tuple[object, ...]:
         """What the tunnel is made of."""
-        return self.own, dict(self.nodes)[self.own], self.port, self.limit
+        return self.own, dict(self.nodes)[self.own], self.port
 
 
 def of_configured(configured: Configured) -> bytes:

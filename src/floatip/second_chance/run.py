@@ -42,6 +42,7 @@ RETRY_INTERVAL = 5.0
 """Seconds until what the kernel refused is tried again."""
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at who listens, and at whether the kernel still has what it was given."""
+SURROUNDINGS_INTERVAL = 0.2
 FORGOTTEN_AFTER = 60.0
 """Seconds beyond the limit after which the kernel forgets a connection, if this process is not there to remove it."""
 
@@ -120,6 +121,8 @@ class Process:
                 if self._machine:
                     self._do(self._machine.wish(self._wishes, self._loop.time()))
             case ["end"]:
+                if self._machine:
+                    self._do(self._machine.leave(self._loop.time()))
                 self._close_kernel()
                 os._exit(0)
 
@@ -128,12 +131,15 @@ class Process:
         names = [name for name, _ in configured.nodes]
         if before and before.opening == configured.opening and self._machine:
             self._machine.configure(names, configured.limit)
+            self._do(self._machine.wish(self._wishes, self._loop.time()))  # before a node goes whose flows are there
             if self._kernel:
                 try:
                     self._kernel.configure(configured)
                 except Cannot as error:
                     self._fail(error)
         else:
+            if self._machine:
+                self._do(self._machine.unable("the tunnel is configured otherwise", "", self._loop.time()))
             self._close_kernel()
             boot = SystemRandom().getrandbits(63) | 1
             self._machine = SecondChance(configured.own, names, boot, configured.limit, self._loop.time())
@@ -180,12 +186,21 @@ class Process:
             kernel.close()
 
     def _look_around(self) -> None:
-        """A device, an address or a route has changed."""
-        if self._kernel:
-            try:
-                self._kernel.look_around()
-            except Cannot as error:
-                self._fail(error)
+        """A device, an address or a route has changed. Where that happens all the time, it is read now and then."""
+        if not self._kernel:
+            return
+        try:
+            self._kernel.look_around()
+        except Cannot as error:
+            self._fail(error)
+            return
+        descriptor = self._kernel.surroundings.fileno()
+        self._loop.remove_reader(descriptor)
+        self._loop.call_later(SURROUNDINGS_INTERVAL, self._follow, self._kernel)
+
+    def _follow(self, kernel: InKernel) -> None:
+        if self._kernel is kernel:
+            self._loop.add_reader(kernel.surroundings.fileno(), self._look_around)
 
     def _look(self) -> None:
         """From time to time."""

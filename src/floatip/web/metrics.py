@@ -228,12 +228,12 @@ def _second_chance(status: Status, figures: Figures) -> Iterator[str]:
     yield from _family("floatip_second_chance_usable", "gauge", what, names, [int(one.works) for one in known.nodes])
     kept = {one.node: one for one in known.streams if not one.forwards}
     forwarded = {one.node: one for one in known.streams if one.forwards}
-    for name, what, streams in (
-        ("kept", "Open connections that go on here, while the other node is master.", kept),
-        ("forwarded", "Open connections that go on at the other node, while this one is master.", forwarded),
-    ):
-        counts = [streams[one.node].connections if one.node in streams else 0 for one in known.nodes]
-        yield from _family(f"floatip_second_chance_{name}_connections", "gauge", what, names, counts)
+    counts = [[streams[one.node].connections if one.node in streams else 0 for one in known.nodes]
+              for streams in (kept, forwarded)]  # fmt: skip
+    what = "Open connections that go on here, while the other node is master."
+    yield from _family("floatip_second_chance_kept_connections", "gauge", what, names, counts[0])
+    what = "Open connections that go on at the other node, while this one is master."
+    yield from _family("floatip_second_chance_forwarded_connections", "gauge", what, names, counts[1])
     what = "Packets of connections that this node has passed on to others, as of the last move."
     yield from _one("floatip_second_chance_forwarded_packets_total", "counter", what, known.forwarded)
     what = "Packets of connections that reached this node through others, as of the last move."

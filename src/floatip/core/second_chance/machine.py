@@ -65,9 +65,11 @@ LISTING_SHARE = 4
 """A list is made no more often than this times as long as it took."""
 SILENCE, SILENCE_UNPROVEN = 3.2, 1.0
 """Seconds after which a keeper that says nothing has gone; the second before any packet was accepted."""
-GOES_NOWHERE, GOES_NOWHERE_FOR, GOES_NOWHERE_SLOWLY = 10, 0.3, 3.0
+GOES_NOWHERE, GOES_NOWHERE_FOR, GOES_NOWHERE_SLOWLY = 10, 0.3, 2.0
 """Packets that were forwarded, none of which is accepted for so many seconds; where lists are exchanged often, and
 where they are not."""
+LITTLE, LITTLE_PATIENCE = 3, 5
+"""Of so few packets that are lost, so many times as long: one that is lost alone comes again."""
 OTHERS_PATIENCE = 0.3
 """Seconds for which a node that takes over waits for the lists of keepers beside the carrier."""
 HELLO_INTERVAL = 1.0
@@ -75,6 +77,7 @@ HELLO_PATIENCE = 3.0
 MOST_FLOWS = 200_000
 TOLD_INTERVAL = 0.5
 """Seconds between two reports of figures alone."""
+MOVED_ON = "the address has moved on"
 GOODBYES = 3
 """How often the end is said; a keeper that hears none of them notices the silence."""
 
@@ -97,18 +100,30 @@ class Sought:
 class Gauge:
     """Whether what goes in at one end comes out at the other. Both ends are counted, and seen late."""
 
-    put: int = -1
-    """Packets, as of when one last came out; -1: not looked at yet."""
+    put: int | None = None
+    """Packets, as of when one last came out; None: not looked at since."""
     put_before: int = 0
     got: int = 0
-    stuck_since: float = math.inf
+    got_at: float = -math.inf
+    little_since: float = math.inf
+    much_since: float = math.inf
 
-    def look(self, put: int, got: int, now: float) -> None:
-        if self.put < 0 or got != self.got or put < self.put:
-            self.put, self.got, self.stuck_since = put, got, math.inf
-        elif self.put_before >= self.put + GOES_NOWHERE:
-            self.stuck_since = min(self.stuck_since, now)
+    def look(self, put: int, put_at: float, got: int, now: float) -> None:
+        """`put_at`: when that was so, at the earliest. What went in before the last one came out must not count."""
+        if got != self.got or (self.put is not None and put < self.put):
+            self.put, self.got, self.got_at = None, got, now
+            self.little_since = self.much_since = math.inf
+        elif self.put is None:
+            if put_at >= self.got_at:
+                self.put = put
+        else:
+            lost = self.put_before - self.put
+            self.little_since = min(self.little_since, now) if lost >= LITTLE else math.inf
+            self.much_since = min(self.much_since, now) if lost >= GOES_NOWHERE else math.inf
         self.put_before = put
+
+    def is_stuck(self, patience: float, now: float) -> bool:
+        return now >= min(self.much_since + patience, self.little_since + LITTLE_PATIENCE * patience)
 
 
 @dataclass(slots=True, eq=False)
@@ -205,7 +220,11 @@ class Peer:
     hears_us_at: float = -math.inf
     was_heard_at: float = -math.inf
     """Whatever it said, also before it has repeated our boot."""
+    whole_at: float = -math.inf
+    """When a packet of the full size came."""
     hello_at: float = -math.inf
+    is_large: bool = False
+    """Whether the last hello to it was."""
     hello: Hello = field(default_factory=lambda: Hello(False, "it has said nothing yet"))
     offered_at: float = -math.inf
     wanted_at: float = -math.inf
@@ -237,9 +256,13 @@ class SecondChance:
         self.without: dict[str, str] = {}
         self.packets = (0, 0, 0)
         """Forwarded, answers, accepted."""
+        self._packets_at = now
+        self._now = now
         self._version = 0
         self._own_flows: frozenset[Flow] = frozenset()
         self._loaded: dict[Flow, str] = {}
+        self._reconciled: tuple[object, ...] = ()
+        """Of what `_loaded` was made."""
         self._adopted: dict[Flow, str] = {}
         self._adopted_here = frozenset[Flow]()
         self._to_shut_out: set[Flow] = set()
@@ -256,8 +279,12 @@ class SecondChance:
         self.deadline = now
 
     def configure(self, nodes: Iterable[str], limit: float) -> None:
+        """What goes on with a node that is not named any more ends with the next thing that happens."""
         self.limit = limit
         before, self.peers = self.peers, {}
+        for name in before.keys() - set(nodes):
+            self._end_taking(before[name], f"{name} is not configured any more", End.UNABLE)
+            self._end_keeping(before[name], f"{name} is not configured any more", End.UNABLE)
         for name in nodes:
             if name != self.own:
                 self.peers[name] = before.get(name) or Peer(name, identity(name))
@@ -297,24 +324,28 @@ class SecondChance:
             peer.hello_at = -math.inf
         return self._act(now)
 
+    def leave(self, now: float) -> list[Effect]:
+        """The last words of a process that ends, and removes all from the kernel."""
+        return self.unable("floatip is stopping there", "", now)
+
     def tick(self, now: float) -> list[Effect]:
         return self._act(now)
 
     def counted(self, forwarded: int, answers: int, accepted: int, now: float) -> list[Effect]:
         """Packets so far."""
-        self.packets = forwarded, answers, accepted
+        self.packets, self._packets_at = (forwarded, answers, accepted), now
         return self._act(now)
 
     def heard(self, frame: Frame, now: float) -> list[Effect]:
         peer = self._by_identity.get(frame.sender)
         if peer is None or frame.receiver != self.identity or frame.boot in (0, *peer.old_boots):
             return []
-        peer.was_heard_at = now
+        peer.was_heard_at = self._now = now
         is_to_us = frame.your_boot == self.boot
         if frame.boot != peer.boot:
             if not is_to_us:  # it may be a repeat of an old one: it has to repeat our boot first
                 is_news, peer.unproven = peer.unproven != frame.boot, frame.boot
-                return [self._frame(peer, Hello(not self.why_not, self.why_not))] if is_news else []
+                return [self._hello(peer)] if is_news else []
             if peer.boot:
                 peer.old_boots.add(peer.boot)
             peer.boot, peer.last = frame.boot, 0
@@ -333,6 +364,7 @@ class SecondChance:
         match frame.message:
             case Hello():
                 peer.hello = frame.message
+                peer.whole_at = now if frame.message.is_large else peer.whole_at
             case Offer():
                 peer.offers, peer.wanted_at = frame.message.addresses, now
             case Ask():
@@ -360,7 +392,7 @@ class SecondChance:
         keeping = peer.keeping
         if not ask.addresses:
             if keeping:
-                end = End.THERE if keeping.listed else End.DONE
+                end = self._end_of(peer, keeping)
                 self._end_keeping(peer, ask.reason or f"{peer.name} has ended it", end)
             return
         if keeping is None or keeping.boot != boot:
@@ -374,6 +406,8 @@ class SecondChance:
         if ask.flags & AskFlag.CARRIES:
             keeping.carries_since = min(keeping.carries_since, now)
         elif now >= keeping.given_at + WINDOW:
+            if keeping.carries_since < math.inf and keeping.number and not keeping.is_orphan:
+                self._over.append(Over(peer.name, False, len(keeping.listed), MOVED_ON, End.MOVED_ON))
             keeping.carries_since = math.inf
         keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
         version = ask.version if ask.boot == self.boot else 0
@@ -383,6 +417,14 @@ class SecondChance:
             keeping.version, keeping.base, keeping.out = 0, frozenset(), []
         if not keeping.number:
             self._list_at = now
+
+    def _end_of(self, peer: Peer, keeping: Keeping) -> End:
+        """Why a carrier has ended it, as far as this node can tell."""
+        if not keeping.listed:
+            return End.DONE
+        others = (each.keeping for each in self.peers.values() if each is not peer)
+        carried = self._carried().union(*(one.sought for one in others if one and one.carries_since < math.inf))
+        return End.MOVED_ON if keeping.sought <= carried else End.THERE
 
     def _say_list(self, peer: Peer, keeping: Keeping, now: float) -> list[Effect]:
         """What has changed, or what was not confirmed yet, or that nothing has changed."""
@@ -394,6 +436,7 @@ class SecondChance:
             return []
         effects: list[Effect] = []
         left, accepted = len(keeping.listed), self.packets[2]
+        asked_ago = round((now - keeping.heard_at) * 1000)
         keeping.said_at = now
         is_known = keeping.version and keeping.listed == keeping.base
         if not keeping.out and not is_known and left <= MOST_FLOWS:
@@ -402,7 +445,7 @@ class SecondChance:
             pieces = parts_of(add, remove)
             keeping.out_flows = keeping.listed
             keeping.out = [
-                Listing(keeping.number, self._version, keeping.version, part, len(pieces), left, accepted, *piece)
+                Listing(keeping.number, 0, self._version, keeping.version, part, len(pieces), left, accepted, *piece)
                 for part, piece in enumerate(pieces)
             ]
         if keeping.out:
@@ -410,12 +453,12 @@ class SecondChance:
             if new:  # before it can be forwarded
                 keeping.admitted |= new
                 effects.append(Admit(new, frozenset()))
-            return [*effects, *(self._frame(peer, one) for one in keeping.out)]
+            return [*effects, *(self._frame(peer, replace(one, asked_ago=asked_ago)) for one in keeping.out)]
         self._to_shut_out |= keeping.admitted - keeping.base
         keeping.admitted &= keeping.base
         if not is_known:
             return effects
-        same = Listing(keeping.number, keeping.version, keeping.version, 0, 1, left, accepted)
+        same = Listing(keeping.number, asked_ago, keeping.version, keeping.version, 0, 1, left, accepted)
         return [*effects, self._frame(peer, same)]
 
     def _look_after(self, peer: Peer, keeping: Keeping, now: float) -> None:
@@ -458,7 +501,7 @@ class SecondChance:
                 return
             taking.pending, taking.parts = about, {}
         taking.parts[told.part] = told
-        taking.heard_at = max(taking.heard_at, now)
+        taking.heard_at = max(taking.heard_at, now - told.asked_ago / 1000)
         if len(taking.parts) < told.parts:
             return
         parts, taking.parts, taking.pending = taking.parts.values(), {}, (0, 0, 0, 0)
@@ -471,7 +514,9 @@ class SecondChance:
         self._note_heard(taking, told, now)
 
     def _note_heard(self, taking: Taking, told: Listing, now: float) -> None:
-        taking.heard_at, taking.answered = now, max(taking.answered, told.number)
+        # A keeper that does not hear this node is as good as silent.
+        taking.heard_at = max(taking.heard_at, now - told.asked_ago / 1000)
+        taking.answered = max(taking.answered, told.number)
         if told.accepted > taking.accepted and taking.moved:
             taking.is_proven = True
         taking.accepted = told.accepted
@@ -479,15 +524,15 @@ class SecondChance:
         # The packets are counted together: of two keepers nobody knows whose they are.
         others = (one.taking for one in self.peers.values() if one.taking is not taking)
         if taking.moved and not any(one and one.flows for one in others):
-            taking.there.look(forwarded, told.accepted, now)
-            taking.back.look(told.accepted, answers, now)
+            age = 3 * FAST if self._is_fast(taking, now) else LIST_SLOWLY + SLOW
+            taking.there.look(forwarded, self._packets_at, told.accepted, now)
+            taking.back.look(told.accepted, now - age, answers, now)
         else:
             taking.there, taking.back = Gauge(), Gauge()
 
     def _seek(self, now: float) -> None:
         """Which addresses it asks each of the others for, by what the daemon wants."""
-        wishes = [wish for wish in self.wishes.values() if wish.instance not in self.without]
-        carried = {address: wish for wish in wishes for address in wish.addresses}
+        carried = {address: wish for wish in self.wishes.values() for address in wish.addresses}
         for peer in self.peers.values():
             wanted = {} if self.why_not else self._wanted_of(peer, carried, now)
             taking = peer.taking
@@ -495,12 +540,16 @@ class SecondChance:
                 if not wanted:
                     continue
                 taking = peer.taking = Taking(now)
-            before = taking.sought
-            kept = {address: sought for address, sought in before.items() if now < sought.until}
+            kept = {address: sought for address, sought in taking.sought.items() if now < sought.until}
             for address, instance in wanted.items():
                 if address not in kept:
                     kept[address] = Sought(instance)
             fitting = that_fit(kept)
+            if not fitting:
+                is_limit = any(now >= at + self.limit for at in taking.moved)
+                limit = f"the limit of {self.limit:g} s", End.LIMIT
+                self._end_taking(peer, *limit if is_limit else (MOVED_ON, End.MOVED_ON))
+                continue
             if fitting != taking.sought.keys():
                 taking.number += 1
                 taking.asked_at = -math.inf
@@ -508,13 +557,7 @@ class SecondChance:
             for sought in taking.sought.values():
                 if not sought.number:
                     sought.number, sought.asked_at = taking.number, now
-            if taking.sought:
-                self._update(peer, taking, carried, now)
-            elif any(one.moved_at is not None and now >= one.moved_at + self.limit for one in before.values()):
-                taking.sought = before
-                self._end_taking(peer, f"the limit of {self.limit:g} s", End.LIMIT)
-            else:
-                self._end_taking(peer, "the address has moved on", End.MOVED_ON)
+            self._update(peer, taking, carried, now)
 
     def _wanted_of(self, peer: Peer, carried: Mapping[Address, Wish], now: float) -> dict[Address, str]:
         """Addresses that are to be sought there, with their instances."""
@@ -524,10 +567,13 @@ class SecondChance:
         return {
             address: wish.instance
             for address, wish in carried.items()
-            if wish.phase is Phase.ASKS
-            or address in asks_back
-            or self._is_offered(address, wish, now)
-            or self._is_to_go_on(peer, address, wish, now)
+            if wish.instance not in self.without  # what has begun goes on: a service may restart
+            and (
+                wish.phase is Phase.ASKS
+                or address in asks_back
+                or self._is_offered(address, wish, now)
+                or self._is_to_go_on(peer, address, wish, now)
+            )
         }
 
     def _is_offered(self, address: Address, wish: Wish | None, now: float) -> bool:
@@ -543,6 +589,7 @@ class SecondChance:
 
     def _update(self, peer: Peer, taking: Taking, carried: Mapping[Address, Wish], now: float) -> None:
         """How long each address is sought."""
+        has_moved = bool(taking.moved)
         asks_back = peer.keeping.asks_back if peer.keeping else frozenset[Address]()
         for address, sought in taking.sought.items():
             wish = carried.get(address)
@@ -559,6 +606,8 @@ class SecondChance:
                 sought.until = now  # it became master by no plan
             else:
                 sought.until = min(sought.until, now + WINDOW)
+        if has_moved and not taking.moved:
+            self._over.append(Over(peer.name, True, len(taking.flows), MOVED_ON, End.MOVED_ON))
 
     def _is_fast(self, taking: Taking, now: float) -> bool:
         """Whether lists of it are exchanged often."""
@@ -576,6 +625,9 @@ class SecondChance:
         moved = taking.moved
         if not moved:
             return
+        if not peer.hello.usable:
+            self._end_taking(peer, f"{peer.name} says: {peer.hello.reason}", End.UNABLE)
+            return
         is_fast = self._is_fast(taking, now)
         goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work
         patience = SILENCE if goes_on or not is_fast else SILENCE_UNPROVEN
@@ -586,10 +638,10 @@ class SecondChance:
         if taking.answered >= taking.number and not taking.flows and not is_fast:
             self._end_taking(peer, "no connection is left", End.DONE)
             return
-        is_stuck_for = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
-        if now >= taking.there.stuck_since + is_stuck_for:
+        patience = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
+        if taking.there.is_stuck(patience, now):
             self._end_taking(peer, f"{peer.name} accepts none of the packets that are forwarded to it", End.UNACCEPTED)
-        elif now >= taking.back.stuck_since + 2 * is_stuck_for:  # it has to hear first who carries
+        elif taking.back.is_stuck(2 * patience, now):  # it has to hear first who carries
             self._end_taking(peer, f"no answers of {peer.name} come back through the tunnel", End.UNANSWERED)
 
     def _end_taking(self, peer: Peer, reason: str, end: End) -> None:
@@ -610,7 +662,7 @@ class SecondChance:
         return frozenset[Address]().union(*own)
 
     def _works(self, peer: Peer, now: float) -> bool:
-        is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
+        is_heard = now < min(peer.heard_at, peer.hears_us_at, peer.whole_at) + HELLO_PATIENCE
         return is_heard and peer.hello.usable and not self.why_not
 
     def _through(self, peer: Peer, now: float) -> Through:
@@ -623,7 +675,10 @@ class SecondChance:
         if now >= peer.hears_us_at + HELLO_PATIENCE:
             why = f"{peer.name} hears nothing from this node through the tunnel"
             return Through(peer.name, False, why, Fault.DEAF)
-        return Through(peer.name, False, f"{peer.name} says: {peer.hello.reason}", Fault.THERE)
+        if not peer.hello.usable:
+            return Through(peer.name, False, f"{peer.name} says: {peer.hello.reason}", Fault.THERE)
+        why = f"large packets of {peer.name} do not come through the tunnel: something drops fragments on the way"
+        return Through(peer.name, False, why, Fault.LARGE)
 
     def is_ready(self, wish: Wish, now: float) -> bool:
         """Whether all that was listed is loaded, so that this node can take over."""
@@ -641,6 +696,7 @@ class SecondChance:
 
     def _act(self, now: float) -> list[Effect]:
         """What follows, and when something is to be looked at again."""
+        self._now = now
         for peer in self.peers.values():
             if peer.keeping:
                 self._look_after(peer, peer.keeping, now)
@@ -667,6 +723,18 @@ class SecondChance:
         """What is to be forwarded, against what is."""
         if self._adopted and (now >= self.began_at + WINDOW or self.why_not):
             self._adopted = {}
+        seen = (
+            self._adopted,
+            self._own_flows,
+            *(
+                (peer.name, taking.version, taking.flows, [(a, one.is_reverse) for a, one in taking.sought.items()])
+                for peer in self.peers.values()
+                if (taking := peer.taking)
+            ),
+        )
+        if seen == self._reconciled:
+            return []
+        self._reconciled = seen
         wanted = {
             flow: node
             for flow, node in self._adopted.items()
@@ -719,9 +787,7 @@ class SecondChance:
         for peer in self.peers.values():
             if now >= peer.hello_at + HELLO_INTERVAL:
                 peer.hello_at = now
-                is_deaf = now >= peer.was_heard_at + HELLO_PATIENCE  # the other one hears us, and could not know this
-                why = self.why_not or (f"nothing comes from {peer.name} through the tunnel" if is_deaf else "")
-                effects.append(self._frame(peer, Hello(not why, why)))
+                effects += [self._hello(peer), self._hello(peer)]
             offers = self._offers(peer, now)
             if offers and now >= peer.offered_at + FAST:
                 peer.offered_at = now
@@ -786,9 +852,16 @@ class SecondChance:
             self._count_at = math.inf
         return effects
 
+    def _hello(self, peer: Peer) -> SendFrame:
+        """A small one and a large one in turn."""
+        peer.is_large = not peer.is_large
+        return self._frame(peer, Hello(not self.why_not, self.why_not, peer.is_large))
+
     def _frame(self, peer: Peer, message: Message) -> SendFrame:
         peer.sequence += 1
-        boot = peer.boot or peer.unproven
+        # To repeat its boot says that it is heard.
+        is_heard = self._now < peer.was_heard_at + HELLO_PATIENCE
+        boot = (peer.boot or peer.unproven) if is_heard else 0
         return SendFrame(peer.name, Frame(self.identity, peer.identity, self.boot, boot, peer.sequence, message))
 
     def _tell(self, now: float) -> list[Effect]:
@@ -824,7 +897,8 @@ class SecondChance:
             if (taking := peer.taking) and taking.moved:
                 until = max(taking.moved) + self.limit
                 yield Stream(peer.name, True, len(taking.flows), taking.since, until, forwarded, taking.accepted)
-            if (keeping := peer.keeping) and keeping.carries_since < math.inf and not keeping.is_orphan:
+            keeping = peer.keeping
+            if keeping and keeping.number and keeping.carries_since < math.inf and not keeping.is_orphan:
                 since, until = keeping.carries_since, keeping.carries_since + self.limit
                 yield Stream(peer.name, False, len(keeping.listed), since, until, keeping.ask.forwarded, accepted)
 

@@ -166,18 +166,21 @@ class Moves:
     def over(self, over: Over, now: float) -> list[Effect]:
         self.ended[over.node, over.forwards] = now, over
         self.ends[over.end] += 1
-        self.cut += over.connections
-        if not over.forwards:
+        self.cut += over.reset
+        if not over.forwards and over.end is not End.MOVED_ON:
             self._closed.add(over.node)
         key = over.node, over.forwards
         if key not in self._told and not over.connections:
             return []
         self._told.discard(key)
         whose = over.node if over.forwards else "this node"
-        if not over.connections:
-            return [Became("connections", over.node, "ended", f"no connection of {whose} is left")]
+        if not over.reset:
+            reason = f"no connection of {whose} is left"
+            if over.connections:
+                reason = f"{over.reason}, with {_many(over.connections)} of {whose}"
+            return [Became("connections", over.node, "ended", reason)]
         verb = "is" if over.connections == 1 else "are"
-        reason = f"{_many(over.connections)} of {whose} {verb} reset: {over.reason}"
+        reason = f"{_many(over.reset)} of {whose} {verb} reset: {over.reason}"
         return [Became("connections", over.node, "cut off", reason)]
 
     def is_keeping(self, now: float) -> bool:

@@ -27,6 +27,8 @@ class Fault(StrEnum):
     """Nothing of it comes through the tunnel."""
     DEAF = "deaf"
     """It hears nothing from this node through the tunnel."""
+    LARGE = "large"
+    """Only small packets come through the tunnel."""
     THERE = "there"
     """It cannot take part, as it says."""
 
@@ -176,6 +178,11 @@ class Over:
     """That were left."""
     reason: str
     end: End
+
+    @property
+    def reset(self) -> int:
+        """How many connections are reset now: none, where they go on by another way."""
+        return 0 if self.end is End.MOVED_ON else self.connections
 
 
 Effect = SendFrame | ListSockets | CountPackets | Forward | Admit | HoldBack | AnswerBy | Tell | Over

@@ -19,14 +19,17 @@ MAGIC = b"f2"
 FORMAT = 1
 LARGEST = 1400
 """Octets of a frame behind its Ethernet header: with VXLAN around it, it fits in 1500."""
+WHOLE = 1500
+"""Octets of a `Hello` that is large: as much as the tunnel carries. Outside it takes two fragments where it must."""
 TAG = 16
 HEADER = struct.Struct(f"!2sBB{ID}s{ID}sQQQ")
 """Magic, format, kind; sender, receiver; boot of the sender, of the receiver as the sender knows it; sequence."""
-HELLO = struct.Struct("!B")
+HELLO = struct.Struct("!BB")
 ASK = struct.Struct("!QQQBQQ")
 """Number, version and its boot, flags; packets: forwarded, answers. Then the addresses and the reason."""
-LIST = struct.Struct("!QQQHHIQHHHH")
-"""Number, version, base, part, parts, left, accepted; how many flows of 16 and 40 octets come, then how many go."""
+LIST = struct.Struct("!QIQQHHIQHHHH")
+"""Number, milliseconds since it was asked, version, base, part, parts, left, accepted; then how many flows of 16 and
+40 octets come, and how many go."""
 ADDRESSES = struct.Struct("!HH")
 """How many of IPv4 come, and then of IPv6."""
 SHORT, LONG = 16, 40
@@ -65,6 +68,8 @@ class Hello:
     usable: bool
     reason: str = ""
     """Why it cannot."""
+    is_large: bool = False
+    """It has the size of the largest packets of connections: that small ones pass is no proof."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,8 @@ class Listing:
 
     number: int
     """Of the `Ask` that it answers."""
+    asked_ago: int
+    """Milliseconds since the sender heard the last one."""
     version: int
     base: int
     part: int
@@ -158,13 +165,15 @@ def pack(frame: Frame, key: bytes) -> bytes:
     kind, body = _packed(frame.message)
     header = HEADER.pack(MAGIC, FORMAT, kind, frame.sender, frame.receiver, frame.boot, frame.your_boot, frame.sequence)
     signed = header + body
+    if isinstance(frame.message, Hello) and frame.message.is_large:
+        signed = signed.ljust(WHOLE - TAG, b"\0")
     return signed + _tag(signed, key)
 
 
 def _packed(message: Message) -> tuple[Kind, bytes]:
     match message:
         case Hello():
-            return Kind.HELLO, HELLO.pack(message.usable) + _text(message.reason)
+            return Kind.HELLO, HELLO.pack(message.usable, message.is_large) + _text(message.reason)
         case Offer():
             return Kind.OFFER, _addresses(message.addresses)
         case Ask():
@@ -184,6 +193,7 @@ def _packed(message: Message) -> tuple[Kind, bytes]:
             groups = short_in, long_in, short_out, long_out
             fixed = LIST.pack(
                 message.number,
+                min(message.asked_ago, 0xFFFFFFFF),
                 message.version,
                 message.base,
                 message.part,
@@ -197,7 +207,7 @@ def _packed(message: Message) -> tuple[Kind, bytes]:
 
 def parse(data: bytes, keys: Iterable[bytes]) -> Frame:
     """Raises Malformed. What it says is believed only after one of the keys has signed it. Padding may follow it."""
-    if not HEADER.size + TAG <= len(data) <= LARGEST:
+    if not HEADER.size + TAG <= len(data) <= WHOLE:
         raise Malformed("too short or too long for a frame of the second chance")
     magic, version, kind, sender, receiver, boot, your_boot, sequence = HEADER.unpack_from(data)
     if magic != MAGIC or version != FORMAT:
@@ -216,8 +226,8 @@ def parse(data: bytes, keys: Iterable[bytes]) -> Frame:
 def _unpacked(kind: int, body: bytes) -> Message:
     match kind:
         case Kind.HELLO:
-            (usable,) = HELLO.unpack_from(body)
-            return Hello(bool(usable), _read_text(body, HELLO.size)[0])
+            usable, is_large = HELLO.unpack_from(body)
+            return Hello(bool(usable), _read_text(body, HELLO.size)[0], bool(is_large))
         case Kind.OFFER:
             return Offer(_read_addresses(body, 0)[0])
         case Kind.ASK:
@@ -227,7 +237,7 @@ def _unpacked(kind: int, body: bytes) -> Message:
             reason, _ = _read_text(body, at)
             return Ask(number, addresses | reverse, reverse, flags, version, boot, forwarded, answers, reason)
         case Kind.LIST:
-            number, version, base, part, parts, left, accepted, *counts = LIST.unpack_from(body)
+            number, asked_ago, version, base, part, parts, left, accepted, *counts = LIST.unpack_from(body)
             if part >= parts:
                 raise Malformed("a part that its list does not have")
             groups, at = list[list[Flow]](), LIST.size
@@ -235,11 +245,20 @@ def _unpacked(kind: int, body: bytes) -> Message:
                 end = at + count * length
                 if end > len(body):
                     raise Malformed("a cut list")
-                groups.append([body[begin : begin + length] for begin in range(at, end, length)])
+                flows = [body[begin : begin + length] for begin in range(at, end, length)]
+                if not all(map(_is_flow, flows)):
+                    raise Malformed("a connection that is none")
+                groups.append(flows)
                 at = end
             add, remove = frozenset(groups[0] + groups[1]), frozenset(groups[2] + groups[3])
-            return Listing(number, version, base, part, parts, left, accepted, add, remove)
+            return Listing(number, asked_ago, version, base, part, parts, left, accepted, add, remove)
     raise Malformed(f"a kind of frame that is not known: {kind}")
+
+
+def _is_flow(flow: Flow) -> bool:
+    """Behind each port are two zeros."""
+    middle = len(flow) // 2
+    return flow[-2:] == b"\0\0" == flow[middle - 2 : middle]
 
 
 def _by_length(flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:

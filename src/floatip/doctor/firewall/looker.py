@@ -195,7 +195,7 @@ def _tunnel(context: Context, own: Address, node: settings.Node, port: int) -> I
         if instance.may_have_second_chance:
             client = CLIENTS[address.version]
             # The policy rule of the answers sends what goes to the client back through the tunnel.
-            inner = Packet("in", client, address.ip, TCP, DEVICE, EPHEMERAL, HTTPS, "established", ACK, way_back=DEVICE)
+            inner = Packet("in", client, address.ip, TCP, DEVICE, None, HTTPS, "established", ACK, way_back=DEVICE)
             name = f"connections to {address.ip} that come through the tunnel"
             yield Flow(Code.FIREWALL_TUNNEL, str(address.ip), name, inner)
 

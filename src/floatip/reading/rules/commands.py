@@ -29,7 +29,7 @@ def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem
                 yield from _at(places, (*at, "value"), files.watched(path, machine))
             case Process(path, command=()) if path.startswith("/"):
                 yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
-    if model.notify and not (model.notify.command or model.notify.drained):
+    if model.notify and not (model.notify.command or model.notify.drained) and places.is_whole(("notify",)):
         hint = 'name what runs at each change of role: command = "/etc/floatip/notify.sh"; or remove the table'
         yield places.error(("notify",), "it has no command", hint)
     for key in ("command", "drained") if model.notify else ():
