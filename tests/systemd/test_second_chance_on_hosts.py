@@ -20,7 +20,7 @@ from tests.systemd.chance import TLS, Chanced, Load, is_usable, kept_here, kept_
 from tests.systemd.faults import starved
 from tests.systemd.machines import Machine, Rack, on_each, wait_for
 from tests.systemd.nodes import season
-from tests.systemd.pair import Observation, Pair
+from tests.systemd.pair import ADDRESS, Observation, Pair
 from tests.systemd.stacks import NEXT_VERSION, SETTLE_TIMEOUT, begin_to_build, claims, next_package, settle, status, use
 
 CHANCED = Chanced()
@@ -57,7 +57,7 @@ def master(pair: Pair) -> Machine:
 def begin(pair: Pair, stack: Chanced) -> Machine:
     """The master. Sockets that the test before left behind, whose clients were reset, would count as open."""
     use(pair, stack)
-    on_each(pair.nodes, lambda node: node.run("systemctl restart echo haproxy", quiet=True))
+    on_each(pair.nodes, lambda node: node.run(f"ss --kill --tcp --no-header src {ADDRESS}", quiet=True))
     return settle(pair, stack)
 
 
