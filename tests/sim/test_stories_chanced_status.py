@@ -221,6 +221,7 @@ def test_nothing_is_a_problem_right_after_the_start() -> None:
 
 def test_a_node_that_cannot_take_part_is_a_warning_but_not_right_after_the_start() -> None:
     world = Chanced(prefer=("a",), wanted=True)
+    world.run(0.1)
     world.restart_process("a", after=60)
     world.run(SETTLE - 1)
     assert problems(world, "a") == []
