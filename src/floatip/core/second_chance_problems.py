@@ -18,10 +18,8 @@ def of_second_chance(moves: Moves, fleet: Fleet, started_at: float, now: float) 
         return
     standing = moves.standing
     if standing.why_not:
-        what = (
-            f"the second chance does not work on this node, and a planned move resets connections: {standing.why_not}"
-        )
-        hint = standing.hint or "read what the kernel refused: journalctl -u floatip -g second"
+        what = f"a planned move from or to this node resets connections: {standing.why_not}"
+        hint = standing.hint or "read why: journalctl -u floatip"
         yield _warning(fleet.own.name, what, hint, moves.since[""])
         return
     for one in standing.through:
