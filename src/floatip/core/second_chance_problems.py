@@ -48,5 +48,6 @@ def _hint(one: Through, port: int, fleet: Fleet) -> str:
             to = f"on {name} ({address}), and on the way there; see there what comes: {dump}"
             return f"let UDP port {port} from {fleet.own.address} pass {to}"
         case Fault.LARGE:
-            return f"let fragments of UDP port {port} from {name} ({address}) pass: {dump} 'or ip[6:2] & 0x3fff != 0'"
+            comes = f"tcpdump -ni any 'udp port {port} or ip[6:2] & 0x3fff != 0'"
+            return f"let fragments of UDP port {port} from {name} ({address}) pass; see what comes: {comes}"
     return f"run on {name}: floatip status"
