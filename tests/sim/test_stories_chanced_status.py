@@ -219,6 +219,17 @@ def test_nothing_is_a_problem_right_after_the_start() -> None:
     assert [subject for subject, *_ in problems(world, "a")] == ["b"]
 
 
+def test_a_node_that_cannot_take_part_is_a_warning_but_not_right_after_the_start() -> None:
+    world = Chanced(prefer=("a",), wanted=True)
+    world.run(0.1)
+    world.restart_process("a", after=60)
+    world.run(SETTLE - 1)
+    assert problems(world, "a") == []
+    world.run(2)
+    what = "a planned move from or to this node resets connections: its process was killed"
+    assert problems(world, "a") == [("a", "warning", what)]
+
+
 # What was moved away has gone
 
 

@@ -355,6 +355,7 @@ class SecondChance:
         if frame.sequence <= peer.last and not isinstance(frame.message, Listing):
             return []
         peer.last = max(peer.last, frame.sequence)
+        worked = self._works(peer, now)
         peer.heard_at = now
         if not is_to_us:
             return []
@@ -365,6 +366,8 @@ class SecondChance:
             case Hello():
                 peer.hello = frame.message
                 peer.whole_at = now if frame.message.is_large else peer.whole_at
+                if worked and self._works(peer, now):
+                    return []  # by far the most
             case Offer():
                 peer.offers, peer.wanted_at = frame.message.addresses, now
             case Ask():
