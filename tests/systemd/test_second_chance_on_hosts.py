@@ -208,7 +208,7 @@ def test_the_process_of_the_second_chance_may_crash_on_either_side(pair: Pair, m
 def test_the_node_that_took_over_may_crash_and_resets_no_connection_of_the_other(pair: Pair, master: Machine) -> None:
     """Its own are reset, as in each crash."""
     season(pair)
-    other = pair.other(master)
+    other, before = pair.other(master), history(master)
     with pair.observed(), loaded(pair) as load:
         master.run("floatip handover")
         moved(pair, other, master)
@@ -217,6 +217,7 @@ def test_the_node_that_took_over_may_crash_and_resets_no_connection_of_the_other
         load.end()
     print(load.report())
     assert load.failures(of=master.name) == []
+    assert history(master).count("of this node are reset") == before.count("of this node are reset")
 
 
 def test_the_node_that_was_left_may_crash_where_systemd_starts_it_again(pair: Pair, master: Machine) -> None:
@@ -306,7 +307,7 @@ def helper(node: Machine) -> str:
 
 
 def history(node: Machine) -> str:
-    return node.run("floatip history", check=False)
+    return node.run("floatip history", check=False, quiet=True)
 
 
 def said(node: Machine) -> str:
