@@ -295,6 +295,7 @@ def test_where_the_carrier_crashed_and_this_node_has_taken_over_its_connections_
     player.wish(Phase.CARRIES)
     player.wait(2 * SILENCE)
     (over,) = of(player.done, Over)
+    assert isinstance(over, Over)
     assert (over.end, over.connections, over.reset) == (End.MOVED_ON, 1, 0)
 
 
