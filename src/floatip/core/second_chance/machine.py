@@ -355,7 +355,7 @@ class SecondChance:
         if frame.sequence <= peer.last and not isinstance(frame.message, Listing):
             return []
         peer.last = max(peer.last, frame.sequence)
-        worked = self._works(peer, now)
+        worked = self._works(peer, now) and peer.hello_at > -math.inf
         peer.heard_at = now
         if not is_to_us:
             return []
