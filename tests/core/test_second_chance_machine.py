@@ -386,3 +386,42 @@ def test_a_node_that_is_not_configured_any_more_is_forwarded_nothing(player: Pla
     player.machine.configure(("a",), 60.0)
     effects = player.do(player.machine.tick(player.now))
     assert any(isinstance(one, Forward) and one.remove == {flow(1), flow(2)} for one in effects)
+
+
+def test_answers_that_a_killed_process_left_in_the_tunnel_leave_directly_once_this_node_carries() -> None:
+    machine = SecondChance("a", ("a", "b"), BOOT, 60.0, 100.0)
+    machine.adopt({}, frozenset(), {VIP: "b"})
+    assert AnswerBy({}) not in machine.wish([Wish("web", frozenset((VIP,)), Phase.REST)], 100.0)
+    assert AnswerBy({}) in machine.wish([Wish("web", frozenset((VIP,)), Phase.CARRIES)], 100.1)
+
+
+def test_answers_that_a_killed_process_left_in_the_tunnel_go_on_until_the_carrier_has_had_time_to_ask() -> None:
+    machine = SecondChance("a", ("a", "b"), BOOT, 60.0, 100.0)
+    machine.adopt({}, frozenset(), {VIP: "b"})
+    machine.wish([Wish("web", frozenset((VIP,)), Phase.REST)], 100.0)
+    assert not [one for one in machine.tick(100.0 + WINDOW - 0.1) if isinstance(one, AnswerBy)]
+    assert AnswerBy({}) in machine.tick(100.0 + WINDOW)
+
+
+def test_a_carrier_that_hears_nothing_is_heard_when_it_ends_it(player: Player) -> None:
+    player.asked(FAST | AskFlag.CARRIES)
+    player.do(player.machine.listed(frozenset((flow(1),)), 0.001, player.now))
+    ended = player.hear(Ask(0, frozenset(), reason="a has said nothing"), your_boot=0)
+    assert [one.end for one in ended if isinstance(one, Over)] == [End.THERE]
+
+
+def test_answers_leave_directly_where_the_carrier_is_silent_and_no_packet_comes(player: Player) -> None:
+    player.asked(AskFlag.CARRIES)
+    player.do(player.machine.listed(frozenset((flow(1),)), 0.001, player.now))
+    player.asked(AskFlag.CARRIES)
+    assert AnswerBy({VIP: "b"}) in player.done
+    for accepted in range(1, 8):  # the kernel of the carrier goes on
+        player.wait(1.0)
+        player.do(player.machine.counted(0, 0, accepted, player.now))
+    assert AnswerBy({}) not in player.done
+    for _ in range(5):
+        player.wait(1.0)
+        player.do(player.machine.counted(0, 0, 7, player.now))
+    assert AnswerBy({}) in player.done
+    player.do(player.machine.counted(0, 0, 8, player.now))
+    assert player.done[-1] == AnswerBy({VIP: "b"}) or AnswerBy({VIP: "b"}) in player.done[-3:]

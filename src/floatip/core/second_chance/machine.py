@@ -257,6 +257,8 @@ class SecondChance:
         self.packets = (0, 0, 0)
         """Forwarded, answers, accepted."""
         self._packets_at = now
+        self._accepted_at = -math.inf
+        """When a packet was last seen that came through the tunnel to a socket."""
         self._now = now
         self._version = 0
         self._own_flows: frozenset[Flow] = frozenset()
@@ -268,8 +270,8 @@ class SecondChance:
         self._to_shut_out: set[Flow] = set()
         self._held: frozenset[Address] = frozenset()
         self._held_at = -math.inf
-        self._answer_by: dict[Address, str] | None = None
-        """None: a predecessor may have left something."""
+        self._answer_by: Mapping[Address, str] = {}
+        self._adopted_answers: Mapping[Address, str] = {}
         self._list_at = math.inf
         self._list_took = 0.0
         self._count_at = math.inf
@@ -292,10 +294,15 @@ class SecondChance:
 
     # What happens
 
-    def adopt(self, loaded: Mapping[Flow, str], here: frozenset[Flow]) -> None:
-        """What a predecessor left in the kernel: it stays until the keepers have answered, or the carriers asked."""
+    def adopt(self, loaded: Mapping[Flow, str], here: frozenset[Flow], answers: Mapping[Address, str]) -> None:
+        """What a predecessor left in the kernel: it stays until the keepers have answered, or the carriers asked.
+
+        Answers from an address that this node carries by now must not leave by the tunnel.
+        """
         self._adopted_here = here
+        self._answer_by, self._adopted_answers = answers, answers
         self._loaded = dict(loaded)
+        self._reconciled = ()
         self._adopted = {flow: node for flow, node in loaded.items() if node in self.peers}
 
     def wish(self, wishes: Iterable[Wish], now: float) -> list[Effect]:
@@ -319,6 +326,9 @@ class SecondChance:
             for peer in self.peers.values():
                 if peer.taking:
                     self._end_taking(peer, why, End.UNABLE)
+                if keeping := peer.keeping:  # nothing of it is in the kernel now
+                    keeping.admitted = keeping.base = frozenset()
+                    keeping.version, keeping.out = 0, []
         self.why_not, self.hint = why, hint
         for peer in self.peers.values():
             peer.hello_at = -math.inf
@@ -329,6 +339,8 @@ class SecondChance:
 
     def counted(self, forwarded: int, answers: int, accepted: int, now: float) -> list[Effect]:
         """Packets so far."""
+        if accepted != self.packets[2]:
+            self._accepted_at = now
         self.packets, self._packets_at = (forwarded, answers, accepted), now
         return self._act(now)
 
@@ -353,6 +365,10 @@ class SecondChance:
         peer.last = max(peer.last, frame.sequence)
         peer.heard_at = now
         if not is_to_us:
+            # A carrier that has heard nothing for too long ends it, and this node may hear that.
+            if isinstance(frame.message, Ask) and not frame.message.addresses:
+                self._asked(peer, frame.boot, frame.message, now)
+                return self._act(now)
             return []
         peer.hears_us_at = now
         if not isinstance(frame.message, Hello) and not peer.hello.usable:
@@ -427,6 +443,7 @@ class SecondChance:
         if (
             not keeping.number
             or keeping.is_orphan
+            or self.why_not
             or now < keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW)
         ):
             return []
@@ -750,6 +767,9 @@ class SecondChance:
         return [Forward(add, remove)]
 
     def _hold_back(self, now: float) -> list[Effect]:
+        if self.why_not:
+            self._held = frozenset()
+            return []
         held = set[Address]()
         for peer in self.peers.values():
             if peer.taking and peer.taking.version and self._is_fast(peer.taking, now):
@@ -762,18 +782,31 @@ class SecondChance:
         return [HoldBack(self._held)]
 
     def _route_answers(self, now: float) -> list[Effect]:
+        if self.why_not:
+            self._answer_by = {}
+            return []
         own = self._carried()
         found: dict[Address, tuple[float, str]] = {}
         for peer in self.peers.values():
-            if (keeping := peer.keeping) and keeping.carries_since < math.inf:
+            if (keeping := peer.keeping) and keeping.carries_since < math.inf and self._leads_back(keeping, now):
                 for address in keeping.sought - own:
                     found[address] = max(found.get(address, (-math.inf, "")), (keeping.carries_since, peer.name))
-        answer_by = {address: node for address, (_, node) in found.items()}
-        is_as_left = self._answer_by is None and not answer_by and now < self.began_at + WINDOW
-        if answer_by == self._answer_by or is_as_left:
+        if now >= self.began_at + WINDOW:
+            self._adopted_answers = {}
+        left = {address: node for address, node in self._adopted_answers.items() if address not in own}
+        answer_by = left | {address: node for address, (_, node) in found.items()}
+        if answer_by == self._answer_by:
             return []
         self._answer_by = answer_by
         return [AnswerBy(answer_by)]
+
+    def _leads_back(self, keeping: Keeping, now: float) -> bool:
+        """Whether answers may still reach the clients through the tunnel.
+
+        Where the carrier's process is silent and no packet comes either, nobody takes them: the clients of downloads
+        would wait for data until the limit.
+        """
+        return not keeping.is_orphan or now < max(self._accepted_at, keeping.heard_at) + SILENCE + LIST_SLOWLY
 
     def _say(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
