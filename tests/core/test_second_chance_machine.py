@@ -425,3 +425,41 @@ def test_answers_leave_directly_where_the_carrier_is_silent_and_no_packet_comes(
     assert AnswerBy({}) in player.done
     player.do(player.machine.counted(0, 0, 8, player.now))
     assert player.done[-1] == AnswerBy({VIP: "b"}) or AnswerBy({VIP: "b"}) in player.done[-3:]
+
+
+def test_of_two_nodes_that_asked_the_one_that_carries_has_the_connections() -> None:
+    now, sent = 100.0, 0
+    machine = SecondChance("a", ("a", "b", "c"), BOOT, 60.0, now)
+
+    def hear(name: str, message: Message) -> list[Effect]:
+        nonlocal sent
+        sent += 1
+        return machine.heard(Frame(identity(name), identity("a"), THEIR_BOOT, BOOT, sent, message), now)
+
+    def ask(name: str, flags: int) -> list[Effect]:
+        return hear(name, Ask(1, frozenset((VIP,)), frozenset(), flags))
+
+    machine.wish([Wish("web", frozenset((VIP,)), Phase.CARRIES)], now)
+    for name in "bc":
+        hear(name, Hello(True))
+        ask(name, FAST)
+    machine.listed(frozenset((flow(1),)), 0.001, now)
+    machine.wish([Wish("web", frozenset((VIP,)), Phase.REST)], now)
+    done = ask("b", FAST | AskFlag.CARRIES)
+    assert AnswerBy({VIP: "b"}) in done, "and not by c, which asked as well"
+    (standing,) = (one.standing for one in done if isinstance(one, Tell))
+    assert [(one.node, one.connections) for one in standing.streams] == [("b", 1)]
+    now += WINDOW
+    done = ask("b", AskFlag.CARRIES) + ask("c", 0)
+    assert not [one for one in done if isinstance(one, Over)], "c never had any"
+
+
+def test_a_carrier_that_was_suspended_reads_what_the_keeper_says_first(player: Player) -> None:
+    player.wish(Phase.CARRIES, moved_at=player.now)
+    player.asked(FAST | AskFlag.CARRIES, reverse=True)
+    player.hear(Listing(1, 0, 1, 0, 0, 1, 1, 5, frozenset((flow(1),))))
+    player.now += SILENCE + 10
+    done = player.do(player.machine.tick(player.now))
+    assert not [one for one in done if isinstance(one, Over)]
+    done = player.wait(SILENCE + 0.1)
+    assert {one.end for one in done if isinstance(one, Over)} == {End.SILENT}

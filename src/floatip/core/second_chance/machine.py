@@ -59,6 +59,8 @@ WINDOW = 3.0
 """Seconds after a move in which lists are exchanged often: TCP repeats a SYN after 1 s, and then after 2 s more."""
 FAST, SLOW = 0.1, 0.5
 """Seconds between two words of each node, before a move and shortly after it, and later."""
+SUSPENDED = 1.0
+"""Seconds: a process that wakes up later than that was suspended."""
 LIST_SLOWLY = 1.0
 """Seconds between two lists, later; before that, each word has one."""
 LISTING_SHARE = 4
@@ -182,6 +184,9 @@ class Keeping:
     said_at: float = -math.inf
     admitted: frozenset[Flow] = frozenset()
     carries_since: float = math.inf
+    """Since when the other node carries them, or may do so: this node has given them up, and several nodes asked."""
+    says_so: bool = False
+    """Whether it said that it carries them."""
     given_at: float = -math.inf
     """When this node, which was the carrier, gave it up."""
     is_orphan: bool = False
@@ -279,6 +284,8 @@ class SecondChance:
         self._told_at = -math.inf
         self._over: list[Over] = []
         self.deadline = now
+        self._woken_at = -math.inf
+        """When this process ran again, after it did not for a while: what others said meanwhile is still to be read."""
 
     def configure(self, nodes: Iterable[str], limit: float) -> None:
         """What goes on with a node that is not named any more ends with the next thing that happens."""
@@ -312,7 +319,7 @@ class SecondChance:
         for peer in self.peers.values():
             if (keeping := peer.keeping) and given & keeping.sought:
                 keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so, or not to
-                keeping.given_at = now
+                keeping.given_at, keeping.says_so = now, False
         return self._act(now)
 
     def leave_out(self, without: Mapping[str, str], now: float) -> list[Effect]:
@@ -413,14 +420,15 @@ class SecondChance:
             if before:
                 keeping.since, keeping.admitted = before.since, before.admitted
                 keeping.carries_since, keeping.given_at = before.carries_since, before.given_at
+                keeping.says_so = before.says_so
         if ask.number != keeping.ask.number:
             self._list_at = now
         if ask.flags & AskFlag.CARRIES:
-            keeping.carries_since = min(keeping.carries_since, now)
+            keeping.carries_since, keeping.says_so = min(keeping.carries_since, now), True
         elif now >= keeping.given_at + WINDOW:
-            if keeping.carries_since < math.inf and keeping.number and not keeping.is_orphan:
+            if keeping.says_so and keeping.number and not keeping.is_orphan:
                 self._over.append(Over(peer.name, False, len(keeping.listed), MOVED_ON, End.MOVED_ON))
-            keeping.carries_since = math.inf
+            keeping.carries_since, keeping.says_so = math.inf, False
         keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
         version = ask.version if ask.boot == self.boot else 0
         if keeping.out and version == keeping.out[0].version:
@@ -476,7 +484,7 @@ class SecondChance:
 
     def _look_after(self, peer: Peer, keeping: Keeping, now: float) -> None:
         """Where the carrier's process falls silent, its kernel may go on: what this node admits stays."""
-        if now < keeping.heard_at + SILENCE:
+        if now < max(keeping.heard_at, self._woken_at) + SILENCE:
             return
         reason = f"{peer.name} has said nothing through the tunnel for {SILENCE:g} s"
         is_over = now >= keeping.carries_since + self.limit or keeping.carries_since == math.inf
@@ -484,13 +492,22 @@ class SecondChance:
             self._end_keeping(peer, reason, End.SILENT)
         elif not keeping.is_orphan:
             keeping.is_orphan = True
-            self._over.append(Over(peer.name, False, len(keeping.listed), reason, End.SILENT))
+            if self._may_carry(peer, keeping):
+                self._over.append(Over(peer.name, False, len(keeping.listed), reason, End.SILENT))
+
+    def _may_carry(self, peer: Peer, keeping: Keeping) -> bool:
+        """Of several nodes that asked, one becomes the carrier, and says so."""
+        others = (each.keeping for each in self.peers.values() if each is not peer)
+        return keeping.says_so or (
+            keeping.carries_since < math.inf
+            and not any(one and one.says_so and one.sought & keeping.sought for one in others)
+        )
 
     def _end_keeping(self, peer: Peer, reason: str, end: End) -> None:
         keeping, peer.keeping = peer.keeping, None
         if keeping:
             self._to_shut_out |= keeping.admitted
-        if keeping and keeping.carries_since < math.inf and not keeping.is_orphan:
+        if keeping and self._may_carry(peer, keeping) and not keeping.is_orphan:
             self._over.append(Over(peer.name, False, len(keeping.listed), reason, end))
 
     # As the carrier
@@ -641,7 +658,7 @@ class SecondChance:
         is_fast = self._is_fast(taking, now)
         goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work
         patience = SILENCE if goes_on or not is_fast else SILENCE_UNPROVEN
-        heard_at = max(taking.heard_at, self.began_at, *moved)
+        heard_at = max(taking.heard_at, self.began_at, self._woken_at, *moved)
         if now >= heard_at + patience:
             self._end_taking(peer, f"{peer.name} has said nothing through the tunnel for {patience:g} s", End.SILENT)
             return
@@ -707,6 +724,8 @@ class SecondChance:
     def _act(self, now: float) -> list[Effect]:
         """What follows, and when something is to be looked at again."""
         self._now = now
+        if now >= self.deadline + SUSPENDED:
+            self._woken_at = now
         for peer in self.peers.values():
             if peer.keeping:
                 self._look_after(peer, peer.keeping, now)
@@ -786,15 +805,16 @@ class SecondChance:
             self._answer_by = {}
             return []
         own = self._carried()
-        found: dict[Address, tuple[float, str]] = {}
+        found: dict[Address, tuple[bool, float, str]] = {}
         for peer in self.peers.values():
             if (keeping := peer.keeping) and keeping.carries_since < math.inf and self._leads_back(keeping, now):
                 for address in keeping.sought - own:
-                    found[address] = max(found.get(address, (-math.inf, "")), (keeping.carries_since, peer.name))
+                    this = keeping.says_so, keeping.carries_since, peer.name
+                    found[address] = max(found.get(address, (False, -math.inf, "")), this)
         if now >= self.began_at + WINDOW:
             self._adopted_answers = {}
         left = {address: node for address, node in self._adopted_answers.items() if address not in own}
-        answer_by = left | {address: node for address, (_, node) in found.items()}
+        answer_by = left | {address: node for address, (_, _, node) in found.items()}
         if answer_by == self._answer_by:
             return []
         self._answer_by = answer_by
@@ -924,7 +944,7 @@ class SecondChance:
                 until = max(taking.moved) + self.limit
                 yield Stream(peer.name, True, len(taking.flows), taking.since, until, forwarded, taking.accepted)
             keeping = peer.keeping
-            if keeping and keeping.number and keeping.carries_since < math.inf and not keeping.is_orphan:
+            if keeping and keeping.number and keeping.says_so and not keeping.is_orphan:
                 since, until = keeping.carries_since, keeping.carries_since + self.limit
                 yield Stream(peer.name, False, len(keeping.listed), since, until, keeping.ask.forwarded, accepted)
 
@@ -941,7 +961,10 @@ class SecondChance:
                 at = min(at, *(one.until for one in taking.sought.values()))
             if keeping := peer.keeping:
                 at = min(
-                    at, keeping.heard_at + SILENCE if not keeping.is_orphan else keeping.carries_since + self.limit
+                    at,
+                    max(keeping.heard_at, self._woken_at) + SILENCE
+                    if not keeping.is_orphan
+                    else keeping.carries_since + self.limit,
                 )
                 if keeping.number and not keeping.is_orphan:
                     at = min(at, keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW))
