@@ -155,7 +155,7 @@ def test_a_generic_network_is_what_the_bgp_table_says(tmp_path: Path) -> None:
 
 
 def test_the_notify_table_needs_one_of_its_two_commands(tmp_path: Path) -> None:
-    alone = 'static = "primary"\n'
+    alone = 'static = "primary"\n[linode]\ndcid = 6\n'
     base = f'[[instance]]\nname = "web"\naddresses = ["192.0.2.10/32"]\n{alone}[notify]\n'
     notify = reading.load(write(tmp_path, f'{base}drained = ["/bin/true", "now"]\n')).model.notify
     assert notify == model.Notify(drained=("/bin/true", "now"))

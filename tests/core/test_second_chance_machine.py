@@ -463,3 +463,17 @@ def test_a_carrier_that_was_suspended_reads_what_the_keeper_says_first(player: P
     assert not [one for one in done if isinstance(one, Over)]
     done = player.wait(SILENCE + 0.1)
     assert {one.end for one in done if isinstance(one, Over)} == {End.SILENT}
+
+
+def test_a_keeper_that_ends_says_so_and_nobody_waits_for_its_silence(player: Player) -> None:
+    taken(player)
+    effects = player.hear(Hello(False, "floatip is stopping there"))
+    assert any(isinstance(one, Forward) and one.remove == {flow(1), flow(2)} for one in effects)
+    (over,) = of(effects, Over)
+    assert isinstance(over, Over)
+    assert over.reason == "b says: floatip is stopping there"
+
+
+def test_the_last_words_are_that_it_ends(player: Player) -> None:
+    hellos = [one for one in messages(player.do(player.machine.leave(player.now))) if isinstance(one, Hello)]
+    assert {(one.usable, one.reason) for one in hellos} == {(False, "floatip is stopping there")}

@@ -226,3 +226,16 @@ def test_by_vrrp_a_node_that_stops_lives_until_its_last_connection_has_ended() -
     world.run(5)
     assert world.nodes["b"].power is not RUNNING
     assert world.outage(at) == 0
+
+
+def test_who_is_asked_to_stop_again_waits_for_no_connection_and_releases_all_in_order() -> None:
+    world = settled()
+    world.stop("a")
+    until(world, "b")
+    world.run(5)
+    node = world.nodes["a"].node
+    assert node.waits_for_connections(world.now)
+    world.stop("a")
+    world.run(3)
+    assert world.nodes["a"].power is not RUNNING
+    assert not world.nodes["a"].has_address

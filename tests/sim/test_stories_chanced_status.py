@@ -169,11 +169,11 @@ def test_a_node_that_is_not_heard_through_the_tunnel_says_so_and_the_other_one_k
     world = settled()
     take = world._take_frame
     world._take_frame = lambda to, frame: take(to, frame) if to == "b" else None  # type: ignore[method-assign]
-    world.run(6)
+    world.run(8)
     (one,), (other,) = chance(world, "a").nodes, chance(world, "b").nodes
     assert (one.works, one.fault, one.why) == (False, "unheard", "nothing comes from b through the tunnel")
-    assert (other.works, other.fault) == (False, "there")
-    assert said(world, "b") == ["a does not work: a says: nothing comes from b through the tunnel"]
+    assert (other.works, other.fault) == (False, "deaf")
+    assert said(world, "b") == ["a does not work: a hears nothing from this node through the tunnel"]
 
 
 # Problems
@@ -217,6 +217,17 @@ def test_nothing_is_a_problem_right_after_the_start() -> None:
     assert problems(world, "a") == []
     world.run(SETTLE + 4)
     assert [subject for subject, *_ in problems(world, "a")] == ["b"]
+
+
+def test_a_node_that_cannot_take_part_is_a_warning_but_not_right_after_the_start() -> None:
+    world = Chanced(prefer=("a",), wanted=True)
+    world.run(0.1)
+    world.restart_process("a", after=60)
+    world.run(SETTLE - 1)
+    assert problems(world, "a") == []
+    world.run(2)
+    what = "a planned move from or to this node resets connections: its process was killed"
+    assert problems(world, "a") == [("a", "warning", what)]
 
 
 # What was moved away has gone

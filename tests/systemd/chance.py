@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from floatip.lab.connections import Connections, ends
-from floatip.lab.network import OBSERVER
+from floatip.lab.network import OBSERVER, Hosts
 from floatip.lab.programs.connections import BEHIND, PORT, ConnectionsProgram
 from floatip.lab.programs.program import Program
 from floatip.second_chance.rules import TABLE
@@ -138,7 +138,9 @@ def _certificate() -> str:
 
 
 class CallersProgram(Program):
-    name = "callers"
+    def __init__(self, network: Hosts, name: str) -> None:
+        self.name = name
+        super().__init__(network, OBSERVER.name)
 
     def command(self) -> Sequence[str]:
         return [sys.executable, "-m", "tests.systemd.callers", ADDRESS, str(TLS), str(IDLE)]
@@ -154,6 +156,12 @@ class CallersProgram(Program):
         assert self.wait(ENDS_WITHIN) == 0, self.log.read_text()
         told: dict[str, Any] = json.loads(self.log.read_text().splitlines()[-1])
         return told
+
+
+class _Clients(ConnectionsProgram):
+    def __init__(self, network: Hosts, name: str) -> None:
+        self.name = name
+        super().__init__(network, LONG)
 
 
 @dataclass
@@ -203,9 +211,9 @@ class Load:
 
 
 @contextmanager
-def loaded(pair: Pair) -> Iterator[Load]:
-    """Open; it ends them itself, or they are killed."""
-    load = Load(ConnectionsProgram(pair.network, LONG), CallersProgram(pair.network, OBSERVER.name))
+def loaded(pair: Pair, name: str = "connections") -> Iterator[Load]:
+    """Open; the test ends them, or they are killed. `name`: of the directory, where there are several."""
+    load = Load(_Clients(pair.network, name), CallersProgram(pair.network, f"{name}-of-haproxy"))
     try:
         load.begin()
         yield load

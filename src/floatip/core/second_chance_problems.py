@@ -18,10 +18,8 @@ def of_second_chance(moves: Moves, fleet: Fleet, started_at: float, now: float) 
         return
     standing = moves.standing
     if standing.why_not:
-        what = (
-            f"the second chance does not work on this node, and a planned move resets connections: {standing.why_not}"
-        )
-        hint = standing.hint or "read what the kernel refused: journalctl -u floatip -g second"
+        what = f"a planned move from or to this node resets connections: {standing.why_not}"
+        hint = standing.hint or "read why: journalctl -u floatip"
         yield _warning(fleet.own.name, what, hint, moves.since[""])
         return
     for one in standing.through:
@@ -50,5 +48,6 @@ def _hint(one: Through, port: int, fleet: Fleet) -> str:
             to = f"on {name} ({address}), and on the way there; see there what comes: {dump}"
             return f"let UDP port {port} from {fleet.own.address} pass {to}"
         case Fault.LARGE:
-            return f"let fragments of UDP port {port} from {name} ({address}) pass: {dump} 'or ip[6:2] & 0x3fff != 0'"
+            comes = f"tcpdump -ni any 'udp port {port} or ip[6:2] & 0x3fff != 0'"
+            return f"let fragments of UDP port {port} from {name} ({address}) pass; see what comes: {comes}"
     return f"run on {name}: floatip status"

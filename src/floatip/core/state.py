@@ -491,7 +491,9 @@ class ThroughView:
     why: str
     """A sentence: why not; empty: it works."""
     fault: str
-    """The same as a code: `here`, `unheard`, `deaf` (it hears nothing from this node), `there`; empty: it works."""
+    """The same as a code; empty: it works. `here` and `there`: that node cannot take part. `unheard`: nothing comes
+    from the other one. `deaf`: it hears nothing from this one. `large`: only small packets come from it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def _tunnel(context: Context, known: SecondChanceView, one: ThroughView, make: M
     dump = f"tcpdump -ni any udp port {known.port}"
     hint = {
         "unheard": f"let UDP port {known.port} from {where} pass; see what arrives: {dump}",
+        "large": f"let fragments of UDP port {known.port} from {where} pass, also in the cloud's firewall",
         "deaf": f"on {name}: let UDP port {known.port} from this node pass; see what arrives there: {dump}",
     }.get(one.fault, f"on {name}: floatip doctor")
     return make(Code.TUNNEL, name, f"the tunnel between {where} and this node does not work: {one.why}", SHOWN, hint)

@@ -235,7 +235,7 @@ class Daemon:
         self._busy = True
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[int] = self._loop.create_future()
-        self._stopping = False
+        self._stopping = self._is_hurried = False
         self._clock_ahead = 0.0
         self._seed = int.from_bytes(os.urandom(4))
         self._boot = int.from_bytes(os.urandom(8)) or 1
@@ -533,7 +533,11 @@ class Daemon:
 
     def _stop(self, number: signal.Signals) -> None:
         if self._stopping:
-            os._exit(128 + number)
+            if self._is_hurried or not self._node.waits_for_connections(self._loop.time()):
+                os._exit(128 + number)
+            self._is_hurried = True  # all is released in order, and no connection waited for
+            self.report(StopRequested(f"asked to stop again ({number.name})"))
+            return
         self._stopping = self._entries.is_stopping = True
         self._reload.close()
         self._restart.close()

@@ -121,6 +121,8 @@ class Process:
                 if self._machine:
                     self._do(self._machine.wish(self._wishes, self._loop.time()))
             case ["end"]:
+                if self._machine:
+                    self._do(self._machine.leave(self._loop.time()))
                 self._close_kernel()
                 os._exit(0)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import floatip
 from tests.sim.mutants import (
     Mutant,
+    chance_shown,
     core,
     election,
     etcd,
@@ -39,6 +40,7 @@ MUTANTS = (
     *link.MUTANTS,
     *etcd.MUTANTS,
     *core.MUTANTS,
+    *chance_shown.MUTANTS,
     *explain.MUTANTS,
     *figures.MUTANTS,
     *network.MUTANTS,

@@ -32,8 +32,8 @@ MUTANTS = (
     Mutant(
         "a tunnel that loses packets is used although no answer comes",
         MACHINE,
-        "        if now >= taking.there.stuck_since + is_stuck_for:",
-        "        if now >= taking.there.stuck_since + 100 * is_stuck_for:",
+        "        if taking.there.is_stuck(patience, now):",
+        "        if taking.there.is_stuck(100 * patience, now):",
         FOUL,
     ),
     Mutant(
@@ -118,7 +118,7 @@ MUTANTS = (
         NODE,
         "self.moves and self.draining and now < self._withdraw_last and",
         "self.moves and self.draining and",
-        f"{STORIES}::test_a_node_that_stops_waits_no_longer_than_the_limit",
+        f"{STORIES}::test_a_node_that_stops_waits_no_longer_than_the_limit_and_both_nodes_say_so",
     ),
     Mutant(
         "the list of a daemon that has ended is believed",

@@ -341,6 +341,10 @@ class SecondChance:
             peer.hello_at = -math.inf
         return self._act(now)
 
+    def leave(self, now: float) -> list[Effect]:
+        """The last words of a process that ends, and removes all from the kernel."""
+        return self.unable("floatip is stopping there", "", now)
+
     def tick(self, now: float) -> list[Effect]:
         return self._act(now)
 
@@ -370,6 +374,7 @@ class SecondChance:
         if frame.sequence <= peer.last and not isinstance(frame.message, Listing):
             return []
         peer.last = max(peer.last, frame.sequence)
+        worked = self._works(peer, now)
         peer.heard_at = now
         if not is_to_us:
             # A carrier that has heard nothing for too long ends it, and this node may hear that.
@@ -384,6 +389,8 @@ class SecondChance:
             case Hello():
                 peer.hello = frame.message
                 peer.whole_at = now if frame.message.is_large else peer.whole_at
+                if worked and self._works(peer, now):
+                    return []  # by far the most
             case Offer():
                 peer.offers, peer.wanted_at = frame.message.addresses, now
             case Ask():
@@ -654,6 +661,9 @@ class SecondChance:
         """End what does not work, or is over."""
         moved = taking.moved
         if not moved:
+            return
+        if not peer.hello.usable:
+            self._end_taking(peer, f"{peer.name} says: {peer.hello.reason}", End.UNABLE)
             return
         is_fast = self._is_fast(taking, now)
         goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work
