@@ -477,3 +477,17 @@ def test_a_keeper_that_ends_says_so_and_nobody_waits_for_its_silence(player: Pla
 def test_the_last_words_are_that_it_ends(player: Player) -> None:
     hellos = [one for one in messages(player.do(player.machine.leave(player.now))) if isinstance(one, Hello)]
     assert {(one.usable, one.reason) for one in hellos} == {(False, "floatip is stopping there")}
+
+
+def test_a_node_that_gets_no_large_packets_says_so(player: Player) -> None:
+    for _ in range(6):
+        player.wait(1.0)
+        player.hear(Hello(True))
+    said = [one.frame.message for one in player.done if isinstance(one, SendFrame)]
+    hellos = [one for one in said if isinstance(one, Hello)]
+    assert hellos[0].usable
+    assert not hellos[-1].usable
+    assert hellos[-1].reason.startswith("large packets of b do not come")
+    player.hear(Hello(True, is_large=True))
+    said = [one.frame.message for one in player.wait(1.1) if isinstance(one, SendFrame)]
+    assert [one.usable for one in said if isinstance(one, Hello)] == [True, True]

@@ -79,6 +79,7 @@ HELLO_PATIENCE = 3.0
 MOST_FLOWS = 200_000
 TOLD_INTERVAL = 0.5
 """Seconds between two reports of figures alone."""
+LARGE = "large packets of {} do not come through the tunnel: something drops fragments on the way"
 MOVED_ON = "the address has moved on"
 GOODBYES = 3
 """How often the end is said; a keeper that hears none of them notices the silence."""
@@ -217,6 +218,8 @@ class Peer:
     identity: bytes
     boot: int = 0
     old_boots: set[int] = field(default_factory=set)
+    known_at: float = -math.inf
+    """Since when it has this boot."""
     unproven: int = 0
     last: int = 0
     """The greatest sequence heard."""
@@ -367,7 +370,7 @@ class SecondChance:
                 return [self._hello(peer)] if is_news else []
             if peer.boot:
                 peer.old_boots.add(peer.boot)
-            peer.boot, peer.last = frame.boot, 0
+            peer.boot, peer.last, peer.known_at = frame.boot, 0, now
             peer.hello_at = -math.inf
             if peer.taking:
                 peer.taking.asked_at = -math.inf
@@ -714,8 +717,7 @@ class SecondChance:
             return Through(peer.name, False, why, Fault.DEAF)
         if not peer.hello.usable:
             return Through(peer.name, False, f"{peer.name} says: {peer.hello.reason}", Fault.THERE)
-        why = f"large packets of {peer.name} do not come through the tunnel: something drops fragments on the way"
-        return Through(peer.name, False, why, Fault.LARGE)
+        return Through(peer.name, False, LARGE.format(peer.name), Fault.LARGE)
 
     def is_ready(self, wish: Wish, now: float) -> bool:
         """Whether all that was listed is loaded, so that this node can take over."""
@@ -911,7 +913,16 @@ class SecondChance:
     def _hello(self, peer: Peer) -> SendFrame:
         """A small one and a large one in turn."""
         peer.is_large = not peer.is_large
-        return self._frame(peer, Hello(not self.why_not, self.why_not, peer.is_large))
+        why_not = self.why_not or self._lacks_large(peer)
+        return self._frame(peer, Hello(not why_not, why_not, peer.is_large))
+
+    def _lacks_large(self, peer: Peer) -> str:
+        """Why uploads from there would hang, for its sender; empty: they come."""
+        now = self._now
+        is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
+        if not is_heard or now < max(peer.whole_at, peer.known_at, self._woken_at) + HELLO_PATIENCE:
+            return ""
+        return LARGE.format(peer.name)
 
     def _frame(self, peer: Peer, message: Message) -> SendFrame:
         peer.sequence += 1
