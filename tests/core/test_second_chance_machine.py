@@ -286,6 +286,18 @@ def test_answers_go_to_the_carrier_until_this_node_is_it_again(player: Player) -
     assert of(player.done, AnswerBy)[-1] == AnswerBy({})
 
 
+def test_where_the_carrier_crashed_and_this_node_has_taken_over_its_connections_are_not_said_to_be_reset(
+    player: Player,
+) -> None:
+    player.asked(FAST)
+    player.do(player.machine.listed(frozenset((flow(1),)), 0.0, player.now))
+    player.asked(FAST | AskFlag.CARRIES | AskFlag.READY, version=1)
+    player.wish(Phase.CARRIES)
+    player.wait(2 * SILENCE)
+    (over,) = of(player.done, Over)
+    assert (over.end, over.connections, over.reset) == (End.MOVED_ON, 1, 0)
+
+
 def test_what_is_asked_back_is_not_asked_back_again(player: Player) -> None:
     """Else two nodes, none of which is to be the carrier any more, would go on for good."""
     player.wish(Phase.REST)
