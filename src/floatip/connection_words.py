@@ -55,6 +55,8 @@ def _times(one: StreamView) -> str:
 
 def _cut_off(last: EndedView) -> str:
     were = "were" if last.connections > 1 else "was"
+    if last.end == "silent" and not last.forwards:  # the kernel of the other node may go on without its process
+        were = "may have been"
     whose = f"of {last.node}" if last.forwards else "of this node"
     return f"{last.connections} {whose} {were} reset {_span(last.for_)} ago: {last.why}"
 

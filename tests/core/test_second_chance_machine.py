@@ -401,6 +401,83 @@ def test_a_node_that_is_not_configured_any_more_is_forwarded_nothing(player: Pla
     assert any(isinstance(one, Forward) and one.remove == {flow(1), flow(2)} for one in effects)
 
 
+def test_answers_that_a_killed_process_left_in_the_tunnel_leave_directly_once_this_node_carries() -> None:
+    machine = SecondChance("a", ("a", "b"), BOOT, 60.0, 100.0)
+    machine.adopt({}, frozenset(), {VIP: "b"})
+    assert AnswerBy({}) not in machine.wish([Wish("web", frozenset((VIP,)), Phase.REST)], 100.0)
+    assert AnswerBy({}) in machine.wish([Wish("web", frozenset((VIP,)), Phase.CARRIES)], 100.1)
+
+
+def test_answers_that_a_killed_process_left_in_the_tunnel_go_on_until_the_carrier_has_had_time_to_ask() -> None:
+    machine = SecondChance("a", ("a", "b"), BOOT, 60.0, 100.0)
+    machine.adopt({}, frozenset(), {VIP: "b"})
+    machine.wish([Wish("web", frozenset((VIP,)), Phase.REST)], 100.0)
+    assert not [one for one in machine.tick(100.0 + WINDOW - 0.1) if isinstance(one, AnswerBy)]
+    assert AnswerBy({}) in machine.tick(100.0 + WINDOW)
+
+
+def test_a_carrier_that_hears_nothing_is_heard_when_it_ends_it(player: Player) -> None:
+    player.asked(FAST | AskFlag.CARRIES)
+    player.do(player.machine.listed(frozenset((flow(1),)), 0.001, player.now))
+    ended = player.hear(Ask(0, frozenset(), reason="a has said nothing"), your_boot=0)
+    assert [one.end for one in ended if isinstance(one, Over)] == [End.THERE]
+
+
+def test_answers_leave_directly_where_the_carrier_is_silent_and_no_packet_comes(player: Player) -> None:
+    player.asked(AskFlag.CARRIES)
+    player.do(player.machine.listed(frozenset((flow(1),)), 0.001, player.now))
+    player.asked(AskFlag.CARRIES)
+    assert AnswerBy({VIP: "b"}) in player.done
+    for accepted in range(1, 8):  # the kernel of the carrier goes on
+        player.wait(1.0)
+        player.do(player.machine.counted(0, 0, accepted, player.now))
+    assert AnswerBy({}) not in player.done
+    for _ in range(5):
+        player.wait(1.0)
+        player.do(player.machine.counted(0, 0, 7, player.now))
+    assert AnswerBy({}) in player.done
+    player.do(player.machine.counted(0, 0, 8, player.now))
+    assert player.done[-1] == AnswerBy({VIP: "b"}) or AnswerBy({VIP: "b"}) in player.done[-3:]
+
+
+def test_of_two_nodes_that_asked_the_one_that_carries_has_the_connections() -> None:
+    now, sent = 100.0, 0
+    machine = SecondChance("a", ("a", "b", "c"), BOOT, 60.0, now)
+
+    def hear(name: str, message: Message) -> list[Effect]:
+        nonlocal sent
+        sent += 1
+        return machine.heard(Frame(identity(name), identity("a"), THEIR_BOOT, BOOT, sent, message), now)
+
+    def ask(name: str, flags: int) -> list[Effect]:
+        return hear(name, Ask(1, frozenset((VIP,)), frozenset(), flags))
+
+    machine.wish([Wish("web", frozenset((VIP,)), Phase.CARRIES)], now)
+    for name in "bc":
+        hear(name, Hello(True))
+        ask(name, FAST)
+    machine.listed(frozenset((flow(1),)), 0.001, now)
+    machine.wish([Wish("web", frozenset((VIP,)), Phase.REST)], now)
+    done = ask("b", FAST | AskFlag.CARRIES)
+    assert AnswerBy({VIP: "b"}) in done, "and not by c, which asked as well"
+    (standing,) = (one.standing for one in done if isinstance(one, Tell))
+    assert [(one.node, one.connections) for one in standing.streams] == [("b", 1)]
+    now += WINDOW
+    done = ask("b", AskFlag.CARRIES) + ask("c", 0)
+    assert not [one for one in done if isinstance(one, Over)], "c never had any"
+
+
+def test_a_carrier_that_was_suspended_reads_what_the_keeper_says_first(player: Player) -> None:
+    player.wish(Phase.CARRIES, moved_at=player.now)
+    player.asked(FAST | AskFlag.CARRIES, reverse=True)
+    player.hear(Listing(1, 0, 1, 0, 0, 1, 1, 5, frozenset((flow(1),))))
+    player.now += SILENCE + 10
+    done = player.do(player.machine.tick(player.now))
+    assert not [one for one in done if isinstance(one, Over)]
+    done = player.wait(SILENCE + 0.1)
+    assert {one.end for one in done if isinstance(one, Over)} == {End.SILENT}
+
+
 def test_a_keeper_that_ends_says_so_and_nobody_waits_for_its_silence(player: Player) -> None:
     taken(player)
     effects = player.hear(Hello(False, "floatip is stopping there"))
@@ -413,3 +490,17 @@ def test_a_keeper_that_ends_says_so_and_nobody_waits_for_its_silence(player: Pla
 def test_the_last_words_are_that_it_ends(player: Player) -> None:
     hellos = [one for one in messages(player.do(player.machine.leave(player.now))) if isinstance(one, Hello)]
     assert {(one.usable, one.reason) for one in hellos} == {(False, "floatip is stopping there")}
+
+
+def test_a_node_that_gets_no_large_packets_says_so(player: Player) -> None:
+    for _ in range(6):
+        player.wait(1.0)
+        player.hear(Hello(True))
+    said = [one.frame.message for one in player.done if isinstance(one, SendFrame)]
+    hellos = [one for one in said if isinstance(one, Hello)]
+    assert hellos[0].usable
+    assert not hellos[-1].usable
+    assert hellos[-1].reason.startswith("large packets of b do not come")
+    player.hear(Hello(True, is_large=True))
+    said = [one.frame.message for one in player.wait(1.1) if isinstance(one, SendFrame)]
+    assert [one.usable for one in said if isinstance(one, Hello)] == [True, True]

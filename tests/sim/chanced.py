@@ -57,7 +57,7 @@ class Chanced(Linked):
     def _begin(self, name: str) -> None:
         boot = self.random.getrandbits(63) | 1
         process = self.processes[name] = SecondChance(name, self.nodes, boot, self._chance.limit, self.now)
-        process.adopt(self.forwarded[name], frozenset(self.admitted.get(name, ())))
+        process.adopt(self.forwarded[name], frozenset(self.admitted.get(name, ())), {})
         self._do(name, process.wish(self._wishes.get(name, ()), self.now))
 
     def restart_process(self, name: str, after: float) -> None:

@@ -133,7 +133,7 @@ class World:
         machine = self.machines[name]
         boot = self.random.getrandbits(63) | 1
         machine.process = SecondChance(name, self.machines, boot, LIMIT, self.now)
-        machine.process.adopt(machine.moved, frozenset(machine.here))
+        machine.process.adopt(machine.moved, frozenset(machine.here), dict(machine.answer_by))
         self.do(machine, machine.process.wish(machine.wishes, self.now))
 
     def kill_process(self, name: str) -> None:

@@ -547,7 +547,8 @@ class EndedView:
     forwards: bool
     """As while it went on."""
     connections: int
-    """How many were left; they were reset, unless it ended as `moved-on`."""
+    """How many were left; they were reset, unless it ended as `moved-on`. A keeper does not know where it ended as
+    `silent`."""
     for_: float
     """So many seconds ago."""
     why: str

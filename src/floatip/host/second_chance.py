@@ -5,12 +5,14 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from floatip.core.addresses import Address
 from floatip.core.events import Arrange, Event, StandingTold, StreamOver
-from floatip.core.second_chance.terms import Over, Standing, Stream, Wish
+from floatip.core.second_chance.terms import Over, Phase, Standing, Stream, Wish
 from floatip.core.settings import Settings
 from floatip.host.helper_process import HelperProcess
 from floatip.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 from floatip.second_chance import lines
+from floatip.second_chance.answers import leave_directly
 from floatip.second_chance.lines import Configured
 
 NAME = "the process of the second chance"
@@ -42,7 +44,10 @@ class SecondChance:
             self._process.want()
 
     def perform(self, effect: Arrange) -> None:
-        self._wishes = effect.wishes
+        before, self._wishes = self._wishes, effect.wishes
+        if taken := _carried(effect.wishes) - _carried(before):
+            with suppress(OSError):  # what the kernel refuses here it refuses the process too, which says so
+                leave_directly(taken)
         self._process.send(lines.of_wishes(effect.wishes))
 
     async def finish(self) -> None:
@@ -90,6 +95,11 @@ def in_a_line(kept: Iterable[Stream], now: float) -> str:
     total, carriers = sum(one.connections for one in left), " and ".join(sorted(one.node for one in left))
     goes = "open connection goes" if total == 1 else "open connections go"
     return f"{total} {goes} on by {carriers}, {max(0.0, max(one.until for one in left) - now):.0f} s at most"
+
+
+def _carried(wishes: Iterable[Wish]) -> frozenset[Address]:
+    carried = (one.addresses for one in wishes if one.phase in (Phase.CARRIES, Phase.OFFERS))
+    return frozenset[Address]().union(*carried)
 
 
 def _configured(settings: Settings) -> Configured | None:

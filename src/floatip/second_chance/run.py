@@ -143,24 +143,23 @@ class Process:
             self._close_kernel()
             boot = SystemRandom().getrandbits(63) | 1
             self._machine = SecondChance(configured.own, names, boot, configured.limit, self._loop.time())
-            self._open(is_first=before is None)
+            self._open()
         self._do(self._machine.wish(self._wishes, self._loop.time()))
 
     # The kernel
 
-    def _open(self, *, is_first: bool = False) -> None:
-        """`is_first`: what is there was left by a predecessor, and goes on."""
+    def _open(self) -> None:
         assert self._configured
         assert self._machine
         self._retry = None
         try:
             self._kernel = InKernel(self._configured)
+            answers = self._kernel.tunnel.adopted_answers()
         except Cannot as error:
             self._fail(error)
             return
-        if is_first:
-            rules = self._kernel.rules
-            self._machine.adopt(rules.adopted(), rules.adopted_here())
+        rules = self._kernel.rules
+        self._machine.adopt(rules.adopted(), rules.adopted_here(), answers)
         self._loop.add_reader(self._kernel.tunnel.fileno(), self._receive)
         self._loop.add_reader(self._kernel.surroundings.fileno(), self._look_around)
         if self._machine.why_not:
@@ -210,6 +209,11 @@ class Process:
         without = dict(self._left_out())
         if without != self._machine.without:
             self._do(self._machine.leave_out(without, self._loop.time()))
+        try:
+            self._kernel.tunnel.repair()
+        except Cannot as error:
+            self._fail(error)
+            return
         if self._answer_by and self._answer_by.nodes:
             self._do([self._answer_by])  # some programs remove rules that are not theirs
 

@@ -13,7 +13,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from typing import Self
 
 from floatip.core.addresses import Address, InterfaceAddress
@@ -23,6 +23,7 @@ from floatip.rtnetlink import (
     DELLINK,
     F_CREATE_EXCL,
     F_REPLACE,
+    GETADDR,
     GETLINK,
     IFA_ADDRESS,
     IFA_F_NODAD,
@@ -38,11 +39,13 @@ from floatip.rtnetlink import (
     SETLINK,
     SO_RCVBUFFORCE,
     U32,
+    AddressMessage,
     Interrupted,
     Netlink,
     attribute,
     attributes,
 )
+from floatip.second_chance.answers import DELRULE, FRA_PROTOCOL, FRA_SRC, FRA_TABLE, PROTOCOL, rule
 from floatip.second_chance.cannot import Cannot
 from floatip.second_chance.too_big import TooBig
 
@@ -61,14 +64,10 @@ LONGEST_FRAME = 2048
 OUR_ADDRESS = IPv4Address("169.254.241.1")
 FIRST, LAST = 2, 254
 """The peers' numbers: 169.254.241.N."""
-PRIORITY = 241
-"""Of the policy rules: behind the table `local`, before what an administrator usually writes."""
 TABLE = 0xF1000000
 """The routing table of the peer with number N is N more."""
-PROTOCOL = 0xF2
-"""RTPROT and FRA_PROTOCOL: marks rules and routes as ours."""
 
-NEWNEIGH, DELNEIGH, GETNEIGH, NEWROUTE, NEWRULE, DELRULE, GETRULE = 28, 29, 30, 24, 32, 33, 34
+NEWNEIGH, DELNEIGH, GETNEIGH, NEWROUTE, NEWRULE, GETRULE = 28, 29, 30, 24, 32, 34
 F_CREATE, AF_BRIDGE = 0x400, 7
 ATTEMPTS = 10
 """To read a table that changes meanwhile."""
@@ -82,9 +81,8 @@ NEIGHBOUR = struct.Struct("=BxxxiHBB")
 """struct ndmsg: family, device, state, flags, type."""
 ROUTE = struct.Struct("=BBBBBBBBI")
 """struct rtmsg; struct fib_rule_hdr has the same form: family, lengths, tos, table, protocol, scope, type, flags."""
-UNIVERSE, LINK_SCOPE, UNICAST, TO_TABLE, ONLINK = 0, 253, 1, 1, 4
+UNIVERSE, LINK_SCOPE, UNICAST, ONLINK = 0, 253, 1, 4
 RTA_OIF, RTA_GATEWAY, RTA_METRICS, RTA_TABLE, RTAX_MTU = 4, 5, 8, 15, 2
-FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 2, 6, 15, 21
 NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.EINVAL})
 """What the kernel says where the machine, or a new device of it, has no IPv6."""
 
@@ -282,11 +280,11 @@ class Tunnel:
         by_mac = {mac(peer.name): peer for peer in peers}
         if len(by_mac) < len(peers) or len(peers) > LAST - FIRST + 1:
             raise Cannot("two nodes have one MAC on the tunnel, or there are too many nodes", "rename one of the nodes")
-        numbers: dict[bytes, int] = {}
+        numbers = {mac(name): peer.number for name, peer in self.peers.items() if mac(name) in by_mac}
         for _, address, lladdr in (neighbours := self._neighbours(socket.AF_INET)):
             number = int.from_bytes(address, "big") - int(OUR_ADDRESS) + 1
-            if lladdr in by_mac and FIRST <= number <= LAST:
-                numbers[lladdr] = number
+            if lladdr in by_mac and FIRST <= number <= LAST and number not in numbers.values():
+                numbers.setdefault(lladdr, number)
         free = (number for number in range(FIRST, LAST + 1) if number not in set(numbers.values()))
         known = {each: Peer(peer, numbers.get(each) or next(free)) for each, peer in by_mac.items()}
         wanted = {(socket.AF_INET, peer.ipv4.packed, each) for each, peer in known.items()}
@@ -294,16 +292,30 @@ class Tunnel:
             {(socket.AF_INET6, peer.ipv6.packed, each) for each, peer in known.items()} if self.has_ipv6 else set()
         )
         places = {(AF_BRIDGE, peer.node.address.packed, each) for each, peer in known.items()}
-        stale = [entry for entry in neighbours if entry not in wanted]
-        if self.has_ipv6:
-            stale += [entry for entry in self._neighbours(socket.AF_INET6) if entry not in wanted6]
-        stale += [entry for entry in self._neighbours(AF_BRIDGE) if entry not in places]
-        gone = [(DELNEIGH, 0, self._neighbour(*entry)) for entry in stale]
-        here = [(NEWNEIGH, F_CREATE | F_REPLACE, self._neighbour(*entry)) for entry in wanted | wanted6 | places]
+        there = {
+            *neighbours,
+            *(self._neighbours(socket.AF_INET6) if self.has_ipv6 else ()),
+            *self._neighbours(AF_BRIDGE),
+        }
+        all_wanted = wanted | wanted6 | places
+        gone = [(DELNEIGH, 0, self._neighbour(*entry)) for entry in there - all_wanted]
+        here = [(NEWNEIGH, F_CREATE | F_REPLACE, self._neighbour(*entry)) for entry in all_wanted - there]
         self._ask("forget a node", gone, {errno.ENOENT})
         self._ask("reach the nodes", here)
         self.peers = {peer.node.name: peer for peer in known.values()}
         self._names = {each: peer.node.name for each, peer in known.items()}
+
+    def repair(self) -> None:
+        """What another program has taken from the device. Raises Cannot."""
+        try:
+            with contextlib.suppress(Interrupted):  # then it is looked at again
+                there = [one.packed for one in self._kernel.read(GETADDR)
+                         if isinstance(one, AddressMessage) and one.index == self.index]  # fmt: skip
+                if OUR_ADDRESS.packed not in there:
+                    self._prepare()
+            self._configure([peer.node for peer in self.peers.values()])
+        except OSError as error:
+            raise _cannot("repair the tunnel", error.errno or errno.EIO) from error
 
     def _neighbours(self, family: int) -> list[tuple[int, bytes, bytes]]:
         """Family, address and MAC of each permanent neighbour on the device; of the FDB for AF_BRIDGE."""
@@ -387,10 +399,18 @@ class Tunnel:
                     "the tunnel has no IPv6", "allow IPv6 on new devices: sysctl net.ipv6.conf.default.disable_ipv6"
                 )
             self._ask("route answers", [self._default(version, self.peers[name]) for version, name in ways])
-            new = [(NEWRULE, F_CREATE_EXCL, _rule(*rule)) for rule in wanted - there]
+            new = [(NEWRULE, F_CREATE_EXCL, rule(*each)) for each in wanted - there]
             self._ask("route answers", new, {errno.EEXIST})
-            old = [(DELRULE, 0, _rule(*rule)) for rule in there - wanted]
+            old = [(DELRULE, 0, rule(*each)) for each in there - wanted]
             self._ask("stop routing answers", old, {errno.ENOENT})
+
+    def adopted_answers(self) -> dict[Address, str]:
+        """As a killed predecessor left them, to nodes that there are. Raises Cannot."""
+        with _said("read how answers are routed"):
+            names = {TABLE + peer.number: name for name, peer in self.peers.items()}
+            found = {ip_address(source): names[table] for source, table in self._rules() if table in names}
+        self.answer_by(found)
+        return found
 
     def _rules(self) -> set[tuple[bytes, int]]:
         """Source and table of each policy rule that is ours."""
@@ -450,17 +470,6 @@ def _address(index: int, address: InterfaceAddress) -> tuple[int, int, bytes]:
     )
     packed = address.packed
     return NEWADDR, F_CREATE | F_REPLACE, head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
-
-
-def _rule(source: bytes, table: int) -> bytes:
-    family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
-    return (
-        ROUTE.pack(family, 0, 8 * len(source), 0, 0, 0, 0, TO_TABLE, 0)
-        + attribute(FRA_SRC, source)
-        + attribute(FRA_PRIORITY, U32.pack(PRIORITY))
-        + attribute(FRA_TABLE, U32.pack(table))
-        + attribute(FRA_PROTOCOL, bytes([PROTOCOL]))
-    )
 
 
 def _cannot(to: str, code: int) -> Cannot:

@@ -59,6 +59,8 @@ WINDOW = 3.0
 """Seconds after a move in which lists are exchanged often: TCP repeats a SYN after 1 s, and then after 2 s more."""
 FAST, SLOW = 0.1, 0.5
 """Seconds between two words of each node, before a move and shortly after it, and later."""
+SUSPENDED = 1.0
+"""Seconds: a process that wakes up later than that was suspended."""
 LIST_SLOWLY = 1.0
 """Seconds between two lists, later; before that, each word has one."""
 LISTING_SHARE = 4
@@ -77,6 +79,7 @@ HELLO_PATIENCE = 3.0
 MOST_FLOWS = 200_000
 TOLD_INTERVAL = 0.5
 """Seconds between two reports of figures alone."""
+LARGE = "large packets of {} do not come through the tunnel: something drops fragments on the way"
 MOVED_ON = "the address has moved on"
 GOODBYES = 3
 """How often the end is said; a keeper that hears none of them notices the silence."""
@@ -182,6 +185,9 @@ class Keeping:
     said_at: float = -math.inf
     admitted: frozenset[Flow] = frozenset()
     carries_since: float = math.inf
+    """Since when the other node carries them, or may do so: this node has given them up, and several nodes asked."""
+    says_so: bool = False
+    """Whether it said that it carries them."""
     given_at: float = -math.inf
     """When this node, which was the carrier, gave it up."""
     is_orphan: bool = False
@@ -212,6 +218,8 @@ class Peer:
     identity: bytes
     boot: int = 0
     old_boots: set[int] = field(default_factory=set)
+    known_at: float = -math.inf
+    """Since when it has this boot."""
     unproven: int = 0
     last: int = 0
     """The greatest sequence heard."""
@@ -257,6 +265,8 @@ class SecondChance:
         self.packets = (0, 0, 0)
         """Forwarded, answers, accepted."""
         self._packets_at = now
+        self._accepted_at = -math.inf
+        """When a packet was last seen that came through the tunnel to a socket."""
         self._now = now
         self._version = 0
         self._own_flows: frozenset[Flow] = frozenset()
@@ -268,8 +278,8 @@ class SecondChance:
         self._to_shut_out: set[Flow] = set()
         self._held: frozenset[Address] = frozenset()
         self._held_at = -math.inf
-        self._answer_by: dict[Address, str] | None = None
-        """None: a predecessor may have left something."""
+        self._answer_by: Mapping[Address, str] = {}
+        self._adopted_answers: Mapping[Address, str] = {}
         self._list_at = math.inf
         self._list_took = 0.0
         self._count_at = math.inf
@@ -277,6 +287,8 @@ class SecondChance:
         self._told_at = -math.inf
         self._over: list[Over] = []
         self.deadline = now
+        self._woken_at = -math.inf
+        """When this process ran again, after it did not for a while: what others said meanwhile is still to be read."""
 
     def configure(self, nodes: Iterable[str], limit: float) -> None:
         """What goes on with a node that is not named any more ends with the next thing that happens."""
@@ -292,10 +304,15 @@ class SecondChance:
 
     # What happens
 
-    def adopt(self, loaded: Mapping[Flow, str], here: frozenset[Flow]) -> None:
-        """What a predecessor left in the kernel: it stays until the keepers have answered, or the carriers asked."""
+    def adopt(self, loaded: Mapping[Flow, str], here: frozenset[Flow], answers: Mapping[Address, str]) -> None:
+        """What a predecessor left in the kernel: it stays until the keepers have answered, or the carriers asked.
+
+        Answers from an address that this node carries by now must not leave by the tunnel.
+        """
         self._adopted_here = here
+        self._answer_by, self._adopted_answers = answers, answers
         self._loaded = dict(loaded)
+        self._reconciled = ()
         self._adopted = {flow: node for flow, node in loaded.items() if node in self.peers}
 
     def wish(self, wishes: Iterable[Wish], now: float) -> list[Effect]:
@@ -305,7 +322,7 @@ class SecondChance:
         for peer in self.peers.values():
             if (keeping := peer.keeping) and given & keeping.sought:
                 keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so, or not to
-                keeping.given_at = now
+                keeping.given_at, keeping.says_so = now, False
         return self._act(now)
 
     def leave_out(self, without: Mapping[str, str], now: float) -> list[Effect]:
@@ -319,6 +336,9 @@ class SecondChance:
             for peer in self.peers.values():
                 if peer.taking:
                     self._end_taking(peer, why, End.UNABLE)
+                if keeping := peer.keeping:  # nothing of it is in the kernel now
+                    keeping.admitted = keeping.base = frozenset()
+                    keeping.version, keeping.out = 0, []
         self.why_not, self.hint = why, hint
         for peer in self.peers.values():
             peer.hello_at = -math.inf
@@ -333,6 +353,8 @@ class SecondChance:
 
     def counted(self, forwarded: int, answers: int, accepted: int, now: float) -> list[Effect]:
         """Packets so far."""
+        if accepted != self.packets[2]:
+            self._accepted_at = now
         self.packets, self._packets_at = (forwarded, answers, accepted), now
         return self._act(now)
 
@@ -348,7 +370,7 @@ class SecondChance:
                 return [self._hello(peer)] if is_news else []
             if peer.boot:
                 peer.old_boots.add(peer.boot)
-            peer.boot, peer.last = frame.boot, 0
+            peer.boot, peer.last, peer.known_at = frame.boot, 0, now
             peer.hello_at = -math.inf
             if peer.taking:
                 peer.taking.asked_at = -math.inf
@@ -358,6 +380,10 @@ class SecondChance:
         worked = self._works(peer, now) and peer.hello_at > -math.inf
         peer.heard_at = now
         if not is_to_us:
+            # A carrier that has heard nothing for too long ends it, and this node may hear that.
+            if isinstance(frame.message, Ask) and not frame.message.addresses:
+                self._asked(peer, frame.boot, frame.message, now)
+                return self._act(now)
             return []
         peer.hears_us_at = now
         if not isinstance(frame.message, Hello) and not peer.hello.usable:
@@ -404,14 +430,15 @@ class SecondChance:
             if before:
                 keeping.since, keeping.admitted = before.since, before.admitted
                 keeping.carries_since, keeping.given_at = before.carries_since, before.given_at
+                keeping.says_so = before.says_so
         if ask.number != keeping.ask.number:
             self._list_at = now
         if ask.flags & AskFlag.CARRIES:
-            keeping.carries_since = min(keeping.carries_since, now)
+            keeping.carries_since, keeping.says_so = min(keeping.carries_since, now), True
         elif now >= keeping.given_at + WINDOW:
-            if keeping.carries_since < math.inf and keeping.number and not keeping.is_orphan:
+            if keeping.says_so and keeping.number and not keeping.is_orphan:
                 self._over.append(Over(peer.name, False, len(keeping.listed), MOVED_ON, End.MOVED_ON))
-            keeping.carries_since = math.inf
+            keeping.carries_since, keeping.says_so = math.inf, False
         keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
         version = ask.version if ask.boot == self.boot else 0
         if keeping.out and version == keeping.out[0].version:
@@ -434,6 +461,7 @@ class SecondChance:
         if (
             not keeping.number
             or keeping.is_orphan
+            or self.why_not
             or now < keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW)
         ):
             return []
@@ -466,7 +494,7 @@ class SecondChance:
 
     def _look_after(self, peer: Peer, keeping: Keeping, now: float) -> None:
         """Where the carrier's process falls silent, its kernel may go on: what this node admits stays."""
-        if now < keeping.heard_at + SILENCE:
+        if now < max(keeping.heard_at, self._woken_at) + SILENCE:
             return
         reason = f"{peer.name} has said nothing through the tunnel for {SILENCE:g} s"
         is_over = now >= keeping.carries_since + self.limit or keeping.carries_since == math.inf
@@ -476,13 +504,22 @@ class SecondChance:
             self._end_keeping(peer, reason, End.SILENT)
         elif not keeping.is_orphan:
             keeping.is_orphan = True
-            self._over.append(Over(peer.name, False, len(keeping.listed), reason, End.SILENT))
+            if self._may_carry(peer, keeping):
+                self._over.append(Over(peer.name, False, len(keeping.listed), reason, End.SILENT))
+
+    def _may_carry(self, peer: Peer, keeping: Keeping) -> bool:
+        """Of several nodes that asked, one becomes the carrier, and says so."""
+        others = (each.keeping for each in self.peers.values() if each is not peer)
+        return keeping.says_so or (
+            keeping.carries_since < math.inf
+            and not any(one and one.says_so and one.sought & keeping.sought for one in others)
+        )
 
     def _end_keeping(self, peer: Peer, reason: str, end: End) -> None:
         keeping, peer.keeping = peer.keeping, None
         if keeping:
             self._to_shut_out |= keeping.admitted
-        if keeping and keeping.carries_since < math.inf and not keeping.is_orphan:
+        if keeping and self._may_carry(peer, keeping) and not keeping.is_orphan:
             self._over.append(Over(peer.name, False, len(keeping.listed), reason, end))
 
     # As the carrier
@@ -636,7 +673,7 @@ class SecondChance:
         is_fast = self._is_fast(taking, now)
         goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work
         patience = SILENCE if goes_on or not is_fast else SILENCE_UNPROVEN
-        heard_at = max(taking.heard_at, self.began_at, *moved)
+        heard_at = max(taking.heard_at, self.began_at, self._woken_at, *moved)
         if now >= heard_at + patience:
             self._end_taking(peer, f"{peer.name} has said nothing through the tunnel for {patience:g} s", End.SILENT)
             return
@@ -682,8 +719,7 @@ class SecondChance:
             return Through(peer.name, False, why, Fault.DEAF)
         if not peer.hello.usable:
             return Through(peer.name, False, f"{peer.name} says: {peer.hello.reason}", Fault.THERE)
-        why = f"large packets of {peer.name} do not come through the tunnel: something drops fragments on the way"
-        return Through(peer.name, False, why, Fault.LARGE)
+        return Through(peer.name, False, LARGE.format(peer.name), Fault.LARGE)
 
     def is_ready(self, wish: Wish, now: float) -> bool:
         """Whether all that was listed is loaded, so that this node can take over."""
@@ -702,6 +738,8 @@ class SecondChance:
     def _act(self, now: float) -> list[Effect]:
         """What follows, and when something is to be looked at again."""
         self._now = now
+        if now >= self.deadline + SUSPENDED:
+            self._woken_at = now
         for peer in self.peers.values():
             if peer.keeping:
                 self._look_after(peer, peer.keeping, now)
@@ -762,6 +800,9 @@ class SecondChance:
         return [Forward(add, remove)]
 
     def _hold_back(self, now: float) -> list[Effect]:
+        if self.why_not:
+            self._held = frozenset()
+            return []
         held = set[Address]()
         for peer in self.peers.values():
             if peer.taking and peer.taking.version and self._is_fast(peer.taking, now):
@@ -774,18 +815,32 @@ class SecondChance:
         return [HoldBack(self._held)]
 
     def _route_answers(self, now: float) -> list[Effect]:
+        if self.why_not:
+            self._answer_by = {}
+            return []
         own = self._carried()
-        found: dict[Address, tuple[float, str]] = {}
+        found: dict[Address, tuple[bool, float, str]] = {}
         for peer in self.peers.values():
-            if (keeping := peer.keeping) and keeping.carries_since < math.inf:
+            if (keeping := peer.keeping) and keeping.carries_since < math.inf and self._leads_back(keeping, now):
                 for address in keeping.sought - own:
-                    found[address] = max(found.get(address, (-math.inf, "")), (keeping.carries_since, peer.name))
-        answer_by = {address: node for address, (_, node) in found.items()}
-        is_as_left = self._answer_by is None and not answer_by and now < self.began_at + WINDOW
-        if answer_by == self._answer_by or is_as_left:
+                    this = keeping.says_so, keeping.carries_since, peer.name
+                    found[address] = max(found.get(address, (False, -math.inf, "")), this)
+        if now >= self.began_at + WINDOW:
+            self._adopted_answers = {}
+        left = {address: node for address, node in self._adopted_answers.items() if address not in own}
+        answer_by = left | {address: node for address, (_, _, node) in found.items()}
+        if answer_by == self._answer_by:
             return []
         self._answer_by = answer_by
         return [AnswerBy(answer_by)]
+
+    def _leads_back(self, keeping: Keeping, now: float) -> bool:
+        """Whether answers may still reach the clients through the tunnel.
+
+        Where the carrier's process is silent and no packet comes either, nobody takes them: the clients of downloads
+        would wait for data until the limit.
+        """
+        return not keeping.is_orphan or now < max(self._accepted_at, keeping.heard_at) + SILENCE + LIST_SLOWLY
 
     def _say(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -860,7 +915,16 @@ class SecondChance:
     def _hello(self, peer: Peer) -> SendFrame:
         """A small one and a large one in turn."""
         peer.is_large = not peer.is_large
-        return self._frame(peer, Hello(not self.why_not, self.why_not, peer.is_large))
+        why_not = self.why_not or self._lacks_large(peer)
+        return self._frame(peer, Hello(not why_not, why_not, peer.is_large))
+
+    def _lacks_large(self, peer: Peer) -> str:
+        """Why uploads from there would hang, for its sender; empty: they come."""
+        now = self._now
+        is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
+        if not is_heard or now < max(peer.whole_at, peer.known_at, self._woken_at) + HELLO_PATIENCE:
+            return ""
+        return LARGE.format(peer.name)
 
     def _frame(self, peer: Peer, message: Message) -> SendFrame:
         peer.sequence += 1
@@ -903,7 +967,7 @@ class SecondChance:
                 until = max(taking.moved) + self.limit
                 yield Stream(peer.name, True, len(taking.flows), taking.since, until, forwarded, taking.accepted)
             keeping = peer.keeping
-            if keeping and keeping.number and keeping.carries_since < math.inf and not keeping.is_orphan:
+            if keeping and keeping.number and keeping.says_so and not keeping.is_orphan:
                 since, until = keeping.carries_since, keeping.carries_since + self.limit
                 yield Stream(peer.name, False, len(keeping.listed), since, until, keeping.ask.forwarded, accepted)
 
@@ -920,7 +984,10 @@ class SecondChance:
                 at = min(at, *(one.until for one in taking.sought.values()))
             if keeping := peer.keeping:
                 at = min(
-                    at, keeping.heard_at + SILENCE if not keeping.is_orphan else keeping.carries_since + self.limit
+                    at,
+                    max(keeping.heard_at, self._woken_at) + SILENCE
+                    if not keeping.is_orphan
+                    else keeping.carries_since + self.limit,
                 )
                 if keeping.number and not keeping.is_orphan:
                     at = min(at, keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW))

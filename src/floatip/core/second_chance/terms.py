@@ -181,8 +181,12 @@ class Over:
 
     @property
     def reset(self) -> int:
-        """How many connections are reset now: none, where they go on by another way."""
-        return 0 if self.end is End.MOVED_ON else self.connections
+        """How many connections are reset now, as far as this node can tell: none, where they go on by another way.
+
+        A keeper that hears nothing of the carrier cannot tell: the carrier's kernel may go on without its process.
+        """
+        goes_on = self.end is End.MOVED_ON or (self.end is End.SILENT and not self.forwards)
+        return 0 if goes_on else self.connections
 
 
 Effect = SendFrame | ListSockets | CountPackets | Forward | Admit | HoldBack | AnswerBy | Tell | Over
