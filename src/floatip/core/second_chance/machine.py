@@ -509,6 +509,8 @@ class SecondChance:
 
     def _may_carry(self, peer: Peer, keeping: Keeping) -> bool:
         """Of several nodes that asked, one becomes the carrier, and says so."""
+        if not keeping.sought:
+            return False
         others = (each.keeping for each in self.peers.values() if each is not peer)
         return keeping.says_so or (
             keeping.carries_since < math.inf
