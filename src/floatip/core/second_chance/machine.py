@@ -498,7 +498,9 @@ class SecondChance:
             return
         reason = f"{peer.name} has said nothing through the tunnel for {SILENCE:g} s"
         is_over = now >= keeping.carries_since + self.limit or keeping.carries_since == math.inf
-        if is_over or not keeping.listed or keeping.sought <= self._carried():
+        if keeping.sought <= self._carried():
+            self._end_keeping(peer, MOVED_ON, End.MOVED_ON)
+        elif is_over or not keeping.listed:
             self._end_keeping(peer, reason, End.SILENT)
         elif not keeping.is_orphan:
             keeping.is_orphan = True
