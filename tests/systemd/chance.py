@@ -151,8 +151,7 @@ class CallersProgram(Program):
         return self.log.exists() and "ready\n" in self.log.read_text()
 
     def end(self) -> dict[str, Any]:
-        if self.running:
-            self.stop()
+        """After `stop`."""
         assert self.wait(ENDS_WITHIN) == 0, self.log.read_text()
         told: dict[str, Any] = json.loads(self.log.read_text().splitlines()[-1])
         return told
@@ -183,10 +182,9 @@ class Load:
 
     def end(self) -> None:
         """All are closed by their clients."""
-        self.connections.stop()
-        self.callers.stop()
-        self.called = self.callers.end()
+        self.callers.stop()  # once: a process that is about to exit does not handle a signal any more
         self.found = self.connections.end()
+        self.called = self.callers.end()
         self.ended_at = time.monotonic()
 
     def kill(self) -> None:

@@ -20,7 +20,7 @@ from tests.systemd.chance import TLS, Chanced, Load, is_usable, kept_here, kept_
 from tests.systemd.faults import starved
 from tests.systemd.machines import Machine, Rack, on_each, wait_for
 from tests.systemd.nodes import season
-from tests.systemd.pair import Observation, Pair
+from tests.systemd.pair import ADDRESS, Observation, Pair
 from tests.systemd.stacks import NEXT_VERSION, SETTLE_TIMEOUT, begin_to_build, claims, next_package, settle, status, use
 
 CHANCED = Chanced()
@@ -57,7 +57,7 @@ def master(pair: Pair) -> Machine:
 def begin(pair: Pair, stack: Chanced) -> Machine:
     """The master. Sockets that the test before left behind, whose clients were reset, would count as open."""
     use(pair, stack)
-    on_each(pair.nodes, lambda node: node.run("systemctl restart echo haproxy", quiet=True))
+    on_each(pair.nodes, lambda node: node.run(f"ss --kill --tcp --no-header src {ADDRESS}", quiet=True))
     return settle(pair, stack)
 
 
@@ -208,7 +208,7 @@ def test_the_process_of_the_second_chance_may_crash_on_either_side(pair: Pair, m
 def test_the_node_that_took_over_may_crash_and_resets_no_connection_of_the_other(pair: Pair, master: Machine) -> None:
     """Its own are reset, as in each crash."""
     season(pair)
-    other = pair.other(master)
+    other, before = pair.other(master), history(master)
     with pair.observed(), loaded(pair) as load:
         master.run("floatip handover")
         moved(pair, other, master)
@@ -217,6 +217,7 @@ def test_the_node_that_took_over_may_crash_and_resets_no_connection_of_the_other
         load.end()
     print(load.report())
     assert load.failures(of=master.name) == []
+    assert history(master).count("of this node are reset") == before.count("of this node are reset")
 
 
 def test_the_node_that_was_left_may_crash_where_systemd_starts_it_again(pair: Pair, master: Machine) -> None:
@@ -306,7 +307,7 @@ def helper(node: Machine) -> str:
 
 
 def history(node: Machine) -> str:
-    return node.run("floatip history", check=False)
+    return node.run("floatip history", check=False, quiet=True)
 
 
 def said(node: Machine) -> str:

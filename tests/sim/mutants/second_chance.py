@@ -46,8 +46,8 @@ MUTANTS = (
     Mutant(
         "what a keeper has let in ends with the carrier's process",
         MACHINE,
-        "if is_over or not keeping.listed or",
-        "if True or is_over or not keeping.listed or",
+        "elif is_over or not keeping.listed:",
+        "elif True or is_over or not keeping.listed:",
         FOUL,
     ),
     Mutant(

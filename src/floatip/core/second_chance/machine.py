@@ -499,7 +499,7 @@ class SecondChance:
         reason = f"{peer.name} has said nothing through the tunnel for {SILENCE:g} s"
         is_over = now >= keeping.carries_since + self.limit or keeping.carries_since == math.inf
         if keeping.sought <= self._carried():
-            self._end_keeping(peer, MOVED_ON, End.MOVED_ON)
+            self._end_keeping(peer, MOVED_ON, End.MOVED_ON)  # its connections are here, and so are their packets
         elif is_over or not keeping.listed:
             self._end_keeping(peer, reason, End.SILENT)
         elif not keeping.is_orphan:
@@ -509,6 +509,8 @@ class SecondChance:
 
     def _may_carry(self, peer: Peer, keeping: Keeping) -> bool:
         """Of several nodes that asked, one becomes the carrier, and says so."""
+        if not keeping.sought:
+            return False
         others = (each.keeping for each in self.peers.values() if each is not peer)
         return keeping.says_so or (
             keeping.carries_since < math.inf
