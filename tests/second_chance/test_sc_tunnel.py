@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from floatip.core.addresses import Address
+from floatip.second_chance.answers import leave_directly
 from floatip.second_chance.cannot import Cannot
 from floatip.second_chance.flow import flow
 from floatip.second_chance.rules import Rules, _spans
@@ -469,3 +470,48 @@ def test_routes_that_hold_nothing_are_left_out() -> None:
     assert list(_spans([], 32)) == []
     everything = Route(ip_network("0.0.0.0/0"), 1, None)
     assert list(_spans([everything], 32)) == [(0, 1 << 32, everything)]
+
+
+def test_what_another_program_takes_from_the_device_is_repaired(tunnel: Tunnel) -> None:
+    numbers = {name: peer.number for name, peer in tunnel.peers.items()}
+    whole = neighbours(), ip(f"-4 address show dev {DEVICE}"), sorted(fdb().splitlines())
+    ip(f"neigh flush dev {DEVICE} nud permanent")
+    ip(f"address flush dev {DEVICE}")
+    for each in mac("node 2"), mac("node 3"):
+        subprocess.run(["bridge", "fdb", "del", each.hex(":"), "dev", DEVICE, "self"], check=True)
+    assert not neighbours()
+    tunnel.repair()
+    assert (neighbours(), ip(f"-4 address show dev {DEVICE}"), sorted(fdb().splitlines())) == whole
+    assert {name: peer.number for name, peer in tunnel.peers.items()} == numbers
+
+
+def test_to_look_at_a_whole_device_changes_nothing(tunnel: Tunnel) -> None:
+    with closing(Surroundings.open(tunnel.index)) as surroundings:
+        surroundings.read()
+        tunnel.repair()
+        assert not select.select([surroundings.fileno()], [], [], 0)[0], "else all is read again"
+
+
+def fdb() -> str:
+    return subprocess.run(["bridge", "fdb", "show", "dev", DEVICE], check=True, capture_output=True, text=True).stdout
+
+
+def test_answers_that_a_predecessor_left_are_adopted_and_those_to_nodes_that_are_gone_are_removed(alone: None) -> None:
+    with closing(Tunnel.open(OWN, PEERS, PORT, VNI)) as tunnel:
+        tunnel.answer_by({VIP4: "node 2", VIP6: "node 4"})
+        tunnel._release()  # as by SIGKILL
+        with closing(Tunnel.open(OWN, PEERS[:2], PORT, VNI)) as successor:
+            assert successor.adopted_answers() == {VIP4: "node 2"}
+            assert f"from {VIP4} " in ip("rule")
+            assert str(VIP6) not in ip("-6 rule")
+
+
+def test_a_node_that_becomes_master_answers_directly_whatever_the_process_does(tunnel: Tunnel) -> None:
+    ip(f"rule add from {VIP4} lookup 99 priority 241")
+    tunnel.answer_by({VIP4: "node 2", VIP6: "node 3"})
+    leave_directly((VIP4, VIP6))
+    assert str(VIP6) not in ip("-6 rule")
+    assert [line.split()[-1] for line in ip("rule").splitlines() if str(VIP4) in line] == ["99"], (
+        "the user's rule stays"
+    )
+    leave_directly((VIP4, VIP6))

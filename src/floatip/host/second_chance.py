@@ -17,6 +17,8 @@ from floatip.second_chance.lines import Configured
 
 NAME = "the process of the second chance"
 FINISH_TIMEOUT = 2.0
+TOLD_AGAIN = 0.01
+"""Seconds until the process, which has not read what it was told before, is told again."""
 HINT = "floatip starts it again; if it goes on to end, report this line"
 
 
@@ -26,6 +28,7 @@ class SecondChance:
         self._report = report
         self._configured: Configured | None = None
         self._wishes: tuple[Wish, ...] = ()
+        self._telling: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
         rights = CAP_NET_ADMIN | CAP_NET_RAW
         self._process = HelperProcess("floatip.second_chance", self, socket.SOCK_SEQPACKET, lends=rights)
@@ -48,7 +51,16 @@ class SecondChance:
         if taken := _carried(effect.wishes) - _carried(before):
             with suppress(OSError):  # what the kernel refuses here it refuses the process too, which says so
                 leave_directly(taken)
-        self._process.send(lines.of_wishes(effect.wishes))
+        self._tell_later(0.0)
+
+    def _tell_later(self, seconds: float) -> None:
+        self._telling = self._telling or self._loop.call_later(seconds, self._tell)
+
+    def _tell(self) -> None:
+        """Only the last wishes count: where many instances move at once, the process is told of them together."""
+        self._telling = None
+        if self._process.is_connected and not self._process.send(lines.of_wishes(self._wishes)):
+            self._tell_later(TOLD_AGAIN)
 
     async def finish(self) -> None:
         """What it has in the kernel is removed before this process ends: systemd kills what is left then."""
@@ -61,6 +73,8 @@ class SecondChance:
 
     def close(self) -> None:
         self._configured = None
+        if self._telling:
+            self._telling.cancel()
         self._process.close()
 
     # Of the process

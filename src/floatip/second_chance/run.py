@@ -59,8 +59,27 @@ async def _run(connection: socket.socket) -> None:
     gc.freeze()
     gc.enable()
     while packet := await loop.sock_recv(connection, lines.LARGEST * 2):
-        process.told(json.loads(packet))
+        for told in without_outdated(map(json.loads, [packet, *_waiting(connection)])):
+            process.told(told)
     os._exit(0)  # with the daemon; what the kernel has stays for its successor
+
+
+def _waiting(connection: socket.socket) -> Iterable[bytes]:
+    """What was sent as well meanwhile. The end of the connection is seen again."""
+    with contextlib.suppress(BlockingIOError):
+        while packet := connection.recv(lines.LARGEST * 2):
+            yield packet
+
+
+def without_outdated(told: Iterable[list[Any]]) -> Iterable[list[Any]]:
+    """Wishes are the whole set each time: of several in a row the last one counts."""
+    last: list[Any] | None = None
+    for one in told:
+        if last and not last[0] == one[0] == "wish":
+            yield last
+        last = one
+    if last:
+        yield last
 
 
 class InKernel:

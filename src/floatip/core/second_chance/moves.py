@@ -144,6 +144,8 @@ class Moves:
                          for one in (standing, before))  # fmt: skip
         self.since = {name: self.since[name] if worked.get(name) is is_so and name in self.since else now
                       for name, is_so in works.items()}  # fmt: skip
+        if not standing.why_not and now >= self.since[""] + SUCCEEDED_WITHIN:  # else a process has yet to find them
+            self._told &= {(one.node, one.forwards) for one in standing.streams}
         return _of_moves(standing) != _of_moves(before), self._count(standing.streams)
 
     def _count(self, streams: Iterable[Stream]) -> list[Effect]:
