@@ -76,6 +76,8 @@ OTHERS_PATIENCE = 0.3
 """Seconds for which a node that takes over waits for the lists of keepers beside the carrier."""
 HELLO_INTERVAL = 1.0
 HELLO_PATIENCE = 3.0
+LARGE_PATIENCE = 5.0
+"""The same of large packets: one a second is sent, and what has begun ends where none comes."""
 MOST_FLOWS = 200_000
 TOLD_INTERVAL = 0.5
 """Seconds between two reports of figures alone."""
@@ -706,7 +708,9 @@ class SecondChance:
         return frozenset[Address]().union(*own)
 
     def _works(self, peer: Peer, now: float) -> bool:
-        is_heard = now < min(peer.heard_at, peer.hears_us_at, peer.whole_at) + HELLO_PATIENCE
+        is_heard = now < min(
+            peer.heard_at + HELLO_PATIENCE, peer.hears_us_at + HELLO_PATIENCE, peer.whole_at + LARGE_PATIENCE
+        )
         return is_heard and peer.hello.usable and not self.why_not
 
     def _through(self, peer: Peer, now: float) -> Through:
@@ -924,7 +928,7 @@ class SecondChance:
         """Why uploads from there would hang, for its sender; empty: they come."""
         now = self._now
         is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
-        if not is_heard or now < max(peer.whole_at, peer.known_at, self._woken_at) + HELLO_PATIENCE:
+        if not is_heard or now < max(peer.whole_at, peer.known_at, self._woken_at) + LARGE_PATIENCE:
             return ""
         return LARGE.format(peer.name)
 
