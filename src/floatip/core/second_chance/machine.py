@@ -233,8 +233,6 @@ class Peer:
     whole_at: float = -math.inf
     """When a packet of the full size came."""
     hello_at: float = -math.inf
-    is_large: bool = False
-    """Whether the last hello to it was."""
     hello: Hello = field(default_factory=lambda: Hello(False, "it has said nothing yet"))
     offered_at: float = -math.inf
     wanted_at: float = -math.inf
@@ -369,7 +367,7 @@ class SecondChance:
         if frame.boot != peer.boot:
             if not is_to_us:  # it may be a repeat of an old one: it has to repeat our boot first
                 is_news, peer.unproven = peer.unproven != frame.boot, frame.boot
-                return [self._hello(peer)] if is_news else []
+                return self._hellos(peer) if is_news else []
             if peer.boot:
                 peer.old_boots.add(peer.boot)
             peer.boot, peer.last, peer.known_at = frame.boot, 0, now
@@ -853,7 +851,7 @@ class SecondChance:
         for peer in self.peers.values():
             if now >= peer.hello_at + HELLO_INTERVAL:
                 peer.hello_at = now
-                effects += [self._hello(peer), self._hello(peer)]
+                effects += self._hellos(peer)
             offers = self._offers(peer, now)
             if offers and now >= peer.offered_at + FAST:
                 peer.offered_at = now
@@ -918,11 +916,10 @@ class SecondChance:
             self._count_at = math.inf
         return effects
 
-    def _hello(self, peer: Peer) -> SendFrame:
-        """A small one and a large one in turn."""
-        peer.is_large = not peer.is_large
+    def _hellos(self, peer: Peer) -> list[Effect]:
+        """A small one, and then a large one: whichever overtakes the other, the large one counts."""
         why_not = self.why_not or self._lacks_large(peer)
-        return self._frame(peer, Hello(not why_not, why_not, peer.is_large))
+        return [self._frame(peer, Hello(not why_not, why_not, is_large)) for is_large in (False, True)]
 
     def _lacks_large(self, peer: Peer) -> str:
         """Why uploads from there would hang, for its sender; empty: they come."""
