@@ -5,7 +5,7 @@ LAB_NEEDS := ip:iproute2 nft:nftables unshare:util-linux haproxy:haproxy keepali
 ETCD_NEEDS := etcd:etcd-server etcdctl:etcd-client
 TEST_NEEDS := $(LAB_NEEDS) $(ETCD_NEEDS) $(RPM_NEEDS) iptables-legacy:iptables zsh:zsh fish:fish ping:iputils-ping bird:bird2 tshark:tshark vtysh:frr gobgpd:gobgpd exabgp:exabgp bgpctl:openbgpd promtool:prometheus groff:groff-base openssl:openssl dbus-daemon:dbus-daemon
 # Measured beside ours, and used nowhere else.
-BENCH_NEEDS := vip-manager:vip-manager
+BENCH_NEEDS := vip-manager:vip-manager conntrackd:conntrackd
 # Debian's browser alone takes 350 MB, so this takes long the first time.
 BROWSER_NEEDS := chromium:chromium npm:npm
 # The package is built by Debian's own Python, whichever comes first on the PATH.

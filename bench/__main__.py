@@ -17,6 +17,7 @@ web       the HTTP listener: what its readers cost the hellos, its memory, leaks
 fleet     eight nodes with 200 addresses, etcd decides: a node crashes; requests to etcd, CPU, memory
 scrape    what a scrape of /metrics costs, beside the exporters of others
 etcd      a crash of the carrier where etcd decides, and one of etcd, beside vip-manager; `python -m bench.etcd --help`
+second-chance  what a planned move does to open connections: without the second chance, with it, keepalived, conntrackd
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash beside the time of detection
 """
@@ -44,6 +45,7 @@ from bench import (
     role,
     scale,
     scrape,
+    second_chance,
     status,
     web,
 )
@@ -55,7 +57,7 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
-JUDGED = ("fleet-sim", "scale", "interop", "attacks", "link", "status", "web", "scrape", "fleet")
+JUDGED = ("fleet-sim", "scale", "interop", "attacks", "link", "status", "web", "scrape", "fleet", "second-chance")
 """Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
@@ -138,6 +140,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "checks": lambda options: checks.measure(options.seconds),
     "status": lambda options: status.measure(30),
     "scrape": lambda options: scrape.run(),
+    "second-chance": lambda options: second_chance.measure(options.runs),
     "etcd": lambda options: etcd.measure(options.runs),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }

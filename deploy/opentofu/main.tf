@@ -102,7 +102,7 @@ resource "linode_firewall" "pair" {
     label    = "floatip-link"
     action   = "ACCEPT"
     protocol = "UDP"
-    ports    = "9112"
+    ports    = "9112, 8473"
     ipv4     = [for address in values(local.addresses) : "${address}/32"]
   }
 
@@ -135,7 +135,7 @@ resource "linode_firewall" "pair" {
     label    = "floatip-link"
     action   = "ACCEPT"
     protocol = "UDP"
-    ports    = "9112"
+    ports    = "9112, 8473"
     ipv4     = [for address in values(local.addresses) : "${address}/32"]
   }
 

@@ -10,6 +10,7 @@ let
   format = pkgs.formats.toml { };
   settings = lib.recursiveUpdate cfg.settings (lib.optionalAttrs (cfg.keyFile != null) { link.key = cfg.keyFile; });
   file = if cfg.configFile != null then cfg.configFile else format.generate "floatip.toml" settings;
+  hasSecondChance = (cfg.settings.second_chance or { mode = "off"; }).mode or "auto" != "off";
   hasNodes = (cfg.settings ? node && cfg.settings.node != [ ]) || cfg.settings ? member;
 in
 {
@@ -57,7 +58,7 @@ in
     openFirewall = lib.mkOption {
       type = lib.types.bool;
       default = false;
-      description = "Let in what the other nodes say, UDP on the link's port, from everywhere; the key tells who says it.";
+      description = "Let in what the other nodes send, UDP on the ports of the link and of second_chance, from everywhere.";
     };
   };
 
@@ -103,6 +104,8 @@ in
       serviceConfig.ExecStartPre = [ "+-${pkgs.systemd}/bin/systemd-tmpfiles --create floatip.conf" ];
     };
 
-    networking.firewall.allowedUDPPorts = lib.mkIf cfg.openFirewall [ (cfg.settings.link.port or 9112) ];
+    networking.firewall.allowedUDPPorts = lib.mkIf cfg.openFirewall (
+      [ (cfg.settings.link.port or 9112) ] ++ lib.optional hasSecondChance (cfg.settings.second_chance.port or 8473)
+    );
   };
 }

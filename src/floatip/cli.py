@@ -215,9 +215,10 @@ def explain(instance: str | None, down: str | None, fails: str | None, drained: 
     REASON,
     Option("--for TIME", "Undrain after this time: 90s, 30m, 2h, 1h30m", _duration, dest="seconds"),
     Option("--withdraw", "Also announce nothing as a standby, once others carry it"),
+    Option("--wait", "Then wait until no open connection goes on here", dest="waits"),
     Option("--force", "Also if no other node is ready, or its sessions are young"),
 )
-def drain(reason: str, seconds: float | None, withdraw: bool, force: bool) -> int:
+def drain(reason: str, seconds: float | None, withdraw: bool, waits: bool, force: bool) -> int:
     """Hand over all that this node carries, and keep it out of elections.
 
     Waits until the other nodes carry it. The node stays drained until floatip
@@ -225,7 +226,9 @@ def drain(reason: str, seconds: float | None, withdraw: bool, force: bool) -> in
     """
     from floatip.verbs import carry_out  # noqa: PLC0415
 
-    return carry_out("drain", reason=reason, **{"for": seconds}, withdraw=withdraw, force=force)
+    return carry_out(
+        "drain", "wait" if waits else "", reason=reason, **{"for": seconds}, withdraw=withdraw, force=force
+    )
 
 
 @Command(DAILY, VERB_EXITS)
@@ -794,6 +797,14 @@ def notify(*arguments: str) -> int:
         Number(float, 0.01, 40),
         1.0,
     ),
+    Option("--delay MS", "Of the network between the observer and the router, each way", Number(float, 0, 1000), 0.0),
+    Option(
+        "--connections N",
+        "Long connections in the scenes that have them, and as many short ones a second, 500 at most",
+        Number(int, 1, 20000),
+        500,
+    ),
+    Option("--second-chance off|on", "Whether open connections survive a planned move", str, "off"),
     Option("--runs N", "Play each scene N times, each time in a new lab", Number(int, 1, 1000), 1),
     JSON,
     Option("--report FILE", "Write a report with a picture: FILE ends in .html or .json", Path),
@@ -807,6 +818,9 @@ def lab(
     route_server: str,
     hold_time: int,
     advert_interval: float,
+    delay: float,
+    connections: int,
+    second_chance: str,
     runs: int,
     report: Path | None,
     **how: object,
@@ -833,7 +847,14 @@ def lab(
     if report:
         runner.check_report(report, names, runs)
     enter([sys.executable, "-m", "floatip", *sys.argv[1:]])
-    options = RunOptions(bird=route_server == "bird", hold_time=hold_time, advert_interval=advert_interval)
+    options = RunOptions(
+        bird=route_server == "bird",
+        hold_time=hold_time,
+        advert_interval=advert_interval,
+        connections=connections,
+        second_chance="on" if second_chance == "on" else "off",
+        delay=delay / 1000,
+    )
     play: Callable[..., int] = runner.play
     return play(names, options, runs=runs, report=report, **how)
 

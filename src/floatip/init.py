@@ -6,7 +6,7 @@ The file is the same on all nodes: each finds itself by its address. Where keepa
 import errno
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -19,7 +19,7 @@ from floatip.adopt.system import AdoptError, System
 from floatip.commands import Misused, again_as_root
 from floatip.core.addresses import Address, InterfaceAddress
 from floatip.core.refusals import Why
-from floatip.core.settings import LINK_PORT, Node
+from floatip.core.settings import LINK_PORT, SECOND_CHANCE_PORT, Node
 from floatip.providers import LINODE_REGIONS
 from floatip.reading.key import NAME
 from floatip.reading.key import read as read_key
@@ -278,6 +278,8 @@ def _file(answers: Answers) -> str:
         table("[[node]]", {"name": node.name, "address": node.address}, *comments)
         for node, comments in zip(answers["nodes"], (("The nodes.",), *[()] * len(answers["nodes"])), strict=False)
     ]
+    # Only where all nodes hold the address can the one that had it go on with its connections.
+    second_chance = {"mode": "auto"} if dcid else {}
     instance = {"name": "web", "addresses": answers["addresses"]}
     instance |= {"checks": [check["name"]]} if check else {}
     instance |= {"prefer": [prefer]} if prefer else {}
@@ -292,6 +294,7 @@ def _file(answers: Answers) -> str:
         [
             linode,
             *nodes,
+            table("[second_chance]", second_chance, "Open connections survive a planned move, where that works."),
             table("[[check]]", check, "While this fails, a node does not carry the address."),
             table("[[instance]]", instance, "The floating address. The node that carries it keeps it while it can."),
         ],
@@ -309,9 +312,11 @@ def _next(answers: Answers, own: Node, file: Path) -> Iterator[str]:
         host = f"[{address}]" if address.version == 6 else str(address)
         yield f"  scp -p {config} {of_key} root@{host}:{config.parent}/"
         yield f"  ssh root@{address} chgrp floatip {config} {of_key}"
-    yield f"On each node, let UDP port {LINK_PORT} in from the other nodes. Here:"
-    yield from _firewall(others)
-    out = f"UDP port {LINK_PORT} to the other nodes"
+    ports = [LINK_PORT, *([SECOND_CHANCE_PORT] if answers["dcid"] else [])]
+    named = f"UDP port{'s' * (len(ports) > 1)} {listed([*map(str, ports)])}"
+    yield f"On each node, let {named} in from the other nodes. Here:"
+    yield from _firewall(others, ports)
+    out = f"{named} to the other nodes"
     out += ", TCP port 179 (BGP) to the route servers" if answers["dcid"] else ""
     yield f"  Outgoing, if you filter that: {out}"
     yield "Then on each node:"
@@ -320,12 +325,16 @@ def _next(answers: Answers, own: Node, file: Path) -> Iterator[str]:
     yield "  floatip nodes"
 
 
-def _firewall(others: list[Address]) -> Iterator[str]:
+def _firewall(others: list[Address], ports: list[int]) -> Iterator[str]:
     family = "ip6" if others[0].version == 6 else "ip"
-    from_ = str(others[0]) if len(others) == 1 else "{ " + ", ".join(map(str, others)) + " }"
-    rule = f"{family} saddr {from_} udp dport {LINK_PORT} accept"
-    yield "  nftables:  nft insert rule inet filter input " + (rule if len(others) == 1 else f"'{rule}'")
+    rule = f"{family} saddr {_nft_set(others)} udp dport {_nft_set(ports)} accept"
+    yield "  nftables:  nft insert rule inet filter input " + (f"'{rule}'" if "{" in rule else rule)
     for address in others:
-        yield f"  ufw:       ufw allow proto udp from {address} to any port {LINK_PORT}"
+        yield f"  ufw:       ufw allow proto udp from {address} to any port {','.join(map(str, ports))}"
     sources = ", ".join(str(ip_interface(address)) for address in others)
-    yield f"  Linode Cloud Firewall, an inbound rule: UDP, port {LINK_PORT}, sources {sources}, ACCEPT"
+    named = f"port{'s' * (len(ports) > 1)} {', '.join(map(str, ports))}"
+    yield f"  Linode Cloud Firewall, an inbound rule: UDP, {named}, sources {sources}, ACCEPT"
+
+
+def _nft_set(values: Sequence[object]) -> str:
+    return str(values[0]) if len(values) == 1 else "{ " + ", ".join(map(str, values)) + " }"

@@ -420,6 +420,17 @@ class Member:
     weight: float = 1.0
 
 
+# Open connections at a planned move
+
+
+@dataclass(frozen=True, slots=True)
+class SecondChance:
+    mode: Literal["off", "on", "auto"] = "auto"
+    """"auto": where it works, and silent where it does not."""
+    port: int = core.SECOND_CHANCE_PORT
+    limit: float = 600.0
+
+
 # All of it: what a configuration says, and the core's settings that follow from it
 
 
@@ -438,9 +449,11 @@ class LocalKeepalived:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """A command that runs at each change of role of each instance."""
+    """A command that runs at each change of role of each instance, and one that runs when this node is empty."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
+    drained: tuple[str, ...] = ()
+    """Runs when all that an administrator has moved away has gone, with its open connections; empty: none."""
     timeout: float = 5.0
 
 
@@ -508,6 +521,8 @@ class Model:
     """None: the nodes decide among themselves."""
     member: Member | None = None
     """None: all nodes are in the file."""
+    second_chance: SecondChance | None = None
+    """None: off."""
     keepalived: LocalKeepalived = LocalKeepalived()
     notify: Notify | None = None
     told: tuple[Told, ...] = ()
@@ -542,6 +557,7 @@ class Model:
             other_vrids=frozenset(self.keepalived.other_vrids),
             link=self._link(here) if here else None,
             arbiter=self._arbiter(here, machine) if here else None,
+            second_chance=self._second_chance() if here else None,
             release_delay=self.release_delay,
             seed=seed,
             boot=boot,
@@ -558,6 +574,10 @@ class Model:
         figures = *times, self.member is not None
         keys = [*map(fingerprint, here.keys)] or [""]
         return core.Arbiter(machine, keys[0], *figures, floatip.__version__, tuple(keys[1:]), self.etcd.prefix)
+
+    def _second_chance(self) -> core.SecondChance | None:
+        one = self.second_chance
+        return core.SecondChance(one.port, one.limit, one.mode == "on") if one and one.mode != "off" else None
 
     @property
     def digest(self) -> bytes:
@@ -585,10 +605,13 @@ class Model:
             self.network.speaker.marks,
             self.network.speaker.large_communities,
         )
+        second_chance = self._second_chance()
         return json.dumps(
             (
                 *(() if self.member else self.nodes, self.link.interval, self.checks, instances, self.sync_groups),
                 *(network, self.etcd and (self.etcd.prefix, self.etcd.lease_time)),
+                # Nothing where it is off: a node of a version that does not know it has the same digest.
+                *([(second_chance.is_wanted, second_chance.port)] if second_chance else ()),
             ),
             default=_plain,
             sort_keys=True,

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from floatip import etcd_words
+from floatip import connection_words, etcd_words
 from floatip.carrier import RANKS, STANDBY
 from floatip.core.state import CarriedView, EtcdView, NodeView, Status
 from floatip.host.ask import Record
@@ -22,6 +22,7 @@ BETTER_FIRST = list(reversed(RANKS))
 CARRYING = set(RANKS[STANDBY + 1 :])
 HEADINGS = ("NODE", "STATE", "HEARD", "HEARS US", "HEALTHY", "SESSIONS", "VERSION")
 UNKNOWN = "?"
+CONNECTIONS = "connections  "
 
 
 def show(*, as_json: bool) -> int:
@@ -43,7 +44,14 @@ def _drawn(answer: Record, status: Status, *, as_json: bool) -> str:
         return json.dumps(answer.get("nodes", []), indent=2)
     if not status.nodes:
         return NONE
-    return "\n".join([draw_nodes(status.nodes, columns()), *_etcd(status.etcd, columns())])
+    width = columns()
+    return "\n".join([draw_nodes(status.nodes, width), *_connections(status, width), *_etcd(status.etcd, width)])
+
+
+def _connections(status: Status, width: int) -> Iterator[str]:
+    for place, (text, _) in enumerate(connection_words.sentences(status)):
+        head = CONNECTIONS if place == 0 else " " * len(CONNECTIONS)
+        yield from folded(f"{head}{printable(text)}", width, len(CONNECTIONS))
 
 
 def _etcd(known: EtcdView | None, width: int) -> Iterator[str]:

@@ -107,20 +107,25 @@ class Netlink:
         """A whole table, GETLINK or GETADDR, read as it is consumed. Raises OSError and Interrupted."""
         attributes = attribute(IFLA_EXT_MASK, SKIP_STATISTICS) if kind == GETLINK else b""
         head = LINK.pack(0, 0, 0, 0, 0) if kind == GETLINK else ADDRESS.pack(0, 0, 0, 0, 0)
+        for answer, body in self.dump(kind, head + attributes):
+            if message := _parsed(answer, body):
+                yield message
+
+    def dump(self, kind: int, body: bytes) -> Iterator[tuple[int, memoryview]]:
+        """The kind and body of each answer, read as they are consumed. Raises OSError and Interrupted."""
         self._sequence += 1
-        self.socket.send(_message(kind, F_REQUEST | F_DUMP, self._sequence, head + attributes))
+        self.socket.send(_message(kind, F_REQUEST | F_DUMP, self._sequence, body))
         was_interrupted = False
         while True:
-            for answer, flags, _, body in self.datagram():
+            for answer, flags, _, found in self.datagram():
                 was_interrupted = was_interrupted or bool(flags & F_DUMP_INTR)
                 if answer == DONE:
                     if was_interrupted:
                         raise Interrupted
                     return
                 if answer == ERROR:
-                    raise OSError(_code(body), "")
-                if message := _parsed(answer, body):
-                    yield message
+                    raise OSError(_code(found), "")
+                yield answer, found
 
     def request(self, requests: Sequence[tuple[int, int, bytes]], by: float = math.inf) -> list[int]:
         """Performs each (kind, flags, body); 0 or the errno of each, in order.

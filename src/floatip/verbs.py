@@ -4,17 +4,21 @@ The daemon does it, also after this command has ended; the same request again on
 """
 
 import re
+import sys
 import time
+from typing import Literal
 
 from floatip.commands import Refusal
 from floatip.core.link.wire import LONGEST_REASON
 from floatip.core.refusals import Why
 from floatip.host.ask import Declined, Record, ask, socket_path
-from floatip.text import printable, say
+from floatip.text import cells, columns, padded, printable, say, span
 
 LIMIT = 30.0
 INTERVAL = 0.1
 """Seconds between two questions."""
+KEPT_INTERVAL, SAID_INTERVAL = 0.5, 10.0
+"""Seconds between two questions for the connections that are left, and between two lines about them in a pipe."""
 TAKE_BACK = {
     "drain": "floatip undrain",
     "undrain": "floatip drain",
@@ -39,16 +43,25 @@ def reason(text: str) -> str:
     raise ValueError(f"one line of at most {LONGEST_REASON} bytes of UTF-8")
 
 
-def carry_out(verb: str, **options: object) -> int:
-    """The exit status. Raises `Refusal` if the daemon refuses, does not answer, or is not done in time."""
+def carry_out(verb: str, then: Literal["", "wait"] = "", /, **options: object) -> int:
+    """The exit status. Raises `Refusal` if the daemon refuses, does not answer, or is not done in time.
+
+    `then` "wait": until no open connection goes on here.
+    """
     began = time.monotonic()
+    goes_on = "the daemon goes on"
     try:
         answer = _until_done({"cmd": verb, **options}, verb, began)
+        result = answer.get("result")
+        print(printable(f"done in {time.monotonic() - began:.2f} s" + (f": {result}" if result else "")), flush=True)
+        goes_on = f"the {verb} goes on, and so do the connections"
+        if then:
+            _until_gone(answer, verb, began)
+        elif left := _left(answer):
+            print(printable(f"{left}; to wait for them: floatip {verb} --wait"))
     except KeyboardInterrupt:
-        say(f"\nstopped waiting; the daemon goes on. Take it back: {TAKE_BACK[verb]}\nSee how it stands: floatip nodes")
+        say(f"\nstopped waiting; {goes_on}. Take it back: {TAKE_BACK[verb]}\nSee how it stands: floatip status")
         return 130
-    result = answer.get("result")
-    print(printable(f"done in {time.monotonic() - began:.2f} s" + (f": {result}" if result else "")))
     return 0
 
 
@@ -71,6 +84,35 @@ def _until_done(request: Record, verb: str, began: float) -> Record:
             raise Refusal(f"{verb} is not done after {LIMIT:g} s{why}", hint, Why.NOT_DONE_YET)
         time.sleep(INTERVAL)
         request = {"cmd": "verb-status", "order": answer.get("order")}
+
+
+def _until_gone(answer: Record, verb: str, began: float) -> None:
+    """Until the last connection has ended, or has been cut off."""
+    is_terminal, said_at, width = sys.stdout.isatty(), -SAID_INTERVAL, 0
+    while answer.get("kept"):
+        if (left := _left(answer)) and is_terminal:
+            line = printable(left)[: columns() - 1]
+            print(f"\r{padded(line, width)}", end="", flush=True)
+            width = cells(line)
+        elif left and time.monotonic() >= said_at + SAID_INTERVAL:
+            print(printable(left), flush=True)
+            said_at = time.monotonic()
+        time.sleep(KEPT_INTERVAL)
+        answer = ask(socket_path(), {"cmd": "verb-status", "order": answer.get("order")})
+        if answer.get("refused"):
+            print("\n" * bool(width), end="", flush=True)
+            raise Declined(answer, f"{verb} ended: ")
+    gone = answer.get("gone") or "no connection goes on here"
+    print("\n" * bool(width) + printable(f"after {time.monotonic() - began:.2f} s: {gone}"))
+
+
+def _left(answer: Record) -> str:
+    """Of the connections that go on here, in words; empty: none does, or nobody knows yet."""
+    match answer.get("kept"):
+        case {"connections": int(count), "nodes": [*nodes], "until": float(until)}:
+            many = f"{count} connection{'s go' if count > 1 else ' goes'} on here by {' and '.join(map(str, nodes))}"
+            return f"{many}, for {span(max(until - time.monotonic(), 0))} at most"
+    return ""
 
 
 def _sentences(waiting: object) -> list[str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from floatip import etcd_words
+from floatip import connection_words, etcd_words
 from floatip.carrier import RANKS, STANDBY, THIS_NODE, Carrier, carriers
 from floatip.core.problems import Code, Severity
 from floatip.core.state import (
@@ -39,6 +39,7 @@ NAMED = 3
 LONGEST_LIST = 160
 """Characters of the names of a block."""
 LABEL = 11
+CONNECTIONS = "connections"
 IN_WORDS = {
     "takeover-again": "as the one that serves, ahead of the routes of earlier masters",
     "takeover": "as the one that serves, ahead of the old master's route",
@@ -82,6 +83,7 @@ def draw_status(status: Status, shown: Shown = EVERYTHING) -> list[Line]:
         _table("keepalived", _keepalived(status.keepalived), shown),
         _table("checks", _checks(status.checks, shown), shown),
         _table("other nodes", _nodes(status.nodes, shown), shown),
+        _connections(status, shown.width),
         _table("etcd", _etcd(status.etcd), shown),
         _table("route servers", _sessions(status.sessions, status.cut_off), shown),
         _table("last changes", map(_change, status.recent), shown),
@@ -421,6 +423,15 @@ def _etcd(known: EtcdView | None) -> list[Row]:
         (etcd_words.place(one), f"silent {age(one.for_)}", BAD, etcd_words.said(one))
         for one in etcd_words.silent(known)
     ]
+
+
+def _connections(status: Status, width: int) -> list[Line]:
+    lines: list[Line] = []
+    for text, is_well in connection_words.sentences(status):
+        head = f"{CONNECTIONS}  " if not lines else " " * (len(CONNECTIONS) + 2)
+        style = "" if is_well is None else GOOD if is_well else BAD
+        lines += under([(head, BOLD)], text, width, style)
+    return lines
 
 
 def _checks(checks: Sequence[CheckView], shown: Shown) -> list[Row]:

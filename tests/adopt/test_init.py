@@ -87,6 +87,7 @@ def test_options_make_the_file_of_the_design(host: Played) -> None:
     assert written(host, GUIDE) == {
         "linode": {"dcid": 6},
         "node": NODES,
+        "second_chance": {"mode": "auto"},
         "check": [{"name": "haproxy", "process": "haproxy"}],
         "instance": [{"name": "web", "addresses": ["192.168.223.158/32"], "checks": ["haproxy"]}],
     }
@@ -134,7 +135,7 @@ def test_nodes_may_speak_ipv6(host: Played, capsys: pytest.CaptureFixture[str]) 
     host.on_eth0 = ("192.168.143.227/17", "2001:db8::1/64")
     assert written(host, given(nodes=["haproxy2=2001:db8::2"]))["node"][0]["address"] == "2001:db8::1"
     said = capsys.readouterr().err
-    assert "ip6 saddr 2001:db8::2 udp dport 9112 accept" in said
+    assert "'ip6 saddr 2001:db8::2 udp dport { 9112, 8473 } accept'" in said
     assert "sources 2001:db8::2/128" in said
     assert "root@[2001:db8::2]:/etc/floatip/" in said
 
@@ -155,6 +156,7 @@ def test_without_bgp_the_master_holds_the_address_on_the_interface_of_the_node(
 ) -> None:
     file = written(host, given(dcid="none", addresses="192.168.143.9/17", check="none"))
     assert "linode" not in file
+    assert "second_chance" not in file
     assert "no [bgp]" not in capsys.readouterr().err
     monkeypatch.setattr(reading, "look_around", lambda user: host.machine())
     instance = reading.load(host.at(FILE)).model.settings().instances[0]
@@ -293,11 +295,12 @@ def test_it_says_what_comes_next(host: Played, capsys: pytest.CaptureFixture[str
         "Install floatip on the other nodes, and copy both files there:",
         "  scp -p /etc/floatip/floatip.toml /etc/floatip/key root@192.168.143.241:/etc/floatip/",
         "  ssh root@192.168.143.241 chgrp floatip /etc/floatip/floatip.toml /etc/floatip/key",
-        "On each node, let UDP port 9112 in from the other nodes. Here:",
-        "  nftables:  nft insert rule inet filter input ip saddr 192.168.143.241 udp dport 9112 accept",
-        "  ufw:       ufw allow proto udp from 192.168.143.241 to any port 9112",
-        "  Linode Cloud Firewall, an inbound rule: UDP, port 9112, sources 192.168.143.241/32, ACCEPT",
-        "  Outgoing, if you filter that: UDP port 9112 to the other nodes, TCP port 179 (BGP) to the route servers",
+        "On each node, let UDP ports 9112 and 8473 in from the other nodes. Here:",
+        "  nftables:  nft insert rule inet filter input 'ip saddr 192.168.143.241 udp dport { 9112, 8473 } accept'",
+        "  ufw:       ufw allow proto udp from 192.168.143.241 to any port 9112,8473",
+        "  Linode Cloud Firewall, an inbound rule: UDP, ports 9112, 8473, sources 192.168.143.241/32, ACCEPT",
+        "  Outgoing, if you filter that: UDP ports 9112 and 8473 to the other nodes, "
+        "TCP port 179 (BGP) to the route servers",
         "Then on each node:",
         "  floatip check --run",
         "  systemctl enable --now floatip",

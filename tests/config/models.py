@@ -351,6 +351,12 @@ ETCD = of(
     request_timeout=maybe(1.5, seconds(0.05, 600)),
 )
 MEMBERS = of(m.Member, name=maybe("", NAMES), address=maybe(None, ADDRESSES), weight=maybe(1.0, seconds(0, 1000)))
+SECOND_CHANCES = of(
+    m.SecondChance,
+    mode=st.sampled_from(["off", "on", "auto"]),
+    port=maybe(core.SECOND_CHANCE_PORT, st.integers(1, 65535)),
+    limit=maybe(600.0, seconds(1, 86400)),
+)
 LOCAL_KEEPALIVEDS = of(
     m.LocalKeepalived,
     fifo=PATHS,
@@ -407,8 +413,9 @@ def models(draw: st.DrawFn) -> m.Model:
             link=maybe(m.Link(), LINKS),
             etcd=st.just(etcd),
             member=st.just(member),
+            second_chance=maybe(None, SECOND_CHANCES),
             keepalived=maybe(m.LocalKeepalived(), LOCAL_KEEPALIVEDS),
-            notify=maybe(None, of(m.Notify, command=COMMANDS, timeout=PERIODS)),
+            notify=maybe(None, of(m.Notify, command=COMMANDS, drained=maybe((), COMMANDS), timeout=PERIODS)),
             told=st.just(tuple(told)),
             fifos=some(FIFOS),
             tells_priorities=st.frozensets(st.sampled_from(names)),

@@ -154,6 +154,17 @@ def test_a_generic_network_is_what_the_bgp_table_says(tmp_path: Path) -> None:
     assert loaded.notify.command == ("/bin/sh", "-c", "true")
 
 
+def test_the_notify_table_needs_one_of_its_two_commands(tmp_path: Path) -> None:
+    alone = 'static = "primary"\n[linode]\ndcid = 6\n'
+    base = f'[[instance]]\nname = "web"\naddresses = ["192.0.2.10/32"]\n{alone}[notify]\n'
+    notify = reading.load(write(tmp_path, f'{base}drained = ["/bin/true", "now"]\n')).model.notify
+    assert notify == model.Notify(drained=("/bin/true", "now"))
+    with pytest.raises(reading.ConfigErrors, match=r"notify: it has no command\n.*name what runs"):
+        reading.load(write(tmp_path, f"{base}timeout = 3\n"))
+    with pytest.raises(reading.ConfigErrors, match=r"notify.drained: /no/such"):
+        reading.load(write(tmp_path, f'{base}drained = "/no/such"\n'))
+
+
 def test_without_bgp_the_address_goes_to_the_master_on_the_interface_of_vrrp(tmp_path: Path) -> None:
     result = load_case("a_vlan_without_bgp", tmp_path).settings()
     assert result.speaker is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from floatip import reading
-from floatip.core.settings import Node
+from floatip.core.settings import Node, SecondChance
 from floatip.fleet import rows
 from floatip.host.daemon import Reading
 from floatip.reading import fleet, machine, state
@@ -84,6 +84,15 @@ def test_the_file_of_a_node_and_the_fleets_part_are_one_configuration(load: Load
     assert list(reading.will(loaded.model, loaded.here)) == [
         "web 203.0.113.1/32, with etcd: db1 (this node) and db2 elect, checks web deep, no BGP"
     ]
+
+
+def test_the_second_chance_is_of_the_fleet(load: Load) -> None:
+    loaded = load(LOCAL, '[second_chance]\nmode = "on"\nlimit = 60\n' + PART, DB2)
+    assert loaded.model.settings(here=loaded.here).second_chance == SecondChance(8473, 60.0, True)
+    assert f"{FILE}:2: warning: second_chance.mode: only the master holds web" in str(loaded.warnings[0])
+    assert f"floatip.toml:3: second_chance: stands in {FILE} too" in wrong(
+        load, LOCAL + "[second_chance]\n", "[second_chance]\n" + PART
+    )
 
 
 def test_before_the_fleets_part_is_known_a_member_has_no_instance_and_says_so(load: Load) -> None:

@@ -132,6 +132,7 @@ SAME: dict[str, Callable[[str], str]] = {
     ),
     "a default": lambda text: text + "preempt = false\n[link]\ninterval = 0.1\n",
     "the router id": lambda text: text + '[bgp]\nrouter_id = "192.0.2.1"\nsource = "2001:db8::1"\n',
+    "no second chance": lambda text: text + '[second_chance]\nmode = "off"\n',
     "where it logs": lambda text: f'state_log = "/var/log/floatip/state"\n{text}',
 }
 DIFFERENT: dict[str, Callable[[str], str]] = {
@@ -149,6 +150,9 @@ DIFFERENT: dict[str, Callable[[str], str]] = {
     "preempt": lambda text: text + "preempt = true\n",
     "the placement": lambda text: text + 'placement = "master"\n',
     "the interval": lambda text: text + "[link]\ninterval = 0.2\n",
+    "a second chance": lambda text: text + "[second_chance]\n",
+    "one that is wanted": lambda text: text + '[second_chance]\nmode = "on"\n',
+    "its port": lambda text: text + "[second_chance]\nport = 9000\n",
     "the data centre": lambda text: text.replace("dcid = 6", "dcid = 7"),
     "how a route looks": lambda text: text + "[bgp]\nmed = 5\n",
 }

@@ -22,6 +22,7 @@ from floatip.core.election.elector import Role
 from floatip.core.etcd import AskEtcd, WatchEtcd
 from floatip.core.events import (
     AdvertReceived,
+    Arrange,
     Became,
     BytesReceived,
     CheckDone,
@@ -122,9 +123,9 @@ def _words(effect: Effect, peer: Address) -> list[str]:
             return [f"probe {check}"]
         case TookOver():
             return []
-        case (
-            Garp() | StopGarp() | Install() | SendDatagram() | KeepOrders() | Fence() | AskEtcd() | WatchEtcd() | Exit()
-        ):
+        case Arrange() | Garp() | StopGarp() | Install() | SendDatagram() | KeepOrders() | Fence():
+            return [type(effect).__name__.lower()]
+        case AskEtcd() | WatchEtcd() | Exit():
             return [type(effect).__name__.lower()]
 
 

@@ -20,7 +20,7 @@ from floatip.core.tally import collect
 from floatip.web.metrics import render, render_as_keepalived
 from tests.core.host import advert, master
 from tests.core.schema import schema
-from tests.web.views import ETCD, OWNED
+from tests.web.views import CHANCE, ETCD, OWNED
 
 DOCS = Path(__file__).parents[2] / "docs"
 RAW: dict[str, Callable[[], str]] = {"lelastic": lelastic._usage, "notify": lambda: notify.USAGE}
@@ -121,9 +121,15 @@ def families(as_text: Callable[..., str]) -> list[Family]:
     keepalived = KeepalivedView(runs=True, for_=1.0, reason="", said=())
     nodes = (NodeView("haproxy2", "10.0.0.2", own=False, state="alive", heard=0.4),)
     status = replace(
-        describe(host.node, host.now), nodes=nodes, keepalived=keepalived, time="2027-01-15T08:00:00+00:00", etcd=ETCD
+        describe(host.node, host.now),
+        nodes=nodes,
+        keepalived=keepalived,
+        time="2027-01-15T08:00:00+00:00",
+        etcd=ETCD,
+        second_chance=CHANCE,
     )
-    status = replace(status, instances=tuple(replace(one, etcd=OWNED) for one in status.instances))
+    instances = tuple(replace(one, etcd=OWNED) for one in status.instances)
+    status = replace(status, second_chance=CHANCE, instances=instances)
     figures = collect(host.node, {"decided": Histogram.of(0.001)}, Histogram.of(0.001))
     figures = figures._replace(checks=figures.phases)
     found: dict[str, Family] = {}

@@ -47,7 +47,7 @@ NFT = [
     Ruleset("only new ones are dropped", inet("ct state new drop", "accept")),
     Ruleset("not new", inet("ct state != new accept")),
     Ruleset("untracked", inet("ct state untracked accept")),
-    Ruleset("as the docs say", inet(f"{ESTABLISHED}\nip saddr {PEER} udp dport 9112 accept")),
+    Ruleset("as the docs say", inet(f"{ESTABLISHED}\nip saddr {PEER} udp dport {{ 9112, 8473 }} accept")),
     Ruleset("another port", inet("udp dport 9113 accept")),
     Ruleset("a range of ports", inet("udp dport 9000-9200 accept")),
     Ruleset("a set of ports", inet("udp dport { 22, 53, 9100-9120 } accept")),
@@ -315,7 +315,8 @@ IPTABLES = [
     Ruleset("iptables: drop all", iptables=filter_(""), ip6tables=filter_("")),
     Ruleset("iptables: stateful", iptables=filter_(STATEFUL), ip6tables=filter_(STATEFUL)),
     Ruleset(
-        "iptables: as the docs say", iptables=filter_(f"{STATEFUL}-A INPUT -p udp -s {PEER} --dport 9112 -j ACCEPT")
+        "iptables: as the docs say",
+        iptables=filter_(f"{STATEFUL}-A INPUT -p udp -s {PEER} -m multiport --dports 9112,8473 -j ACCEPT"),
     ),
     Ruleset("iptables: many ports", iptables=filter_("-A INPUT -p udp -m multiport --dports 53,9100:9120 -j ACCEPT")),
     Ruleset(

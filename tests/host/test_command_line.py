@@ -180,6 +180,12 @@ def test_lab_hands_over_each_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (got["runs"], got["as_json"], got["keep"], got["report"]) == (2, True, True, Path("a.html"))
     options = got["options"]
     assert (options.bird, options.hold_time, options.advert_interval) == (True, 3, 0.5)
+    assert (options.delay, options.connections, options.second_chance) == (0, 500, "off")
+    monkeypatch.undo()
+    monkeypatch.setattr("floatip.lab.namespaces.enter", lambda command: None)
+    line = "lab connections-stop --delay 20 --connections 100 --second-chance on"
+    options = called(monkeypatch, runner, "play", *line.split())["options"]
+    assert (options.delay, options.connections, options.second_chance) == (0.02, 100, "on")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +236,8 @@ def test_each_option_that_takes_a_number_has_a_range() -> None:
     assert named == {
         ("observe", "--port"), ("observe", "--interval"), ("observe", "--timeout"), ("observe", "--duration"),
         ("observe", "--count"), ("adopt", "--dcid"), ("run", "--dcid"), ("check", "--dcid"), ("convert", "--dcid"),
-        ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--runs"), ("share", "--linode"),
+        ("lab", "--hold-time"), ("lab", "--advert-interval"), ("lab", "--delay"), ("lab", "--connections"),
+        ("lab", "--runs"), ("share", "--linode"),
         ("drill", "--for"), ("drill", "--port"), ("drill", "--interval"), ("fleet", "--version"),
     }  # fmt: skip
     reads = {option.read for command in COMMANDS.values() for option in command.options}

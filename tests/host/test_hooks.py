@@ -1,13 +1,16 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from floatip.core.events import Failing, Failure
 from floatip.host.child import Ended
-from floatip.host.hooks import LONGEST_QUEUE, Hooks, RoleChange
+from floatip.host.hooks import LONGEST_QUEUE, Emptied, Hooks, RoleChange, emptied, role_change
+from floatip.host.news import Item
 from tests.host.reports import Clock, Reports, until
 
 TOO_SLOW = "the command is too slow: 10 changes of role were not reported"
@@ -133,6 +136,50 @@ def test_a_reload_while_the_command_runs_is_survived_and_its_failure_is_nobodys(
     asyncio.run(story())
     assert begun.read_text() == "\n"
     assert failures(reports) == []
+
+
+def test_the_command_for_an_empty_node_runs_in_its_turn_with_its_own_arguments(
+    reports: Reports, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    text = f'echo "$#|$1|$FLOATIP_ORDER|$FLOATIP_RANK|$FLOATIP_REASON" >> {told}\n'
+
+    async def story() -> None:
+        hooks = Hooks(reports)
+        command = script(tmp_path / "notify", f"sleep 0.1; echo $3 >> {told}\n")
+        hooks.configure(command, 10, (*script(tmp_path / "drained", text), "now"))
+        hooks.notify(change("BACKUP"))
+        hooks.notify(Emptied("drain", "3 connections were reset"))
+        await hooks.finish(20)
+
+    asyncio.run(story())
+    assert told.read_text().splitlines() == ["BACKUP", "1|now|drain||3 connections were reset"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_each_of_the_two_commands_may_be_missing(is_there: bool, reports: Reports, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    command = script(tmp_path / "command", f"echo $FLOATIP_REASON >> {told}; exit 1\n")
+
+    async def story() -> None:
+        hooks = Hooks(reports)
+        hooks.configure(*((), 10, command) if is_there else (command, 10))
+        hooks.notify(change("BACKUP", "role"))
+        hooks.notify(Emptied("handover", "empty"))
+        await hooks.finish(20)
+
+    asyncio.run(story())
+    assert told.read_text().split() == ["empty" if is_there else "role"]
+    [failure] = reports.of(Failing)[-1].failures
+    assert failure.what == ("notify drained" if is_there else "notify")
+
+
+def test_only_news_of_an_empty_node_are_told_as_such() -> None:
+    at = datetime.now(UTC)
+    news = Item(0.0, at, "empty", "haproxy1", "after-drain", "all has gone", True, "")
+    assert emptied(news) == Emptied("drain", "all has gone")
+    assert emptied(replace(news, what="node", value="drained")) is None
+    assert role_change(news, {}) is None
 
 
 def test_of_too_many_changes_the_last_are_told(reports: Reports, tmp_path: Path) -> None:

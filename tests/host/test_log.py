@@ -291,6 +291,22 @@ def test_several_things_of_a_kind_are_one_entry_that_each_of_their_instances_fin
     assert len(story.told(*many)) == 2
 
 
+def test_what_becomes_of_open_connections_reads_as_a_sentence(story: Story) -> None:
+    kept = "42 connections of haproxy1 go on there"
+    cut = "5 connections of haproxy1 are reset: the limit of 600 s"
+    entries = [
+        *story.tell(Became("connections", "haproxy1", "kept", kept)),
+        *story.tell(Became("connections", "haproxy1", "cut off", cut)),
+        *story.tell(Became("empty", "haproxy2", "after-drain", "all has moved away")),
+    ]
+    assert [entry["MESSAGE"][0].decode() for entry in entries] == [
+        f"connections haproxy1 kept: {kept}",
+        f"connections haproxy1 cut off: {cut}",
+        "node haproxy2 is empty: all has moved away",
+    ]
+    assert [entry["PRIORITY"] for entry in entries] == [[b"5"], [b"4"], [b"5"]], "what was reset is a warning"
+
+
 def test_a_takeover_is_found_by_its_instance(story: Story) -> None:
     (entry,) = story.tell(*(Became("takeover", name, "complete", "decided in 0.32 s") for name in ("web", "mail")))
     assert entry["MESSAGE"] == [b"takeovers web, mail complete: decided in 0.32 s"]

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -148,6 +148,110 @@ def test_ctrl_c_says_what_goes_on_and_how_to_take_it_back(runtime: Path, verb: s
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert f"the daemon goes on. Take it back: {verbs.TAKE_BACK[verb]}\n" in process.stderr.read()
+
+
+# Open connections that go on here
+
+
+def kept(count: int | None, until: float = 1e9) -> dict[str, Any]:
+    nodes = ["haproxy2"] if count else []
+    return DONE | {"order": 7, "kept": {"connections": count, "nodes": nodes, "until": until if count else None}}
+
+
+GONE = DONE | {"order": 7, "kept": None, "gone": "all that this node carried has moved away"}
+
+
+def test_drain_waits_for_the_last_connection_only_where_it_is_asked_to(runtime: Path) -> None:
+    with daemon(runtime, kept(312)) as requests:
+        status, said = floatip("drain")
+    assert status == 0
+    assert len(requests) == 1
+    done, left = said.splitlines()
+    assert done.startswith("done in ")
+    assert left.startswith("312 connections go on here by haproxy2, for ")
+    assert left.endswith(" at most; to wait for them: floatip drain --wait")
+
+
+def test_drain_with_wait_returns_when_the_last_connection_has_gone(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "KEPT_INTERVAL", 0.01)
+    with daemon(runtime, WAITS | {"order": 7}, kept(None), kept(312), kept(1), GONE) as requests:
+        status, said = floatip("drain", "--wait")
+    assert status == 0
+    assert [one["cmd"] for one in requests] == ["drain", *["verb-status"] * 4]
+    assert [one.get("order") for one in requests] == [None, 7, 7, 7, 7]
+    waits, done, left, gone = said.splitlines()
+    assert waits == "web: haproxy2 takes over"
+    assert done.startswith("done in ")
+    assert left.startswith("312 connections go on here by haproxy2, for "), "a line each 10 s, where it is no terminal"
+    assert gone.startswith("after ")
+    assert gone.endswith(" s: all that this node carried has moved away")
+
+
+def test_how_many_are_left_is_said_again_after_a_while(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs, "KEPT_INTERVAL", 0.01)
+    monkeypatch.setattr(verbs, "SAID_INTERVAL", 0.0)
+    with daemon(runtime, kept(312), kept(1), GONE):
+        said = floatip("drain", "--wait")[1].splitlines()
+    assert [line.partition(" on here")[0] for line in said[1:3]] == ["312 connections go", "1 connection goes"]
+
+
+def test_a_drain_that_is_taken_back_while_it_waits_ends_the_waiting(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "KEPT_INTERVAL", 0.01)
+    refused = DONE | {"done": False, "refused": "this node is not drained any more", "hint": "floatip nodes"}
+    with daemon(runtime, kept(312), refused):
+        status, said = floatip("drain", "--wait")
+    assert status == 1
+    assert "error: drain ended: this node is not drained any more" in said
+
+
+def test_a_daemon_that_does_not_know_of_connections_makes_nobody_wait(runtime: Path) -> None:
+    with daemon(runtime, DONE) as requests:
+        status, said = floatip("drain", "--wait")
+    assert (status, len(requests)) == (0, 1)
+    assert said.endswith(": no connection goes on here\n")
+
+
+def test_on_a_terminal_one_line_is_written_again(runtime: Path) -> None:
+    ours, its = os.openpty()
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(runtime), "COLUMNS": "80"}
+    command = [sys.executable, "-m", "floatip", "drain", "--wait"]
+    with daemon(runtime, kept(312), kept(7), GONE), subprocess.Popen(command, stdout=its, env=environment) as process:
+        assert process.wait(60) == 0
+    os.close(its)
+    said = b""
+    with suppress(OSError):  # EIO: the other end is closed, and all is read
+        while part := os.read(ours, 65536):
+            said += part
+    os.close(ours)
+    done, left, gone, _ = said.decode().replace("\r\n", "\n").split("\n")
+    assert done.startswith("done in ")
+    first, second = left.split("\r")[1:]
+    assert first.startswith("312 connections go on here by haproxy2")
+    assert second.startswith("7 connections go on here by haproxy2")
+    assert len(second) == len(first), "nothing of the longer line is left"
+    assert gone.startswith("after ")
+
+
+def test_ctrl_c_while_connections_go_on_says_that_the_drain_goes_on(runtime: Path) -> None:
+    command = [sys.executable, "-m", "floatip", "drain", "--wait"]
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(runtime)}
+    pipe = subprocess.PIPE
+    with (
+        daemon(runtime, kept(312)),
+        subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process,
+    ):
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        assert process.stdout.readline().startswith("312 connections go on here")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        said = process.stderr.read()
+    assert "the drain goes on, and so do the connections. Take it back: floatip undrain\n" in said
 
 
 @pytest.mark.parametrize(

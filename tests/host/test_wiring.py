@@ -36,6 +36,7 @@ hosts = ["a.example"]
 
 [notify]
 command = ["/bin/true", "-v"]
+drained = ["/bin/true", "drained"]
 timeout = 3
 [[check]]
 name = "script"
@@ -89,6 +90,10 @@ def connected(
     return told
 
 
+def loaded_settings(directory: Path) -> Settings:
+    return reading.load(directory / "floatip.toml").model.settings()
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     tmp_path.chmod(0o755)
@@ -103,6 +108,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
     told = connected(CONFIG, directory)
     placed = frozenset(Placed("lo", ip_interface(f"192.0.2.{host}/32")) for host in (10, 11, 12))
     (options,) = told.pop("peers")
+    assert told.pop("second_chance") == (loaded_settings(directory),)
     assert options == Options(
         ip_address("2001:db8::1"), options.ttl, "", 254, "k", frozenset(p.address.ip for p in placed)
     )
@@ -114,7 +120,7 @@ def test_each_part_gets_what_the_file_says(directory: Path) -> None:
         "adverts": (listening,),
         "link": (None,),
         "etcd": (None,),
-        "hooks": (("/bin/true", "-v"), 3),
+        "hooks": (("/bin/true", "-v"), 3, ("/bin/true", "drained")),
         "teller": (reading.load(directory / "floatip.toml").model,),
         "state_log": (directory / "state", 3),
         "probes": (

@@ -297,3 +297,30 @@ def test_what_a_program_has_started_ends_with_the_network(tmp_path: Path) -> Non
     while processes_with(marker) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not processes_with(marker)
+
+
+def test_a_strict_router_drops_what_a_node_sends_from_an_address_that_leads_to_the_other(tmp_path: Path) -> None:
+    assert OBSERVER.ipv4
+    address, own = str(FLOATING.ip), str(OBSERVER.ipv4.ip)
+    with Network(tmp_path) as network:
+        for node in NODES:
+            network.ip(node.name, [f"address add {FLOATING} dev lo"])
+        network.ip(ROUTER, [f"route add {address} via inet6 {HAPROXY1.ipv6} dev {HAPROXY1.name}"])
+        with network.inside(OBSERVER.name):
+            observer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with observer:
+            observer.settimeout(30)
+            observer.bind((own, 0))
+            port = observer.getsockname()[1]
+
+            def send(host: str, text: bytes) -> None:
+                with network.inside(host), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                    sender.bind((address, 0))
+                    sender.sendto(text, (own, port))
+
+            send("haproxy2", b"before")
+            assert observer.recv(10) == b"before"
+            network.drop_spoofed()
+            send("haproxy2", b"after")
+            send("haproxy1", b"from 1")
+            assert observer.recv(10) == b"from 1"

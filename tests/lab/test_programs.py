@@ -2,11 +2,13 @@ import os
 import socket
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address
 from math import inf
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -14,19 +16,27 @@ from floatip.core.addresses import Address
 from floatip.core.bgp.attributes import Attributes, Origin
 from floatip.core.bgp.wire import pack_routes
 from floatip.lab.configuration import floatip_toml
+from floatip.lab.namespaces import LabError
 from floatip.lab.network import FLOATING, HAPROXY1, HAPROXY2, ROUTE_SERVERS, ROUTER, LabHost, Network
 from floatip.lab.programs.bird import BirdFabric, BirdRouteServer
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.connections import services
 from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.programs.program import Program
 from floatip.lab.programs.services import HAProxy, PlainService
 from floatip.lab.record import RunOptions
 from floatip.lab.routes import RouteWatch
+from floatip.lab.run import Run
 from floatip.lab.speaker import Peering, PeeringEnded, PeeringState, Speaker
 from tests.lab.arrivals import arrival
 
 PRIMARY = (65000, 1)
 SECONDARY = (65000, 2)
+PROGRAMS = [
+    (500, False, ["echo"]),
+    (500, True, ["echo", "haproxy-tcp-1"]),
+    (10_000, True, ["echo", "haproxy-tcp-1", "haproxy-tcp-2"]),
+]
 SERVER_NAMES = [server.name for server in ROUTE_SERVERS]
 
 
@@ -265,6 +275,32 @@ def test_a_node_that_is_watched_runs_in_real_time_as_its_unit_has_it(network: Ne
     next(node.watch())
     assert os.sched_getscheduler(node.pid) == os.SCHED_RR | os.SCHED_RESET_ON_FORK
     node.kill()
+
+
+def test_a_node_that_exits_at_its_start_ends_the_lab_with_its_own_words() -> None:
+    with Run(RunOptions(check="nonsense = 1")) as run, pytest.raises(LabError) as raised:
+        run.start(observed=False)
+    assert "floatip on haproxy1 exited with status 2" in str(raised.value)
+    assert "nonsense" in str(raised.value)
+
+
+def test_only_the_second_chance_has_a_table_for_it(tmp_path: Path) -> None:
+    modes: tuple[Literal["off", "on"], ...] = ("off", "on")
+    texts = {
+        mode: floatip_toml(RunOptions(election="nodes", second_chance=mode), "haproxy1", tmp_path, None)
+        for mode in modes
+    }
+    off, on = (tomllib.loads(texts[mode]) for mode in modes)
+    assert "second_chance" not in off
+    assert on == {**off, "second_chance": {"mode": "on"}}
+
+
+@pytest.mark.parametrize(("connections", "proxied", "names"), PROGRAMS)
+def test_as_many_proxies_share_the_port_as_the_connections_need(
+    network: Network, connections: int, proxied: bool, names: list[str]
+) -> None:
+    found = services(network, "haproxy1", connections, proxied=proxied)
+    assert [program.name for program in found] == names
 
 
 def test_nodes_with_the_same_file_see_a_trigger_of_their_own(network: Network, tmp_path: Path) -> None:

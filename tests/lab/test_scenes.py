@@ -18,8 +18,12 @@ from floatip.observing.summary import KINDS, Summary
 WITH_BIRD = ("--route-server", "bird")
 LONG = {"vrrp-crash-settled", "vrrp-split", "vrrp-return", "vrrp-hang"}
 """Not played here: they differ from the nodes' scenes only in who elects, and the simulation plays that."""
+WITH_CONNECTIONS = {name for name, scene in SCENES.items() if scene.connections}
+"""Played with fewer connections than by default, and not all of them: `bench/second_chance.py` has the others."""
 PLAYS = [
-    *[(scene,) for scene in SCENES if scene not in LONG],
+    *[(scene,) for scene in SCENES if scene not in LONG | WITH_CONNECTIONS],
+    ("connections-handover", "--connections", "100", "--delay", "20"),
+    *[(scene, "--second-chance", "on", "--connections", "50") for scene in ("connections-stop", "connections-strict")],
     *[(scene, *WITH_BIRD) for scene in ("check", "stop", "kill", "return", "rs-cut", "rs-restart")],
     *[(scene, *WITH_BIRD) for scene in ("etcd-cut-exclusive", "carrier-and-etcd-leader-die")],
     ("crash", "--hold-time", "90"),

@@ -110,7 +110,7 @@ SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
     ("typed", "offered"),
     [
         ("floatip dra", {"drain"}),
-        ("floatip drain --w", {"--withdraw"}),
+        ("floatip drain --wi", {"--withdraw"}),
         ("floatip status --w", {"--watch"}),
         ("floatip observe 192.0.2.1 --request ", {"http", "tcp", "none"}),
         ("floatip check min", {"mine.toml"}),

@@ -122,6 +122,11 @@ def test_series_that_are_absent_alarm(tmp_path: Path) -> None:
 
 OTHERS: dict[str, tuple[dict[str, str], Expected]] = {
     "no master": ({state(ONE, "master"): after(5, "1", "0")}, {"5m": {}, "6m": {"FloatipNoMaster": 1}}),
+    "second chance": (
+        {f'floatip_second_chance_usable{{{ONE},node="haproxy2"}}': after(5, "1", "0")},
+        {"14m": {}, "16m": {"FloatipSecondChanceLost": 1}},
+    ),
+    "no second chance": ({f'floatip_second_chance_usable{{{ONE},node="haproxy2"}}': "0x500"}, {"30m": {}}),
     "fault": ({state(TWO, "fault"): after(5, "0", "1")}, {"5m": {}, "5m45s": {"FloatipFault": 1}}),
     "not ready": (
         {f'floatip_instance_ready{{{TWO},iname="VI_1"}}': after(5, "1", "0")},

@@ -18,9 +18,12 @@ from floatip.core.state import (
     ProblemBrief,
     ProblemView,
     RowView,
+    SecondChanceView,
     SessionView,
     Standing,
     Status,
+    StreamView,
+    ThroughView,
 )
 
 NOW = datetime(2026, 11, 12, 15, 30, tzinfo=UTC)
@@ -113,6 +116,22 @@ ETCD = EtcdView(
     alive=("haproxy1", "haproxy2"),
     prefix="/floatip/",
     endpoints=tuple(EndpointView(f"https://10.0.0.{number}:2379", True, 3600.0, "") for number in (1, 2, 3)),
+)
+CHANCE = SecondChanceView(
+    mode="on",
+    usable=True,
+    for_=3600.0,
+    why="",
+    hint="",
+    port=8473,
+    limit=600.0,
+    nodes=(ThroughView("haproxy2", works=True, for_=3590.0, why="", fault=""),),
+    streams=(
+        StreamView("haproxy2", forwards=True, connections=312, for_=12.4, left=587.6, forwarded=4711, accepted=4700),
+    ),
+    ends={"done": 2, "limit": 1},
+    cut=5,
+    forwarded=4711,
 )
 OWNED = OwnerView(
     exclusive=True,

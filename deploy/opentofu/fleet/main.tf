@@ -76,7 +76,7 @@ resource "linode_firewall" "members" {
     label    = "floatip-link"
     action   = "ACCEPT"
     protocol = "UDP"
-    ports    = "9112"
+    ports    = "9112, 8473"
     ipv4     = local.members
   }
 

@@ -14,6 +14,7 @@ from floatip.core.fleet_problems import of_election, of_fleet
 from floatip.core.health import Health
 from floatip.core.instance import Instance
 from floatip.core.problems import KEEPS_CRASHING, UNSTEADY, Code, Problem, Severity
+from floatip.core.second_chance_problems import of_second_chance
 
 if TYPE_CHECKING:  # it tells the other nodes what is found here
     from floatip.core.node import Node
@@ -56,7 +57,7 @@ def worst_first(problems: Iterable[Problem]) -> list[Problem]:
 
 def of_node(node: "Node", now: float) -> Iterator[Problem]:
     """What is no instance's own problem."""
-    yield from _of_stop(node)
+    yield from _of_stop(node, now)
     if node.stopping:  # sessions that close and addresses that go are no problems of their own
         yield from _of_host(node)
         return
@@ -67,6 +68,8 @@ def of_node(node: "Node", now: float) -> Iterator[Problem]:
     if node.fleet:
         registers = node.config.arbiter is not None and node.config.arbiter.registers
         yield from of_fleet(node.fleet, node.clock_ahead, now, registers=registers)
+        if node.moves:
+            yield from of_second_chance(node.moves, node.fleet, node.started_at, now)
     if node.arbiter:
         yield from of_arbiter(node, node.arbiter, now)
 
@@ -91,10 +94,16 @@ def of_instances(node: "Node", instances: Iterable[Instance], now: float) -> Ite
             yield from of_election(node.fleet, instance, now, waiting, is_fenced=is_fenced(node, instance, now))
 
 
-def _of_stop(node: "Node") -> Iterator[Problem]:
+def _of_stop(node: "Node", now: float) -> Iterator[Problem]:
     if reason := node.stopping or node.draining:
         hint = "wait; if it stays so, see what it waits for: systemctl status floatip"
-        yield Problem(Code.STOPPING, "floatip", f"stopping: {reason}", hint)
+        what = f"stopping: {reason}"
+        if node.moves and node.waits_for_connections(now) and (kept := node.moves.kept):
+            many = _count(sum(one.connections for one in kept), "connection")
+            by, left = " and ".join(one.node for one in kept), max(one.until for one in kept) - now
+            what = f"{what}; waits for {many} that go{'es' * (many[:2] == '1 ')} on here by {by}, {left:.0f} s at most"
+            hint = "wait; to reset them and stop at once: systemctl kill floatip"
+        yield Problem(Code.STOPPING, "floatip", what, hint)
 
 
 def _of_drill(node: "Node", now: float) -> Iterator[Problem]:

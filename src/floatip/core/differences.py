@@ -31,10 +31,8 @@ def differences(before: Settings, after: Settings) -> str:
         found.append("key changed")
     if old and new and (old.interval, old.port) != (new.interval, new.port):
         found.append("link changed")
-    if before.arbiter != after.arbiter:
-        found.append(
-            "etcd " + ("changed" if before.arbiter and after.arbiter else "added" if after.arbiter else "removed")
-        )
+    found += _one("etcd", before.arbiter, after.arbiter)
+    found += _one("second chance", before.second_chance, after.second_chance)
     if before.speaker != after.speaker:
         found.append("BGP changed")
     if (before.release_delay, before.other_vrids) != (after.release_delay, after.other_vrids):
@@ -42,6 +40,12 @@ def differences(before: Settings, after: Settings) -> str:
     if len(found) > MOST:
         found = [*found[:MOST], f"{len(found) - MOST} more"]
     return ", ".join(found) or "nothing that the elections, checks or sessions use has changed"
+
+
+def _one(kind: str, before: object, after: object) -> list[str]:
+    if before == after:
+        return []
+    return [f"{kind} {'changed' if before and after else 'added' if after else 'removed'}"]
 
 
 def _named(kind: str, before: Iterable[T], after: Iterable[T]) -> list[str]:

@@ -13,6 +13,7 @@ from floatip.core.addresses import Address, Placed
 from floatip.core.bgp.trouble import Trouble
 from floatip.core.etcd import AskEtcd, EtcdAnswered, EtcdChanged, EtcdMembers, EtcdTrouble, EtcdUnwatched, WatchEtcd
 from floatip.core.problems import Code
+from floatip.core.second_chance.terms import Over, Standing, Wish
 from floatip.core.settings import Settings, Virtual
 
 # Events
@@ -255,6 +256,20 @@ class Failing:
     failures: frozenset[Failure]
 
 
+@dataclass(frozen=True, slots=True)
+class StandingTold:
+    """How it stands with the second chance, as its process says."""
+
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOver:
+    """Connections of one node that another one has forwarded to it: it does no more."""
+
+    over: Over
+
+
 Event = (
     Started
     | ClockMoved
@@ -284,6 +299,8 @@ Event = (
     | EtcdUnwatched
     | EtcdTrouble
     | EtcdMembers
+    | StandingTold
+    | StreamOver
 )
 
 
@@ -392,6 +409,13 @@ class Install:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrange:
+    """What the process of the second chance is to know of each instance: the whole set, each time."""
+
+    wishes: tuple[Wish, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Garp:
     """Tell the layer-2 neighbours: gratuitous ARP (IPv4), unsolicited neighbour advertisement (IPv6).
 
@@ -415,7 +439,7 @@ class Became:
     """Something changed that a person would want to know: the log, the hook, the history and the tests read it.
 
     `what` is one of: check, health, role, rank, priority, group, advert, takeover, session, address, link, node,
-    network, drill, failure, start; the host adds daemon and configuration.
+    network, drill, failure, start, connections; the host adds daemon and configuration.
     `name` says which one; `value` is the new state in one word; `reason` is what follows "because".
     """
 
@@ -468,6 +492,7 @@ Effect = (
     | Hold
     | Fence
     | Install
+    | Arrange
     | Garp
     | StopGarp
     | Became

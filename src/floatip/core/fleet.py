@@ -24,6 +24,7 @@ from floatip.core.link import spread, wire
 from floatip.core.link.link import NODE, READY, SILENT, UNHEARD, Changed, Link, Peer
 from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeState
 from floatip.core.network import Network
+from floatip.core.second_chance.moves import Moves
 from floatip.core.state import FRESH_SESSION
 
 LEAVES = int(InstanceFlag.LEAVES)
@@ -61,6 +62,8 @@ class Fleet:
         self.leaving = ""
         """Why this node is about to stop, while others take over."""
         self.wishes: dict[str, Wish] = {}
+        self.moves: Moves | None = None
+        """None: there is no second chance."""
         self._given: dict[str, str] = {}
         """To whom it has handed over what: `preempt` takes nothing back from them."""
         self._told: dict[str, Others] = {}
@@ -137,7 +140,13 @@ class Fleet:
         return len(self.wishes) < before
 
     def leaves(self, instance: Instance) -> str:
-        """Why another node is to take over from it; empty: it stays."""
+        """Why another node is to take over from it; empty: it stays, or that is being prepared."""
+        if instance.role is Role.MASTER and self.moves and self.moves.waits(instance.config.name):
+            return ""
+        return self.wants_to_leave(instance)
+
+    def wants_to_leave(self, instance: Instance) -> str:
+        """Why it is to be handed over; empty: it is not."""
         if self.leaving:
             return self.leaving
         if self.drained:

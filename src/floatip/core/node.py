@@ -20,6 +20,8 @@ from floatip.core.arbiter import HANDLING, Arbiter, lifetime
 from floatip.core.bgp.attributes import Prefix
 from floatip.core.bgp.session import Route, Session
 from floatip.core.counters import Refused, refusals
+from floatip.core.departure import Departure
+from floatip.core.departure import Order as Ordered
 from floatip.core.drops import Drops
 from floatip.core.election.elector import ASKING, KEEPALIVED, Fact, Heard, Obstacles, Role, Subject, adverts, keepalived
 from floatip.core.election.nodes import NodesElector
@@ -54,8 +56,10 @@ from floatip.core.events import (
     OrdersRecalled,
     Paused,
     Reloaded,
+    StandingTold,
     Started,
     StopRequested,
+    StreamOver,
     Ticked,
     Writable,
 )
@@ -70,6 +74,8 @@ from floatip.core.network import Network
 from floatip.core.phases import Takeovers
 from floatip.core.problems import KEEPS_CRASHING, UNSTEADY
 from floatip.core.report import Reporter
+from floatip.core.second_chance.moves import PREPARE_TIME, Moves
+from floatip.core.second_chance.terms import Phase, Standing
 from floatip.core.settings import Settings, Virtual
 from floatip.core.sync_groups import MOST_ROUNDS, SyncGroup
 from floatip.core.timers import Timers
@@ -92,7 +98,7 @@ K = TypeVar("K")
 
 CUT_OFF, HOLD, BARRED, WITHDRAW, RELEASE, EXIT = "cut off", "hold", "barred", "withdraw", "release", "exit"
 LINK, ACKNOWLEDGE, CONSULT, REPORT, TAKEN_OVER = "link", "acknowledge", "consult", "report", "taken over"
-DRILL, ETCD, UNTIL = "drill", "etcd", "until"
+DRILL, ETCD, UNTIL, MOVES, KEPT = "drill", "etcd", "until", "moves", "kept"
 SESSIONS = "BGP sessions"
 """What checks of them follow from. No check has a space in its name."""
 ACKNOWLEDGE_INTERVAL, ACKNOWLEDGE_TIME = 0.02, 1.5
@@ -103,6 +109,8 @@ BACKLOG = 0.05
 """Seconds for which a datagram may have waited."""
 GOODBYE = 2.5
 """Hellos for which a node that stops goes on to say what it has let go of."""
+KEEPING_INTERVAL = 0.5
+"""Seconds between two looks of a node that is to stop at whether connections of it are left."""
 LEAVE_TIME = 1.5
 """Seconds for which a node that stops waits for the others to take over."""
 
@@ -116,6 +124,9 @@ class Node:
         self.network = Network(config.speaker, config.seed, now)
         self.sessions = self.network.sessions
         self.fleet = Fleet(config.link, config.boot, now) if config.link else None
+        self.moves: Moves | None = None
+        """None: there is no second chance."""
+        self.departure = Departure()
         self.arbiter: Arbiter | None = None
         """None: etcd has no part in the election."""
         self.reporter = Reporter(now)
@@ -174,6 +185,9 @@ class Node:
         """Why the nodes do not elect now."""
         self._withdraw_at = math.inf
         self._is_releasing = False
+        self._withdraw_last = math.inf
+        """When it stops, whatever connections are left."""
+        self._arrange_moves(now)
         self._arbitrate(now)
         self._index()
 
@@ -188,6 +202,8 @@ class Node:
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         effects = self._handle(event, now)
+        if self.departure.order:
+            effects = [*effects, *self._look_at_departure(now)]
         return self.arbiter.bundled(effects) if self.arbiter else effects
 
     def _handle(self, event: Event, now: float) -> list[Effect]:
@@ -232,6 +248,11 @@ class Node:
                 return []
             case EtcdAnswered() | EtcdChanged() | EtcdUnwatched() | EtcdTrouble() if self.arbiter:
                 return self._etcd(self.arbiter, event, now)
+            case StandingTold(standing) if self.moves:
+                return self._told_standing(self.moves, standing, now)
+            case StreamOver(over) if self.moves:
+                self.departure.over(over)
+                return self.moves.over(over, now) + self._look_at_stop(now)
             case Drilled(drill):
                 return self._drilled(drill, "the command has ended", now)
             case Started(barred_for):
@@ -279,6 +300,7 @@ class Node:
         self._reload_fleet(config, now)
         self._takeovers.keep(self.instances)
         self.config = config
+        self._arrange_moves(now)
         effects += self._arbitrate(now)
         self.dropped = Drops()  # it may be what this mends
         self.strangers.clear()
@@ -351,6 +373,7 @@ class Node:
         self._timers.set(HOLD, self.holding.again_at)
         self._timers.set(BARRED, self.barred_until)
         self._timers.set(DRILL, self.drill_until)
+        self._timers.set(MOVES, self.moves.deadline if self.moves else math.inf)
         self._timers.set(WITHDRAW, self._withdraw_at)
         if self.fleet:
             self._timers.set(LINK, self.fleet.link.deadline)
@@ -410,7 +433,10 @@ class Node:
         if EXIT in due:
             effects += self._exit(is_over=True)
         if WITHDRAW in due:
-            effects += self._drain(self.draining, now) or self._stop(self.draining, now)
+            if self._is_keeping(now):
+                self._withdraw_in(KEEPING_INTERVAL, now)
+            else:
+                effects += self._drain(self.draining, now) or self._stop(self.draining, now)
             if self.stopping:
                 return effects
         if CUT_OFF in due:
@@ -428,6 +454,8 @@ class Node:
         if REPORT in due and self.fleet:
             self.reporter.tick(self, self.fleet.link, now)
             self._timers.set(REPORT, self.reporter.at)
+        if MOVES in due and self.moves:
+            self._mark(self.instances)
         if TAKEN_OVER in due:
             effects += self._acknowledged(now)
         if ACKNOWLEDGE in due:
@@ -470,7 +498,7 @@ class Node:
         wanted = instance.wants_master
         effects = instance.tick(now) + self._bid(instance, now)
         self._await(instance)
-        if instance.role is not role or not is_patient:
+        if instance.role is not role or not is_patient or instance.elector.asks:
             self._mark([instance.config.name])
         elif instance.wants_master and not wanted and (group := self.group_of(instance)) and group.is_willing:
             self._mark([instance.config.name])  # before it is, nobody has to look at the whole group
@@ -588,6 +616,8 @@ class Node:
         if isinstance(instance.elector, NodesElector):
             bids = self._bid(instance, now)
             effects = [*effects, *bids] if bids else effects
+            if self.moves and instance.elector.asks:
+                self._mark([instance.config.name])
         if not effects:
             return effects
         news = [effect for effect in effects if isinstance(effect, Became)]
@@ -764,6 +794,7 @@ class Node:
         for instance in instances:
             effects += instance.take_health(self._tracked[instance.config.name].judge(), now)
             instance.unkept = next((why for placed, why in self._unkept.items() if placed in instance.placed), "")
+        effects += self._prepare(instances, now)
         if not self.stopping:
             for instance in instances:
                 if instance.config.name not in self._group_of:
@@ -782,6 +813,7 @@ class Node:
             effects += self._look_at_takeover(instance, now)
             effects += self._bid(instance, now)
             self._await(instance)
+        effects += self._arrange(instances, now)
         return effects + self._tell_others(self.fleet, instances, now) if self.fleet else effects
 
     def _elect(self, instance: Instance, obstacles: Obstacles, now: float) -> list[Effect]:
@@ -804,7 +836,9 @@ class Node:
     def _obstacles(self, instance: Instance, now: float) -> Obstacles:
         fault = self.link_fault(instance)
         leaving, paused = (self.fleet.leaves(instance), self.fleet.pause_reason) if self.fleet else ("", "")
-        outside = Obstacles(link=fault, barred=self._bar(instance, now), leaving=leaving, paused=paused)
+        unprepared = self._unprepared(instance)
+        bar = self._bar(instance, now)
+        outside = Obstacles(link=fault, barred=bar, leaving=leaving, paused=paused, unprepared=unprepared)
         return instance.obstacles(outside, now)
 
     def _bar(self, instance: Instance, now: float) -> str:
@@ -1012,6 +1046,96 @@ class Node:
                 effects += self.arbiter.let_go(name, now)
         return effects if left else effects + self.arbiter.leave(now)
 
+    # The second chance
+
+    def _arrange_moves(self, now: float) -> None:
+        """By the configuration."""
+        wanted = self.config.second_chance if self.fleet else None
+        if wanted is None:
+            self.moves = None
+        elif self.moves is None:
+            self.moves = Moves(wanted, now)
+        else:
+            self.moves.config = wanted
+        if self.fleet:
+            self.fleet.moves = self.moves
+
+    def _prepare(self, instances: Iterable[Instance], now: float) -> list[Effect]:
+        """What is to be done before planned moves."""
+        if not self.moves or not self.fleet or self.stopping:
+            return []
+        effects: list[Effect] = []
+        for instance in instances:
+            name = instance.config.name
+            if instance.role is Role.MASTER and self.fleet.wants_to_leave(instance):
+                wish = self.fleet.wishes.get(name)
+                heirs = [one.name for one in self.fleet.heirs(name)]
+                named = [wish.successor] if wish and wish.successor in heirs else heirs
+                effects += self.moves.prepare(instance, Phase.OFFERS, named, now)
+            elif instance.role is Role.BACKUP and instance.elector.asks:
+                carrier = self.fleet.carrier(name)
+                effects += self.moves.prepare(instance, Phase.ASKS, [carrier] if carrier else [], now)
+            else:
+                self.moves.forget(name)
+        return effects
+
+    def _unprepared(self, instance: Instance) -> str:
+        """What has to be done before it takes over from a master that is well; empty: nothing."""
+        carrier = self.fleet.carrier(instance.config.name) if self.moves and self.fleet else ""
+        if not carrier or not self.moves or instance.role is not Role.BACKUP:
+            return ""
+        has_to = self.moves.has_to_prepare(instance, carrier)
+        return f"the open connections of {carrier} are listed first" if has_to else ""
+
+    def _arrange(self, instances: Iterable[Instance], now: float) -> list[Effect]:
+        """What its process is to know. An elector that has just asked is to be prepared for."""
+        if not self.moves:
+            return []
+        effects = [] if self.stopping else self._prepare([one for one in instances if one.elector.asks], now)
+        self._timers.set(MOVES, self.moves.deadline)
+        return effects + self.moves.arrange(self.instances, now)
+
+    def _told_standing(self, moves: Moves, standing: Standing, now: float) -> list[Effect]:
+        concerns_moves, effects = moves.take(standing, now)
+        if concerns_moves:
+            self._mark(self.instances)
+        effects += self._review(now) if self._marked and self.running else []
+        return effects + self._look_at_stop(now)
+
+    def _is_keeping(self, now: float) -> bool:
+        """Whether this node, which is about to stop, still has connections that another one forwards to it."""
+        return bool(self.moves and self.draining and now < self._withdraw_last and self.moves.is_keeping(now))
+
+    def waits_for_connections(self, now: float) -> bool:
+        """Whether this node is to stop, and does not yet, because connections of it go on by another one."""
+        return self._has_left(now) and not self.stopping and self._is_keeping(now)
+
+    def keeps_connections(self, now: float) -> bool:
+        """Whether connections of this node go on by another one, or may do so."""
+        return self.moves is not None and self.moves.is_keeping(now)
+
+    def _look_at_departure(self, now: float) -> list[Effect]:
+        fleet, roles = self.fleet, [one.role for one in self.instances.values()]
+        if not fleet or self.stopping:
+            self.departure.give_up()
+            return []
+        is_meant = bool(fleet.drained) if self.departure.order is Ordered.DRAIN else (
+            bool(fleet.wishes) or Role.MASTER not in roles
+        )  # fmt: skip
+        self._timers.set(KEPT, self.moves.kept_until if self.moves and self.moves.kept_until > now else math.inf)
+        return self.departure.look(
+            fleet.own.name,
+            is_master=Role.MASTER in roles,
+            is_meant=is_meant,
+            keeps=self.keeps_connections(now),
+        )
+
+    def _look_at_stop(self, now: float) -> list[Effect]:
+        is_leaving = self.fleet and self.fleet.leaving and not self.stopping and not self.network.drains
+        if is_leaving and self._has_left(now) and not self._is_keeping(now):
+            self._withdraw_in(0.0, now)
+        return []
+
     # The other nodes
 
     def _datagram(self, event: DatagramReceived, now: float) -> list[Effect]:
@@ -1068,7 +1192,7 @@ class Node:
             self._mark(self.instances)  # who has handed over is in nobody's way any more
             self._timers.set(CONSULT, now)
         effects = self._say(fleet, instances, now)
-        if fleet.leaving and not self.network.drains and self._has_left(now):
+        if fleet.leaving and not self.network.drains and self._has_left(now) and not self._is_keeping(now):
             # The next owner of what is exclusive waits for the word that it is free: it is repeated before the goodbye.
             self._withdraw_in(GOODBYE * fleet.link.config.interval if self._bound else 0.0, now)
         return effects
@@ -1133,11 +1257,15 @@ class Node:
         effects: list[Effect] = []
         match event:
             case Drained(order):
+                if order and not fleet.drained:
+                    self.departure.begin(Ordered.DRAIN)
                 effects += fleet.drain(order)
             case Paused(order):
                 effects += fleet.pause(order)
             case HandoverAsked():
                 fleet.wish(event, self.instances, now)
+                if fleet.wishes and not self.departure.order:
+                    self.departure.begin(Ordered.HANDOVER)
             case OrdersRecalled(drained, paused):
                 fleet.recall(drained, paused)
         self._mark(self.instances)
@@ -1152,21 +1280,35 @@ class Node:
             self.fleet.reload(config.link, self.instances, now)
 
     def _hand_over(self, reason: str, now: float) -> list[Effect]:
-        """Before a stop: whoever is ready takes over first."""
+        """Before a stop: whoever is ready takes over first, and open connections end first."""
         fleet = self.fleet
         if fleet is None or fleet.leaving or self.draining or self.stopping:
             return []
-        if not any(_is_handed_over(instance) and fleet.heirs(name) for name, instance in self.instances.items()):
+        hands_over = any(self._is_handed_over(one) and fleet.heirs(name) for name, one in self.instances.items())
+        if not hands_over and not self.keeps_connections(now):
             return []
         fleet.leaving = self.draining = reason
-        self._withdraw_in(LEAVE_TIME, now)
+        self._withdraw_in(LEAVE_TIME + (PREPARE_TIME if self.moves else 0.0), now)
+        self._withdraw_last = now + self.moves.config.limit + LEAVE_TIME if self.moves else now
         self._mark(self.instances)
-        news = Became("node", fleet.own.name, "leaving", f"{reason}: another node takes over first")
+        first = "another node takes over first" if hands_over else "open connections of this node go on until they end"
+        news = Became("node", fleet.own.name, "leaving", f"{reason}: {first}")
         return [news, *self._consult(None, now)]
 
     def _has_left(self, now: float) -> bool:
         instances = self.instances.values()
-        return all(not _is_handed_over(one) and one.is_free(self.holding, now) for one in instances)
+        return all(not self._is_handed_over(one) and one.is_free(self.holding, now) for one in instances)
+
+    def _is_handed_over(self, instance: Instance) -> bool:
+        """Whether another node has to take over before this one stops."""
+        if instance.role is not Role.MASTER:
+            return False
+        if isinstance(instance.config.election, settings.Nodes):
+            return True
+        # By VRRP a stop says so to all at once (priority 0); to list the open connections first takes a moment.
+        if not self.fleet or not self.moves or not self.moves.can_move(instance):
+            return False
+        return any(self.moves.works_with(heir.name) for heir in self.fleet.heirs(instance.config.name))
 
     # The end
 
@@ -1246,11 +1388,6 @@ def _needs_etcd(instance: Instance) -> bool:
 def _is_young(instance: Instance, now: float) -> bool:
     """Whether route servers may still be learning of this master."""
     return instance.role is Role.MASTER and now < instance.elector.reign_at + ACKNOWLEDGE_TIME
-
-
-def _is_handed_over(instance: Instance) -> bool:
-    """Whether another node has to take over before this one stops."""
-    return instance.role is Role.MASTER and isinstance(instance.config.election, settings.Nodes)
 
 
 def _told(keys: list[Key], value: str, reason: str) -> list[Became]:

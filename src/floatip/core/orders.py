@@ -1,6 +1,6 @@
 """What an operator may ask of a node, what stands against it, and how far it has come."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from floatip.core import events, settings
 from floatip.core.arbiter_problems import needs_etcd
@@ -32,6 +32,20 @@ class Progress:
     done: bool
     waiting: tuple[str, ...] = ()
     result: str = ""
+    kept: "Kept | None" = None
+    """Done, and connections of this node go on by other nodes; None: none does."""
+    gone: str = ""
+    """A sentence: nothing is left here, and how its connections ended; empty: that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    connections: int | None
+    """None: nobody knows yet how many."""
+    nodes: tuple[str, ...] = ()
+    """By which."""
+    until: float | None = None
+    """Monotonic seconds: when they are cut off at the latest."""
 
 
 def objection(node: Node, order: Order, *, force: bool) -> Refused | None:
@@ -78,11 +92,25 @@ def progress(node: Node, order: Order, *, force: bool) -> Progress | Refused:
         return Refused("a reload has removed the nodes", "floatip status", Why.NO_NODES)
     match order:
         case Drained(wanted):
-            return _meanwhile("drained", fleet.drained, wanted) or _drained(node, fleet, force=force)
+            found = _meanwhile("drained", fleet.drained, wanted) or _drained(node, fleet, force=force)
+            is_done = wanted is not None and isinstance(found, Progress) and found.done
+            return (
+                replace(found, kept=_kept(node), gone=node.departure.said)
+                if is_done and isinstance(found, Progress)
+                else found
+            )
         case Paused(wanted):
             return _meanwhile("paused", fleet.paused, wanted) or Progress(done=True, result=_paused_result(fleet))
         case HandoverAsked(names):
             return _handed_over(fleet, [node.instances[name] for name in names if name in node.instances])
+
+
+def _kept(node: Node) -> Kept | None:
+    streams = [one for one in node.moves.kept if one.connections] if node.moves else []
+    if streams:
+        until = max(one.until for one in streams)
+        return Kept(sum(one.connections for one in streams), tuple(one.node for one in streams), until)
+    return Kept(None) if node.departure.order else None
 
 
 def names_to_hand_over(node: Node, instance: str | None) -> tuple[str, ...]:

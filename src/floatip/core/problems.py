@@ -45,6 +45,7 @@ class Code(StrEnum):
     NAME_TAKEN = "name-taken"
     NOT_AT_ETCD = "not-at-etcd"
     CLOCK_AHEAD = "clock-ahead"
+    SECOND_CHANCE = "second-chance"
     DRAINED = "drained"
     PAUSED = "paused"
     DRILL = "drill-runs"

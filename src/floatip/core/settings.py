@@ -14,6 +14,7 @@ from floatip.core.bgp.rank import Marks, Rank
 from floatip.core.bgp.trouble import Trouble
 
 LINK_PORT = 9112
+SECOND_CHANCE_PORT = 8473
 MOST_NODES, MOST_INSTANCES = 64, 4096
 """That nodes elect among themselves, and for. docs/reference/limits.md says what was tried."""
 
@@ -244,6 +245,18 @@ class Arbiter:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondChance:
+    """How open connections survive a planned move: the carrier of an address passes them on to the node before it."""
+
+    port: int = SECOND_CHANCE_PORT
+    """UDP, of the tunnel between the nodes."""
+    limit: float = 600.0
+    """Seconds after a move in which open connections are passed on, at most."""
+    is_wanted: bool = False
+    """What stands in the way is a problem; without it, the nodes move addresses as if this were off."""
+
+
+@dataclass(frozen=True, slots=True)
 class AddressOptions:
     """What is special about one address of an instance."""
 
@@ -306,6 +319,12 @@ class Instance:
     is_announced: bool = True
     """By BGP, where there are route servers."""
 
+    @property
+    def may_have_second_chance(self) -> bool:
+        """Whether a node that has handed it over still holds the addresses, and can go on with open connections."""
+        is_exclusive = isinstance(self.election, Nodes) and self.election.exclusive
+        return self.placement == "all" and isinstance(self.election, Nodes | Vrrp) and not is_exclusive
+
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
@@ -363,6 +382,8 @@ class Settings:
     """None: the nodes do not know each other."""
     arbiter: Arbiter | None = None
     """None: the nodes decide among themselves."""
+    second_chance: SecondChance | None = None
+    """None: a planned move resets open connections."""
     release_delay: float = 1.0
     """How long a stopping node keeps its addresses after it has withdrawn them."""
     seed: int = field(default=0, compare=False)

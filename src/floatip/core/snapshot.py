@@ -27,12 +27,15 @@ from floatip.core.link.wire import InstanceFlag, InstanceState, NodeFlag, NodeSt
 from floatip.core.node import Node
 from floatip.core.problems import Problem
 from floatip.core.report import content
+from floatip.core.second_chance.moves import Moves
+from floatip.core.second_chance.terms import Phase, Through
 from floatip.core.state import (
     FRESH_SESSION,
     AddressView,
     CarriedView,
     CheckView,
     DrillView,
+    EndedView,
     EndpointView,
     EtcdView,
     GroupView,
@@ -41,12 +44,17 @@ from floatip.core.state import (
     LinkView,
     NodeView,
     OwnerView,
+    PreparingView,
     ProblemView,
     RowView,
+    SecondChanceView,
     SessionView,
     Standing,
     Status,
+    StreamView,
+    ThroughView,
     TrackView,
+    WithoutView,
     WordView,
 )
 from floatip.core.sync_groups import SyncGroup
@@ -107,6 +115,51 @@ def describe_frame(node: Node, problems: Sequence[Problem], now: float) -> Statu
         groups=tuple(_group(group, now) for group in node.groups.values()),
         drill=_drill(node, now),
         etcd=_etcd(node.arbiter, now) if node.arbiter else None,
+        second_chance=_second_chance(node, node.moves, now) if node.moves else None,
+    )
+
+
+def _second_chance(node: Node, moves: Moves, now: float) -> SecondChanceView:
+    standing, since = moves.standing, moves.since
+
+    def through(one: Through) -> ThroughView:
+        return ThroughView(one.node, one.works, _age(since.get(one.node, now), now), one.why, one.fault or "")
+
+    return SecondChanceView(
+        mode="on" if moves.config.is_wanted else "auto",
+        usable=not standing.why_not,
+        for_=_age(since[""], now),
+        why=standing.why_not,
+        hint=standing.hint,
+        port=moves.config.port,
+        limit=moves.config.limit,
+        nodes=tuple(through(one) for one in standing.through),
+        without=tuple(WithoutView(*one) for one in standing.without),
+        streams=tuple(
+            StreamView(
+                one.node,
+                one.forwards,
+                one.connections,
+                _age(one.since, now),
+                max(_age(now, one.until), 0.0),
+                one.forwarded,
+                one.accepted,
+            )
+            for one in standing.streams
+        ),
+        preparing=tuple(
+            PreparingView(name, one.phase is Phase.OFFERS, one.nodes, _age(one.since, now))
+            for name, one in moves.preparations.items()
+        ),
+        ended=tuple(
+            EndedView(one.node, one.forwards, one.connections, _age(at, now), one.reason, one.end)
+            for at, one in moves.ended.values()
+        ),
+        ends={end.value: count for end, count in sorted(moves.ends.items())},
+        cut=moves.cut,
+        forwarded=moves.forwarded,
+        accepted=moves.accepted,
+        waits=node.waits_for_connections(now),
     )
 
 

@@ -8,7 +8,7 @@ underscore here and none in the JSON.
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -479,6 +479,125 @@ class EtcdView:
 
 
 @dataclass(frozen=True, slots=True)
+class ThroughView:
+    """Another node, and whether open connections can be moved to it and from it."""
+
+    node: str
+    """As configured."""
+    works: bool
+    """Packets pass the tunnel both ways, and both nodes can take part."""
+    for_: float
+    """For so many seconds."""
+    why: str
+    """A sentence: why not; empty: it works."""
+    fault: str
+    """The same as a code; empty: it works. `here` and `there`: that node cannot take part. `unheard`: nothing comes
+    from the other one. `deaf`: it hears nothing from this one. `large`: only small packets come from it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutView:
+    instance: str
+    """Its name."""
+    why: str
+    """A sentence: why its open connections cannot be moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """Open connections that go on at one node, while another node is master and passes their packets on."""
+
+    node: str
+    """The other node."""
+    forwards: bool
+    """They go on there, and this node passes the packets on; false: they go on here."""
+    connections: int
+    """How many are left."""
+    for_: float
+    """For so many seconds."""
+    left: float
+    """Seconds after which they are cut off at the latest."""
+    forwarded: int
+    """Packets that the master has passed on since its process started, to all nodes."""
+    accepted: int
+    """Packets that have reached the sockets of the node that has the connections, since its process started."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparingView:
+    """A planned move that waits, for a second at most, until the open connections are known on the other node."""
+
+    instance: str
+    """Its name."""
+    offers: bool
+    """This node hands it over; false: this node takes it over."""
+    nodes: tuple[str, ...]
+    """To whom, or from whom."""
+    for_: float
+    """For so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedView:
+    """The last time that open connections of one node went on by another one."""
+
+    node: str
+    """The other node."""
+    forwards: bool
+    """As while it went on."""
+    connections: int
+    """How many were left; they were reset, unless it ended as `moved-on`. A keeper does not know where it ended as
+    `silent`."""
+    for_: float
+    """So many seconds ago."""
+    why: str
+    """A sentence."""
+    end: str
+    """The same as a code: `done`, `limit`, `silent`, `unaccepted`, `unanswered`, `moved-on`, `unable`, `there`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondChanceView:
+    """What keeps open connections whole in a planned move."""
+
+    mode: str
+    """`on` or `auto`."""
+    usable: bool
+    """This node can take part."""
+    for_: float
+    """For so many seconds."""
+    why: str
+    """A sentence: why not; empty: it can."""
+    hint: str
+    """The next step; empty: none."""
+    port: int
+    """The UDP port of the tunnel."""
+    limit: float
+    """Seconds for which connections go on after a move at most."""
+    nodes: tuple[ThroughView, ...] = ()
+    """All other nodes; none: the process of the second chance has not said yet."""
+    without: tuple[WithoutView, ...] = ()
+    """Instances whose connections cannot be moved."""
+    streams: tuple[StreamView, ...] = ()
+    """What goes on now."""
+    preparing: tuple[PreparingView, ...] = ()
+    """Planned moves that wait."""
+    ended: tuple[EndedView, ...] = ()
+    """The last of each node and way."""
+    ends: dict[str, int] = field(default_factory=dict)
+    """How often it ended since the daemon started, by the codes of `EndedView`."""
+    cut: int = 0
+    """Connections that were cut off since the daemon started."""
+    forwarded: int = 0
+    """Packets that this node has passed on to others, as of the last move; from 0 again if the process is restarted."""
+    accepted: int = 0
+    """Packets that reached this node's sockets through others, likewise."""
+    waits: bool = False
+    """The daemon is to stop, and waits until no connection goes on here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     stopping: str
     """Why the daemon stops; empty: it does not."""
@@ -532,6 +651,8 @@ class Status:
     """None: no drill runs here."""
     etcd: EtcdView | None = None
     """None: the nodes decide among themselves."""
+    second_chance: SecondChanceView | None = None
+    """None: a planned move resets open connections."""
 
     @property
     def needs_a_person(self) -> bool:

@@ -15,7 +15,7 @@ Looker = Callable[[Context], Iterator[Finding]]
 
 
 def lookers() -> dict[str, Looker]:
-    from floatip.doctor import addresses, configuration, daemon, etcd, network, others, system  # noqa: PLC0415
+    from floatip.doctor import addresses, configuration, daemon, etcd, network, others, second_chance, system  # noqa: PLC0415
     from floatip.doctor.firewall import looker  # noqa: PLC0415
 
     return {  # causes before what follows from them
@@ -30,6 +30,7 @@ def lookers() -> dict[str, Looker]:
         "route servers": network.route_servers,
         "etcd": etcd.etcd,
         "the other nodes": daemon.nodes,
+        "the second chance": second_chance.second_chance,
         "the daemon": daemon.daemon,
         "the process of the daemon": daemon.process,
         "what the checks look at": configuration.watched,

@@ -86,7 +86,7 @@ class Child:
     ) -> None:
         """`source`: a descriptor that the child reads from. It stays open until `gone`.
 
-        `lends`: a capability of ours that it has. `ends_group`: what it leaves behind is killed however it ended.
+        `lends`: a mask of our capabilities that it has. `ends_group`: what it leaves behind is killed however it ended.
         """
         self._loop = asyncio.get_running_loop()
         self._name = argv[0]

@@ -32,6 +32,7 @@ from floatip.core.addresses import Placed
 from floatip.core.differences import differences
 from floatip.core.etcd import AskEtcd, WatchEtcd
 from floatip.core.events import (
+    Arrange,
     Became,
     ClockMoved,
     Close,
@@ -76,7 +77,7 @@ from floatip.host.explain import Explain
 from floatip.host.failures import Failures
 from floatip.host.figures import Counters
 from floatip.host.history import History
-from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, role_change
+from floatip.host.hooks import HOOKS_TIMEOUT, Hooks, emptied, role_change
 from floatip.host.loads import Loads
 from floatip.host.log import ERROR, WARNING, Log
 from floatip.host.membership import Membership
@@ -89,6 +90,7 @@ from floatip.host.orders import Orders
 from floatip.host.reload import Outcome, Read, Reload
 from floatip.host.restart import Restart
 from floatip.host.scheduling import scheduling
+from floatip.host.second_chance import SecondChance, in_a_line
 from floatip.host.state_log import StateLog
 from floatip.host.systemd import Systemd
 from floatip.host.teller import Teller
@@ -106,6 +108,8 @@ SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread that computes, as one that reads the configuration, keeps the loop waiting."""
 CLOCK_TOLERANCE = 0.01
 """Seconds by which the time of day may go astray before the core is told."""
+SAYS_WHAT_IS_LEFT = 1.0
+"""Seconds between two words to systemd of a stop that waits for open connections."""
 ORDERS, FLEET = "orders", "fleet"
 MEMORIES = ("held", "virtuals", "keepalived", "starts", ORDERS, FLEET)
 OUR_BUG = 70
@@ -231,7 +235,7 @@ class Daemon:
         self._busy = True
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[int] = self._loop.create_future()
-        self._stopping = False
+        self._stopping = self._is_hurried = False
         self._clock_ahead = 0.0
         self._seed = int.from_bytes(os.urandom(4))
         self._boot = int.from_bytes(os.urandom(8)) or 1
@@ -281,6 +285,7 @@ class Daemon:
             Control(socket_path(), commands, lambda: [item.record for item in self._news.history], self._no_client),
             Web(self.report, socket_path(), state_directory()),
             etcd,
+            SecondChance(self.report),
         )
 
     async def serve(self) -> int:
@@ -319,7 +324,12 @@ class Daemon:
         self._say("daemon", "floatip", "stopped", self._node.stopping)
         self._news.flush()
         disks = self._disk.finish(DISK_TIMEOUT), self._history_disk.finish(DISK_TIMEOUT)
-        await asyncio.gather(self._parts.hooks.finish(HOOKS_TIMEOUT), self._parts.teller.finish(), *disks)
+        await asyncio.gather(
+            self._parts.hooks.finish(HOOKS_TIMEOUT),
+            self._parts.teller.finish(),
+            *disks,
+            self._parts.second_chance.finish(),
+        )
         watching.cancel()
         self._close()
         return status
@@ -390,6 +400,8 @@ class Daemon:
                     self._parts.kernel.fence(effect)
                 case Install():
                     self._parts.kernel.install(effect)
+                case Arrange():
+                    self._parts.second_chance.perform(effect)
                 case Garp():
                     self._parts.kernel.garp(effect)
                 case StopGarp():
@@ -421,6 +433,8 @@ class Daemon:
         if change := role_change(item, self._node.instances):
             self._parts.state_log.write(change.instance, change.role)
             self._parts.hooks.notify(change)
+        if gone := emptied(item):
+            self._parts.hooks.notify(gone)
         self._parts.teller.note(item, self._node.instances)
 
     def _say(self, what: str, name: str, value: str, reason: str) -> None:
@@ -519,7 +533,11 @@ class Daemon:
 
     def _stop(self, number: signal.Signals) -> None:
         if self._stopping:
-            os._exit(128 + number)
+            if self._is_hurried or not self._node.waits_for_connections(self._loop.time()):
+                os._exit(128 + number)
+            self._is_hurried = True  # all is released in order, and no connection waited for
+            self.report(StopRequested(f"asked to stop again ({number.name})"))
+            return
         self._stopping = self._entries.is_stopping = True
         self._reload.close()
         self._restart.close()
@@ -527,12 +545,23 @@ class Daemon:
             starts.forget(self._starts)
         self._systemd.stopping(self._time_to_stop())
         self.report(StopRequested(f"asked to stop ({number.name})"))
+        self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        """Again and again, to systemd."""
+        if self._ended.done():
+            return
+        now, moves = self._loop.time(), self._node.moves
+        if moves and self._node.waits_for_connections(now) and (left := in_a_line(moves.kept, now)):
+            self._systemd.status(f"stopping: {left}")
+        self._loop.call_later(SAYS_WHAT_IS_LEFT, self._say_what_is_left)
 
     def _time_to_stop(self) -> float:
         settings = self._node.config
         leaving = LEAVE_TIME if settings.link else 0.0
         graceful = settings.speaker.graceful_shutdown if settings.speaker else 0.0
-        return leaving + settings.release_delay + graceful + self._parts.teller.time_to_stop
+        kept = settings.second_chance.limit if settings.second_chance else 0.0
+        return leaving + kept + settings.release_delay + graceful + self._parts.teller.time_to_stop
 
     def _close(self) -> None:
         self._busy = True  # nobody hears what the parts say now
@@ -546,6 +575,7 @@ class Daemon:
         self._parts.web.close()
         self._membership.close()
         self._parts.etcd.close()
+        self._parts.second_chance.close()
         self._parts.control.close()
         self._parts.kernel.close()
         self._disk.close()

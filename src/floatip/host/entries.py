@@ -29,8 +29,10 @@ WARNINGS = {
     ("network", "second-master"),
     ("drill", "began"),
     ("etcd", "lost"),
+    ("connections", "cut off"),
+    ("connections", "not moved"),
 }
-PLURAL = {"address": "addresses", "priority": "priorities"}
+PLURAL = {"connections": "connections", "address": "addresses", "priority": "priorities"}
 ETCD = {"lost": "etcd does not answer", "answers": "etcd answers", "read-again": "all rows of etcd are read again"}
 HEALTH = {"up": "healthy", "down": "unhealthy"}
 FOLLOWS = {Rank.STANDBY.label, Rank.ACTIVE.label, Rank.TAKEOVER.label, Rank.TAKEOVER_AGAIN.label}
@@ -123,6 +125,8 @@ def _of_things(items: Sequence[Item]) -> str:
     if what == "owner":
         verb = "is" if len(items) == 1 else "are"
         return f"{', '.join(item.name for item in items)} {verb} owned by {items[0].value}, as etcd says"
+    if what == "empty":
+        return f"node {items[0].name} is empty"
     kind = what if len(items) == 1 else PLURAL.get(what, f"{what}s")
     return f"{kind} {', '.join(item.name for item in items)} {items[0].value}"
 

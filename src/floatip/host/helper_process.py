@@ -39,12 +39,13 @@ class User(Protocol):
 
 
 class HelperProcess:
-    def __init__(self, module: str, user: User, kind: int = socket.SOCK_STREAM) -> None:
-        """`kind`: SOCK_SEQPACKET keeps apart what is sent at once."""
+    def __init__(self, module: str, user: User, kind: int = socket.SOCK_STREAM, lends: int = 0) -> None:
+        """`kind`: SOCK_SEQPACKET keeps apart what is sent at once. `lends`: a mask of capabilities that it has."""
         self._loop = asyncio.get_running_loop()
         self._module = module
         self._user = user
         self._kind = kind
+        self._lends = lends
         self._workers = Workers()
         self._is_wanted = False
         self._child: Running | None = None
@@ -114,7 +115,9 @@ class HelperProcess:
         argv = (sys.executable, "-SsPB", "-m", self._module)
         gone = partial(self._gone, (ours, theirs))
         environment = {"PYTHONPATH": modules}
-        self._child = Child(self._workers, argv, math.inf, self._ended, gone, environment, theirs.fileno())
+        self._child = Child(
+            self._workers, argv, math.inf, self._ended, gone, environment, theirs.fileno(), lends=self._lends
+        )
         if self._ours is not ours:
             self._child.terminate()
 

@@ -30,7 +30,7 @@ AT_ONCE = 250
 LONGEST = 500
 """Characters of a text in a line: others chose it."""
 SHOWN = 3
-WORTH_SHOWING = {"role", "health", "node", "network", "link", "drill", "daemon", "configuration", "etcd"}
+WORTH_SHOWING = {"role", "health", "node", "network", "link", "drill", "daemon", "configuration", "etcd", "connections"}
 """What stands in the status: the rest goes with one of these, or is there as a problem."""
 FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 

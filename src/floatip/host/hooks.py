@@ -3,6 +3,9 @@
 The arguments are those of keepalived's `notify`: `INSTANCE NAME MASTER|BACKUP|FAULT|STOP PRIORITY`, so that existing
 scripts go on working; the reason and the rank are in the environment.
 
+Another command, `drained`, runs once when all that an administrator has moved away has gone (`core/departure.py`), with
+no arguments but its own. Both are told in the order of what happened.
+
 A command that failed is a failure until one succeeds, or for five minutes: without another change of role none runs.
 """
 
@@ -25,7 +28,7 @@ LONGEST_QUEUE = 64
 HOOKS_TIMEOUT = 1.0
 """How long the end of the daemon waits for the last commands."""
 SHOWN_FOR = 300.0
-COMMAND, QUEUE = "notify", "notify queue"
+COMMAND, DRAINED, QUEUE = "notify", "notify drained", "notify queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,20 @@ class RoleChange:
     priority: int
     reason: str
     rank: str
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """Nothing is left here of what was moved away."""
+
+    order: str
+    """`drain` or `handover`."""
+    reason: str
+
+
+def emptied(item: Item) -> Emptied | None:
+    """None: the news is of something else."""
+    return Emptied(item.value.removeprefix("after-"), item.reason) if item.what == "empty" else None
 
 
 def role_change(item: Item, instances: Mapping[str, Instance]) -> RoleChange | None:
@@ -52,23 +69,26 @@ class Hooks:
         self._start = start or partial(Child, Workers())
         self._failures = Failures("notify", report, self._loop)
         self._argv: tuple[str, ...] = ()
+        self._drained: tuple[str, ...] = ()
         self._timeout = 0.0
-        self._queue: deque[RoleChange] = deque()
+        self._queue: deque[RoleChange | Emptied] = deque()
         self._current: Running | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self.dropped = 0
 
-    def configure(self, argv: tuple[str, ...], timeout: float) -> None:
-        """An empty `argv`: nobody wants to know. A command that runs is let run."""
-        self._argv = argv
+    def configure(self, argv: tuple[str, ...], timeout: float, drained: tuple[str, ...] = ()) -> None:
+        """An empty `argv`, or `drained`: nobody wants to know. A command that runs is let run."""
+        self._argv, self._drained = argv, drained
         self._timeout = timeout
-        if not argv:
-            self._queue.clear()
-            self._failures.keep(())
+        self._queue = deque(each for each in self._queue if self._command(each))
+        self._failures.keep([*[COMMAND, QUEUE] * bool(argv), *[DRAINED] * bool(drained)])
 
-    def notify(self, change: RoleChange) -> None:
-        if not self._argv:
+    def _command(self, what: RoleChange | Emptied) -> tuple[str, ...]:
+        return self._argv if isinstance(what, RoleChange) else self._drained
+
+    def notify(self, change: RoleChange | Emptied) -> None:
+        if not self._command(change):
             return
         if len(self._queue) == LONGEST_QUEUE:
             # The last state is what counts.
@@ -102,15 +122,24 @@ class Hooks:
             self._idle.set()
             return
         change = self._queue.popleft()
-        argv = (*self._argv, "INSTANCE", change.instance, change.role.upper(), str(change.priority))
-        environment = {"FLOATIP_REASON": change.reason, "FLOATIP_RANK": change.rank}
-        self._current = self._start(argv, self._timeout, partial(self._ended, self._argv), self._next, environment)
+        argv = self._command(change)
+        environment = {"FLOATIP_REASON": change.reason}
+        match change:
+            case RoleChange(instance, role, priority, _, rank):
+                words: tuple[str, ...] = ("INSTANCE", instance, role.upper(), str(priority))
+                environment["FLOATIP_RANK"] = rank
+            case Emptied(order):
+                words = ()
+                environment["FLOATIP_ORDER"] = order
+        ended = partial(self._ended, change, argv)
+        self._current = self._start((*argv, *words), self._timeout, ended, self._next, environment)
 
-    def _ended(self, argv: tuple[str, ...], succeeded: bool, reason: str) -> None:
-        if argv != self._argv:
+    def _ended(self, change: RoleChange | Emptied, argv: tuple[str, ...], succeeded: bool, reason: str) -> None:
+        if argv != self._command(change):
             return  # a reload has removed or replaced it
+        name = COMMAND if isinstance(change, RoleChange) else DRAINED
         if succeeded:
-            self._failures.clear(COMMAND)
+            self._failures.clear(name)
         else:
             hint = "run the command by hand as the daemon's user"
-            self._failures.set(COMMAND, f"{argv[0]}: {reason}", hint, lasts=SHOWN_FOR)
+            self._failures.set(name, f"{argv[0]}: {reason}", hint, lasts=SHOWN_FOR)

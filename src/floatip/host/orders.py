@@ -1,6 +1,7 @@
 """What an operator asks on the control socket: `floatip drain` and its like, and how far it has come."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from floatip.core.events import Drained, Event, HandoverAsked, KeepOrders, Order, OrdersRecalled, Paused
@@ -95,8 +96,9 @@ class Orders:
         match progress(self._node(), order, force=force):
             case Refused() as refused:
                 return refusal(refused)
-            case Progress(done, waiting, result):
-                return {"done": done, "waiting": list(waiting), "result": result, "order": number}
+            case Progress(done, waiting, result, kept, gone):
+                answer = {"done": done, "waiting": list(waiting), "result": result, "order": number}
+                return answer | {"kept": asdict(kept) if kept else None, "gone": gone}
 
 
 def refusal(refused: Refused) -> Record:

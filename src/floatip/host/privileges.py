@@ -36,20 +36,23 @@ def keep_from_children() -> None:
 
 
 @contextmanager
-def lent(capability: int) -> Iterator[None]:
-    """What this thread starts meanwhile has the capability, of the ambient set (capabilities(7)). 0: none.
+def lent(capabilities: int) -> Iterator[None]:
+    """What this thread starts meanwhile has these capabilities, a mask, of the ambient set (capabilities(7)). 0: none.
 
     Where it cannot be lent, what needs it says so.
     """
-    if not capability:
+    if not capabilities:
         yield
         return
-    libc, number = ctypes.CDLL(None), capability.bit_length() - 1
-    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0)
+    libc = ctypes.CDLL(None)
+    numbers = [number for number in range(capabilities.bit_length()) if capabilities >> number & 1]
+    for number in numbers:
+        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0)
     try:
         yield
     finally:
-        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, number, 0, 0)
+        for number in numbers:
+            libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, number, 0, 0)
 
 
 @contextmanager

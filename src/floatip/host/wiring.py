@@ -16,6 +16,7 @@ from floatip.host.network.kernel import Kernel, Wanted
 from floatip.host.network.link import Link
 from floatip.host.network.packet_filter import Known
 from floatip.host.network.peers import Options, Peers
+from floatip.host.second_chance import SecondChance
 from floatip.host.state_log import StateLog
 from floatip.host.teller import Teller
 from floatip.host.web import Web
@@ -40,6 +41,7 @@ class Parts:
     control: Control
     web: Web
     etcd: Etcd
+    second_chance: SecondChance
 
 
 def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
@@ -60,13 +62,14 @@ def connect(parts: Parts, loaded: Loaded, settings: Settings) -> None:
         floating = frozenset(one.address.ip for one in placed)
         parts.peers.configure(Options(s.source, s.ttl, s.interface, s.min_ttl, s.md5, floating))
     notify = model.notify
-    parts.hooks.configure(notify.command if notify else (), notify.timeout if notify else 0)
+    parts.hooks.configure(*(notify.command, notify.timeout, notify.drained) if notify else ((), 0.0))
     parts.teller.configure(model)
     parts.state_log.configure(model.state_log, len(model.instances))
     parts.probes.configure({check.name: check.kind for check in model.checks if check.kind})
     parts.kernel.configure(kernel)
     parts.web.configure(model.http)
     parts.etcd.configure(model.etcd)
+    parts.second_chance.configure(settings)
     _follow(parts, loaded, followed)
 
 

@@ -36,10 +36,11 @@ vrrp_pid_file = "{elector.vrrp_pid_file}"
         nodes = "".join(map(_node, THREE_NODES if options.three else NODES))
     else:
         election = f"[instance.vrrp]\npreempt = false\n{_virtual_router(options, host)}"
+    chance = '[second_chance]\nmode = "on"\n\n' if options.second_chance == "on" else ""
     etcd = f"[etcd]\nendpoints = {json.dumps(list(endpoints))}\nlease_time = {LEASE_TIME}\n\n" if endpoints else ""
     if options.members:
         return f'{etcd}[member]\nname = "{host}"\n\n{check}'
-    return f"{_bgp(options)}\n{etcd}{nodes}{check}{_instances(options, has_check=bool(check))}\n{election}"
+    return f"{_bgp(options)}\n{chance}{etcd}{nodes}{check}{_instances(options, has_check=bool(check))}\n{election}"
 
 
 def fleet_toml(options: RunOptions) -> str:

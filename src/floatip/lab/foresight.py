@@ -13,13 +13,16 @@ ADDRESSES = {str(host.ipv4.ip): host.name for host in THREE_NODES if host.ipv4}
 ETCD_FAILS = "etcd fails, and no node"
 MEMBERS_CHANGE = "which nodes there are changes, and none of the three questions asks that"
 NOTHING_FAILS = "no node goes down, no check fails and nothing is drained"
+A_HANDOVER = "a handover is none of the three questions"
 BACK_AT_ONCE = "floatip is killed and started at once: the node is not down for long enough to be missed"
 NOT_FORETOLD = {
     "rs-restart": "route servers fail, and no node",
     "split": NOTHING_FAILS,
     "delete": NOTHING_FAILS,
     "reload": NOTHING_FAILS,
-    "handover": "a handover is none of the three questions",
+    "handover": A_HANDOVER,
+    "connections-handover": A_HANDOVER,
+    "connections-strict": A_HANDOVER,
     "deaf": NOTHING_FAILS,
     "unheard": NOTHING_FAILS,
     "lossy": NOTHING_FAILS,

@@ -21,9 +21,11 @@ class SharedLayer2(Network):
     def _build(self) -> None:
         self.ip(ROUTER, ["link add bridge type bridge", "link set bridge up"])
         for host in (*NODES, OBSERVER):
-            peer = f"name eth0 address {MACS[host.name]} netns {self.path_of(host.name)}"
+            peer = self._peer(host.name, MACS[host.name])
             port = [f"link add {host.name} type veth peer {peer}", f"link set {host.name} master bridge up"]
             self.ip(ROUTER, port)
+            if host == OBSERVER and self._delay:
+                self._lay_cable(MACS[host.name])
             with self.inside(host.name):
                 write_sysctls(router=False)
             self.ip(host.name, ["link set lo up", "link set eth0 up", f"address add {host.ipv4} dev eth0"])

@@ -5,6 +5,7 @@ A namespace has no name. It is a descriptor of this process and ends with it.
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,18 @@ def find_program(name: str, package: str) -> str:
     if program is None:
         raise LabError(f"the lab needs {name}, which is not installed", f"apt install {package}")
     return program
+
+
+def allow_files(count: int) -> None:
+    """To be open at once in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if count <= soft:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, max(count, hard)))
+    except (PermissionError, ValueError) as problem:
+        hint = "use fewer connections, or raise the limit with ulimit -Hn as root"
+        raise LabError(f"{count} open files are needed, {hard} allowed", hint) from problem
 
 
 class Closes:

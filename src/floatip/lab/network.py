@@ -9,6 +9,7 @@ Nothing here is asynchronous.
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -17,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from pathlib import Path
 
 from floatip.core.addresses import Address
+from floatip.lab.cable import CARRIES
 from floatip.lab.faults import Faults
 from floatip.lab.namespaces import Closes, LabError, Namespace, find_program
 
@@ -54,6 +56,8 @@ def floating(instances: int) -> list[IPv4Interface]:
 
 
 ROUTER = "router"
+CABLE, NEAR, FAR = "cable", "near", "far"
+"""Where a delay is, and its ends at the router and at the observer."""
 FABRIC = IPv6Address("2600:3c0f:6:34::f")
 """The router's own address: where the route servers reach the fabric."""
 GATEWAY = IPv4Address("192.168.128.1")
@@ -132,12 +136,15 @@ class Network(Hosts):
     filtered_as = "inet"
     """nftables' family of what the router forwards."""
 
-    def __init__(self, directory: Path, guests: Sequence[LabHost] = ()) -> None:
-        """`guests`: hosts beside the guide's."""
+    def __init__(self, directory: Path, guests: Sequence[LabHost] = (), delay: float = 0.0) -> None:
+        """`guests`: hosts beside the guide's. `delay`: seconds from the observer to the router, and back."""
         super().__init__(directory)
         self._hosts = (*HOSTS, *guests)
+        self._delay = delay
+        self.cable: subprocess.Popen[bytes] | None = None
+        """What carries frames between the two, if that takes time."""
         try:
-            for name in (ROUTER, *(host.name for host in self._hosts)):
+            for name in (ROUTER, *(host.name for host in self._hosts), *([CABLE] if delay else [])):
                 self._namespaces[name] = Namespace()
             self.faults = Faults(self._namespaces[ROUTER], self._namespaces, self.filtered_as)
             self._build()
@@ -154,6 +161,8 @@ class Network(Hosts):
         with self.inside(ROUTER):
             for host in self._hosts:
                 _write_sysctl(f"ipv4/neigh/{host.name}/proxy_delay", 0)
+        if self._delay:
+            self._lay_cable(_mac(self._hosts.index(OBSERVER) + 1))
         for host in self._hosts:
             self.ip(host.name, _build_host(host, self._hosts))
         for name in self._namespaces:
@@ -162,14 +171,44 @@ class Network(Hosts):
 
     def _link(self, host: LabHost, number: int) -> Iterator[str]:
         """The host's link, seen from the router: routes to its addresses, and neighbours that never fail."""
-        mac = f"02:00:00:00:01:{number:02x}"
-        peer = f"name eth0 address {mac} netns {self.path_of(host.name)}"
-        yield f"link add {host.name} address {ROUTER_MAC} type veth peer {peer}"
+        mac = _mac(number)
+        yield f"link add {host.name} address {ROUTER_MAC} type veth peer {self._peer(host.name, mac)}"
         yield f"link set {host.name} up"
         yield f"address add {LINK_LOCAL}/64 dev {host.name}"
         for address in host.addresses:
             yield f"route add {address} dev {host.name}"
             yield f"neigh add {address} lladdr {mac} dev {host.name} nud permanent"
+
+    def drop_spoofed(self) -> None:
+        """From now on the router drops IPv4 packets that come from elsewhere than it would send their answers to."""
+        with self.inside(ROUTER):
+            for host in self._hosts:
+                _write_sysctl(f"ipv4/conf/{host.name}/rp_filter", 1)
+
+    def _peer(self, host: str, mac: str) -> str:
+        """The other end of the router's link: the host's, or that of the cable to it."""
+        if host == OBSERVER.name and self._delay:
+            return f"name {NEAR} netns {self.path_of(CABLE)}"
+        return f"name eth0 address {mac} netns {self.path_of(host)}"
+
+    def _lay_cable(self, mac: str) -> None:
+        """From the router's link to the observer. Returns when it carries."""
+        with self.inside(CABLE):
+            for which in ("all", "default"):
+                _write_sysctl(f"ipv6/conf/{which}/disable_ipv6", 1)  # it must not say anything of its own
+        peer = f"name eth0 address {mac} netns {self.path_of(OBSERVER.name)}"
+        self.ip(CABLE, [f"link add {FAR} type veth peer {peer}", f"link set {FAR} up", f"link set {NEAR} up"])
+        module, log = [sys.executable, "-m", "floatip.lab.cable"], self.directory / "cable.log"
+        self.cable = self.run(CABLE, [*module, str(self._delay), NEAR, FAR], log=log)
+        deadline = time.monotonic() + USABLE_WITHIN
+        while log.read_text() != CARRIES:
+            if self.cable.poll() is not None or time.monotonic() > deadline:
+                raise LabError("the cable with a delay does not carry", f"its log:\n{log.read_text()[-1500:]}")
+            time.sleep(0.005)
+
+
+def _mac(number: int) -> str:
+    return f"02:00:00:00:01:{number:02x}"
 
 
 # Proxy ARP answers for what has a route. Addresses that no host has right now lead into a sink, so that the observer

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from floatip.lab.connections import Connections
 from floatip.lab.holders import Held
 from floatip.lab.network import ROUTER, THREE_NODES
 from floatip.lab.routes import RouteChange
@@ -49,6 +50,16 @@ class RunOptions:
     """The last of the nodes is not started with the others."""
     instances: int = 1
     """Each with one address."""
+    connections: int = 0
+    """Long ones to the address, and as many short ones a second (500 at most), where a scene has them."""
+    proxied: bool = True
+    """HAProxy, if it is installed, is between them and what answers them."""
+    second_chance: Literal["off", "on"] = "off"
+    """Whether open connections survive a planned move."""
+    delay: float = 0.0
+    """Seconds from the observer to the router, and back."""
+    strict: bool = False
+    """The router checks the reverse path: a node without the route cannot answer for the address."""
 
     @property
     def vrrp_version(self) -> int:
@@ -117,6 +128,8 @@ class Record:
     delays: list[Delay] = field(default_factory=list)
     foresights: list[Foresight] = field(default_factory=list)
     """What the daemons were asked, in order, and what they foretold."""
+    connections: Connections = field(default_factory=Connections)
+    """What became of them; where a scene has them, complete after the run."""
     start_delay: float = 0.0
     """Seconds that the first daemon waited for a CPU at its start, where short waits add up."""
 

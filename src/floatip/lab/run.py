@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -30,6 +30,7 @@ from floatip.lab.network import (
 )
 from floatip.lab.programs.bird import BirdFabric, BirdRouteServer, Rules
 from floatip.lab.programs.builtin import BuiltInFabric, BuiltInRouteServer
+from floatip.lab.programs.connections import ConnectionsProgram, services
 from floatip.lab.programs.etcd import Etcd
 from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
@@ -77,10 +78,12 @@ class Run(Closes):
         if self.options.etcd and is_entered():
             self._exits.enter_context(in_memory(data))
         self.network: Network = self._exits.enter_context(
-            SharedLayer2(directory)
+            SharedLayer2(directory, delay=self.options.delay)
             if self.options.shared_layer2
-            else Network(directory, WITNESSES if self.options.etcd else ())
+            else Network(directory, WITNESSES if self.options.etcd else (), self.options.delay)
         )
+        if self.options.strict:
+            self.network.drop_spoofed()
         self.etcd = Etcd(self.network, data) if self.options.etcd else None
         hosts = [node.name for node in (THREE_NODES if self.options.three else NODES)]
         self._own = directory / "own"
@@ -93,8 +96,10 @@ class Run(Closes):
             self.servers = {host.name: self._route_server(host.name) for host in ROUTE_SERVERS}
             fabric = BirdFabric(self.network) if self.options.bird else BuiltInFabric(self.network)
             self.routing = [fabric, *self.servers.values()]
-        service = HAProxy if which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin") else PlainService
-        self.services = {host: service(self.network, host) for host in hosts}
+        has_haproxy = bool(which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin"))
+        service = HAProxy if has_haproxy else PlainService
+        self.services: list[Program] = [service(self.network, host) for host in hosts]
+        self._connections = self._connected_to(hosts, has_haproxy) if self.options.connections else None
         keepalived = self.options.election == "keepalived"
         self.keepaliveds = {host: self._keepalived(host) for host in hosts if keepalived}
         self.nodes = {host: self._node(host) for host in hosts}
@@ -114,6 +119,12 @@ class Run(Closes):
             watch = HolderWatch(self.network, host, FLOATING)
             self.record.held[host] = self._exits.enter_context(watch).changes
         self._exits.callback(DelayWatch(self._pids, self.record.delays).close)
+
+    def _connected_to(self, hosts: Sequence[str], has_haproxy: bool) -> ConnectionsProgram:
+        count, proxied = self.options.connections, has_haproxy and self.options.proxied
+        for host in hosts:
+            self.services += services(self.network, host, count, proxied=proxied)
+        return ConnectionsProgram(self.network, count)
 
     def _observer(self, address: IPv4Interface) -> ObserverProgram:
         name = "observer" if address == FLOATING else f"observer-{address.ip}"
@@ -143,7 +154,11 @@ class Run(Closes):
     def _pids(self) -> list[int]:
         """Of the programs that decide how fast the traffic moves."""
         programs = [*self.nodes.values(), *self.routing, *self.keepaliveds.values()]
+        if self._connections:
+            programs += [self._connections, *self.services]
         pids = [program.pid for program in programs if program.was_started]
+        if self.network.cable:
+            pids.append(self.network.cable.pid)
         for keepalived in self.keepaliveds.values():
             with suppress(OSError, ValueError):  # not written yet
                 pids += keepalived.pids
@@ -151,7 +166,7 @@ class Run(Closes):
 
     def start(self, *, observed: bool = True) -> None:
         """Start everything, haproxy1 before the others, so that it is master. Returns when traffic flows."""
-        for program in (*self.routing, *self.services.values()):
+        for program in (*self.routing, *self.services):
             program.start()
         if self.etcd:
             self.etcd.start()
@@ -161,9 +176,7 @@ class Run(Closes):
             self.wait_for(lambda name=name: self.listens(name), f"{name} to listen", READY_TIMEOUT)  # type: ignore[misc]
         self.start_node("haproxy1")
         # Not by time alone: on a busy machine the second process may be the first to listen.
-        self.wait_for(
-            lambda: self.record.latest("haproxy1", "role") != "", "haproxy1 to take part in the election", READY_TIMEOUT
-        )
+        self.wait_for(lambda: self._takes_part("haproxy1"), "haproxy1 to take part in the election", READY_TIMEOUT)
         self.record.start_delay = run_delay(self.nodes["haproxy1"].pid)
         if self.options.election == "nodes":
             self.wait_for_role("haproxy1", "master")
@@ -200,6 +213,14 @@ class Run(Closes):
         if applied.status:
             raise LabError(f"floatip fleet apply failed: {applied.text}", "read what it says of the file")
 
+    def _takes_part(self, node: str) -> bool:
+        """In the election."""
+        daemon = self.nodes[node]
+        if not daemon.running:
+            why = daemon.log.read_text().strip()
+            raise LabError(f"floatip on {node} exited with status {daemon.wait()}", f"its log:\n{why[-2000:]}")
+        return self.record.latest(node, "role") != ""
+
     def _ready(self) -> bool:
         record, now = self.record, time.monotonic()
         elected = len(record.carries("haproxy1")) >= self.options.instances
@@ -216,6 +237,26 @@ class Run(Closes):
         self.mark(f"start floatip on {name}")
         self.nodes[name].start()
         Thread(target=self._follow_node, args=(name,), daemon=True).start()
+
+    def open_connections(self) -> None:
+        """Returns when the long ones are open, and short ones come and go."""
+        assert self._connections
+        client = self._connections
+        for service in self.services:
+            if not service.running:
+                raise LabError(
+                    f"{service.name} ended on {service.host}", f"its log:\n{service.log.read_text()[-2000:]}"
+                )
+        idle, short = f"{client.idle} idle ones", f"{client.short} short ones a second"
+        self.mark(f"open {client.long} long connections, {idle}, and {short}")
+        client.start()
+        self.wait_for(lambda: client.is_ready, "the connections to be open", READY_TIMEOUT)
+
+    def close_connections(self) -> None:
+        """When the fate of each is known."""
+        assert self._connections
+        self.record.connections = self._connections.end()
+        self.mark("close the connections")
 
     def mark(self, text: str) -> float:
         event = RunEvent(time.monotonic(), SCENE, "", "", "", text)
@@ -337,7 +378,7 @@ class Run(Closes):
             time.sleep(0.02)
 
     def _logs(self) -> str:
-        programs = [*self.nodes.values(), *self.routing, *self.services.values()]
+        programs = [*self.nodes.values(), *self.routing, *self.services]
         programs += self.etcd.members.values() if self.etcd else ()
         tails = {f"{p.host} {p.name}": p.log.read_text().splitlines()[-6:] for p in programs if p.log.exists()}
         return "\n".join(f"  {who}: {line}" for who, lines in tails.items() for line in lines)

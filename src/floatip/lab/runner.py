@@ -58,6 +58,8 @@ class Result:
             "notes": self.notes,
             "foretold": [asdict(foresight) for foresight in record.foresights],
             "observed": observed,
+            "torn": len(record.torn),
+            "connections": record.connections.summary() if record.options.connections else None,
             "timeline": [asdict(event) for event in record.events],
             "routes": {
                 host: [{"at": change.at, "next_hop": str(change.next_hop or "")} for change in changes]
@@ -133,6 +135,8 @@ def play_once(
         members=scene.members,
         last_joins=scene.last_joins,
         instances=scene.instances,
+        connections=options.connections if scene.connections else 0,
+        strict=scene.strict,
     )
     with Run(options) as run:
         feed = Feed(screen, run.record, str(run.network.directory))

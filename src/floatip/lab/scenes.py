@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from floatip.lab import etcd_scenes
+from floatip.lab import etcd_scenes, second_chance_scenes
 from floatip.lab.network import ROUTER
 from floatip.lab.record import Record
 from floatip.lab.run import Run
@@ -63,6 +63,10 @@ class Scene:
     last_joins: bool = False
     """Whether the last of the nodes is not started with the others."""
     instances: int = 1
+    connections: bool = False
+    """Whether there are long and short connections to the address."""
+    strict: bool = False
+    """Whether the router checks the reverse path."""
 
 
 def check(run: Run) -> list[Verdict]:
@@ -572,6 +576,7 @@ def crash_two(run: Run) -> list[Verdict]:
 
 WithEtcd = partial(Scene, etcd=True)
 Members = partial(WithEtcd, members=True, three=True)
+WithConnections = partial(Scene, connections=True)
 Beside = partial(Scene, election="keepalived")
 InVlan = partial(Scene, election="vrrp", shared_layer2=True)
 BY_VRRP = ("check", "stop", "kill", "hang", "crash", "crash-settled", "crash-again", "split", "return")
@@ -615,6 +620,18 @@ SCENES = {
         etcd_scenes.rebalance,
         last_joins=True,
         instances=3,
+    ),
+    "connections-handover": WithConnections(
+        f"connections are open: floatip handover on {MASTER}", second_chance_scenes.handover
+    ),
+    "connections-strict": WithConnections(
+        "the same, and the router drops packets that come from a node it has no route to",
+        second_chance_scenes.handover,
+        strict=True,
+    ),
+    "connections-drain": WithConnections(f"connections are open: {MASTER} is drained", second_chance_scenes.drain),
+    "connections-stop": WithConnections(
+        f"connections are open: the daemon on {MASTER} is stopped (SIGTERM)", second_chance_scenes.stop
     ),
     "beside-check": Beside("keepalived elects: its check fails", check),
     "beside-stop": Beside("keepalived elects: it is stopped and started", stop),

@@ -179,5 +179,7 @@ def _word(event: RunEvent, *, several: bool) -> str:
             return f"{event.what} {event.value}"
         case "owner":
             return f"owner of {event.name} {event.value}"
+        case "empty":
+            return f"{event.name} is empty"
         case _:
             return f"{event.what} {event.name} {event.value}"

@@ -23,7 +23,7 @@ from floatip.reading.words import listed
 
 NAME = "fleet.json"
 LARGEST = 4 << 20
-OF_FLEET = ("linode", "bgp", "link", "check", "instance", "release_delay")
+OF_FLEET = ("linode", "bgp", "link", "second_chance", "check", "instance", "release_delay")
 OWN = {
     "etcd": "it is how a node finds the fleet's configuration",
     "member": "each node has a name of its own",

@@ -33,7 +33,7 @@ Labels = str
 
 def render(status: Status, figures: Figures) -> str:
     lines: list[str] = []
-    for part in (_node, _instances, _addresses, _checks, _sessions, _adverts, _times, _others, _etcd):
+    for part in (_node, _instances, _addresses, _checks, _sessions, _adverts, _times, _others, _second_chance, _etcd):
         lines.extend(part(status, figures))
     return "\n".join(lines) + "\n"
 
@@ -213,6 +213,38 @@ def _others(status: Status, figures: Figures) -> Iterator[str]:
     heard = [(_label("node", one.name), _moment(status, figures, one.heard)) for one in others if one.heard is not None]
     what = "When the other node was last heard."
     yield from _family("floatip_node_last_heard_timestamp_seconds", "gauge", what, *_unzipped(heard))
+
+
+ENDS = "done", "limit", "silent", "unaccepted", "unanswered", "moved-on", "unable", "there"
+"""`core/second_chance/terms.py` has them, and brings along what this process does not need."""
+
+
+def _second_chance(status: Status, figures: Figures) -> Iterator[str]:
+    known = status.second_chance
+    if known is None:
+        return
+    names = [_label("node", one.node) for one in known.nodes]
+    what = "1 while open connections can be moved between this node and the other one."
+    yield from _family("floatip_second_chance_usable", "gauge", what, names, [int(one.works) for one in known.nodes])
+    kept = {one.node: one for one in known.streams if not one.forwards}
+    forwarded = {one.node: one for one in known.streams if one.forwards}
+    counts = [[streams[one.node].connections if one.node in streams else 0 for one in known.nodes]
+              for streams in (kept, forwarded)]  # fmt: skip
+    what = "Open connections that go on here, while the other node is master."
+    yield from _family("floatip_second_chance_kept_connections", "gauge", what, names, counts[0])
+    what = "Open connections that go on at the other node, while this one is master."
+    yield from _family("floatip_second_chance_forwarded_connections", "gauge", what, names, counts[1])
+    what = "Packets of connections that this node has passed on to others, as of the last move."
+    yield from _one("floatip_second_chance_forwarded_packets_total", "counter", what, known.forwarded)
+    what = "Packets of connections that reached this node through others, as of the last move."
+    yield from _one("floatip_second_chance_accepted_packets_total", "counter", what, known.accepted)
+    what = "How often connections of a node no longer went on by another one, by why."
+    keys = [f'reason="{end}"' for end in ENDS]
+    yield from _family(
+        "floatip_second_chance_ended_total", "counter", what, keys, [known.ends.get(end, 0) for end in ENDS]
+    )
+    what = "Connections that went on by another node, and were reset before they ended."
+    yield from _one("floatip_second_chance_reset_connections_total", "counter", what, known.cut)
 
 
 def _etcd(status: Status, figures: Figures) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from floatip import etcd_words
+from floatip import connection_words, etcd_words
 from floatip.core.problems import Severity
 from floatip.core.state import (
     CarriedView,
@@ -18,6 +18,7 @@ from floatip.core.state import (
     EtcdView,
     InstanceView,
     NodeView,
+    SecondChanceView,
     SessionView,
     Status,
 )
@@ -78,11 +79,12 @@ def render(status: Status, changes: Sequence[ChangeView], now: datetime, *, can_
         _problems(troubles),
         _instances(status, nodes, carriers, troubles, now),
         _nodes(status, nodes),
+        _connections(status),
         _etcd(status.etcd),
         _day(status, changes, carriers, own, now),
         _sessions(status.sessions),
         _changes(changes),
-        _orders(own, nodes) if can_order else "",
+        _orders(own, nodes, status.second_chance) if can_order else "",
     )
     return f"""<!DOCTYPE html>
 <html lang="en" data-version="{text(status.version)}">
@@ -551,15 +553,25 @@ def _time(time: str) -> str:
     return f"{at:%d %b %H:%M:%S}" if at else text(time)
 
 
+# Open connections
+
+
+def _connections(status: Status) -> str:
+    items = "".join(f"<li>{text(one.text)}</li>" for one in connection_words.sentences(status))
+    return _section("connections", "Open connections", f'<ul class="connections">{items}</ul>') if items else ""
+
+
 # Orders
 
 
-def _orders(own: NodeView, nodes: Sequence[NodeView]) -> str:
+def _orders(own: NodeView, nodes: Sequence[NodeView], chance: SecondChanceView | None) -> str:
     """Without the script there is no token to send, and nothing to press."""
     carried = [one.instance for one in own.carries if one.rank in CARRYING]
     others = [one.name for one in nodes if not one.own]
     name, all_of_it = text(own.name), text(few(carried, NAMED) or "nothing")
     resets = "Open connections to its addresses are reset."
+    if chance and any(one.works for one in chance.nodes):
+        resets = f"Open connections to its addresses go on here, for at most {chance.limit:g} s."
     buttons = (
         _button("undrain", f"Undrain {name}", f"{name} may carry instances again. Most stay where they are now.")
         if own.drained

@@ -15,7 +15,22 @@ import tempfile
 from pathlib import Path
 
 import floatip
-from tests.sim.mutants import Mutant, core, election, etcd, explain, figures, host, http, link, network, reading, vrrp
+from tests.sim.mutants import (
+    Mutant,
+    chance_shown,
+    core,
+    election,
+    etcd,
+    explain,
+    figures,
+    host,
+    http,
+    link,
+    network,
+    reading,
+    second_chance,
+    vrrp,
+)
 
 PACKAGE = Path(floatip.__file__).parent
 STORIES = tuple(f"tests/sim/test_stories{each}.py" for each in ("", "_beside", "_lan", "_linked"))
@@ -25,12 +40,14 @@ MUTANTS = (
     *link.MUTANTS,
     *etcd.MUTANTS,
     *core.MUTANTS,
+    *chance_shown.MUTANTS,
     *explain.MUTANTS,
     *figures.MUTANTS,
     *network.MUTANTS,
     *host.MUTANTS,
     *http.MUTANTS,
     *reading.MUTANTS,
+    *second_chance.MUTANTS,
 )
 LONGEST = 120
 """Of what is printed of a test."""

@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "a master that times made marks nothing",
         NODE,
-        "if instance.role is not role or not is_patient:",
+        "if instance.role is not role or not is_patient or instance.elector.asks:",
         "if False:",
     ),
     # INSTANCE

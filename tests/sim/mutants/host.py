@@ -430,7 +430,7 @@ MUTANTS = (
     Mutant(
         "a command that a reload removed fails all the same",
         HOOKS,
-        "if argv != self._argv:",
+        "if argv != self._command(change):",
         "if False:",
         "host/test_hooks.py::test_a_reload_while_the_command_runs_is_survived_and_its_failure_is_nobodys",
     ),

@@ -15,6 +15,7 @@ PLAN, NOTIFY_SCRIPTS, BESIDE = "adopt/plan.py", "adopt/notify_scripts.py", "adop
 OF_CONF, OF_LINT = "config/test_keepalived_conf.py::test_", "config/test_keepalived_lint.py::test_"
 FRONT_END, OF_FRONT_END = "reading/keepalived/front_end/", "config/test_keepalived_front_end.py::test_"
 OF_CONFIG, OF_MACHINE = "config/test_config.py::test_", "host/test_machine.py::test_"
+OF_SECOND_CHANCE, SECOND_CHANCE = "config/test_second_chance_table.py::test_", "reading/rules/second_chance.py"
 OF_NODES, KEY = "config/test_nodes.py::test_", "reading/key.py"
 OF_ADOPT, OF_INIT = "adopt/test_adopt.py::test_", "adopt/test_init.py::test_"
 READ = f"{OF_CONF}each_case_is_read_as_keepalived_reads_it"
@@ -23,6 +24,49 @@ FOUND = f"{OF_LINT}a_fault_in_the_configuration_is_found_and_nothing_else"
 REPORT = f"{OF_CONFIG}the_report_of_each_case_is_the_one_below_its_dashes"
 
 MUTANTS = (
+    # The second chance
+    Mutant(
+        "a second chance without nodes is accepted",
+        SECOND_CHANCE,
+        "if _used(model) and not model.nodes and not model.member",
+        "if False",
+        f"{OF_SECOND_CHANCE}without_nodes_it_is_refused",
+    ),
+    Mutant(
+        "the tunnel gets the port of the link",
+        SECOND_CHANCE,
+        "if one.port == model.link.port:",
+        "if False:",
+        f"{OF_SECOND_CHANCE}the_tunnel_and_the_link_need_two_ports",
+    ),
+    Mutant(
+        "a second chance for whichever instance can have it warns of the others",
+        SECOND_CHANCE,
+        ' or one.mode != "on":',
+        ":",
+        f"{OF_SECOND_CHANCE}on_warns_of_instances_that_cannot_have_it_and_auto_does_not",
+    ),
+    Mutant(
+        "a second chance that is off is on",
+        "model.py",
+        ' if one and one.mode != "off" else None',
+        " if one else None",
+        f"{OF_SECOND_CHANCE}the_core_learns_the_port_the_limit_and_whether_it_is_wanted",
+    ),
+    Mutant(
+        "nodes may have tunnels of different ports",
+        "model.py",
+        "[(second_chance.is_wanted, second_chance.port)]",
+        "[second_chance.is_wanted]",
+        f"{OF_SECOND_CHANCE}mode_and_port_must_be_alike_on_all_nodes_and_the_limit_need_not",
+    ),
+    Mutant(
+        "what keepalived elects has a second chance",
+        "core/settings.py",
+        'return self.placement == "all" and isinstance(self.election, Nodes | Vrrp) and not is_exclusive',
+        'return self.placement == "all"',
+        f"{OF_SECOND_CHANCE}only_where_all_nodes_hold_the_address_and_floatip_elects",
+    ),
     # keepalived.conf as it runs
     Mutant(
         "an address that BGP announces is held by the master only",

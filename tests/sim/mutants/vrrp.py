@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "a better master does not end the wish",
         ROUTER,
-        "        self._want = None\n        if source != self.master:",
+        "        self._want, self.asks = None, False\n        if source != self.master:",
         "        if source != self.master:",
         f"{OF_ROUTER}a_master_that_is_followed_ends_the_wish",
     ),

@@ -14,7 +14,7 @@ from typing import Protocol
 from floatip.core import settings
 from floatip.core.addresses import Address
 from floatip.core.arbiter import Ruling
-from floatip.core.counters import Adverts, Turns
+from floatip.core.counters import Adverts, Cause, Turns
 from floatip.core.drops import Drops
 from floatip.core.events import Effect, KeepalivedFound, KeepalivedSaid
 from floatip.core.problems import Code, Problem, Severity
@@ -130,6 +130,8 @@ class Obstacles:
     """It must not become master, and a master waits only until another node has taken over."""
     paused: str = ""
     """It stays what it is, as long as it can."""
+    unprepared: str = ""
+    """What has to be done before it takes over from a master that is well."""
     damped: str = ""
     """It must not be master while another node is: it hands over once, and takes over only from a silent master."""
     holds_back: str = ""
@@ -209,6 +211,10 @@ class Elector(Protocol):
     """Who is master elsewhere, as far as we hear."""
     reign_at: float
     """When this node became master last; `-math.inf`: never."""
+    cause: Cause | None
+    """Why it has this role; None: nobody elects, or somebody else does."""
+    asks: bool
+    """Whether it is about to take over from a master that is well, and `Obstacles.unprepared` keeps it from that."""
     reign: int
     """When a master that the nodes elected began, in milliseconds since the epoch; 0: it is none."""
     other_reign_at: float
@@ -292,6 +298,8 @@ class VirtualRouter:
     config: Vrrp | Keepalived
     reign_at = other_reign_at = -math.inf
     reign = 0
+    cause: Cause | None = None
+    asks = False
     onset: Onset | None = None
     _master_interval: float
     """Seconds between two adverts of the master, as far as we know."""

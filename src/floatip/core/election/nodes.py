@@ -55,6 +55,8 @@ class NodesElector:
     address_moves = False
     onset: Onset | None = None
     adverts = None
+    cause: Cause | None = None
+    asks = False
 
     def __init__(self, name: str, config: Nodes, now: float) -> None:
         self.name = name
@@ -208,7 +210,7 @@ class NodesElector:
         return self._others is not None and any(not claim.leaves for claim in self._others.claims)
 
     def _judge(self, now: float) -> list[Effect]:
-        self.deadline = math.inf
+        self.deadline, self.asks = math.inf, False
         if self._others is None:
             return []
         match self.role:
@@ -331,6 +333,9 @@ class NodesElector:
         if now < self._preempt_at:
             self.deadline = self._preempt_at
             return []
+        self.asks = True
+        if self._obstacles.unprepared:
+            return []
         why = f"has what is together with it: {self.config.together}" if around.is_called else "is preferred (preempt)"
         return self._take_over(bid, why, now, Cause.PREFERRED, is_urgent=False)
 
@@ -368,7 +373,7 @@ class NodesElector:
         self.turns = self.turns.and_then(self.role.value, role.value, cause)
         if role is not self.role:
             self.since = now
-        self.role, self.reason = role, reason
+        self.role, self.reason, self.cause, self.asks = role, reason, cause, False
         self.master = None
         self.reign, self._rival_reign, self._bid = 0, 0, 0
         self._better_since = self._open_since = self._preempt_at = self.deadline = math.inf

@@ -114,7 +114,7 @@ class Router(VirtualRouter):
         self._heard_priority = 0
         self._master_interval = config.advert_interval
         self._preempt_at = math.inf
-        self._barred = self._damped = self._link_fault = ""
+        self._barred = self._damped = self._link_fault = self._unprepared = ""
         self.held_back = ""
         """Why its sync group does not let it be master yet; empty: it does."""
         self.lower_master: Address | None = None
@@ -225,6 +225,9 @@ class Router(VirtualRouter):
         yields = obstacles.barred or ("" if damped in self._yielded_to else damped)
         self._yielded_to |= {damped} - {""}
         self._link_fault, self._barred, self._damped = link, obstacles.barred, damped
+        if self._unprepared and not obstacles.unprepared and self.asks:
+            self._due_at = now
+        self._unprepared = obstacles.unprepared
         self.held_back = obstacles.holds_back
         if self._barred:
             self._want = None
@@ -296,6 +299,10 @@ class Router(VirtualRouter):
 
     def _claim(self, reason: str, cause: Cause, now: float) -> list[Effect]:
         """Become master, or want to."""
+        self.asks = cause is Cause.PREFERRED
+        if self.asks and self._unprepared:
+            self._due_at = now + self.config.advert_interval
+            return []
         if not self.held_back:
             return self._enter_master(reason, cause, now)
         self._want = self._want or (reason, cause)
@@ -455,7 +462,7 @@ class Router(VirtualRouter):
 
     def _follow(self, advert: Advert, source: Address, now: float) -> list[Effect]:
         self.lower_master = None
-        self._want = None
+        self._want, self.asks = None, False
         if source != self.master:
             self.master = source
             self.reason = f"following {source}, priority {advert.priority}"
@@ -584,7 +591,7 @@ class Router(VirtualRouter):
             self.since = now
         if not {role, self.role} <= {Role.BACKUP, Role.FAULT}:
             self._heard = None
-        self.role, self.reason = role, reason
+        self.role, self.reason, self.cause, self.asks = role, reason, cause, False
         self.master, self._hastened, self._want, self.lower_master = None, "", None, None
         self._rival, self._rival_since, self._rival_at = None, -math.inf, -math.inf
         self._due_at = self._ask_at = self._preempt_at = math.inf

@@ -21,6 +21,8 @@ class StaticElector(Elector):
     address_moves = False
     reign_at = other_reign_at = -math.inf
     reign = 0
+    cause = None
+    asks = False
     onset = None
 
     def __init__(self, config: Static, now: float) -> None:

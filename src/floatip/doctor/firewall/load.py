@@ -9,6 +9,8 @@ from floatip.doctor.firewall.rules import Rule, Table
 from floatip.doctor.host import Host, Missing, Unseen
 
 NFT = ("nft", "-j", "list", "ruleset")
+OWN = "floatip_sc"
+"""The tables of the second chance: they pass on what is no packet of this machine's, and let all others through."""
 TEXT = ("nft", "-a", "list", "ruleset")
 
 
@@ -39,7 +41,7 @@ def load(host: Host) -> tuple[list[Table], list[str]]:
 
 def _without_nft(host: Host, why: str, unread: list[str]) -> list[Table]:
     """The tables that iptables shows, and what it does not show. Raises `Unseen`."""
-    there = set(host.nft_tables())
+    there = {one for one in host.nft_tables() if one[1] != OWN}
     found: list[Table] = []
     for version, save in ((4, "iptables-nft-save"), (6, "ip6tables-nft-save")):
         family = "ip" if version == 4 else "ip6"
@@ -65,7 +67,7 @@ def _nftables(host: Host) -> list[Table]:
     rules = [item["rule"] for item in ruleset["nftables"] if "rule" in item]
     if any(nft.has_compatibility(one["expr"]) for one in rules):
         _with_iptables(host, found, rules)
-    return found
+    return [table for table in found if table.name != OWN]
 
 
 def _with_iptables(host: Host, found: list[Table], rules: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from floatip.core import settings
 from floatip.core.addresses import Address
 from floatip.doctor.context import Context
-from floatip.doctor.finding import Code, Finding, note, problem, unseen, warning, well
+from floatip.doctor.finding import Code, Finding, Grade, note, problem, unseen, warning, well
 from floatip.doctor.firewall.front_end import front_end, kept, mending
 from floatip.doctor.firewall.load import load
 from floatip.doctor.firewall.packet import ICMP6, TCP, UDP, VRRP, Answer, Packet, Verdict
@@ -24,6 +24,10 @@ EPHEMERAL = 40000
 """A port as the kernel chooses one (net.ipv4.ip_local_port_range)."""
 SHOWN = 3
 GROUPS = {4: "224.0.0.18", 6: "ff02::12"}
+CLIENTS = {4: ip_address("203.0.113.1"), 6: ip_address("2001:db8::1")}
+"""Of the documentation's networks: somebody far away."""
+DEVICE, HTTPS = "floatip-sc", 443
+ACK = frozenset({"ack"})
 SYN, ANSWER = frozenset({"syn"}), frozenset({"syn", "ack"})
 
 
@@ -67,7 +71,16 @@ def firewall(context: Context) -> Iterator[Finding]:
         if name not in below:
             below[name] = _below(context, name)
         ours = flow.ours and replace(flow.ours, below=below[name])
-        yield _judged(replace(flow, packet=replace(flow.packet, below=below[name]), ours=ours), tables)
+        found = _judged(replace(flow, packet=replace(flow.packet, below=below[name]), ours=ours), tables)
+        yield _milder(context, found) if flow.code is Code.FIREWALL_TUNNEL else found
+
+
+def _milder(context: Context, found: Finding) -> Finding:
+    """Without the second chance floatip does its work as well: a planned move resets connections then."""
+    if found.grade is Grade.WELL:
+        return found
+    config = context.model.second_chance if context.model else None
+    return replace(found, grade=Grade.WARNING if config and config.mode == "on" else Grade.NOTE)
 
 
 def _below(context: Context, interface: str) -> frozenset[str]:
@@ -147,6 +160,8 @@ def _wanted(context: Context) -> Iterator[tuple[str, Make]]:
         own, port = context.here.node.address, model.link.port
         for node in context.other_nodes:
             yield f"the link with {node.name}", partial(_link, context, own, node, port)
+            if model.second_chance and model.second_chance.mode != "off":
+                yield f"the tunnel to {node.name}", partial(_tunnel, context, own, node, model.second_chance.port)
     for one in model.instances:
         if isinstance(one.election, settings.Vrrp | settings.Keepalived):
             yield f"the adverts of {one.name}", partial(_adverts, context, one.name, one.election)
@@ -166,6 +181,23 @@ def _link(context: Context, own: Address, node: settings.Node, port: int) -> Ite
     where = f"{node.name} at {node.address}"
     yield Flow(Code.FIREWALL_LINK, node.name, f"the link from {where}", comes, goes)
     yield Flow(Code.FIREWALL_LINK, node.name, f"the link to {where}", goes)
+
+
+def _tunnel(context: Context, own: Address, node: settings.Node, port: int) -> Iterator[Flow]:
+    """The kernel chooses another source port for each connection, so none is an answer to another."""
+    interface = context.route(node.address).interface
+    comes = Packet("in", node.address, own, UDP, interface, EPHEMERAL, port, way_back=interface)
+    goes = Packet("out", own, node.address, UDP, interface, EPHEMERAL, port)
+    where = f"{node.name} at {node.address}"
+    yield Flow(Code.FIREWALL_TUNNEL, node.name, f"the tunnel of the second chance from {where}", comes)
+    yield Flow(Code.FIREWALL_TUNNEL, node.name, f"the tunnel of the second chance to {where}", goes)
+    for address, instance in context.floating.items():
+        if instance.may_have_second_chance:
+            client = CLIENTS[address.version]
+            # The policy rule of the answers sends what goes to the client back through the tunnel.
+            inner = Packet("in", client, address.ip, TCP, DEVICE, None, HTTPS, "established", ACK, way_back=DEVICE)
+            name = f"connections to {address.ip} that come through the tunnel"
+            yield Flow(Code.FIREWALL_TUNNEL, str(address.ip), name, inner)
 
 
 def _adverts(context: Context, name: str, election: settings.Vrrp | settings.Keepalived) -> Iterator[Flow]:
@@ -251,7 +283,10 @@ def cloud_firewall(context: Context) -> Iterator[Finding]:
             f"; it has no rule for protocol 112, which {', '.join(vrrp)} needs: its inbound policy must be ACCEPT, "
             "or let the nodes elect over UDP"
         )
+    ports = f"port {context.model.link.port}" if context.model else ""
+    if context.model and context.model.second_chance and context.model.second_chance.mode != "off":
+        ports = f"ports {context.model.link.port} and {context.model.second_chance.port}"
     hint = "Cloud Manager, Firewalls: " + (
-        "inbound policy ACCEPT" if vrrp else "inbound UDP port 9112 from the other nodes"
+        "inbound policy ACCEPT" if vrrp else f"inbound UDP {ports} from the other nodes"
     )
     yield note(Code.CLOUD_FIREWALL, "Linode", what, (), hint)

@@ -29,8 +29,12 @@ def commands(model: Model, places: Places, machine: Machine) -> Iterator[Problem
                 yield from _at(places, (*at, "value"), files.watched(path, machine))
             case Process(path, command=()) if path.startswith("/"):
                 yield from _at(places, (*at, "process"), files.watched(Path(path), machine))
-    if model.notify and model.notify.command:
-        yield from _at(places, ("notify", "command"), files.command(model.notify.command, machine))
+    if model.notify and not (model.notify.command or model.notify.drained) and places.is_whole(("notify",)):
+        hint = 'name what runs at each change of role: command = "/etc/floatip/notify.sh"; or remove the table'
+        yield places.error(("notify",), "it has no command", hint)
+    for key in ("command", "drained") if model.notify else ():
+        if argv := getattr(model.notify, key):
+            yield from _at(places, ("notify", key), files.command(argv, machine))
     for at, told in parts.told(model, places):
         problems = _run_as(places, at, told.command, told.run_as, machine)
         # keepalived runs without a command that it cannot run, and nobody is told.

@@ -98,6 +98,13 @@ MEMBER = Table(
         "weight": NODE.keys["weight"],
     }
 )
+SECOND_CHANCE = Table(
+    {
+        "mode": Key(v.one_of("off", "on", "auto")),
+        "port": LINK.keys["port"],
+        "limit": Key(v.number(1, 86400, "write seconds; 600 is usual")),
+    }
+)
 LINODE = Table({"dcid": Key(v.dcid, example=6, absent=0)})
 MARKS = Table(
     {
@@ -383,7 +390,7 @@ KEEPALIVED = Table(
         "other_vrids": Key(Items(VRID)),
     }
 )
-NOTIFY = Table({"command": Key(v.command, example="/etc/floatip/notify.sh", absent=()), "timeout": PERIOD})
+NOTIFY = Table({"command": Key(v.command), "drained": Key(v.command), "timeout": PERIOD})
 HTTP = Table(
     {
         "listen": Key(Items(v.listener, least=1, most=16, why_most="one address of each family is usual")),
@@ -403,6 +410,7 @@ TOP = Table(
         "link": Key(LINK),
         "etcd": Key(ETCD),
         "member": Key(MEMBER),
+        "second_chance": Key(SECOND_CHANCE),
         "check": Key(Items(CHECK)),
         "instance": Key(Items(INSTANCE, least=1, most=MOST_INSTANCES, why_most=SHARE_OUT)),
         "sync_group": Key(Items(SYNC_GROUP)),

@@ -43,6 +43,8 @@ def _tables(model: Model, origin: Origin) -> Iterator[list[str]]:
         yield table("[etcd]", _keys(t.ETCD, model.etcd))
     if model.member:
         yield table("[member]", _keys(t.MEMBER, model.member))
+    if model.second_chance:
+        yield table("[second_chance]", _keys(t.SECOND_CHANCE, model.second_chance)) or ["", "[second_chance]"]
     yield table("[keepalived]", _keys(t.KEEPALIVED, model.keepalived))
     for index, check in enumerate(model.checks):
         yield table("[[check]]", checks.values_of(check), *origin(("check", index)))

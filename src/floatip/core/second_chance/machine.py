@@ -1,0 +1,1002 @@
+"""The second chance: after a planned move the new carrier of an address passes packets of connections that are not its
+own to the node that has them, until they end.
+
+The **carrier** is the node that is master of the address. A **keeper** has connections of it from before. The carrier
+*asks* a keeper again and again for a list of addresses, from before the move until the last connection has gone. The
+keeper answers with the list of its connections, then with what has changed. Everything is a level and has a version, so
+a frame that is lost, late or repeated delays and does no harm.
+
+* Before the move, and for `WINDOW` seconds after it, lists are exchanged often and both ways: what begins while the
+  routes change is on one of them a moment later. Meanwhile the kernel holds back the RST for a connection that this
+  node does not know.
+* After that, only what is on a list is forwarded: a flood or a forged packet changes nothing.
+* A tunnel that only seems to work is worse than none, because clients would hang. So the carrier ends it where its
+  packets reach no socket of the keeper, where no answers come back, or where the keeper falls silent.
+
+It runs in a process of its own (`floatip.second_chance`). The daemon says what it wants of each instance (`Wish`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from floatip.core.addresses import Address
+from floatip.core.link.wire import identity
+from floatip.core.second_chance.terms import (
+    Admit,
+    AnswerBy,
+    CountPackets,
+    Effect,
+    End,
+    Fault,
+    Forward,
+    HoldBack,
+    ListSockets,
+    Over,
+    Phase,
+    SendFrame,
+    Standing,
+    Stream,
+    Tell,
+    Through,
+    Wish,
+)
+from floatip.core.second_chance.wire import (
+    Ask,
+    AskFlag,
+    Flow,
+    Frame,
+    Hello,
+    Listing,
+    Message,
+    Offer,
+    packed_address,
+    parts_of,
+    that_fit,
+)
+
+WINDOW = 3.0
+"""Seconds after a move in which lists are exchanged often: TCP repeats a SYN after 1 s, and then after 2 s more."""
+FAST, SLOW = 0.1, 0.5
+"""Seconds between two words of each node, before a move and shortly after it, and later."""
+SUSPENDED = 1.0
+"""Seconds: a process that wakes up later than that was suspended."""
+LIST_SLOWLY = 1.0
+"""Seconds between two lists, later; before that, each word has one."""
+LISTING_SHARE = 4
+"""A list is made no more often than this times as long as it took."""
+SILENCE, SILENCE_UNPROVEN = 3.2, 1.0
+"""Seconds after which a keeper that says nothing has gone; the second before any packet was accepted."""
+GOES_NOWHERE, GOES_NOWHERE_FOR, GOES_NOWHERE_SLOWLY = 10, 0.3, 2.0
+"""Packets that were forwarded, none of which is accepted for so many seconds; where lists are exchanged often, and
+where they are not."""
+LITTLE, LITTLE_PATIENCE = 3, 5
+"""Of so few packets that are lost, so many times as long: one that is lost alone comes again."""
+OTHERS_PATIENCE = 0.3
+"""Seconds for which a node that takes over waits for the lists of keepers beside the carrier."""
+HELLO_INTERVAL = 1.0
+HELLO_PATIENCE = 3.0
+LARGE_PATIENCE = 5.0
+"""The same of large packets: one a second is sent, and what has begun ends where none comes."""
+MOST_FLOWS = 200_000
+TOLD_INTERVAL = 0.5
+"""Seconds between two reports of figures alone."""
+LARGE = "large packets of {} do not come through the tunnel: something drops fragments on the way"
+MOVED_ON = "the address has moved on"
+GOODBYES = 3
+"""How often the end is said; a keeper that hears none of them notices the silence."""
+
+
+@dataclass(slots=True, eq=False)
+class Sought:
+    """An address of which this node wants a keeper's connections."""
+
+    instance: str
+    number: int = 0
+    """Of the first `Ask` that names it."""
+    asked_at: float = math.inf
+    moved_at: float | None = None
+    until: float = math.inf
+    is_reverse: bool = False
+    """The other node is or becomes the carrier; what reaches this node by mistake is passed on."""
+
+
+@dataclass(slots=True, eq=False)
+class Gauge:
+    """Whether what goes in at one end comes out at the other. Both ends are counted, and seen late."""
+
+    put: int | None = None
+    """Packets, as of when one last came out; None: not looked at since."""
+    put_before: int = 0
+    got: int = 0
+    got_at: float = -math.inf
+    little_since: float = math.inf
+    much_since: float = math.inf
+
+    def look(self, put: int, put_at: float, got: int, now: float) -> None:
+        """`put_at`: when that was so, at the earliest. What went in before the last one came out must not count."""
+        if got != self.got or (self.put is not None and put < self.put):
+            self.put, self.got, self.got_at = None, got, now
+            self.little_since = self.much_since = math.inf
+        elif self.put is None:
+            if put_at >= self.got_at:
+                self.put = put
+        else:
+            lost = self.put_before - self.put
+            self.little_since = min(self.little_since, now) if lost >= LITTLE else math.inf
+            self.much_since = min(self.much_since, now) if lost >= GOES_NOWHERE else math.inf
+        self.put_before = put
+
+    def is_stuck(self, patience: float, now: float) -> bool:
+        return now >= min(self.much_since + patience, self.little_since + LITTLE_PATIENCE * patience)
+
+
+@dataclass(slots=True, eq=False)
+class Taking:
+    """What this node forwards, or is about to, to a keeper."""
+
+    since: float
+    number: int = 0
+    sought: dict[Address, Sought] = field(default_factory=dict)
+    boot: int = 0
+    """Of the keeper's process that made the list."""
+    version: int = 0
+    answered: int = 0
+    """The `Ask` that the list answers."""
+    flows: frozenset[Flow] = frozenset()
+    pending: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Boot, version, base and parts of a list that is not whole yet."""
+    parts: dict[int, Listing] = field(default_factory=dict)
+    heard_at: float = -math.inf
+    asked_at: float = -math.inf
+    accepted: int = 0
+    there: Gauge = field(default_factory=Gauge)
+    """From this node's uplinks to the keeper's sockets."""
+    back: Gauge = field(default_factory=Gauge)
+    """From the keeper's sockets to this node's uplinks."""
+    is_proven: bool = False
+    """A packet was accepted since the move."""
+
+    @property
+    def moved(self) -> list[float]:
+        """When addresses were taken over."""
+        return [one.moved_at for one in self.sought.values() if one.moved_at is not None]
+
+    def begin(self) -> None:
+        """Another address was taken over."""
+        self.there, self.back, self.is_proven = Gauge(), Gauge(), False
+
+
+@dataclass(slots=True, eq=False)
+class Keeping:
+    """What another node forwards to this one, or is about to."""
+
+    since: float
+    boot: int
+    ask: Ask
+    heard_at: float
+    version: int = 0
+    """That it forwards."""
+    base: frozenset[Flow] = frozenset()
+    listed: frozenset[Flow] = frozenset()
+    number: int = 0
+    """The `Ask` that `listed` answers; 0: nothing was listed yet."""
+    out: list[Listing] = field(default_factory=list)
+    """What was said and not confirmed yet."""
+    out_flows: frozenset[Flow] = frozenset()
+    said_at: float = -math.inf
+    admitted: frozenset[Flow] = frozenset()
+    carries_since: float = math.inf
+    """Since when the other node carries them, or may do so: this node has given them up, and several nodes asked."""
+    says_so: bool = False
+    """Whether it said that it carries them."""
+    given_at: float = -math.inf
+    """When this node, which was the carrier, gave it up."""
+    is_orphan: bool = False
+    """The carrier has fallen silent, and may be gone."""
+
+    @property
+    def is_fast(self) -> bool:
+        return (bool(self.ask.flags & AskFlag.FAST) or bool(self.ask.reverse)) and not self.is_orphan
+
+    @property
+    def sought(self) -> frozenset[Address]:
+        """Of which the other node is, or becomes, the carrier."""
+        return self.ask.addresses - self.ask.reverse
+
+    @property
+    def asks_back(self) -> frozenset[Address]:
+        """Of which this node is to ask, too."""
+        return self.sought if self.ask.flags & AskFlag.FAST and not self.is_orphan else frozenset()
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.ask.flags & AskFlag.READY)
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    name: str
+    identity: bytes
+    boot: int = 0
+    old_boots: set[int] = field(default_factory=set)
+    known_at: float = -math.inf
+    """Since when it has this boot."""
+    unproven: int = 0
+    last: int = 0
+    """The greatest sequence heard."""
+    sequence: int = 0
+    heard_at: float = -math.inf
+    hears_us_at: float = -math.inf
+    was_heard_at: float = -math.inf
+    """Whatever it said, also before it has repeated our boot."""
+    whole_at: float = -math.inf
+    """When a packet of the full size came."""
+    hello_at: float = -math.inf
+    hello: Hello = field(default_factory=lambda: Hello(False, "it has said nothing yet"))
+    offered_at: float = -math.inf
+    wanted_at: float = -math.inf
+    """When it offered addresses last."""
+    offers: frozenset[Address] = frozenset()
+    taking: Taking | None = None
+    keeping: Keeping | None = None
+    goodbyes: int = 0
+    last_words: str = ""
+    done: set[tuple[Address, float]] = field(default_factory=set)
+    """Addresses, and when they moved, of which nothing is asked any more."""
+
+
+class SecondChance:
+    """`handle` one of the methods, then do the effects in their order, before anything else is told."""
+
+    def __init__(self, own: str, nodes: Iterable[str], boot: int, limit: float, now: float) -> None:
+        """`boot`: drawn at each start, not 0. `limit`: seconds after a move."""
+        self.own = own
+        self.identity = identity(own)
+        self.boot = boot
+        self.limit = limit
+        self.began_at = now
+        self.peers: dict[str, Peer] = {}
+        self.configure(nodes, limit)
+        self.wishes: dict[str, Wish] = {}
+        self.why_not = ""
+        self.hint = ""
+        self.without: dict[str, str] = {}
+        self.packets = (0, 0, 0)
+        """Forwarded, answers, accepted."""
+        self._packets_at = now
+        self._accepted_at = -math.inf
+        """When a packet was last seen that came through the tunnel to a socket."""
+        self._now = now
+        self._version = 0
+        self._own_flows: frozenset[Flow] = frozenset()
+        self._loaded: dict[Flow, str] = {}
+        self._reconciled: tuple[object, ...] = ()
+        """Of what `_loaded` was made."""
+        self._adopted: dict[Flow, str] = {}
+        self._adopted_here = frozenset[Flow]()
+        self._to_shut_out: set[Flow] = set()
+        self._held: frozenset[Address] = frozenset()
+        self._held_at = -math.inf
+        self._answer_by: Mapping[Address, str] = {}
+        self._adopted_answers: Mapping[Address, str] = {}
+        self._list_at = math.inf
+        self._list_took = 0.0
+        self._count_at = math.inf
+        self._told: Standing | None = None
+        self._told_at = -math.inf
+        self._over: list[Over] = []
+        self.deadline = now
+        self._woken_at = -math.inf
+        """When this process ran again, after it did not for a while: what others said meanwhile is still to be read."""
+
+    def configure(self, nodes: Iterable[str], limit: float) -> None:
+        """What goes on with a node that is not named any more ends with the next thing that happens."""
+        self.limit = limit
+        before, self.peers = self.peers, {}
+        for name in before.keys() - set(nodes):
+            self._end_taking(before[name], f"{name} is not configured any more", End.UNABLE)
+            self._end_keeping(before[name], f"{name} is not configured any more", End.UNABLE)
+        for name in nodes:
+            if name != self.own:
+                self.peers[name] = before.get(name) or Peer(name, identity(name))
+        self._by_identity = {peer.identity: peer for peer in self.peers.values()}
+
+    # What happens
+
+    def adopt(self, loaded: Mapping[Flow, str], here: frozenset[Flow], answers: Mapping[Address, str]) -> None:
+        """What a predecessor left in the kernel: it stays until the keepers have answered, or the carriers asked.
+
+        Answers from an address that this node carries by now must not leave by the tunnel.
+        """
+        self._adopted_here = here
+        self._answer_by, self._adopted_answers = answers, answers
+        self._loaded = dict(loaded)
+        self._reconciled = ()
+        self._adopted = {flow: node for flow, node in loaded.items() if node in self.peers}
+
+    def wish(self, wishes: Iterable[Wish], now: float) -> list[Effect]:
+        """The whole set, each time."""
+        before, self.wishes = self._carried(), {one.instance: one for one in wishes}
+        given = before - self._carried()
+        for peer in self.peers.values():
+            if (keeping := peer.keeping) and given & keeping.sought:
+                keeping.carries_since = min(keeping.carries_since, now)  # it is about to say so, or not to
+                keeping.given_at, keeping.says_so = now, False
+        return self._act(now)
+
+    def leave_out(self, without: Mapping[str, str], now: float) -> list[Effect]:
+        """Instances whose connections cannot be moved, and why: the whole set."""
+        self.without = dict(without)
+        return self._act(now)
+
+    def unable(self, why: str, hint: str, now: float) -> list[Effect]:
+        """The kernel does not do what it should; empty: it does."""
+        if why and not self.why_not:
+            for peer in self.peers.values():
+                if peer.taking:
+                    self._end_taking(peer, why, End.UNABLE)
+                if keeping := peer.keeping:  # nothing of it is in the kernel now
+                    keeping.admitted = keeping.base = frozenset()
+                    keeping.version, keeping.out = 0, []
+        self.why_not, self.hint = why, hint
+        for peer in self.peers.values():
+            peer.hello_at = -math.inf
+        return self._act(now)
+
+    def leave(self, now: float) -> list[Effect]:
+        """The last words of a process that ends, and removes all from the kernel."""
+        return self.unable("floatip is stopping there", "", now)
+
+    def tick(self, now: float) -> list[Effect]:
+        return self._act(now)
+
+    def counted(self, forwarded: int, answers: int, accepted: int, now: float) -> list[Effect]:
+        """Packets so far."""
+        if accepted != self.packets[2]:
+            self._accepted_at = now
+        self.packets, self._packets_at = (forwarded, answers, accepted), now
+        return self._act(now)
+
+    def heard(self, frame: Frame, now: float) -> list[Effect]:
+        peer = self._by_identity.get(frame.sender)
+        if peer is None or frame.receiver != self.identity or frame.boot in (0, *peer.old_boots):
+            return []
+        peer.was_heard_at = self._now = now
+        is_to_us = frame.your_boot == self.boot
+        if frame.boot != peer.boot:
+            if not is_to_us:  # it may be a repeat of an old one: it has to repeat our boot first
+                is_news, peer.unproven = peer.unproven != frame.boot, frame.boot
+                return self._hellos(peer) if is_news else []
+            if peer.boot:
+                peer.old_boots.add(peer.boot)
+            peer.boot, peer.last, peer.known_at = frame.boot, 0, now
+            peer.hello_at = -math.inf
+            if peer.taking:
+                peer.taking.asked_at = -math.inf
+        if frame.sequence <= peer.last and not isinstance(frame.message, Listing):
+            return []
+        peer.last = max(peer.last, frame.sequence)
+        worked = self._works(peer, now) and peer.hello_at > -math.inf
+        peer.heard_at = now
+        if not is_to_us:
+            # A carrier that has heard nothing for too long ends it, and this node may hear that.
+            if isinstance(frame.message, Ask) and not frame.message.addresses:
+                self._asked(peer, frame.boot, frame.message, now)
+                return self._act(now)
+            return []
+        peer.hears_us_at = now
+        if not isinstance(frame.message, Hello) and not peer.hello.usable:
+            peer.hello = Hello(True)
+        match frame.message:
+            case Hello():
+                peer.hello = frame.message
+                peer.whole_at = now if frame.message.is_large else peer.whole_at
+                if worked and self._works(peer, now):
+                    return []  # by far the most
+            case Offer():
+                peer.offers, peer.wanted_at = frame.message.addresses, now
+            case Ask():
+                self._asked(peer, frame.boot, frame.message, now)
+            case Listing():
+                self._told_list(peer, frame.boot, frame.message, now)
+        return self._act(now)
+
+    def listed(self, flows: frozenset[Flow], took: float, now: float) -> list[Effect]:
+        """The connections of the addresses that were asked for."""
+        self._own_flows, self._list_took = flows, took
+        for peer in self.peers.values():
+            if keeping := peer.keeping:
+                wanted = {address.packed for address in keeping.ask.addresses}
+                keeping.listed = frozenset(flow for flow in flows if packed_address(flow) in wanted)
+                keeping.number = keeping.ask.number
+                if not keeping.out:
+                    keeping.said_at = -math.inf  # it is time to say so
+        self._list_at = math.inf
+        return self._act(now)
+
+    # As the keeper
+
+    def _asked(self, peer: Peer, boot: int, ask: Ask, now: float) -> None:
+        keeping = peer.keeping
+        if not ask.addresses:
+            if keeping:
+                end = self._end_of(peer, keeping)
+                self._end_keeping(peer, ask.reason or f"{peer.name} has ended it", end)
+            return
+        if keeping is None or keeping.boot != boot:
+            before = keeping
+            keeping = peer.keeping = Keeping(now, boot, ask, now)
+            if before:
+                keeping.since, keeping.admitted = before.since, before.admitted
+                keeping.carries_since, keeping.given_at = before.carries_since, before.given_at
+                keeping.says_so = before.says_so
+        if ask.number != keeping.ask.number:
+            self._list_at = now
+        if ask.flags & AskFlag.CARRIES:
+            keeping.carries_since, keeping.says_so = min(keeping.carries_since, now), True
+        elif now >= keeping.given_at + WINDOW:
+            if keeping.says_so and keeping.number and not keeping.is_orphan:
+                self._over.append(Over(peer.name, False, len(keeping.listed), MOVED_ON, End.MOVED_ON))
+            keeping.carries_since, keeping.says_so = math.inf, False
+        keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
+        version = ask.version if ask.boot == self.boot else 0
+        if keeping.out and version == keeping.out[0].version:
+            keeping.version, keeping.base, keeping.out = version, keeping.out_flows, []
+        elif version != keeping.version:  # it has begun again, or this process has
+            keeping.version, keeping.base, keeping.out = 0, frozenset(), []
+        if not keeping.number:
+            self._list_at = now
+
+    def _end_of(self, peer: Peer, keeping: Keeping) -> End:
+        """Why a carrier has ended it, as far as this node can tell."""
+        if not keeping.listed:
+            return End.DONE
+        others = (each.keeping for each in self.peers.values() if each is not peer)
+        carried = self._carried().union(*(one.sought for one in others if one and one.carries_since < math.inf))
+        return End.MOVED_ON if keeping.sought <= carried else End.THERE
+
+    def _say_list(self, peer: Peer, keeping: Keeping, now: float) -> list[Effect]:
+        """What has changed, or what was not confirmed yet, or that nothing has changed."""
+        if (
+            not keeping.number
+            or keeping.is_orphan
+            or self.why_not
+            or now < keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW)
+        ):
+            return []
+        effects: list[Effect] = []
+        left, accepted = len(keeping.listed), self.packets[2]
+        asked_ago = round((now - keeping.heard_at) * 1000)
+        keeping.said_at = now
+        is_known = keeping.version and keeping.listed == keeping.base
+        if not keeping.out and not is_known and left <= MOST_FLOWS:
+            self._version += 1
+            add, remove = keeping.listed - keeping.base, keeping.base - keeping.listed
+            pieces = parts_of(add, remove)
+            keeping.out_flows = keeping.listed
+            keeping.out = [
+                Listing(keeping.number, 0, self._version, keeping.version, part, len(pieces), left, accepted, *piece)
+                for part, piece in enumerate(pieces)
+            ]
+        if keeping.out:
+            new = keeping.out_flows - keeping.admitted
+            if new:  # before it can be forwarded
+                keeping.admitted |= new
+                effects.append(Admit(new, frozenset()))
+            return [*effects, *(self._frame(peer, replace(one, asked_ago=asked_ago)) for one in keeping.out)]
+        self._to_shut_out |= keeping.admitted - keeping.base
+        keeping.admitted &= keeping.base
+        if not is_known:
+            return effects
+        same = Listing(keeping.number, asked_ago, keeping.version, keeping.version, 0, 1, left, accepted)
+        return [*effects, self._frame(peer, same)]
+
+    def _look_after(self, peer: Peer, keeping: Keeping, now: float) -> None:
+        """Where the carrier's process falls silent, its kernel may go on: what this node admits stays."""
+        if now < max(keeping.heard_at, self._woken_at) + SILENCE:
+            return
+        reason = f"{peer.name} has said nothing through the tunnel for {SILENCE:g} s"
+        is_over = now >= keeping.carries_since + self.limit or keeping.carries_since == math.inf
+        if keeping.sought <= self._carried():
+            self._end_keeping(peer, MOVED_ON, End.MOVED_ON)  # its connections are here, and so are their packets
+        elif is_over or not keeping.listed:
+            self._end_keeping(peer, reason, End.SILENT)
+        elif not keeping.is_orphan:
+            keeping.is_orphan = True
+            if self._may_carry(peer, keeping):
+                self._over.append(Over(peer.name, False, len(keeping.listed), reason, End.SILENT))
+
+    def _may_carry(self, peer: Peer, keeping: Keeping) -> bool:
+        """Of several nodes that asked, one becomes the carrier, and says so."""
+        if not keeping.sought:
+            return False
+        others = (each.keeping for each in self.peers.values() if each is not peer)
+        return keeping.says_so or (
+            keeping.carries_since < math.inf
+            and not any(one and one.says_so and one.sought & keeping.sought for one in others)
+        )
+
+    def _end_keeping(self, peer: Peer, reason: str, end: End) -> None:
+        keeping, peer.keeping = peer.keeping, None
+        if keeping:
+            self._to_shut_out |= keeping.admitted
+        if keeping and self._may_carry(peer, keeping) and not keeping.is_orphan:
+            self._over.append(Over(peer.name, False, len(keeping.listed), reason, end))
+
+    # As the carrier
+
+    def _told_list(self, peer: Peer, boot: int, told: Listing, now: float) -> None:
+        taking = peer.taking
+        if taking is None or told.left > MOST_FLOWS:
+            return
+        is_known = boot == taking.boot
+        if told.base == told.version:
+            if is_known and told.version == taking.version:
+                self._note_heard(taking, told, now)
+            return
+        if told.base and not (is_known and told.base == taking.version):
+            return
+        if is_known and told.version <= taking.version:
+            return
+        about = boot, told.version, told.base, told.parts
+        if about != taking.pending:
+            if boot == taking.pending[0] and told.version < taking.pending[1]:
+                return
+            taking.pending, taking.parts = about, {}
+        taking.parts[told.part] = told
+        taking.heard_at = max(taking.heard_at, now - told.asked_ago / 1000)
+        if len(taking.parts) < told.parts:
+            return
+        parts, taking.parts, taking.pending = taking.parts.values(), {}, (0, 0, 0, 0)
+        add = frozenset[Flow]().union(*(one.add for one in parts))
+        remove = frozenset[Flow]().union(*(one.remove for one in parts))
+        before = taking.flows if told.base else frozenset[Flow]()
+        taking.flows = (before - remove) | add
+        taking.boot, taking.version = boot, told.version
+        taking.asked_at = -math.inf  # to confirm it at once
+        self._note_heard(taking, told, now)
+
+    def _note_heard(self, taking: Taking, told: Listing, now: float) -> None:
+        # A keeper that does not hear this node is as good as silent.
+        taking.heard_at = max(taking.heard_at, now - told.asked_ago / 1000)
+        taking.answered = max(taking.answered, told.number)
+        if told.accepted > taking.accepted and taking.moved:
+            taking.is_proven = True
+        taking.accepted = told.accepted
+        forwarded, answers, _ = self.packets
+        # The packets are counted together: of two keepers nobody knows whose they are.
+        others = (one.taking for one in self.peers.values() if one.taking is not taking)
+        if taking.moved and not any(one and one.flows for one in others):
+            age = 3 * FAST if self._is_fast(taking, now) else LIST_SLOWLY + SLOW
+            taking.there.look(forwarded, self._packets_at, told.accepted, now)
+            taking.back.look(told.accepted, now - age, answers, now)
+        else:
+            taking.there, taking.back = Gauge(), Gauge()
+
+    def _seek(self, now: float) -> None:
+        """Which addresses it asks each of the others for, by what the daemon wants."""
+        carried = {address: wish for wish in self.wishes.values() for address in wish.addresses}
+        for peer in self.peers.values():
+            wanted = {} if self.why_not else self._wanted_of(peer, carried, now)
+            taking = peer.taking
+            if taking is None:
+                if not wanted:
+                    continue
+                taking = peer.taking = Taking(now)
+            kept = {address: sought for address, sought in taking.sought.items() if now < sought.until}
+            for address, instance in wanted.items():
+                if address not in kept:
+                    kept[address] = Sought(instance)
+            fitting = that_fit(kept)
+            if not fitting:
+                is_limit = any(now >= at + self.limit for at in taking.moved)
+                limit = f"the limit of {self.limit:g} s", End.LIMIT
+                self._end_taking(peer, *limit if is_limit else (MOVED_ON, End.MOVED_ON))
+                continue
+            if fitting != taking.sought.keys():
+                taking.number += 1
+                taking.asked_at = -math.inf
+            taking.sought = {address: sought for address, sought in kept.items() if address in fitting}
+            for sought in taking.sought.values():
+                if not sought.number:
+                    sought.number, sought.asked_at = taking.number, now
+            self._update(peer, taking, carried, now)
+
+    def _wanted_of(self, peer: Peer, carried: Mapping[Address, Wish], now: float) -> dict[Address, str]:
+        """Addresses that are to be sought there, with their instances."""
+        if not self._works(peer, now):
+            return {}
+        asks_back = peer.keeping.asks_back if peer.keeping else frozenset[Address]()
+        return {
+            address: wish.instance
+            for address, wish in carried.items()
+            if wish.instance not in self.without  # what has begun goes on: a service may restart
+            and (
+                wish.phase is Phase.ASKS
+                or address in asks_back
+                or self._is_offered(address, wish, now)
+                or self._is_to_go_on(peer, address, wish, now)
+            )
+        }
+
+    def _is_offered(self, address: Address, wish: Wish | None, now: float) -> bool:
+        """By its carrier; other nodes may have connections of it as well."""
+        is_free = wish is not None and wish.phase is Phase.REST
+        return is_free and any(address in one.offers and now < one.wanted_at + SLOW for one in self.peers.values())
+
+    def _is_to_go_on(self, peer: Peer, address: Address, wish: Wish, now: float) -> bool:
+        """Whether this process follows one that was killed."""
+        if wish.phase is not Phase.CARRIES or wish.moved_at is None or (address, wish.moved_at) in peer.done:
+            return False
+        return now < self.began_at + WINDOW and now < wish.moved_at + self.limit
+
+    def _update(self, peer: Peer, taking: Taking, carried: Mapping[Address, Wish], now: float) -> None:
+        """How long each address is sought."""
+        has_moved = bool(taking.moved)
+        asks_back = peer.keeping.asks_back if peer.keeping else frozenset[Address]()
+        for address, sought in taking.sought.items():
+            wish = carried.get(address)
+            phase = wish.phase if wish else Phase.REST
+            if wish and phase is Phase.CARRIES and wish.moved_at is not None:
+                if sought.moved_at != wish.moved_at:
+                    taking.begin()
+                sought.is_reverse, sought.moved_at, sought.until = False, wish.moved_at, wish.moved_at + self.limit
+            elif phase is Phase.ASKS or self._is_offered(address, wish, now):
+                sought.is_reverse, sought.moved_at, sought.until = False, None, math.inf
+            elif address in asks_back:
+                sought.is_reverse, sought.moved_at, sought.until = True, None, math.inf
+            elif phase is Phase.CARRIES:
+                sought.until = now  # it became master by no plan
+            else:
+                sought.until = min(sought.until, now + WINDOW)
+        if has_moved and not taking.moved:
+            self._over.append(Over(peer.name, True, len(taking.flows), MOVED_ON, End.MOVED_ON))
+
+    def _is_fast(self, taking: Taking, now: float) -> bool:
+        """Whether lists of it are exchanged often."""
+        return any(one.moved_at is None or now < one.moved_at + WINDOW for one in taking.sought.values())
+
+    def _asks_fast(self, taking: Taking, now: float) -> bool:
+        """Whether the other node is to ask, too."""
+        return any(
+            not one.is_reverse and (one.moved_at is None or now < one.moved_at + WINDOW)
+            for one in taking.sought.values()
+        )
+
+    def _watch(self, peer: Peer, taking: Taking, now: float) -> None:
+        """End what does not work, or is over."""
+        moved = taking.moved
+        if not moved:
+            return
+        if not peer.hello.usable:
+            self._end_taking(peer, f"{peer.name} says: {peer.hello.reason}", End.UNABLE)
+            return
+        is_fast = self._is_fast(taking, now)
+        goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work
+        patience = SILENCE if goes_on or not is_fast else SILENCE_UNPROVEN
+        heard_at = max(taking.heard_at, self.began_at, self._woken_at, *moved)
+        if now >= heard_at + patience:
+            self._end_taking(peer, f"{peer.name} has said nothing through the tunnel for {patience:g} s", End.SILENT)
+            return
+        if taking.answered >= taking.number and not taking.flows and not is_fast:
+            self._end_taking(peer, "no connection is left", End.DONE)
+            return
+        patience = GOES_NOWHERE_FOR if is_fast else GOES_NOWHERE_SLOWLY
+        if taking.there.is_stuck(patience, now):
+            self._end_taking(peer, f"{peer.name} accepts none of the packets that are forwarded to it", End.UNACCEPTED)
+        elif taking.back.is_stuck(2 * patience, now):  # it has to hear first who carries
+            self._end_taking(peer, f"no answers of {peer.name} come back through the tunnel", End.UNANSWERED)
+
+    def _end_taking(self, peer: Peer, reason: str, end: End) -> None:
+        taking, peer.taking = peer.taking, None
+        peer.goodbyes, peer.last_words = GOODBYES, reason
+        peer.offers = frozenset()
+        if taking:
+            moved = {(a, one.moved_at) for a, one in taking.sought.items() if one.moved_at is not None}
+            peer.done = {one for one in peer.done if one[0] not in {a for a, _ in moved}} | moved
+        if taking and taking.moved:
+            self._over.append(Over(peer.name, True, len(taking.flows), reason, end))
+
+    # Both
+
+    def _carried(self) -> frozenset[Address]:
+        """Of which this node is master."""
+        own = (wish.addresses for wish in self.wishes.values() if wish.phase in (Phase.CARRIES, Phase.OFFERS))
+        return frozenset[Address]().union(*own)
+
+    def _works(self, peer: Peer, now: float) -> bool:
+        is_heard = now < min(
+            peer.heard_at + HELLO_PATIENCE, peer.hears_us_at + HELLO_PATIENCE, peer.whole_at + LARGE_PATIENCE
+        )
+        return is_heard and peer.hello.usable and not self.why_not
+
+    def _through(self, peer: Peer, now: float) -> Through:
+        if self.why_not:
+            return Through(peer.name, False, self.why_not, Fault.HERE)
+        if self._works(peer, now):
+            return Through(peer.name, True)
+        if now >= peer.was_heard_at + HELLO_PATIENCE:
+            return Through(peer.name, False, f"nothing comes from {peer.name} through the tunnel", Fault.UNHEARD)
+        if now >= peer.hears_us_at + HELLO_PATIENCE:
+            why = f"{peer.name} hears nothing from this node through the tunnel"
+            return Through(peer.name, False, why, Fault.DEAF)
+        if not peer.hello.usable:
+            return Through(peer.name, False, f"{peer.name} says: {peer.hello.reason}", Fault.THERE)
+        return Through(peer.name, False, LARGE.format(peer.name), Fault.LARGE)
+
+    def is_ready(self, wish: Wish, now: float) -> bool:
+        """Whether all that was listed is loaded, so that this node can take over."""
+        for peer in self.peers.values():
+            sought = [peer.taking.sought.get(address) if peer.taking else None for address in wish.addresses]
+            is_done = peer.taking is not None and all(
+                one is not None and peer.taking.answered >= one.number and peer.taking.version for one in sought
+            )
+            if is_done:
+                continue
+            asked_at = min((one.asked_at for one in sought if one), default=-math.inf)
+            if peer.name in wish.nodes or (asked_at > -math.inf and now < asked_at + OTHERS_PATIENCE):
+                return False
+        return True
+
+    def _act(self, now: float) -> list[Effect]:
+        """What follows, and when something is to be looked at again."""
+        self._now = now
+        if now >= self.deadline + SUSPENDED:
+            self._woken_at = now
+        for peer in self.peers.values():
+            if peer.keeping:
+                self._look_after(peer, peer.keeping, now)
+        self._seek(now)
+        for peer in self.peers.values():
+            if peer.taking:
+                self._watch(peer, peer.taking, now)
+        effects = self._reconcile(now)
+        effects += self._hold_back(now)
+        effects += self._route_answers(now)
+        effects += self._say(now)
+        if now >= self.began_at + WINDOW:
+            self._to_shut_out |= self._adopted_here
+            self._adopted_here = frozenset()
+        effects += self._shut_out()
+        effects += self._look(now)
+        effects += self._over
+        self._over = []
+        effects += self._tell(now)
+        self.deadline = self._deadline(now)
+        return effects
+
+    def _reconcile(self, now: float) -> list[Effect]:
+        """What is to be forwarded, against what is."""
+        if self._adopted and (now >= self.began_at + WINDOW or self.why_not):
+            self._adopted = {}
+        seen = (
+            self._adopted,
+            self._own_flows,
+            *(
+                (peer.name, taking.version, taking.flows, [(a, one.is_reverse) for a, one in taking.sought.items()])
+                for peer in self.peers.values()
+                if (taking := peer.taking)
+            ),
+        )
+        if seen == self._reconciled:
+            return []
+        self._reconciled = seen
+        wanted = {
+            flow: node
+            for flow, node in self._adopted.items()
+            if not ((taking := self.peers[node].taking) and taking.version)
+        }
+        for peer in self.peers.values():
+            if not (taking := peer.taking) or not taking.flows:
+                continue
+            reverse = {address.packed for address, one in taking.sought.items() if one.is_reverse}
+            sought = {address.packed for address in taking.sought}
+            for flow in taking.flows:
+                ours = packed_address(flow)
+                if ours in sought and not (ours in reverse and flow in self._own_flows):
+                    wanted.setdefault(flow, peer.name)
+        if wanted == self._loaded:
+            return []
+        add = {flow: node for flow, node in wanted.items() if self._loaded.get(flow) != node}
+        remove = frozenset(flow for flow in self._loaded if flow not in wanted or flow in add)
+        self._loaded = wanted
+        return [Forward(add, remove)]
+
+    def _hold_back(self, now: float) -> list[Effect]:
+        if self.why_not:
+            self._held = frozenset()
+            return []
+        held = set[Address]()
+        for peer in self.peers.values():
+            if peer.taking and peer.taking.version and self._is_fast(peer.taking, now):
+                held |= {a for a, one in peer.taking.sought.items() if peer.taking.answered >= one.number}
+            if peer.keeping and peer.keeping.is_fast and peer.keeping.is_ready:
+                held |= peer.keeping.sought - self._carried()
+        if held == self._held and not (held and now >= self._held_at + SLOW):
+            return []
+        self._held, self._held_at = frozenset(held), now
+        return [HoldBack(self._held)]
+
+    def _route_answers(self, now: float) -> list[Effect]:
+        if self.why_not:
+            self._answer_by = {}
+            return []
+        own = self._carried()
+        found: dict[Address, tuple[bool, float, str]] = {}
+        for peer in self.peers.values():
+            if (keeping := peer.keeping) and keeping.carries_since < math.inf and self._leads_back(keeping, now):
+                for address in keeping.sought - own:
+                    this = keeping.says_so, keeping.carries_since, peer.name
+                    found[address] = max(found.get(address, (False, -math.inf, "")), this)
+        if now >= self.began_at + WINDOW:
+            self._adopted_answers = {}
+        left = {address: node for address, node in self._adopted_answers.items() if address not in own}
+        answer_by = left | {address: node for address, (_, _, node) in found.items()}
+        if answer_by == self._answer_by:
+            return []
+        self._answer_by = answer_by
+        return [AnswerBy(answer_by)]
+
+    def _leads_back(self, keeping: Keeping, now: float) -> bool:
+        """Whether answers may still reach the clients through the tunnel.
+
+        Where the carrier's process is silent and no packet comes either, nobody takes them: the clients of downloads
+        would wait for data until the limit.
+        """
+        return not keeping.is_orphan or now < max(self._accepted_at, keeping.heard_at) + SILENCE + LIST_SLOWLY
+
+    def _say(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for peer in self.peers.values():
+            if now >= peer.hello_at + HELLO_INTERVAL:
+                peer.hello_at = now
+                effects += self._hellos(peer)
+            offers = self._offers(peer, now)
+            if offers and now >= peer.offered_at + FAST:
+                peer.offered_at = now
+                effects.append(self._frame(peer, Offer(offers)))
+            if taking := peer.taking:
+                peer.goodbyes = 0
+                if now >= taking.asked_at + (FAST if self._is_fast(taking, now) else SLOW):
+                    taking.asked_at = now
+                    effects.append(self._frame(peer, self._ask(taking, now)))
+            elif peer.goodbyes and now >= peer.offered_at + FAST:
+                peer.goodbyes, peer.offered_at = peer.goodbyes - 1, now
+                effects.append(self._frame(peer, Ask(0, frozenset(), reason=peer.last_words)))
+            if peer.keeping:
+                effects += self._say_list(peer, peer.keeping, now)
+        return effects
+
+    def _offers(self, peer: Peer, now: float) -> frozenset[Address]:
+        """What this node wants to hand over to it."""
+        if not self._works(peer, now):
+            return frozenset()
+        offers = (one.addresses for one in self.wishes.values() if one.instance not in self.without
+                  and one.phase is Phase.OFFERS and peer.name in one.nodes)  # fmt: skip
+        return that_fit(frozenset[Address]().union(*offers))
+
+    def _ask(self, taking: Taking, now: float) -> Ask:
+        wishes = {one.instance: self.wishes.get(one.instance) for one in taking.sought.values()}
+        is_ready = bool(taking.version) and all(
+            taking.answered >= one.number for one in taking.sought.values()
+        ) and all(self.is_ready(wish, now) for wish in wishes.values() if wish)  # fmt: skip
+        carries = any(wish and wish.phase is Phase.CARRIES for wish in wishes.values())
+        flags = AskFlag.FAST * self._asks_fast(taking, now) | AskFlag.READY * is_ready | AskFlag.CARRIES * carries
+        forwarded, answers, _ = self.packets
+        reverse = frozenset(address for address, one in taking.sought.items() if one.is_reverse)
+        addresses = frozenset(taking.sought)
+        return Ask(taking.number, addresses, reverse, flags, taking.version, taking.boot, forwarded, answers)
+
+    def _shut_out(self) -> list[Effect]:
+        """What nobody forwards any more."""
+        gone = self._to_shut_out.difference(*(peer.keeping.admitted for peer in self.peers.values() if peer.keeping))
+        self._to_shut_out = set()
+        return [Admit(frozenset(), frozenset(gone))] if gone else []
+
+    def _look(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        keepings = [peer.keeping for peer in self.peers.values() if peer.keeping]
+        takings = [peer.taking for peer in self.peers.values() if peer.taking]
+        if keepings:
+            interval = FAST if any(one.is_fast for one in keepings) else LIST_SLOWLY
+            self._list_at = min(self._list_at, now + max(interval, LISTING_SHARE * self._list_took))
+            if now >= self._list_at:
+                self._list_at = math.inf
+                effects.append(ListSockets(frozenset[Address]().union(*(one.ask.addresses for one in keepings))))
+        else:
+            self._list_at = math.inf
+        if keepings or takings:
+            is_fast = any(one.is_fast for one in keepings) or any(self._is_fast(one, now) for one in takings)
+            self._count_at = min(self._count_at, now + (FAST if is_fast else LIST_SLOWLY))
+            if now >= self._count_at:
+                self._count_at = math.inf
+                effects.append(CountPackets())
+        else:
+            self._count_at = math.inf
+        return effects
+
+    def _hellos(self, peer: Peer) -> list[Effect]:
+        """A small one, and then a large one: whichever overtakes the other, the large one counts."""
+        why_not = self.why_not or self._lacks_large(peer)
+        return [self._frame(peer, Hello(not why_not, why_not, is_large)) for is_large in (False, True)]
+
+    def _lacks_large(self, peer: Peer) -> str:
+        """Why uploads from there would hang, for its sender; empty: they come."""
+        now = self._now
+        is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
+        if not is_heard or now < max(peer.whole_at, peer.known_at, self._woken_at) + LARGE_PATIENCE:
+            return ""
+        return LARGE.format(peer.name)
+
+    def _frame(self, peer: Peer, message: Message) -> SendFrame:
+        peer.sequence += 1
+        # To repeat its boot says that it is heard.
+        is_heard = self._now < peer.was_heard_at + HELLO_PATIENCE
+        boot = (peer.boot or peer.unproven) if is_heard else 0
+        return SendFrame(peer.name, Frame(self.identity, peer.identity, self.boot, boot, peer.sequence, message))
+
+    def _tell(self, now: float) -> list[Effect]:
+        standing = Standing(
+            self.why_not,
+            self.hint,
+            tuple(self.without.items()),
+            tuple(self._through(peer, now) for peer in self.peers.values()),
+            frozenset(self._ready(now)),
+            tuple(self._streams()),
+        )
+        before = self._told
+        if standing == before:
+            return []
+        is_urgent = before is None or _without_figures(standing) != _without_figures(before)
+        if not is_urgent and now < self._told_at + TOLD_INTERVAL:
+            return []
+        self._told, self._told_at = standing, now
+        return [Tell(standing)]
+
+    def _ready(self, now: float) -> Iterable[tuple[str, str]]:
+        for wish in self.wishes.values():
+            if wish.phase is Phase.ASKS and self.is_ready(wish, now):
+                yield wish.instance, ""
+            for name in wish.nodes if wish.phase is Phase.OFFERS else ():
+                keeping = self.peers[name].keeping if name in self.peers else None
+                if keeping and keeping.is_ready and wish.addresses <= keeping.sought:
+                    yield wish.instance, name
+
+    def _streams(self) -> Iterable[Stream]:
+        forwarded, _, accepted = self.packets
+        for peer in self.peers.values():
+            if (taking := peer.taking) and taking.moved:
+                until = max(taking.moved) + self.limit
+                yield Stream(peer.name, True, len(taking.flows), taking.since, until, forwarded, taking.accepted)
+            keeping = peer.keeping
+            if keeping and keeping.number and keeping.says_so and not keeping.is_orphan:
+                since, until = keeping.carries_since, keeping.carries_since + self.limit
+                yield Stream(peer.name, False, len(keeping.listed), since, until, keeping.ask.forwarded, accepted)
+
+    def _deadline(self, now: float) -> float:
+        at = min(self._list_at, self._count_at)
+        if self._held:
+            at = min(at, self._held_at + SLOW)
+        for peer in self.peers.values():
+            at = min(at, peer.hello_at + HELLO_INTERVAL)
+            if peer.goodbyes or self._offers(peer, now):
+                at = min(at, peer.offered_at + FAST)
+            if taking := peer.taking:
+                at = min(at, taking.asked_at + (FAST if self._is_fast(taking, now) else SLOW))
+                at = min(at, *(one.until for one in taking.sought.values()))
+            if keeping := peer.keeping:
+                at = min(
+                    at,
+                    max(keeping.heard_at, self._woken_at) + SILENCE
+                    if not keeping.is_orphan
+                    else keeping.carries_since + self.limit,
+                )
+                if keeping.number and not keeping.is_orphan:
+                    at = min(at, keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW))
+        return max(at, now)
+
+
+def _without_figures(standing: Standing) -> Standing:
+    streams = tuple(replace(one, connections=0, forwarded=0, accepted=0) for one in standing.streams)
+    return replace(standing, streams=streams)

@@ -1,0 +1,228 @@
+"""The daemon's part of the second chance: what it wants of each instance, and which planned moves wait for it.
+
+A master that is to leave says so to the others only when another node has all it needs (`Phase.OFFERS`). A backup that
+is preferred takes over when it has all it needs itself (`Phase.ASKS`). Both wait for `PREPARE_TIME` at most, and not at
+all where the tunnel does not work: the move goes on as it would without a second chance.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from floatip.core import settings
+from floatip.core.counters import Cause
+from floatip.core.election.elector import Role
+from floatip.core.events import Arrange, Became, Effect
+from floatip.core.instance import Instance
+from floatip.core.second_chance.terms import End, Over, Phase, Standing, Stream, Wish
+
+PREPARE_TIME = 1.0
+"""Seconds for which a move waits."""
+TOLD_WITHIN = 1.0
+"""Seconds after a move within which the process says how many connections are kept."""
+SUCCEEDED_WITHIN = 3.0
+"""Seconds within which a process that follows one that was killed says what is kept."""
+PLANNED = frozenset((Cause.HANDOVER, Cause.PREFERRED))
+NOT_STARTED = Standing("the process of the second chance has said nothing yet")
+
+
+@dataclass(slots=True)
+class Preparation:
+    phase: Phase
+    nodes: tuple[str, ...]
+    since: float
+    is_done: bool = False
+    is_ready: bool = False
+
+
+class Moves:
+    def __init__(self, config: settings.SecondChance, now: float) -> None:
+        self.config = config
+        self.standing = NOT_STARTED
+        self.since: dict[str, float] = {"": now}
+        """Since when it works with each of the others, or does not; "": since when this node can take part, or not."""
+        self._preparations: dict[str, Preparation] = {}
+        self._moved_at: dict[str, float | None] = {}
+        """Of each instance of which this node is master: when it took over by a plan; None: otherwise."""
+        self._kept_until = -math.inf
+        """A move has just begun, and the process has not said yet what is kept."""
+        self._wishes: tuple[Wish, ...] | None = None
+        self.ended: dict[tuple[str, bool], tuple[float, Over]] = {}
+        """The last stream of each node and way that ended, and when."""
+        self.ends: Counter[End] = Counter()
+        """How many streams have ended, by why."""
+        self.cut = 0
+        """Connections that were left when their stream ended."""
+        self.forwarded = self.accepted = 0
+        """Packets: those that this node has forwarded, and those that came through the tunnel to its sockets."""
+        self._closed: set[str] = set()
+        """By which nodes connections of this one went on, until the process has just said why they do not."""
+        self._told: set[tuple[str, bool]] = set()
+        """Streams that have been told of: those in which there were connections."""
+
+    @property
+    def preparations(self) -> Mapping[str, Preparation]:
+        """The moves that wait, by instance."""
+        return {name: one for name, one in self._preparations.items() if not one.is_done}
+
+    @property
+    def kept_until(self) -> float:
+        """Until when connections may be kept of which the process has not said anything yet."""
+        return self._kept_until
+
+    @property
+    def deadline(self) -> float:
+        waiting = (one.since + PREPARE_TIME for one in self._preparations.values() if not one.is_done)
+        return min(waiting, default=math.inf)
+
+    def works_with(self, node: str) -> bool:
+        return not self.standing.why_not and any(one.node == node and one.works for one in self.standing.through)
+
+    def can_move(self, instance: Instance) -> bool:
+        """Whether connections of it can be moved at all."""
+        name = instance.config.name
+        return instance.config.may_have_second_chance and all(name != one for one, _ in self.standing.without)
+
+    def waits(self, name: str) -> bool:
+        """Whether a planned move of the instance is prepared, and goes on later."""
+        preparation = self._preparations.get(name)
+        return preparation is not None and not preparation.is_done
+
+    def has_to_prepare(self, instance: Instance, carrier: str) -> bool:
+        """Whether this node may not take over yet from that one, which is well."""
+        known = self._preparations.get(instance.config.name)
+        if known and known.phase is Phase.ASKS:
+            return not known.is_done
+        return self.can_move(instance) and self.works_with(carrier)
+
+    def prepare(self, instance: Instance, phase: Phase, nodes: Iterable[str], now: float) -> list[Effect]:
+        """Before a planned move. `nodes`: who may take over, or from whom."""
+        name = instance.config.name
+        known = self._preparations.get(name)
+        if known and known.phase is phase:
+            return self._go_on(name, known, now)
+        if not self.can_move(instance) or not (works := tuple(one for one in nodes if self.works_with(one))):
+            self._preparations.pop(name, None)
+            return []
+        self._preparations[name] = Preparation(phase, works, now)
+        return []
+
+    def forget(self, name: str) -> None:
+        """No move is planned, or it is made."""
+        self._preparations.pop(name, None)
+
+    def _go_on(self, name: str, preparation: Preparation, now: float) -> list[Effect]:
+        if preparation.is_done:
+            return []
+        wanted = preparation.nodes if preparation.phase is Phase.OFFERS else ("",)
+        left = [one for one in wanted if (name, one) not in self.standing.ready]
+        broken = [one for one in preparation.nodes if not self.works_with(one)]
+        if not left:
+            preparation.is_done = preparation.is_ready = True
+            if preparation.phase is Phase.OFFERS:
+                self._kept_until = now + TOLD_WITHIN + PREPARE_TIME
+            return []
+        if not broken and now < preparation.since + PREPARE_TIME:
+            return []
+        preparation.is_done = True
+        who = " and ".join(broken or [one for one in left if one] or preparation.nodes)
+        why = f"the tunnel to {who} does not work" if broken else f"{who} was not ready within {PREPARE_TIME:g} s"
+        reason = f"{why}: open connections are reset"
+        return [Became("connections", name, "not moved", reason, "floatip status; floatip doctor")]
+
+    def take(self, standing: Standing, now: float) -> tuple[bool, list[Effect]]:
+        """What the process says. Returns whether that concerns a move that is, or may be, planned."""
+        kept = {one.node for one in self.kept if one.connections}
+        before, self.standing = self.standing, standing
+        if standing.streams:
+            self._kept_until = -math.inf
+        if kept - {one.node for one in self.kept} - self._closed:
+            self._kept_until = now + SUCCEEDED_WITHIN
+        self._closed.clear()
+        works, worked = ({"": not one.why_not} | {each.node: each.works for each in one.through}
+                         for one in (standing, before))  # fmt: skip
+        self.since = {name: self.since[name] if worked.get(name) is is_so and name in self.since else now
+                      for name, is_so in works.items()}  # fmt: skip
+        if not standing.why_not and now >= self.since[""] + SUCCEEDED_WITHIN:  # else a process has yet to find them
+            self._told &= {(one.node, one.forwards) for one in standing.streams}
+        return _of_moves(standing) != _of_moves(before), self._count(standing.streams)
+
+    def _count(self, streams: Iterable[Stream]) -> list[Effect]:
+        effects: list[Effect] = []
+        for one in streams:
+            if one.forwards:
+                self.forwarded = one.forwarded
+            else:
+                self.accepted = one.accepted
+            key = one.node, one.forwards
+            if one.connections and key not in self._told:
+                self._told.add(key)
+                whose, where = (one.node, "there") if one.forwards else ("this node", "here")
+                by = "this node" if one.forwards else one.node
+                reason = f"{_many(one.connections)} of {whose} {'goes' if one.connections == 1 else 'go'} on {where}"
+                reason += f"; {by} passes the packets on, for at most {self.config.limit:g} s"
+                effects.append(Became("connections", one.node, "kept", reason))
+        return effects
+
+    def over(self, over: Over, now: float) -> list[Effect]:
+        self.ended[over.node, over.forwards] = now, over
+        self.ends[over.end] += 1
+        self.cut += over.reset
+        if not over.forwards and over.end is not End.MOVED_ON:
+            self._closed.add(over.node)
+        key = over.node, over.forwards
+        if key not in self._told and not over.connections:
+            return []
+        self._told.discard(key)
+        whose = over.node if over.forwards else "this node"
+        if not over.reset:
+            reason = f"no connection of {whose} is left"
+            if over.connections:
+                reason = f"{over.reason}, with {_many(over.connections)} of {whose}"
+            return [Became("connections", over.node, "ended", reason)]
+        verb = "is" if over.connections == 1 else "are"
+        reason = f"{_many(over.reset)} of {whose} {verb} reset: {over.reason}"
+        return [Became("connections", over.node, "cut off", reason)]
+
+    def is_keeping(self, now: float) -> bool:
+        """Whether connections of this node go on by another one, which is master."""
+        return now < self._kept_until or any(not one.forwards and one.connections for one in self.standing.streams)
+
+    @property
+    def kept(self) -> list[Stream]:
+        return [one for one in self.standing.streams if not one.forwards]
+
+    def arrange(self, instances: Mapping[str, Instance], now: float) -> list[Effect]:
+        """What the process is to know, if that is something else than before."""
+        for name in [name for name in self._preparations if name not in instances]:
+            del self._preparations[name]
+        wishes = tuple(self._wish(one, now) for one in instances.values() if one.config.may_have_second_chance)
+        self._moved_at = {name: at for name, at in self._moved_at.items() if name in instances}
+        if wishes == self._wishes:
+            return []
+        self._wishes = wishes
+        return [Arrange(wishes)]
+
+    def _wish(self, instance: Instance, now: float) -> Wish:
+        name = instance.config.name
+        addresses = frozenset(target.ip for target in instance.targets)
+        preparation = self._preparations.get(name)
+        if instance.role is not Role.MASTER:
+            self._moved_at.pop(name, None)
+            if preparation and preparation.phase is Phase.ASKS:
+                return Wish(name, addresses, Phase.ASKS, preparation.nodes)
+            return Wish(name, addresses, Phase.REST)
+        if name not in self._moved_at:
+            self._moved_at[name] = now if instance.elector.cause in PLANNED else None
+        if preparation and preparation.phase is Phase.OFFERS:
+            return Wish(name, addresses, Phase.OFFERS, preparation.nodes)
+        return Wish(name, addresses, Phase.CARRIES, (), self._moved_at[name])
+
+
+def _many(count: int) -> str:
+    return f"{count} connection{'s' * (count != 1)}"
+
+
+def _of_moves(standing: Standing) -> tuple[object, ...]:
+    return standing.ready, standing.why_not, standing.without, tuple(one for one in standing.through if one.works)

@@ -1,0 +1,361 @@
+"""What runs in the process, from its start to the end of the connection to the daemon."""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from random import SystemRandom
+from typing import Any
+
+from floatip.core.malformed import Malformed
+from floatip.core.second_chance.machine import SecondChance
+from floatip.core.second_chance.terms import (
+    Admit,
+    AnswerBy,
+    CountPackets,
+    Effect,
+    Forward,
+    HoldBack,
+    ListSockets,
+    Over,
+    SendFrame,
+    Standing,
+    Tell,
+    Wish,
+)
+from floatip.core.second_chance.wire import pack, parse
+from floatip.second_chance import lines, sockets
+from floatip.second_chance.cannot import Cannot
+from floatip.second_chance.lines import Configured
+from floatip.second_chance.rules import Rules
+from floatip.second_chance.surroundings import Surroundings
+from floatip.second_chance.tunnel import Node, Tunnel
+
+VNI = 241
+RETRY_INTERVAL = 5.0
+"""Seconds until what the kernel refused is tried again."""
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks at who listens, and at whether the kernel still has what it was given."""
+SURROUNDINGS_INTERVAL = 0.2
+FORGOTTEN_AFTER = 60.0
+"""Seconds beyond the limit after which the kernel forgets a connection, if this process is not there to remove it."""
+
+
+def run(connection: socket.socket) -> None:
+    asyncio.run(_run(connection))
+
+
+async def _run(connection: socket.socket) -> None:
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    process = Process(connection)
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    while packet := await loop.sock_recv(connection, lines.LARGEST * 2):
+        for told in without_outdated(map(json.loads, [packet, *_waiting(connection)])):
+            process.told(told)
+    os._exit(0)  # with the daemon; what the kernel has stays for its successor
+
+
+def _waiting(connection: socket.socket) -> Iterable[bytes]:
+    """What was sent as well meanwhile. The end of the connection is seen again."""
+    with contextlib.suppress(BlockingIOError):
+        while packet := connection.recv(lines.LARGEST * 2):
+            yield packet
+
+
+def without_outdated(told: Iterable[list[Any]]) -> Iterable[list[Any]]:
+    """Wishes are the whole set each time: of several in a row the last one counts."""
+    last: list[Any] | None = None
+    for one in told:
+        if last and not last[0] == one[0] == "wish":
+            yield last
+        last = one
+    if last:
+        yield last
+
+
+class InKernel:
+    """All that the kernel has of the second chance."""
+
+    def __init__(self, configured: Configured) -> None:
+        """Raises Cannot."""
+        own, peers = _nodes(configured)
+        self.tunnel = Tunnel.open(own, peers, configured.port, VNI)
+        try:
+            self.surroundings = Surroundings.open(self.tunnel.index)
+            timeout = configured.limit + FORGOTTEN_AFTER
+            self.rules = Rules.open(self.tunnel, configured.port, timeout, self.surroundings.read())
+        except BaseException:
+            self.tunnel.close()
+            raise
+
+    def configure(self, configured: Configured) -> None:
+        _, peers = _nodes(configured)
+        self.tunnel.configure(peers)
+        self.rules.peers(peer.address for peer in peers)
+
+    def look_around(self) -> None:
+        seen = self.surroundings.read()
+        self.rules.uplinks(seen.uplinks)
+        self.rules.routes(seen.routes)
+
+    def close(self) -> None:
+        """Everything is removed, as far as that is possible."""
+        self.surroundings.close()
+        for part in (self.rules, self.tunnel):
+            with contextlib.suppress(Cannot):
+                part.close()
+
+
+class Process:
+    def __init__(self, daemon: socket.socket) -> None:
+        self._daemon = daemon
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_end)
+        self._configured: Configured | None = None
+        self._machine: SecondChance | None = None
+        self._kernel: InKernel | None = None
+        self._wishes: list[Wish] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._answer_by: AnswerBy | None = None
+        self._unsaid: bytes | None = None
+        """How it stands, which the daemon has not read yet: only the last counts."""
+
+    def told(self, what: list[Any]) -> None:
+        match what:
+            case ["configure", *fields]:
+                self._configure(lines.configured(fields))
+            case ["wish", told]:
+                self._wishes = lines.wishes(told)
+                if self._machine:
+                    self._do(self._machine.wish(self._wishes, self._loop.time()))
+            case ["end"]:
+                if self._machine:
+                    self._do(self._machine.leave(self._loop.time()))
+                self._close_kernel()
+                os._exit(0)
+
+    def _configure(self, configured: Configured) -> None:
+        before, self._configured = self._configured, configured
+        names = [name for name, _ in configured.nodes]
+        if before and before.opening == configured.opening and self._machine:
+            self._machine.configure(names, configured.limit)
+            self._do(self._machine.wish(self._wishes, self._loop.time()))  # before a node goes whose flows are there
+            if self._kernel:
+                try:
+                    self._kernel.configure(configured)
+                except Cannot as error:
+                    self._fail(error)
+        else:
+            if self._machine:
+                self._do(self._machine.unable("the tunnel is configured otherwise", "", self._loop.time()))
+            self._close_kernel()
+            boot = SystemRandom().getrandbits(63) | 1
+            self._machine = SecondChance(configured.own, names, boot, configured.limit, self._loop.time())
+            self._open()
+        self._do(self._machine.wish(self._wishes, self._loop.time()))
+
+    # The kernel
+
+    def _open(self) -> None:
+        assert self._configured
+        assert self._machine
+        self._retry = None
+        try:
+            self._kernel = InKernel(self._configured)
+            answers = self._kernel.tunnel.adopted_answers()
+        except Cannot as error:
+            self._fail(error)
+            return
+        rules = self._kernel.rules
+        self._machine.adopt(rules.adopted(), rules.adopted_here(), answers)
+        self._loop.add_reader(self._kernel.tunnel.fileno(), self._receive)
+        self._loop.add_reader(self._kernel.surroundings.fileno(), self._look_around)
+        if self._machine.why_not:
+            self._do(self._machine.unable("", "", self._loop.time()))
+        self._look()
+
+    def _fail(self, error: Cannot) -> None:
+        """Nothing is forwarded then. It is tried again."""
+        assert self._machine
+        self._close_kernel()
+        self._retry = self._retry or self._loop.call_later(RETRY_INTERVAL, self._open)
+        self._do(self._machine.unable(error.what, error.hint, self._loop.time()))
+
+    def _close_kernel(self) -> None:
+        kernel, self._kernel, self._answer_by = self._kernel, None, None
+        for timer in (self._looking, self._retry):
+            if timer:
+                timer.cancel()
+        self._looking = self._retry = None
+        if kernel:
+            for descriptor in (kernel.tunnel.fileno(), kernel.surroundings.fileno()):
+                self._loop.remove_reader(descriptor)
+            kernel.close()
+
+    def _look_around(self) -> None:
+        """A device, an address or a route has changed. Where that happens all the time, it is read now and then."""
+        if not self._kernel:
+            return
+        try:
+            self._kernel.look_around()
+        except Cannot as error:
+            self._fail(error)
+            return
+        descriptor = self._kernel.surroundings.fileno()
+        self._loop.remove_reader(descriptor)
+        self._loop.call_later(SURROUNDINGS_INTERVAL, self._follow, self._kernel)
+
+    def _follow(self, kernel: InKernel) -> None:
+        if self._kernel is kernel:
+            self._loop.add_reader(kernel.surroundings.fileno(), self._look_around)
+
+    def _look(self) -> None:
+        """From time to time."""
+        self._looking = self._loop.call_later(LOOK_INTERVAL, self._look)
+        if not self._machine or not self._kernel:
+            return
+        without = dict(self._left_out())
+        if without != self._machine.without:
+            self._do(self._machine.leave_out(without, self._loop.time()))
+        try:
+            self._kernel.tunnel.repair()
+        except Cannot as error:
+            self._fail(error)
+            return
+        if self._answer_by and self._answer_by.nodes:
+            self._do([self._answer_by])  # some programs remove rules that are not theirs
+
+    def _left_out(self) -> Iterable[tuple[str, str]]:
+        addresses = frozenset(address for wish in self._wishes for address in wish.addresses)
+        try:
+            served, has_mptcp = sockets.listeners(addresses), sockets.has_mptcp(addresses)
+        except OSError as error:
+            yield from ((wish.instance, f"sockets cannot be listed: {error.strerror}") for wish in self._wishes)
+            return
+        for wish in self._wishes:
+            if unserved := sorted(map(str, wish.addresses - served)):
+                what = f"no program of this machine listens at {unserved[0]}: it may be in a container, behind NAT"
+                yield wish.instance, what
+            elif has_mptcp and sockets.has_mptcp(wish.addresses):
+                yield wish.instance, "it has MPTCP connections, whose parts cannot be moved together"
+
+    # The machine
+
+    def _receive(self) -> None:
+        assert self._machine
+        assert self._configured
+        if not self._kernel:
+            return
+        try:
+            frames = self._kernel.tunnel.receive()
+        except Cannot as error:
+            self._fail(error)
+            return
+        for _, data in frames:
+            with contextlib.suppress(Malformed):
+                frame = parse(data, self._configured.keys)
+                self._do(self._machine.heard(frame, self._loop.time()))
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._machine:
+            self._do(self._machine.tick(self._loop.time()))
+
+    def _do(self, effects: list[Effect]) -> None:
+        assert self._machine
+        todo = list(effects)
+        while todo:
+            try:
+                todo = [one for effect in todo for one in self._perform(effect)]
+            except Cannot as error:
+                self._fail(error)
+                return
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._machine.deadline, self._tick)
+
+    def _perform(self, effect: Effect) -> list[Effect]:
+        """What follows from it. Raises Cannot."""
+        machine, kernel, configured = self._machine, self._kernel, self._configured
+        assert machine
+        assert configured
+        match effect:
+            case Tell(standing):
+                self._say_standing(standing)
+            case Over():
+                self._say(lines.of_over(effect))
+            case _ if kernel is None:
+                pass
+            case SendFrame(node, frame):
+                kernel.tunnel.send(node, pack(frame, configured.keys[0]))
+            case ListSockets(addresses):
+                began = time.perf_counter()
+                try:
+                    flows = sockets.listed(addresses)
+                except OSError as error:
+                    raise Cannot(f"connections cannot be listed: {error.strerror}", "modprobe tcp_diag") from error
+                return machine.listed(flows, time.perf_counter() - began, self._loop.time())
+            case CountPackets():
+                counts = kernel.rules.counts()
+                return machine.counted(counts.forwarded, counts.answers, counts.accepted, self._loop.time())
+            case Forward(add, remove):
+                kernel.rules.moved(add, remove)
+            case Admit(add, remove):
+                kernel.rules.here(add, remove)
+            case HoldBack(addresses):
+                kernel.rules.hold(addresses)
+            case AnswerBy(nodes):
+                self._answer_by = effect
+                kernel.tunnel.answer_by(nodes)
+        return []
+
+    # The daemon
+
+    def _say_standing(self, standing: Standing) -> None:
+        self._unsaid = lines.of_standing(standing)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._unsaid is None:
+            return
+        try:
+            self._daemon.send(self._unsaid)
+            self._unsaid = None
+            self._loop.remove_writer(self._daemon)
+        except BlockingIOError:
+            self._loop.add_writer(self._daemon, self._flush)
+        except OSError:
+            os._exit(0)
+
+    def _say(self, packet: bytes) -> None:
+        with contextlib.suppress(BlockingIOError):
+            try:
+                self._daemon.send(packet)
+            except BrokenPipeError:
+                os._exit(0)
+
+
+def _nodes(configured: Configured) -> tuple[Node, list[Node]]:
+    nodes = {name: Node(name, address) for name, address in configured.nodes}
+    own = nodes.pop(configured.own)
+    return own, list(nodes.values())
+
+
+def _end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A bug ends the process: the daemon says so, and starts another."""
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        traceback.print_exception(error)
+    print(f"a bug in floatip: {context['message']}: {error!r}"[: lines.LONGEST_TEXT], file=sys.stderr, flush=True)
+    os._exit(1)

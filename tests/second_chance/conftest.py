@@ -1,0 +1,3 @@
+from tests.host.conftest import namespace
+
+__all__ = ["namespace"]

@@ -1,0 +1,62 @@
+"""What the daemon tells the process, where many instances move at once."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from floatip.core.events import Arrange
+from floatip.core.second_chance.terms import Phase, Wish
+from floatip.host.second_chance import SecondChance
+from floatip.second_chance import lines
+from floatip.second_chance.run import without_outdated
+
+INSTANCES = 200
+
+
+def wishes(carried: int) -> tuple[Wish, ...]:
+    phases = [Phase.CARRIES] * carried + [Phase.REST] * (INSTANCES - carried)
+    return tuple(
+        Wish(f"VI_{number}", frozenset((IPv4Address("192.0.2.0") + number,)), phase)
+        for number, phase in enumerate(phases)
+    )
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.setblocking(False)
+        yield ours, theirs
+
+
+def test_the_last_wishes_arrive_although_the_process_reads_late(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    packets: list[bytes] = []
+
+    async def play() -> None:
+        it = SecondChance(lambda event: None)
+        it._process._ours = ours
+        for carried in range(INSTANCES + 1):
+            it.perform(Arrange(wishes(carried)))
+            await asyncio.sleep(0)
+        theirs.setblocking(False)
+        while not packets or packets[-1] != lines.of_wishes(wishes(INSTANCES)):
+            try:
+                packets.append(theirs.recv(lines.LARGEST))
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+        it.close()
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+    assert len(packets) < INSTANCES
+
+
+def test_of_wishes_in_a_row_the_last_one_counts() -> None:
+    told: list[list[Any]] = [["configure", 1], ["wish", 1], ["wish", 2], ["configure", 2], ["wish", 3], ["end"]]
+    assert list(without_outdated(told)) == [["configure", 1], ["wish", 2], ["configure", 2], ["wish", 3], ["end"]]
+    assert json.loads(lines.of_wishes(wishes(1)))[0] == "wish"

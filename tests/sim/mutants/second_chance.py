@@ -1,0 +1,137 @@
+"""Planted bugs of the second chance."""
+
+from tests.sim.mutants import Mutant
+
+MACHINE, MOVES, NODE = "core/second_chance/machine.py", "core/second_chance/moves.py", "core/node.py"
+FAIR = "sim/test_second_chance_storms.py::test_moves_reset_nothing_and_leave_nothing"
+FOUL = "sim/test_second_chance_storms.py::test_a_fault_resets_nothing_of_the_carrier_and_no_client_hangs"
+STORIES = "sim/test_stories_chanced.py"
+
+MUTANTS = (
+    Mutant(
+        "a keeper lets in what it has said before the kernel does",
+        MACHINE,
+        "keeping.admitted |= new\n",
+        "new = frozenset()\n",
+        FAIR,
+    ),
+    Mutant(
+        "resets are not held back while the lists are late",
+        MACHINE,
+        "if peer.taking and peer.taking.version and self._is_fast(peer.taking, now):",
+        "if False and peer.taking and self._is_fast(peer.taking, now):",
+        FAIR,
+    ),
+    Mutant(
+        "only the carrier that hands over is asked, not who kept connections before",
+        MACHINE,
+        "is_free and any(address in one.offers and now < one.wanted_at + SLOW for one in self.peers.values())",
+        "is_free and False",
+        FAIR,
+    ),
+    Mutant(
+        "a tunnel that loses packets is used although no answer comes",
+        MACHINE,
+        "        if taking.there.is_stuck(patience, now):",
+        "        if taking.there.is_stuck(100 * patience, now):",
+        FOUL,
+    ),
+    Mutant(
+        "a keeper that falls silent is forwarded to until the limit",
+        MACHINE,
+        "        if now >= heard_at + patience:",
+        "        if now >= heard_at + 20 * patience:",
+        FOUL,
+    ),
+    Mutant(
+        "what a keeper has let in ends with the carrier's process",
+        MACHINE,
+        "elif is_over or not keeping.listed:",
+        "elif True or is_over or not keeping.listed:",
+        FOUL,
+    ),
+    Mutant(
+        "answers go by the tunnel although this node is the carrier again",
+        MACHINE,
+        "for address in keeping.sought - own:",
+        "for address in keeping.sought:",
+        FOUL,
+    ),
+    Mutant(
+        "a successor of the process forgets what its predecessor forwarded",
+        MACHINE,
+        "if not ((taking := self.peers[node].taking) and taking.version)",
+        "if False",
+        FOUL,
+    ),
+    Mutant(
+        "what has ended stays in the kernel",
+        MACHINE,
+        "remove = frozenset(flow for flow in self._loaded if flow not in wanted or flow in add)",
+        "remove = frozenset(flow for flow in self._loaded if flow in add)",
+        FAIR,
+    ),
+    Mutant(
+        "a handover does not wait for the lists",
+        "core/fleet.py",
+        "if instance.role is Role.MASTER and self.moves and self.moves.waits(instance.config.name):",
+        "if False and self.moves and self.moves.waits(instance.config.name):",
+        f"{STORIES}::test_a_handover_waits_until_the_other_node_forwards_all_that_are_open",
+    ),
+    Mutant(
+        "who is preferred does not wait for the lists",
+        "core/election/nodes.py",
+        "        if self._obstacles.unprepared:\n            return []\n",
+        "",
+        f"{STORIES}::test_who_is_preferred_takes_over_only_when_it_forwards_all_that_are_open",
+    ),
+    Mutant(
+        "a better priority does not wait for the lists",
+        "core/election/router.py",
+        "        if self.asks and self._unprepared:",
+        "        if False and self._unprepared:",
+        f"{STORIES}::test_by_vrrp_a_drained_node_yields_only_when_the_other_forwards_all_and_takes_back_its_own",
+    ),
+    Mutant(
+        "a move waits for a tunnel that does not work",
+        MOVES,
+        "(works := tuple(one for one in nodes if self.works_with(one)))",
+        "(works := tuple(nodes))",
+        f"{STORIES}::test_without_a_tunnel_nothing_waits",
+    ),
+    Mutant(
+        "a move waits without end for a tunnel that has fallen silent",
+        MOVES,
+        "if not broken and now < preparation.since + PREPARE_TIME:",
+        "if not broken:",
+        f"{STORIES}::test_a_tunnel_that_falls_silent_holds_a_move_up_for_a_second_at_most_and_that_is_said",
+    ),
+    Mutant(
+        "a node stops although connections of it go on",
+        NODE,
+        "            if self._is_keeping(now):\n                self._withdraw_in(KEEPING_INTERVAL, now)\n",
+        "            if False:\n                self._withdraw_in(KEEPING_INTERVAL, now)\n",
+        f"{STORIES}::test_a_node_that_stops_lives_until_its_last_connection_has_ended",
+    ),
+    Mutant(
+        "a node that stops waits for its connections without a limit",
+        NODE,
+        "self.moves and self.draining and now < self._withdraw_last and",
+        "self.moves and self.draining and",
+        f"{STORIES}::test_a_node_that_stops_waits_no_longer_than_the_limit_and_both_nodes_say_so",
+    ),
+    Mutant(
+        "the list of a daemon that has ended is believed",
+        MACHINE,
+        "frame.boot in (0, *peer.old_boots)",
+        "frame.boot == 0",
+        "core/test_second_chance_machine.py::test_a_frame_of_a_process_that_has_ended_is_not_believed",
+    ),
+    Mutant(
+        "a frame that is repeated counts again",
+        MACHINE,
+        "if frame.sequence <= peer.last and not isinstance(frame.message, Listing):",
+        "if False:",
+        "core/test_second_chance_machine.py::test_a_frame_that_is_repeated_changes_nothing",
+    ),
+)
