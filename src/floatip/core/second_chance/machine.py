@@ -76,6 +76,8 @@ OTHERS_PATIENCE = 0.3
 """Seconds for which a node that takes over waits for the lists of keepers beside the carrier."""
 HELLO_INTERVAL = 1.0
 HELLO_PATIENCE = 3.0
+LARGE_PATIENCE = 5.0
+"""The same of large packets: one a second is sent, and what has begun ends where none comes."""
 MOST_FLOWS = 200_000
 TOLD_INTERVAL = 0.5
 """Seconds between two reports of figures alone."""
@@ -231,8 +233,6 @@ class Peer:
     whole_at: float = -math.inf
     """When a packet of the full size came."""
     hello_at: float = -math.inf
-    is_large: bool = False
-    """Whether the last hello to it was."""
     hello: Hello = field(default_factory=lambda: Hello(False, "it has said nothing yet"))
     offered_at: float = -math.inf
     wanted_at: float = -math.inf
@@ -367,7 +367,7 @@ class SecondChance:
         if frame.boot != peer.boot:
             if not is_to_us:  # it may be a repeat of an old one: it has to repeat our boot first
                 is_news, peer.unproven = peer.unproven != frame.boot, frame.boot
-                return [self._hello(peer)] if is_news else []
+                return self._hellos(peer) if is_news else []
             if peer.boot:
                 peer.old_boots.add(peer.boot)
             peer.boot, peer.last, peer.known_at = frame.boot, 0, now
@@ -377,7 +377,7 @@ class SecondChance:
         if frame.sequence <= peer.last and not isinstance(frame.message, Listing):
             return []
         peer.last = max(peer.last, frame.sequence)
-        worked = self._works(peer, now)
+        worked = self._works(peer, now) and peer.hello_at > -math.inf
         peer.heard_at = now
         if not is_to_us:
             # A carrier that has heard nothing for too long ends it, and this node may hear that.
@@ -706,7 +706,9 @@ class SecondChance:
         return frozenset[Address]().union(*own)
 
     def _works(self, peer: Peer, now: float) -> bool:
-        is_heard = now < min(peer.heard_at, peer.hears_us_at, peer.whole_at) + HELLO_PATIENCE
+        is_heard = now < min(
+            peer.heard_at + HELLO_PATIENCE, peer.hears_us_at + HELLO_PATIENCE, peer.whole_at + LARGE_PATIENCE
+        )
         return is_heard and peer.hello.usable and not self.why_not
 
     def _through(self, peer: Peer, now: float) -> Through:
@@ -849,7 +851,7 @@ class SecondChance:
         for peer in self.peers.values():
             if now >= peer.hello_at + HELLO_INTERVAL:
                 peer.hello_at = now
-                effects += [self._hello(peer), self._hello(peer)]
+                effects += self._hellos(peer)
             offers = self._offers(peer, now)
             if offers and now >= peer.offered_at + FAST:
                 peer.offered_at = now
@@ -914,17 +916,16 @@ class SecondChance:
             self._count_at = math.inf
         return effects
 
-    def _hello(self, peer: Peer) -> SendFrame:
-        """A small one and a large one in turn."""
-        peer.is_large = not peer.is_large
+    def _hellos(self, peer: Peer) -> list[Effect]:
+        """A small one, and then a large one: whichever overtakes the other, the large one counts."""
         why_not = self.why_not or self._lacks_large(peer)
-        return self._frame(peer, Hello(not why_not, why_not, peer.is_large))
+        return [self._frame(peer, Hello(not why_not, why_not, is_large)) for is_large in (False, True)]
 
     def _lacks_large(self, peer: Peer) -> str:
         """Why uploads from there would hang, for its sender; empty: they come."""
         now = self._now
         is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
-        if not is_heard or now < max(peer.whole_at, peer.known_at, self._woken_at) + HELLO_PATIENCE:
+        if not is_heard or now < max(peer.whole_at, peer.known_at, self._woken_at) + LARGE_PATIENCE:
             return ""
         return LARGE.format(peer.name)
 
