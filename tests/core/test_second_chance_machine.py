@@ -472,15 +472,15 @@ def test_a_carrier_that_was_suspended_reads_what_the_keeper_says_first(player: P
 
 def test_a_keeper_that_ends_says_so_and_nobody_waits_for_its_silence(player: Player) -> None:
     taken(player)
-    effects = player.hear(Hello(False, "floatip is stopping there"))
+    effects = player.hear(Hello(False, "the second chance stops there"))
     assert any(isinstance(one, Forward) and one.remove == {flow(1), flow(2)} for one in effects)
     (over,) = of(effects, Over)
-    assert over.reason == "b says: floatip is stopping there"
+    assert over.reason == "b says: the second chance stops there"
 
 
 def test_the_last_words_are_that_it_ends(player: Player) -> None:
     hellos = [one for one in messages(player.do(player.machine.leave(player.now))) if isinstance(one, Hello)]
-    assert {(one.usable, one.reason) for one in hellos} == {(False, "floatip is stopping there")}
+    assert {(one.usable, one.reason) for one in hellos} == {(False, "the second chance stops there")}
 
 
 def test_a_node_that_gets_no_large_packets_says_so(player: Player) -> None:

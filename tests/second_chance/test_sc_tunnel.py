@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from floatip.core.addresses import Address
-from floatip.second_chance.answers import leave_directly
+from floatip.second_chance.answers import leave_directly, leave_none
 from floatip.second_chance.cannot import Cannot
 from floatip.second_chance.flow import flow
 from floatip.second_chance.rules import Rules, _spans
@@ -515,3 +515,13 @@ def test_a_node_that_becomes_master_answers_directly_whatever_the_process_does(t
         "the user's rule stays"
     )
     leave_directly((VIP4, VIP6))
+
+
+def test_a_daemon_without_second_chance_removes_the_way_of_answers_that_a_killed_one_left(tunnel: Tunnel) -> None:
+    ip(f"rule add from {VIP4} lookup 99 priority 241")
+    tunnel.answer_by({VIP4: "node 2", VIP6: "node 3"})
+    leave_none()
+    assert str(VIP6) not in ip("-6 rule")
+    assert [line.split()[-1] for line in ip("rule").splitlines() if str(VIP4) in line] == ["99"], (
+        "the user's rule stays"
+    )

@@ -12,7 +12,7 @@ from floatip.core.settings import Settings
 from floatip.host.helper_process import HelperProcess
 from floatip.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 from floatip.second_chance import lines
-from floatip.second_chance.answers import leave_directly
+from floatip.second_chance.answers import leave_directly, leave_none
 from floatip.second_chance.lines import Configured
 
 NAME = "the process of the second chance"
@@ -28,6 +28,7 @@ class SecondChance:
         self._report = report
         self._configured: Configured | None = None
         self._wishes: tuple[Wish, ...] = ()
+        self._was_configured = False
         self._telling: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
         rights = CAP_NET_ADMIN | CAP_NET_RAW
@@ -35,6 +36,10 @@ class SecondChance:
 
     def configure(self, settings: Settings) -> None:
         wanted = _configured(settings)
+        if wanted is None and not self._was_configured:
+            with suppress(OSError):  # a daemon that was killed may have had one, and then this one's answers were lost
+                leave_none()
+        self._was_configured = True
         if wanted == self._configured:
             return
         self._configured = wanted

@@ -1,17 +1,20 @@
 """Whose answers leave by the tunnel: policy rules of the kernel, one for each address that another node carries."""
 
+import errno
 import socket
 import struct
 from collections.abc import Iterable
 
 from floatip.core.addresses import Address
-from floatip.rtnetlink import U32, Netlink, attribute
+from floatip.rtnetlink import U32, Interrupted, Netlink, attribute, attributes
 
 PRIORITY = 241
 """Of the policy rules: behind the table `local`, before what an administrator usually writes."""
 PROTOCOL = 0xF2
 """RTPROT and FRA_PROTOCOL: marks rules and routes as ours."""
-DELRULE = 33
+DELRULE, GETRULE = 33, 34
+ATTEMPTS = 10
+"""To read a table that changes meanwhile."""
 HEADER = struct.Struct("=BBBBBBBBI")
 """struct fib_rule_hdr has the form of struct rtmsg: family, lengths, tos, table, two that are 0, action, flags."""
 TO_TABLE = 1
@@ -28,6 +31,36 @@ def rule(source: bytes, table: int | None) -> bytes:
         + (attribute(FRA_TABLE, U32.pack(table)) if table is not None else b"")
         + attribute(FRA_PROTOCOL, bytes([PROTOCOL]))
     )
+
+
+def rules(kernel: Netlink) -> set[tuple[bytes, int]]:
+    """Source and table of each policy rule that is ours. Raises OSError."""
+    found = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for _ in range(ATTEMPTS):
+            try:
+                for _, body in kernel.dump(GETRULE, HEADER.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)):
+                    has = attributes(body, HEADER.size)
+                    if has.get(FRA_PROTOCOL, b"") == bytes([PROTOCOL]) and FRA_SRC in has:
+                        found.add((bytes(has[FRA_SRC]), U32.unpack(has[FRA_TABLE])[0]))
+                break
+            except Interrupted:
+                continue
+            except OSError as error:
+                if error.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                    break
+                raise
+    return found
+
+
+def leave_none() -> None:
+    """As `leave_directly`, of all addresses: what a daemon that was killed left. Raises OSError."""
+    kernel = Netlink()
+    try:
+        if left := rules(kernel):
+            kernel.request([(DELRULE, 0, rule(*each)) for each in left])
+    finally:
+        kernel.close()
 
 
 def leave_directly(addresses: Iterable[Address]) -> None:

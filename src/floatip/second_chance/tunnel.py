@@ -45,7 +45,7 @@ from floatip.rtnetlink import (
     attribute,
     attributes,
 )
-from floatip.second_chance.answers import DELRULE, FRA_PROTOCOL, FRA_SRC, FRA_TABLE, PROTOCOL, rule
+from floatip.second_chance.answers import DELRULE, PROTOCOL, rule, rules
 from floatip.second_chance.cannot import Cannot
 from floatip.second_chance.too_big import TooBig
 
@@ -67,7 +67,7 @@ FIRST, LAST = 2, 254
 TABLE = 0xF1000000
 """The routing table of the peer with number N is N more."""
 
-NEWNEIGH, DELNEIGH, GETNEIGH, NEWROUTE, NEWRULE, GETRULE = 28, 29, 30, 24, 32, 34
+NEWNEIGH, DELNEIGH, GETNEIGH, NEWROUTE, NEWRULE = 28, 29, 30, 24, 32
 F_CREATE, AF_BRIDGE = 0x400, 7
 ATTEMPTS = 10
 """To read a table that changes meanwhile."""
@@ -391,7 +391,7 @@ class Tunnel:
         Call it again to repair: some programs remove rules that are not theirs.
         """
         with _said("route answers into the tunnel"):
-            there = self._rules()
+            there = rules(self._kernel)
             wanted = {(address.packed, TABLE + self.peers[name].number) for address, name in routes.items()}
             ways = {(address.version, name) for address, name in routes.items()}
             if not self.has_ipv6 and any(version == 6 for version, _ in ways):
@@ -408,27 +408,8 @@ class Tunnel:
         """As a killed predecessor left them, to nodes that there are. Raises Cannot."""
         with _said("read how answers are routed"):
             names = {TABLE + peer.number: name for name, peer in self.peers.items()}
-            found = {ip_address(source): names[table] for source, table in self._rules() if table in names}
+            found = {ip_address(source): names[table] for source, table in rules(self._kernel) if table in names}
         self.answer_by(found)
-        return found
-
-    def _rules(self) -> set[tuple[bytes, int]]:
-        """Source and table of each policy rule that is ours."""
-        found = set()
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for _ in range(ATTEMPTS):
-                try:
-                    for _, body in self._kernel.dump(GETRULE, ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)):
-                        has = attributes(body, ROUTE.size)
-                        if has.get(FRA_PROTOCOL, b"") == bytes([PROTOCOL]) and FRA_SRC in has:
-                            found.add((bytes(has[FRA_SRC]), U32.unpack(has[FRA_TABLE])[0]))
-                    break
-                except Interrupted:
-                    continue
-                except OSError as error:
-                    if error.errno in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
-                        break
-                    raise
         return found
 
     def _default(self, version: int, peer: Peer) -> tuple[int, int, bytes]:

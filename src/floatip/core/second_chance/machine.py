@@ -346,7 +346,7 @@ class SecondChance:
 
     def leave(self, now: float) -> list[Effect]:
         """The last words of a process that ends, and removes all from the kernel."""
-        return self.unable("floatip is stopping there", "", now)
+        return self.unable("the second chance stops there", "", now)
 
     def tick(self, now: float) -> list[Effect]:
         return self._act(now)
@@ -844,7 +844,7 @@ class SecondChance:
         Where the carrier's process is silent and no packet comes either, nobody takes them: the clients of downloads
         would wait for data until the limit.
         """
-        return not keeping.is_orphan or now < max(self._accepted_at, keeping.heard_at) + SILENCE + LIST_SLOWLY
+        return not keeping.is_orphan or now < max(self._accepted_at, keeping.heard_at) + SILENCE
 
     def _say(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
