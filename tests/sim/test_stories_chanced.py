@@ -138,6 +138,8 @@ def test_without_a_tunnel_nothing_waits() -> None:
     world.hand_over("a")
     assert until(world, "b") < QUICKLY
     assert not lines(world, at, "forwards")
+    (why,) = [why for when, _, who, what, why in world.trace if when >= at and what == "connections web not moved"]
+    assert why.startswith("nothing comes from b through the tunnel: open connections are reset")
 
 
 def test_a_tunnel_that_falls_silent_holds_a_move_up_for_a_second_at_most_and_that_is_said() -> None:

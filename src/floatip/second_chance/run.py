@@ -38,8 +38,8 @@ from floatip.second_chance.surroundings import Surroundings
 from floatip.second_chance.tunnel import Node, Tunnel
 
 VNI = 241
-RETRY_INTERVAL = 5.0
-"""Seconds until what the kernel refused is tried again."""
+FIRST_RETRY, RETRY_INTERVAL = 0.1, 5.0
+"""Seconds until what the kernel refused is tried again: somebody may have removed the device, and no more."""
 LOOK_INTERVAL = 5.0
 """Seconds between two looks at who listens, and at whether the kernel still has what it was given."""
 SURROUNDINGS_INTERVAL = 0.2
@@ -128,6 +128,7 @@ class Process:
         self._retry: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._answer_by: AnswerBy | None = None
+        self._retry_after = FIRST_RETRY
         self._unsaid: bytes | None = None
         """How it stands, which the daemon has not read yet: only the last counts."""
 
@@ -189,7 +190,8 @@ class Process:
         """Nothing is forwarded then. It is tried again."""
         assert self._machine
         self._close_kernel()
-        self._retry = self._retry or self._loop.call_later(RETRY_INTERVAL, self._open)
+        self._retry = self._retry or self._loop.call_later(self._retry_after, self._open)
+        self._retry_after = RETRY_INTERVAL
         self._do(self._machine.unable(error.what, error.hint, self._loop.time()))
 
     def _close_kernel(self) -> None:
@@ -222,7 +224,7 @@ class Process:
 
     def _look(self) -> None:
         """From time to time."""
-        self._looking = self._loop.call_later(LOOK_INTERVAL, self._look)
+        self._looking = self._loop.call_later(LOOK_INTERVAL, self._look_again)
         if not self._machine or not self._kernel:
             return
         without = dict(self._left_out())
@@ -235,6 +237,10 @@ class Process:
             return
         if self._answer_by and self._answer_by.nodes:
             self._do([self._answer_by])  # some programs remove rules that are not theirs
+
+    def _look_again(self) -> None:
+        self._retry_after = FIRST_RETRY  # it has worked for a while
+        self._look()
 
     def _left_out(self) -> Iterable[tuple[str, str]]:
         addresses = frozenset(address for wish in self._wishes for address in wish.addresses)

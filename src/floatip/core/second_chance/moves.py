@@ -102,11 +102,25 @@ class Moves:
         known = self._preparations.get(name)
         if known and known.phase is phase:
             return self._go_on(name, known, now)
-        if not self.can_move(instance) or not (works := tuple(one for one in nodes if self.works_with(one))):
+        heirs = tuple(nodes)
+        if not instance.config.may_have_second_chance or not heirs:
             self._preparations.pop(name, None)
             return []
-        self._preparations[name] = Preparation(phase, works, now)
-        return []
+        works = tuple(one for one in heirs if self.works_with(one)) if self.can_move(instance) else ()
+        self._preparations[name] = Preparation(phase, works, now, is_done=not works)
+        return [] if works else [self._not_moved(name, self._why_none_works(name, heirs))]
+
+    def _why_none_works(self, name: str, nodes: Iterable[str]) -> str:
+        without = dict(self.standing.without)
+        if why := without.get(name) or self.standing.why_not:
+            return why
+        whys = {one.node: one.why for one in self.standing.through}
+        return "; ".join(whys.get(one, "") or f"the tunnel to {one} does not work" for one in nodes)
+
+    def _not_moved(self, name: str, why: str) -> Became:
+        return Became(
+            "connections", name, "not moved", f"{why}: open connections are reset", "floatip status; floatip doctor"
+        )
 
     def forget(self, name: str) -> None:
         """No move is planned, or it is made."""
@@ -128,8 +142,7 @@ class Moves:
         preparation.is_done = True
         who = " and ".join(broken or [one for one in left if one] or preparation.nodes)
         why = f"the tunnel to {who} does not work" if broken else f"{who} was not ready within {PREPARE_TIME:g} s"
-        reason = f"{why}: open connections are reset"
-        return [Became("connections", name, "not moved", reason, "floatip status; floatip doctor")]
+        return [self._not_moved(name, why)]
 
     def take(self, standing: Standing, now: float) -> tuple[bool, list[Effect]]:
         """What the process says. Returns whether that concerns a move that is, or may be, planned."""
