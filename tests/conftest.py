@@ -18,6 +18,7 @@ ALONE = (
     "tests/systemd/test_doctor_on_hosts.py",
     "tests/systemd/test_drill_on_hosts.py",
     "tests/systemd/test_nodes_on_hosts.py",
+    "tests/systemd/test_second_chance_on_hosts.py",
     "tests/systemd/test_vlan.py",
 )
 """Files of such a directory that have hosts of their own."""
