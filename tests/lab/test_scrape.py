@@ -34,7 +34,7 @@ TIMEOUT = 60.0
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
-    with Run(RunOptions(election="nodes", etcd=True, check='script = "/bin/true"')) as run:
+    with Run(RunOptions(election="nodes", etcd=True, second_chance="on", check='script = "/bin/true"')) as run:
         run.start(observed=False)
         for vrid, (own, other) in enumerate(((HAPROXY1, HAPROXY2), (HAPROXY2, HAPROXY1)), 51):
             assert own.ipv4
