@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from floatip.core.addresses import Address
-from floatip.second_chance.answers import leave_directly, leave_none
+from floatip.second_chance.answers import leave_directly
 from floatip.second_chance.cannot import Cannot
-from floatip.second_chance.flow import flow
 from floatip.second_chance.rules import Rules, _spans
 from floatip.second_chance.surroundings import Route, Surroundings
 from floatip.second_chance.tunnel import DEVICE, MTU, Node, Tunnel, mac
+from tests.flows import flow
 from tests.second_chance.sc_by_hand import ACK_PUSH, packet, segment
 from tests.second_chance.sc_rig import (
     PORT,
@@ -520,7 +520,7 @@ def test_a_node_that_becomes_master_answers_directly_whatever_the_process_does(t
 def test_a_daemon_without_second_chance_removes_the_way_of_answers_that_a_killed_one_left(tunnel: Tunnel) -> None:
     ip(f"rule add from {VIP4} lookup 99 priority 241")
     tunnel.answer_by({VIP4: "node 2", VIP6: "node 3"})
-    leave_none()
+    leave_directly()
     assert str(VIP6) not in ip("-6 rule")
     assert [line.split()[-1] for line in ip("rule").splitlines() if str(VIP4) in line] == ["99"], (
         "the user's rule stays"

@@ -252,7 +252,9 @@ class Node:
                 return self._told_standing(self.moves, standing, now)
             case StreamOver(over) if self.moves:
                 self.departure.over(over)
-                return self.moves.over(over, now) + self._look_at_stop(now)
+                effects = self.moves.over(over, now)
+                self._look_at_stop(now)
+                return effects
             case Drilled(drill):
                 return self._drilled(drill, "the command has ended", now)
             case Started(barred_for):
@@ -1057,6 +1059,7 @@ class Node:
             self.moves = Moves(wanted, now)
         else:
             self.moves.config = wanted
+            self.moves.keep(self.instances)
         if self.fleet:
             self.fleet.moves = self.moves
 
@@ -1093,14 +1096,15 @@ class Node:
             return []
         effects = [] if self.stopping else self._prepare([one for one in instances if one.elector.asks], now)
         self._timers.set(MOVES, self.moves.deadline)
-        return effects + self.moves.arrange(self.instances, now)
+        return effects + self.moves.arrange(instances, now)
 
     def _told_standing(self, moves: Moves, standing: Standing, now: float) -> list[Effect]:
-        concerns_moves, effects = moves.take(standing, now)
-        if concerns_moves:
-            self._mark(self.instances)
+        concerned, effects = moves.take(standing, now)
+        if concerned is None or concerned:
+            self._mark(self.instances if concerned is None else concerned)
         effects += self._review(now) if self._marked and self.running else []
-        return effects + self._look_at_stop(now)
+        self._look_at_stop(now)
+        return effects
 
     def _is_keeping(self, now: float) -> bool:
         """Whether this node, which is about to stop, still has connections that another one forwards to it."""
@@ -1130,11 +1134,11 @@ class Node:
             keeps=self.keeps_connections(now),
         )
 
-    def _look_at_stop(self, now: float) -> list[Effect]:
+    def _look_at_stop(self, now: float) -> None:
+        """Whether the last connection that it waits for has ended."""
         is_leaving = self.fleet and self.fleet.leaving and not self.stopping and not self.network.drains
         if is_leaving and self._has_left(now) and not self._is_keeping(now):
             self._withdraw_in(0.0, now)
-        return []
 
     # The other nodes
 

@@ -12,7 +12,7 @@ from floatip.core.settings import Settings
 from floatip.host.helper_process import HelperProcess
 from floatip.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 from floatip.second_chance import lines
-from floatip.second_chance.answers import leave_directly, leave_none
+from floatip.second_chance.answers import leave_directly
 from floatip.second_chance.lines import Configured
 
 NAME = "the process of the second chance"
@@ -38,7 +38,7 @@ class SecondChance:
         wanted = _configured(settings)
         if wanted is None and not self._was_configured:
             with suppress(OSError):  # a daemon that was killed may have had one, and then this one's answers were lost
-                leave_none()
+                leave_directly()
         self._was_configured = True
         if wanted == self._configured:
             return
@@ -52,8 +52,10 @@ class SecondChance:
             self._process.want()
 
     def perform(self, effect: Arrange) -> None:
-        before, self._wishes = self._wishes, effect.wishes
-        if taken := _carried(effect.wishes) - _carried(before):
+        before, self._wishes = {one.instance: one for one in self._wishes}, effect.wishes
+        # The others are the same objects: to look at a thousand addresses each time would take too long.
+        changed = [one for one in effect.wishes if one is not before.get(one.instance)]
+        if taken := _carried(changed) - _carried(before[one.instance] for one in changed if one.instance in before):
             with suppress(OSError):  # what the kernel refuses here it refuses the process too, which says so
                 leave_directly(taken)
         self._tell_later(0.0)

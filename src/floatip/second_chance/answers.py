@@ -21,14 +21,13 @@ TO_TABLE = 1
 FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 2, 6, 15, 21
 
 
-def rule(source: bytes, table: int | None) -> bytes:
-    """`table`: None, to delete it whichever that is."""
+def rule(source: bytes, table: int) -> bytes:
     family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
     return (
         HEADER.pack(family, 0, 8 * len(source), 0, 0, 0, 0, TO_TABLE, 0)
         + attribute(FRA_SRC, source)
         + attribute(FRA_PRIORITY, U32.pack(PRIORITY))
-        + (attribute(FRA_TABLE, U32.pack(table)) if table is not None else b"")
+        + attribute(FRA_TABLE, U32.pack(table))
         + attribute(FRA_PROTOCOL, bytes([PROTOCOL]))
     )
 
@@ -53,23 +52,16 @@ def rules(kernel: Netlink) -> set[tuple[bytes, int]]:
     return found
 
 
-def leave_none() -> None:
-    """As `leave_directly`, of all addresses: what a daemon that was killed left. Raises OSError."""
-    kernel = Netlink()
-    try:
-        if left := rules(kernel):
-            kernel.request([(DELRULE, 0, rule(*each)) for each in left])
-    finally:
-        kernel.close()
+def leave_directly(addresses: Iterable[Address] | None = None) -> None:
+    """From now on, answers from these addresses do not leave by the tunnel; None: from none. Raises OSError.
 
-
-def leave_directly(addresses: Iterable[Address]) -> None:
-    """From now on, answers from these addresses do not leave by the tunnel. Raises OSError.
-
-    The daemon does that when it becomes master: the process may have been killed, or hang.
+    The daemon does that when it becomes master: the process may have been killed, or hang. As a rule there is nothing
+    to remove, and to find that out takes one look however many they are.
     """
+    wanted = None if addresses is None else {address.packed for address in addresses}
     kernel = Netlink()
     try:
-        kernel.request([(DELRULE, 0, rule(address.packed, None)) for address in addresses])
+        if left := [each for each in rules(kernel) if wanted is None or each[0] in wanted]:
+            kernel.request([(DELRULE, 0, rule(*each)) for each in left])
     finally:
         kernel.close()

@@ -7,7 +7,7 @@ all where the tunnel does not work: the move goes on as it would without a secon
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from floatip.core import settings
@@ -33,7 +33,6 @@ class Preparation:
     nodes: tuple[str, ...]
     since: float
     is_done: bool = False
-    is_ready: bool = False
 
 
 class Moves:
@@ -47,7 +46,9 @@ class Moves:
         """Of each instance of which this node is master: when it took over by a plan; None: otherwise."""
         self._kept_until = -math.inf
         """A move has just begun, and the process has not said yet what is kept."""
-        self._wishes: tuple[Wish, ...] | None = None
+        self._wishes: dict[str, Wish] = {}
+        """By instance, as the process knows them."""
+        self._is_arranged = False
         self.ended: dict[tuple[str, bool], tuple[float, Over]] = {}
         """The last stream of each node and way that ended, and when."""
         self.ends: Counter[End] = Counter()
@@ -59,7 +60,7 @@ class Moves:
         self._closed: set[str] = set()
         """By which nodes connections of this one went on, until the process has just said why they do not."""
         self._told: set[tuple[str, bool]] = set()
-        """Streams that have been told of: those in which there were connections."""
+        """The streams whose begin was told: there were connections in them."""
 
     @property
     def preparations(self) -> Mapping[str, Preparation]:
@@ -133,7 +134,7 @@ class Moves:
         left = [one for one in wanted if (name, one) not in self.standing.ready]
         broken = [one for one in preparation.nodes if not self.works_with(one)]
         if not left:
-            preparation.is_done = preparation.is_ready = True
+            preparation.is_done = True
             if preparation.phase is Phase.OFFERS:
                 self._kept_until = now + TOLD_WITHIN + PREPARE_TIME
             return []
@@ -144,8 +145,8 @@ class Moves:
         why = f"the tunnel to {who} does not work" if broken else f"{who} was not ready within {PREPARE_TIME:g} s"
         return [self._not_moved(name, why)]
 
-    def take(self, standing: Standing, now: float) -> tuple[bool, list[Effect]]:
-        """What the process says. Returns whether that concerns a move that is, or may be, planned."""
+    def take(self, standing: Standing, now: float) -> tuple[set[str] | None, list[Effect]]:
+        """What the process says. Returns whose moves may go on by that; None: of any instance."""
         kept = {one.node for one in self.kept if one.connections}
         before, self.standing = self.standing, standing
         if standing.streams:
@@ -159,7 +160,8 @@ class Moves:
                       for name, is_so in works.items()}  # fmt: skip
         if not standing.why_not and now >= self.since[""] + SUCCEEDED_WITHIN:  # else a process has yet to find them
             self._told &= {(one.node, one.forwards) for one in standing.streams}
-        return _of_moves(standing) != _of_moves(before), self._count(standing.streams)
+        waiting = set(self.preparations) if standing.ready != before.ready else set()
+        return (waiting if _what_works(standing) == _what_works(before) else None), self._count(standing.streams)
 
     def _count(self, streams: Iterable[Stream]) -> list[Effect]:
         effects: list[Effect] = []
@@ -206,16 +208,29 @@ class Moves:
     def kept(self) -> list[Stream]:
         return [one for one in self.standing.streams if not one.forwards]
 
-    def arrange(self, instances: Mapping[str, Instance], now: float) -> list[Effect]:
-        """What the process is to know, if that is something else than before."""
-        for name in [name for name in self._preparations if name not in instances]:
-            del self._preparations[name]
-        wishes = tuple(self._wish(one, now) for one in instances.values() if one.config.may_have_second_chance)
-        self._moved_at = {name: at for name, at in self._moved_at.items() if name in instances}
-        if wishes == self._wishes:
+    def keep(self, instances: Container[str]) -> None:
+        """A reload has removed the others."""
+        for known in (self._preparations, self._moved_at, self._wishes):
+            for name in [name for name in known if name not in instances]:
+                del known[name]
+                self._is_arranged = False
+
+    def arrange(self, marked: Iterable[Instance], now: float) -> list[Effect]:
+        """What the process is to know, if that is something else than before. The others are as they were."""
+        for instance in marked:
+            name, is_known = instance.config.name, instance.config.name in self._wishes
+            wish = self._wish(instance, now) if instance.config.may_have_second_chance else None
+            if wish is None and is_known:
+                del self._wishes[name]
+            elif wish and self._wishes.get(name) != wish:
+                self._wishes[name] = wish
+            else:
+                continue
+            self._is_arranged = False
+        if self._is_arranged:
             return []
-        self._wishes = wishes
-        return [Arrange(wishes)]
+        self._is_arranged = True
+        return [Arrange(tuple(self._wishes.values()))]
 
     def _wish(self, instance: Instance, now: float) -> Wish:
         name = instance.config.name
@@ -237,5 +252,5 @@ def _many(count: int) -> str:
     return f"{count} connection{'s' * (count != 1)}"
 
 
-def _of_moves(standing: Standing) -> tuple[object, ...]:
-    return standing.ready, standing.why_not, standing.without, tuple(one for one in standing.through if one.works)
+def _what_works(standing: Standing) -> tuple[object, ...]:
+    return standing.why_not, standing.without, tuple(one for one in standing.through if one.works)
