@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from floatip.core.link.wire import identity
+from floatip.core.second_chance.flow import Flow
 from floatip.core.second_chance.machine import HELLO_PATIENCE, SILENCE, WINDOW, SecondChance
 from floatip.core.second_chance.terms import (
     Admit,
@@ -24,7 +25,8 @@ from floatip.core.second_chance.terms import (
     Tell,
     Wish,
 )
-from floatip.core.second_chance.wire import Ask, AskFlag, Flow, Frame, Hello, Listing, Message, Offer
+from floatip.core.second_chance.wire import Ask, AskFlag, Frame, Hello, Listing, Message, Offer
+from tests import flows
 
 VIP = IPv4Address("192.0.2.1")
 BOOT, THEIR_BOOT = 11, 22
@@ -33,7 +35,7 @@ T = TypeVar("T")
 
 
 def flow(number: int) -> Flow:
-    return IPv4Address(0x0A000000 + number).packed + b"\x30\x39\0\0" + VIP.packed + b"\0\x50\0\0"
+    return flows.flow(IPv4Address(0x0A000000 + number), 12345, VIP, 80)
 
 
 class Player:

@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floatip.core.malformed import Malformed
+from floatip.core.second_chance.flow import V4, is_flow, packed_address
 from floatip.core.second_chance.wire import (
     FLOWS_IN_A_PART,
     LARGEST,
-    LONG,
-    SHORT,
     WHOLE,
     Ask,
     Frame,
@@ -19,13 +18,12 @@ from floatip.core.second_chance.wire import (
     Listing,
     Message,
     Offer,
-    address_of,
     pack,
-    packed_address,
     parse,
     parts_of,
     that_fit,
 )
+from tests.flows import flow
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 NUMBERS = st.integers(0, 2**63)
@@ -43,15 +41,14 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.booleans(), st.text("abc äß", max_size=40), st.booleans()),
     st.builds(Offer, ADDRESSES),
     st.builds(
-        lambda number, one, both, flags, version, boot, forwarded, answers, reason: Ask(
-            number, one | both, both, flags, version, boot, forwarded, answers, reason
+        lambda number, one, both, flags, version, boot, forwarded, reason: Ask(
+            number, one | both, both, flags, version, boot, forwarded, reason
         ),
         *(
             NUMBERS,
             ADDRESSES,
             ADDRESSES,
             st.integers(0, 7),
-            NUMBERS,
             NUMBERS,
             NUMBERS,
             NUMBERS,
@@ -111,7 +108,7 @@ def test_with_another_key_nothing_is_read() -> None:
 def test_ten_thousand_connections_go_in_frames_that_need_no_fragments() -> None:
     flows = frozenset(number.to_bytes(4, "big") + b"\x30\x39\0\0" + bytes(8) for number in range(10_000))
     parts = parts_of(flows, frozenset())
-    assert len(parts) == -(-10_000 // (FLOWS_IN_A_PART // SHORT))
+    assert len(parts) == -(-10_000 // (FLOWS_IN_A_PART // V4))
     assert frozenset().union(*(add for add, _ in parts)) == flows
     longest = max(len(pack(framed(Listing(1, 0, 1, 0, 0, len(parts), 10_000, 0, *part)), KEY)) for part in parts)
     assert longest <= LARGEST
@@ -132,11 +129,9 @@ def test_of_too_many_addresses_those_that_fit_are_the_same_each_time() -> None:
 @pytest.mark.parametrize("ours", ["192.0.2.1", "2001:db8::1"])
 def test_our_address_is_found_in_a_flow(ours: str) -> None:
     address = ip_address(ours)
-    client = ip_address("192.0.2.9" if address.version == 4 else "2001:db8::9")
-    flow = client.packed + b"\x12\x34\0\0" + address.packed + b"\0\x50\0\0"
-    assert len(flow) in (SHORT, LONG)
-    assert address_of(flow) == address
-    assert packed_address(flow) == address.packed
+    found = flow(ip_address("192.0.2.9" if address.version == 4 else "2001:db8::9"), 4660, address, 80)
+    assert is_flow(found)
+    assert packed_address(found) == address.packed
 
 
 def test_what_is_no_connection_is_not_read() -> None:

@@ -4,7 +4,7 @@ import socket
 import struct
 
 from floatip.core.addresses import Address
-from floatip.second_chance.flow import Flow
+from floatip.core.second_chance.flow import Flow
 from floatip.second_chance.tunnel import mac
 from tests.second_chance.sc_rig import VNI
 

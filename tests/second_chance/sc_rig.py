@@ -20,9 +20,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from floatip.core.addresses import Address
+from floatip.core.second_chance.flow import Flow
 from floatip.lab.namespaces import Namespace, find_program
 from floatip.lab.network import Hosts, wait_until_usable
-from floatip.second_chance.flow import Flow
 from floatip.second_chance.rules import Rules
 from floatip.second_chance.sockets import listed
 from floatip.second_chance.surroundings import Surroundings

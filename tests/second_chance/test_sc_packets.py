@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from floatip.second_chance.flow import flow
 from floatip.second_chance.tunnel import mac
+from tests.flows import flow
 from tests.second_chance.sc_by_hand import ACK_PUSH, SYN, in_vxlan, packet, parts, segment, send, sequences
 from tests.second_chance.sc_rig import (
     PATIENCE,

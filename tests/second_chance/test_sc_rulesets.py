@@ -12,11 +12,11 @@ import pytest
 import floatip
 from floatip.core.addresses import Address
 from floatip.second_chance.cannot import Cannot
-from floatip.second_chance.flow import flow
 from floatip.second_chance.rules import Counts, Rules
 from floatip.second_chance.sockets import listed
 from floatip.second_chance.surroundings import Surroundings
 from floatip.second_chance.tunnel import Node, Tunnel
+from tests.flows import flow
 from tests.second_chance.sc_rig import (
     PORT,
     SERVICE,
@@ -211,7 +211,6 @@ NO_RIGHTS, RIGHTS_OF_THE_UNIT = "-all", "-all,+net_admin,+net_raw"
 OPENING = """
 from ipaddress import ip_address
 from floatip.second_chance.cannot import Cannot
-from floatip.second_chance.flow import flow
 from floatip.second_chance.rules import Rules
 from floatip.second_chance.sockets import listed
 from floatip.second_chance.surroundings import Surroundings
@@ -221,8 +220,9 @@ try:
     tunnel = Tunnel.open(Node("a", ip_address("10.0.1.1")), [Node("b", ip_address("10.0.2.1"))], 8473, 241)
     surroundings = Surroundings.open(tunnel.index)
     rules = Rules.open(tunnel, 8473, 60, surroundings.read())
-    rules.moved({flow(vip, 1, vip, 2): "b"}, ())
-    rules.here([flow(vip, 1, vip, 3)], ())
+    connection = (vip.packed + bytes((0, 1, 0, 0))) * 2
+    rules.moved({connection: "b"}, ())
+    rules.here([connection], ())
     tunnel.answer_by({vip: "b"})
     tunnel.send("b", b"hello")
     print(rules.counts(), listed([vip]), rules.is_owner)

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from floatip.core.addresses import Address
+from floatip.core.second_chance.flow import is_flow, packed_address
 from floatip.second_chance import sockets
-from floatip.second_chance.flow import flow, is_flow, our_address
 from floatip.second_chance.sockets import has_mptcp, listed, listeners
+from tests.flows import flow
 from tests.second_chance.sc_by_hand import SYN, packet, segment
 from tests.second_chance.sc_rig import PATIENCE, VIP4, World, address4, exactly
 
@@ -78,7 +79,7 @@ def test_an_ipv4_connection_is_one_whichever_socket_has_it(stack: ExitStack, at:
     (found,) = listed([ONE])
     assert found == key(client)
     assert len(found) == 16
-    assert our_address(found) == ONE
+    assert packed_address(found) == ONE.packed
 
 
 def test_a_list_is_right_whatever_the_lengths_of_the_messages(stack: ExitStack) -> None:
@@ -222,7 +223,7 @@ def test_mptcp_is_seen_where_an_address_has_it(stack: ExitStack) -> None:
 def test_a_flow_is_what_the_kernel_takes_as_one() -> None:
     four, six = flow(ONE, 1, TWO, 65535), flow(SIX, 1, SIX, 2)
     assert four == bytes.fromhex("7f000007 00010000 7f000008 ffff0000")
-    assert our_address(six) == SIX
+    assert packed_address(six) == SIX.packed
     assert is_flow(four)
     assert is_flow(six)
     for broken in (

@@ -1,6 +1,7 @@
 """What the daemon tells the process, where many instances move at once."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 
 from floatip.core.events import Arrange
-from floatip.core.second_chance.terms import Phase, Wish
+from floatip.core.second_chance.terms import End, Over, Phase, Standing, Wish
 from floatip.host.second_chance import SecondChance
 from floatip.second_chance import lines
-from floatip.second_chance.run import without_outdated
+from floatip.second_chance.run import Process, without_outdated
 
 INSTANCES = 200
 
@@ -60,3 +61,29 @@ def test_of_wishes_in_a_row_the_last_one_counts() -> None:
     told: list[list[Any]] = [["configure", 1], ["wish", 1], ["wish", 2], ["configure", 2], ["wish", 3], ["end"]]
     assert list(without_outdated(told)) == [["configure", 1], ["wish", 2], ["configure", 2], ["wish", 3], ["end"]]
     assert json.loads(lines.of_wishes(wishes(1)))[0] == "wish"
+
+
+def test_each_end_of_a_stream_is_told_and_then_how_it_stands_although_the_daemon_reads_late(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = ends
+    overs = [Over("b", False, number, "no connection is left", End.DONE) for number in range(3)]
+
+    async def play() -> list[Standing | Over]:
+        process, filler, said = Process(ours), lines.of_over(overs[0]), list[bytes]()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(filler)
+        for over in overs:
+            process._say_over(over)
+            process._say_standing(Standing(f"after {over.connections}"))
+        theirs.setblocking(False)
+        while not said or lines.heard(said[-1]) != Standing("after 2"):
+            try:
+                said.append(theirs.recv(lines.LARGEST))
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+        return [lines.heard(packet) for packet in said[-4:]]
+
+    found = asyncio.run(asyncio.wait_for(play(), 20))
+    assert found == [*overs, Standing("after 2")]

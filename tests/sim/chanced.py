@@ -10,10 +10,12 @@ from typing import Any
 
 from floatip.core import settings
 from floatip.core.events import Arrange, Effect, Event, Exit, StandingTold, StreamOver
+from floatip.core.second_chance.flow import Flow
 from floatip.core.second_chance.machine import SecondChance
 from floatip.core.second_chance.terms import Admit, Forward, ListSockets, Over, SendFrame, Standing, Tell, Wish
 from floatip.core.second_chance.terms import Effect as OfProcess
-from floatip.core.second_chance.wire import Flow, Frame
+from floatip.core.second_chance.wire import Frame
+from tests.flows import flow
 from tests.sim.linked import Linked
 from tests.sim.world import INSTANCE, Machine
 
@@ -22,8 +24,7 @@ LIMIT = 30.0
 
 
 def flows(first: int, count: int, address: IPv4Address) -> set[Flow]:
-    port = b"\0\x50\0\0"
-    return {IPv4Address(0x0A000000 + first + n).packed + b"\x30\x39\0\0" + address.packed + port for n in range(count)}
+    return {flow(IPv4Address(0x0A000000 + first + n), 12345, address, 80) for n in range(count)}
 
 
 class Chanced(Linked):

@@ -14,6 +14,7 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address
+from floatip.core.second_chance.flow import Flow, packed_address
 from floatip.core.second_chance.machine import SecondChance
 from floatip.core.second_chance.terms import (
     Admit,
@@ -30,7 +31,8 @@ from floatip.core.second_chance.terms import (
     Tell,
     Wish,
 )
-from floatip.core.second_chance.wire import Flow, pack, packed_address, parse
+from floatip.core.second_chance.wire import pack, parse
+from tests.flows import flow
 
 VIP = IPv4Address("192.0.2.1")
 KEY = b"k" * 32
@@ -220,8 +222,8 @@ class World:
     # The network
 
     def connect(self, interval: float, lasts: float = 1e9) -> Client:
-        flow = IPv4Address(0x0A000000 + next(self._number)).packed + b"\x30\x39\0\0" + VIP.packed + b"\0\x50\0\0"
-        client = self.clients[flow] = Client(flow, interval, self.now, self.now + lasts)
+        connection = flow(IPv4Address(0x0A000000 + next(self._number)), 12345, VIP, 80)
+        client = self.clients[connection] = Client(connection, interval, self.now, self.now + lasts)
         self.speak(client)
         return client
 

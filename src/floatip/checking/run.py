@@ -1,7 +1,6 @@
 """What runs in the process, from its start to the end of the connection to the daemon."""
 
 import asyncio
-import gc
 import importlib
 import json
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 from floatip.checking.libraries import PACKAGES
 from floatip.checking.look import Impossible, Look, Verdict, Watch, why
+from floatip.serving import serve
 
 LONGEST = 1 << 17
 LONGEST_REASON = 300
@@ -24,19 +24,7 @@ RETRY_INTERVAL = 2.0
 
 
 def run(connection: socket.socket) -> None:
-    asyncio.run(_run(connection))
-
-
-async def _run(connection: socket.socket) -> None:
-    connection.setblocking(False)
-    loop = asyncio.get_running_loop()
-    process = Process(connection)
-    gc.collect()
-    gc.freeze()
-    gc.enable()
-    while told := await loop.sock_recv(connection, LONGEST):
-        process.told(json.loads(told))
-    os._exit(0)  # with the daemon
+    asyncio.run(serve(connection, Process, LONGEST))
 
 
 class Process:

@@ -1,12 +1,9 @@
 """What runs in the process, from its start to the end of the connection to the daemon."""
 
 import asyncio
-import gc
-import json
 import os
 import socket
 import sys
-import traceback
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from dataclasses import astuple
@@ -15,32 +12,21 @@ from typing import Any
 from floatip.etcd import lines, settings
 from floatip.etcd.client import Client, Seen
 from floatip.etcd.settings import Settings
+from floatip.serving import end, serve
 
 MOST_UNSAID = 100_000
 """Packets that the daemon has not read; it hangs or is lost, and asks again after that."""
 
 
 def run(connection: socket.socket) -> None:
-    asyncio.run(_run(connection))
-
-
-async def _run(connection: socket.socket) -> None:
-    connection.setblocking(False)
-    loop = asyncio.get_running_loop()
-    process = Process(connection)
-    gc.collect()
-    gc.freeze()
-    gc.enable()
-    while packet := await loop.sock_recv(connection, lines.LARGEST * 2):
-        process.told(json.loads(packet))
-    os._exit(0)  # with the daemon
+    asyncio.run(serve(connection, Process, lines.LARGEST * 2))
 
 
 class Process:
     def __init__(self, daemon: socket.socket) -> None:
         self._daemon = daemon
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_end)
+        self._loop.set_exception_handler(end)
         self._client: Client | None = None
         self._met = lines.Met()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,13 +84,4 @@ class Process:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            _end(self._loop, {"message": "a task failed", "exception": error})
-
-
-def _end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A bug ends the process: the daemon says so, and starts another."""
-    error = context.get("exception")
-    if isinstance(error, BaseException):
-        traceback.print_exception(error)
-    print(f"a bug in floatip: {context['message']}: {error!r}"[: lines.LONGEST_TEXT], file=sys.stderr, flush=True)
-    os._exit(1)
+            end(self._loop, {"message": "a task failed", "exception": error})

@@ -31,8 +31,25 @@ def interval(long: int) -> float:
     return max(INTERVAL, long / MESSAGES_PER_SECOND)
 
 
+class Stalled:
+    """What may stop for a while and go on."""
+
+    __slots__ = ()
+    stall: float
+    stall_at: float
+
+    @property
+    def waited(self) -> tuple[float, float]:
+        """From when until when it had no answer for the longest time."""
+        return self.stall_at, self.stall_at + self.stall
+
+    @property
+    def hung(self) -> bool:
+        return self.stall > HANG
+
+
 @dataclass(frozen=True, slots=True)
-class Long:
+class Long(Stalled):
     """All times are seconds on the monotonic clock."""
 
     number: int
@@ -48,15 +65,6 @@ class Long:
     """The longest time from a message to its echo; if the last one was not echoed, until the end."""
     stall_at: float
     """When that message was sent."""
-
-    @property
-    def waited(self) -> tuple[float, float]:
-        """From when until when it had no answer for the longest time."""
-        return self.stall_at, self.stall_at + self.stall
-
-    @property
-    def hung(self) -> bool:
-        return self.stall > HANG
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class Short:
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(Stalled):
     way: Literal["upload", "download"]
     who: str
     end: str
@@ -86,15 +94,6 @@ class Transfer:
     stall: float
     """The longest time in which nothing arrived at the other end."""
     stall_at: float
-
-    @property
-    def waited(self) -> tuple[float, float]:
-        """From when until when it had no answer for the longest time."""
-        return self.stall_at, self.stall_at + self.stall
-
-    @property
-    def hung(self) -> bool:
-        return self.stall > HANG
 
 
 KINDS: Mapping[str, type[Long] | type[Short] | type[Transfer]] = {"long": Long, "short": Short, "transfer": Transfer}

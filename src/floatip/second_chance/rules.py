@@ -18,10 +18,10 @@ from itertools import chain
 from typing import NamedTuple, Self
 
 from floatip.core.addresses import Address
+from floatip.core.second_chance.flow import V4, V6, Flow, is_flow
 from floatip.rtnetlink import U32, Interrupted
 from floatip.second_chance import nftables
 from floatip.second_chance.cannot import Cannot
-from floatip.second_chance.flow import V4, V6, Flow, is_flow
 from floatip.second_chance.nftables import (
     ACCEPT,
     DEVICE,

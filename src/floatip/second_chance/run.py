@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import socket
-import sys
 import time
-import traceback
+from collections import deque
 from collections.abc import Iterable
 from random import SystemRandom
 from typing import Any
@@ -36,6 +34,7 @@ from floatip.second_chance.lines import Configured
 from floatip.second_chance.rules import Rules
 from floatip.second_chance.surroundings import Surroundings
 from floatip.second_chance.tunnel import Node, Tunnel
+from floatip.serving import What, end, serve
 
 VNI = 241
 FIRST_RETRY, RETRY_INTERVAL = 0.1, 5.0
@@ -48,20 +47,12 @@ FORGOTTEN_AFTER = 60.0
 
 
 def run(connection: socket.socket) -> None:
-    asyncio.run(_run(connection))
+    """What the kernel has stays there for a successor, unless the daemon says that it is the end."""
+    asyncio.run(serve(connection, Process, lines.LARGEST * 2, _read))
 
 
-async def _run(connection: socket.socket) -> None:
-    connection.setblocking(False)
-    loop = asyncio.get_running_loop()
-    process = Process(connection)
-    gc.collect()
-    gc.freeze()
-    gc.enable()
-    while packet := await loop.sock_recv(connection, lines.LARGEST * 2):
-        for told in without_outdated(map(json.loads, [packet, *_waiting(connection)])):
-            process.told(told)
-    os._exit(0)  # with the daemon; what the kernel has stays for its successor
+def _read(packet: bytes, connection: socket.socket) -> Iterable[What]:
+    return without_outdated(map(json.loads, [packet, *_waiting(connection)]))
 
 
 def _waiting(connection: socket.socket) -> Iterable[bytes]:
@@ -71,9 +62,9 @@ def _waiting(connection: socket.socket) -> Iterable[bytes]:
             yield packet
 
 
-def without_outdated(told: Iterable[list[Any]]) -> Iterable[list[Any]]:
+def without_outdated(told: Iterable[What]) -> Iterable[What]:
     """Wishes are the whole set each time: of several in a row the last one counts."""
-    last: list[Any] | None = None
+    last: What | None = None
     for one in told:
         if last and not last[0] == one[0] == "wish":
             yield last
@@ -119,7 +110,7 @@ class Process:
     def __init__(self, daemon: socket.socket) -> None:
         self._daemon = daemon
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_end)
+        self._loop.set_exception_handler(end)
         self._configured: Configured | None = None
         self._machine: SecondChance | None = None
         self._kernel: InKernel | None = None
@@ -131,6 +122,8 @@ class Process:
         self._retry_after = FIRST_RETRY
         self._unsaid: bytes | None = None
         """How it stands, which the daemon has not read yet: only the last counts."""
+        self._unsaid_ends: deque[bytes] = deque()
+        """Each of them counts, and comes before how it stands then."""
 
     def told(self, what: list[Any]) -> None:
         match what:
@@ -300,7 +293,7 @@ class Process:
             case Tell(standing):
                 self._say_standing(standing)
             case Over():
-                self._say(lines.of_over(effect))
+                self._say_over(effect)
             case _ if kernel is None:
                 pass
             case SendFrame(node, frame):
@@ -332,36 +325,26 @@ class Process:
         self._unsaid = lines.of_standing(standing)
         self._flush()
 
+    def _say_over(self, over: Over) -> None:
+        self._unsaid_ends.append(lines.of_over(over))
+        self._flush()
+
     def _flush(self) -> None:
-        if self._unsaid is None:
-            return
         try:
-            self._daemon.send(self._unsaid)
-            self._unsaid = None
+            while self._unsaid_ends:
+                self._daemon.send(self._unsaid_ends[0])
+                self._unsaid_ends.popleft()
+            if self._unsaid is not None:
+                self._daemon.send(self._unsaid)
+                self._unsaid = None
             self._loop.remove_writer(self._daemon)
         except BlockingIOError:
             self._loop.add_writer(self._daemon, self._flush)
         except OSError:
             os._exit(0)
 
-    def _say(self, packet: bytes) -> None:
-        with contextlib.suppress(BlockingIOError):
-            try:
-                self._daemon.send(packet)
-            except BrokenPipeError:
-                os._exit(0)
-
 
 def _nodes(configured: Configured) -> tuple[Node, list[Node]]:
     nodes = {name: Node(name, address) for name, address in configured.nodes}
     own = nodes.pop(configured.own)
     return own, list(nodes.values())
-
-
-def _end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A bug ends the process: the daemon says so, and starts another."""
-    error = context.get("exception")
-    if isinstance(error, BaseException):
-        traceback.print_exception(error)
-    print(f"a bug in floatip: {context['message']}: {error!r}"[: lines.LONGEST_TEXT], file=sys.stderr, flush=True)
-    os._exit(1)

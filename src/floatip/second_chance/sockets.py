@@ -12,8 +12,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from floatip.core.addresses import Address
+from floatip.core.second_chance.flow import Flow
 from floatip.rtnetlink import DONE, ERROR, F_DUMP, F_REQUEST, HEADER, U32, attribute, attributes
-from floatip.second_chance.flow import Flow
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20

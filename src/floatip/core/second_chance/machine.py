@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from floatip.core.addresses import Address
 from floatip.core.link.wire import identity
+from floatip.core.second_chance.flow import Flow, packed_address
 from floatip.core.second_chance.terms import (
     Admit,
     AnswerBy,
@@ -44,13 +45,11 @@ from floatip.core.second_chance.terms import (
 from floatip.core.second_chance.wire import (
     Ask,
     AskFlag,
-    Flow,
     Frame,
     Hello,
     Listing,
     Message,
     Offer,
-    packed_address,
     parts_of,
     that_fit,
 )
@@ -171,7 +170,6 @@ class Taking:
 class Keeping:
     """What another node forwards to this one, or is about to."""
 
-    since: float
     boot: int
     ask: Ask
     heard_at: float
@@ -247,7 +245,7 @@ class Peer:
 
 
 class SecondChance:
-    """`handle` one of the methods, then do the effects in their order, before anything else is told."""
+    """Each method takes what happened. Do the effects that it returns, in their order, before you call the next."""
 
     def __init__(self, own: str, nodes: Iterable[str], boot: int, limit: float, now: float) -> None:
         """`boot`: drawn at each start, not 0. `limit`: seconds after a move."""
@@ -426,9 +424,9 @@ class SecondChance:
             return
         if keeping is None or keeping.boot != boot:
             before = keeping
-            keeping = peer.keeping = Keeping(now, boot, ask, now)
+            keeping = peer.keeping = Keeping(boot, ask, now)
             if before:
-                keeping.since, keeping.admitted = before.since, before.admitted
+                keeping.admitted = before.admitted
                 keeping.carries_since, keeping.given_at = before.carries_since, before.given_at
                 keeping.says_so = before.says_so
         if ask.number != keeping.ask.number:
@@ -883,10 +881,9 @@ class SecondChance:
         ) and all(self.is_ready(wish, now) for wish in wishes.values() if wish)  # fmt: skip
         carries = any(wish and wish.phase is Phase.CARRIES for wish in wishes.values())
         flags = AskFlag.FAST * self._asks_fast(taking, now) | AskFlag.READY * is_ready | AskFlag.CARRIES * carries
-        forwarded, answers, _ = self.packets
         reverse = frozenset(address for address, one in taking.sought.items() if one.is_reverse)
         addresses = frozenset(taking.sought)
-        return Ask(taking.number, addresses, reverse, flags, taking.version, taking.boot, forwarded, answers)
+        return Ask(taking.number, addresses, reverse, flags, taking.version, taking.boot, self.packets[0])
 
     def _shut_out(self) -> list[Effect]:
         """What nobody forwards any more."""

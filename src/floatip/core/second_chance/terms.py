@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from floatip.core.addresses import Address
-from floatip.core.second_chance.wire import Flow, Frame
+from floatip.core.second_chance.flow import Flow
+from floatip.core.second_chance.wire import Frame
 
 
 class Phase(Enum):

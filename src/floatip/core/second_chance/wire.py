@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from floatip.core.addresses import Address
 from floatip.core.link.wire import ID
 from floatip.core.malformed import Malformed
+from floatip.core.second_chance.flow import V4, V6, Flow, is_flow
 
 MAGIC = b"f2"
 FORMAT = 1
@@ -25,24 +26,18 @@ TAG = 16
 HEADER = struct.Struct(f"!2sBB{ID}s{ID}sQQQ")
 """Magic, format, kind; sender, receiver; boot of the sender, of the receiver as the sender knows it; sequence."""
 HELLO = struct.Struct("!BB")
-ASK = struct.Struct("!QQQBQQ")
-"""Number, version and its boot, flags; packets: forwarded, answers. Then the addresses and the reason."""
+ASK = struct.Struct("!QQQBQ")
+"""Number, version and its boot, flags, packets that were forwarded. Then the addresses and the reason."""
 LIST = struct.Struct("!QIQQHHIQHHHH")
 """Number, milliseconds since it was asked, version, base, part, parts, left, accepted; then how many flows of 16 and
 40 octets come, and how many go."""
 ADDRESSES = struct.Struct("!HH")
 """How many of IPv4 come, and then of IPv6."""
-SHORT, LONG = 16, 40
-"""Octets of a `Flow`, IPv4 and IPv6."""
 FLOWS_IN_A_PART = 1200
 """Octets of flows in one frame, at most."""
 MOST_OCTETS = 1120
 """Of addresses in one frame."""
 LONGEST_REASON = 200
-
-Flow = bytes
-"""A TCP connection in the layout of an nftables key: the client's address and port, then ours. A port is two octets in
-network order and two zeros. 16 octets for IPv4, 40 for IPv6."""
 
 
 class Kind(IntEnum):
@@ -96,8 +91,6 @@ class Ask:
     """Of the receiver's process that made that list."""
     forwarded: int = 0
     """Packets so far, to the receiver and to others."""
-    answers: int = 0
-    """Packets that came back through the tunnel."""
     reason: str = ""
     """Why it has ended, where there are no addresses."""
 
@@ -137,16 +130,6 @@ class Frame:
     message: Message
 
 
-def address_of(flow: Flow) -> Address:
-    """Ours."""
-    return IPv4Address(flow[8:12]) if len(flow) == SHORT else IPv6Address(flow[20:36])
-
-
-def packed_address(flow: Flow) -> bytes:
-    """Ours, as `Address.packed` has it."""
-    return flow[8:12] if len(flow) == SHORT else flow[20:36]
-
-
 def parts_of(add: Iterable[Flow], remove: Iterable[Flow]) -> list[tuple[frozenset[Flow], frozenset[Flow]]]:
     """What has room in a frame each; one at least."""
     found: list[tuple[list[Flow], list[Flow]]] = [([], [])]
@@ -183,7 +166,6 @@ def _packed(message: Message) -> tuple[Kind, bytes]:
                 message.boot,
                 message.flags,
                 message.forwarded,
-                message.answers,
             )
             sets = _addresses(message.addresses - message.reverse) + _addresses(message.reverse)
             return Kind.ASK, fixed + sets + _text(message.reason)
@@ -231,22 +213,22 @@ def _unpacked(kind: int, body: bytes) -> Message:
         case Kind.OFFER:
             return Offer(_read_addresses(body, 0)[0])
         case Kind.ASK:
-            number, version, boot, flags, forwarded, answers = ASK.unpack_from(body)
+            number, version, boot, flags, forwarded = ASK.unpack_from(body)
             addresses, at = _read_addresses(body, ASK.size)
             reverse, at = _read_addresses(body, at)
             reason, _ = _read_text(body, at)
-            return Ask(number, addresses | reverse, reverse, flags, version, boot, forwarded, answers, reason)
+            return Ask(number, addresses | reverse, reverse, flags, version, boot, forwarded, reason)
         case Kind.LIST:
             number, asked_ago, version, base, part, parts, left, accepted, *counts = LIST.unpack_from(body)
             if part >= parts:
                 raise Malformed("a part that its list does not have")
             groups, at = list[list[Flow]](), LIST.size
-            for count, length in zip(counts, (SHORT, LONG, SHORT, LONG), strict=True):
+            for count, length in zip(counts, (V4, V6, V4, V6), strict=True):
                 end = at + count * length
                 if end > len(body):
                     raise Malformed("a cut list")
                 flows = [body[begin : begin + length] for begin in range(at, end, length)]
-                if not all(map(_is_flow, flows)):
+                if not all(map(is_flow, flows)):
                     raise Malformed("a connection that is none")
                 groups.append(flows)
                 at = end
@@ -255,16 +237,10 @@ def _unpacked(kind: int, body: bytes) -> Message:
     raise Malformed(f"a kind of frame that is not known: {kind}")
 
 
-def _is_flow(flow: Flow) -> bool:
-    """Behind each port are two zeros."""
-    middle = len(flow) // 2
-    return flow[-2:] == b"\0\0" == flow[middle - 2 : middle]
-
-
 def _by_length(flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
     short, long = list[Flow](), list[Flow]()
     for flow in flows:
-        (short if len(flow) == SHORT else long).append(flow)
+        (short if len(flow) == V4 else long).append(flow)
     return short, long
 
 
