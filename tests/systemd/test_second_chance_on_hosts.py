@@ -34,6 +34,8 @@ LIVES = 2.0
 """Seconds for which the connections go on after all else, so that one that was harmed shows it."""
 RESET_WITHIN = 4.0
 """Seconds after which the connections of a node that crashed for good are reset, in all."""
+TRIES = 3
+SILENT = "has said nothing through the tunnel"
 CAPABILITIES = f"{CAP_NET_ADMIN | CAP_NET_RAW:016x}"
 STATE = "systemctl show --value --property=ActiveState floatip"
 STATUS = "systemctl show --value --property=StatusText floatip"
@@ -221,17 +223,25 @@ def test_the_node_that_took_over_may_crash_and_resets_no_connection_of_the_other
 
 
 def test_the_node_that_was_left_may_crash_where_systemd_starts_it_again(pair: Pair, master: Machine) -> None:
-    season(pair)
-    other = pair.other(master)
-    with pair.observed() as observation, loaded(pair) as load:
-        master.run("floatip handover")
-        moved(pair, other, master)
-        master.run("systemctl kill --signal=KILL floatip")
-        moved(pair, other, master)
-        time.sleep(LIVES + RESET_WITHIN)
-        load.end()
-    none_failed(load)
-    no_probe_lost(observation)
+    """Within the other node's patience, which a busy machine may need for the start alone: then it is tried again."""
+    for _ in range(TRIES):
+        season(pair)
+        other = pair.other(master)
+        before = history(other).count(SILENT)
+        with pair.observed() as observation, loaded(pair) as load:
+            master.run("floatip handover")
+            moved(pair, other, master)
+            master.run("systemctl kill --signal=KILL floatip")
+            moved(pair, other, master)
+            time.sleep(LIVES + RESET_WITHIN)
+            load.end()
+        no_probe_lost(observation)
+        if history(other).count(SILENT) == before:
+            none_failed(load)
+            return
+        print(f"{master.name} took longer to start than {other.name} waits")
+        master = begin(pair, CHANCED)
+    pytest.fail(f"a node took longer to start than the other one waits, {TRIES} times: this machine is too busy")
 
 
 def test_a_node_that_was_left_and_crashes_for_good_has_its_connections_reset_soon(pair: Pair, master: Machine) -> None:
@@ -251,7 +261,7 @@ def test_a_node_that_was_left_and_crashes_for_good_has_its_connections_reset_soo
     print(f"all that were busy were reset {latest:.2f} s after the crash")
     assert {one.end for one in busy(load, master)} == {RESET}
     assert latest < RESET_WITHIN
-    assert "has said nothing through the tunnel" in history(other)
+    assert SILENT in history(other)
     no_probe_lost(observation)
 
 
