@@ -90,13 +90,14 @@ def begun_at(record: Record, node: str, at: float) -> Verdict:
     return Verdict(bool(begun) and not others, text)
 
 
-def survived(record: Record) -> list[Verdict]:
+def survived(record: Record, stall: float = STALL) -> list[Verdict]:
+    """`stall`: seconds that the echo of a message may take."""
     found = record.connections
     torn = len(record.torn)
     return [
         *none_failed(found),
         Verdict(not torn, f"{torn} requests of the observer were reset by the move"),
-        stalled(record),
+        stalled(record, stall),
     ]
 
 
@@ -138,13 +139,13 @@ def no_hang(record: Record) -> Verdict:
     return Verdict(not hung, text)
 
 
-def stalled(record: Record) -> Verdict:
+def stalled(record: Record, most: float) -> Verdict:
     longest = record.connections.longest
     if longest is None:
         return Verdict(False, "there was no long connection")
     delayed = record.delayed(longest.stall_at, longest.stall_at + longest.stall)
-    text = f"the echo of a message took {longest.stall:.3f} s at most ({limit(STALL, delayed)})"
-    return Verdict(longest.stall <= STALL + delayed, text)
+    text = f"the echo of a message took {longest.stall:.3f} s at most ({limit(most, delayed)})"
+    return Verdict(longest.stall <= most + delayed, text)
 
 
 def others(found: dict[str, int]) -> str:
