@@ -11,7 +11,7 @@ from floatip.core.settings import LINK_PORT
 from floatip.lab.namespaces import find_program
 from floatip.lab.network import ROUTER
 from floatip.lab.second_chance_scenes import STALL
-from tests.lab.moving import Pair, Story
+from tests.lab.moving import Pair, until_judged
 
 TUNNEL = 8473
 TO_TUNNEL = f"udp dport {TUNNEL}"
@@ -93,7 +93,11 @@ class Way:
     """The tunnel, long enough for the nodes to notice."""
 
 
-def play(pair: Pair, way: Way) -> Story:
+def play(pair: Pair, way: Way) -> None:
+    until_judged(lambda: _play_once(pair, way))
+
+
+def _play_once(pair: Pair, way: Way) -> bool:
     keeper = pair.master
     carrier = pair.other(keeper)
     pair.settle()
@@ -106,7 +110,7 @@ def play(pair: Pair, way: Way) -> Story:
             time.sleep(BEFORE)
             if way.opened:
                 obstacles.enter_context(way.opened(pair, keeper, carrier))
-            at = since = pair.hand_over(keeper)
+            at = since = pair.order(keeper, "handover")
             taken_at = pair.taken_over(carrier, at)
             if way.after:
                 pair.run.wait_for_event(carrier, "connections", "kept", at)
@@ -119,7 +123,5 @@ def play(pair: Pair, way: Way) -> Story:
             pair.was_closed = way.closes
             story = connected.tell(keeper, at, taken_at)
     if way.news:
-        story.judge(story.reset(way.news, way.why, since, way.within))
-    else:
-        story.judge(story.went_on(way.stall))
-    return story
+        return story.judge(story.reset(way.news, way.why, since, way.within))
+    return story.judge(story.went_on(way.stall))

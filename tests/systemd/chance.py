@@ -157,12 +157,6 @@ class CallersProgram(Program):
         return told
 
 
-class _Clients(ConnectionsProgram):
-    def __init__(self, network: Hosts, name: str) -> None:
-        self.name = name
-        super().__init__(network, LONG)
-
-
 @dataclass
 class Load:
     """Connections to the address."""
@@ -211,7 +205,7 @@ class Load:
 @contextmanager
 def loaded(pair: Pair, name: str = "connections") -> Iterator[Load]:
     """Open; the test ends them, or they are killed. `name`: of the directory, where there are several."""
-    load = Load(_Clients(pair.network, name), CallersProgram(pair.network, f"{name}-of-haproxy"))
+    load = Load(ConnectionsProgram(pair.network, LONG, name=name), CallersProgram(pair.network, f"{name}-of-haproxy"))
     try:
         load.begin()
         yield load

@@ -72,15 +72,16 @@ def services(network: Hosts, host: str, connections: int, *, proxied: bool) -> l
 class ConnectionsProgram(Program):
     """The client."""
 
-    name = "connections"
-
-    def __init__(self, network: Hosts, long: int) -> None:
+    def __init__(self, network: Hosts, long: int, address: str = str(FLOATING.ip), name: str = "connections") -> None:
+        """`name`: of its directory, where there are several."""
+        self.name = name
         super().__init__(network, OBSERVER.name)
+        self._address = address
         self.long, self.idle, self.short = long, long // IDLE, min(long, SHORT_PER_SECOND)
 
     def command(self) -> Sequence[str]:
         module = [sys.executable, "-m", "floatip.lab.connections_process"]
-        return [*module, str(FLOATING.ip), str(PORT), *map(str, (self.long, self.idle, self.short, RATE))]
+        return [*module, self._address, str(PORT), *map(str, (self.long, self.idle, self.short, RATE))]
 
     @property
     def is_ready(self) -> bool:

@@ -1,0 +1,130 @@
+"""Pairs of real daemons whose open connections over IPv4 and IPv6 go on: by VRRP, and by a link over IPv6."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from floatip.lab.network import FLOATING, HAPROXY1, NODES, LabHost
+from floatip.lab.programs.connections import IDLE
+from floatip.lab.programs.floatip import FloatipDaemon
+from floatip.lab.record import RunOptions
+from floatip.lab.run import Run
+from floatip.lab.verdicts import Verdict
+from tests.lab.moving import LONG, Pair, Story, until_judged
+
+FLOATING6 = "2001:db8:ff::158"
+ADVERT_INTERVAL = 0.2
+BEFORE, LIVES = 0.5, 4.0
+"""Seconds for which the connections are open before a move, and after it."""
+HEAD = """\
+[linode]
+dcid = 6
+
+[bgp]
+hold_time = 9
+
+[second_chance]
+mode = "on"
+"""
+NODE = """
+[[node]]
+name = "{}"
+address = "{}"
+"""
+INSTANCE = """
+[[instance]]
+name = "{}"
+addresses = [{}]
+"""
+PRIORITIES = {"haproxy1": 60, "haproxy2": 50}
+
+
+def by_link(host: LabHost) -> str:
+    """All nodes have the same file; the link is over IPv6."""
+    tables = "".join(NODE.format(each.name, each.ipv6) for each in NODES)
+    return HEAD + tables + INSTANCE.format("VI_1", f'"{FLOATING}", "{FLOATING6}/128"')
+
+
+def by_vrrp(host: LabHost) -> str:
+    """A virtual router for each version; the link is over IPv4."""
+    (other,) = (each for each in NODES if each is not host)
+    assert host.ipv4
+    assert other.ipv4
+    text = HEAD + "".join(NODE.format(each.name, each.ipv4.ip) for each in NODES if each.ipv4)
+    for number, (address, own, peer) in enumerate(
+        ((str(FLOATING), host.ipv4.ip, other.ipv4.ip), (f"{FLOATING6}/128", host.ipv6, other.ipv6)), 1
+    ):
+        text += INSTANCE.format(f"VI_{number}", f'"{address}"')
+        text += (
+            f'vrrp = {{ interface = "eth0", vrid = 5{number}, priority = {PRIORITIES[host.name]}, version = 3, '
+            f'advert_interval = {ADVERT_INTERVAL}, source = "{own}", peers = ["{peer}"] }}\n'
+        )
+    return text
+
+
+class PairRun(Run):
+    """With these files."""
+
+    def __init__(self, options: RunOptions, file: Callable[[LabHost], str]) -> None:
+        self._file = file
+        super().__init__(options)
+
+    def _node(self, host: str) -> FloatipDaemon:
+        (node,) = (each for each in NODES if each.name == host)
+        return FloatipDaemon(self.network, host, self._file(node))
+
+
+@contextmanager
+def pair_of(options: RunOptions, file: Callable[[LabHost], str]) -> Iterator[Pair]:
+    assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
+    with PairRun(options, file) as run:
+        run.start()
+        with Pair(run, str(FLOATING.ip), FLOATING6) as pair:
+            yield pair
+
+
+@pytest.fixture(scope="module")
+def vrrp_pair() -> Iterator[Pair]:
+    options = RunOptions(
+        election="vrrp", second_chance="on", connections=LONG, probe_interval=0.01, advert_interval=ADVERT_INTERVAL
+    )
+    with pair_of(options, by_vrrp) as pair:
+        yield pair
+
+
+def test_a_drain_of_a_vrrp_pair_resets_nothing_and_neither_does_the_way_back(vrrp_pair: Pair) -> None:
+    def there_and_back() -> bool:
+        away = moves(vrrp_pair, lambda node: vrrp_pair.order(node, "drain"))
+        return moves(vrrp_pair, lambda node: vrrp_pair.order(vrrp_pair.other(node), "undrain")) and away
+
+    assert vrrp_pair.master == HAPROXY1.name, "its priority is higher"
+    until_judged(there_and_back)
+
+
+def test_a_stop_of_a_vrrp_pair_resets_nothing(vrrp_pair: Pair) -> None:
+    until_judged(lambda: moves(vrrp_pair, vrrp_pair.stop))
+
+
+def moves(pair: Pair, order: Callable[[str], float]) -> bool:
+    """By an order that is given to the master, or because of it: when that was. Whether nothing was harmed."""
+    keeper = pair.master
+    carrier = pair.other(keeper)
+    pair.settle()
+    with pair.connected() as connected:
+        time.sleep(BEFORE)
+        at = order(keeper)
+        taken_at = pair.taken_over(carrier, at)
+        time.sleep(max(0.0, taken_at + LIVES - time.monotonic()))
+        story = connected.tell(keeper, at, taken_at)
+    pair.start_again()
+    return story.judge([*story.went_on(spared="echo" if pair.run.options.election == "vrrp" else ""), *of_each(story)])
+
+
+def of_each(story: Story) -> list[Verdict]:
+    """There were connections to both addresses."""
+    count = Counter(one.who for one in story.record.connections.long)
+    return [Verdict(count == {story.keeper: 2 * (LONG + LONG // IDLE)}, f"long connections by node: {dict(count)}")]
