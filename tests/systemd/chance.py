@@ -14,12 +14,15 @@ from floatip.lab.connections import Connections, ends
 from floatip.lab.network import OBSERVER, Hosts
 from floatip.lab.programs.connections import BEHIND, PORT, ConnectionsProgram
 from floatip.lab.programs.program import Program
+from floatip.lab.verdicts import nothing_lost
+from floatip.observing.summary import Summary
 from floatip.second_chance.rules import TABLE
 from floatip.second_chance.tunnel import DEVICE
 from tests.systemd import guide
+from tests.systemd.faults import starved
 from tests.systemd.machines import Machine, on_each, wait_for
 from tests.systemd.nodes import FLOATIP_TOML, Nodes, nodes_toml, share_key
-from tests.systemd.pair import ADDRESS, Pair
+from tests.systemd.pair import ADDRESS, Observation, Pair
 from tests.systemd.stacks import SETTLE_TIMEOUT, install_package, status
 
 LIMIT = 120.0
@@ -211,3 +214,16 @@ def loaded(pair: Pair, name: str = "connections") -> Iterator[Load]:
         yield load
     finally:
         load.kill()
+
+
+def none_failed(load: Load) -> None:
+    print(load.report())
+    assert load.failures() == []
+
+
+def no_probe_lost(observation: Observation) -> None:
+    record = observation.record
+    served = Summary.from_probes(probe for probe in record.probes if not starved(record, probe))
+    verdicts = nothing_lost(served)
+    print([verdict.text for verdict in verdicts])
+    assert all(verdict.holds for verdict in verdicts), [verdict.text for verdict in verdicts]

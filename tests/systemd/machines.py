@@ -23,10 +23,10 @@ from floatip.lab.network import FLOATING, Network
 SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "psmisc", "python3", "sudo", "curl", "iputils-ping"),
-    *("keepalived", "haproxy", "gobgpd", "python3-h11", "python3-rich", "ufw"),
+    *("keepalived", "haproxy", "gobgpd", "python3-h11", "python3-rich", "ufw", "firewalld"),
 )
 UNWANTED = (
-    *("gobgpd.service", "keepalived.service", "haproxy.service"),
+    *("gobgpd.service", "keepalived.service", "haproxy.service", "firewalld.service"),
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
 )
 """Units that Debian enables at install: here the tests enable what they use."""

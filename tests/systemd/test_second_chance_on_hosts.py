@@ -14,13 +14,21 @@ import pytest
 
 from floatip.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 from floatip.lab.connections import CLOSED, RESET, Long
-from floatip.lab.verdicts import nothing_lost
-from floatip.observing.summary import Summary
-from tests.systemd.chance import TLS, Chanced, Load, is_usable, kept_here, kept_there, left_in_kernel, loaded
-from tests.systemd.faults import starved
+from tests.systemd.chance import (
+    TLS,
+    Chanced,
+    Load,
+    is_usable,
+    kept_here,
+    kept_there,
+    left_in_kernel,
+    loaded,
+    no_probe_lost,
+    none_failed,
+)
 from tests.systemd.machines import Machine, Rack, on_each, wait_for
 from tests.systemd.nodes import season
-from tests.systemd.pair import ADDRESS, Observation, Pair
+from tests.systemd.pair import ADDRESS, Pair
 from tests.systemd.stacks import NEXT_VERSION, SETTLE_TIMEOUT, begin_to_build, claims, next_package, settle, status, use
 
 CHANCED = Chanced()
@@ -331,16 +339,3 @@ def state(node: Machine) -> str:
 def moved(pair: Pair, carrier: Machine, keeper: Machine) -> None:
     wait_for(lambda: claims(status(carrier)), f"{carrier.name} to take over", MOVED_WITHIN)
     wait_for(lambda: kept_there(carrier) > 0, f"connections of {keeper.name} to go on by it", MOVED_WITHIN)
-
-
-def none_failed(load: Load) -> None:
-    print(load.report())
-    assert load.failures() == []
-
-
-def no_probe_lost(observation: Observation) -> None:
-    record = observation.record
-    served = Summary.from_probes(probe for probe in record.probes if not starved(record, probe))
-    verdicts = nothing_lost(served)
-    print([verdict.text for verdict in verdicts])
-    assert all(verdict.holds for verdict in verdicts), [verdict.text for verdict in verdicts]
