@@ -10,9 +10,9 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,10 +23,10 @@ from floatip.lab.network import FLOATING, Network
 SUITE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "psmisc", "python3", "sudo", "curl", "iputils-ping"),
-    *("keepalived", "haproxy", "gobgpd", "python3-h11", "python3-rich", "ufw", "firewalld"),
+    *("keepalived", "haproxy", "gobgpd", "python3-h11", "python3-rich", "ufw"),
 )
 UNWANTED = (
-    *("gobgpd.service", "keepalived.service", "haproxy.service", "firewalld.service"),
+    *("gobgpd.service", "keepalived.service", "haproxy.service"),
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"),
 )
 """Units that Debian enables at install: here the tests enable what they use."""
@@ -72,8 +72,7 @@ def debian(
         return tree
     print(f"making {tree} by debootstrap, which takes a minute or two", flush=True)
     tree.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(mkdtemp(prefix=f"{tree.name}.", dir=tree.parent))
-    try:
+    with _becoming(tree) as new:
         program = find_program("debootstrap", "debootstrap")
         command = [program, "--variant=minbase", *options, f"--include={','.join(packages)}", suite, str(new)]
         command += ["", script] if script else _mirror(suite)  # empty: the mirror that the script names
@@ -86,6 +85,15 @@ def debian(
         subprocess.run(disable, capture_output=True, check=True)
         (new / "etc/dpkg/dpkg.cfg.d/tests").write_text(DPKG_OPTIONS)
         new.chmod(0o755)
+    return tree
+
+
+@contextmanager
+def _becoming(tree: Path) -> Iterator[Path]:
+    """A new directory, which is then that tree."""
+    new = Path(mkdtemp(prefix=f"{tree.name}.", dir=tree.parent))
+    try:
+        yield new
         try:
             new.rename(tree)
         except OSError:
@@ -93,6 +101,33 @@ def debian(
                 raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def debian_with(*packages: str) -> Path:
+    """The same tree with packages that debootstrap cannot configure, by the tree's own apt. Their units are off."""
+    base = debian()
+    tree = base.with_name("-".join((base.name, *packages)))
+    if tree.exists():
+        return tree
+    with _becoming(tree) as new:
+        subprocess.run(["cp", "--archive", f"{base}/.", str(new)], check=True)
+        policy = new / "usr/sbin/policy-rc.d"  # nothing is started
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            made = subprocess.run(
+                ["chroot", str(new), "apt-get", "--quiet", *command],
+                capture_output=True,
+                text=True,
+                env=os.environ | proxies() | {"DEBIAN_FRONTEND": "noninteractive"},
+                check=False,
+            )
+            if made.returncode != 0:
+                raise LabError(
+                    f"apt-get {command[0]} failed", f"its last words: {made.stdout[-500:]}{made.stderr[-500:]}"
+                )
+        policy.unlink()
+        subprocess.run(["systemctl", f"--root={new}", "disable", *packages], capture_output=True, check=True)
     return tree
 
 
