@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from floatip.connection_words import sentences
-from floatip.core.events import Drained, HandoverAsked, Order, Reloaded
+from floatip.core.events import Drained, HandoverAsked, Order, Reloaded, StreamOver
 from floatip.core.orders import Progress, progress
+from floatip.core.second_chance.terms import End, Over
 from floatip.core.second_chance_problems import SETTLE
 from floatip.core.settings import SecondChance
 from floatip.core.snapshot import describe
@@ -228,6 +229,27 @@ def test_a_node_that_cannot_take_part_is_a_warning_but_not_right_after_the_start
     world.run(2)
     what = "a planned move from or to this node resets connections: its process was killed"
     assert problems(world, "a") == [("a", "warning", what)]
+
+
+def test_a_tunnel_that_led_nowhere_is_a_warning_until_a_move_has_used_it() -> None:
+    """Its frames pass, so it works as far as anybody can tell."""
+    world = settled()
+    for end in (End.UNACCEPTED, End.UNANSWERED):
+        world._deliver(world.nodes["b"], StreamOver(Over("a", True, 5, "a accepts none", end)))
+        world.run(20)
+        what = "the last planned move from a reset open connections (5): a accepts none"
+        assert problems(world, "b") == [("a", "warning", what)]
+    world.no_tunnel = True
+    world.run(10)
+    assert problems(world, "b") == [], "that it does not work says more"
+    world.no_tunnel = False
+    world.run(3)
+    assert problems(world, "b")
+    world.hand_over("a")
+    until(world, "b")
+    world.connections["a"].clear()
+    world.run(8)
+    assert problems(world, "b") == []
 
 
 # What was moved away has gone
