@@ -347,6 +347,27 @@ def test_a_drain_that_is_taken_back_is_not_over() -> None:
     assert empty(world) == []
 
 
+def test_a_handover_is_done_when_the_address_has_moved_and_says_what_is_left() -> None:
+    world = settled()
+    order = HandoverAsked((INSTANCE,), "b")
+    world._deliver(world.nodes["a"], order)
+    until(world, "b")
+    world.run(4)
+    found = progress(world.nodes["a"].node, order, force=False)
+    assert isinstance(found, Progress)
+    assert found.done
+    assert found.kept
+    assert (found.kept.connections, found.kept.nodes) == (CONNECTIONS, ("b",))
+    world.connections["a"].clear()
+    world.run(4)
+    found = progress(world.nodes["a"].node, order, force=False)
+    assert isinstance(found, Progress)
+    assert (found.kept, found.gone) == (
+        None,
+        "all that this node carried has moved away, and no connection goes on here",
+    )
+
+
 def test_a_handover_that_nobody_takes_up_is_not_over() -> None:
     world = settled()
     world.sicken("b")
