@@ -1,0 +1,79 @@
+"""Answers that leave the keeper by its own way to the clients, instead of through the tunnel.
+
+A network may drop packets that come from a node to which it has no route, and no counter on a node shows that. So the
+keeper sends **probes** from the floating address by that way to the carrier, which looks for them where packets of
+clients come, and says which addresses it saw. Where none comes any more, answers go through the tunnel again.
+
+A probe proves the way to the carrier, and not the one to each client. So the keeper also looks at its sockets: where
+they repeat themselves, or the clients do, it believes no probe any more.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from floatip.core.addresses import Address
+
+NONCE = 16
+"""Octets: what a probe says. The carrier has told it to the keeper, and nobody else may send one."""
+PROBE_INTERVAL = 1.0
+LISTS = 4
+"""Lists of connections over which repeats of the clients are counted."""
+REPEATS = 2
+"""Of a client: one that is lost alone is no sign."""
+
+
+class Probe(NamedTuple):
+    nonce: bytes
+    source: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How the connections of this machine fare."""
+
+    waiting: int = 0
+    """Connections that wait for the client to acknowledge something."""
+    stuck: int = 0
+    """Of these, those that have sent it for the third time."""
+    repeats: int = 0
+    """Segments that clients have sent though they were here already, on the whole machine, since it started."""
+
+
+@dataclass(slots=True, eq=False)
+class Belief:
+    """Whether the keeper believes that its answers arrive by its own way."""
+
+    probed_at: float = -1e9
+    disbelieved: bytes = b""
+    """The nonce of the stream in which they did not."""
+    why: str = ""
+    """Why they did not."""
+    is_used: bool = False
+    """Answers leave that way."""
+    were_stuck: int = 0
+    """Connections that were stuck already when that began, and still are."""
+    lately: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=LISTS))
+    """Repeats and accepted packets, at the last lists."""
+
+    def use(self, is_used: bool) -> None:
+        if is_used != self.is_used:
+            self.is_used = is_used
+            self.lately.clear()
+
+    def look(self, pulse: Pulse, accepted: int, nonce: bytes) -> None:
+        """`accepted`: packets that came through the tunnel to a socket, so far."""
+        if not self.is_used:
+            self.were_stuck = pulse.stuck
+            return
+        self.were_stuck = min(self.were_stuck, pulse.stuck)
+        stuck, waiting = pulse.stuck - self.were_stuck, pulse.waiting - self.were_stuck
+        self.lately.append((pulse.repeats, accepted))
+        repeats, came = (last - first for first, last in zip(self.lately[0], self.lately[-1], strict=True))
+        if stuck and 2 * stuck >= waiting:
+            self.why = f"{stuck} of {waiting} connections that wait for a client to acknowledge something repeat it"
+        elif repeats >= REPEATS and 2 * repeats >= came:
+            self.why = f"{repeats} of {came} packets of clients were repeats of what had come"
+        else:
+            return
+        self.disbelieved = nonce
