@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from floatip.core.addresses import Address
 from floatip.core.malformed import Malformed
 from floatip.core.second_chance.flow import V4, is_flow, packed_address
 from floatip.core.second_chance.wire import (
@@ -157,6 +158,6 @@ def test_which_of_very_many_addresses_probes_came_from_has_room() -> None:
 
 
 def test_more_than_one_place_for_probes_is_not_believed() -> None:
-    places = frozenset((IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")))
+    places: frozenset[Address] = frozenset((IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")))
     with pytest.raises(Malformed, match="probes"):
         parse(pack(framed(Ask(1, frozenset(), probe_at=places)), KEY), [KEY])

@@ -97,13 +97,22 @@ def test_a_list_is_right_whatever_the_lengths_of_the_messages(stack: ExitStack) 
 def test_rows_of_mixed_lengths_are_read_one_by_one() -> None:
     def message(length: int, port: int) -> bytes:
         return sockets.MESSAGE.pack(
-            length, 20, socket.AF_INET, b"\0\x50", port.to_bytes(2, "big"), ONE.packed, b"", b"\x0a\0\0\1", b""
+            length,
+            20,
+            socket.AF_INET,
+            bytes(2),
+            b"\0\x50",
+            port.to_bytes(2, "big"),
+            ONE.packed,
+            b"",
+            b"\x0a\0\0\1",
+            b"",
         ) + bytes(length - sockets.MESSAGE.size)
 
     for lengths in ([120, 120, 120], [120, 128, 120, 120], [96, 96, 192], [192, 96, 96]):
         datagram = memoryview(b"".join(message(length, port) for port, length in enumerate(lengths, 1)))
-        assert {row[4] for row in sockets._rows(datagram)} >= {n.to_bytes(2, "big") for n in range(1, len(lengths) + 1)}
-        ports = {int.from_bytes(row[4], "big") for row in sockets._rows(datagram) if row[2] == socket.AF_INET}
+        assert {row[5] for row in sockets._rows(datagram)} >= {n.to_bytes(2, "big") for n in range(1, len(lengths) + 1)}
+        ports = {int.from_bytes(row[5], "big") for row in sockets._rows(datagram) if row[2] == socket.AF_INET}
         assert ports == set(range(1, len(lengths) + 1))
 
 
