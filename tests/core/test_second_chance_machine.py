@@ -516,6 +516,7 @@ def test_connections_go_on_here_where_the_carrier_is_silent_and_this_node_carrie
 OWN, SECRET = IPv4Address("198.51.100.1"), b"s" * 16
 NONCE = b"n" * 16
 THEIRS = IPv4Address("198.51.100.2")
+BY_TUNNEL, DIRECT = AnswerBy({VIP: "b"}), AnswerBy({VIP: "b"}, frozenset((VIP,)))
 
 
 @pytest.fixture
@@ -605,18 +606,18 @@ def test_a_keeper_sends_probes_each_second_and_answers_directly_while_they_arriv
     lists(direct)
     assert not of(direct.done, SendProbes), "not while routes change"
     keeps(direct, direct=False)
-    assert of(direct.done, AnswerBy)[-1] == AnswerBy({VIP: "b"}), "a stream begins with the tunnel"
+    assert of(direct.done, AnswerBy)[-1] == BY_TUNNEL, "a stream begins with the tunnel"
     for _ in range(10):
         direct.wait(0.25)
         keeps(direct, direct=False)
     sent = of(direct.done, SendProbes)
     assert 2 <= len(sent) <= 4
     assert set(sent) == {SendProbes(NONCE, frozenset((VIP,)), THEIRS)}
-    assert of(keeps(direct, direct=True), AnswerBy) == [AnswerBy({})]
+    assert of(keeps(direct, direct=True), AnswerBy) == [DIRECT]
     assert direct.standing.streams[0].direct
     said = [one for one in messages(direct.wait(0.6)) if isinstance(one, Listing)]
     assert said[-1].is_direct
-    assert of(keeps(direct, direct=False), AnswerBy) == [AnswerBy({VIP: "b"})]
+    assert of(keeps(direct, direct=False), AnswerBy) == [BY_TUNNEL]
 
 
 def test_a_keeper_without_auto_sends_none_and_believes_none(player: Player) -> None:
@@ -624,7 +625,7 @@ def test_a_keeper_without_auto_sends_none_and_believes_none(player: Player) -> N
     lists(player)
     player.wait(1.5)
     assert not of(player.done, SendProbes)
-    assert of(player.done, AnswerBy)[-1] == AnswerBy({VIP: "b"})
+    assert of(player.done, AnswerBy)[-1] == BY_TUNNEL
 
 
 @pytest.mark.parametrize(
@@ -646,12 +647,12 @@ def test_what_its_sockets_show_is_stronger_than_a_probe(
     keeps(direct, direct=False)
     lists(direct, before)
     keeps(direct, direct=True)
-    assert of(direct.done, AnswerBy)[-1] == AnswerBy({})
+    assert of(direct.done, AnswerBy)[-1] == DIRECT
     for number, pulse in enumerate(pulses):
         lists(direct, pulse, accepted=20 * number)
         direct.wait(0.1)
         keeps(direct, direct=True)
-    assert of(direct.done, AnswerBy)[-1] == AnswerBy({} if is_believed else {VIP: "b"})
+    assert of(direct.done, AnswerBy)[-1] == (DIRECT if is_believed else BY_TUNNEL)
     assert bool(direct.standing.streams[0].distrust) != is_believed
     direct.done.clear()
     for _ in range(5):
@@ -660,18 +661,18 @@ def test_what_its_sockets_show_is_stronger_than_a_probe(
     assert bool(of(direct.done, SendProbes)) == is_believed
     assert not of(direct.done, AnswerBy), "for the rest of the stream"
     keeps(direct, direct=False, nonce=b"m" * 16)
-    assert of(keeps(direct, direct=True, nonce=b"m" * 16), AnswerBy) == [AnswerBy({})], "and not of the next"
+    assert of(keeps(direct, direct=True, nonce=b"m" * 16), AnswerBy) == [DIRECT], "and not of the next"
 
 
 def test_where_the_carrier_falls_silent_answers_go_to_its_kernel_as_long_as_packets_come(direct: Player) -> None:
     keeps(direct, direct=False)
     lists(direct)
     keeps(direct, direct=True)
-    assert of(direct.done, AnswerBy)[-1] == AnswerBy({})
+    assert of(direct.done, AnswerBy)[-1] == DIRECT
     for number in range(1, 9):
         direct.wait(0.5)
         direct.do(direct.machine.counted(0, 0, number, direct.now))
-    assert of(direct.done, AnswerBy)[-1] == AnswerBy({VIP: "b"})
+    assert of(direct.done, AnswerBy)[-1] == BY_TUNNEL
 
 
 def test_who_carries_again_sends_no_probes(direct: Player) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from floatip.core.addresses import Address
 from floatip.core.second_chance.direct import Probe
-from floatip.second_chance import probes, sockets
+from floatip.rtnetlink import Netlink
+from floatip.second_chance import answers, probes, sockets
 from tests.second_chance.sc_by_hand import send
 from tests.second_chance.sc_rig import (
     PORT,
@@ -23,7 +24,9 @@ from tests.second_chance.sc_rig import (
     nft,
     running,
     vip,
+    write,
 )
+from tests.second_chance.test_sc_rulesets import STRICT_FIB
 
 NONCE, OTHER = b"n" * 16, b"o" * 16
 PATIENCE = 20.0
@@ -182,3 +185,48 @@ def test_connections_whose_client_does_not_acknowledge_are_stuck(world: World, p
         repeats = sockets.repeats()
     clients[0].socket.sendall(b"more")  # repeated, because its acknowledgement is lost
     world.wait("a", lambda: sockets.repeats() > repeats, "what comes again is counted")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("filtered", [False, True], ids=["", "strict"])
+def test_answers_leave_directly_and_packets_still_pass_a_reverse_path_filter(
+    world: World, pair: tuple[Floatip, Floatip], version: int, filtered: bool
+) -> None:
+    strictness(world, is_strict=False)
+    keeper, carrier = pair
+    with world.inside("a"):
+        if filtered:
+            nft(STRICT_FIB)
+            write(("ipv4/conf/all/rp_filter", 1))
+    client = Client(world, vip(version))
+    move(keeper, carrier)
+    assert client.echoes()
+    for direct in (VIPS, (), VIPS):
+        with keeper.inside():
+            keeper.tunnel.answer_by(dict.fromkeys(VIPS, "b"), direct)
+        with carrier.inside():
+            before = carrier.rules.counts()
+        for _ in range(3):
+            assert client.echoes(bytes(30_000))
+        with carrier.inside():
+            after = carrier.rules.counts()
+        assert after.forwarded > before.forwarded
+        assert (after.answers == before.answers) == bool(direct)
+    new = Client(world, vip(version))
+    assert new.node == "b"
+
+
+def test_the_rules_of_direct_answers_go_with_the_others(world: World, pair: tuple[Floatip, Floatip]) -> None:
+    keeper, _ = pair
+    with keeper.inside():
+        keeper.tunnel.answer_by(dict.fromkeys(VIPS, "b"), VIPS)
+        kernel = Netlink()
+        assert len(answers.rules(kernel)) == 4
+        assert keeper.tunnel.adopted_answers() == dict.fromkeys(VIPS, "b")
+        assert len(answers.rules(kernel)) == 2, "a successor begins with the tunnel"
+        keeper.tunnel.answer_by(dict.fromkeys(VIPS, "b"), VIPS)
+        answers.leave_directly([VIP4])
+        assert {source for source, _ in answers.rules(kernel)} == {vip(6).packed}
+        answers.leave_directly()
+        assert not answers.rules(kernel)
+        kernel.close()

@@ -70,6 +70,7 @@ class Machine:
     held: dict[Address, float] = field(default_factory=dict)
     """Until when."""
     answer_by: dict[Address, str] = field(default_factory=dict)
+    direct: frozenset[Address] = frozenset()
     expected: frozenset[Probe] = frozenset()
     seen: dict[Probe, float] = field(default_factory=dict)
     """Until when it is remembered."""
@@ -170,6 +171,7 @@ class World:
         secret = self.random.randbytes(NONCE) if self.direct else b""
         machine.process = SecondChance(name, self.machines, boot, LIMIT, self.now, secret)
         machine.expected, machine.seen = frozenset(), {}  # the rules are made again
+        machine.direct = frozenset()  # as `Tunnel.adopted_answers` does it
         machine.process.adopt(machine.moved, frozenset(machine.here), dict(machine.answer_by))
         self.do(machine, machine.process.speak_from([address_of(name)], self.now))
         self.do(machine, machine.process.wish(machine.wishes, self.now))
@@ -204,7 +206,8 @@ class World:
                     seen = frozenset(one for one, until in machine.seen.items() if self.now < until)
                     self.later(0.001, partial(self.counted, machine, process, counts, seen))
                 case ExpectProbes(probes):
-                    machine.expected, machine.seen = probes, {}
+                    machine.expected = probes
+                    machine.seen = {one: until for one, until in machine.seen.items() if one in probes}
                 case SendProbes():
                     self.probe(machine, effect)
                 case Forward():
@@ -217,7 +220,7 @@ class World:
                 case HoldBack():
                     machine.held = dict.fromkeys(effect.addresses, self.now + HELD_FOR)
                 case AnswerBy():
-                    machine.answer_by = dict(effect.nodes)
+                    machine.answer_by, machine.direct = dict(effect.nodes), effect.direct
                 case Tell():
                     machine.standing = effect.standing
                 case Over():
@@ -344,7 +347,7 @@ class World:
     def answer(self, client: Client, machine: Machine, what: str) -> None:
         if what is RST and machine.held.get(VIP, 0.0) > self.now:
             return
-        if by := machine.answer_by.get(VIP):
+        if (by := machine.answer_by.get(VIP)) and VIP not in machine.direct:
             pair = frozenset((machine.name, by))
             carrier = self.machines[by]
             if pair in self.blocked | self.data_blocked or not carrier.lives or client.flow not in carrier.moved:
@@ -416,6 +419,7 @@ class World:
                 ("admits", machine.here),
                 ("holds", is_held),
                 ("answers by the tunnel", machine.answer_by),
+                ("answers directly", machine.direct),
                 ("looks for probes", machine.expected),
             ):
                 if is_there:

@@ -253,7 +253,7 @@ class Rules:
             raise
 
     def expect(self, probes: Iterable[Probe]) -> None:
-        """The whole set of those that are looked for at the uplinks; what was seen before is forgotten."""
+        """The whole set of those that are looked for at the uplinks."""
         before, self._probes = self._probes, frozenset(probes)
         try:
             self._run("look for probes", self._probe_elements())
@@ -599,8 +599,7 @@ class Rules:
     def _probe_elements(self) -> Iterator[Message]:
         for v in VERSIONS:
             wanted = [_packed(one) for one in self._probes if one.source.version == v.number]
-            for name in ("probes", "seen"):
-                yield nftables.flush_set(NETDEV, TABLE, f"{name}{v.number}")
+            yield nftables.flush_set(NETDEV, TABLE, f"probes{v.number}")
             yield from nftables.add_elements(NETDEV, TABLE, f"probes{v.number}", wanted)
 
     def _held_elements(self) -> Iterator[Message]:

@@ -336,9 +336,9 @@ class Process:
             case SendProbes(nonce, sources, to):
                 if way := kernel.seen.way_out(to.version):
                     probes.send(nonce, sources, to, configured.port, way)
-            case AnswerBy(nodes):
+            case AnswerBy(nodes, direct):
                 self._answer_by = effect
-                kernel.tunnel.answer_by(nodes)
+                kernel.tunnel.answer_by(nodes, direct)
         return []
 
     # The daemon

@@ -305,6 +305,7 @@ class SecondChance:
         self._held: frozenset[Address] = frozenset()
         self._held_at = -math.inf
         self._answer_by: Mapping[Address, str] = {}
+        self._direct: frozenset[Address] = frozenset()
         self._adopted_answers: Mapping[Address, str] = {}
         self._speaks_from: tuple[Address, ...] = ()
         self._expected: frozenset[Probe] = frozenset()
@@ -864,7 +865,7 @@ class SecondChance:
 
     def _route_answers(self, now: float) -> list[Effect]:
         if self.why_not:
-            self._answer_by = {}
+            self._answer_by, self._direct = {}, frozenset()
             return []
         own = self._carried()
         found: dict[Address, tuple[bool, float, str]] = {}
@@ -876,16 +877,15 @@ class SecondChance:
         if now >= self.began_at + WINDOW:
             self._adopted_answers = {}
         left = {address: node for address, node in self._adopted_answers.items() if address not in own}
-        direct = {address for address, (_, _, node) in found.items() if self._is_proven(node, address)}
-        answer_by = left | {address: node for address, (_, _, node) in found.items() if address not in direct}
+        answer_by = left | {address: node for address, (_, _, node) in found.items()}
+        direct = frozenset(one for one in found if one not in left and self._is_proven(found[one][2], one))
         for peer in self.peers.values():
             if peer.keeping:
-                ours = (address for address in direct - answer_by.keys() if found[address][2] == peer.name)
-                peer.keeping.belief.use(any(ours))
-        if answer_by == self._answer_by:
+                peer.keeping.belief.use(any(answer_by[address] == peer.name for address in direct))
+        if (answer_by, direct) == (self._answer_by, self._direct):
             return []
-        self._answer_by = answer_by
-        return [AnswerBy(answer_by)]
+        self._answer_by, self._direct = answer_by, direct
+        return [AnswerBy(answer_by, direct)]
 
     # Direct answers
 
@@ -927,7 +927,7 @@ class SecondChance:
                     sources = {one for one in keeping.sought - self._carried() if one.version == to.version}
                     effects += [SendProbes(keeping.ask.nonce, frozenset(sources), to)] if sources else []
         if expected != self._expected:
-            self._expected, self._seen = expected, frozenset()
+            self._expected, self._seen = expected, self._seen & expected
             effects.append(ExpectProbes(expected))
         return effects
 

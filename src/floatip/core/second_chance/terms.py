@@ -117,6 +117,8 @@ class AnswerBy:
     """To which node packets from each of these addresses leave, through the tunnel: the whole set."""
 
     nodes: Mapping[Address, str]
+    direct: frozenset[Address] = frozenset()
+    """Those of them from which they leave by this node's own way instead."""
 
 
 @dataclass(frozen=True, slots=True)
