@@ -100,7 +100,8 @@ def test_rows_of_mixed_lengths_are_read_one_by_one() -> None:
             length,
             20,
             socket.AF_INET,
-            bytes(2),
+            0,
+            0,
             b"\0\x50",
             port.to_bytes(2, "big"),
             ONE.packed,
@@ -111,8 +112,8 @@ def test_rows_of_mixed_lengths_are_read_one_by_one() -> None:
 
     for lengths in ([120, 120, 120], [120, 128, 120, 120], [96, 96, 192], [192, 96, 96]):
         datagram = memoryview(b"".join(message(length, port) for port, length in enumerate(lengths, 1)))
-        assert {row[5] for row in sockets._rows(datagram)} >= {n.to_bytes(2, "big") for n in range(1, len(lengths) + 1)}
-        ports = {int.from_bytes(row[5], "big") for row in sockets._rows(datagram) if row[2] == socket.AF_INET}
+        assert {row[6] for row in sockets._rows(datagram)} >= {n.to_bytes(2, "big") for n in range(1, len(lengths) + 1)}
+        ports = {int.from_bytes(row[6], "big") for row in sockets._rows(datagram) if row[2] == socket.AF_INET}
         assert ports == set(range(1, len(lengths) + 1))
 
 

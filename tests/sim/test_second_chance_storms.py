@@ -31,6 +31,8 @@ FAULTS = (
 TAKEN_BACK = "new node vanishes", "move undone"
 CLOSED = "direct way closes", "direct way closes behind the probes"
 """Faults of answers that leave directly."""
+SLOWLY_SEEN = "tunnel loses packets but no frames", "old node drops what comes through the tunnel"
+"""Where few connections are left by then, it takes up to 10 s until enough of their packets are lost."""
 
 
 def begun(world: World, chance: random.Random, lasts: float) -> None:
@@ -91,7 +93,7 @@ def foul(fault: str, seed: int, *, direct: bool = False) -> list[str]:
     world.uploading = ways.choice((0.0, 0.5, 1.0))
     begun(world, chance, 25)
     when = chance.choice((-0.05, 0.02, 0.1, 0.3, 0.6, 1, 2.5, 3.5, 5))
-    if direct and ways.random() < 0.7:
+    if direct and fault not in SLOWLY_SEEN and ways.random() < 0.7:
         when = ways.uniform(3, 8)
     if fault in TAKEN_BACK:
         when = abs(when)

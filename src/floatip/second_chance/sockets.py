@@ -41,7 +41,7 @@ REQUEST = struct.Struct("=BBBxI48x")
 OP = struct.Struct("=BBH")
 CONDITION = struct.Struct("=BBxxi")
 """struct inet_diag_hostcond: family, length of the prefix, port (-1: any); then the address."""
-LAYOUT = "=IH10xBx2s2s2s12s4s12s4s32x"
+LAYOUT = "=IH10xBxBB2s2s12s4s12s4s32x"
 """Length, kind; struct inet_diag_msg: family, timer and how often it ended, our port, the client's, our address, the
 client's. Attributes follow.
 """
@@ -70,19 +70,20 @@ def listed(addresses: Iterable[Address]) -> Listed:
 
     An IPv6 socket may hold an IPv4 connection (::ffff:192.0.2.1); that is one of IPv4.
     """
-    wanted, found, timers = tuple(addresses), set[Flow](), list[bytes]()
+    wanted, found, waiting, stuck = tuple(addresses), set[Flow](), 0, 0
     for family in _families(wanted):
         for datagram in _dump(family, socket.IPPROTO_TCP, ALIVE, wanted):
-            for _, _, kind, timer, our_port, port, head, ours, client_head, client in _rows(datagram):
-                timers.append(timer)
+            for _, _, kind, timer, ended, our_port, port, head, ours, client_head, client in _rows(datagram):
+                if timer == RETRANSMISSION:
+                    waiting += 1
+                    stuck += ended >= STUCK
                 if kind == socket.AF_INET:
                     found.add(b"%b%b\0\0%b%b\0\0" % (client_head[:4], port, head[:4], our_port))
                 elif head == MAPPED:
                     found.add(b"%b%b\0\0%b%b\0\0" % (client, port, ours, our_port))
                 else:
                     found.add(b"%b%b%b\0\0%b%b%b\0\0" % (client_head, client, port, head, ours, our_port))
-    ended = [timer[1] for timer in timers if timer[0] == RETRANSMISSION]
-    return Listed(frozenset(found), len(ended), sum(one >= STUCK for one in ended))
+    return Listed(frozenset(found), waiting, stuck)
 
 
 def repeats() -> int:
@@ -102,7 +103,7 @@ def listeners(addresses: Iterable[Address]) -> frozenset[Address]:
     wanted, found = frozenset(addresses), set[Address]()
     for family in _families(wanted):
         for datagram in _dump(family, socket.IPPROTO_TCP, (LISTEN,), ()):
-            for (_, _, kind, _, _, _, head, tail, _, _), rest in _messages(datagram):
+            for (_, _, kind, _, _, _, _, head, tail, _, _), rest in _messages(datagram):
                 if kind == socket.AF_INET:
                     found |= _served(wanted, IPv4Address(head[:4]), only=4)
                 elif head == MAPPED:

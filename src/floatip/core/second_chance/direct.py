@@ -17,6 +17,8 @@ from floatip.core.addresses import Address
 NONCE = 16
 """Octets: what a probe says. The carrier has told it to the keeper, and nobody else may send one."""
 PROBE_INTERVAL = 1.0
+NEW = 2.0
+"""Seconds after answers have begun to leave directly in which connections are listed often."""
 LISTS = 4
 """Lists of connections over which repeats of the clients are counted."""
 REPEATS = 2
@@ -51,15 +53,21 @@ class Belief:
     """Why they did not."""
     is_used: bool = False
     """Answers leave that way."""
+    since: float = -1e9
+    """Since when they do, or do not."""
     were_stuck: int = 0
     """Connections that were stuck already when that began, and still are."""
     lately: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=LISTS))
     """Repeats and accepted packets, at the last lists."""
 
-    def use(self, is_used: bool) -> None:
+    def use(self, is_used: bool, now: float) -> None:
         if is_used != self.is_used:
-            self.is_used = is_used
+            self.is_used, self.since = is_used, now
             self.lately.clear()
+
+    def is_new(self, now: float) -> bool:
+        """Whether the sockets are to be looked at often: if answers do not arrive, all clients wait."""
+        return self.is_used and now < self.since + NEW
 
     def look(self, pulse: Pulse, accepted: int, nonce: bytes) -> None:
         """`accepted`: packets that came through the tunnel to a socket, so far."""

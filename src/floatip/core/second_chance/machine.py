@@ -881,7 +881,7 @@ class SecondChance:
         direct = frozenset(one for one in found if one not in left and self._is_proven(found[one][2], one))
         for peer in self.peers.values():
             if peer.keeping:
-                peer.keeping.belief.use(any(answer_by[address] == peer.name for address in direct))
+                peer.keeping.belief.use(any(answer_by[address] == peer.name for address in direct), now)
         if (answer_by, direct) == (self._answer_by, self._direct):
             return []
         self._answer_by, self._direct = answer_by, direct
@@ -998,7 +998,7 @@ class SecondChance:
         keepings = [peer.keeping for peer in self.peers.values() if peer.keeping]
         takings = [peer.taking for peer in self.peers.values() if peer.taking]
         if keepings:
-            interval = FAST if any(one.is_fast for one in keepings) else LIST_SLOWLY
+            interval = FAST if any(one.is_fast or one.belief.is_new(now) for one in keepings) else LIST_SLOWLY
             self._list_at = min(self._list_at, now + max(interval, LISTING_SHARE * self._list_took))
             if now >= self._list_at:
                 self._list_at = math.inf
