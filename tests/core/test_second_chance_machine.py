@@ -546,9 +546,9 @@ def keeps(player: Player, direct: bool, *, carries: AskFlag = AskFlag.CARRIES, n
     return player.hear(Ask(1, addresses, frozenset(), int(carries), 1, BOOT, 0, "", nonce, frozenset((THEIRS,)), seen))
 
 
-def lists(player: Player, pulse: Pulse = Pulse(), accepted: int = 0) -> list[Effect]:  # noqa: B008
+def lists(player: Player, pulse: Pulse = Pulse(), accepted: int = 0, count: int = 1) -> list[Effect]:  # noqa: B008
     player.do(player.machine.counted(0, 0, accepted, player.now))
-    return player.do(player.machine.listed(frozenset((flow(1),)), 0.001, player.now, pulse))
+    return player.do(player.machine.listed(frozenset(map(flow, range(count))), 0.001, player.now, pulse))
 
 
 def test_a_carrier_looks_for_probes_when_the_routes_have_changed_and_says_whence_they_came(direct: Player) -> None:
@@ -629,27 +629,29 @@ def test_a_keeper_without_auto_sends_none_and_believes_none(player: Player) -> N
 
 
 @pytest.mark.parametrize(
-    ("before", "pulses", "is_believed"),
+    ("connections", "before", "pulses", "is_believed"),
     [
-        (Pulse(3, 0), [Pulse(5, 0), Pulse(5, 1)], True),
-        (Pulse(3, 0), [Pulse(5, 2), Pulse(5, 3)], False),
-        (Pulse(), [Pulse(1, 1)], False),
-        (Pulse(4, 4), [Pulse(4, 4), Pulse(6, 4)], True),  # whose clients had gone before
-        (Pulse(4, 4), [Pulse(2, 2), Pulse(4, 3)], False),
-        (Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=79)], True),
-        (Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=90)], False),
-        (Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=76), Pulse(repeats=90)], False),
+        (9, Pulse(3, 0), [Pulse(5, 0), Pulse(5, 1)], True),
+        (9, Pulse(3, 0), [Pulse(5, 2), Pulse(5, 3)], False),
+        (9, Pulse(), [Pulse(1, 1)], False),
+        (9, Pulse(4, 4), [Pulse(4, 4), Pulse(6, 4)], True),  # whose clients had gone before
+        (9, Pulse(4, 4), [Pulse(2, 2), Pulse(4, 3)], False),
+        (9, Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=79)], True),
+        (9, Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=90)], False),
+        (9, Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=76), Pulse(repeats=90)], False),
+        (200, Pulse(3, 0), [Pulse(50, 3)], True),
+        (200, Pulse(3, 0), [Pulse(50, 4)], False),
     ],
 )
 def test_what_its_sockets_show_is_stronger_than_a_probe(
-    direct: Player, before: Pulse, pulses: list[Pulse], is_believed: bool
+    direct: Player, connections: int, before: Pulse, pulses: list[Pulse], is_believed: bool
 ) -> None:
     keeps(direct, direct=False)
-    lists(direct, before)
+    lists(direct, before, count=connections)
     keeps(direct, direct=True)
     assert of(direct.done, AnswerBy)[-1] == DIRECT
     for number, pulse in enumerate(pulses):
-        lists(direct, pulse, accepted=20 * number)
+        lists(direct, pulse, 20 * number, connections)
         direct.wait(0.1)
         keeps(direct, direct=True)
     assert of(direct.done, AnswerBy)[-1] == (DIRECT if is_believed else BY_TUNNEL)

@@ -10,6 +10,7 @@ from floatip.core.addresses import Address
 from floatip.core.second_chance.direct import Probe
 from floatip.rtnetlink import Netlink
 from floatip.second_chance import answers, probes, sockets
+from floatip.second_chance.rules import PROVEN_FOR
 from tests.second_chance.sc_by_hand import send
 from tests.second_chance.sc_rig import (
     PORT,
@@ -126,9 +127,13 @@ def test_it_goes_to_the_default_router_where_the_carrier_is_a_neighbour_too(
 def test_what_was_seen_is_forgotten_when_nothing_comes(world: World, pair: tuple[Floatip, Floatip]) -> None:
     strictness(world, is_strict=False)
     moved(world, pair)
-    began = time.monotonic()
+    assert is_seen(*pair, 4)
+    began = last = time.monotonic()
     while time.monotonic() < began + 6:  # longer than one is remembered
-        assert is_seen(*pair, 4)
+        time.sleep(0.3)
+        assert seen(pair[1]) or time.monotonic() > last + PROVEN_FOR
+        last = time.monotonic()
+        probe(pair[0], address4("b"))
     world.wait("b", lambda: not pair[1].rules.seen(), "it is forgotten")
 
 

@@ -21,6 +21,10 @@ NEW = 2.0
 """Seconds after answers have begun to leave directly in which connections are listed often."""
 LISTS = 4
 """Lists of connections over which repeats of the clients are counted."""
+MANY, MANY_OF = 2, 50
+"""Connections that are stuck by now, and were not: two, or one of 50 where that is more. A filter may be before some
+of the clients only; and to go through the tunnel where a few clients have vanished does no harm.
+"""
 REPEATS = 2
 """Of a client: one that is lost alone is no sign."""
 
@@ -69,8 +73,8 @@ class Belief:
         """Whether the sockets are to be looked at often: if answers do not arrive, all clients wait."""
         return self.is_used and now < self.since + NEW
 
-    def look(self, pulse: Pulse, accepted: int, nonce: bytes) -> None:
-        """`accepted`: packets that came through the tunnel to a socket, so far."""
+    def look(self, pulse: Pulse, connections: int, accepted: int, nonce: bytes) -> None:
+        """`connections`: of the list. `accepted`: packets that came through the tunnel to a socket, so far."""
         if not self.is_used:
             self.were_stuck = pulse.stuck
             return
@@ -78,7 +82,7 @@ class Belief:
         stuck, waiting = pulse.stuck - self.were_stuck, pulse.waiting - self.were_stuck
         self.lately.append((pulse.repeats, accepted))
         repeats, came = (last - first for first, last in zip(self.lately[0], self.lately[-1], strict=True))
-        if stuck and 2 * stuck >= waiting:
+        if stuck and (2 * stuck >= waiting or stuck >= max(MANY, connections / MANY_OF)):
             self.why = f"{stuck} of {waiting} connections that wait for a client to acknowledge something repeat it"
         elif repeats >= REPEATS and 2 * repeats >= came:
             self.why = f"{repeats} of {came} packets of clients were repeats of what had come"

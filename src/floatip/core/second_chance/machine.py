@@ -445,7 +445,7 @@ class SecondChance:
         self._own_flows, self._list_took = flows, took
         for peer in self.peers.values():
             if keeping := peer.keeping:
-                keeping.belief.look(pulse, self.packets[2], keeping.ask.nonce)
+                keeping.belief.look(pulse, len(flows), self.packets[2], keeping.ask.nonce)
                 wanted = {address.packed for address in keeping.ask.addresses}
                 keeping.listed = frozenset(flow for flow in flows if packed_address(flow) in wanted)
                 keeping.number = keeping.ask.number
