@@ -707,3 +707,20 @@ def test_who_carries_again_sends_no_probes(direct: Player) -> None:
     keeps(direct, direct=True)
     direct.wait(1.5)
     assert not of(direct.done, SendProbes)
+
+
+def test_repeats_are_compared_with_packets_that_were_counted_since(direct: Player) -> None:
+    """Shortly after the change there are many lists for one count."""
+    keeps(direct, direct=False)
+    lists(direct, Pulse())
+    keeps(direct, direct=True)
+    lists(direct, Pulse())
+    for repeats in (1, 2, 3):
+        direct.do(direct.machine.listed(frozenset((flow(1),)), 0.001, direct.now, Pulse(repeats=repeats)))
+    assert of(direct.done, AnswerBy)[-1] == DIRECT
+    direct.wait(0.1)
+    lists(direct, Pulse(repeats=3), accepted=7)
+    assert of(direct.done, AnswerBy)[-1] == DIRECT
+    direct.wait(0.1)
+    lists(direct, Pulse(repeats=4), accepted=8)
+    assert of(direct.done, AnswerBy)[-1] == BY_TUNNEL

@@ -8,6 +8,7 @@ A probe proves the way to the carrier, and not the one to each client. So the ke
 they repeat themselves, or the clients do, it believes no probe any more.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -50,19 +51,19 @@ class Pulse:
 class Belief:
     """Whether the keeper believes that its answers arrive by its own way."""
 
-    probed_at: float = -1e9
+    probed_at: float = -math.inf
     disbelieved: bytes = b""
     """The nonce of the stream in which they did not."""
     why: str = ""
     """Why they did not."""
     is_used: bool = False
     """Answers leave that way."""
-    since: float = -1e9
+    since: float = -math.inf
     """Since when they do, or do not."""
     were_stuck: int = 0
     """Connections that were stuck already when that began, and still are."""
-    lately: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=LISTS))
-    """Repeats and accepted packets, at the last lists."""
+    lately: deque[tuple[int, int, float]] = field(default_factory=lambda: deque(maxlen=LISTS))
+    """Repeats, accepted packets and when these were counted, at the last lists."""
 
     def use(self, is_used: bool, now: float) -> None:
         if is_used != self.is_used:
@@ -73,15 +74,17 @@ class Belief:
         """Whether the sockets are to be looked at often: if answers do not arrive, all clients wait."""
         return self.is_used and now < self.since + NEW
 
-    def look(self, pulse: Pulse, connections: int, accepted: int, nonce: bytes) -> None:
-        """`connections`: of the list. `accepted`: packets that came through the tunnel to a socket, so far."""
+    def look(self, pulse: Pulse, connections: int, accepted: int, counted_at: float, nonce: bytes) -> None:
+        """`connections`: of the list. `accepted`: packets that came through the tunnel to a socket by `counted_at`."""
         if not self.is_used:
             self.were_stuck = pulse.stuck
             return
         self.were_stuck = min(self.were_stuck, pulse.stuck)
         stuck, waiting = pulse.stuck - self.were_stuck, pulse.waiting - self.were_stuck
-        self.lately.append((pulse.repeats, accepted))
-        repeats, came = (last - first for first, last in zip(self.lately[0], self.lately[-1], strict=True))
+        if not self.lately or counted_at > self.lately[-1][2]:
+            self.lately.append((pulse.repeats, accepted, counted_at))
+        first, last = self.lately[0], self.lately[-1]
+        repeats, came = last[0] - first[0], last[1] - first[1]
         if stuck and (2 * stuck >= waiting or stuck >= max(MANY, connections / MANY_OF)):
             self.why = f"{stuck} of {waiting} connections that wait for a client to acknowledge something repeat it"
         elif repeats >= REPEATS and 2 * repeats >= came:

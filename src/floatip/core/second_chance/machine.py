@@ -445,7 +445,8 @@ class SecondChance:
         self._own_flows, self._list_took = flows, took
         for peer in self.peers.values():
             if keeping := peer.keeping:
-                keeping.belief.look(pulse, len(flows), self.packets[2], keeping.ask.nonce)
+                counted = self.packets[2], self._packets_at
+                keeping.belief.look(pulse, len(flows), *counted, keeping.ask.nonce)
                 wanted = {address.packed for address in keeping.ask.addresses}
                 keeping.listed = frozenset(flow for flow in flows if packed_address(flow) in wanted)
                 keeping.number = keeping.ask.number
@@ -866,6 +867,9 @@ class SecondChance:
     def _route_answers(self, now: float) -> list[Effect]:
         if self.why_not:
             self._answer_by, self._direct = {}, frozenset()
+            for peer in self.peers.values():
+                if peer.keeping:
+                    peer.keeping.belief.use(False, now)
             return []
         own = self._carried()
         found: dict[Address, tuple[bool, float, str]] = {}
