@@ -6,9 +6,66 @@ MACHINE, MOVES, NODE = "core/second_chance/machine.py", "core/second_chance/move
 FAIR = "sim/test_second_chance_storms.py::test_moves_reset_nothing_and_leave_nothing"
 FOUL = "sim/test_second_chance_storms.py::test_a_fault_resets_nothing_of_the_carrier_and_no_client_hangs"
 STORIES = "sim/test_stories_chanced.py"
+DIRECTLY = "sim/test_second_chance_storms.py::test_a_fault_does_no_more_harm_where_answers_may_leave_directly"
 OF_MACHINE = "core/test_second_chance_machine.py"
 
 MUTANTS = (
+    Mutant(
+        "probes are believed whatever the sockets show",
+        "core/second_chance/direct.py",
+        "        self.disbelieved = nonce\n",
+        "",
+        DIRECTLY,
+    ),
+    Mutant(
+        "only sockets that repeat themselves count, not clients that do",
+        "core/second_chance/direct.py",
+        "elif repeats >= REPEATS and 2 * repeats >= came:",
+        "elif repeats < 0:",
+        DIRECTLY,
+    ),
+    Mutant(
+        "a probe that came once is believed until the end",
+        MACHINE,
+        "        self._seen = seen\n",
+        "        self._seen |= seen\n",
+        OF_MACHINE,
+    ),
+    Mutant(
+        "answers leave directly while routes change",
+        MACHINE,
+        "settled = self.says_so and not self.is_orphan and not self.is_fast",
+        "settled = self.says_so and not self.is_orphan",
+        OF_MACHINE,
+    ),
+    Mutant(
+        "a stream whose answers leave directly ends because none come back",
+        MACHINE,
+        "            if told.is_direct:\n",
+        "            if False:\n",
+        OF_MACHINE,
+    ),
+    Mutant(
+        "a probe is forgotten a while after the first one came, though others follow",
+        "second_chance/rules.py",
+        "KEY, again=True),",
+        "KEY),",
+        "second_chance/test_sc_direct.py",
+    ),
+    Mutant(
+        "a probe goes to a carrier that is a neighbour, and not by the router",
+        "second_chance/probes.py",
+        "    hop = way.gateway if is_v4 and way.gateway and way.gateway.version == 4 else to",
+        "    hop = to",
+        "second_chance/test_sc_direct.py",
+    ),
+    Mutant(
+        "a strict reverse path filter drops what comes out of the tunnel while answers leave directly",
+        "second_chance/tunnel.py",
+        "            wanted |= {(address.packed, MAIN) for address in direct}\n",
+        "            wanted = {each for each in wanted if each[0] not in {one.packed for one in direct}}\n",
+        "second_chance/test_sc_direct.py",
+    ),
     Mutant(
         "a keeper lets in what it has said before the kernel does",
         MACHINE,

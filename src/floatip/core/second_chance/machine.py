@@ -10,6 +10,7 @@ a frame that is lost, late or repeated delays and does no harm.
   routes change is on one of them a moment later. Meanwhile the kernel holds back the RST for a connection that this
   node does not know.
 * After that, only what is on a list is forwarded: a flood or a forged packet changes nothing.
+* Answers go back through the tunnel, or by the keeper's own way where that is proven (`direct`).
 * A tunnel that only seems to work is worse than none, because clients would hang. So the carrier ends it where its
   packets reach no socket of the keeper, where no answers come back, or where the keeper falls silent.
 
@@ -17,11 +18,14 @@ It runs in a process of its own (`floatip.second_chance`). The daemon says what 
 """
 
 import math
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 from floatip.core.addresses import Address
 from floatip.core.link.wire import identity
+from floatip.core.second_chance.direct import NONCE, PROBE_INTERVAL, Belief, Probe, Pulse
 from floatip.core.second_chance.flow import Flow, packed_address
 from floatip.core.second_chance.terms import (
     Admit,
@@ -29,6 +33,7 @@ from floatip.core.second_chance.terms import (
     CountPackets,
     Effect,
     End,
+    ExpectProbes,
     Fault,
     Forward,
     HoldBack,
@@ -36,6 +41,7 @@ from floatip.core.second_chance.terms import (
     Over,
     Phase,
     SendFrame,
+    SendProbes,
     Standing,
     Stream,
     Tell,
@@ -43,6 +49,7 @@ from floatip.core.second_chance.terms import (
     Wish,
 )
 from floatip.core.second_chance.wire import (
+    NO_NONCE,
     Ask,
     AskFlag,
     Frame,
@@ -82,6 +89,7 @@ TOLD_INTERVAL = 0.5
 """Seconds between two reports of figures alone."""
 LARGE = "large packets of {} do not come through the tunnel: something drops fragments on the way"
 MOVED_ON = "the address has moved on"
+NO_PULSE = Pulse()
 GOODBYES = 3
 """How often the end is said; a keeper that hears none of them notices the silence."""
 
@@ -155,6 +163,8 @@ class Taking:
     """From the keeper's sockets to this node's uplinks."""
     is_proven: bool = False
     """A packet was accepted since the move."""
+    is_direct: bool = False
+    """The keeper's answers leave by its own way, as it says."""
 
     @property
     def moved(self) -> list[float]:
@@ -192,6 +202,18 @@ class Keeping:
     """When this node, which was the carrier, gave it up."""
     is_orphan: bool = False
     """The carrier has fallen silent, and may be gone."""
+    belief: Belief = field(default_factory=Belief)
+
+    @property
+    def distrust(self) -> str:
+        """Why no probe of this stream proves anything any more."""
+        return self.belief.why if self.ask.nonce in (NO_NONCE, self.belief.disbelieved) else ""
+
+    @property
+    def believes(self) -> bool:
+        """Whether a probe proves anything."""
+        settled = self.says_so and not self.is_orphan and not self.is_fast
+        return settled and self.ask.nonce not in (NO_NONCE, self.belief.disbelieved)
 
     @property
     def is_fast(self) -> bool:
@@ -247,12 +269,18 @@ class Peer:
 class SecondChance:
     """Each method takes what happened. Do the effects that it returns, in their order, before you call the next."""
 
-    def __init__(self, own: str, nodes: Iterable[str], boot: int, limit: float, now: float) -> None:
-        """`boot`: drawn at each start, not 0. `limit`: seconds after a move."""
+    def __init__(
+        self, own: str, nodes: Iterable[str], boot: int, limit: float, now: float, secret: bytes = b""
+    ) -> None:
+        """`boot`: drawn at each start, not 0. `limit`: seconds after a move.
+
+        `secret`: drawn at each start, of 16 octets; none: answers leave through the tunnel, whatever a probe proves.
+        """
         self.own = own
         self.identity = identity(own)
         self.boot = boot
         self.limit = limit
+        self.secret = secret
         self.began_at = now
         self.peers: dict[str, Peer] = {}
         self.configure(nodes, limit)
@@ -277,7 +305,11 @@ class SecondChance:
         self._held: frozenset[Address] = frozenset()
         self._held_at = -math.inf
         self._answer_by: Mapping[Address, str] = {}
+        self._direct: frozenset[Address] = frozenset()
         self._adopted_answers: Mapping[Address, str] = {}
+        self._speaks_from: tuple[Address, ...] = ()
+        self._expected: frozenset[Probe] = frozenset()
+        self._seen: frozenset[Probe] = frozenset()
         self._list_at = math.inf
         self._list_took = 0.0
         self._count_at = math.inf
@@ -349,8 +381,16 @@ class SecondChance:
     def tick(self, now: float) -> list[Effect]:
         return self._act(now)
 
-    def counted(self, forwarded: int, answers: int, accepted: int, now: float) -> list[Effect]:
-        """Packets so far."""
+    def speak_from(self, own: Iterable[Address], now: float) -> list[Effect]:
+        """This node's addresses where packets of clients come, the best first."""
+        self._speaks_from = tuple(own)
+        return self._act(now)
+
+    def counted(
+        self, forwarded: int, answers: int, accepted: int, now: float, seen: frozenset[Probe] = frozenset()
+    ) -> list[Effect]:
+        """Packets so far, and which of the expected probes came in the last seconds."""
+        self._seen = seen
         if accepted != self.packets[2]:
             self._accepted_at = now
         self.packets, self._packets_at = (forwarded, answers, accepted), now
@@ -400,11 +440,13 @@ class SecondChance:
                 self._told_list(peer, frame.boot, frame.message, now)
         return self._act(now)
 
-    def listed(self, flows: frozenset[Flow], took: float, now: float) -> list[Effect]:
+    def listed(self, flows: frozenset[Flow], took: float, now: float, pulse: Pulse = NO_PULSE) -> list[Effect]:
         """The connections of the addresses that were asked for."""
         self._own_flows, self._list_took = flows, took
         for peer in self.peers.values():
             if keeping := peer.keeping:
+                counted = self.packets[2], self._packets_at
+                keeping.belief.look(pulse, len(flows), *counted, keeping.ask.nonce)
                 wanted = {address.packed for address in keeping.ask.addresses}
                 keeping.listed = frozenset(flow for flow in flows if packed_address(flow) in wanted)
                 keeping.number = keeping.ask.number
@@ -428,7 +470,7 @@ class SecondChance:
             if before:
                 keeping.admitted = before.admitted
                 keeping.carries_since, keeping.given_at = before.carries_since, before.given_at
-                keeping.says_so = before.says_so
+                keeping.says_so, keeping.belief = before.says_so, before.belief
         if ask.number != keeping.ask.number:
             self._list_at = now
         if ask.flags & AskFlag.CARRIES:
@@ -464,7 +506,7 @@ class SecondChance:
         ):
             return []
         effects: list[Effect] = []
-        left, accepted = len(keeping.listed), self.packets[2]
+        left, accepted, is_direct = len(keeping.listed), self.packets[2], keeping.belief.is_used
         asked_ago = round((now - keeping.heard_at) * 1000)
         keeping.said_at = now
         is_known = keeping.version and keeping.listed == keeping.base
@@ -482,12 +524,14 @@ class SecondChance:
             if new:  # before it can be forwarded
                 keeping.admitted |= new
                 effects.append(Admit(new, frozenset()))
-            return [*effects, *(self._frame(peer, replace(one, asked_ago=asked_ago)) for one in keeping.out)]
+            said = (replace(one, asked_ago=asked_ago, is_direct=is_direct) for one in keeping.out)
+            return [*effects, *(self._frame(peer, one) for one in said)]
         self._to_shut_out |= keeping.admitted - keeping.base
         keeping.admitted &= keeping.base
         if not is_known:
             return effects
-        same = Listing(keeping.number, asked_ago, keeping.version, keeping.version, 0, 1, left, accepted)
+        about = keeping.number, asked_ago, keeping.version, keeping.version, 0, 1, left, accepted
+        same = Listing(*about, is_direct=is_direct)
         return [*effects, self._frame(peer, same)]
 
     def _look_after(self, peer: Peer, keeping: Keeping, now: float) -> None:
@@ -561,14 +605,17 @@ class SecondChance:
         taking.answered = max(taking.answered, told.number)
         if told.accepted > taking.accepted and taking.moved:
             taking.is_proven = True
-        taking.accepted = told.accepted
+        taking.accepted, taking.is_direct = told.accepted, told.is_direct
         forwarded, answers, _ = self.packets
         # The packets are counted together: of two keepers nobody knows whose they are.
         others = (one.taking for one in self.peers.values() if one.taking is not taking)
         if taking.moved and not any(one and one.flows for one in others):
             age = 3 * FAST if self._is_fast(taking, now) else LIST_SLOWLY + SLOW
             taking.there.look(forwarded, self._packets_at, told.accepted, now)
-            taking.back.look(told.accepted, now - age, answers, now)
+            if told.is_direct:
+                taking.back = Gauge()
+            else:
+                taking.back.look(told.accepted, now - age, answers, now)
         else:
             taking.there, taking.back = Gauge(), Gauge()
 
@@ -752,6 +799,7 @@ class SecondChance:
         effects = self._reconcile(now)
         effects += self._hold_back(now)
         effects += self._route_answers(now)
+        effects += self._probe(now)
         effects += self._say(now)
         if now >= self.began_at + WINDOW:
             self._to_shut_out |= self._adopted_here
@@ -818,7 +866,10 @@ class SecondChance:
 
     def _route_answers(self, now: float) -> list[Effect]:
         if self.why_not:
-            self._answer_by = {}
+            self._answer_by, self._direct = {}, frozenset()
+            for peer in self.peers.values():
+                if peer.keeping:
+                    peer.keeping.belief.use(False, now)
             return []
         own = self._carried()
         found: dict[Address, tuple[bool, float, str]] = {}
@@ -831,10 +882,61 @@ class SecondChance:
             self._adopted_answers = {}
         left = {address: node for address, node in self._adopted_answers.items() if address not in own}
         answer_by = left | {address: node for address, (_, _, node) in found.items()}
-        if answer_by == self._answer_by:
+        direct = frozenset(one for one in found if one not in left and self._is_proven(found[one][2], one))
+        for peer in self.peers.values():
+            if peer.keeping:
+                peer.keeping.belief.use(any(answer_by[address] == peer.name for address in direct), now)
+        if (answer_by, direct) == (self._answer_by, self._direct):
             return []
-        self._answer_by = answer_by
-        return [AnswerBy(answer_by)]
+        self._answer_by, self._direct = answer_by, direct
+        return [AnswerBy(answer_by, direct)]
+
+    # Direct answers
+
+    def _is_proven(self, node: str, address: Address) -> bool:
+        """Whether answers from there reach the clients by this node's own way, as far as that carrier can see."""
+        keeping = self.peers[node].keeping
+        return bool(self.secret) and keeping is not None and keeping.believes and address in keeping.ask.direct
+
+    def _nonce(self, peer: Peer, taking: Taking) -> bytes:
+        return sha256(self.secret + peer.identity + struct.pack("!d", taking.since)).digest()[:NONCE]
+
+    def _probe_at(self) -> frozenset[Address]:
+        """Where this node sees what comes by the way of the clients' packets."""
+        floating = frozenset[Address]().union(*(wish.addresses for wish in self.wishes.values()))
+        usable = [one for one in self._speaks_from if one not in floating]
+        return frozenset(
+            next(one for one in usable if one.version == version) for version in {v.version for v in usable}
+        )
+
+    def _expects(self, peer: Peer, taking: Taking, now: float) -> frozenset[Probe]:
+        """Not while routes change: what is seen then is not what is."""
+        if not self.secret or self.why_not or self._is_fast(taking, now):
+            return frozenset()
+        nonce, versions = self._nonce(peer, taking), {one.version for one in self._probe_at()}
+        carried = (address for address, one in taking.sought.items() if one.moved_at is not None)
+        return frozenset(Probe(nonce, address) for address in carried if address.version in versions)
+
+    def _probe(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        expected = frozenset[Probe]()
+        for peer in self.peers.values():
+            if peer.taking:
+                expected |= self._expects(peer, peer.taking, now)
+            if (keeping := peer.keeping) and self._sends_probes(keeping):
+                if now < keeping.belief.probed_at + PROBE_INTERVAL:
+                    continue
+                keeping.belief.probed_at = now
+                for to in sorted(keeping.ask.probe_at, key=lambda one: one.version):
+                    sources = {one for one in keeping.sought - self._carried() if one.version == to.version}
+                    effects += [SendProbes(keeping.ask.nonce, frozenset(sources), to)] if sources else []
+        if expected != self._expected:
+            self._expected, self._seen = expected, self._seen & expected
+            effects.append(ExpectProbes(expected))
+        return effects
+
+    def _sends_probes(self, keeping: Keeping) -> bool:
+        return bool(self.secret) and not self.why_not and keeping.believes
 
     def _leads_back(self, keeping: Keeping, now: float) -> bool:
         """Whether answers may still reach the clients through the tunnel.
@@ -858,7 +960,7 @@ class SecondChance:
                 peer.goodbyes = 0
                 if now >= taking.asked_at + (FAST if self._is_fast(taking, now) else SLOW):
                     taking.asked_at = now
-                    effects.append(self._frame(peer, self._ask(taking, now)))
+                    effects.append(self._frame(peer, self._ask(peer, taking, now)))
             elif peer.goodbyes and now >= peer.offered_at + FAST:
                 peer.goodbyes, peer.offered_at = peer.goodbyes - 1, now
                 effects.append(self._frame(peer, Ask(0, frozenset(), reason=peer.last_words)))
@@ -874,7 +976,7 @@ class SecondChance:
                   and one.phase is Phase.OFFERS and peer.name in one.nodes)  # fmt: skip
         return that_fit(frozenset[Address]().union(*offers))
 
-    def _ask(self, taking: Taking, now: float) -> Ask:
+    def _ask(self, peer: Peer, taking: Taking, now: float) -> Ask:
         wishes = {one.instance: self.wishes.get(one.instance) for one in taking.sought.values()}
         is_ready = bool(taking.version) and all(
             taking.answered >= one.number for one in taking.sought.values()
@@ -883,7 +985,11 @@ class SecondChance:
         flags = AskFlag.FAST * self._asks_fast(taking, now) | AskFlag.READY * is_ready | AskFlag.CARRIES * carries
         reverse = frozenset(address for address, one in taking.sought.items() if one.is_reverse)
         addresses = frozenset(taking.sought)
-        return Ask(taking.number, addresses, reverse, flags, taking.version, taking.boot, self.packets[0])
+        ask = Ask(taking.number, addresses, reverse, flags, taking.version, taking.boot, self.packets[0])
+        if not (expected := self._expects(peer, taking, now)):
+            return ask
+        direct = frozenset(one.source for one in expected & self._seen)
+        return replace(ask, nonce=self._nonce(peer, taking), probe_at=self._probe_at(), direct=direct)
 
     def _shut_out(self) -> list[Effect]:
         """What nobody forwards any more."""
@@ -896,7 +1002,7 @@ class SecondChance:
         keepings = [peer.keeping for peer in self.peers.values() if peer.keeping]
         takings = [peer.taking for peer in self.peers.values() if peer.taking]
         if keepings:
-            interval = FAST if any(one.is_fast for one in keepings) else LIST_SLOWLY
+            interval = FAST if any(one.is_fast or one.belief.is_new(now) for one in keepings) else LIST_SLOWLY
             self._list_at = min(self._list_at, now + max(interval, LISTING_SHARE * self._list_took))
             if now >= self._list_at:
                 self._list_at = math.inf
@@ -965,11 +1071,13 @@ class SecondChance:
         for peer in self.peers.values():
             if (taking := peer.taking) and taking.moved:
                 until = max(taking.moved) + self.limit
-                yield Stream(peer.name, True, len(taking.flows), taking.since, until, forwarded, taking.accepted)
+                figures = len(taking.flows), taking.since, until, forwarded, taking.accepted
+                yield Stream(peer.name, True, *figures, taking.is_direct)
             keeping = peer.keeping
             if keeping and keeping.number and keeping.says_so and not keeping.is_orphan:
                 since, until = keeping.carries_since, keeping.carries_since + self.limit
-                yield Stream(peer.name, False, len(keeping.listed), since, until, keeping.ask.forwarded, accepted)
+                figures = len(keeping.listed), since, until, keeping.ask.forwarded, accepted
+                yield Stream(peer.name, False, *figures, keeping.belief.is_used, keeping.distrust)
 
     def _deadline(self, now: float) -> float:
         at = min(self._list_at, self._count_at)
@@ -989,6 +1097,8 @@ class SecondChance:
                     if not keeping.is_orphan
                     else keeping.carries_since + self.limit,
                 )
+                if self._sends_probes(keeping):
+                    at = min(at, keeping.belief.probed_at + PROBE_INTERVAL)
                 if keeping.number and not keeping.is_orphan:
                     at = min(at, keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW))
         return max(at, now)
