@@ -1,14 +1,14 @@
 """What a planned move does to open connections: floatip without and with the second chance, and keepalived beside it.
 
 python -m bench.second_chance [--runs 5] [--connections 500] [--delay 20] [--only handover,keepalived] [--json FILE]
-                              [--route-servers built-in,bird]
+                              [--ways built-in,direct,bird]
 
 A client holds long connections with a message each 50 ms, opens short ones, and has an upload and a download under way,
 with a delay between it and the router; HAProxy in TCP mode is before the service. All rows are of one run of this
 program, on one network: a client, a router, two nodes that share no layer 2.
 
-handover, drain, stop   floatip, as the scenes connections-... of the lab play it: without the second chance, and with
-                        it for each kind of route server
+handover, drain, stop   floatip, as the scenes connections-... of the lab play it: without the second chance, and with it:
+                        answers through the tunnel with each kind of route server, and answers that leave directly
 keepalived              stopped (SIGTERM), which is its planned move. Its notify script sets the router's route at once,
                         which is more than a provider's API does, and its skew time is the least that it can have
 conntrackd              the same, and the connection table is at the other node before the route is
@@ -43,7 +43,12 @@ from floatip.text import aligned
 
 MOVES = ("handover", "drain", "stop")
 PEERS = ("keepalived", "conntrackd")
-ROUTE_SERVERS: Mapping[str, Sequence[str]] = {"built-in": (), "bird": ("--route-server", "bird")}
+WAYS: Mapping[str, Sequence[str]] = {
+    "built-in": (),
+    "direct": ("--answers", "auto"),
+    "bird": ("--route-server", "bird"),
+}
+"""Of the second chance: with the built-in route servers or BIRD, and by which way answers go."""
 MASTER, STANDBY = (node.name for node in NODES)
 PRIORITY = 254
 """Of both nodes: the skew time of the backup is 2/256 s."""
@@ -92,13 +97,13 @@ class Row:
 # floatip
 
 
-def played(move: str, second_chance: str, route_server: str, options: argparse.Namespace) -> Row:
+def played(move: str, second_chance: str, way: str, options: argparse.Namespace) -> Row:
     """By the lab, each run in a lab of its own."""
     command = [sys.executable, "-m", "floatip", "lab", f"connections-{move}", "--json", "--runs", str(options.runs)]
     command += ["--connections", str(options.connections), "--delay", str(options.delay)]
-    command += ["--second-chance", second_chance, *ROUTE_SERVERS[route_server]]
+    command += ["--second-chance", second_chance, *WAYS[way]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    program = f"floatip, {second_chance}" + (f", {route_server}" if second_chance == "on" else "")
+    program = f"floatip, {second_chance}" + (f", {way}" if second_chance == "on" else "")
     if not done.stdout:
         said = " ".join(done.stderr.split())
         return Row(move, program, wrong=(f"the lab did not play: {said[:300]}",), is_judged=True)
@@ -344,15 +349,15 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=500)
     parser.add_argument("--delay", type=float, default=20.0, help="ms between the client and the router, each way")
     parser.add_argument("--only", default=",".join((*MOVES, *PEERS)), help="parts, with commas between them")
-    parser.add_argument("--route-servers", default=",".join(ROUTE_SERVERS), help="kinds, with commas between them")
+    parser.add_argument("--ways", default=",".join(WAYS), help="of the second chance, with commas between them")
     parser.add_argument("--json", type=Path, help="all rows, with all runs")
     parser.add_argument("--play", choices=PEERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     parts = options.only.split(",")
     if unknown := set(parts) - {*MOVES, *PEERS}:
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join((*MOVES, *PEERS))}")
-    if unknown := set(options.route_servers.split(",")) - ROUTE_SERVERS.keys():
-        parser.error(f"unknown route servers: {', '.join(sorted(unknown))}; there are {', '.join(ROUTE_SERVERS)}")
+    if unknown := set(options.ways.split(",")) - WAYS.keys():
+        parser.error(f"unknown ways: {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
     if options.play:
         return _play(options)
     rows = []
@@ -376,9 +381,8 @@ def _rows(part: str, options: argparse.Namespace) -> Iterator[Row]:
     if part in PEERS:
         yield beside(part, options)
     else:
-        names = options.route_servers.split(",")
-        yield played(part, "off", names[0], options)
-        yield from (played(part, "on", name, options) for name in names)
+        yield played(part, "off", "built-in", options)
+        yield from (played(part, "on", way, options) for way in options.ways.split(","))
 
 
 def _play(options: argparse.Namespace) -> int:
