@@ -121,10 +121,25 @@ def moves(pair: Pair, order: Callable[[str], float]) -> bool:
         time.sleep(max(0.0, taken_at + LIVES - time.monotonic()))
         story = connected.tell(keeper, at, taken_at)
     pair.start_again()
-    return story.judge([*story.went_on(spared="echo" if pair.run.options.election == "vrrp" else ""), *of_each(story)])
+    return story.judge([*story.went_on(), *of_each(story)])
 
 
 def of_each(story: Story) -> list[Verdict]:
     """There were connections to both addresses."""
     count = Counter(one.who for one in story.record.connections.long)
     return [Verdict(count == {story.keeper: 2 * (LONG + LONG // IDLE)}, f"long connections by node: {dict(count)}")]
+
+
+@pytest.fixture(scope="module")
+def linked_pair() -> Iterator[Pair]:
+    options = RunOptions(election="nodes", second_chance="on", connections=LONG, probe_interval=0.01)
+    with pair_of(options, by_link) as pair:
+        yield pair
+
+
+def test_a_handover_over_a_link_of_ipv6_resets_nothing(linked_pair: Pair) -> None:
+    until_judged(lambda: moves(linked_pair, lambda node: linked_pair.order(node, "handover")))
+
+
+def test_a_stop_of_a_node_with_a_link_of_ipv6_resets_nothing(linked_pair: Pair) -> None:
+    until_judged(lambda: moves(linked_pair, linked_pair.stop))
