@@ -7,8 +7,8 @@ A client holds long connections with a message each 50 ms, opens short ones, and
 with a delay between it and the router; HAProxy in TCP mode is before the service. All rows are of one run of this
 program, on one network: a client, a router, two nodes that share no layer 2.
 
-handover, drain, stop   floatip, as the scenes connections-... of the lab play it: without the second chance, and with it
-                        for each kind of route server
+handover, drain, stop   floatip, as the scenes connections-... of the lab play it: without the second chance, and with
+                        it for each kind of route server
 keepalived              stopped (SIGTERM), which is its planned move. Its notify script sets the router's route at once,
                         which is more than a provider's API does, and its skew time is the least that it can have
 conntrackd              the same, and the connection table is at the other node before the route is

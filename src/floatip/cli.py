@@ -53,6 +53,7 @@ def _reason(text: str) -> str:
     return reason(text)
 
 
+WAIT = Option("--wait", "Then wait until no open connection goes on here", dest="waits")
 REASON = Option("--reason TEXT", "Why; shown in the status of all nodes", _reason, "")
 
 
@@ -215,7 +216,7 @@ def explain(instance: str | None, down: str | None, fails: str | None, drained: 
     REASON,
     Option("--for TIME", "Undrain after this time: 90s, 30m, 2h, 1h30m", _duration, dest="seconds"),
     Option("--withdraw", "Also announce nothing as a standby, once others carry it"),
-    Option("--wait", "Then wait until no open connection goes on here", dest="waits"),
+    WAIT,
     Option("--force", "Also if no other node is ready, or its sessions are young"),
 )
 def drain(reason: str, seconds: float | None, withdraw: bool, waits: bool, force: bool) -> int:
@@ -244,16 +245,17 @@ def undrain() -> int:
     VERB_EXITS,
     Option("[INSTANCE]", "The instance (default: all that this node carries)"),
     Option("--to NODE", "The node that takes over (default: the best that is ready)"),
+    WAIT,
     Option("--force", "Also if the sessions of the node that takes over are young"),
 )
-def handover(instance: str | None, to: str | None, force: bool) -> int:
+def handover(instance: str | None, to: str | None, waits: bool, force: bool) -> int:
     """Hand an instance over to another node that is ready.
 
     Run it on the node that carries the instance.
     """
     from floatip.verbs import carry_out  # noqa: PLC0415
 
-    return carry_out("handover", instance=instance, to=to, force=force)
+    return carry_out("handover", "wait" if waits else "", instance=instance, to=to, force=force)
 
 
 @Command(

@@ -245,6 +245,28 @@ def test_after_the_window_nothing_is_held_back_and_the_end_is_said(player: Playe
     assert [(one.addresses, one.reason) for one in asks][-1] == (frozenset(), "no connection is left")
 
 
+def test_resets_are_held_back_as_soon_as_a_list_is_there_and_while_lists_may_be_late(player: Player) -> None:
+    player.wish(Phase.ASKS, "b")
+    assert not of(player.done, HoldBack)
+    player.told(flow(1))
+    assert of(player.done, HoldBack) == [HoldBack(frozenset((VIP,)))]
+    player.wish(Phase.CARRIES, moved_at=player.now)
+    player.wait(0.6)
+    assert {one.addresses for one in of(player.done, HoldBack)} == {frozenset((VIP,))}
+
+
+def test_where_a_carrier_offers_an_address_other_nodes_are_asked_too() -> None:
+    """They may have kept connections of it since an earlier move."""
+    now, done = 100.0, list[Effect]()
+    machine = SecondChance("a", ("a", "b", "c"), BOOT, 60.0, now)
+    machine.wish([Wish("web", frozenset((VIP,)), Phase.REST)], now)
+    heard: list[tuple[str, Message]] = [(name, Hello(True, is_large=large)) for name in "bc" for large in (False, True)]
+    for sequence, (name, message) in enumerate([*heard, ("b", Offer(frozenset((VIP,))))], 1):
+        done = machine.heard(Frame(identity(name), identity("a"), THEIR_BOOT, BOOT, sequence, message), now)
+    asks = {one.node: one.frame.message for one in of(done, SendFrame) if isinstance(one.frame.message, Ask)}
+    assert {name: ask.addresses for name, ask in asks.items()} == {"b": {VIP}, "c": {VIP}}
+
+
 def test_a_keeper_that_falls_silent_is_forwarded_nothing(player: Player) -> None:
     taken(player)
     player.wait(SILENCE + 0.2)

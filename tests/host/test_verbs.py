@@ -161,25 +161,27 @@ def kept(count: int | None, until: float = 1e9) -> dict[str, Any]:
 GONE = DONE | {"order": 7, "kept": None, "gone": "all that this node carried has moved away"}
 
 
-def test_drain_waits_for_the_last_connection_only_where_it_is_asked_to(runtime: Path) -> None:
+@pytest.mark.parametrize("verb", ["drain", "handover"])
+def test_a_move_waits_for_the_last_connection_only_where_it_is_asked_to(runtime: Path, verb: str) -> None:
     with daemon(runtime, kept(312)) as requests:
-        status, said = floatip("drain")
+        status, said = floatip(verb)
     assert status == 0
     assert len(requests) == 1
     done, left = said.splitlines()
     assert done.startswith("done in ")
     assert left.startswith("312 connections go on here by haproxy2, for ")
-    assert left.endswith(" at most; to wait for them: floatip drain --wait")
+    assert left.endswith(f" at most; to wait for them: floatip {verb} --wait")
 
 
-def test_drain_with_wait_returns_when_the_last_connection_has_gone(
-    runtime: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("verb", ["drain", "handover"])
+def test_with_wait_a_move_is_done_when_the_last_connection_has_gone(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     monkeypatch.setattr(verbs, "KEPT_INTERVAL", 0.01)
     with daemon(runtime, WAITS | {"order": 7}, kept(None), kept(312), kept(1), GONE) as requests:
-        status, said = floatip("drain", "--wait")
+        status, said = floatip(verb, "--wait")
     assert status == 0
-    assert [one["cmd"] for one in requests] == ["drain", *["verb-status"] * 4]
+    assert [one["cmd"] for one in requests] == [verb, *["verb-status"] * 4]
     assert [one.get("order") for one in requests] == [None, 7, 7, 7, 7]
     waits, done, left, gone = said.splitlines()
     assert waits == "web: haproxy2 takes over"

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from floatip.connection_words import sentences
 from floatip.core.second_chance.machine import HELLO_PATIENCE, SILENCE
@@ -19,8 +20,9 @@ from floatip.core.state import Status, read
 from floatip.host.ask import ask
 from floatip.lab.connections import Connections, ends
 from floatip.lab.namespaces import Closes
-from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTER, Network
+from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTER, LabHost, Network
 from floatip.lab.programs.connections import PORT, ConnectionsProgram
+from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.record import Record, RunEvent, RunOptions
 from floatip.lab.run import Run
 from floatip.lab.scheduling import DelayWatch
@@ -28,6 +30,28 @@ from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, survived,
 from floatip.lab.verdicts import AGREEMENT, Verdict, limit, no_loss
 
 LONG = 30
+"""To each of the two addresses."""
+FLOATING6 = "2001:db8:ff::158"
+HEAD = """\
+[linode]
+dcid = 6
+
+[bgp]
+hold_time = 9
+
+[second_chance]
+mode = "on"
+"""
+NODE = """
+[[node]]
+name = "{}"
+address = "{}"
+"""
+INSTANCE = """
+[[instance]]
+name = "{}"
+addresses = [{}]
+"""
 ENDS_WITHIN = 30.0
 STOPS_WITHIN = 30.0
 OPTIONS: Mapping[str, Mapping[str, object]] = {
@@ -128,10 +152,9 @@ class Story:
 
 
 class Pair(Closes):
-    def __init__(self, run: Run, *targets: str) -> None:
-        """`targets`: the addresses of the connections; none: the lab's one."""
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.targets = targets or (str(FLOATING.ip),)
+        self.targets = (str(FLOATING.ip), FLOATING6)
         self.clients = [
             ConnectionsProgram(run.network, LONG, target, f"connections-{number}")
             for number, target in enumerate(self.targets, 1)
@@ -298,11 +321,40 @@ class Connected:
         return Story(keeper, carrier, at, taken_at, over_at, record, " ".join(" ".join(said).split()))
 
 
+def head(link: int) -> str:
+    """The part of the nodes' files that all have; `link`: the IP version of the link."""
+    nodes = "".join(NODE.format(each.name, each.ipv6 if link == 6 else each.ipv4.ip) for each in NODES if each.ipv4)
+    return HEAD + nodes
+
+
+def by_link(host: LabHost) -> str:
+    """The nodes elect, and have the same file."""
+    return head(4) + INSTANCE.format("VI_1", f'"{FLOATING}", "{FLOATING6}/128"')
+
+
+class MovingRun(Run):
+    """With these files."""
+
+    def __init__(self, options: RunOptions, file: Callable[[LabHost], str]) -> None:
+        self._file = file
+        super().__init__(options)
+
+    def _node(self, host: str) -> FloatipDaemon:
+        (node,) = (each for each in NODES if each.name == host)
+        return FloatipDaemon(self.network, host, self._file(node))
+
+
 @contextmanager
-def moving() -> Iterator[Pair]:
-    """Nodes that elect, with the second chance."""
+def moving(file: Callable[[LabHost], str] = by_link, **options: Any) -> Iterator[Pair]:
+    """`file`: of a node. `options`: of the run."""
     assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
-    with Run(RunOptions(election="nodes", second_chance="on", connections=LONG, probe_interval=0.01)) as run:
+    chosen: dict[str, Any] = {
+        "election": "nodes",
+        "second_chance": "on",
+        "connections": LONG,
+        "probe_interval": 0.01,
+    } | options
+    with MovingRun(RunOptions(**chosen), file) as run:
         run.start()
         with Pair(run) as pair:
             yield pair

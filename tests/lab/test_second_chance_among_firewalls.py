@@ -25,6 +25,8 @@ IPTABLES = f"""
 -A INPUT -p udp -m multiport --dports 9112,8473 -j ACCEPT
 -A OUTPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
 -A OUTPUT -o lo -j ACCEPT
+-A OUTPUT -p icmp -j ACCEPT
+-A OUTPUT -p tcp --dport 179 -j ACCEPT
 -A OUTPUT -p udp -m multiport --dports 9112,8473 -j ACCEPT
 COMMIT
 """
@@ -49,7 +51,9 @@ def iptables(pair: Pair, keeper: str, carrier: str) -> Iterator[None]:
     def restore(ruleset: str) -> None:
         for node in (keeper, carrier):
             with pair.network.inside(node):
-                subprocess.run(["iptables-nft-restore"], input=ruleset, text=True, check=True)
+                for program, icmp in (("iptables-nft", "icmp"), ("ip6tables-nft", "ipv6-icmp")):
+                    rules = ruleset.replace("-p icmp", f"-p {icmp}")
+                    subprocess.run([f"{program}-restore"], input=rules, text=True, check=True)
 
     restore(IPTABLES)
     try:

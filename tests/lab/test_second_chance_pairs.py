@@ -1,52 +1,20 @@
-"""Pairs of real daemons whose open connections over IPv4 and IPv6 go on: by VRRP, and by a link over IPv6."""
+"""A pair of real daemons that elects by VRRP, whose open connections over IPv4 and IPv6 go on after planned moves."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from floatip.lab.network import FLOATING, HAPROXY1, NODES, LabHost
 from floatip.lab.programs.connections import IDLE
-from floatip.lab.programs.floatip import FloatipDaemon
-from floatip.lab.record import RunOptions
-from floatip.lab.run import Run
 from floatip.lab.verdicts import Verdict
-from tests.lab.moving import LONG, Pair, Story, until_judged
+from tests.lab.moving import FLOATING6, INSTANCE, LONG, Pair, Story, head, moving, until_judged
 
-FLOATING6 = "2001:db8:ff::158"
 ADVERT_INTERVAL = 0.2
 BEFORE, LIVES = 0.5, 4.0
 """Seconds for which the connections are open before a move, and after it."""
-HEAD = """\
-[linode]
-dcid = 6
-
-[bgp]
-hold_time = 9
-
-[second_chance]
-mode = "on"
-"""
-NODE = """
-[[node]]
-name = "{}"
-address = "{}"
-"""
-INSTANCE = """
-[[instance]]
-name = "{}"
-addresses = [{}]
-"""
 PRIORITIES = {"haproxy1": 60, "haproxy2": 50}
-
-
-def by_link(host: LabHost) -> str:
-    """All nodes have the same file; the link is over IPv6."""
-    tables = "".join(NODE.format(each.name, each.ipv6) for each in NODES)
-    return HEAD + tables + INSTANCE.format("VI_1", f'"{FLOATING}", "{FLOATING6}/128"')
 
 
 def by_vrrp(host: LabHost) -> str:
@@ -54,7 +22,7 @@ def by_vrrp(host: LabHost) -> str:
     (other,) = (each for each in NODES if each is not host)
     assert host.ipv4
     assert other.ipv4
-    text = HEAD + "".join(NODE.format(each.name, each.ipv4.ip) for each in NODES if each.ipv4)
+    text = head(4)
     for number, (address, own, peer) in enumerate(
         ((str(FLOATING), host.ipv4.ip, other.ipv4.ip), (f"{FLOATING6}/128", host.ipv6, other.ipv6)), 1
     ):
@@ -66,33 +34,9 @@ def by_vrrp(host: LabHost) -> str:
     return text
 
 
-class PairRun(Run):
-    """With these files."""
-
-    def __init__(self, options: RunOptions, file: Callable[[LabHost], str]) -> None:
-        self._file = file
-        super().__init__(options)
-
-    def _node(self, host: str) -> FloatipDaemon:
-        (node,) = (each for each in NODES if each.name == host)
-        return FloatipDaemon(self.network, host, self._file(node))
-
-
-@contextmanager
-def pair_of(options: RunOptions, file: Callable[[LabHost], str]) -> Iterator[Pair]:
-    assert os.geteuid() == 0, "the lab's tests need root: sudo .venv/bin/python -m pytest tests/lab"
-    with PairRun(options, file) as run:
-        run.start()
-        with Pair(run, str(FLOATING.ip), FLOATING6) as pair:
-            yield pair
-
-
 @pytest.fixture(scope="module")
 def vrrp_pair() -> Iterator[Pair]:
-    options = RunOptions(
-        election="vrrp", second_chance="on", connections=LONG, probe_interval=0.01, advert_interval=ADVERT_INTERVAL
-    )
-    with pair_of(options, by_vrrp) as pair:
+    with moving(by_vrrp, election="vrrp", advert_interval=ADVERT_INTERVAL) as pair:
         yield pair
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from floatip.connection_words import sentences
-from floatip.core.events import Drained, HandoverAsked, Order, Reloaded
+from floatip.core.events import Drained, HandoverAsked, Order, Reloaded, StreamOver
 from floatip.core.orders import Progress, progress
+from floatip.core.second_chance.terms import End, Over
 from floatip.core.second_chance_problems import SETTLE
 from floatip.core.settings import SecondChance
 from floatip.core.snapshot import describe
@@ -230,6 +231,27 @@ def test_a_node_that_cannot_take_part_is_a_warning_but_not_right_after_the_start
     assert problems(world, "a") == [("a", "warning", what)]
 
 
+def test_a_tunnel_that_led_nowhere_is_a_warning_until_a_move_has_used_it() -> None:
+    """Its frames pass, so it works as far as anybody can tell."""
+    world = settled()
+    for end in (End.UNACCEPTED, End.UNANSWERED):
+        world._deliver(world.nodes["b"], StreamOver(Over("a", True, 5, "a accepts none", end)))
+        world.run(20)
+        what = "the last planned move from a reset open connections (5): a accepts none"
+        assert problems(world, "b") == [("a", "warning", what)]
+    world.no_tunnel = True
+    world.run(10)
+    assert problems(world, "b") == [], "that it does not work says more"
+    world.no_tunnel = False
+    world.run(3)
+    assert problems(world, "b")
+    world.hand_over("a")
+    until(world, "b")
+    world.connections["a"].clear()
+    world.run(8)
+    assert problems(world, "b") == []
+
+
 # What was moved away has gone
 
 
@@ -323,6 +345,27 @@ def test_a_drain_that_is_taken_back_is_not_over() -> None:
     world.connections["a"].clear()
     world.run(8)
     assert empty(world) == []
+
+
+def test_a_handover_is_done_when_the_address_has_moved_and_says_what_is_left() -> None:
+    world = settled()
+    order = HandoverAsked((INSTANCE,), "b")
+    world._deliver(world.nodes["a"], order)
+    until(world, "b")
+    world.run(4)
+    found = progress(world.nodes["a"].node, order, force=False)
+    assert isinstance(found, Progress)
+    assert found.done
+    assert found.kept
+    assert (found.kept.connections, found.kept.nodes) == (CONNECTIONS, ("b",))
+    world.connections["a"].clear()
+    world.run(4)
+    found = progress(world.nodes["a"].node, order, force=False)
+    assert isinstance(found, Progress)
+    assert (found.kept, found.gone) == (
+        None,
+        "all that this node carried has moved away, and no connection goes on here",
+    )
 
 
 def test_a_handover_that_nobody_takes_up_is_not_over() -> None:

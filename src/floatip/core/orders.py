@@ -93,16 +93,19 @@ def progress(node: Node, order: Order, *, force: bool) -> Progress | Refused:
     match order:
         case Drained(wanted):
             found = _meanwhile("drained", fleet.drained, wanted) or _drained(node, fleet, force=force)
-            is_done = wanted is not None and isinstance(found, Progress) and found.done
-            return (
-                replace(found, kept=_kept(node), gone=node.departure.said)
-                if is_done and isinstance(found, Progress)
-                else found
-            )
+            return found if wanted is None else _with_kept(node, found)
         case Paused(wanted):
             return _meanwhile("paused", fleet.paused, wanted) or Progress(done=True, result=_paused_result(fleet))
         case HandoverAsked(names):
-            return _handed_over(fleet, [node.instances[name] for name in names if name in node.instances])
+            asked = [node.instances[name] for name in names if name in node.instances]
+            return _with_kept(node, _handed_over(fleet, asked))
+
+
+def _with_kept(node: Node, found: Progress | Refused) -> Progress | Refused:
+    """With the connections that go on here after the move."""
+    if isinstance(found, Refused) or not found.done:
+        return found
+    return replace(found, kept=_kept(node), gone=node.departure.said)
 
 
 def _kept(node: Node) -> Kept | None:

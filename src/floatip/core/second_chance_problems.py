@@ -1,4 +1,4 @@
-"""What is wrong with the second chance, where the configuration wants it (`mode = "on"`)."""
+"""What is wrong with the second chance: with what was done, and with what the configuration wants (`mode = "on"`)."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from floatip.core.fleet import Fleet
 from floatip.core.problems import Code, Problem, Severity
 from floatip.core.second_chance.moves import Moves
-from floatip.core.second_chance.terms import Fault, Through
+from floatip.core.second_chance.terms import End, Fault, Over, Through
 
 RULES = "nft list table netdev floatip_sc"
 SETTLE = 5.0
@@ -14,6 +14,10 @@ SETTLE = 5.0
 
 
 def of_second_chance(moves: Moves, fleet: Fleet, started_at: float, now: float) -> Iterator[Problem]:
+    for node, (at, over) in moves.useless.items():
+        if moves.works_with(node):
+            what = f"the last planned move from {node} reset open connections ({over.connections}): {over.reason}"
+            yield _warning(node, what, f"{_where_it_ends(over)}. The next planned move from {node} tries again", at)
     if not moves.config.is_wanted or now < started_at + SETTLE:
         return
     standing = moves.standing
@@ -34,6 +38,12 @@ def of_second_chance(moves: Moves, fleet: Fleet, started_at: float, now: float) 
 
 def _warning(subject: str, what: str, hint: str, since: float = math.inf) -> Problem:
     return Problem(Code.SECOND_CHANCE, subject, what, hint, Severity.WARNING, None if since == math.inf else since)
+
+
+def _where_it_ends(over: Over) -> str:
+    if over.end is End.UNACCEPTED:
+        return f"see on {over.node} what drops TCP that comes by floatip-sc: floatip doctor"
+    return f"see on {over.node} what drops TCP that leaves by floatip-sc: floatip doctor; ip rule"
 
 
 def _hint(one: Through, port: int, fleet: Fleet) -> str:

@@ -6,6 +6,7 @@ MACHINE, MOVES, NODE = "core/second_chance/machine.py", "core/second_chance/move
 FAIR = "sim/test_second_chance_storms.py::test_moves_reset_nothing_and_leave_nothing"
 FOUL = "sim/test_second_chance_storms.py::test_a_fault_resets_nothing_of_the_carrier_and_no_client_hangs"
 STORIES = "sim/test_stories_chanced.py"
+OF_MACHINE = "core/test_second_chance_machine.py"
 
 MUTANTS = (
     Mutant(
@@ -20,14 +21,14 @@ MUTANTS = (
         MACHINE,
         "if peer.taking and peer.taking.version and self._is_fast(peer.taking, now):",
         "if False and peer.taking and self._is_fast(peer.taking, now):",
-        FAIR,
+        f"{OF_MACHINE}::test_resets_are_held_back_as_soon_as_a_list_is_there_and_while_lists_may_be_late",
     ),
     Mutant(
         "only the carrier that hands over is asked, not who kept connections before",
         MACHINE,
         "is_free and any(address in one.offers and now < one.wanted_at + SLOW for one in self.peers.values())",
         "is_free and False",
-        FAIR,
+        f"{OF_MACHINE}::test_where_a_carrier_offers_an_address_other_nodes_are_asked_too",
     ),
     Mutant(
         "a tunnel that loses packets is used although no answer comes",
@@ -55,7 +56,7 @@ MUTANTS = (
         MACHINE,
         "for address in keeping.sought - own:",
         "for address in keeping.sought:",
-        FOUL,
+        f"{OF_MACHINE}::test_answers_go_to_the_carrier_until_this_node_is_it_again",
     ),
     Mutant(
         "a successor of the process forgets what its predecessor forwarded",
@@ -125,13 +126,13 @@ MUTANTS = (
         MACHINE,
         "frame.boot in (0, *peer.old_boots)",
         "frame.boot == 0",
-        "core/test_second_chance_machine.py::test_a_frame_of_a_process_that_has_ended_is_not_believed",
+        f"{OF_MACHINE}::test_a_frame_of_a_process_that_has_ended_is_not_believed",
     ),
     Mutant(
         "a frame that is repeated counts again",
         MACHINE,
         "if frame.sequence <= peer.last and not isinstance(frame.message, Listing):",
         "if False:",
-        "core/test_second_chance_machine.py::test_a_frame_that_is_repeated_changes_nothing",
+        f"{OF_MACHINE}::test_a_frame_that_is_repeated_changes_nothing",
     ),
 )

@@ -51,6 +51,8 @@ class Moves:
         self._is_arranged = False
         self.ended: dict[tuple[str, bool], tuple[float, Over]] = {}
         """The last stream of each node and way that ended, and when."""
+        self.useless: dict[str, tuple[float, Over]] = {}
+        """By node: the last stream to it, if it led nowhere though its tunnel works, and when it ended."""
         self.ends: Counter[End] = Counter()
         """How many streams have ended, by why."""
         self.cut = 0
@@ -182,6 +184,10 @@ class Moves:
 
     def over(self, over: Over, now: float) -> list[Effect]:
         self.ended[over.node, over.forwards] = now, over
+        if over.forwards:
+            self.useless.pop(over.node, None)
+            if over.end in (End.UNACCEPTED, End.UNANSWERED):
+                self.useless[over.node] = now, over
         self.ends[over.end] += 1
         self.cut += over.reset
         if not over.forwards and over.end is not End.MOVED_ON:
