@@ -120,10 +120,10 @@ class Story:
             Verdict(not failed, f"{sum(failed.values())} of {len(begun)} that began after that failed {failed or ''}"),
         ]
 
-    def went_on(self, stall: float = STALL, spared: str = "") -> list[Verdict]:
-        """`stall`: seconds that the echo of a message may take; `spared`: as in `no_loss`."""
+    def went_on(self, stall: float = STALL) -> list[Verdict]:
+        """`stall`: seconds that the echo of a message may take."""
         return [
-            *self.everywhere(spared),
+            *self.everywhere(""),
             *survived(self.record, stall),
             no_hang(self.record),
             self.tells("kept", "of this node go on here"),
@@ -327,9 +327,9 @@ def head(link: int) -> str:
     return HEAD + nodes
 
 
-def by_link(host: LabHost) -> str:
-    """The nodes elect, and have the same file."""
-    return head(4) + INSTANCE.format("VI_1", f'"{FLOATING}", "{FLOATING6}/128"')
+def by_link(host: LabHost, link: int = 4) -> str:
+    """The nodes elect, and have the same file. `link`: its IP version."""
+    return head(link) + INSTANCE.format("VI_1", f'"{FLOATING}", "{FLOATING6}/128"')
 
 
 class MovingRun(Run):
