@@ -26,7 +26,7 @@ from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.record import Record, RunEvent, RunOptions
 from floatip.lab.run import Run
 from floatip.lab.scheduling import DelayWatch
-from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, survived, were_reset
+from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, none_failed, were_reset
 from floatip.lab.verdicts import AGREEMENT, Verdict, limit, no_loss
 
 LONG = 30
@@ -124,10 +124,19 @@ class Story:
         """`stall`: seconds that the echo of a message may take."""
         return [
             *self.everywhere(""),
-            *survived(self.record, stall),
+            *none_failed(self.record.connections),
+            Verdict(not self.record.torn, f"{len(self.record.torn)} requests of the observer were reset by the move"),
+            self.stalled(stall),
             no_hang(self.record),
             self.tells("kept", "of this node go on here"),
         ]
+
+    def stalled(self, most: float) -> Verdict:
+        longest = self.record.connections.longest
+        assert longest
+        delayed = self.record.delayed(longest.stall_at, longest.stall_at + longest.stall)
+        text = f"the echo of a message took {longest.stall:.3f} s at most ({limit(most, delayed)})"
+        return Verdict(longest.stall <= most + delayed, text)
 
     def reset(self, news: str, why: str, since: float, within: float) -> list[Verdict]:
         """As without a second chance. `news`: of the daemons; `since`: when it went wrong."""
