@@ -807,6 +807,7 @@ def notify(*arguments: str) -> int:
         500,
     ),
     Option("--second-chance off|on", "Whether open connections survive a planned move", str, "off"),
+    Option("--answers tunnel|auto", "How their answers reach the observer then", str, "tunnel"),
     Option("--runs N", "Play each scene N times, each time in a new lab", Number(int, 1, 1000), 1),
     JSON,
     Option("--report FILE", "Write a report with a picture: FILE ends in .html or .json", Path),
@@ -823,6 +824,7 @@ def lab(
     delay: float,
     connections: int,
     second_chance: str,
+    answers: str,
     runs: int,
     report: Path | None,
     **how: object,
@@ -855,6 +857,7 @@ def lab(
         advert_interval=advert_interval,
         connections=connections,
         second_chance="on" if second_chance == "on" else "off",
+        answers="auto" if answers == "auto" else "tunnel",
         delay=delay / 1000,
     )
     play: Callable[..., int] = runner.play

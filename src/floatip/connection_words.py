@@ -50,7 +50,8 @@ def _here(one: StreamView, *, waits: bool) -> str:
 
 
 def _times(one: StreamView) -> str:
-    return f"(since {_span(one.for_)}, at most {_span(one.left)} more)"
+    directly = "; answers leave directly" if one.direct else ""
+    return f"(since {_span(one.for_)}, at most {_span(one.left)} more{directly})"
 
 
 def _cut_off(last: EndedView) -> str:

@@ -429,6 +429,8 @@ class SecondChance:
     """"auto": where it works, and silent where it does not."""
     port: int = core.SECOND_CHANCE_PORT
     limit: float = 600.0
+    answers: Literal["tunnel", "auto"] = "tunnel"
+    """"auto": not through the tunnel where a probe has proven that they arrive without it."""
 
 
 # All of it: what a configuration says, and the core's settings that follow from it
@@ -577,7 +579,9 @@ class Model:
 
     def _second_chance(self) -> core.SecondChance | None:
         one = self.second_chance
-        return core.SecondChance(one.port, one.limit, one.mode == "on") if one and one.mode != "off" else None
+        if not one or one.mode == "off":
+            return None
+        return core.SecondChance(one.port, one.limit, one.mode == "on", one.answers == "auto")
 
     @property
     def digest(self) -> bytes:

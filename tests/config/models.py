@@ -356,6 +356,7 @@ SECOND_CHANCES = of(
     mode=st.sampled_from(["off", "on", "auto"]),
     port=maybe(core.SECOND_CHANCE_PORT, st.integers(1, 65535)),
     limit=maybe(600.0, seconds(1, 86400)),
+    answers=st.sampled_from(["tunnel", "auto"]),
 )
 LOCAL_KEEPALIVEDS = of(
     m.LocalKeepalived,

@@ -91,6 +91,8 @@ def said(load: Load, text: str) -> list[str]:
         ("[second_chance]\n", SecondChance(8473, 600.0, False)),
         ('[second_chance]\nmode = "auto"\n', SecondChance(8473, 600.0, False)),
         (f"{ON}port = 9000\nlimit = 1800\n", SecondChance(9000, 1800.0, True)),
+        (f'{ON}answers = "auto"\n', SecondChance(is_wanted=True, may_be_direct=True)),
+        (f'{ON}answers = "tunnel"\n', SecondChance(is_wanted=True)),
     ],
 )
 def test_the_core_learns_the_port_the_limit_and_whether_it_is_wanted(
@@ -201,6 +203,7 @@ def test_mode_and_port_must_be_alike_on_all_nodes_and_the_limit_need_not(load: L
     digests = [link(load, NODES + table + WEB).digest for table in tables]
     assert len({without, *digests}) == 5
     assert link(load, f"{NODES}{ON}limit = 5\n{WEB}").digest == digests[1]
+    assert link(load, f'{NODES}{ON}answers = "auto"\n{WEB}').digest == digests[1]
     assert link(load, f'{NODES}[second_chance]\nmode = "off"\nport = 9000\n{WEB}').digest == without
 
 

@@ -56,6 +56,9 @@ def test_the_lines_are_as_the_documents_have_them() -> None:
     assert shown(replace(IDLE, streams=(HERE,)))[0] == (
         "connections  312 go on here by haproxy2 (since 12 s, at most 588 s more)"
     )
+    assert of(replace(IDLE, streams=(replace(HERE, direct=True),)))[0] == (
+        "312 go on here by haproxy2 (since 12 s, at most 588 s more; answers leave directly)"
+    )
     assert shown(replace(IDLE, streams=(HERE,), waits=True))[:2] == [
         "connections  312 go on here by haproxy2; floatip stops when they end, in 588 s",
         "             at most",

@@ -7,7 +7,9 @@ from typing import TypeVar
 
 import pytest
 
+from floatip.core.addresses import Address
 from floatip.core.link.wire import identity
+from floatip.core.second_chance.direct import Pulse
 from floatip.core.second_chance.flow import Flow
 from floatip.core.second_chance.machine import HELLO_PATIENCE, SILENCE, WINDOW, SecondChance
 from floatip.core.second_chance.terms import (
@@ -15,12 +17,14 @@ from floatip.core.second_chance.terms import (
     AnswerBy,
     Effect,
     End,
+    ExpectProbes,
     Forward,
     HoldBack,
     ListSockets,
     Over,
     Phase,
     SendFrame,
+    SendProbes,
     Standing,
     Tell,
     Wish,
@@ -541,3 +545,196 @@ def test_connections_go_on_here_where_the_carrier_is_silent_and_this_node_carrie
     player.asked(AskFlag.CARRIES)
     done = player.wish(Phase.CARRIES) + player.wait(SILENCE + 0.1)
     assert [(one.end, one.reset) for one in done if isinstance(one, Over)] == [(End.MOVED_ON, 0)]
+
+
+# Direct answers
+
+OWN, SECRET = IPv4Address("198.51.100.1"), b"s" * 16
+NONCE = b"n" * 16
+THEIRS = IPv4Address("198.51.100.2")
+BY_TUNNEL, DIRECT = AnswerBy({VIP: "b"}), AnswerBy({VIP: "b"}, frozenset((VIP,)))
+
+
+@pytest.fixture
+def direct(player: Player) -> Player:
+    """Answers may leave directly."""
+    player.machine.secret = SECRET
+    player.do(player.machine.speak_from([VIP, OWN, IPv4Address("203.0.113.9")], player.now))
+    return player
+
+
+def settled(player: Player) -> Ask:
+    """b keeps two connections, and the routes have changed. Gives what a says then."""
+    taken(player)
+    talk(player, WINDOW + 1, 100, 100, 100)
+    return asked(player)
+
+
+def asked(player: Player) -> Ask:
+    """What a said last."""
+    return [one for one in messages(player.done) if isinstance(one, Ask)][-1]
+
+
+def keeps(player: Player, direct: bool, *, carries: AskFlag = AskFlag.CARRIES, nonce: bytes = NONCE) -> list[Effect]:
+    """b carries what a has connections of, and says from where probes came."""
+    addresses = frozenset((VIP,))
+    seen = addresses if direct else frozenset[Address]()
+    return player.hear(Ask(1, addresses, frozenset(), int(carries), 1, BOOT, 0, "", nonce, frozenset((THEIRS,)), seen))
+
+
+def lists(player: Player, pulse: Pulse = Pulse(), accepted: int = 0, count: int = 1) -> list[Effect]:  # noqa: B008
+    player.do(player.machine.counted(0, 0, accepted, player.now))
+    return player.do(player.machine.listed(frozenset(map(flow, range(count))), 0.001, player.now, pulse))
+
+
+def test_a_carrier_looks_for_probes_when_the_routes_have_changed_and_says_whence_they_came(direct: Player) -> None:
+    taken(direct)
+    talk(direct, WINDOW / 2, 100, 100, 100)
+    assert not of(direct.done, ExpectProbes), "not yet: what is seen then is not what is"
+    talk(direct, WINDOW, 100, 100, 100)
+    (expected,) = of(direct.done, ExpectProbes)
+    (probe,) = expected.probes
+    ask = asked(direct)
+    assert (probe.source, ask.nonce) == (VIP, probe.nonce)
+    assert ask.probe_at == {OWN}, "not the floating address, though it comes first"
+    assert not ask.direct
+    direct.do(direct.machine.counted(100, 100, 0, direct.now, expected.probes))
+    direct.wait(0.6)
+    assert asked(direct).direct == {VIP}
+    direct.do(direct.machine.counted(100, 100, 0, direct.now))
+    direct.wait(0.6)
+    assert asked(direct).direct == frozenset()
+
+
+def test_a_carrier_without_auto_wants_no_probes(player: Player) -> None:
+    ask = settled(player)
+    assert not ask.nonce.strip(b"\0")
+    assert not of(player.done, ExpectProbes)
+
+
+def test_nobody_can_guess_what_a_probe_says(direct: Player) -> None:
+    nonce = settled(direct).nonce
+    other = Player()
+    other.machine.secret = b"t" * 16
+    other.do(other.machine.speak_from([OWN], other.now))
+    assert settled(other).nonce not in (nonce, bytes(16))
+
+
+def test_where_answers_leave_directly_none_come_back_and_that_ends_nothing(direct: Player) -> None:
+    settled(direct)
+    for more in range(100, 2000, 100):
+        direct.wait(0.5)
+        direct.do(direct.machine.counted(100 + more, 100, 0, direct.now))
+        direct.hear(Listing(1, 0, 1, 1, 0, 1, 2, 100 + more, is_direct=True))
+    assert direct.standing.streams[0].direct
+    assert not of(direct.done, Over)
+    talk(direct, 9.0, 2000, 2000, 100)  # the last ones may have been direct
+    assert not of(direct.done, Over)
+    for more in range(100, 2000, 100):
+        talk(direct, 0.5, 2000 + more, 2000 + more, 100)
+        if of(direct.done, Over):
+            break
+    assert [one.end for one in of(direct.done, Over)] == [End.UNANSWERED], "and through the tunnel they must"
+
+
+def test_a_keeper_sends_probes_each_second_and_answers_directly_while_they_arrive(direct: Player) -> None:
+    keeps(direct, direct=False, carries=AskFlag.CARRIES | AskFlag.FAST)
+    lists(direct)
+    assert not of(direct.done, SendProbes), "not while routes change"
+    keeps(direct, direct=False)
+    assert of(direct.done, AnswerBy)[-1] == BY_TUNNEL, "a stream begins with the tunnel"
+    for _ in range(10):
+        direct.wait(0.25)
+        keeps(direct, direct=False)
+    sent = of(direct.done, SendProbes)
+    assert 2 <= len(sent) <= 4
+    assert set(sent) == {SendProbes(NONCE, frozenset((VIP,)), THEIRS)}
+    assert of(keeps(direct, direct=True), AnswerBy) == [DIRECT]
+    assert direct.standing.streams[0].direct
+    said = [one for one in messages(direct.wait(0.6)) if isinstance(one, Listing)]
+    assert said[-1].is_direct
+    assert of(keeps(direct, direct=False), AnswerBy) == [BY_TUNNEL]
+
+
+def test_a_keeper_without_auto_sends_none_and_believes_none(player: Player) -> None:
+    keeps(player, direct=True)
+    lists(player)
+    player.wait(1.5)
+    assert not of(player.done, SendProbes)
+    assert of(player.done, AnswerBy)[-1] == BY_TUNNEL
+
+
+@pytest.mark.parametrize(
+    ("connections", "before", "pulses", "is_believed"),
+    [
+        (9, Pulse(3, 0), [Pulse(5, 0), Pulse(5, 1)], True),
+        (9, Pulse(3, 0), [Pulse(5, 2), Pulse(5, 3)], False),
+        (9, Pulse(), [Pulse(1, 1)], False),
+        (9, Pulse(4, 4), [Pulse(4, 4), Pulse(6, 4)], True),  # whose clients had gone before
+        (9, Pulse(4, 4), [Pulse(2, 2), Pulse(4, 3)], False),
+        (9, Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=79)], True),
+        (9, Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=90)], False),
+        (9, Pulse(repeats=70), [Pulse(repeats=70), Pulse(repeats=76), Pulse(repeats=90)], False),
+        (200, Pulse(3, 0), [Pulse(50, 3)], True),
+        (200, Pulse(3, 0), [Pulse(50, 4)], False),
+    ],
+)
+def test_what_its_sockets_show_is_stronger_than_a_probe(
+    direct: Player, connections: int, before: Pulse, pulses: list[Pulse], is_believed: bool
+) -> None:
+    keeps(direct, direct=False)
+    lists(direct, before, count=connections)
+    keeps(direct, direct=True)
+    assert of(direct.done, AnswerBy)[-1] == DIRECT
+    for number, pulse in enumerate(pulses):
+        lists(direct, pulse, 20 * number, connections)
+        direct.wait(0.1)
+        keeps(direct, direct=True)
+    assert of(direct.done, AnswerBy)[-1] == (DIRECT if is_believed else BY_TUNNEL)
+    assert bool(direct.standing.streams[0].distrust) != is_believed
+    direct.done.clear()
+    for _ in range(5):
+        direct.wait(0.5)
+        keeps(direct, direct=True)
+    assert bool(of(direct.done, SendProbes)) == is_believed
+    assert not of(direct.done, AnswerBy), "for the rest of the stream"
+    keeps(direct, direct=False, nonce=b"m" * 16)
+    assert of(keeps(direct, direct=True, nonce=b"m" * 16), AnswerBy) == [DIRECT], "and not of the next"
+
+
+def test_where_the_carrier_falls_silent_answers_go_to_its_kernel_as_long_as_packets_come(direct: Player) -> None:
+    keeps(direct, direct=False)
+    lists(direct)
+    keeps(direct, direct=True)
+    assert of(direct.done, AnswerBy)[-1] == DIRECT
+    for number in range(1, 9):
+        direct.wait(0.5)
+        direct.do(direct.machine.counted(0, 0, number, direct.now))
+    assert of(direct.done, AnswerBy)[-1] == BY_TUNNEL
+
+
+def test_who_carries_again_sends_no_probes(direct: Player) -> None:
+    keeps(direct, direct=True)
+    lists(direct)
+    direct.wish(Phase.CARRIES)
+    direct.done.clear()
+    keeps(direct, direct=True)
+    direct.wait(1.5)
+    assert not of(direct.done, SendProbes)
+
+
+def test_repeats_are_compared_with_packets_that_were_counted_since(direct: Player) -> None:
+    """Shortly after the change there are many lists for one count."""
+    keeps(direct, direct=False)
+    lists(direct, Pulse())
+    keeps(direct, direct=True)
+    lists(direct, Pulse())
+    for repeats in (1, 2, 3):
+        direct.do(direct.machine.listed(frozenset((flow(1),)), 0.001, direct.now, Pulse(repeats=repeats)))
+    assert of(direct.done, AnswerBy)[-1] == DIRECT
+    direct.wait(0.1)
+    lists(direct, Pulse(repeats=3), accepted=7)
+    assert of(direct.done, AnswerBy)[-1] == DIRECT
+    direct.wait(0.1)
+    lists(direct, Pulse(repeats=4), accepted=8)
+    assert of(direct.done, AnswerBy)[-1] == BY_TUNNEL

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from floatip.core.addresses import Address
 from floatip.core.malformed import Malformed
 from floatip.core.second_chance.flow import V4, is_flow, packed_address
 from floatip.core.second_chance.wire import (
@@ -41,8 +42,10 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.booleans(), st.text("abc äß", max_size=40), st.booleans()),
     st.builds(Offer, ADDRESSES),
     st.builds(
-        lambda number, one, both, flags, version, boot, forwarded, reason: Ask(
-            number, one | both, both, flags, version, boot, forwarded, reason
+        lambda number, one, both, flags, version, boot, forwarded, reason, nonce, probe_at, direct: Ask(
+            *(number, one | both, both, flags, version, boot, forwarded, reason, nonce),
+            frozenset({address.version: address for address in probe_at}.values()),
+            direct & (one | both),
         ),
         *(
             NUMBERS,
@@ -53,13 +56,16 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
             NUMBERS,
             NUMBERS,
             st.text("xyz", max_size=40),
+            st.binary(min_size=16, max_size=16),
+            ADDRESSES,
+            ADDRESSES,
         ),
     ),
     st.builds(
         Listing,
         NUMBERS,
         st.integers(0, 2**32 - 1),
-        *(NUMBERS, NUMBERS, st.just(2), st.integers(3, 9), st.integers(0, 9), NUMBERS, FLOWS, FLOWS),
+        *(NUMBERS, NUMBERS, st.just(2), st.integers(3, 9), st.integers(0, 9), NUMBERS, FLOWS, FLOWS, st.booleans()),
     ),
 )
 
@@ -145,3 +151,20 @@ def test_what_is_no_connection_is_not_read() -> None:
     wrong = frozenset((bytes(6) + b"\1" + bytes(9),))
     with pytest.raises(Malformed, match="that is none"):
         parse(pack(framed(Listing(1, 0, 1, 0, 0, 1, 1, 0, wrong)), KEY), [KEY])
+
+
+def test_which_of_very_many_addresses_probes_came_from_has_room() -> None:
+    many = that_fit(IPv4Address(number) for number in range(1000))
+    direct = frozenset(sorted(many)[::2])
+    nonce = b"n" * 16
+    probe_at = frozenset[Address]((IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")))
+    ask = Ask(1, many, frozenset(sorted(many)[:9]), nonce=nonce, probe_at=probe_at, direct=direct)
+    data = pack(framed(ask), KEY)
+    assert len(data) <= LARGEST
+    assert parse(data, [KEY]).message == ask
+
+
+def test_more_than_one_place_for_probes_is_not_believed() -> None:
+    places: frozenset[Address] = frozenset((IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")))
+    with pytest.raises(Malformed, match="probes"):
+        parse(pack(framed(Ask(1, frozenset(), probe_at=places)), KEY), [KEY])

@@ -1,5 +1,6 @@
 """What the daemon says of streams of connections, and what it tells the process that knows of them."""
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
 import pytest
@@ -38,6 +39,17 @@ def test_the_next_stream_is_told_where_the_process_was_killed_in_the_last_one() 
     assert kept(moves, 22.0) == 0
     assert kept(moves, 22.0 + SUCCEEDED_WITHIN) == 0
     assert kept(moves, 40.0, stream(40.0)) == 1
+
+
+def test_that_answers_do_not_leave_directly_any_more_is_told_once() -> None:
+    moves, told = Moves(settings.SecondChance(limit=60.0, may_be_direct=True), 0.0), list[Became]()
+    ways = [(False, ""), (True, ""), (False, "9 of 9 repeat"), (False, "9 of 9 repeat"), (False, "")]
+    for now, (is_direct, why) in enumerate(ways):
+        _, effects = moves.take(Standing("", streams=(replace(stream(0.0), direct=is_direct, distrust=why),)), now)
+        told += [one for one in effects if isinstance(one, Became) and one.value != "kept"]
+    (became,) = told
+    assert (became.name, became.value) == ("b", "by tunnel")
+    assert became.reason == "answers go through the tunnel again, not directly: 9 of 9 repeat"
 
 
 def test_of_a_thousand_instances_the_one_that_changes_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

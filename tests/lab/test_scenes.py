@@ -24,6 +24,7 @@ PLAYS = [
     *[(scene,) for scene in SCENES if scene not in LONG | WITH_CONNECTIONS],
     ("connections-handover", "--connections", "100", "--delay", "20"),
     *[(scene, "--second-chance", "on", "--connections", "50") for scene in ("connections-stop", "connections-strict")],
+    ("connections-handover", "--second-chance", "on", "--connections", "50", "--answers", "auto"),
     *[(scene, *WITH_BIRD) for scene in ("check", "stop", "kill", "return", "rs-cut", "rs-restart")],
     *[(scene, *WITH_BIRD) for scene in ("etcd-cut-exclusive", "carrier-and-etcd-leader-die")],
     ("crash", "--hold-time", "90"),

@@ -1,13 +1,14 @@
 """What the verdicts say of connections through a move, in records that are made up."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from floatip.lab.connections import CLOSED, REFUSED, RESET, TIMED_OUT, WRONG_BYTES, Connections, Long, Short, Transfer
-from floatip.lab.record import Record, RunOptions
+from floatip.lab.record import PassedOn, Record, RunOptions
 from floatip.lab.scheduling import Delay
-from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, survived, were_reset
+from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, survived, way_of_answers, were_reset
 
 LONG = Long(0, "haproxy1", 1.0, 9.0, "", 100, 0.05, 5.0)
 SHORT = Short(5.0, 0.1, "haproxy1", "")
@@ -18,6 +19,7 @@ def record(long: Long = LONG, short: Short = SHORT, transfer: Transfer = UPLOAD)
     """Two of each kind: one that is whole, and this one."""
     made = Record(RunOptions(connections=2, second_chance="on"), routes={"router": []})
     made.connections = Connections((LONG, long), (SHORT, short), (UPLOAD, transfer))
+    made.passed_on = [PassedOn(500, 400), PassedOn(700, 560)]
     return made
 
 
@@ -95,3 +97,26 @@ def test_without_the_second_chance_all_that_are_open_are_reset_and_nothing_else_
         (replace(UPLOAD, end=RESET),),
     )
     assert all(verdict.holds for verdict in were_reset(made)) is holds
+
+
+@pytest.mark.parametrize(
+    ("answers", "strict", "last", "holds"),
+    [
+        ("tunnel", False, PassedOn(700, 560), True),
+        ("tunnel", False, PassedOn(700, 400), False),
+        ("auto", False, PassedOn(700, 401), True),
+        ("auto", False, PassedOn(700, 500), False),
+        ("auto", True, PassedOn(700, 560), True),
+        ("auto", True, PassedOn(700, 400), False),
+        ("auto", False, PassedOn(500, 400), False),
+    ],
+)
+def test_answers_went_the_way_that_they_may_go(
+    answers: Literal["tunnel", "auto"], strict: bool, last: PassedOn, holds: bool
+) -> None:
+    made = record()
+    made.options = replace(made.options, answers=answers, strict=strict)
+    made.passed_on[1] = last
+    assert way_of_answers(made).holds == holds
+    made.passed_on.pop()
+    assert not way_of_answers(made).holds

@@ -281,7 +281,7 @@ class Floatip:
 
     def listed(self) -> frozenset[Flow]:
         with self.inside():
-            return listed(VIPS)
+            return listed(VIPS).flows
 
     def refresh(self) -> None:
         with self.inside():

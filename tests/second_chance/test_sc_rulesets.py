@@ -225,7 +225,7 @@ try:
     rules.here([connection], ())
     tunnel.answer_by({vip: "b"})
     tunnel.send("b", b"hello")
-    print(rules.counts(), listed([vip]), rules.is_owner)
+    print(rules.counts(), listed([vip]).flows, rules.is_owner)
     rules.close()
     tunnel.close()
 except Cannot as error:
@@ -268,7 +268,7 @@ def test_connections_outlive_a_killed_process_and_its_successor_goes_on_with_the
     services = [Service(world, name) for name in ("a", "b")]
     clients = [Client(world, VIP4), Client(world, VIP6)]
     with world.inside("a"):
-        flows = listed(VIPS)
+        flows = listed(VIPS).flows
     assert len(flows) == 2
     running = []
     for name, peer, kind in (("a", "b", "here"), ("b", "a", "moved")):

@@ -14,6 +14,7 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from floatip.core.addresses import Address
+from floatip.core.second_chance.direct import NONCE, Probe, Pulse
 from floatip.core.second_chance.flow import Flow, packed_address
 from floatip.core.second_chance.machine import SecondChance
 from floatip.core.second_chance.terms import (
@@ -21,12 +22,14 @@ from floatip.core.second_chance.terms import (
     AnswerBy,
     CountPackets,
     Effect,
+    ExpectProbes,
     Forward,
     HoldBack,
     ListSockets,
     Over,
     Phase,
     SendFrame,
+    SendProbes,
     Standing,
     Tell,
     Wish,
@@ -44,7 +47,15 @@ LIMIT = 60.0
 PATIENCE = 1.0
 """Seconds for which the daemon waits until all is ready."""
 FIRST_RETRY = 0.2
+STUCK_AFTER = 3 * FIRST_RETRY
+"""Seconds after which something was sent for the third time."""
+PROVEN_FOR = 3.5
+"""Seconds for which a probe is remembered."""
 RST, ACK = "rst", "ack"
+
+
+def address_of(name: str) -> Address:
+    return IPv4Address(f"198.51.100.{ord(name[0])}")
 
 
 @dataclass(eq=False)
@@ -59,6 +70,17 @@ class Machine:
     held: dict[Address, float] = field(default_factory=dict)
     """Until when."""
     answer_by: dict[Address, str] = field(default_factory=dict)
+    direct: frozenset[Address] = frozenset()
+    expected: frozenset[Probe] = frozenset()
+    seen: dict[Probe, float] = field(default_factory=dict)
+    """Until when it is remembered."""
+    unacknowledged: dict[Flow, float] = field(default_factory=dict)
+    """Since when."""
+    got: dict[Flow, float] = field(default_factory=dict)
+    """What of the client came last, by when it was sent first."""
+    repeats: int = 0
+    directly: int = 0
+    """Answers that left neither as the carrier's nor by the tunnel."""
     forwarded: int = 0
     answers: int = 0
     accepted: int = 0
@@ -83,10 +105,15 @@ class Client:
     longest: float = 0.0
     reset_at: float = -1.0
     tries: int = 0
+    uploads: bool = False
+    """What it gets are acknowledgements alone."""
 
 
 class World:
-    def __init__(self, seed: int, names: tuple[str, ...] = ("a", "b"), loss: float = 0.0) -> None:
+    def __init__(
+        self, seed: int, names: tuple[str, ...] = ("a", "b"), loss: float = 0.0, *, direct: bool = False
+    ) -> None:
+        """`direct`: answers may leave directly."""
         self.random = random.Random(seed)
         self.now = 100.0
         self.loss = loss
@@ -99,6 +126,13 @@ class World:
         """Pairs between which the tunnel loses everything."""
         self.data_blocked: set[frozenset[str]] = set()
         """Pairs between which it loses all but frames."""
+        self.direct = direct
+        self.uploading = 0.0
+        """The part of the long connections that are uploads."""
+        self.is_strict = False
+        """The router drops what comes from another node than `target`."""
+        self.is_strict_beyond = False
+        """Some router behind it does, which probes do not meet."""
         self.clients: dict[Flow, Client] = {}
         self.wrongs: list[str] = []
         for name in names:
@@ -134,8 +168,12 @@ class World:
     def start(self, name: str) -> None:
         machine = self.machines[name]
         boot = self.random.getrandbits(63) | 1
-        machine.process = SecondChance(name, self.machines, boot, LIMIT, self.now)
+        secret = self.random.randbytes(NONCE) if self.direct else b""
+        machine.process = SecondChance(name, self.machines, boot, LIMIT, self.now, secret)
+        machine.expected, machine.seen = frozenset(), {}  # the rules are made again
+        machine.direct = frozenset()  # as `Tunnel.adopted_answers` does it
         machine.process.adopt(machine.moved, frozenset(machine.here), dict(machine.answer_by))
+        self.do(machine, machine.process.speak_from([address_of(name)], self.now))
         self.do(machine, machine.process.wish(machine.wishes, self.now))
 
     def kill_process(self, name: str) -> None:
@@ -165,7 +203,13 @@ class World:
                     self.later(0.002, partial(self.listed, machine, process, flows))
                 case CountPackets():
                     counts = machine.forwarded, machine.answers, machine.accepted
-                    self.later(0.001, partial(self.counted, machine, process, counts))
+                    seen = frozenset(one for one, until in machine.seen.items() if self.now < until)
+                    self.later(0.001, partial(self.counted, machine, process, counts, seen))
+                case ExpectProbes(probes):
+                    machine.expected = probes
+                    machine.seen = {one: until for one, until in machine.seen.items() if one in probes}
+                case SendProbes():
+                    self.probe(machine, effect)
                 case Forward():
                     for flow in effect.remove:
                         machine.moved.pop(flow, None)
@@ -176,7 +220,7 @@ class World:
                 case HoldBack():
                     machine.held = dict.fromkeys(effect.addresses, self.now + HELD_FOR)
                 case AnswerBy():
-                    machine.answer_by = dict(effect.nodes)
+                    machine.answer_by, machine.direct = dict(effect.nodes), effect.direct
                 case Tell():
                     machine.standing = effect.standing
                 case Over():
@@ -197,11 +241,28 @@ class World:
 
     def listed(self, machine: Machine, process: SecondChance, flows: frozenset[Flow]) -> None:
         if machine.process is process and machine.lives:
-            self.do(machine, process.listed(flows, 0.002, self.now))
+            waiting = [since for flow, since in machine.unacknowledged.items() if flow in flows]
+            stuck = sum(self.now >= since + STUCK_AFTER for since in waiting)
+            pulse = Pulse(len(waiting), stuck, machine.repeats)
+            self.do(machine, process.listed(flows, 0.002, self.now, pulse))
 
-    def counted(self, machine: Machine, process: SecondChance, counts: tuple[int, int, int]) -> None:
+    def counted(
+        self, machine: Machine, process: SecondChance, counts: tuple[int, int, int], seen: frozenset[Probe]
+    ) -> None:
         if machine.process is process and machine.lives:
-            self.do(machine, process.counted(*counts, self.now))
+            self.do(machine, process.counted(*counts, self.now, seen))
+
+    def probe(self, machine: Machine, effect: SendProbes) -> None:
+        (receiver,) = (one for one in self.machines.values() if address_of(one.name) == effect.to)
+        for source in effect.sources:
+            is_dropped = self.is_strict and machine.name != self.target
+            probe = Probe(effect.nonce, source)
+            if not is_dropped and self.random.random() >= self.loss and receiver.lives:
+                self.later(2 * PATH, partial(self.see, receiver, probe))
+
+    def see(self, machine: Machine, probe: Probe) -> None:
+        if probe in machine.expected and machine.moved:
+            machine.seen[probe] = self.now + PROVEN_FOR
 
     def send(self, machine: Machine, effect: SendFrame) -> None:
         data = pack(effect.frame, KEY)
@@ -221,9 +282,9 @@ class World:
 
     # The network
 
-    def connect(self, interval: float, lasts: float = 1e9) -> Client:
+    def connect(self, interval: float, lasts: float = 1e9, *, uploads: bool = False) -> Client:
         connection = flow(IPv4Address(0x0A000000 + next(self._number)), 12345, VIP, 80)
-        client = self.clients[connection] = Client(connection, interval, self.now, self.now + lasts)
+        client = self.clients[connection] = Client(connection, interval, self.now, self.now + lasts, uploads=uploads)
         self.speak(client)
         return client
 
@@ -234,6 +295,7 @@ class World:
         if self.now >= client.ends and client.is_open:
             for machine in self.machines.values():
                 machine.sockets.discard(client.flow)
+                machine.unacknowledged.pop(client.flow, None)
             del self.clients[client.flow]
             return
         client.waits, client.sent_at, client.tries = True, self.now, 0
@@ -262,24 +324,39 @@ class World:
             return
         if is_syn and flow not in machine.sockets:
             machine.sockets.add(flow)
-        self.answer(client, machine, ACK if flow in machine.sockets else RST)
+        self.take(client, machine)
+
+    def take(self, client: Client, machine: Machine) -> None:
+        """At its socket, if there is one."""
+        if client.flow not in machine.sockets:
+            self.answer(client, machine, RST)
+            return
+        machine.repeats += machine.got.get(client.flow) == client.sent_at
+        machine.got[client.flow] = client.sent_at
+        if not client.uploads:
+            machine.unacknowledged.setdefault(client.flow, self.now)
+        self.answer(client, machine, ACK)
 
     def emerge(self, client: Client, machine: Machine, carrier: Machine) -> None:
         """From the tunnel. Never forwarded again."""
         if not machine.lives or client.flow not in machine.here or machine.refuses_tunnel:
             return
         machine.accepted += 1
-        self.answer(client, machine, ACK if client.flow in machine.sockets else RST)
+        self.take(client, machine)
 
     def answer(self, client: Client, machine: Machine, what: str) -> None:
         if what is RST and machine.held.get(VIP, 0.0) > self.now:
             return
-        if by := machine.answer_by.get(VIP):
+        if (by := machine.answer_by.get(VIP)) and VIP not in machine.direct:
             pair = frozenset((machine.name, by))
             carrier = self.machines[by]
             if pair in self.blocked | self.data_blocked or not carrier.lives or client.flow not in carrier.moved:
                 return
             carrier.answers += 1
+        elif machine.name != self.target:
+            machine.directly += 1
+            if self.is_strict or self.is_strict_beyond:
+                return
         self.later(PATH, lambda: self.hear(client, what, machine))
 
     def hear(self, client: Client, what: str, machine: Machine) -> None:
@@ -289,6 +366,7 @@ class World:
             if client.is_open:
                 client.reset_at = self.now
             return
+        machine.unacknowledged.pop(client.flow, None)
         if client.waits:
             client.waits, client.is_open = False, True
             client.longest = max(client.longest, self.now - client.sent_at)
@@ -341,6 +419,8 @@ class World:
                 ("admits", machine.here),
                 ("holds", is_held),
                 ("answers by the tunnel", machine.answer_by),
+                ("answers directly", machine.direct),
+                ("looks for probes", machine.expected),
             ):
                 if is_there:
                     found.append(f"{machine.name} still {what}")

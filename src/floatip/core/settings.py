@@ -254,6 +254,8 @@ class SecondChance:
     """Seconds after a move in which open connections are passed on, at most."""
     is_wanted: bool = False
     """What stands in the way is a problem; without it, the nodes move addresses as if this were off."""
+    may_be_direct: bool = False
+    """Answers may leave the node that has the connections by its own way, where a probe has proven that they arrive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,7 @@ def _second_chance(node: Node, moves: Moves, now: float) -> SecondChanceView:
                 max(_age(now, one.until), 0.0),
                 one.forwarded,
                 one.accepted,
+                one.direct,
             )
             for one in standing.streams
         ),

@@ -522,6 +522,9 @@ class StreamView:
     """Packets that the master has passed on since its process started, to all nodes."""
     accepted: int
     """Packets that have reached the sockets of the node that has the connections, since its process started."""
+    direct: bool = False
+    """Answers leave that node by its own way, where `answers = "auto"` and a probe has proven that they arrive; false:
+    they go through the tunnel."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,4 +129,4 @@ def _configured(settings: Settings) -> Configured | None:
     if not wanted or not link or not any(one.may_have_second_chance for one in settings.instances):
         return None
     nodes = tuple((node.name, node.address) for node in link.nodes)
-    return Configured(link.own, nodes, tuple(link.keys), wanted.port, wanted.limit)
+    return Configured(link.own, nodes, tuple(link.keys), wanted.port, wanted.limit, wanted.may_be_direct)

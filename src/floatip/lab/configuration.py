@@ -36,7 +36,8 @@ vrrp_pid_file = "{elector.vrrp_pid_file}"
         nodes = "".join(map(_node, THREE_NODES if options.three else NODES))
     else:
         election = f"[instance.vrrp]\npreempt = false\n{_virtual_router(options, host)}"
-    chance = '[second_chance]\nmode = "on"\n\n' if options.second_chance == "on" else ""
+    answers = f'answers = "{options.answers}"\n' if options.answers != "tunnel" else ""
+    chance = f'[second_chance]\nmode = "on"\n{answers}\n' if options.second_chance == "on" else ""
     etcd = f"[etcd]\nendpoints = {json.dumps(list(endpoints))}\nlease_time = {LEASE_TIME}\n\n" if endpoints else ""
     if options.members:
         return f'{etcd}[member]\nname = "{host}"\n\n{check}'

@@ -56,6 +56,8 @@ class RunOptions:
     """HAProxy, if it is installed, is between them and what answers them."""
     second_chance: Literal["off", "on"] = "off"
     """Whether open connections survive a planned move."""
+    answers: Literal["tunnel", "auto"] = "tunnel"
+    """How answers of these connections reach the clients."""
     delay: float = 0.0
     """Seconds from the observer to the router, and back."""
     strict: bool = False
@@ -113,6 +115,16 @@ class Foresight:
     answers: dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class PassedOn:
+    """Packets of open connections so far."""
+
+    forwarded: int
+    """To the node that has the connections."""
+    answers: int
+    """Through the tunnel to the clients."""
+
+
 @dataclass
 class Record:
     options: RunOptions = RunOptions()
@@ -130,6 +142,8 @@ class Record:
     """What the daemons were asked, in order, and what they foretold."""
     connections: Connections = field(default_factory=Connections)
     """What became of them; where a scene has them, complete after the run."""
+    passed_on: list[PassedOn] = field(default_factory=list)
+    """At the new carrier: some seconds after the move, and at the end."""
     start_delay: float = 0.0
     """Seconds that the first daemon waited for a CPU at its start, where short waits add up."""
 

@@ -1,5 +1,6 @@
 """One run of the lab: the guide's network with its programs, and the record of everything that happens there."""
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from floatip.explain import EVENTS
 from floatip.lab.configuration import fleet_toml, floatip_toml, keepalived_conf
 from floatip.lab.holders import HolderWatch
 from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
-from floatip.lab.namespaces import Closes, LabError, in_memory, is_entered
+from floatip.lab.namespaces import Closes, LabError, find_program, in_memory, is_entered
 from floatip.lab.network import (
     FLOATING,
     NODES,
@@ -36,9 +37,10 @@ from floatip.lab.programs.floatip import FloatipDaemon, ObserverProgram
 from floatip.lab.programs.keepalived import KeepalivedProgram
 from floatip.lab.programs.program import Program
 from floatip.lab.programs.services import HAProxy, PlainService
-from floatip.lab.record import SCENE, Answer, Foresight, Record, RunEvent, RunOptions
+from floatip.lab.record import SCENE, Answer, Foresight, PassedOn, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteWatch
 from floatip.lab.scheduling import DelayWatch, run_delay
+from floatip.second_chance.rules import TABLE
 
 DIRECTORY = Path("/run/lab")
 TRIGGER = "trigger"
@@ -344,6 +346,15 @@ class Run(Closes):
     def holds_address(self, host: str) -> bool:
         with self.network.inside(host), open("/proc/thread-self/net/fib_trie") as table:
             return str(FLOATING.ip) in table.read()
+
+    def count_passed_on(self, node: str) -> None:
+        """What its kernel has counted for the second chance: nothing, while it does not carry."""
+        command = [find_program("nft", "nftables"), "-j", "list", "counters", "table", "netdev", TABLE]
+        with self.network.inside(node):
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        found = [one["counter"] for one in json.loads(said or '{"nftables": []}')["nftables"] if "counter" in one]
+        counts = {one["name"]: int(one["packets"]) for one in found}
+        self.record.passed_on.append(PassedOn(counts.get("forwarded", 0), counts.get("answers", 0)))
 
     def finish(self) -> Record:
         """Stop the observer when the fate of its last probes is known; nothing that follows is recorded."""

@@ -19,6 +19,12 @@ STALL = 0.4
 BEFORE, AFTER = 2.0, HANG + 2.0
 """Seconds for which the connections are open before the move and after it: who hangs is seen."""
 EXIT_WITHIN = 30.0
+UNTIL_DIRECT = 7.0
+"""Seconds after a move until answers leave directly, where they may: the routes have changed, and a probe has come."""
+WATCHED = 2.0
+"""Seconds for which they are counted then."""
+FEW = 0.1
+"""The part of the packets of clients whose answers may still come through the tunnel."""
 
 
 def handover(run: Run) -> list[Verdict]:
@@ -26,7 +32,7 @@ def handover(run: Run) -> list[Verdict]:
     opened(run)
     at = run.fault(f"{MASTER} hands over")
     done = run.ask(MASTER, "handover")
-    time.sleep(AFTER)
+    stay(run)
     run.close_connections()
     record = run.finish()
     return [was_done(done), *went_on(record, at), ends_as(record, MASTER, "backup"), ends_as(record, STANDBY, "master")]
@@ -38,7 +44,7 @@ def drain(run: Run) -> list[Verdict]:
     run.foresee("drained", MASTER)
     at = run.fault(f"{MASTER} is drained")
     done = run.ask(MASTER, "drain", "--reason", "kernel upgrade")
-    time.sleep(AFTER)
+    stay(run)
     run.close_connections()
     record = run.finish()
     return [was_done(done), *went_on(record, at), ends_as(record, MASTER, "backup"), ends_as(record, STANDBY, "master")]
@@ -52,7 +58,7 @@ def stop(run: Run) -> list[Verdict]:
     at = run.fault(f"stop floatip on {MASTER} (SIGTERM)")
     daemon.stop()
     run.wait_for_role(STANDBY, "master")
-    time.sleep(AFTER)
+    stay(run)
     run.close_connections()
     run.wait_for(lambda: not daemon.running, f"floatip on {MASTER} to exit", EXIT_WITHIN)
     status = daemon.wait()
@@ -72,13 +78,25 @@ def opened(run: Run) -> None:
     time.sleep(BEFORE)
 
 
+def stay(run: Run) -> None:
+    """The connections go on after the move."""
+    if run.options.second_chance == "off":
+        time.sleep(AFTER)
+        return
+    time.sleep(UNTIL_DIRECT if run.options.answers == "auto" else AFTER - WATCHED)
+    run.count_passed_on(STANDBY)
+    time.sleep(WATCHED)
+    run.count_passed_on(STANDBY)
+
+
 def went_on(record: Record, at: float) -> list[Verdict]:
     """What the move at `at` did to the probes and to the connections."""
     taken = record.first(STANDBY, "role", "master", at)
     since = taken.at if taken else at
     moved = moved_to(record, STANDBY, since, "the takeover", within=AGREEMENT)
-    judge = survived if record.options.second_chance == "on" else were_reset
-    return [*no_loss(record), moved, begun_at(record, STANDBY, since), *judge(record), no_hang(record)]
+    is_on = record.options.second_chance == "on"
+    became = [*survived(record), way_of_answers(record)] if is_on else were_reset(record)
+    return [*no_loss(record), moved, begun_at(record, STANDBY, since), *became, no_hang(record)]
 
 
 def begun_at(record: Record, node: str, at: float) -> Verdict:
@@ -99,6 +117,19 @@ def survived(record: Record, stall: float = STALL) -> list[Verdict]:
         Verdict(not torn, f"{torn} requests of the observer were reset by the move"),
         stalled(record, stall),
     ]
+
+
+def way_of_answers(record: Record) -> Verdict:
+    """At the end: through the tunnel, except where they may leave directly, and the network lets them."""
+    if len(record.passed_on) < 2:
+        return Verdict(False, "nothing was counted at the node that took over")
+    first, last = record.passed_on[-2:]
+    forwarded, answers = last.forwarded - first.forwarded, last.answers - first.answers
+    is_direct = answers <= FEW * forwarded
+    wanted = record.options.answers == "auto" and not record.options.strict
+    way = "directly" if is_direct else "through the tunnel"
+    text = f"{STANDBY} passed on {last.forwarded} packets, and {last.answers} answers; at the end they went {way}"
+    return Verdict(forwarded > 0 and is_direct == wanted, f"{text} ({forwarded} packets, {answers} answers)")
 
 
 def none_failed(found: Connections) -> list[Verdict]:

@@ -1,4 +1,8 @@
-"""Whose answers leave by the tunnel: policy rules of the kernel, one for each address that another node carries."""
+"""Whose answers leave by the tunnel: policy rules of the kernel, one for each address that another node carries.
+
+Where the answers leave directly, a second rule is before it. The first one stays: a reverse path filter asks it from
+where packets of the clients may come.
+"""
 
 import errno
 import socket
@@ -7,8 +11,9 @@ from collections.abc import Iterable
 
 from floatip.core.addresses import Address
 from floatip.rtnetlink import U32, Interrupted, Netlink, attribute, attributes
+from floatip.virtuals import MAIN
 
-PRIORITY = 241
+PRIORITY, DIRECT_PRIORITY = 241, 240
 """Of the policy rules: behind the table `local`, before what an administrator usually writes."""
 PROTOCOL = 0xF2
 """RTPROT and FRA_PROTOCOL: marks rules and routes as ours."""
@@ -18,15 +23,24 @@ ATTEMPTS = 10
 HEADER = struct.Struct("=BBBBBBBBI")
 """struct fib_rule_hdr has the form of struct rtmsg: family, lengths, tos, table, two that are 0, action, flags."""
 TO_TABLE = 1
-FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL = 2, 6, 15, 21
+FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL, FRA_IP_PROTO, FRA_SPORT_RANGE = 2, 3, 6, 15, 21, 22, 23
+OWN_SEGMENTS = (
+    attribute(FRA_IIFNAME, b"lo\0")
+    + attribute(FRA_IP_PROTO, bytes([socket.IPPROTO_TCP]))
+    + attribute(FRA_SPORT_RANGE, struct.pack("=HH", 1, 0xFFFE))
+)
+"""TCP of this machine, from all ports that the kernel takes here. A reverse path filter asks without a port."""
 
 
 def rule(source: bytes, table: int) -> bytes:
+    """`table`: of a node behind the tunnel, or `MAIN`: directly."""
     family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
+    is_direct = table == MAIN
     return (
         HEADER.pack(family, 0, 8 * len(source), 0, 0, 0, 0, TO_TABLE, 0)
         + attribute(FRA_SRC, source)
-        + attribute(FRA_PRIORITY, U32.pack(PRIORITY))
+        + (OWN_SEGMENTS if is_direct else b"")
+        + attribute(FRA_PRIORITY, U32.pack(DIRECT_PRIORITY if is_direct else PRIORITY))
         + attribute(FRA_TABLE, U32.pack(table))
         + attribute(FRA_PROTOCOL, bytes([PROTOCOL]))
     )

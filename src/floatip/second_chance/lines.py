@@ -28,6 +28,8 @@ class Configured:
     """The first one signs."""
     port: int
     limit: float
+    may_be_direct: bool = False
+    """Answers may leave the keeper by its own way, where a probe has proven that they arrive."""
 
     @property
     def opening(self) -> tuple[object, ...]:
@@ -38,13 +40,14 @@ class Configured:
 def of_configured(configured: Configured) -> bytes:
     nodes = [(name, str(address)) for name, address in configured.nodes]
     keys = [key.hex() for key in configured.keys]
-    return json.dumps(["configure", configured.own, nodes, keys, configured.port, configured.limit]).encode()
+    rest = configured.port, configured.limit, configured.may_be_direct
+    return json.dumps(["configure", configured.own, nodes, keys, *rest]).encode()
 
 
 def configured(fields: list[Any]) -> Configured:
-    own, nodes, keys, port, limit = fields
+    own, nodes, keys, port, limit, may_be_direct = fields
     named = tuple((name, ip_address(address)) for name, address in nodes)
-    return Configured(own, named, tuple(map(bytes.fromhex, keys)), port, limit)
+    return Configured(own, named, tuple(map(bytes.fromhex, keys)), port, limit, may_be_direct is True)
 
 
 def of_wishes(wishes: Iterable[Wish]) -> bytes:
@@ -97,7 +100,9 @@ def _through(told: dict[str, Any]) -> Through:
 def _stream(told: dict[str, Any]) -> Stream:
     connections, forwarded, accepted = (int(_number(told[name])) for name in ("connections", "forwarded", "accepted"))
     since, until = (float(_number(told[name])) for name in ("since", "until"))
-    return Stream(_text(told["node"]), told["forwards"] is True, connections, since, until, forwarded, accepted)
+    direct, distrust = told["direct"] is True, _text(told["distrust"])
+    figures = connections, since, until, forwarded, accepted
+    return Stream(_text(told["node"]), told["forwards"] is True, *figures, direct, distrust)
 
 
 def _number(value: Any) -> float:

@@ -412,7 +412,7 @@ def forward(device: int, address: int, version: int) -> bytes:
     return _expression("fwd", number(1, device), number(2, address), number(3, NFPROTO_OF[version]))
 
 
-def remember(name: str, key: int, value: int | None = None) -> bytes:
-    """Adds what is in these registers to a set or a map."""
-    parts = [text(1, name), number(3, 0), number(4, key)]
+def remember(name: str, key: int, value: int | None = None, *, again: bool = False) -> bytes:
+    """Adds what is in these registers to a set or a map. `again`: what is there begins its timeout again."""
+    parts = [text(1, name), number(3, int(again)), number(4, key)]
     return _expression("dynset", *parts, *([number(5, value)] if value is not None else []))

@@ -18,6 +18,7 @@ from itertools import chain
 from typing import NamedTuple, Self
 
 from floatip.core.addresses import Address
+from floatip.core.second_chance.direct import NONCE, Probe
 from floatip.core.second_chance.flow import V4, V6, Flow, is_flow
 from floatip.rtnetlink import U32, Interrupted
 from floatip.second_chance import nftables
@@ -71,8 +72,12 @@ HELD_FOR = 3.0
 """Seconds after which the kernel resets unknown connections again, if nobody is there to say that it must not."""
 FRAGMENTS = 30
 """Seconds for the rest of a packet to come: as long as the kernel waits for it (ipfrag_time)."""
+PROVEN_FOR = 3.5
+"""Seconds for which a probe proves that answers arrive: two of them may be lost."""
 MOST_FRAGMENTED = 65_535
 """Packets of which fragments are on their way."""
+MOST_PROBES = 65_535
+"""Nobody else can add one: the nonces are known."""
 ATTEMPTS = 5
 LOOK = "see what the kernel says: journalctl -k; nft list ruleset"
 HINTS = {
@@ -137,6 +142,7 @@ class Rules:
         self._moved: dict[Flow, str] = {}
         self._here: set[Flow] = set()
         self._held: frozenset[Address] = frozenset()
+        self._probes: frozenset[Probe] = frozenset()
         self._in_parts: frozenset[int] = frozenset()
         """The numbers of nodes for which there are rules for packets in parts."""
         self._before = Counts(0, 0, 0)
@@ -245,6 +251,26 @@ class Rules:
         except Cannot:
             self._held = before
             raise
+
+    def expect(self, probes: Iterable[Probe]) -> None:
+        """The whole set of those that are looked for at the uplinks."""
+        before, self._probes = self._probes, frozenset(probes)
+        try:
+            self._run("look for probes", self._probe_elements())
+        except Cannot:
+            self._probes = before
+            raise
+
+    def seen(self) -> frozenset[Probe]:
+        """Those of the last few seconds."""
+        if not self._probes:
+            return frozenset()
+        with _said("read which probes have come"):
+            bodies = [
+                body for v in VERSIONS for body in self._dump(nftables.get_elements(NETDEV, TABLE, f"seen{v.number}"))
+            ]
+            found = frozenset(key for body in bodies for key, _ in nftables.elements(body))
+            return frozenset(one for one in self._probes if _packed(one) in found)
 
     def moved(self, add: Mapping[Flow, str], remove: Iterable[Flow]) -> None:
         """Packets of these connections go to that node. Answers that it sends back go on to the client.
@@ -435,6 +461,10 @@ class Rules:
                 Set(f"device{v.number}", (v.address,), (DEVICE,), flags=INTERVAL),
             ):
                 yield nftables.new_set(NETDEV, TABLE, it)
+            probe = IPV6, v.address
+            yield nftables.new_set(NETDEV, TABLE, Set(f"probes{v.number}", probe))
+            seen = Set(f"seen{v.number}", probe, flags=EVAL, timeout=PROVEN_FOR, most=MOST_PROBES)
+            yield nftables.new_set(NETDEV, TABLE, seen)
             for family, name in ((INET, "peers"), (INET, "held"), (NETDEV, "held")):
                 lasts = HELD_FOR if name == "held" else 0.0
                 yield nftables.new_set(family, TABLE, Set(f"{name}{v.number}", (v.address,), timeout=lasts))
@@ -454,8 +484,21 @@ class Rules:
             to_node = self._to_node(v)
             yield _rule(here, *_flow(v), moved, *to_node)
             yield _rule(here, *_is(META_L4PROTO, v.icmp), nftables.verdict(GOTO, errors))
+            # Nothing behind this hook sees it: it comes from an address that this machine has.
+            probe = [
+                *_is(META_L4PROTO, UDP),
+                *self._to_port(),
+                nftables.payload(TRANSPORT, 8, NONCE, KEY),
+                nftables.payload(NETWORK, v.source, v.size, KEY + NONCE // 4),
+                nftables.lookup(f"probes{v.number}", KEY),
+                nftables.remember(f"seen{v.number}", KEY, again=True),
+            ]
+            yield _rule(here, *probe, nftables.verdict(DROP))
             for kind in QUOTING[v.number]:
                 yield _rule(errors, *_quoting(v, kind), moved, *to_node)
+
+    def _to_port(self) -> list[bytes]:
+        return [nftables.payload(TRANSPORT, 2, 2, KEY), nftables.compare(KEY, self._port.to_bytes(2, "big"))]
 
     def _to_node(self, v: Version) -> list[bytes]:
         return [
@@ -516,9 +559,10 @@ class Rules:
     def _guard_rules(self) -> Iterator[Message]:
         """What comes to the tunnel's port, by whichever device, comes from the nodes, or nothing comes of it."""
         yield nftables.new_base_chain(INET, TABLE, "guard", INPUT, EARLY)
-        to_port = [nftables.payload(TRANSPORT, 2, 2, KEY), nftables.compare(KEY, self._port.to_bytes(2, "big"))]
         yield nftables.new_chain(INET, TABLE, "to_tunnel")
-        yield _rule("guard", *_is(META_L4PROTO, UDP), *to_port, nftables.verdict(GOTO, "to_tunnel"), family=INET)
+        yield _rule(
+            "guard", *_is(META_L4PROTO, UDP), *self._to_port(), nftables.verdict(GOTO, "to_tunnel"), family=INET
+        )
         for v in VERSIONS:
             stranger = nftables.lookup(f"peers{v.number}", KEY, inverted=True)
             yield _rule("to_tunnel", *_source(v), stranger, nftables.verdict(DROP), family=INET)
@@ -546,6 +590,13 @@ class Rules:
         yield from self._route_elements()
         yield from _filled(INET, "peers", self._peers)
         yield from self._held_elements()
+        yield from self._probe_elements()
+
+    def _probe_elements(self) -> Iterator[Message]:
+        for v in VERSIONS:
+            wanted = [_packed(one) for one in self._probes if one.source.version == v.number]
+            yield nftables.flush_set(NETDEV, TABLE, f"probes{v.number}")
+            yield from nftables.add_elements(NETDEV, TABLE, f"probes{v.number}", wanted)
 
     def _held_elements(self) -> Iterator[Message]:
         for family in (INET, NETDEV):
@@ -715,6 +766,10 @@ def _parts(v: Version, name: str) -> Set:
     """Packets of which the first part was seen."""
     key = (v.address, v.address, MARK)
     return Set(f"{name}_parts{v.number}", key, flags=EVAL, timeout=FRAGMENTS, most=MOST_FRAGMENTED)
+
+
+def _packed(probe: Probe) -> bytes:
+    return probe.nonce + probe.source.packed
 
 
 def _filled(family: int, name: str, addresses: frozenset[Address]) -> Iterator[Message]:

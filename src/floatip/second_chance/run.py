@@ -12,23 +12,26 @@ from random import SystemRandom
 from typing import Any
 
 from floatip.core.malformed import Malformed
+from floatip.core.second_chance.direct import NONCE, Pulse
 from floatip.core.second_chance.machine import SecondChance
 from floatip.core.second_chance.terms import (
     Admit,
     AnswerBy,
     CountPackets,
     Effect,
+    ExpectProbes,
     Forward,
     HoldBack,
     ListSockets,
     Over,
     SendFrame,
+    SendProbes,
     Standing,
     Tell,
     Wish,
 )
 from floatip.core.second_chance.wire import pack, parse
-from floatip.second_chance import lines, sockets
+from floatip.second_chance import lines, probes, sockets
 from floatip.second_chance.cannot import Cannot
 from floatip.second_chance.lines import Configured
 from floatip.second_chance.rules import Rules
@@ -83,7 +86,8 @@ class InKernel:
         try:
             self.surroundings = Surroundings.open(self.tunnel.index)
             timeout = configured.limit + FORGOTTEN_AFTER
-            self.rules = Rules.open(self.tunnel, configured.port, timeout, self.surroundings.read())
+            self.seen = self.surroundings.read()
+            self.rules = Rules.open(self.tunnel, configured.port, timeout, self.seen)
         except BaseException:
             self.tunnel.close()
             raise
@@ -94,9 +98,9 @@ class InKernel:
         self.rules.peers(peer.address for peer in peers)
 
     def look_around(self) -> None:
-        seen = self.surroundings.read()
-        self.rules.uplinks(seen.uplinks)
-        self.rules.routes(seen.routes)
+        self.seen = self.surroundings.read()
+        self.rules.uplinks(self.seen.uplinks)
+        self.rules.routes(self.seen.routes)
 
     def close(self) -> None:
         """Everything is removed, as far as that is possible."""
@@ -144,6 +148,9 @@ class Process:
         names = [name for name, _ in configured.nodes]
         if before and before.opening == configured.opening and self._machine:
             self._machine.configure(names, configured.limit)
+            if configured.may_be_direct != bool(self._machine.secret):
+                self._machine.secret = _secret(configured)
+                self._speak()
             self._do(self._machine.wish(self._wishes, self._loop.time()))  # before a node goes whose flows are there
             if self._kernel:
                 try:
@@ -155,7 +162,8 @@ class Process:
                 self._do(self._machine.unable("the tunnel is configured otherwise", "", self._loop.time()))
             self._close_kernel()
             boot = SystemRandom().getrandbits(63) | 1
-            self._machine = SecondChance(configured.own, names, boot, configured.limit, self._loop.time())
+            machine = configured.own, names, boot, configured.limit, self._loop.time(), _secret(configured)
+            self._machine = SecondChance(*machine)
             self._open()
         self._do(self._machine.wish(self._wishes, self._loop.time()))
 
@@ -177,6 +185,7 @@ class Process:
         self._loop.add_reader(self._kernel.surroundings.fileno(), self._look_around)
         if self._machine.why_not:
             self._do(self._machine.unable("", "", self._loop.time()))
+        self._speak()
         self._look()
 
     def _fail(self, error: Cannot) -> None:
@@ -207,9 +216,16 @@ class Process:
         except Cannot as error:
             self._fail(error)
             return
+        self._speak()
+        if not self._kernel:
+            return
         descriptor = self._kernel.surroundings.fileno()
         self._loop.remove_reader(descriptor)
         self._loop.call_later(SURROUNDINGS_INTERVAL, self._follow, self._kernel)
+
+    def _speak(self) -> None:
+        if self._machine and self._machine.secret and self._kernel:
+            self._do(self._machine.speak_from(self._kernel.seen.own, self._loop.time()))
 
     def _follow(self, kernel: InKernel) -> None:
         if self._kernel is kernel:
@@ -301,22 +317,28 @@ class Process:
             case ListSockets(addresses):
                 began = time.perf_counter()
                 try:
-                    flows = sockets.listed(addresses)
+                    found, repeats = sockets.listed(addresses), sockets.repeats() if machine.secret else 0
                 except OSError as error:
                     raise Cannot(f"connections cannot be listed: {error.strerror}", "modprobe tcp_diag") from error
-                return machine.listed(flows, time.perf_counter() - began, self._loop.time())
+                pulse = Pulse(found.waiting, found.stuck, repeats)
+                return machine.listed(found.flows, time.perf_counter() - began, self._loop.time(), pulse)
             case CountPackets():
-                counts = kernel.rules.counts()
-                return machine.counted(counts.forwarded, counts.answers, counts.accepted, self._loop.time())
+                counts, seen = kernel.rules.counts(), kernel.rules.seen()
+                return machine.counted(counts.forwarded, counts.answers, counts.accepted, self._loop.time(), seen)
             case Forward(add, remove):
                 kernel.rules.moved(add, remove)
             case Admit(add, remove):
                 kernel.rules.here(add, remove)
             case HoldBack(addresses):
                 kernel.rules.hold(addresses)
-            case AnswerBy(nodes):
+            case ExpectProbes(expected):
+                kernel.rules.expect(expected)
+            case SendProbes(nonce, sources, to):
+                if way := kernel.seen.way_out(to.version):
+                    probes.send(nonce, sources, to, configured.port, way)
+            case AnswerBy(nodes, direct):
                 self._answer_by = effect
-                kernel.tunnel.answer_by(nodes)
+                kernel.tunnel.answer_by(nodes, direct)
         return []
 
     # The daemon
@@ -342,6 +364,10 @@ class Process:
             self._loop.add_writer(self._daemon, self._flush)
         except OSError:
             os._exit(0)
+
+
+def _secret(configured: Configured) -> bytes:
+    return SystemRandom().randbytes(NONCE) if configured.may_be_direct else b""
 
 
 def _nodes(configured: Configured) -> tuple[Node, list[Node]]:

@@ -8,8 +8,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, NamedTuple
 
 from floatip.core.addresses import Address
 from floatip.core.second_chance.flow import Flow
@@ -41,30 +42,61 @@ REQUEST = struct.Struct("=BBBxI48x")
 OP = struct.Struct("=BBH")
 CONDITION = struct.Struct("=BBxxi")
 """struct inet_diag_hostcond: family, length of the prefix, port (-1: any); then the address."""
-LAYOUT = "=IH10xBxxx2s2s12s4s12s4s32x"
-"""Length, kind; struct inet_diag_msg: family, our port, the client's, our address, the client's. Attributes follow."""
+LAYOUT = "=IH10xBxBB2s2s12s4s12s4s32x"
+"""Length, kind; struct inet_diag_msg: family, timer and how often it ended, our port, the client's, our address, the
+client's. Attributes follow.
+"""
 MESSAGE = struct.Struct(LAYOUT)
 MAPPED = bytes(10) + b"\xff\xff"
 """What an IPv4 address in an IPv6 socket begins with."""
 BUFFER = 1 << 18
+RETRANSMISSION = 1
+"""The timer of a socket that waits for an acknowledgement."""
+STUCK = 2
+"""How often that timer has ended, for a connection that is taken for stuck."""
+NETSTAT, REPEATED = "/proc/thread-self/net/netstat", "DelayedACKLost"
+"""What the kernel counts when something comes again that it has already."""
 
 
-def listed(addresses: Iterable[Address]) -> frozenset[Flow]:
+class Listed(NamedTuple):
+    flows: frozenset[Flow]
+    waiting: int
+    """Those that wait for the client to acknowledge something."""
+    stuck: int
+    """Of these, those that have sent it for the third time, or more often."""
+
+
+def listed(addresses: Iterable[Address]) -> Listed:
     """The connections whose local address is one of these, in every state that still needs packets. Raises OSError.
 
     An IPv6 socket may hold an IPv4 connection (::ffff:192.0.2.1); that is one of IPv4.
     """
-    wanted, found = tuple(addresses), set[Flow]()
+    wanted, found, waiting, stuck = tuple(addresses), set[Flow](), 0, 0
     for family in _families(wanted):
         for datagram in _dump(family, socket.IPPROTO_TCP, ALIVE, wanted):
-            for _, _, kind, our_port, port, head, ours, client_head, client in _rows(datagram):
+            for _, _, kind, timer, ended, our_port, port, head, ours, client_head, client in _rows(datagram):
+                if timer == RETRANSMISSION:
+                    waiting += 1
+                    stuck += ended >= STUCK
                 if kind == socket.AF_INET:
                     found.add(b"%b%b\0\0%b%b\0\0" % (client_head[:4], port, head[:4], our_port))
                 elif head == MAPPED:
                     found.add(b"%b%b\0\0%b%b\0\0" % (client, port, ours, our_port))
                 else:
                     found.add(b"%b%b%b\0\0%b%b%b\0\0" % (client_head, client, port, head, ours, our_port))
-    return frozenset(found)
+    return Listed(frozenset(found), waiting, stuck)
+
+
+def repeats() -> int:
+    """Segments that came again, on the whole machine, since it started; 0 where the kernel does not say."""
+    names = list[str]()
+    with suppress(OSError), open(NETSTAT, encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("TcpExt:"):
+                if names:
+                    return int(dict(zip(names, line.split(), strict=True)).get(REPEATED, 0))
+                names = line.split()
+    return 0
 
 
 def listeners(addresses: Iterable[Address]) -> frozenset[Address]:
@@ -72,7 +104,7 @@ def listeners(addresses: Iterable[Address]) -> frozenset[Address]:
     wanted, found = frozenset(addresses), set[Address]()
     for family in _families(wanted):
         for datagram in _dump(family, socket.IPPROTO_TCP, (LISTEN,), ()):
-            for (_, _, kind, _, _, head, tail, _, _), rest in _messages(datagram):
+            for (_, _, kind, _, _, _, _, head, tail, _, _), rest in _messages(datagram):
                 if kind == socket.AF_INET:
                     found |= _served(wanted, IPv4Address(head[:4]), only=4)
                 elif head == MAPPED:

@@ -4,8 +4,8 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Self
 
@@ -36,7 +36,9 @@ SHARED = frozenset({b"bridge", b"bond", b"team"})
 ROUTE = 12
 """Octets of struct rtmsg."""
 UNICAST, CLONED, DEAD, LINK_DOWN = 1, 0x200, 1, 16
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 9, 15, 18
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 7, 9, 15, 18
+UNFIT = 0x01 | 0x08 | 0x20 | 0x40
+"""IFA_F_SECONDARY (of IPv6: TEMPORARY), DADFAILED, DEPRECATED, TENTATIVE."""
 MOST_ROUTES = 10_000
 ATTEMPTS = 10
 
@@ -56,11 +58,21 @@ class Seen:
     """Devices that are up and have an address, without loopback, the tunnel, and ports of bridges and bonds."""
     routes: frozenset[Route]
     """Of the main table, the best one for each destination. Of several next hops the first."""
+    own: tuple[Address, ...] = ()
+    """Addresses of this machine on the way that packets of clients take: on the devices of the default routes. The one
+    by which this machine itself speaks comes first."""
+
+    def way_out(self, version: int) -> Route | None:
+        """The default route."""
+        routes = (one for one in self.routes if one.destination.version == version)
+        return next((one for one in routes if not one.destination.prefixlen), None)
 
 
 class Surroundings:
     def __init__(self, tunnel: int) -> None:
         self._tunnel = tunnel
+        self._sources: dict[int, Address | None] = {}
+        """What the default routes say that packets leave with, by version."""
         self._monitor = Netlink(GROUPS)
         try:
             self._reader = Netlink()
@@ -86,7 +98,10 @@ class Surroundings:
         try:
             for _ in range(ATTEMPTS):
                 with contextlib.suppress(Interrupted):
-                    return Seen(self._uplinks(), frozenset(self._routes()))
+                    self._sources = {}
+                    addresses = [one for one in self._reader.read(GETADDR) if isinstance(one, AddressMessage)]
+                    seen = Seen(self._uplinks({one.index for one in addresses}), frozenset(self._routes()))
+                    return replace(seen, own=tuple(self._own(seen, addresses)))
             raise OSError(errno.EAGAIN, "")
         except OSError as error:
             raise _cannot(error) from error
@@ -102,7 +117,8 @@ class Surroundings:
                 if error.errno != errno.ENOBUFS:
                     raise _cannot(error) from error
 
-    def _uplinks(self) -> frozenset[str]:
+    def _uplinks(self, addressed: set[int]) -> frozenset[str]:
+        """`addressed`: the devices that have an address."""
         named = {}
         for kind, body in self._reader.dump(GETLINK, LINK.pack(0, 0, 0, 0, 0)):
             _, _, index, flags, _ = LINK.unpack_from(body)
@@ -113,8 +129,21 @@ class Surroundings:
             if IFLA_MASTER in has and bytes(info.get(INFO_SLAVE_KIND, b"")).rstrip(b"\0") in SHARED:
                 continue
             named[index] = bytes(has[IFLA_IFNAME]).rstrip(b"\0").decode(errors="replace")
-        addressed = {one.index for one in self._reader.read(GETADDR) if isinstance(one, AddressMessage)}
         return frozenset(name for index, name in named.items() if index in addressed)
+
+    def _own(self, seen: Seen, addresses: Iterable[AddressMessage]) -> Iterator[Address]:
+        for version, size in ((4, 4), (6, 16)):
+            if not (way := seen.way_out(version)):
+                continue
+            there = [
+                (int(not _is_near(one, way.gateway)), ip_address(one.packed))
+                for one in addresses
+                if one.index == way.device and len(one.packed) == size and not one.flags & UNFIT
+            ]
+            source = self._sources.get(version)
+            yield from [source] if source else []
+            usable = [(far, one) for far, one in there if not one.is_link_local and one != source]
+            yield from (one for _, one in sorted(usable, key=lambda each: each[0]))
 
     def _routes(self) -> Iterator[Route]:
         best: dict[Network, tuple[int, Route]] = {}
@@ -126,6 +155,9 @@ class Surroundings:
                 metric, route = found
                 if route.destination not in best or metric < best[route.destination][0]:
                     best[route.destination] = metric, route
+                    if not route.destination.prefixlen:
+                        source = attributes(body, ROUTE).get(RTA_PREFSRC)
+                        self._sources[route.destination.version] = ip_address(bytes(source)) if source else None
             if len(best) > MOST_ROUTES:
                 raise Cannot(
                     f"the main routing table has more than {MOST_ROUTES} routes",
@@ -162,6 +194,13 @@ class Surroundings:
     def close(self) -> None:
         self._monitor.close()
         self._reader.close()
+
+
+def _is_near(own: AddressMessage, gateway: Address | None) -> bool:
+    """Whether the gateway is in its network: then packets to the gateway leave with this address."""
+    if gateway is None or len(gateway.packed) != len(own.packed):
+        return False
+    return gateway in ip_network((own.packed, own.prefixlen), strict=False)
 
 
 def _cannot(error: OSError) -> Cannot:

@@ -48,6 +48,7 @@ from floatip.rtnetlink import (
 from floatip.second_chance.answers import DELRULE, PROTOCOL, rule, rules
 from floatip.second_chance.cannot import Cannot
 from floatip.second_chance.too_big import TooBig
+from floatip.virtuals import MAIN
 
 DEVICE = "floatip-sc"
 ETHERTYPE = 0x88B5
@@ -390,14 +391,16 @@ class Tunnel:
 
     # The way of the answers
 
-    def answer_by(self, routes: Mapping[Address, str]) -> None:
+    def answer_by(self, routes: Mapping[Address, str], direct: Iterable[Address] = ()) -> None:
         """The whole set: what leaves with this source address goes through the tunnel to this node. Raises Cannot.
 
+        `direct`: those of them whose TCP leaves by the main table instead.
         Call it again to repair: some programs remove rules that are not theirs.
         """
         with _said("route answers into the tunnel"):
             there = rules(self._kernel)
             wanted = {(address.packed, TABLE + self.peers[name].number) for address, name in routes.items()}
+            wanted |= {(address.packed, MAIN) for address in direct}
             ways = {(address.version, name) for address, name in routes.items()}
             if not self.has_ipv6 and any(version == 6 for version, _ in ways):
                 raise Cannot(
@@ -410,7 +413,7 @@ class Tunnel:
             self._ask("stop routing answers", old, {errno.ENOENT})
 
     def adopted_answers(self) -> dict[Address, str]:
-        """As a killed predecessor left them, to nodes that there are. Raises Cannot."""
+        """As a killed predecessor left them, to nodes that there are, all through the tunnel. Raises Cannot."""
         with _said("read how answers are routed"):
             names = {TABLE + peer.number: name for name, peer in self.peers.items()}
             found = {ip_address(source): names[table] for source, table in rules(self._kernel) if table in names}

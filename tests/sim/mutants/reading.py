@@ -49,8 +49,8 @@ MUTANTS = (
     Mutant(
         "a second chance that is off is on",
         "model.py",
-        ' if one and one.mode != "off" else None',
-        " if one else None",
+        'if not one or one.mode == "off":',
+        "if not one:",
         f"{OF_SECOND_CHANCE}the_core_learns_the_port_the_limit_and_whether_it_is_wanted",
     ),
     Mutant(

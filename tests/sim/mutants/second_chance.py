@@ -3,12 +3,70 @@
 from tests.sim.mutants import Mutant
 
 MACHINE, MOVES, NODE = "core/second_chance/machine.py", "core/second_chance/moves.py", "core/node.py"
+PEER = "core/second_chance/peer.py"
 FAIR = "sim/test_second_chance_storms.py::test_moves_reset_nothing_and_leave_nothing"
 FOUL = "sim/test_second_chance_storms.py::test_a_fault_resets_nothing_of_the_carrier_and_no_client_hangs"
 STORIES = "sim/test_stories_chanced.py"
+DIRECTLY = "sim/test_second_chance_storms.py::test_a_fault_does_no_more_harm_where_answers_may_leave_directly"
 OF_MACHINE = "core/test_second_chance_machine.py"
 
 MUTANTS = (
+    Mutant(
+        "probes are believed whatever the sockets show",
+        "core/second_chance/direct.py",
+        "        self.disbelieved = nonce\n",
+        "",
+        DIRECTLY,
+    ),
+    Mutant(
+        "only sockets that repeat themselves count, not clients that do",
+        "core/second_chance/direct.py",
+        "elif repeats >= REPEATS and 2 * repeats >= came:",
+        "elif repeats < 0:",
+        DIRECTLY,
+    ),
+    Mutant(
+        "a probe that came once is believed until the end",
+        MACHINE,
+        "        self._seen = seen\n",
+        "        self._seen |= seen\n",
+        f"{OF_MACHINE}::test_a_carrier_looks_for_probes_when_the_routes_have_changed_and_says_whence_they_came",
+    ),
+    Mutant(
+        "answers leave directly while routes change",
+        PEER,
+        "settled = self.says_so and not self.is_orphan and not self.is_fast",
+        "settled = self.says_so and not self.is_orphan",
+        f"{OF_MACHINE}::test_a_keeper_sends_probes_each_second_and_answers_directly_while_they_arrive",
+    ),
+    Mutant(
+        "a stream whose answers leave directly ends because none come back",
+        MACHINE,
+        "            if told.is_direct:\n",
+        "            if False:\n",
+        f"{OF_MACHINE}::test_where_answers_leave_directly_none_come_back_and_that_ends_nothing",
+    ),
+    Mutant(
+        "a probe is forgotten a while after the first one came, though others follow",
+        "second_chance/rules.py",
+        "KEY, again=True),",
+        "KEY),",
+        "second_chance/test_sc_direct.py::test_what_was_seen_is_forgotten_when_nothing_comes",
+    ),
+    Mutant(
+        "a probe goes to a carrier that is a neighbour, and not by the router",
+        "second_chance/probes.py",
+        "    hop = way.gateway if is_v4 and way.gateway and way.gateway.version == 4 else to",
+        "    hop = to",
+        "second_chance/test_sc_direct.py::test_it_goes_to_the_default_router_where_the_carrier_is_a_neighbour_too",
+    ),
+    Mutant(
+        "a strict reverse path filter drops what comes out of the tunnel while answers leave directly",
+        "second_chance/tunnel.py",
+        "            wanted |= {(address.packed, MAIN) for address in direct}\n",
+        "            wanted = {each for each in wanted if each[0] not in {one.packed for one in direct}}\n",
+        "second_chance/test_sc_direct.py::test_answers_leave_directly_and_packets_still_pass_a_reverse_path_filter",
+    ),
     Mutant(
         "a keeper lets in what it has said before the kernel does",
         MACHINE,

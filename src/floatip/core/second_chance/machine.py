@@ -10,6 +10,7 @@ a frame that is lost, late or repeated delays and does no harm.
   routes change is on one of them a moment later. Meanwhile the kernel holds back the RST for a connection that this
   node does not know.
 * After that, only what is on a list is forwarded: a flood or a forged packet changes nothing.
+* Answers go back through the tunnel, or by the keeper's own way where that is proven (`direct`).
 * A tunnel that only seems to work is worse than none, because clients would hang. So the carrier ends it where its
   packets reach no socket of the keeper, where no answers come back, or where the keeper falls silent.
 
@@ -17,18 +18,23 @@ It runs in a process of its own (`floatip.second_chance`). The daemon says what 
 """
 
 import math
+import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from hashlib import sha256
 
 from floatip.core.addresses import Address
 from floatip.core.link.wire import identity
+from floatip.core.second_chance.direct import NONCE, PROBE_INTERVAL, Probe, Pulse
 from floatip.core.second_chance.flow import Flow, packed_address
+from floatip.core.second_chance.peer import Gauge, Keeping, Peer, Sought, Taking
 from floatip.core.second_chance.terms import (
     Admit,
     AnswerBy,
     CountPackets,
     Effect,
     End,
+    ExpectProbes,
     Fault,
     Forward,
     HoldBack,
@@ -36,6 +42,7 @@ from floatip.core.second_chance.terms import (
     Over,
     Phase,
     SendFrame,
+    SendProbes,
     Standing,
     Stream,
     Tell,
@@ -66,11 +73,9 @@ LISTING_SHARE = 4
 """A list is made no more often than this times as long as it took."""
 SILENCE, SILENCE_UNPROVEN = 3.2, 1.0
 """Seconds after which a keeper that says nothing has gone; the second before any packet was accepted."""
-GOES_NOWHERE, GOES_NOWHERE_FOR, GOES_NOWHERE_SLOWLY = 10, 0.3, 2.0
-"""Packets that were forwarded, none of which is accepted for so many seconds; where lists are exchanged often, and
-where they are not."""
-LITTLE, LITTLE_PATIENCE = 3, 5
-"""Of so few packets that are lost, so many times as long: one that is lost alone comes again."""
+GOES_NOWHERE_FOR, GOES_NOWHERE_SLOWLY = 0.3, 2.0
+"""Seconds for which none of many packets that were forwarded is accepted; where lists are exchanged often, and where
+they are not."""
 OTHERS_PATIENCE = 0.3
 """Seconds for which a node that takes over waits for the lists of keepers beside the carrier."""
 HELLO_INTERVAL = 1.0
@@ -82,177 +87,26 @@ TOLD_INTERVAL = 0.5
 """Seconds between two reports of figures alone."""
 LARGE = "large packets of {} do not come through the tunnel: something drops fragments on the way"
 MOVED_ON = "the address has moved on"
+NO_PULSE = Pulse()
 GOODBYES = 3
 """How often the end is said; a keeper that hears none of them notices the silence."""
-
-
-@dataclass(slots=True, eq=False)
-class Sought:
-    """An address of which this node wants a keeper's connections."""
-
-    instance: str
-    number: int = 0
-    """Of the first `Ask` that names it."""
-    asked_at: float = math.inf
-    moved_at: float | None = None
-    until: float = math.inf
-    is_reverse: bool = False
-    """The other node is or becomes the carrier; what reaches this node by mistake is passed on."""
-
-
-@dataclass(slots=True, eq=False)
-class Gauge:
-    """Whether what goes in at one end comes out at the other. Both ends are counted, and seen late."""
-
-    put: int | None = None
-    """Packets, as of when one last came out; None: not looked at since."""
-    put_before: int = 0
-    got: int = 0
-    got_at: float = -math.inf
-    little_since: float = math.inf
-    much_since: float = math.inf
-
-    def look(self, put: int, put_at: float, got: int, now: float) -> None:
-        """`put_at`: when that was so, at the earliest. What went in before the last one came out must not count."""
-        if got != self.got or (self.put is not None and put < self.put):
-            self.put, self.got, self.got_at = None, got, now
-            self.little_since = self.much_since = math.inf
-        elif self.put is None:
-            if put_at >= self.got_at:
-                self.put = put
-        else:
-            lost = self.put_before - self.put
-            self.little_since = min(self.little_since, now) if lost >= LITTLE else math.inf
-            self.much_since = min(self.much_since, now) if lost >= GOES_NOWHERE else math.inf
-        self.put_before = put
-
-    def is_stuck(self, patience: float, now: float) -> bool:
-        return now >= min(self.much_since + patience, self.little_since + LITTLE_PATIENCE * patience)
-
-
-@dataclass(slots=True, eq=False)
-class Taking:
-    """What this node forwards, or is about to, to a keeper."""
-
-    since: float
-    number: int = 0
-    sought: dict[Address, Sought] = field(default_factory=dict)
-    boot: int = 0
-    """Of the keeper's process that made the list."""
-    version: int = 0
-    answered: int = 0
-    """The `Ask` that the list answers."""
-    flows: frozenset[Flow] = frozenset()
-    pending: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Boot, version, base and parts of a list that is not whole yet."""
-    parts: dict[int, Listing] = field(default_factory=dict)
-    heard_at: float = -math.inf
-    asked_at: float = -math.inf
-    accepted: int = 0
-    there: Gauge = field(default_factory=Gauge)
-    """From this node's uplinks to the keeper's sockets."""
-    back: Gauge = field(default_factory=Gauge)
-    """From the keeper's sockets to this node's uplinks."""
-    is_proven: bool = False
-    """A packet was accepted since the move."""
-
-    @property
-    def moved(self) -> list[float]:
-        """When addresses were taken over."""
-        return [one.moved_at for one in self.sought.values() if one.moved_at is not None]
-
-    def begin(self) -> None:
-        """Another address was taken over."""
-        self.there, self.back, self.is_proven = Gauge(), Gauge(), False
-
-
-@dataclass(slots=True, eq=False)
-class Keeping:
-    """What another node forwards to this one, or is about to."""
-
-    boot: int
-    ask: Ask
-    heard_at: float
-    version: int = 0
-    """That it forwards."""
-    base: frozenset[Flow] = frozenset()
-    listed: frozenset[Flow] = frozenset()
-    number: int = 0
-    """The `Ask` that `listed` answers; 0: nothing was listed yet."""
-    out: list[Listing] = field(default_factory=list)
-    """What was said and not confirmed yet."""
-    out_flows: frozenset[Flow] = frozenset()
-    said_at: float = -math.inf
-    admitted: frozenset[Flow] = frozenset()
-    carries_since: float = math.inf
-    """Since when the other node carries them, or may do so: this node has given them up, and several nodes asked."""
-    says_so: bool = False
-    """Whether it said that it carries them."""
-    given_at: float = -math.inf
-    """When this node, which was the carrier, gave it up."""
-    is_orphan: bool = False
-    """The carrier has fallen silent, and may be gone."""
-
-    @property
-    def is_fast(self) -> bool:
-        return (bool(self.ask.flags & AskFlag.FAST) or bool(self.ask.reverse)) and not self.is_orphan
-
-    @property
-    def sought(self) -> frozenset[Address]:
-        """Of which the other node is, or becomes, the carrier."""
-        return self.ask.addresses - self.ask.reverse
-
-    @property
-    def asks_back(self) -> frozenset[Address]:
-        """Of which this node is to ask, too."""
-        return self.sought if self.ask.flags & AskFlag.FAST and not self.is_orphan else frozenset()
-
-    @property
-    def is_ready(self) -> bool:
-        return bool(self.ask.flags & AskFlag.READY)
-
-
-@dataclass(slots=True, eq=False)
-class Peer:
-    name: str
-    identity: bytes
-    boot: int = 0
-    old_boots: set[int] = field(default_factory=set)
-    known_at: float = -math.inf
-    """Since when it has this boot."""
-    unproven: int = 0
-    last: int = 0
-    """The greatest sequence heard."""
-    sequence: int = 0
-    heard_at: float = -math.inf
-    hears_us_at: float = -math.inf
-    was_heard_at: float = -math.inf
-    """Whatever it said, also before it has repeated our boot."""
-    whole_at: float = -math.inf
-    """When a packet of the full size came."""
-    hello_at: float = -math.inf
-    hello: Hello = field(default_factory=lambda: Hello(False, "it has said nothing yet"))
-    offered_at: float = -math.inf
-    wanted_at: float = -math.inf
-    """When it offered addresses last."""
-    offers: frozenset[Address] = frozenset()
-    taking: Taking | None = None
-    keeping: Keeping | None = None
-    goodbyes: int = 0
-    last_words: str = ""
-    done: set[tuple[Address, float]] = field(default_factory=set)
-    """Addresses, and when they moved, of which nothing is asked any more."""
 
 
 class SecondChance:
     """Each method takes what happened. Do the effects that it returns, in their order, before you call the next."""
 
-    def __init__(self, own: str, nodes: Iterable[str], boot: int, limit: float, now: float) -> None:
-        """`boot`: drawn at each start, not 0. `limit`: seconds after a move."""
+    def __init__(
+        self, own: str, nodes: Iterable[str], boot: int, limit: float, now: float, secret: bytes = b""
+    ) -> None:
+        """`boot`: drawn at each start, not 0. `limit`: seconds after a move.
+
+        `secret`: drawn at each start, of 16 octets; none: answers leave through the tunnel, whatever a probe proves.
+        """
         self.own = own
         self.identity = identity(own)
         self.boot = boot
         self.limit = limit
+        self.secret = secret
         self.began_at = now
         self.peers: dict[str, Peer] = {}
         self.configure(nodes, limit)
@@ -277,7 +131,11 @@ class SecondChance:
         self._held: frozenset[Address] = frozenset()
         self._held_at = -math.inf
         self._answer_by: Mapping[Address, str] = {}
+        self._direct: frozenset[Address] = frozenset()
         self._adopted_answers: Mapping[Address, str] = {}
+        self._speaks_from: tuple[Address, ...] = ()
+        self._expected: frozenset[Probe] = frozenset()
+        self._seen: frozenset[Probe] = frozenset()
         self._list_at = math.inf
         self._list_took = 0.0
         self._count_at = math.inf
@@ -349,8 +207,16 @@ class SecondChance:
     def tick(self, now: float) -> list[Effect]:
         return self._act(now)
 
-    def counted(self, forwarded: int, answers: int, accepted: int, now: float) -> list[Effect]:
-        """Packets so far."""
+    def speak_from(self, own: Iterable[Address], now: float) -> list[Effect]:
+        """This node's addresses where packets of clients come, the best first."""
+        self._speaks_from = tuple(own)
+        return self._act(now)
+
+    def counted(
+        self, forwarded: int, answers: int, accepted: int, now: float, seen: frozenset[Probe] = frozenset()
+    ) -> list[Effect]:
+        """Packets so far, and which of the expected probes came in the last seconds."""
+        self._seen = seen
         if accepted != self.packets[2]:
             self._accepted_at = now
         self.packets, self._packets_at = (forwarded, answers, accepted), now
@@ -398,14 +264,17 @@ class SecondChance:
             case Ask():
                 self._asked(peer, frame.boot, frame.message, now)
             case Listing():
-                self._told_list(peer, frame.boot, frame.message, now)
+                if not self._told_list(peer, frame.boot, frame.message, now) and worked:
+                    return []  # one of hundreds of parts
         return self._act(now)
 
-    def listed(self, flows: frozenset[Flow], took: float, now: float) -> list[Effect]:
+    def listed(self, flows: frozenset[Flow], took: float, now: float, pulse: Pulse = NO_PULSE) -> list[Effect]:
         """The connections of the addresses that were asked for."""
         self._own_flows, self._list_took = flows, took
         for peer in self.peers.values():
             if keeping := peer.keeping:
+                counted = self.packets[2], self._packets_at
+                keeping.belief.look(pulse, len(flows), *counted, keeping.ask.nonce)
                 wanted = {address.packed for address in keeping.ask.addresses}
                 keeping.listed = frozenset(flow for flow in flows if packed_address(flow) in wanted)
                 keeping.number = keeping.ask.number
@@ -429,7 +298,7 @@ class SecondChance:
             if before:
                 keeping.admitted = before.admitted
                 keeping.carries_since, keeping.given_at = before.carries_since, before.given_at
-                keeping.says_so = before.says_so
+                keeping.says_so, keeping.belief = before.says_so, before.belief
         if ask.number != keeping.ask.number:
             self._list_at = now
         if ask.flags & AskFlag.CARRIES:
@@ -440,10 +309,7 @@ class SecondChance:
             keeping.carries_since, keeping.says_so = math.inf, False
         keeping.ask, keeping.heard_at, keeping.is_orphan = ask, now, False
         version = ask.version if ask.boot == self.boot else 0
-        if keeping.out and version == keeping.out[0].version:
-            keeping.version, keeping.base, keeping.out = version, keeping.out_flows, []
-        elif version != keeping.version:  # it has begun again, or this process has
-            keeping.version, keeping.base, keeping.out = 0, frozenset(), []
+        keeping.confirm(version)
         if not keeping.number:
             self._list_at = now
 
@@ -465,7 +331,7 @@ class SecondChance:
         ):
             return []
         effects: list[Effect] = []
-        left, accepted = len(keeping.listed), self.packets[2]
+        left, accepted, is_direct = len(keeping.listed), self.packets[2], keeping.belief.is_used
         asked_ago = round((now - keeping.heard_at) * 1000)
         keeping.said_at = now
         is_known = keeping.version and keeping.listed == keeping.base
@@ -483,12 +349,14 @@ class SecondChance:
             if new:  # before it can be forwarded
                 keeping.admitted |= new
                 effects.append(Admit(new, frozenset()))
-            return [*effects, *(self._frame(peer, replace(one, asked_ago=asked_ago)) for one in keeping.out)]
+            said = (replace(one, asked_ago=asked_ago, is_direct=is_direct) for one in keeping.out)
+            return [*effects, *(self._frame(peer, one) for one in said)]
         self._to_shut_out |= keeping.admitted - keeping.base
         keeping.admitted &= keeping.base
         if not is_known:
             return effects
-        same = Listing(keeping.number, asked_ago, keeping.version, keeping.version, 0, 1, left, accepted)
+        about = keeping.number, asked_ago, keeping.version, keeping.version, 0, 1, left, accepted
+        same = Listing(*about, is_direct=is_direct)
         return [*effects, self._frame(peer, same)]
 
     def _look_after(self, peer: Peer, keeping: Keeping, now: float) -> None:
@@ -525,36 +393,13 @@ class SecondChance:
 
     # As the carrier
 
-    def _told_list(self, peer: Peer, boot: int, told: Listing, now: float) -> None:
+    def _told_list(self, peer: Peer, boot: int, told: Listing, now: float) -> bool:
+        """Whether that says something new: the list is whole, or it is as it was."""
         taking = peer.taking
-        if taking is None or told.left > MOST_FLOWS:
-            return
-        is_known = boot == taking.boot
-        if told.base == told.version:
-            if is_known and told.version == taking.version:
-                self._note_heard(taking, told, now)
-            return
-        if told.base and not (is_known and told.base == taking.version):
-            return
-        if is_known and told.version <= taking.version:
-            return
-        about = boot, told.version, told.base, told.parts
-        if about != taking.pending:
-            if boot == taking.pending[0] and told.version < taking.pending[1]:
-                return
-            taking.pending, taking.parts = about, {}
-        taking.parts[told.part] = told
-        taking.heard_at = max(taking.heard_at, now - told.asked_ago / 1000)
-        if len(taking.parts) < told.parts:
-            return
-        parts, taking.parts, taking.pending = taking.parts.values(), {}, (0, 0, 0, 0)
-        add = frozenset[Flow]().union(*(one.add for one in parts))
-        remove = frozenset[Flow]().union(*(one.remove for one in parts))
-        before = taking.flows if told.base else frozenset[Flow]()
-        taking.flows = (before - remove) | add
-        taking.boot, taking.version = boot, told.version
-        taking.asked_at = -math.inf  # to confirm it at once
+        if taking is None or told.left > MOST_FLOWS or not taking.take(boot, told, now):
+            return False
         self._note_heard(taking, told, now)
+        return True
 
     def _note_heard(self, taking: Taking, told: Listing, now: float) -> None:
         # A keeper that does not hear this node is as good as silent.
@@ -562,14 +407,17 @@ class SecondChance:
         taking.answered = max(taking.answered, told.number)
         if told.accepted > taking.accepted and taking.moved:
             taking.is_proven = True
-        taking.accepted = told.accepted
+        taking.accepted, taking.is_direct = told.accepted, told.is_direct
         forwarded, answers, _ = self.packets
         # The packets are counted together: of two keepers nobody knows whose they are.
         others = (one.taking for one in self.peers.values() if one.taking is not taking)
         if taking.moved and not any(one and one.flows for one in others):
             age = 3 * FAST if self._is_fast(taking, now) else LIST_SLOWLY + SLOW
             taking.there.look(forwarded, self._packets_at, told.accepted, now)
-            taking.back.look(told.accepted, now - age, answers, now)
+            if told.is_direct:
+                taking.back = Gauge()
+            else:
+                taking.back.look(told.accepted, now - age, answers, now)
         else:
             taking.there, taking.back = Gauge(), Gauge()
 
@@ -753,6 +601,7 @@ class SecondChance:
         effects = self._reconcile(now)
         effects += self._hold_back(now)
         effects += self._route_answers(now)
+        effects += self._probe(now)
         effects += self._say(now)
         if now >= self.began_at + WINDOW:
             self._to_shut_out |= self._adopted_here
@@ -819,7 +668,10 @@ class SecondChance:
 
     def _route_answers(self, now: float) -> list[Effect]:
         if self.why_not:
-            self._answer_by = {}
+            self._answer_by, self._direct = {}, frozenset()
+            for peer in self.peers.values():
+                if peer.keeping:
+                    peer.keeping.belief.use(False, now)
             return []
         own = self._carried()
         found: dict[Address, tuple[bool, float, str]] = {}
@@ -832,10 +684,61 @@ class SecondChance:
             self._adopted_answers = {}
         left = {address: node for address, node in self._adopted_answers.items() if address not in own}
         answer_by = left | {address: node for address, (_, _, node) in found.items()}
-        if answer_by == self._answer_by:
+        direct = frozenset(one for one in found if one not in left and self._is_proven(found[one][2], one))
+        for peer in self.peers.values():
+            if peer.keeping:
+                peer.keeping.belief.use(any(answer_by[address] == peer.name for address in direct), now)
+        if (answer_by, direct) == (self._answer_by, self._direct):
             return []
-        self._answer_by = answer_by
-        return [AnswerBy(answer_by)]
+        self._answer_by, self._direct = answer_by, direct
+        return [AnswerBy(answer_by, direct)]
+
+    # Direct answers
+
+    def _is_proven(self, node: str, address: Address) -> bool:
+        """Whether answers from there reach the clients by this node's own way, as far as that carrier can see."""
+        keeping = self.peers[node].keeping
+        return bool(self.secret) and keeping is not None and keeping.believes and address in keeping.ask.direct
+
+    def _nonce(self, peer: Peer, taking: Taking) -> bytes:
+        return sha256(self.secret + peer.identity + struct.pack("!d", taking.since)).digest()[:NONCE]
+
+    def _probe_at(self) -> frozenset[Address]:
+        """Where this node sees what comes by the way of the clients' packets."""
+        floating = frozenset[Address]().union(*(wish.addresses for wish in self.wishes.values()))
+        usable = [one for one in self._speaks_from if one not in floating]
+        return frozenset(
+            next(one for one in usable if one.version == version) for version in {v.version for v in usable}
+        )
+
+    def _expects(self, peer: Peer, taking: Taking, now: float) -> frozenset[Probe]:
+        """Not while routes change: what is seen then is not what is."""
+        if not self.secret or self.why_not or self._is_fast(taking, now):
+            return frozenset()
+        nonce, versions = self._nonce(peer, taking), {one.version for one in self._probe_at()}
+        carried = (address for address, one in taking.sought.items() if one.moved_at is not None)
+        return frozenset(Probe(nonce, address) for address in carried if address.version in versions)
+
+    def _probe(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        expected = frozenset[Probe]()
+        for peer in self.peers.values():
+            if peer.taking:
+                expected |= self._expects(peer, peer.taking, now)
+            if (keeping := peer.keeping) and self._sends_probes(keeping):
+                if now < keeping.belief.probed_at + PROBE_INTERVAL:
+                    continue
+                keeping.belief.probed_at = now
+                for to in sorted(keeping.ask.probe_at, key=lambda one: one.version):
+                    sources = {one for one in keeping.sought - self._carried() if one.version == to.version}
+                    effects += [SendProbes(keeping.ask.nonce, frozenset(sources), to)] if sources else []
+        if expected != self._expected:
+            self._expected, self._seen = expected, self._seen & expected
+            effects.append(ExpectProbes(expected))
+        return effects
+
+    def _sends_probes(self, keeping: Keeping) -> bool:
+        return bool(self.secret) and not self.why_not and keeping.believes
 
     def _leads_back(self, keeping: Keeping, now: float) -> bool:
         """Whether answers may still reach the clients through the tunnel.
@@ -859,7 +762,7 @@ class SecondChance:
                 peer.goodbyes = 0
                 if now >= taking.asked_at + (FAST if self._is_fast(taking, now) else SLOW):
                     taking.asked_at = now
-                    effects.append(self._frame(peer, self._ask(taking, now)))
+                    effects.append(self._frame(peer, self._ask(peer, taking, now)))
             elif peer.goodbyes and now >= peer.offered_at + FAST:
                 peer.goodbyes, peer.offered_at = peer.goodbyes - 1, now
                 effects.append(self._frame(peer, Ask(0, frozenset(), reason=peer.last_words)))
@@ -875,7 +778,7 @@ class SecondChance:
                   and one.phase is Phase.OFFERS and peer.name in one.nodes)  # fmt: skip
         return that_fit(frozenset[Address]().union(*offers))
 
-    def _ask(self, taking: Taking, now: float) -> Ask:
+    def _ask(self, peer: Peer, taking: Taking, now: float) -> Ask:
         wishes = {one.instance: self.wishes.get(one.instance) for one in taking.sought.values()}
         is_ready = bool(taking.version) and all(
             taking.answered >= one.number for one in taking.sought.values()
@@ -884,7 +787,11 @@ class SecondChance:
         flags = AskFlag.FAST * self._asks_fast(taking, now) | AskFlag.READY * is_ready | AskFlag.CARRIES * carries
         reverse = frozenset(address for address, one in taking.sought.items() if one.is_reverse)
         addresses = frozenset(taking.sought)
-        return Ask(taking.number, addresses, reverse, flags, taking.version, taking.boot, self.packets[0])
+        ask = Ask(taking.number, addresses, reverse, flags, taking.version, taking.boot, self.packets[0])
+        if not (expected := self._expects(peer, taking, now)):
+            return ask
+        direct = frozenset(one.source for one in expected & self._seen)
+        return replace(ask, nonce=self._nonce(peer, taking), probe_at=self._probe_at(), direct=direct)
 
     def _shut_out(self) -> list[Effect]:
         """What nobody forwards any more."""
@@ -897,7 +804,7 @@ class SecondChance:
         keepings = [peer.keeping for peer in self.peers.values() if peer.keeping]
         takings = [peer.taking for peer in self.peers.values() if peer.taking]
         if keepings:
-            interval = FAST if any(one.is_fast for one in keepings) else LIST_SLOWLY
+            interval = FAST if any(one.is_fast or one.belief.is_new(now) for one in keepings) else LIST_SLOWLY
             self._list_at = min(self._list_at, now + max(interval, LISTING_SHARE * self._list_took))
             if now >= self._list_at:
                 self._list_at = math.inf
@@ -966,11 +873,13 @@ class SecondChance:
         for peer in self.peers.values():
             if (taking := peer.taking) and taking.moved:
                 until = max(taking.moved) + self.limit
-                yield Stream(peer.name, True, len(taking.flows), taking.since, until, forwarded, taking.accepted)
+                figures = len(taking.flows), taking.since, until, forwarded, taking.accepted
+                yield Stream(peer.name, True, *figures, taking.is_direct)
             keeping = peer.keeping
             if keeping and keeping.number and keeping.says_so and not keeping.is_orphan:
                 since, until = keeping.carries_since, keeping.carries_since + self.limit
-                yield Stream(peer.name, False, len(keeping.listed), since, until, keeping.ask.forwarded, accepted)
+                figures = len(keeping.listed), since, until, keeping.ask.forwarded, accepted
+                yield Stream(peer.name, False, *figures, keeping.belief.is_used, keeping.distrust)
 
     def _deadline(self, now: float) -> float:
         at = min(self._list_at, self._count_at)
@@ -990,6 +899,8 @@ class SecondChance:
                     if not keeping.is_orphan
                     else keeping.carries_since + self.limit,
                 )
+                if self._sends_probes(keeping):
+                    at = min(at, keeping.belief.probed_at + PROBE_INTERVAL)
                 if keeping.number and not keeping.is_orphan:
                     at = min(at, keeping.said_at + (FAST if keeping.is_fast or keeping.out else SLOW))
         return max(at, now)

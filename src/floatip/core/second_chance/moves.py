@@ -61,6 +61,8 @@ class Moves:
         """Packets: those that this node has forwarded, and those that came through the tunnel to its sockets."""
         self._closed: set[str] = set()
         """By which nodes connections of this one went on, until the process has just said why they do not."""
+        self._distrust: dict[str, str] = {}
+        """Why answers do not leave directly any more, by the carrier of each stream, as it was told."""
         self._told: set[tuple[str, bool]] = set()
         """The streams whose begin was told: there were connections in them."""
 
@@ -167,6 +169,10 @@ class Moves:
 
     def _count(self, streams: Iterable[Stream]) -> list[Effect]:
         effects: list[Effect] = []
+        before, self._distrust = self._distrust, {one.node: one.distrust for one in streams if one.distrust}
+        for node in self._distrust.keys() - before.keys():
+            why = f"answers go through the tunnel again, not directly: {self._distrust[node]}"
+            effects.append(Became("connections", node, "by tunnel", why))
         for one in streams:
             if one.forwards:
                 self.forwarded = one.forwarded

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from floatip.core.addresses import Address
+from floatip.core.second_chance.direct import Probe
 from floatip.core.second_chance.flow import Flow
 from floatip.core.second_chance.wire import Frame
 
@@ -116,6 +117,24 @@ class AnswerBy:
     """To which node packets from each of these addresses leave, through the tunnel: the whole set."""
 
     nodes: Mapping[Address, str]
+    direct: frozenset[Address] = frozenset()
+    """Those of them from which they leave by this node's own way instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectProbes:
+    """The probes that are looked for at the uplinks, and counted (`SecondChance.counted`): the whole set."""
+
+    probes: frozenset[Probe]
+
+
+@dataclass(frozen=True, slots=True)
+class SendProbes:
+    """By the way that answers take which do not go through the tunnel."""
+
+    nonce: bytes
+    sources: frozenset[Address]
+    to: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +166,10 @@ class Stream:
     """Packets, both ways: to the keeper, as the carrier counts."""
     accepted: int
     """Packets that reached a socket of the keeper."""
+    direct: bool = False
+    """Answers leave the keeper by its own way to the clients."""
+    distrust: str = ""
+    """Why they do not any more, though probes arrive. The keeper knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +213,7 @@ class Over:
         return 0 if goes_on else self.connections
 
 
-Effect = SendFrame | ListSockets | CountPackets | Forward | Admit | HoldBack | AnswerBy | Tell | Over
+Effect = (
+    SendFrame | ListSockets | CountPackets | Forward | Admit | HoldBack | AnswerBy | ExpectProbes | SendProbes | Tell
+    | Over
+)  # fmt: skip

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from floatip.core.addresses import Address
 from floatip.core.link.wire import ID
 from floatip.core.malformed import Malformed
+from floatip.core.second_chance.direct import NONCE
 from floatip.core.second_chance.flow import V4, V6, Flow, is_flow
 
 MAGIC = b"f2"
@@ -27,16 +28,20 @@ HEADER = struct.Struct(f"!2sBB{ID}s{ID}sQQQ")
 """Magic, format, kind; sender, receiver; boot of the sender, of the receiver as the sender knows it; sequence."""
 HELLO = struct.Struct("!BB")
 ASK = struct.Struct("!QQQBQ")
-"""Number, version and its boot, flags, packets that were forwarded. Then the addresses and the reason."""
-LIST = struct.Struct("!QIQQHHIQHHHH")
-"""Number, milliseconds since it was asked, version, base, part, parts, left, accepted; then how many flows of 16 and
-40 octets come, and how many go."""
+"""Number, version and its boot, flags, packets that were forwarded. Then the addresses, the reason, and of direct
+answers: the nonce, where probes are to go, and a bit for each of the addresses that one came from."""
+LIST = struct.Struct("!QIQQHHIQBHHHH")
+"""Number, milliseconds since it was asked, version, base, part, parts, left, accepted, whether answers leave directly;
+then how many flows of 16 and 40 octets come, and how many go."""
 ADDRESSES = struct.Struct("!HH")
 """How many of IPv4 come, and then of IPv6."""
 FLOWS_IN_A_PART = 1200
 """Octets of flows in one frame, at most."""
 MOST_OCTETS = 1120
 """Of addresses in one frame."""
+BITS = MOST_OCTETS // 4 // 8
+"""Octets with a bit for each address."""
+NO_NONCE = bytes(NONCE)
 LONGEST_REASON = 200
 
 
@@ -93,6 +98,12 @@ class Ask:
     """Packets so far, to the receiver and to others."""
     reason: str = ""
     """Why it has ended, where there are no addresses."""
+    nonce: bytes = NO_NONCE
+    """Of the probes that the sender wants; `NO_NONCE`: none."""
+    probe_at: frozenset[Address] = frozenset()
+    """Where it looks for them: one address of IPv4 and one of IPv6 at most."""
+    direct: frozenset[Address] = frozenset()
+    """Those of `addresses` from which probes came lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,8 @@ class Listing:
     """Packets of the tunnel so far that have reached a socket of the sender."""
     add: frozenset[Flow] = frozenset()
     remove: frozenset[Flow] = frozenset()
+    is_direct: bool = False
+    """Answers leave the sender by its own way, and do not come through the tunnel."""
 
 
 Message = Hello | Offer | Ask | Listing
@@ -169,7 +182,9 @@ def _packed(message: Message) -> tuple[Kind, bytes]:
                 message.forwarded,
             )
             sets = _addresses(message.addresses - message.reverse) + _addresses(message.reverse)
-            return Kind.ASK, fixed + sets + _text(message.reason)
+            bits = sum(1 << place for place, one in enumerate(_in_order(message.addresses)) if one in message.direct)
+            of_probes = message.nonce + _addresses(message.probe_at) + bits.to_bytes(BITS, "big")
+            return Kind.ASK, fixed + sets + _text(message.reason) + of_probes
         case Listing():
             short_in, long_in = _by_length(message.add)
             short_out, long_out = _by_length(message.remove)
@@ -183,6 +198,7 @@ def _packed(message: Message) -> tuple[Kind, bytes]:
                 message.parts,
                 message.left,
                 message.accepted,
+                message.is_direct,
                 *map(len, groups),
             )
             return Kind.LIST, fixed + b"".join(b"".join(group) for group in groups)
@@ -217,10 +233,17 @@ def _unpacked(kind: int, body: bytes) -> Message:
             number, version, boot, flags, forwarded = ASK.unpack_from(body)
             addresses, at = _read_addresses(body, ASK.size)
             reverse, at = _read_addresses(body, at)
-            reason, _ = _read_text(body, at)
-            return Ask(number, addresses | reverse, reverse, flags, version, boot, forwarded, reason)
+            reason, at = _read_text(body, at)
+            probe_at, end = _read_addresses(body, at + NONCE)
+            if len(body) < end + BITS or len({one.version for one in probe_at}) < len(probe_at):
+                raise Malformed("probes that make no sense")
+            nonce, bits = body[at : at + NONCE], int.from_bytes(body[end : end + BITS], "big")
+            wanted = addresses | reverse
+            direct = frozenset(one for place, one in enumerate(_in_order(wanted)) if bits >> place & 1)
+            ask = number, wanted, reverse, flags, version, boot, forwarded, reason
+            return Ask(*ask, nonce, probe_at, direct)
         case Kind.LIST:
-            number, asked_ago, version, base, part, parts, left, accepted, *counts = LIST.unpack_from(body)
+            number, asked_ago, version, base, part, parts, left, accepted, direct, *counts = LIST.unpack_from(body)
             if part >= parts:
                 raise Malformed("a part that its list does not have")
             groups, at = list[list[Flow]](), LIST.size
@@ -234,7 +257,8 @@ def _unpacked(kind: int, body: bytes) -> Message:
                 groups.append(flows)
                 at = end
             add, remove = frozenset(groups[0] + groups[1]), frozenset(groups[2] + groups[3])
-            return Listing(number, asked_ago, version, base, part, parts, left, accepted, add, remove)
+            about = number, asked_ago, version, base, part, parts, left, accepted
+            return Listing(*about, add, remove, bool(direct))
     raise Malformed(f"a kind of frame that is not known: {kind}")
 
 
@@ -248,7 +272,7 @@ def _by_length(flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
 def that_fit(addresses: Iterable[Address]) -> frozenset[Address]:
     """Those of which one frame can speak: 280 of IPv4, or 70 of IPv6."""
     found, room = list[Address](), MOST_OCTETS
-    for address in sorted(addresses, key=lambda one: (one.version, int(one))):
+    for address in _in_order(addresses):
         room -= len(address.packed)
         if room < 0:
             break
@@ -256,8 +280,12 @@ def that_fit(addresses: Iterable[Address]) -> frozenset[Address]:
     return frozenset(found)
 
 
+def _in_order(addresses: Iterable[Address]) -> list[Address]:
+    return sorted(addresses, key=lambda one: (one.version, int(one)))
+
+
 def _addresses(addresses: Iterable[Address]) -> bytes:
-    in_order = sorted(that_fit(addresses), key=lambda one: (one.version, int(one)))
+    in_order = _in_order(that_fit(addresses))
     counts = (sum(one.version == version for one in in_order) for version in (4, 6))
     return ADDRESSES.pack(*counts) + b"".join(one.packed for one in in_order)
 

@@ -103,6 +103,7 @@ SECOND_CHANCE = Table(
         "mode": Key(v.one_of("off", "on", "auto")),
         "port": LINK.keys["port"],
         "limit": Key(v.number(1, 86400, "write seconds; 600 is usual")),
+        "answers": Key(v.one_of("tunnel", "auto")),
     }
 )
 LINODE = Table({"dcid": Key(v.dcid, example=6, absent=0)})
