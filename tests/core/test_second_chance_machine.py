@@ -414,6 +414,20 @@ def test_a_service_that_restarts_ends_nothing_that_has_begun(player: Player) -> 
     assert not of(player.done, Over)
 
 
+def test_a_node_that_leaves_is_forwarded_nothing_from_then_on_whatever_it_says_last(player: Player) -> None:
+    """What reaches this node by mistake is reset, and waits for nothing."""
+    player.wish(Phase.CARRIES)
+    player.asked(FAST)
+    player.wish(Phase.REST)
+    player.told(flow(3))
+    assert [one.add for one in of(player.done, Forward)] == [{flow(3): "b"}]
+    said = player.hear(Hello(False, "the second chance stops there"))
+    said += player.hear(Ask(0, frozenset(), reason="the second chance stops there"))
+    assert [one.remove for one in of(said, Forward)] == [{flow(3)}]
+    assert not player.machine.peers["b"].hello.usable
+    assert of(said, HoldBack)[-1].addresses == frozenset()
+
+
 def test_a_node_that_is_not_configured_any_more_is_forwarded_nothing(player: Player) -> None:
     taken(player)
     player.machine.configure(("a",), 60.0)

@@ -82,6 +82,12 @@ def test_what_is_packed_is_read_again(message: Message) -> None:
     assert parse(data, [OTHER, KEY]) == framed(message)
 
 
+def test_a_large_hello_is_as_large_as_the_way_allows() -> None:
+    frame = framed(Hello(True, is_large=True))
+    assert [len(pack(frame, KEY, whole)) for whole in (1430, WHOLE)] == [1430, WHOLE]
+    assert parse(pack(frame, KEY, 1430), [KEY]) == frame
+
+
 @given(MESSAGES, st.integers(0, 10_000), st.integers(0, 7))
 def test_a_changed_bit_is_not_believed(message: Message, at: int, bit: int) -> None:
     data = bytearray(pack(framed(message), KEY))

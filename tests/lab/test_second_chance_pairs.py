@@ -1,15 +1,16 @@
-"""A pair of real daemons that elects by VRRP, whose open connections over IPv4 and IPv6 go on after planned moves."""
+"""Pairs of real daemons whose open connections over IPv4 and IPv6 go on: by VRRP, and by a link over IPv6."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from floatip.lab.network import FLOATING, HAPROXY1, NODES, LabHost
 from floatip.lab.programs.connections import IDLE
 from floatip.lab.verdicts import Verdict
-from tests.lab.moving import FLOATING6, INSTANCE, LONG, Pair, Story, head, moving, until_judged
+from tests.lab.moving import FLOATING6, INSTANCE, LONG, Pair, Story, by_link, head, moving, until_judged
 
 ADVERT_INTERVAL = 0.2
 BEFORE, LIVES = 0.5, 4.0
@@ -53,6 +54,20 @@ def test_a_stop_of_a_vrrp_pair_resets_nothing(vrrp_pair: Pair) -> None:
     until_judged(lambda: moves(vrrp_pair, vrrp_pair.stop))
 
 
+@pytest.fixture(scope="module")
+def linked_pair() -> Iterator[Pair]:
+    with moving(partial(by_link, link=6)) as pair:
+        yield pair
+
+
+def test_a_handover_over_a_link_of_ipv6_resets_nothing(linked_pair: Pair) -> None:
+    until_judged(lambda: moves(linked_pair, lambda node: linked_pair.order(node, "handover")))
+
+
+def test_a_stop_of_a_node_with_a_link_of_ipv6_resets_nothing(linked_pair: Pair) -> None:
+    until_judged(lambda: moves(linked_pair, linked_pair.stop))
+
+
 def moves(pair: Pair, order: Callable[[str], float]) -> bool:
     """By an order that is given to the master, or because of it: when that was. Whether nothing was harmed."""
     keeper = pair.master
@@ -65,7 +80,7 @@ def moves(pair: Pair, order: Callable[[str], float]) -> bool:
         time.sleep(max(0.0, taken_at + LIVES - time.monotonic()))
         story = connected.tell(keeper, at, taken_at)
     pair.start_again()
-    return story.judge([*story.went_on(spared="echo" if pair.run.options.election == "vrrp" else ""), *of_each(story)])
+    return story.judge([*story.went_on(), *of_each(story)])
 
 
 def of_each(story: Story) -> list[Verdict]:

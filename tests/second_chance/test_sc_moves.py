@@ -1,6 +1,7 @@
 """Connections that survive a move, with the kernel's part used as the two programs use it."""
 
 import hashlib
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.second_chance.sc_rig import (
     content,
     exactly,
     move,
+    nft,
     running,
     vip,
 )
@@ -139,3 +141,16 @@ def test_connections_survive_a_move_and_the_way_back_within_a_moment(
             clients += [Client(world, vip(version)) for version in (4, 6)]
             assert [client.node for client in clients[-2:]] == [carrier.name] * 2
     assert all(client.echoes() for client in clients)
+
+
+def test_pings_are_answered_while_the_route_still_leads_to_the_keeper(
+    world: World, pair: tuple[Floatip, Floatip]
+) -> None:
+    """A VRRP node gives the address up before the next one takes over."""
+    move(*pair)
+    world.route("a")
+    with world.inside("router"):
+        nft("delete table inet strict")
+    with world.inside("client"):
+        for address in VIPS:
+            subprocess.run(["ping", "-c", "1", "-W", "10", str(address)], check=True, capture_output=True)

@@ -542,13 +542,9 @@ class Rules:
             # The kernel of Debian 12 has no question whether a map has a key, only for the value.
             moved = [nftables.lookup(f"moved{v.number}", KEY, VALUE), nftables.compare(VALUE, bytes(v.size), UNEQUAL)]
             yield _rule(here, *_flow(v, is_answer=True), *moved, nftables.verdict(GOTO, answer))
+            # While routes change, the keeper answers all kinds of packets: pings, and UDP as well.
             source = nftables.payload(NETWORK, v.source, v.size, KEY)
-            held = [
-                *_is(META_PROTOCOL, v.protocol),
-                *_is(META_L4PROTO, TCP),
-                source,
-                nftables.lookup(f"held{v.number}", KEY),
-            ]
+            held = [*_is(META_PROTOCOL, v.protocol), source, nftables.lookup(f"held{v.number}", KEY)]
             yield _rule(here, *held, nftables.verdict(GOTO, answer))
             yield _rule(here, nftables.verdict(DROP))
             client = [*_is(META_PROTOCOL, v.protocol), nftables.payload(NETWORK, v.destination, v.size, KEY)]

@@ -313,7 +313,7 @@ class Process:
             case _ if kernel is None:
                 pass
             case SendFrame(node, frame):
-                kernel.tunnel.send(node, pack(frame, configured.keys[0]))
+                kernel.tunnel.send(node, pack(frame, configured.keys[0], kernel.tunnel.whole))
             case ListSockets(addresses):
                 began = time.perf_counter()
                 try:

@@ -379,6 +379,11 @@ class Tunnel:
                     frames.append((name, payload))
         return frames
 
+    @property
+    def whole(self) -> int:
+        """Octets of the largest frame that gets through where all is well: outer packets of IPv6 are not cut."""
+        return MTU if self.own.address.version == 4 else ANSWER_MTU[6]
+
     def fileno(self) -> int:
         """Readable when there is something to `receive`."""
         assert self._both

@@ -250,7 +250,8 @@ class SecondChance:
                 return self._act(now)
             return []
         peer.hears_us_at = now
-        if not isinstance(frame.message, Hello) and not peer.hello.usable:
+        is_goodbye = isinstance(frame.message, Ask) and not frame.message.addresses
+        if not isinstance(frame.message, Hello) and not is_goodbye and not peer.hello.usable:
             peer.hello = Hello(True)
         match frame.message:
             case Hello():
@@ -512,11 +513,11 @@ class SecondChance:
 
     def _watch(self, peer: Peer, taking: Taking, now: float) -> None:
         """End what does not work, or is over."""
+        if not peer.hello.usable:  # also before a move: what goes there by mistake would hang
+            self._end_taking(peer, f"{peer.name} says: {peer.hello.reason}", End.UNABLE)
+            return
         moved = taking.moved
         if not moved:
-            return
-        if not peer.hello.usable:
-            self._end_taking(peer, f"{peer.name} says: {peer.hello.reason}", End.UNABLE)
             return
         is_fast = self._is_fast(taking, now)
         goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work

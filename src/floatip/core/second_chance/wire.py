@@ -22,7 +22,7 @@ FORMAT = 1
 LARGEST = 1400
 """Octets of a frame behind its Ethernet header: with VXLAN around it, it fits in 1500."""
 WHOLE = 1500
-"""Octets of a `Hello` that is large: as much as the tunnel carries. Outside it takes two fragments where it must."""
+"""Octets of a frame at most: as much as the tunnel carries. Outside it takes two fragments where it must."""
 TAG = 16
 HEADER = struct.Struct(f"!2sBB{ID}s{ID}sQQQ")
 """Magic, format, kind; sender, receiver; boot of the sender, of the receiver as the sender knows it; sequence."""
@@ -157,12 +157,13 @@ def parts_of(add: Iterable[Flow], remove: Iterable[Flow]) -> list[tuple[frozense
     return [(frozenset(one), frozenset(other)) for one, other in found]
 
 
-def pack(frame: Frame, key: bytes) -> bytes:
+def pack(frame: Frame, key: bytes, whole: int = WHOLE) -> bytes:
+    """`whole`: octets of a `Hello` that is large."""
     kind, body = _packed(frame.message)
     header = HEADER.pack(MAGIC, FORMAT, kind, frame.sender, frame.receiver, frame.boot, frame.your_boot, frame.sequence)
     signed = header + body
     if isinstance(frame.message, Hello) and frame.message.is_large:
-        signed = signed.ljust(WHOLE - TAG, b"\0")
+        signed = signed.ljust(whole - TAG, b"\0")
     return signed + _tag(signed, key)
 
 
