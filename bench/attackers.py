@@ -131,9 +131,10 @@ def tcp(
     address: str, a_second: float, seconds: float, port: str, kind: str, device: str, ethernet: str
 ) -> dict[str, float]:
     """SYNs, or ACKs that belong to no connection, from addresses that lead nowhere. `ethernet`: their header (hex)."""
+    # Few addresses: the whole machine has room for 1,024 neighbours.
     frames = [
         bytes.fromhex(ethernet)
-        + tcp_packet((f"192.168.{130 + number % 8}.{1 + number // 8 % 250}", 1024 + number), (address, int(port)), kind)
+        + tcp_packet((f"192.168.130.{1 + number % 200}", 1024 + number), (address, int(port)), kind)
         for number in range(STRANGERS)
     ]
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:

@@ -309,6 +309,25 @@ def test_answers_go_to_the_carrier_until_this_node_is_it_again(player: Player) -
     assert of(player.done, AnswerBy)[-1] == AnswerBy({})
 
 
+def test_answers_leave_by_this_node_until_the_carrier_says_that_it_is_one(player: Player) -> None:
+    """In a VRRP pair the master gives the address up first, and the routes lead here for the skew time."""
+    player.wish(Phase.CARRIES)
+    player.asked(FAST)
+    player.do(player.machine.listed(frozenset((flow(1),)), 0.0, player.now))
+    player.wish(Phase.REST)
+    player.asked(FAST | AskFlag.READY, version=1)
+    assert not of(player.done, AnswerBy)
+    player.asked(FAST | AskFlag.CARRIES | AskFlag.READY, version=1)
+    assert of(player.done, AnswerBy) == [AnswerBy({VIP: "b"})]
+
+
+def test_who_has_taken_over_says_so_at_once(player: Player) -> None:
+    player.wish(Phase.ASKS, "b")
+    player.told(flow(1))
+    asks = [one for one in messages(player.wish(Phase.CARRIES, moved_at=player.now)) if isinstance(one, Ask)]
+    assert [bool(one.flags & AskFlag.CARRIES) for one in asks] == [True]
+
+
 def test_where_the_carrier_crashed_and_this_node_has_taken_over_its_connections_are_not_said_to_be_reset(
     player: Player,
 ) -> None:

@@ -12,6 +12,13 @@ OF_MACHINE = "core/test_second_chance_machine.py"
 
 MUTANTS = (
     Mutant(
+        "answers go to another node before it is the carrier",
+        MACHINE,
+        "(keeping := peer.keeping) and keeping.says_so and self._leads_back(keeping, now)",
+        "(keeping := peer.keeping) and keeping.carries_since < math.inf and self._leads_back(keeping, now)",
+        f"{OF_MACHINE}::test_answers_leave_by_this_node_until_the_carrier_says_that_it_is_one",
+    ),
+    Mutant(
         "probes are believed whatever the sockets show",
         "core/second_chance/direct.py",
         "        self.disbelieved = nonce\n",

@@ -488,6 +488,7 @@ class SecondChance:
             if wish and phase is Phase.CARRIES and wish.moved_at is not None:
                 if sought.moved_at != wish.moved_at:
                     taking.begin()
+                    taking.asked_at = -math.inf  # to say so at once
                 sought.is_reverse, sought.moved_at, sought.until = False, wish.moved_at, wish.moved_at + self.limit
             elif phase is Phase.ASKS or self._is_offered(address, wish, now):
                 sought.is_reverse, sought.moved_at, sought.until = False, None, math.inf
@@ -674,17 +675,17 @@ class SecondChance:
                     peer.keeping.belief.use(False, now)
             return []
         own = self._carried()
-        found: dict[Address, tuple[bool, float, str]] = {}
+        found: dict[Address, tuple[float, str]] = {}
         for peer in self.peers.values():
-            if (keeping := peer.keeping) and keeping.carries_since < math.inf and self._leads_back(keeping, now):
+            # Not before it says that it carries them: in a VRRP pair the routes lead here until then (skew time).
+            if (keeping := peer.keeping) and keeping.says_so and self._leads_back(keeping, now):
                 for address in keeping.sought - own:
-                    this = keeping.says_so, keeping.carries_since, peer.name
-                    found[address] = max(found.get(address, (False, -math.inf, "")), this)
+                    found[address] = max(found.get(address, (-math.inf, "")), (keeping.carries_since, peer.name))
         if now >= self.began_at + WINDOW:
             self._adopted_answers = {}
         left = {address: node for address, node in self._adopted_answers.items() if address not in own}
-        answer_by = left | {address: node for address, (_, _, node) in found.items()}
-        direct = frozenset(one for one in found if one not in left and self._is_proven(found[one][2], one))
+        answer_by = left | {address: node for address, (_, node) in found.items()}
+        direct = frozenset(one for one in found if one not in left and self._is_proven(found[one][1], one))
         for peer in self.peers.values():
             if peer.keeping:
                 peer.keeping.belief.use(any(answer_by[address] == peer.name for address in direct), now)
