@@ -151,11 +151,12 @@ class Moves:
 
     def take(self, standing: Standing, now: float) -> tuple[set[str] | None, list[Effect]]:
         """What the process says. Returns whose moves may go on by that; None: of any instance."""
-        kept = {one.node for one in self.kept if one.connections}
+        kept = {one.node: one.connections for one in self.kept}
         before, self.standing = self.standing, standing
-        if standing.streams:
+        # Only what has come with the move says of it: other streams may go on from earlier ones.
+        if any(one.connections > kept.get(one.node, -1) for one in self.kept):
             self._kept_until = -math.inf
-        if kept - {one.node for one in self.kept} - self._closed:
+        if {one for one in kept if kept[one]} - {one.node for one in self.kept} - self._closed:
             self._kept_until = now + SUCCEEDED_WITHIN
         self._closed.clear()
         works, worked = ({"": not one.why_not} | {each.node: each.works for each in one.through}
