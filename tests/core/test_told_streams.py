@@ -10,7 +10,7 @@ from floatip.core.election.elector import Role
 from floatip.core.events import Arrange, Became
 from floatip.core.instance import Instance
 from floatip.core.second_chance.moves import SUCCEEDED_WITHIN, Moves
-from floatip.core.second_chance.terms import Phase, Standing, Stream, Through, Wish
+from floatip.core.second_chance.terms import End, Over, Phase, Standing, Stream, Through, Wish
 
 
 def kept(moves: Moves, now: float, *streams: Stream, why_not: str = "") -> int:
@@ -78,6 +78,16 @@ def test_streams_of_earlier_moves_do_not_say_that_a_move_has_left_no_connection(
     assert moves.is_keeping(10.3)
     moves.take(Standing(through=through, streams=(*rest, replace(stream(10.2), connections=0))), 10.4)
     assert not moves.is_keeping(10.4)
+
+
+def test_a_move_that_led_nowhere_is_no_warning_any_more_when_packets_of_the_next_one_are_accepted() -> None:
+    """It stood for as long as the connections of the next move went on: for ten minutes it was not the last one."""
+    moves = Moves(settings.SecondChance(limit=60.0), 0.0)
+    moves.over(Over("b", True, 5, "b accepts none", End.UNACCEPTED), 10.0)
+    moves.take(Standing(streams=(Stream("b", True, 5, 20.0, 80.0, 9, 0),)), 20.0)
+    assert moves.useless
+    moves.take(Standing(streams=(Stream("b", True, 5, 20.0, 80.0, 9, 3),)), 21.0)
+    assert not moves.useless
 
 
 def test_of_a_thousand_instances_the_one_that_changes_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,7 @@ class Moves:
         for one in streams:
             if one.forwards:
                 self.forwarded = one.forwarded
+                self._note_use(one)
             else:
                 self.accepted = one.accepted
             key = one.node, one.forwards
@@ -188,6 +189,12 @@ class Moves:
                 reason += f"; {by} passes the packets on, for at most {self.config.limit:g} s"
                 effects.append(Became("connections", one.node, "kept", reason))
         return effects
+
+    def _note_use(self, stream: Stream) -> None:
+        """Of a move that leads somewhere: its packets are accepted, which those of the last one were not."""
+        known = self.useless.get(stream.node)
+        if known and known[1].end is End.UNACCEPTED and stream.accepted:
+            del self.useless[stream.node]
 
     def over(self, over: Over, now: float) -> list[Effect]:
         self.ended[over.node, over.forwards] = now, over
