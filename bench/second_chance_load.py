@@ -501,16 +501,29 @@ def measure(names: str = ",".join(PARTS)) -> list[dict[str, Any]]:
         return list(json.loads(found.read_text())) if found.exists() else []
 
 
+def _up_to(most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if text.isdecimal() and 1 <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number between 1 and {most}")
+
+    return number
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.second_chance_load")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
-    parser.add_argument("--connections", type=int, default=10_000, help="of large")
-    parser.add_argument("--rounds", type=int, default=7, help="of packet")
-    parser.add_argument("--json", type=Path, help="all rows")
+    parser.add_argument(
+        "--only", default=",".join(PARTS), metavar="PARTS", help=f"some of {','.join(PARTS)}, with commas between them"
+    )
+    parser.add_argument("--connections", type=_up_to(20_000), default=10_000, metavar="N", help="in large: 10000")
+    parser.add_argument("--rounds", type=_up_to(1000), default=7, metavar="N", help="of packet: 7")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows to FILE")
     options = parser.parse_args()
     names = options.only.split(",")
     if unknown := set(names) - PARTS.keys():
-        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+        parser.error(f"unknown parts: {', '.join(map(repr, sorted(unknown)))}; there are {', '.join(PARTS)}")
+    if options.json and not options.json.absolute().parent.is_dir():
+        parser.error(f"--json: {options.json.absolute().parent} is no directory")
     rows: list[Row] = []
     try:
         enter([sys.executable, "-m", "bench.second_chance_load", *sys.argv[1:]])

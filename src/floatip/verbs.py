@@ -26,6 +26,10 @@ TAKE_BACK = {
     "pause": "floatip resume",
     "resume": "floatip pause",
 }
+LEFT = {
+    "drain": "to wait for them: floatip drain --wait",
+    "handover": "floatip status says how many are left",  # another handover would be refused, or move more
+}
 
 
 def seconds(text: str) -> float:
@@ -58,7 +62,7 @@ def carry_out(verb: str, then: Literal["", "wait"] = "", /, **options: object) -
         if then:
             _until_gone(answer, verb, began)
         elif left := _left(answer):
-            print(printable(f"{left}; to wait for them: floatip {verb} --wait"))
+            print(printable(f"{left}; {LEFT[verb]}"))
     except KeyboardInterrupt:
         say(f"\nstopped waiting; {goes_on}. Take it back: {TAKE_BACK[verb]}\nSee how it stands: floatip status")
         return 130

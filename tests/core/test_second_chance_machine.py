@@ -757,3 +757,15 @@ def test_repeats_are_compared_with_packets_that_were_counted_since(direct: Playe
     direct.wait(0.1)
     lists(direct, Pulse(repeats=4), accepted=8)
     assert of(direct.done, AnswerBy)[-1] == BY_TUNNEL
+
+
+def test_repeats_of_other_connections_of_the_machine_say_nothing_while_clients_are_silent(direct: Player) -> None:
+    """The kernel counts them on the whole machine: "2 of 0 packets of clients were repeats", said the history."""
+    keeps(direct, direct=False)
+    lists(direct, Pulse())
+    keeps(direct, direct=True)
+    for repeats in (0, 40, 90):
+        lists(direct, Pulse(repeats=repeats), accepted=0)
+        direct.wait(0.1)
+        keeps(direct, direct=True)
+    assert of(direct.done, AnswerBy)[-1] == DIRECT

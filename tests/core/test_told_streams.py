@@ -10,7 +10,7 @@ from floatip.core.election.elector import Role
 from floatip.core.events import Arrange, Became
 from floatip.core.instance import Instance
 from floatip.core.second_chance.moves import SUCCEEDED_WITHIN, Moves
-from floatip.core.second_chance.terms import Phase, Standing, Stream, Wish
+from floatip.core.second_chance.terms import End, Over, Phase, Standing, Stream, Through, Wish
 
 
 def kept(moves: Moves, now: float, *streams: Stream, why_not: str = "") -> int:
@@ -50,6 +50,44 @@ def test_that_answers_do_not_leave_directly_any_more_is_told_once() -> None:
     (became,) = told
     assert (became.name, became.value) == ("b", "by tunnel")
     assert became.reason == "answers go through the tunnel again, not directly: 9 of 9 repeat"
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        Stream("c", True, 5, 0.0, 60.0, 0, 0),
+        Stream("c", False, 0, 0.0, 60.0, 0, 0),
+        Stream("b", False, 0, 0.0, 60.0, 0, 0),
+    ],
+)
+def test_streams_of_earlier_moves_do_not_say_that_a_move_has_left_no_connection(earlier: Stream) -> None:
+    """HAProxy was stopped softly by `[notify] drained` at the move: a third node's connections went on meanwhile."""
+    moves = Moves(settings.SecondChance(limit=60.0, is_wanted=True), 0.0)
+    name, through = "VI_1", (Through("b", True, ""),)
+    instance = Instance(settings.Instance(name, (ip_interface("192.0.2.1/32"),), settings.Nodes()), 0.0)
+    moves.take(Standing(through=through, streams=(earlier,)), 10.0)
+    moves.prepare(instance, Phase.OFFERS, ["b"], 10.0)
+    moves.take(Standing(through=through, streams=(earlier,), ready=frozenset([(name, "b")])), 10.1)
+    moves.prepare(instance, Phase.OFFERS, ["b"], 10.1)
+    moves.forget(name)
+    assert moves.is_keeping(10.1)
+    moves.take(Standing(through=through, streams=(earlier,)), 10.2)
+    assert moves.is_keeping(10.2), "the process has not said yet what is kept"
+    rest = tuple(one for one in (earlier,) if one.node != "b")
+    moves.take(Standing(through=through, streams=(*rest, stream(10.2))), 10.3)
+    assert moves.is_keeping(10.3)
+    moves.take(Standing(through=through, streams=(*rest, replace(stream(10.2), connections=0))), 10.4)
+    assert not moves.is_keeping(10.4)
+
+
+def test_a_move_that_led_nowhere_is_no_warning_any_more_when_packets_of_the_next_one_are_accepted() -> None:
+    """It stood for as long as the connections of the next move went on: for ten minutes it was not the last one."""
+    moves = Moves(settings.SecondChance(limit=60.0), 0.0)
+    moves.over(Over("b", True, 5, "b accepts none", End.UNACCEPTED), 10.0)
+    moves.take(Standing(streams=(Stream("b", True, 5, 20.0, 80.0, 9, 0),)), 20.0)
+    assert moves.useless
+    moves.take(Standing(streams=(Stream("b", True, 5, 20.0, 80.0, 9, 3),)), 21.0)
+    assert not moves.useless
 
 
 def test_of_a_thousand_instances_the_one_that_changes_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

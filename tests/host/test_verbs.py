@@ -161,8 +161,15 @@ def kept(count: int | None, until: float = 1e9) -> dict[str, Any]:
 GONE = DONE | {"order": 7, "kept": None, "gone": "all that this node carried has moved away"}
 
 
-@pytest.mark.parametrize("verb", ["drain", "handover"])
-def test_a_move_waits_for_the_last_connection_only_where_it_is_asked_to(runtime: Path, verb: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "then"),
+    [
+        ("drain", "to wait for them: floatip drain --wait"),
+        # A second `floatip handover --wait` is refused, or hands over the instances that were to stay.
+        ("handover", "floatip status says how many are left"),
+    ],
+)
+def test_a_move_waits_for_the_last_connection_only_where_it_is_asked_to(runtime: Path, verb: str, then: str) -> None:
     with daemon(runtime, kept(312)) as requests:
         status, said = floatip(verb)
     assert status == 0
@@ -170,7 +177,7 @@ def test_a_move_waits_for_the_last_connection_only_where_it_is_asked_to(runtime:
     done, left = said.splitlines()
     assert done.startswith("done in ")
     assert left.startswith("312 connections go on here by haproxy2, for ")
-    assert left.endswith(f" at most; to wait for them: floatip {verb} --wait")
+    assert left.endswith(f" at most; {then}")
 
 
 @pytest.mark.parametrize("verb", ["drain", "handover"])

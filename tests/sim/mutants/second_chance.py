@@ -28,7 +28,7 @@ MUTANTS = (
     Mutant(
         "only sockets that repeat themselves count, not clients that do",
         "core/second_chance/direct.py",
-        "elif repeats >= REPEATS and 2 * repeats >= came:",
+        "elif repeats >= REPEATS and REPEATS <= came <= 2 * repeats:",
         "elif repeats < 0:",
         DIRECTLY,
     ),

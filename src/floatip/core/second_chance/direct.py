@@ -87,8 +87,8 @@ class Belief:
         repeats, came = last[0] - first[0], last[1] - first[1]
         if stuck and (2 * stuck >= waiting or stuck >= max(MANY, connections / MANY_OF)):
             self.why = f"{stuck} of {waiting} connections that wait for a client to acknowledge something repeat it"
-        elif repeats >= REPEATS and 2 * repeats >= came:
-            self.why = f"{repeats} of {came} packets of clients were repeats of what had come"
+        elif repeats >= REPEATS and REPEATS <= came <= 2 * repeats:  # else another connection of the machine repeats
+            self.why = f"clients repeat themselves: {came} packets came, and {repeats} on this machine had come before"
         else:
             return
         self.disbelieved = nonce

@@ -151,11 +151,12 @@ class Moves:
 
     def take(self, standing: Standing, now: float) -> tuple[set[str] | None, list[Effect]]:
         """What the process says. Returns whose moves may go on by that; None: of any instance."""
-        kept = {one.node for one in self.kept if one.connections}
+        kept = {one.node: one.connections for one in self.kept}
         before, self.standing = self.standing, standing
-        if standing.streams:
+        # Only what has come with the move says of it: other streams may go on from earlier ones.
+        if any(one.connections > kept.get(one.node, -1) for one in self.kept):
             self._kept_until = -math.inf
-        if kept - {one.node for one in self.kept} - self._closed:
+        if {one for one in kept if kept[one]} - {one.node for one in self.kept} - self._closed:
             self._kept_until = now + SUCCEEDED_WITHIN
         self._closed.clear()
         works, worked = ({"": not one.why_not} | {each.node: each.works for each in one.through}
@@ -176,6 +177,7 @@ class Moves:
         for one in streams:
             if one.forwards:
                 self.forwarded = one.forwarded
+                self._note_use(one)
             else:
                 self.accepted = one.accepted
             key = one.node, one.forwards
@@ -187,6 +189,12 @@ class Moves:
                 reason += f"; {by} passes the packets on, for at most {self.config.limit:g} s"
                 effects.append(Became("connections", one.node, "kept", reason))
         return effects
+
+    def _note_use(self, stream: Stream) -> None:
+        """Of a move that leads somewhere: its packets are accepted, which those of the last one were not."""
+        known = self.useless.get(stream.node)
+        if known and known[1].end is End.UNACCEPTED and stream.accepted:
+            del self.useless[stream.node]
 
     def over(self, over: Over, now: float) -> list[Effect]:
         self.ended[over.node, over.forwards] = now, over
