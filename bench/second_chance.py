@@ -97,9 +97,9 @@ class Row:
 # floatip
 
 
-def played(move: str, second_chance: str, way: str, options: argparse.Namespace) -> Row:
+def played(move: str, second_chance: str, way: str, runs: int, options: argparse.Namespace) -> Row:
     """By the lab, each run in a lab of its own."""
-    command = [sys.executable, "-m", "floatip", "lab", f"connections-{move}", "--json", "--runs", str(options.runs)]
+    command = [sys.executable, "-m", "floatip", "lab", f"connections-{move}", "--json", "--runs", str(runs)]
     command += ["--connections", str(options.connections), "--delay", str(options.delay)]
     command += ["--second-chance", second_chance, *WAYS[way]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -346,6 +346,7 @@ def measure(runs: int) -> list[dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.second_chance")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs-off", type=int, default=2, help="without the second chance, which resets all each time")
     parser.add_argument("--connections", type=int, default=500)
     parser.add_argument("--delay", type=float, default=20.0, help="ms between the client and the router, each way")
     parser.add_argument("--only", default=",".join((*MOVES, *PEERS)), help="parts, with commas between them")
@@ -365,7 +366,9 @@ def main() -> int:
         for row in _rows(part, options):
             log(f"{row.what}, {row.program}: load of the machine {os.getloadavg()[0]:.1f}")
             rows.append(row)
-    print(f"{options.runs} runs, {options.connections} long connections, {options.delay:g} ms each way")
+    print(
+        f"{options.runs} runs ({options.runs_off} of off), {options.connections} long connections, {options.delay:g} ms each way"
+    )
     print(f"hang: no answer for {HANG:g} s; stall: the longest wait for an echo, where none was reset")
     print("short: the slowest one that was answered; lost: probes; torn: requests of the observer that were reset\n")
     print(table(rows), *ratios(rows), sep="\n")
@@ -381,8 +384,8 @@ def _rows(part: str, options: argparse.Namespace) -> Iterator[Row]:
     if part in PEERS:
         yield beside(part, options)
     else:
-        yield played(part, "off", "built-in", options)
-        yield from (played(part, "on", way, options) for way in options.ways.split(","))
+        yield played(part, "off", "built-in", options.runs_off, options)
+        yield from (played(part, "on", way, options.runs, options) for way in options.ways.split(","))
 
 
 def _play(options: argparse.Namespace) -> int:
