@@ -97,9 +97,9 @@ class Row:
 # floatip
 
 
-def played(move: str, second_chance: str, way: str, runs: int, options: argparse.Namespace) -> Row:
+def played(move: str, second_chance: str, way: str, times: int, options: argparse.Namespace) -> Row:
     """By the lab, each run in a lab of its own."""
-    command = [sys.executable, "-m", "floatip", "lab", f"connections-{move}", "--json", "--runs", str(runs)]
+    command = [sys.executable, "-m", "floatip", "lab", f"connections-{move}", "--json", "--runs", str(times)]
     command += ["--connections", str(options.connections), "--delay", str(options.delay)]
     command += ["--second-chance", second_chance, *WAYS[way]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
