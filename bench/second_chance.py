@@ -366,9 +366,8 @@ def main() -> int:
         for row in _rows(part, options):
             log(f"{row.what}, {row.program}: load of the machine {os.getloadavg()[0]:.1f}")
             rows.append(row)
-    print(
-        f"{options.runs} runs ({options.runs_off} of off), {options.connections} long connections, {options.delay:g} ms each way"
-    )
+    runs = f"{options.runs} runs ({options.runs_off} of off)"
+    print(f"{runs}, {options.connections} long connections, {options.delay:g} ms each way")
     print(f"hang: no answer for {HANG:g} s; stall: the longest wait for an echo, where none was reset")
     print("short: the slowest one that was answered; lost: probes; torn: requests of the observer that were reset\n")
     print(table(rows), *ratios(rows), sep="\n")

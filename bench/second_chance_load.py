@@ -283,7 +283,7 @@ def packet(options: argparse.Namespace) -> Iterator[Row]:
                 if number:  # everything is warm after the first
                     took.setdefault(kind, []).append(1e6 * cost)
     none = took["none"]
-    part = f"a packet, {options.rounds} rounds"
+    part = f"a packet, {options.rounds} round{'s' * (options.rounds > 1)}"
     for kind, costs in took.items():
         more = [cost - beside for cost, beside in zip(costs, none, strict=True)]
         if kind != "none":
@@ -472,7 +472,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    more = "" if row.off is None else f"{row.on - row.off:+.3g}"
+    more = "" if row.off is None else f"{'+' if row.on >= row.off else '-'}{_short(abs(row.on - row.off))}"
     ratio = f"{row.on / row.off:.2f}" if row.off else ""
     numbers = ("" if each is None else _short(each) for each in (row.on, row.off))
     limit = "" if row.at_most is None else _short(row.at_most)

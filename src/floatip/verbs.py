@@ -106,7 +106,7 @@ def _until_gone(answer: Record, verb: str, began: float) -> None:
         if answer.get("refused"):
             print("\n" * bool(width), end="", flush=True)
             raise Declined(answer, f"{verb} ended: ")
-    gone = answer.get("gone") or "no connection goes on here"
+    gone = answer.get("gone") or "no connection of what has moved goes on here"
     print("\n" * bool(width) + printable(f"after {time.monotonic() - began:.2f} s: {gone}"))
 
 

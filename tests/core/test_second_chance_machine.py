@@ -271,6 +271,38 @@ def test_where_a_carrier_offers_an_address_other_nodes_are_asked_too() -> None:
     assert {name: ask.addresses for name, ask in asks.items()} == {"b": {VIP}, "c": {VIP}}
 
 
+def test_resets_of_what_is_given_up_are_not_held_back_for_the_sake_of_a_third_node() -> None:
+    now, sent, done = 100.0, 0, list[Effect]()
+    machine = SecondChance("a", ("a", "b", "c"), BOOT, 60.0, now)
+
+    def hear(name: str, message: Message) -> None:
+        nonlocal sent
+        sent += 1
+        done.extend(machine.heard(Frame(identity(name), identity("a"), THEIR_BOOT, BOOT, sent, message), now))
+
+    def wish(phase: Phase, moved_at: float | None = None) -> None:
+        done.extend(machine.wish([Wish("web", frozenset((VIP,)), phase, ("b",), moved_at)], now))
+
+    for name in "bc":
+        hear(name, Hello(True))
+        hear(name, Hello(True, is_large=True))
+    wish(Phase.ASKS)
+    hear("b", Listing(1, 0, 1, 0, 0, 1, 1, 0, frozenset((flow(1),))))
+    hear("c", Listing(1, 0, 1, 0, 0, 1, 0, 0))
+    wish(Phase.CARRIES, now)
+    assert of(done, HoldBack)[-1] == HoldBack(frozenset((VIP,)))
+    hear("b", Hello(False, "it cannot"))
+    assert [one.node for one in of(done, Over)] == ["b"]
+    assert of(done, HoldBack)[-1] == HoldBack(frozenset())
+
+
+def test_who_is_heard_again_after_a_silence_has_time_for_its_large_packets(player: Player) -> None:
+    """A process that was stopped for a while says a small hello first."""
+    player.wait(8.0)
+    said = messages(player.hear(Hello(True)) + player.wait(1.5))
+    assert {one.usable for one in said if isinstance(one, Hello)} == {True}
+
+
 def test_a_keeper_that_falls_silent_is_forwarded_nothing(player: Player) -> None:
     taken(player)
     player.wait(SILENCE + 0.2)

@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from floatip.core import settings
+from floatip.core.departure import Departure, Order
 from floatip.core.election.elector import Role
 from floatip.core.events import Arrange, Became
 from floatip.core.instance import Instance
@@ -39,6 +40,18 @@ def test_the_next_stream_is_told_where_the_process_was_killed_in_the_last_one() 
     assert kept(moves, 22.0) == 0
     assert kept(moves, 22.0 + SUCCEEDED_WITHIN) == 0
     assert kept(moves, 40.0, stream(40.0)) == 1
+
+
+def test_a_stream_of_which_nothing_is_said_for_a_moment_is_told_once() -> None:
+    """As where another instance moves the same way: the process waits for the carrier to say that it is one."""
+    moves = Moves(settings.SecondChance(limit=60.0, is_wanted=True), 0.0)
+    assert kept(moves, 10.0) == 0
+    assert kept(moves, 20.0, stream(20.0)) == 1
+    assert kept(moves, 30.0) == 0
+    assert kept(moves, 30.2, stream(20.0)) == 0
+    assert kept(moves, 40.0) == 0
+    assert kept(moves, 40.0 + SUCCEEDED_WITHIN) == 0
+    assert kept(moves, 50.0, stream(50.0)) == 1
 
 
 def test_that_answers_do_not_leave_directly_any_more_is_told_once() -> None:
@@ -114,3 +127,19 @@ def test_of_a_thousand_instances_the_one_that_changes_is_looked_at(monkeypatch: 
     (third,) = moves.arrange((), 4.0)
     assert isinstance(third, Arrange)
     assert {one.instance for one in third.wishes} == {"7", "8"}
+
+
+def test_what_has_left_says_how_its_connections_ended_as_far_as_that_is_known() -> None:
+    ways = {
+        End.DONE: (0, "and no connection goes on here"),
+        End.MOVED_ON: (5, "and no connection goes on here"),
+        End.LIMIT: (5, "5 connections were reset: why"),
+        End.SILENT: (5, "5 connections may have been reset: why"),
+    }
+    for end, (count, expected) in ways.items():
+        departure = Departure()
+        departure.begin(Order.DRAIN)
+        departure.over(Over("b", False, count, "why", end))
+        (became,) = departure.look("a", is_master=False, is_meant=True, keeps=False)
+        assert isinstance(became, Became)
+        assert became.reason.endswith(expected), end

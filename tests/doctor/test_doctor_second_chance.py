@@ -211,7 +211,8 @@ def test_an_open_firewall_lets_the_tunnel_and_what_comes_out_of_it_through() -> 
     assert [one.grade for one in found] == [Grade.WELL] * 3
     assert [one.subject for one in found] == ["haproxy2", "haproxy2", "192.168.223.158"]
     assert "UDP port 8473, in by eth0" in found[0].what
-    assert "connections to 192.168.223.158 that come through the tunnel (TCP, in by floatip-sc)" in found[2].what
+    what = "connections to 192.168.223.158 that come through the tunnel (TCP port 443, in by floatip-sc)"
+    assert what in found[2].what
 
 
 @pytest.mark.parametrize(("text", "grade"), [(WANTED, Grade.WARNING), (AUTO, Grade.NOTE)])
@@ -222,6 +223,31 @@ def test_a_rule_that_drops_the_tunnel_is_named_with_the_command_that_mends_it(te
     assert bad.grade is grade
     assert "drops the tunnel of the second chance from haproxy2" in bad.what
     assert "nft insert rule inet fw in ip saddr 192.168.143.241 udp dport 8473 accept" in bad.hint
+
+
+def listening(*ports: int) -> dict[str, str]:
+    rows = [f"0: 00000000:{port:04X} 00000000:0000 0A 0:0 0:0 0 0 0 1" for port in ports]
+    return {"/proc/thread-self/net/tcp": "\n".join(["head", *rows])}
+
+
+def test_each_service_that_clients_reach_is_asked_for_and_no_other() -> None:
+    """The firewall lets nobody in to 9100, and so no connection to it can be moved."""
+    port = {"payload": {"protocol": "tcp", "field": "dport"}}
+    by_tunnel = match({"meta": {"key": "iifname"}}, "floatip-sc")
+    rules = (
+        rule(3, "inet", "fw", "in", match(port, 9100), {"drop": None}),
+        rule(4, "inet", "fw", "in", by_tunnel, match(port, 7), {"drop": None}),
+    )
+    far = ("ip", "-json", "route", "get", "203.0.113.1")
+    route = {
+        far: json.dumps([{"dst": far[-1], "gateway": "192.168.128.1", "dev": "eth0", "prefsrc": "192.168.143.227"}])
+    }
+    given = chanced(files=listening(7, 80, 9100), outputs=ruleset(*FILTER, *rules) | route)
+    found = [one for one in tunnel(given) if one.subject == "192.168.223.158"]
+    assert [(one.grade is Grade.WELL, one.what.partition("TCP port ")[2].partition(",")[0]) for one in found] == [
+        (False, "7"),
+        (True, "80"),
+    ]
 
 
 def test_without_the_second_chance_its_port_is_not_asked_for() -> None:

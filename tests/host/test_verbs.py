@@ -221,7 +221,7 @@ def test_a_daemon_that_does_not_know_of_connections_makes_nobody_wait(runtime: P
     with daemon(runtime, DONE) as requests:
         status, said = floatip("drain", "--wait")
     assert (status, len(requests)) == (0, 1)
-    assert said.endswith(": no connection goes on here\n")
+    assert said.endswith(": no connection of what has moved goes on here\n")
 
 
 def test_on_a_terminal_one_line_is_written_again(runtime: Path) -> None:

@@ -8,7 +8,7 @@ where the order is taken back, or where the handover leaves this node master of 
 from enum import StrEnum
 
 from floatip.core.events import Became, Effect
-from floatip.core.second_chance.terms import Over
+from floatip.core.second_chance.terms import End, Over
 
 
 class Order(StrEnum):
@@ -22,21 +22,24 @@ class Departure:
         """None: nothing is waited for."""
         self.said = ""
         """How the last one ended; empty: none has, since the last began."""
-        self._cut = 0
+        self._cut = self._unknown = 0
+        """Connections that were cut off, and those of which nobody knows whether they go on."""
         self._why = ""
-        """Why the last of the connections that were cut off were."""
+        """Why the last of them were."""
 
     def begin(self, order: Order) -> None:
-        self.order, self.said, self._cut, self._why = order, "", 0, ""
+        self.order, self.said, self._cut, self._unknown, self._why = order, "", 0, 0, ""
 
     def give_up(self) -> None:
         self.order = None
 
     def over(self, over: Over) -> None:
         """Connections do not go on any more."""
-        if not over.forwards and over.reset:
-            self._cut += over.reset
-            self._why = over.reason
+        if over.forwards or over.end is End.MOVED_ON or not over.connections:
+            return
+        self._cut += over.reset
+        self._unknown += over.connections - over.reset
+        self._why = over.reason
 
     def look(self, name: str, *, is_master: bool, is_meant: bool, keeps: bool) -> list[Effect]:
         """`name` of this node. `is_master`: of any instance. `is_meant`: the order stands, or has not failed.
@@ -53,6 +56,8 @@ class Departure:
         what = "all that this node carried has moved away"
         if self._cut:
             what += f"; {self._cut} connection{'s were' if self._cut > 1 else ' was'} reset: {self._why}"
+        elif self._unknown:
+            what += f"; {self._unknown} connection{'s' * (self._unknown > 1)} may have been reset: {self._why}"
         else:
             what += ", and no connection goes on here"
         value = f"after-{self.order}"

@@ -12,6 +12,20 @@ OF_MACHINE = "core/test_second_chance_machine.py"
 
 MUTANTS = (
     Mutant(
+        "resets of what is given up are held back for the sake of a third node",
+        MACHINE,
+        " and not self._is_given_up(a, one)\n",
+        "\n",
+        f"{OF_MACHINE}::test_resets_of_what_is_given_up_are_not_held_back_for_the_sake_of_a_third_node",
+    ),
+    Mutant(
+        "who was silent for a while has no time for its large packets",
+        MACHINE,
+        "            peer.known_at = now  # its large packets follow the small ones\n",
+        "            pass\n",
+        f"{OF_MACHINE}::test_who_is_heard_again_after_a_silence_has_time_for_its_large_packets",
+    ),
+    Mutant(
         "answers go to another node before it is the carrier",
         MACHINE,
         "(keeping := peer.keeping) and keeping.says_so and self._leads_back(keeping, now)",

@@ -226,6 +226,8 @@ class SecondChance:
         peer = self._by_identity.get(frame.sender)
         if peer is None or frame.receiver != self.identity or frame.boot in (0, *peer.old_boots):
             return []
+        if now >= peer.was_heard_at + HELLO_PATIENCE:
+            peer.known_at = now  # its large packets follow the small ones
         peer.was_heard_at = self._now = now
         is_to_us = frame.your_boot == self.boot
         if frame.boot != peer.boot:
@@ -659,13 +661,21 @@ class SecondChance:
         held = set[Address]()
         for peer in self.peers.values():
             if peer.taking and peer.taking.version and self._is_fast(peer.taking, now):
-                held |= {a for a, one in peer.taking.sought.items() if peer.taking.answered >= one.number}
+                held |= {
+                    a
+                    for a, one in peer.taking.sought.items()
+                    if peer.taking.answered >= one.number and not self._is_given_up(a, one)
+                }
             if peer.keeping and peer.keeping.is_fast and peer.keeping.is_ready:
                 held |= peer.keeping.sought - self._carried()
         if held == self._held and not (held and now >= self._held_at + SLOW):
             return []
         self._held, self._held_at = frozenset(held), now
         return [HoldBack(self._held)]
+
+    def _is_given_up(self, address: Address, sought: Sought) -> bool:
+        """Whether connections of another node, which moved with it, do not go on: their clients are to know at once."""
+        return any((address, sought.moved_at) in peer.done for peer in self.peers.values())
 
     def _route_answers(self, now: float) -> list[Effect]:
         if self.why_not:

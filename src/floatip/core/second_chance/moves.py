@@ -63,8 +63,8 @@ class Moves:
         """By which nodes connections of this one went on, until the process has just said why they do not."""
         self._distrust: dict[str, str] = {}
         """Why answers do not leave directly any more, by the carrier of each stream, as it was told."""
-        self._told: set[tuple[str, bool]] = set()
-        """The streams whose begin was told: there were connections in them."""
+        self._told: dict[tuple[str, bool], float] = {}
+        """The streams whose begin was told, as there were connections in them, and when each was seen last."""
 
     @property
     def preparations(self) -> Mapping[str, Preparation]:
@@ -163,12 +163,14 @@ class Moves:
                          for one in (standing, before))  # fmt: skip
         self.since = {name: self.since[name] if worked.get(name) is is_so and name in self.since else now
                       for name, is_so in works.items()}  # fmt: skip
+        self._told |= {key: now for one in before.streams if (key := (one.node, one.forwards)) in self._told}
         if not standing.why_not and now >= self.since[""] + SUCCEEDED_WITHIN:  # else a process has yet to find them
-            self._told &= {(one.node, one.forwards) for one in standing.streams}
+            # For a moment, at each move of another instance, nobody says that the stream goes on.
+            self._told = {key: at for key, at in self._told.items() if now < at + SUCCEEDED_WITHIN}
         waiting = set(self.preparations) if standing.ready != before.ready else set()
-        return (waiting if _what_works(standing) == _what_works(before) else None), self._count(standing.streams)
+        return (waiting if _what_works(standing) == _what_works(before) else None), self._count(standing.streams, now)
 
-    def _count(self, streams: Iterable[Stream]) -> list[Effect]:
+    def _count(self, streams: Iterable[Stream], now: float) -> list[Effect]:
         effects: list[Effect] = []
         before, self._distrust = self._distrust, {one.node: one.distrust for one in streams if one.distrust}
         for node in self._distrust.keys() - before.keys():
@@ -182,7 +184,7 @@ class Moves:
                 self.accepted = one.accepted
             key = one.node, one.forwards
             if one.connections and key not in self._told:
-                self._told.add(key)
+                self._told[key] = now
                 whose, where = (one.node, "there") if one.forwards else ("this node", "here")
                 by = "this node" if one.forwards else one.node
                 reason = f"{_many(one.connections)} of {whose} {'goes' if one.connections == 1 else 'go'} on {where}"
@@ -209,7 +211,7 @@ class Moves:
         key = over.node, over.forwards
         if key not in self._told and not over.connections:
             return []
-        self._told.discard(key)
+        self._told.pop(key, None)
         whose = over.node if over.forwards else "this node"
         if not over.reset:
             reason = f"no connection of {whose} is left"

@@ -193,7 +193,7 @@ class Peer:
     boot: int = 0
     old_boots: set[int] = field(default_factory=set)
     known_at: float = -math.inf
-    """Since when it has this boot."""
+    """Since when it has this boot, and is heard."""
     unproven: int = 0
     last: int = 0
     """The greatest sequence heard."""

@@ -17,12 +17,14 @@ from floatip.doctor.firewall.load import load
 from floatip.doctor.firewall.packet import ICMP6, TCP, UDP, VRRP, Answer, Packet, Verdict
 from floatip.doctor.firewall.rules import Table, evaluate
 from floatip.doctor.host import Unseen
+from floatip.doctor.listening import listeners
 from floatip.observing.meeting import PORT as OBSERVER_PORT
 
 BGP_PORT, ETCD_PORT = 179, 2379
 EPHEMERAL = 40000
 """A port as the kernel chooses one (net.ipv4.ip_local_port_range)."""
 SHOWN = 3
+MOST_PORTS = 10
 GROUPS = {4: "224.0.0.18", 6: "ff02::12"}
 CLIENTS = {4: ip_address("203.0.113.1"), 6: ip_address("2001:db8::1")}
 """Of the documentation's networks: somebody far away."""
@@ -42,6 +44,8 @@ class Flow:
     packet: Packet
     ours: Packet | None = None
     """Of which connection tracking takes it for an answer, where the firewall lets that out."""
+    given: Packet | None = None
+    """It is needed only where the firewall lets this pass."""
 
 
 def firewall(context: Context) -> Iterator[Finding]:
@@ -67,11 +71,15 @@ def firewall(context: Context) -> Iterator[Finding]:
     yield well(Code.FIREWALL, "this machine", f"the firewall was read: {rules} rules", ", ".join(sources))
     below: dict[str, frozenset[str]] = {}
     for flow in dict.fromkeys(flows):
-        name = flow.packet.interface
-        if name not in below:
+        for name in {one.interface for one in (flow.packet, flow.given) if one} - below.keys():
             below[name] = _below(context, name)
-        ours = flow.ours and replace(flow.ours, below=below[name])
-        found = _judged(replace(flow, packet=replace(flow.packet, below=below[name]), ours=ours), tables)
+        packet, ours, given = (
+            one and replace(one, below=below[one.interface]) for one in (flow.packet, flow.ours, flow.given)
+        )
+        assert packet
+        if given and evaluate(tables, given).verdict in (Verdict.DROP, Verdict.REJECT):
+            continue
+        found = _judged(replace(flow, packet=packet, ours=ours), tables)
         yield _milder(context, found) if flow.code is Code.FIREWALL_TUNNEL else found
 
 
@@ -141,7 +149,7 @@ def _try(flow: Flow) -> str:
 def _described(packet: Packet) -> str:
     names = {TCP: "TCP", UDP: "UDP", ICMP6: "ICMPv6", VRRP: "IP protocol 112"}
     is_answer = packet.direction == "in" and packet.state == "established"
-    port = packet.source_port if is_answer else packet.target_port
+    port = (packet.source_port if is_answer else None) or packet.target_port
     return f"{names[packet.protocol]}{f' port {port}' if port else ''}, {packet.direction} by {packet.interface}"
 
 
@@ -193,11 +201,29 @@ def _tunnel(context: Context, own: Address, node: settings.Node, port: int) -> I
     yield Flow(Code.FIREWALL_TUNNEL, node.name, f"the tunnel of the second chance to {where}", goes)
     for address, instance in context.floating.items():
         if instance.may_have_second_chance:
-            client = CLIENTS[address.version]
-            # The policy rule of the answers sends what goes to the client back through the tunnel.
-            inner = Packet("in", client, address.ip, TCP, DEVICE, None, HTTPS, "established", ACK, way_back=DEVICE)
-            name = f"connections to {address.ip} that come through the tunnel"
-            yield Flow(Code.FIREWALL_TUNNEL, str(address.ip), name, inner)
+            yield from _through_tunnel(context, address.ip)
+
+
+def _through_tunnel(context: Context, address: Address) -> Iterator[Flow]:
+    """Of each service that clients reach."""
+    client, uplink = CLIENTS[address.version], ""
+    with suppress(Unseen):
+        uplink = context.route(client).interface
+    name = f"connections to {address} that come through the tunnel"
+    for port in _ports(context, address):
+        begins = Packet("in", client, address, TCP, uplink, EPHEMERAL, port, flags=SYN, way_back=uplink)
+        # The policy rule of the answers sends what goes to the client back through the tunnel.
+        inner = Packet("in", client, address, TCP, DEVICE, None, port, "established", ACK, way_back=DEVICE)
+        yield Flow(Code.FIREWALL_TUNNEL, str(address), name, inner, given=begins if uplink else None)
+
+
+def _ports(context: Context, address: Address) -> list[int]:
+    """Where this machine listens at the address; nobody knows: that of HTTPS."""
+    found = set[int]()
+    with suppress(Unseen):
+        there = listeners(context.host)
+        found = {one.port for one in there if one.address == address or one.address.is_unspecified}
+    return sorted(found)[:MOST_PORTS] or [HTTPS]
 
 
 def _adverts(context: Context, name: str, election: settings.Vrrp | settings.Keepalived) -> Iterator[Flow]:
