@@ -1,8 +1,6 @@
 """Probes: by which way they go, where they are seen, and what else is not taken for one."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,18 +29,6 @@ from tests.second_chance.test_sc_rulesets import STRICT_FIB
 
 NONCE, OTHER = b"n" * 16, b"o" * 16
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path) as it:
-        yield it
-
-
-@pytest.fixture
-def pair(world: World) -> Iterator[tuple[Floatip, Floatip]]:
-    with running(world) as it:
-        yield it
 
 
 def strictness(world: World, *, is_strict: bool) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,18 +22,6 @@ from tests.second_chance.sc_rig import (
 )
 
 MEGABYTES = 4 << 20
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path) as it:
-        yield it
-
-
-@pytest.fixture
-def pair(world: World) -> Iterator[tuple[Floatip, Floatip]]:
-    with running(world) as it:
-        yield it
 
 
 def test_without_a_second_chance_a_connection_is_reset(world: World, pair: tuple[Floatip, Floatip]) -> None:

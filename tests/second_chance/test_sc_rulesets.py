@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -97,18 +96,6 @@ CLOSED = INPUT.replace(f"udp dport {PORT} accept", "")
 ONE_DEVICE = INPUT.replace("ct state established", "iifname eth0 ct state established").replace(
     "tcp dport", "iifname eth0 tcp dport"
 )
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path) as it:
-        yield it
-
-
-@pytest.fixture
-def pair(world: World) -> Iterator[tuple[Floatip, Floatip]]:
-    with running(world) as it:
-        yield it
 
 
 def install(world: World, ruleset: str) -> None:

@@ -8,7 +8,6 @@ from floatip.core.problems import Code, Problem, Severity
 from floatip.core.second_chance.moves import Moves
 from floatip.core.second_chance.terms import End, Fault, Over, Through
 
-RULES = "nft list table netdev floatip_sc"
 SETTLE = 5.0
 """Seconds after the start, or after another node was heard first, in which nothing is said."""
 
