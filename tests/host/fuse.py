@@ -38,6 +38,7 @@ CALLS = {
 }
 """What may hang, as a process calls it."""
 ROOT = 1
+OPENED = {OPEN: 1, CREATE: 1, RELEASE: -1}
 PARALLEL = 1 << 18
 """Calls in one directory do not wait for each other."""
 NAMED = {LOOKUP: 0, MKDIR: 8, UNLINK: 0, RENAME: 8, CREATE: 16, RENAME2: 16}
@@ -64,8 +65,10 @@ class Disk:
         self._paths = {ROOT: directory}
         """By inode."""
         self._lock = threading.Lock()
-        self._is_alive = threading.Event()
-        self._is_alive.set()
+        self._open = 0
+        """How many files are."""
+        self._dies = False
+        self._goes_on = threading.Event()
         self._hanging: Collection[int] = ()
         self._where: Callable[[Path], bool] = _everywhere
         self._held: list[bytes] = []
@@ -109,15 +112,20 @@ class Disk:
             self._hanging, self._where = CALLS[call], where
 
     def die(self) -> None:
-        """No request is taken any more."""
-        self._is_alive.clear()
+        """No request is taken any more, as soon as no file is open.
+
+        A process that has one open never ends: the kernel closes it, and waits for that in spite of SIGKILL.
+        """
+        self._goes_on.clear()
+        self._dies = True
 
     @property
     def is_waited_for(self) -> bool:
         return bool(self._held)
 
     def go_on(self) -> None:
-        self._is_alive.set()
+        self._dies = False
+        self._goes_on.set()
         with self._lock:
             self._hanging, held, self._held = (), self._held, []
         for request in held:
@@ -128,7 +136,8 @@ class Disk:
         try:
             while True:
                 select.select([device], [], [])
-                self._is_alive.wait()
+                if self._dies and not self._open:
+                    self._goes_on.wait()
                 request = os.read(device, LARGEST + 4096)
                 _, opcode, _, node, *_ = HEADER.unpack_from(request)
                 if opcode in UNANSWERED:
@@ -154,6 +163,8 @@ class Disk:
             if opcode not in self._answers:
                 raise OSError(errno.ENOSYS, "")
             answer = self._answers[opcode](self._paths.get(node, self._directory), request[HEADER.size :])
+            with self._lock:
+                self._open += OPENED.get(opcode, 0)
         except OSError as error:
             code = -(error.errno or errno.EIO)
         try:
