@@ -37,7 +37,7 @@ WAYS = [
         "the carrier's tunnel is deleted",
         after=no_device_on_carrier,
         news="cut off",
-        why="cannot receive from the tunnel",
+        why="the device floatip-sc of the tunnel was deleted or set down",
     ),
 ]
 

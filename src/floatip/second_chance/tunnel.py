@@ -90,8 +90,9 @@ NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EACCES, errno.E
 HINTS = {
     errno.EPERM: "floatip needs CAP_NET_ADMIN and CAP_NET_RAW: see the unit, systemctl cat floatip",
     errno.EOPNOTSUPP: "load or install the module: modprobe vxlan",
-    errno.ENODEV: "see whether another program removes the device: ip monitor link",
+    errno.ENODEV: "see which program does that: ip monitor link",
 }
+GONE = errno.ENODEV, errno.ENXIO, errno.ENETDOWN
 LOOK = "see what the kernel says: journalctl -k; ip -d link show floatip-sc"
 
 
@@ -462,6 +463,8 @@ def _address(index: int, address: InterfaceAddress) -> tuple[int, int, bytes]:
 
 
 def _cannot(to: str, code: int) -> Cannot:
+    if code in GONE:  # whatever was to be done first after that
+        return Cannot(f"the device {DEVICE} of the tunnel was deleted or set down", HINTS[errno.ENODEV])
     return Cannot(f"cannot {to}: {os.strerror(code).lower()}", HINTS.get(code, LOOK))
 
 
