@@ -44,13 +44,18 @@ def ip(command: str) -> str:
     return subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True).stdout
 
 
+def up(device: str, address: str) -> None:
+    """It has no other address: the kernel would add one of IPv6 some time later."""
+    ip(f"link set {device} addrgenmode none up")
+    ip(f"address add {address} dev {device}")
+
+
 @pytest.fixture
 def alone(namespace: None) -> None:
-    """A machine with one link."""
+    """A machine with one link, of which both ends are here."""
     ip("link add eth0 type veth peer name wire")
-    for device in ("eth0", "wire"):
-        ip(f"link set {device} up")
-    ip("address add 10.0.0.1/24 dev eth0")
+    for device, address in (("eth0", "10.0.0.1/24"), ("wire", "10.0.9.1/24")):
+        up(device, address)
     ip("route add default via 10.0.0.254")
 
 
@@ -319,13 +324,11 @@ def test_uplinks_are_the_devices_by_which_packets_come(tunnel: Tunnel) -> None:
         ip("link add eth1 type veth peer name wire1")
         assert select.select([surroundings], [], [], 20)[0]
         assert surroundings.read().uplinks == {"eth0", "wire"}
-        ip("link set eth1 up")
-        ip("address add 10.0.10.1/24 dev eth1")
+        up("eth1", "10.0.10.1/24")
         ip("link add br0 type bridge")
         ip("link add port type veth peer name end")
-        for device in ("port", "end", "br0"):
-            ip(f"link set {device} up")
-        ip("address add 10.0.11.1/24 dev br0")
+        for number, device in enumerate(("port", "end", "br0"), 11):
+            up(device, f"10.0.{number}.1/24")
         ip("link set port master br0")
         assert surroundings.read().uplinks == {"eth0", "wire", "eth1", "br0", "end"}
         ip("link set eth1 down")
