@@ -13,6 +13,8 @@ from floatip.core.instance import Instance
 from floatip.core.second_chance.moves import SUCCEEDED_WITHIN, Moves
 from floatip.core.second_chance.terms import End, Over, Phase, Standing, Stream, Through, Wish
 
+NAME = "VI_1"
+
 
 def kept(moves: Moves, now: float, *streams: Stream, why_not: str = "") -> int:
     _, effects = moves.take(Standing(why_not, streams=streams), now)
@@ -76,7 +78,7 @@ def test_that_answers_do_not_leave_directly_any_more_is_told_once() -> None:
 def test_streams_of_earlier_moves_do_not_say_that_a_move_has_left_no_connection(earlier: Stream) -> None:
     """HAProxy was stopped softly by `[notify] drained` at the move: a third node's connections went on meanwhile."""
     moves = Moves(settings.SecondChance(limit=60.0, is_wanted=True), 0.0)
-    name, through = "VI_1", (Through("b", True, ""),)
+    name, through = NAME, (Through("b", True, ""),)
     instance = Instance(settings.Instance(name, (ip_interface("192.0.2.1/32"),), settings.Nodes()), 0.0)
     moves.take(Standing(through=through, streams=(earlier,)), 10.0)
     moves.prepare(instance, Phase.OFFERS, ["b"], 10.0)
@@ -91,6 +93,22 @@ def test_streams_of_earlier_moves_do_not_say_that_a_move_has_left_no_connection(
     assert moves.is_keeping(10.3)
     moves.take(Standing(through=through, streams=(*rest, replace(stream(10.2), connections=0))), 10.4)
     assert not moves.is_keeping(10.4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"), [([], "b did not ask for connections within 1 s"), ([(NAME, "b")], "b was not ready within 1 s")]
+)
+def test_a_move_that_waits_no_longer_says_how_far_the_other_node_came(asked: list[tuple[str, str]], why: str) -> None:
+    """Else nobody knows on which of the two nodes to look for the cause."""
+    moves = Moves(settings.SecondChance(limit=60.0, is_wanted=True), 0.0)
+    instance = Instance(settings.Instance(NAME, (ip_interface("192.0.2.1/32"),), settings.Nodes()), 0.0)
+    moves.take(Standing(through=(Through("b", True),)), 10.0)
+    assert moves.prepare(instance, Phase.OFFERS, ["b"], 10.0) == []
+    moves.take(Standing(through=(Through("b", True),), asked=frozenset(asked)), 10.1)
+    assert moves.prepare(instance, Phase.OFFERS, ["b"], 10.9) == []
+    (became,) = moves.prepare(instance, Phase.OFFERS, ["b"], 11.0)
+    assert isinstance(became, Became)
+    assert became.reason == f"{why}: open connections are reset"
 
 
 def test_a_move_that_led_nowhere_is_no_warning_any_more_when_packets_of_the_next_one_are_accepted() -> None:

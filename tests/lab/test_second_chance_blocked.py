@@ -42,7 +42,7 @@ WAYS = [
     known("closed both ways", BOTH_WAYS, "nothing comes from"),
     known("closed by the keeper's firewall", DEAF_KEEPER, "nothing comes from"),
     known("fragments are dropped", NO_FRAGMENTS, "large packets"),
-    Way("closed a moment before", opened=BOTH_WAYS, news="not moved", why="was not ready within", closes=True),
+    Way("closed a moment before", opened=BOTH_WAYS, news="not moved", why="did not ask for", closes=True),
     Way("open for frames only", opened=NO_LOADS, news="cut off", why="accepts none"),
     Way("open for frames only to the keeper", opened=NO_LOADS_TO_KEEPER, news="cut off", why="accepts none"),
     Way(

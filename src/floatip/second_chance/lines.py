@@ -66,7 +66,8 @@ def wishes(told: list[Any]) -> list[Wish]:
 
 
 def of_standing(standing: Standing) -> bytes:
-    return json.dumps(["standing", asdict(standing) | {"ready": sorted(standing.ready)}]).encode()
+    pairs = {"ready": sorted(standing.ready), "asked": sorted(standing.asked)}
+    return json.dumps(["standing", asdict(standing) | pairs]).encode()
 
 
 def of_over(over: Over) -> bytes:
@@ -82,14 +83,19 @@ def heard(packet: bytes) -> Standing | Over:
                 _text(told["hint"]),
                 tuple((_text(name), _text(why)) for name, why in told["without"]),
                 tuple(map(_through, told["through"])),
-                frozenset((_text(instance), _text(node)) for instance, node in told["ready"]),
+                _pairs(told["ready"]),
                 tuple(map(_stream, told["streams"])),
+                _pairs(told["asked"]),
             )
         case ["over", dict(told)]:
             connections, reason = int(_number(told["connections"])), _text(told["reason"])
             return Over(_text(told["node"]), told["forwards"] is True, connections, reason, End(told["end"]))
         case other:
             raise ValueError(str(other)[:LONGEST_TEXT])
+
+
+def _pairs(told: list[Any]) -> frozenset[tuple[str, str]]:
+    return frozenset((_text(instance), _text(node)) for instance, node in told)
 
 
 def _through(told: dict[str, Any]) -> Through:

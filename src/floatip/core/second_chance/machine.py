@@ -70,7 +70,7 @@ SUSPENDED = 1.0
 LIST_SLOWLY = 1.0
 """Seconds between two lists, later; before that, each word has one."""
 LISTING_SHARE = 4
-"""A list is made no more often than this times as long as it took."""
+"""A list is made no more often than this times as much CPU time as it took."""
 SILENCE, SILENCE_UNPROVEN = 3.2, 1.0
 """Seconds after which a keeper that says nothing has gone; the second before any packet was accepted."""
 GOES_NOWHERE_FOR, GOES_NOWHERE_SLOWLY = 0.3, 2.0
@@ -860,6 +860,7 @@ class SecondChance:
             tuple(self._through(peer, now) for peer in self.peers.values()),
             frozenset(self._ready(now)),
             tuple(self._streams()),
+            frozenset((instance, name) for instance, name, _ in self._asked_of()),
         )
         before = self._told
         if standing == before:
@@ -874,10 +875,15 @@ class SecondChance:
         for wish in self.wishes.values():
             if wish.phase is Phase.ASKS and self.is_ready(wish, now):
                 yield wish.instance, ""
+        yield from ((instance, name) for instance, name, keeping in self._asked_of() if keeping.is_ready)
+
+    def _asked_of(self) -> Iterable[tuple[str, str, Keeping]]:
+        """The instances that this node is to hand over, and who has asked for all of their addresses."""
+        for wish in self.wishes.values():
             for name in wish.nodes if wish.phase is Phase.OFFERS else ():
                 keeping = self.peers[name].keeping if name in self.peers else None
-                if keeping and keeping.is_ready and wish.addresses <= keeping.sought:
-                    yield wish.instance, name
+                if keeping and wish.addresses <= keeping.sought:
+                    yield wish.instance, name, keeping
 
     def _streams(self) -> Iterable[Stream]:
         forwarded, _, accepted = self.packets

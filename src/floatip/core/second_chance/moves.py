@@ -146,7 +146,12 @@ class Moves:
             return []
         preparation.is_done = True
         who = " and ".join(broken or [one for one in left if one] or preparation.nodes)
-        why = f"the tunnel to {who} does not work" if broken else f"{who} was not ready within {PREPARE_TIME:g} s"
+        if broken:
+            why = f"the tunnel to {who} does not work"
+        elif preparation.phase is Phase.OFFERS and not any((name, one) in self.standing.asked for one in left):
+            why = f"{who} did not ask for connections within {PREPARE_TIME:g} s"
+        else:
+            why = f"{who} was not ready within {PREPARE_TIME:g} s"
         return [self._not_moved(name, why)]
 
     def take(self, standing: Standing, now: float) -> tuple[set[str] | None, list[Effect]]:

@@ -185,6 +185,8 @@ class Standing:
     ready: frozenset[tuple[str, str]] = frozenset()
     """Instance and node: of an offer, who has all that it needs to take over. Of `ASKS`: an empty name: this node."""
     streams: tuple[Stream, ...] = ()
+    asked: frozenset[tuple[str, str]] = frozenset()
+    """Instance and node: of an offer, who has asked for the connections."""
 
 
 @dataclass(frozen=True, slots=True)
