@@ -28,6 +28,7 @@ from floatip.lab.run import Run
 from floatip.lab.scheduling import DelayWatch
 from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, none_failed, were_reset
 from floatip.lab.verdicts import AGREEMENT, Verdict, limit, no_loss
+from tests.lab.kernel_waits import KernelWaits
 
 LONG = 30
 """To each of the two addresses."""
@@ -66,8 +67,8 @@ LOST_AFTER = 1.0
 MOVES_WITHIN = 0.5
 """Seconds in which an address moves where nothing is prepared."""
 DELAYED, LOAD, TRIES = 0.2, 8, 3
-"""Where a machine does not run a program for so many seconds, or so many for each CPU want to run, a play that fails is
-played again; so often at most."""
+"""Where a machine does not run a program for so many seconds, or holds one up in the kernel for as many, or so many for
+each CPU want to run, a play that fails is played again; so often at most."""
 REPEATED_WITHIN = 2 * SILENCE + 0.6
 """Seconds after which TCP has sent again what it sent shortly before that silence began."""
 
@@ -83,6 +84,8 @@ class Story:
     over_at: float
     record: Record
     """From before the move until the connections were closed."""
+    stood: Mapping[str, float]
+    """How long the daemons' processes stood still in the kernel, and where."""
     said: str
     """By `floatip history` and `floatip status` on both nodes."""
 
@@ -90,14 +93,14 @@ class Story:
         """Whether all hold. False where one does not and this machine may be why: it did not run all programs."""
         texts = [f"{'ok ' if one.holds else 'NOT'} {one.text}" for one in verdicts]
         news = [f"    {one.at - self.at:6.2f} {one.host} {one.name} {one.value}: {one.reason}" for one in self.news()]
-        print(*texts, *news, sep="\n")
         holds = all(one.holds for one in verdicts)
         delayed = self.record.delayed(self.at, self.over_at)
         load = os.getloadavg()[0]
-        is_busy = delayed > DELAYED or load > LOAD * (os.cpu_count() or 1)
-        assert holds or is_busy, "\n".join([*texts, *news, self.said])
-        if not holds:
-            print(f"this machine did not run all programs for {delayed:.2f} s, its load is {load:.0f}: once more")
+        is_busy = max(delayed, *self.stood.values(), 0.0) > DELAYED or load > LOAD * (os.cpu_count() or 1)
+        stood = ", ".join(f"{seconds:.2f} s in {where}" for where, seconds in self.stood.items()) or "nowhere"
+        machine = f"this machine did not run all programs for {delayed:.2f} s, load {load:.0f}; they stood: {stood}"
+        print(*texts, *news, machine, sep="\n")
+        assert holds or is_busy, "\n".join([*texts, *news, machine, self.said])
         return holds
 
     def no_loss(self, spared: str) -> list[Verdict]:
@@ -176,11 +179,13 @@ class Pair(Closes):
         """The tunnel was, and one of the nodes may be about to notice that it is not any more."""
         self.instances = run.record.carries(self.master)
         self._delays = DelayWatch(self._helpers, run.record.delays)
+        self.waits = KernelWaits(lambda: [*self._helpers(), *(run.nodes[node].pid for node in self.nodes)])
         for node in NODES:
             run.wait_until_seasoned(node.name)
 
     def close(self) -> None:
         self._delays.close()
+        self.waits.close()
 
     def _helpers(self) -> list[int]:
         """The daemons' other processes, that of the second chance among them. Their delays count as well."""
@@ -330,7 +335,8 @@ class Connected:
         record.events = [one for one in run.record.events if one.at >= self.began_at]
         record.probes = [one for one in list(run.record.probes) if self.began_at <= one.at <= over_at]
         record.connections = found
-        return Story(keeper, carrier, at, taken_at, over_at, record, " ".join(" ".join(said).split()))
+        stood = self.pair.waits.since(at)
+        return Story(keeper, carrier, at, taken_at, over_at, record, stood, " ".join(" ".join(said).split()))
 
 
 def head(link: int) -> str:
