@@ -5,6 +5,7 @@ reboots. Everything lives in one directory and one cgroup, and a process that ou
 they end.
 """
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -68,11 +69,10 @@ def debian(
     """The tree that all hosts share; made once for each list of packages. `options`, `script`: debootstrap's."""
     key = sha256(" ".join((suite, *packages, *UNWANTED, DPKG_OPTIONS)).encode()).hexdigest()[:12]
     tree = _cache() / f"debian-{key}"
-    if tree.exists():
-        return tree
-    print(f"making {tree} by debootstrap, which takes a minute or two", flush=True)
-    tree.parent.mkdir(parents=True, exist_ok=True)
     with _becoming(tree) as new:
+        if not new:
+            return tree
+        print(f"making {tree} by debootstrap, which takes a minute or two", flush=True)
         program = find_program("debootstrap", "debootstrap")
         command = [program, "--variant=minbase", *options, f"--include={','.join(packages)}", suite, str(new)]
         command += ["", script] if script else _mirror(suite)  # empty: the mirror that the script names
@@ -89,27 +89,29 @@ def debian(
 
 
 @contextmanager
-def _becoming(tree: Path) -> Iterator[Path]:
-    """A new directory, which is then that tree."""
-    new = Path(mkdtemp(prefix=f"{tree.name}.", dir=tree.parent))
-    try:
-        yield new
+def _becoming(tree: Path) -> Iterator[Path | None]:
+    """A new directory, which is then that tree; None: it is there. Other processes of the tests wait for it."""
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with tree.with_name(f"{tree.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if tree.exists():
+            yield None
+            return
+        new = Path(mkdtemp(prefix=f"{tree.name}.", dir=tree.parent))
         try:
+            yield new
             new.rename(tree)
-        except OSError:
-            if not tree.exists():  # another run of the tests made it meanwhile
-                raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def debian_with(*packages: str) -> Path:
     """The same tree with packages that debootstrap cannot configure, by the tree's own apt. Their units are off."""
     base = debian()
     tree = base.with_name("-".join((base.name, *packages)))
-    if tree.exists():
-        return tree
     with _becoming(tree) as new:
+        if not new:
+            return tree
         subprocess.run(["cp", "--archive", f"{base}/.", str(new)], check=True)
         policy = new / "usr/sbin/policy-rc.d"  # nothing is started
         policy.write_text("#!/bin/sh\nexit 101\n")
