@@ -11,7 +11,8 @@ from floatip.core.addresses import Address
 from floatip.core.link.wire import identity
 from floatip.core.second_chance.direct import Pulse
 from floatip.core.second_chance.flow import Flow
-from floatip.core.second_chance.machine import HELLO_PATIENCE, SILENCE, WINDOW, SecondChance
+from floatip.core.second_chance.machine import HELLO_PATIENCE, SILENCE, SILENCE_UNPROVEN, WINDOW, SecondChance
+from floatip.core.second_chance.peer import Sought, Taking
 from floatip.core.second_chance.terms import (
     Admit,
     AnswerBy,
@@ -310,6 +311,32 @@ def test_a_keeper_that_falls_silent_is_forwarded_nothing(player: Player) -> None
     assert forward.remove == {flow(1), flow(2)}
     (over,) = of(player.done, Over)
     assert over.reason.startswith("b has said nothing through the tunnel for")
+
+
+@pytest.mark.parametrize(("answers", "patience"), [(0, SILENCE_UNPROVEN), (3, SILENCE)])
+def test_a_keeper_whose_answers_come_back_may_be_silent_for_longer(
+    player: Player, answers: int, patience: float
+) -> None:
+    """Its process waited for a CPU for a second, while its kernel served the clients: they were all reset."""
+    player.do(player.machine.counted(7, 7, 0, player.now))  # of an earlier move
+    taken(player)
+    player.wait(0.3)
+    player.do(player.machine.counted(17, 7 + answers, 0, player.now))
+    player.wait(patience - 0.4)
+    assert not of(player.done, Over)
+    player.wait(0.2)
+    assert [one.end for one in of(player.done, Over)] == [End.SILENT]
+
+
+def test_answers_of_one_of_two_keepers_prove_nothing_of_either() -> None:
+    """They are counted together."""
+    machine = SecondChance("a", ("a", "b", "c"), BOOT, 60.0, 100.0)
+    takings = [Taking(100.0, flows=frozenset((flow(number),))) for number in range(2)]
+    for peer, taking in zip(machine.peers.values(), takings, strict=True):
+        taking.sought[VIP] = Sought("web", moved_at=100.0)
+        peer.taking, peer.hello = taking, Hello(True)
+    machine.counted(9, 9, 0, 100.1)
+    assert [one.is_proven for one in takings] == [False, False]
 
 
 def test_a_move_that_does_not_come_leaves_nothing(player: Player) -> None:

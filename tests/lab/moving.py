@@ -192,8 +192,8 @@ class Pair(Closes):
         found: list[int] = []
         for node in self.nodes:
             with suppress(OSError):
-                pid = self.run.nodes[node].pid
-                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+                for thread in Path(f"/proc/{self.run.nodes[node].pid}/task").iterdir():  # any of them may have begun it
+                    found += map(int, (thread / "children").read_text().split())
         return found
 
     @property

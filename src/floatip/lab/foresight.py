@@ -53,19 +53,19 @@ def came_true(scene: str, record: Record) -> list[Verdict]:
         return [Verdict(False, "no daemon was asked what will happen: ask, or name the scene in NOT_FORETOLD")]
     ends = [foresight.at for foresight in record.foresights[1:]] + [float("inf")]
     return [
-        _came_true(foresight, carrier(record, foresight.at, until))
+        _came_true(foresight, carrier(record, foresight.at, until, foresight.down))
         for foresight, until in zip(record.foresights, ends, strict=True)
     ]
 
 
-def carrier(record: Record, after: float, until: float) -> str:
-    """Who answers last before `until`, or became master since; empty: nobody."""
+def carrier(record: Record, after: float, until: float, down: str = "") -> str:
+    """Who answers last before `until`, or became master since; empty: nobody. `down`: as in `Foresight`."""
     answers = [probe for probe in record.seen.between(after, until).probes if probe.ok and probe.who]
     last = max(answers, key=lambda probe: probe.at, default=None)
     became = [
         (event.at, event.host)
         for event in record.events
-        if event.what == "role" and event.value == "master" and after <= event.at <= until
+        if (event.what, event.value) == ("role", "master") and event.host != down and after <= event.at <= until
     ]
     if became and (last is None or last.at < max(became)[0] + AGREES_AFTER):
         return max(became)[1]

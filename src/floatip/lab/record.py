@@ -113,6 +113,8 @@ class Foresight:
     at: float
     question: str
     answers: dict[str, dict[str, Any]]
+    down: str = ""
+    """The node that goes down, which carries nothing then, whatever it believes."""
 
 
 @dataclass(frozen=True, slots=True)

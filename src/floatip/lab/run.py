@@ -305,7 +305,8 @@ class Run(Closes):
         answers = {
             host: self.nodes[host].foretells(kind, name) for host in asked if host not in self.network.faults.cut_off
         }
-        self.record.foresights.append(Foresight(time.monotonic(), EVENTS[kind].format(of), answers))
+        down = of if kind == "down" else ""
+        self.record.foresights.append(Foresight(time.monotonic(), EVENTS[kind].format(of), answers, down))
 
     def ask(self, node: str, *words: str) -> Answer:
         """Run a command of floatip on the node, to its end."""

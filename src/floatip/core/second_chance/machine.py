@@ -65,8 +65,8 @@ WINDOW = 3.0
 """Seconds after a move in which lists are exchanged often: TCP repeats a SYN after 1 s, and then after 2 s more."""
 FAST, SLOW = 0.1, 0.5
 """Seconds between two words of each node, before a move and shortly after it, and later."""
-SUSPENDED = 1.0
-"""Seconds: a process that wakes up later than that was suspended."""
+SUSPENDED = 0.5
+"""Seconds: a process that wakes up later than that was suspended, or had no CPU."""
 LIST_SLOWLY = 1.0
 """Seconds between two lists, later; before that, each word has one."""
 LISTING_SHARE = 4
@@ -220,6 +220,9 @@ class SecondChance:
         if accepted != self.packets[2]:
             self._accepted_at = now
         self.packets, self._packets_at = (forwarded, answers, accepted), now
+        carried = [peer.taking for peer in self.peers.values() if peer.taking and peer.taking.flows]
+        if len(carried) == 1 and carried[0].moved and answers > carried[0].answers_before:
+            carried[0].is_proven = True  # its process may wait for a CPU, and the kernel goes on
         return self._act(now)
 
     def heard(self, frame: Frame, now: float) -> list[Effect]:
@@ -489,7 +492,7 @@ class SecondChance:
             phase = wish.phase if wish else Phase.REST
             if wish and phase is Phase.CARRIES and wish.moved_at is not None:
                 if sought.moved_at != wish.moved_at:
-                    taking.begin()
+                    taking.begin(self.packets[1])
                     taking.asked_at = -math.inf  # to say so at once
                 sought.is_reverse, sought.moved_at, sought.until = False, wish.moved_at, wish.moved_at + self.limit
             elif phase is Phase.ASKS or self._is_offered(address, wish, now):

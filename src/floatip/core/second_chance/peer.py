@@ -82,7 +82,9 @@ class Taking:
     back: Gauge = field(default_factory=Gauge)
     """From the keeper's sockets to this node's uplinks."""
     is_proven: bool = False
-    """A packet was accepted since the move."""
+    """A packet was accepted since the move: the keeper says so, or an answer came back."""
+    answers_before: int = 0
+    """Packets that had come back by the move."""
     is_direct: bool = False
     """The keeper's answers leave by its own way, as it says."""
 
@@ -116,9 +118,9 @@ class Taking:
         self.asked_at = -math.inf  # to confirm it at once
         return True
 
-    def begin(self) -> None:
-        """Another address was taken over."""
-        self.there, self.back, self.is_proven = Gauge(), Gauge(), False
+    def begin(self, answers: int) -> None:
+        """Another address was taken over. `answers`: packets that have come back so far."""
+        self.there, self.back, self.is_proven, self.answers_before = Gauge(), Gauge(), False, answers
 
 
 @dataclass(slots=True, eq=False)
