@@ -154,7 +154,7 @@ def test_each_kind_runs_and_the_table_fits_80_columns(
     )
     assert status == 1
     table = said[said.index("each check once") :]
-    assert max(map(len, table.splitlines())) <= 80
+    assert [line for line in table.splitlines() if len(line) > 80] == []
     # What is folded stands below its column.
     lines = re.sub(r"\n {20,}", " ", table).splitlines()
     found = {line.split()[1]: re.sub(r"^(\w+) .*? s  ", r"\1: ", line) for line in lines[1:-1]}

@@ -399,6 +399,7 @@ def test_a_node_that_has_the_address_itself_records_only_what_its_daemon_says(ne
             drill.begin(Target("10.0.0.9", 80, "http", 0.1), 60)
             assert not drill.is_probing
             observer.until("records what the daemon here says")
+            wait_for(lambda: daemon.is_watched and daemon.questions >= 2, lambda: observer.text)
             seen = drill.finish(10)
     finally:
         daemon.close()

@@ -56,6 +56,8 @@ class Firewall:
     """Commands. OTHER is the address of the other node."""
     reload: str
     down: str
+    is_silent: bool = False
+    """Its reload drops all packets for a moment, in which another node would take over."""
 
 
 FIREWALLS = (
@@ -69,8 +71,9 @@ FIREWALLS = (
             *(f"ufw allow out proto tcp to 2600:3c0f:6:34::{number} port 179" for number in range(1, 5)),
             "ufw --force enable",
         ),
-        "floatip pause --reason ufw && ufw reload && floatip resume",
+        "ufw reload",
         "ufw --force reset; ufw --force disable",
+        is_silent=True,
     ),
     Firewall(
         "firewalld",
@@ -153,8 +156,12 @@ def _moves(pair: Pair, firewall: Firewall) -> None:
             wait_for(lambda: kept_there(other) > 0, "the connections to go on", SETTLE_TIMEOUT)
             time.sleep(OBSERVED)
         # Some drop what is new, or everything, for a moment.
+        if firewall.is_silent:
+            on_each(pair.nodes, lambda node: node.run(f"floatip pause --reason {firewall.name}"))
         for node in (master, other):
             node.run(firewall.reload)
+        if firewall.is_silent:
+            on_each(pair.nodes, lambda node: node.run("floatip resume"))
         time.sleep(LIVES)
         load.end()
     none_failed(load)
