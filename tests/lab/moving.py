@@ -7,10 +7,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from floatip.connection_words import sentences
@@ -25,7 +24,7 @@ from floatip.lab.programs.connections import PORT, ConnectionsProgram
 from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.record import Record, RunEvent, RunOptions
 from floatip.lab.run import Run
-from floatip.lab.scheduling import DelayWatch
+from floatip.lab.scheduling import children
 from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, none_failed, were_reset
 from floatip.lab.verdicts import AGREEMENT, Verdict, limit, no_loss
 from tests.lab.kernel_waits import KernelWaits
@@ -178,23 +177,13 @@ class Pair(Closes):
         self.was_closed = False
         """The tunnel was, and one of the nodes may be about to notice that it is not any more."""
         self.instances = run.record.carries(self.master)
-        self._delays = DelayWatch(self._helpers, run.record.delays)
-        self.waits = KernelWaits(lambda: [*self._helpers(), *(run.nodes[node].pid for node in self.nodes)])
+        daemons = [run.nodes[node] for node in self.nodes]
+        self.waits = KernelWaits(lambda: chain.from_iterable((one.pid, *children(one.pid)) for one in daemons))
         for node in NODES:
             run.wait_until_seasoned(node.name)
 
     def close(self) -> None:
-        self._delays.close()
         self.waits.close()
-
-    def _helpers(self) -> list[int]:
-        """The daemons' other processes, that of the second chance among them. Their delays count as well."""
-        found: list[int] = []
-        for node in self.nodes:
-            with suppress(OSError):
-                for thread in Path(f"/proc/{self.run.nodes[node].pid}/task").iterdir():  # any of them may have begun it
-                    found += map(int, (thread / "children").read_text().split())
-        return found
 
     @property
     def network(self) -> Network:

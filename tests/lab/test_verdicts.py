@@ -5,6 +5,8 @@ import io
 import itertools
 import os
 import re
+import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +17,7 @@ from floatip.lab.network import HAPROXY1, HAPROXY2, ROUTER
 from floatip.lab.record import SCENE, Answer, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteChange
 from floatip.lab.run import last_line
-from floatip.lab.scheduling import Delay, DelayWatch, delayed, run_delay
+from floatip.lab.scheduling import Delay, DelayWatch, children, delayed, run_delay
 from floatip.lab.screen import Feed, Screen, describe, group_by_cause
 from floatip.lab.verdicts import (
     Verdict,
@@ -311,3 +313,26 @@ def test_what_the_characters_mean_fits_on_two_lines_and_names_the_nodes_that_the
     begin = next(number for number, line in enumerate(lines) if "a line is a second" in line)
     assert lines[begin + 1].endswith("left out")
     assert ("haproxy4" in lines[begin + 1]) is three
+
+
+def test_a_process_that_another_thread_started_is_a_child_too() -> None:
+    """The daemon starts its processes so. Nobody saw that they had no CPU."""
+    started: list[subprocess.Popen[bytes]] = []
+    goes_on = threading.Event()
+
+    def start() -> None:
+        started.append(subprocess.Popen(["sleep", "60"]))
+        goes_on.wait()
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        while not started:
+            time.sleep(0.01)
+        assert started[0].pid in children(os.getpid())
+    finally:
+        goes_on.set()
+        thread.join()
+        started[0].kill()
+        started[0].wait()
+    assert children(started[0].pid) == []

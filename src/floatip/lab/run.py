@@ -39,7 +39,7 @@ from floatip.lab.programs.program import Program
 from floatip.lab.programs.services import HAProxy, PlainService
 from floatip.lab.record import SCENE, Answer, Foresight, PassedOn, Record, RunEvent, RunOptions
 from floatip.lab.routes import RouteWatch
-from floatip.lab.scheduling import DelayWatch, run_delay
+from floatip.lab.scheduling import DelayWatch, children, run_delay
 from floatip.second_chance.rules import TABLE
 
 DIRECTORY = Path("/run/lab")
@@ -159,6 +159,8 @@ class Run(Closes):
         if self._connections:
             programs += [self._connections, *self.services]
         pids = [program.pid for program in programs if program.was_started]
+        if self.options.second_chance == "on":  # a process of its own makes the lists of connections
+            pids += [pid for node in self.nodes.values() if node.was_started for pid in children(node.pid)]
         if self.network.cable:
             pids.append(self.network.cable.pid)
         for keepalived in self.keepaliveds.values():

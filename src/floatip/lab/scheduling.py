@@ -7,6 +7,7 @@ that was taken from the virtual machine. Shorter waits are normal on any machine
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -54,6 +55,15 @@ def run_delay(pid: int) -> float:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except OSError:
         return 0.0
+
+
+def children(pid: int) -> list[int]:
+    """Processes that it started, whichever of its threads did; none if it is gone."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def stolen() -> float:
