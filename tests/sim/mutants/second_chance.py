@@ -12,6 +12,20 @@ OF_MACHINE = "core/test_second_chance_machine.py"
 
 MUTANTS = (
     Mutant(
+        "answers of an earlier move prove that a keeper serves",
+        MACHINE,
+        "answers > carried[0].answers_before:",
+        "answers >= carried[0].answers_before:",
+        f"{OF_MACHINE}::test_a_keeper_whose_answers_come_back_may_be_silent_for_longer",
+    ),
+    Mutant(
+        "answers of two keepers prove that each of them serves",
+        MACHINE,
+        "if len(carried) == 1 and carried[0].moved",
+        "if carried and carried[0].moved",
+        f"{OF_MACHINE}::test_answers_of_one_of_two_keepers_prove_nothing_of_either",
+    ),
+    Mutant(
         "resets of what is given up are held back for the sake of a third node",
         MACHINE,
         " and not self._is_given_up(a, one)\n",
