@@ -232,9 +232,10 @@ def test_a_full_etcd_says_so_and_that_it_is_over(tmp_path: Path, monkeypatch: py
     async def story(cluster: Cluster) -> None:
         async with asking(Settings(cluster.endpoints, PREFIX, request_timeout=10.0)) as client:
             client.look_after()
-            number = 0
-            while isinstance(await client.ask(Txn((), (Put(f"{number}", "x" * 900_000),))), TxnDone):
-                number += 1
+            for number in range(100):  # a busy machine may have no answer to one of them for another reason
+                answer = await client.ask(Txn((), (Put(f"{number}", "x" * 900_000),)))
+                if not isinstance(answer, TxnDone) and client.trouble.reason:
+                    break
             assert client.trouble.reason == "etcd is out of space and takes no writes (alarm NOSPACE)"
             assert "alarm disarm" in client.trouble.hint
             assert isinstance(await client.ask(Range("none")), Rows)

@@ -1,8 +1,10 @@
 """Every scene once on real daemons, as `floatip lab` plays it; its findings are the judgement and are printed."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +16,7 @@ from floatip.drill.html import to_html
 from floatip.lab.report import TORN
 from floatip.lab.scenes import SCENES
 from floatip.observing.summary import KINDS, Summary
+from tests.lab.moving import DELAYED, TRIES
 
 WITH_BIRD = ("--route-server", "bird")
 LONG = {"vrrp-crash-settled", "vrrp-split", "vrrp-return", "vrrp-hang"}
@@ -38,14 +41,25 @@ TIMEOUT = 240.0
 def test_the_scene_goes_as_expected(arguments: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     command = [sys.executable, "-m", "floatip", "lab", *arguments, "--json", "--report", str(file)]
-    played = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert played.stdout, f"the lab did not play: {played.stderr}"
-    (result,) = json.loads(played.stdout)
-    findings = [f"{'ok ' if finding['holds'] else 'NOT'} {finding['text']}" for finding in result["findings"]]
-    print(f"\n{' '.join(arguments)}:", *findings, sep="\n  ")
+    for left in reversed(range(TRIES if "--second-chance" in arguments else 1)):
+        played = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        assert played.stdout, f"the lab did not play: {played.stderr}"
+        (result,) = json.loads(played.stdout)
+        findings = [f"{'ok ' if finding['holds'] else 'NOT'} {finding['text']}" for finding in result["findings"]]
+        print(f"\n{' '.join(arguments)}:", *findings, sep="\n  ")
+        if result["holds"] or not (left and without_cpu(findings) > DELAYED):
+            break
+        print("this machine did not run all programs, and a node without a CPU keeps no connection: once more")
     assert result["holds"], "\n".join([*findings, *map(str, result["timeline"]), str(result["routes"]), played.stderr])
     assert played.returncode == 0
     tells_the_same(file, result)
+
+
+def without_cpu(findings: Iterable[str]) -> float:
+    """Seconds, as far as a limit was extended by them."""
+    return max(
+        (float(found) for text in findings for found in re.findall(r"([\d.]+) s without a CPU", text)), default=0
+    )
 
 
 def tells_the_same(file: Path, result: dict[str, Any]) -> None:

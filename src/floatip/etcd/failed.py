@@ -153,15 +153,16 @@ def of_connection(error: Exception, endpoint: str, settings: Settings) -> Failed
         ours = settings.certificate or "none was given"
         reason = f"{who} closed the connection; perhaps it does not accept our certificate ({ours})"
         return Failed(reason, "check certificate and key in [etcd]; see the log of etcd: journalctl -u etcd", done=done)
+    look = f"check that it is etcd: curl {endpoint}/version"
+    speaks_tls = f"if etcd speaks TLS, write https://{who} in endpoints of [etcd]; else {look}"
+    if code in (errno.EPIPE, errno.ECONNRESET):
+        return Failed(f"{who} closed the connection: {os.strerror(code).lower()}", speaks_tls, done=done)
     if code:
         reason = f"{who} cannot be reached: {os.strerror(code).lower()}"
         return Failed(reason, f"ping {urlsplit(endpoint).hostname}", done=done)
     if isinstance(error, httpx.RemoteProtocolError) and done:
         reason = f"{who} closed the connection without a whole answer: {printable(str(error))[:60]}"
-        hint = f"check that it is etcd: curl {endpoint}/version"
-        if endpoint.startswith("http:"):
-            hint = f"if etcd speaks TLS, write https://{who} in endpoints of [etcd]; else {hint}"
-        return Failed(reason, hint)
+        return Failed(reason, speaks_tls if endpoint.startswith("http:") else look)
     return Failed(f"{who}: {printable(str(error) or type(error).__name__)[:120]}", running, done=done)
 
 
