@@ -18,16 +18,13 @@ from floatip.core.second_chance.moves import PREPARE_TIME
 from floatip.core.state import Status, read
 from floatip.host.ask import ask
 from floatip.lab.connections import Connections, ends
-from floatip.lab.namespaces import Closes
 from floatip.lab.network import FLOATING, NODES, OBSERVER, ROUTER, LabHost, Network
 from floatip.lab.programs.connections import PORT, ConnectionsProgram
 from floatip.lab.programs.floatip import FloatipDaemon
 from floatip.lab.record import Record, RunEvent, RunOptions
 from floatip.lab.run import Run
-from floatip.lab.scheduling import children
 from floatip.lab.second_chance_scenes import STALL, begun_at, no_hang, none_failed, were_reset
 from floatip.lab.verdicts import AGREEMENT, Verdict, limit, no_loss
-from tests.lab.kernel_waits import KernelWaits
 
 LONG = 30
 """To each of the two addresses."""
@@ -66,8 +63,8 @@ LOST_AFTER = 1.0
 MOVES_WITHIN = 0.5
 """Seconds in which an address moves where nothing is prepared."""
 DELAYED, LOAD, TRIES = 0.2, 8, 3
-"""Where a machine does not run a program for so many seconds, or holds one up in the kernel for as many, or so many for
-each CPU want to run, a play that fails is played again; so often at most."""
+"""Where a machine does not run a program for so many seconds, or so many for each CPU want to run, a play that fails is
+played again; so often at most."""
 REPEATED_WITHIN = 2 * SILENCE + 0.6
 """Seconds after which TCP has sent again what it sent shortly before that silence began."""
 
@@ -83,8 +80,6 @@ class Story:
     over_at: float
     record: Record
     """From before the move until the connections were closed."""
-    stood: Mapping[str, float]
-    """How long the daemons' processes stood still in the kernel, and where."""
     said: str
     """By `floatip history` and `floatip status` on both nodes."""
 
@@ -95,9 +90,8 @@ class Story:
         holds = all(one.holds for one in verdicts)
         delayed = self.record.delayed(self.at, self.over_at)
         load = os.getloadavg()[0]
-        is_busy = max(delayed, *self.stood.values(), 0.0) > DELAYED or load > LOAD * (os.cpu_count() or 1)
-        stood = ", ".join(f"{seconds:.2f} s in {where}" for where, seconds in self.stood.items()) or "nowhere"
-        machine = f"this machine did not run all programs for {delayed:.2f} s, load {load:.0f}; they stood: {stood}"
+        is_busy = delayed > DELAYED or load > LOAD * (os.cpu_count() or 1)
+        machine = f"this machine did not run all programs for {delayed:.2f} s, load {load:.0f}"
         print(*texts, *news, machine, sep="\n")
         assert holds or is_busy, "\n".join([*texts, *news, machine, self.said])
         return holds
@@ -165,7 +159,7 @@ class Story:
         return Verdict(bool(told) and is_said, f"the daemons tell it: {news}: {why}")
 
 
-class Pair(Closes):
+class Pair:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.targets = (str(FLOATING.ip), FLOATING6)
@@ -177,13 +171,8 @@ class Pair(Closes):
         self.was_closed = False
         """The tunnel was, and one of the nodes may be about to notice that it is not any more."""
         self.instances = run.record.carries(self.master)
-        daemons = [run.nodes[node] for node in self.nodes]
-        self.waits = KernelWaits(lambda: chain.from_iterable((one.pid, *children(one.pid)) for one in daemons))
         for node in NODES:
             run.wait_until_seasoned(node.name)
-
-    def close(self) -> None:
-        self.waits.close()
 
     @property
     def network(self) -> Network:
@@ -324,8 +313,7 @@ class Connected:
         record.events = [one for one in run.record.events if one.at >= self.began_at]
         record.probes = [one for one in list(run.record.probes) if self.began_at <= one.at <= over_at]
         record.connections = found
-        stood = self.pair.waits.since(at)
-        return Story(keeper, carrier, at, taken_at, over_at, record, stood, " ".join(" ".join(said).split()))
+        return Story(keeper, carrier, at, taken_at, over_at, record, " ".join(" ".join(said).split()))
 
 
 def head(link: int) -> str:
@@ -363,8 +351,7 @@ def moving(file: Callable[[LabHost], str] = by_link, **options: Any) -> Iterator
     } | options
     with MovingRun(RunOptions(**chosen), file) as run:
         run.start()
-        with Pair(run) as pair:
-            yield pair
+        yield Pair(run)
 
 
 def until_judged(play: Callable[[], bool]) -> None:

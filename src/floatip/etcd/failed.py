@@ -148,21 +148,23 @@ def of_connection(error: Exception, endpoint: str, settings: Settings) -> Failed
     if code is not None and code < 0:  # of getaddrinfo
         reason = f"the name of {who} is not known to the resolver"
         return Failed(reason, f"getent hosts {urlsplit(endpoint).hostname}", done=done)
-    if code in (errno.EPIPE, errno.ECONNRESET) and endpoint.startswith("https:"):
-        # A server of TLS 1.3 looks at our certificate when we believe to be connected.
-        ours = settings.certificate or "none was given"
-        reason = f"{who} closed the connection; perhaps it does not accept our certificate ({ours})"
-        return Failed(reason, "check certificate and key in [etcd]; see the log of etcd: journalctl -u etcd", done=done)
-    look = f"check that it is etcd: curl {endpoint}/version"
-    speaks_tls = f"if etcd speaks TLS, write https://{who} in endpoints of [etcd]; else {look}"
+    is_it = f"check that it is etcd: curl {endpoint}/version"
+    if endpoint.startswith("http:"):
+        is_it = f"if etcd speaks TLS, write https://{who} in endpoints of [etcd]; else {is_it}"
     if code in (errno.EPIPE, errno.ECONNRESET):
-        return Failed(f"{who} closed the connection: {os.strerror(code).lower()}", speaks_tls, done=done)
+        reason, hint = f"{who} closed the connection: {os.strerror(code).lower()}", is_it
+        if endpoint.startswith("https:"):
+            # A server of TLS 1.3 looks at our certificate when we believe to be connected.
+            ours = settings.certificate or "none was given"
+            reason = f"{who} closed the connection; perhaps it does not accept our certificate ({ours})"
+            hint = "check certificate and key in [etcd]; see the log of etcd: journalctl -u etcd"
+        return Failed(reason, hint, done=done)
     if code:
         reason = f"{who} cannot be reached: {os.strerror(code).lower()}"
         return Failed(reason, f"ping {urlsplit(endpoint).hostname}", done=done)
     if isinstance(error, httpx.RemoteProtocolError) and done:
         reason = f"{who} closed the connection without a whole answer: {printable(str(error))[:60]}"
-        return Failed(reason, speaks_tls if endpoint.startswith("http:") else look)
+        return Failed(reason, is_it)
     return Failed(f"{who}: {printable(str(error) or type(error).__name__)[:120]}", running, done=done)
 
 

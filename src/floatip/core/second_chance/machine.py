@@ -72,7 +72,8 @@ LIST_SLOWLY = 1.0
 LISTING_SHARE = 4
 """A list is made no more often than this times as much CPU time as it took."""
 SILENCE, SILENCE_UNPROVEN = 3.2, 1.0
-"""Seconds after which a keeper that says nothing has gone; the second before any packet was accepted."""
+"""Seconds after which a keeper that says nothing has gone; the second before a packet was accepted or
+an answer came back."""
 GOES_NOWHERE_FOR, GOES_NOWHERE_SLOWLY = 0.3, 2.0
 """Seconds for which none of many packets that were forwarded is accepted; where lists are exchanged often, and where
 they are not."""
