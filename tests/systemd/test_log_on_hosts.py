@@ -53,27 +53,39 @@ def test_the_last_words_and_a_restarted_journald(standby: Machine) -> None:
 
 
 CRASH = """
-import os, sys
+import os, signal, sys
 sys.path.insert(0, "/usr/lib/floatip")
 from floatip.host.log import ERROR, NOTICE, Log
+signal.alarm(120)
 log = Log()
 log.write(NOTICE, "it runs")
+open("/root/crash").read()
 log.write(ERROR, "a bug in floatip\\nTraceback")
 os._exit(70)
 """
+JOURNALD = "systemd-journald"
 
 
 def test_the_unit_of_a_daemon_that_crashes_has_its_last_words(standby: Machine) -> None:
+    """Although journald reads them when the process is gone: it knows the process by what it said before."""
     standby.write("/root/crash.py", CRASH)
-    standby.run("systemctl reset-failed; systemd-run --wait --unit=crash python3 /root/crash.py", check=False)
+    standby.run("mkfifo /root/crash && systemd-run --unit=crash python3 /root/crash.py")
 
-    def last() -> list[dict[str, Any]]:
-        told = standby.run("journalctl --boot --unit=crash --priority=err --output=json", quiet=True)
-        return [json.loads(line) for line in told.splitlines() if '"_TRANSPORT":"journal"' in line]
+    def last(words: str) -> list[dict[str, Any]]:
+        told = standby.run("journalctl --boot --unit=crash --output=json", quiet=True)
+        found = [json.loads(line) for line in told.splitlines() if '"_TRANSPORT":"journal"' in line]
+        return [entry for entry in found if words in entry["MESSAGE"]]
 
-    wait_for(lambda: bool(last()), "the journal to have its last words", SETTLE_TIMEOUT)
-    assert last()[-1]["MESSAGE"] == "a bug in floatip\nTraceback"
-    standby.run("systemctl reset-failed", check=False)
+    wait_for(lambda: bool(last("it runs")), "the journal to know it", SETTLE_TIMEOUT)
+    standby.run(f"systemctl kill --signal=STOP {JOURNALD}")
+    try:
+        standby.run("true >/root/crash")
+        wait_for(lambda: standby.succeeds("systemctl is-failed crash"), "the process to be gone", SETTLE_TIMEOUT)
+    finally:
+        standby.run(f"systemctl kill --signal=CONT {JOURNALD}; systemctl reset-failed; rm /root/crash", check=False)
+    wait_for(lambda: bool(last("a bug")), "the journal to have its last words", SETTLE_TIMEOUT)
+    [entry] = last("a bug")
+    assert (entry["MESSAGE"], entry["PRIORITY"]) == ("a bug in floatip\nTraceback", "3")
 
 
 def test_a_check_that_fails_is_one_warning(standby: Machine) -> None:

@@ -45,6 +45,8 @@ RESET_WITHIN = 4.0
 TRIES = 3
 SILENT = "has said nothing through the tunnel"
 CAPABILITIES = f"{CAP_NET_ADMIN | CAP_NET_RAW:016x}"
+DROP_INS = "/etc/systemd/system/floatip.service.d"
+CGROUP = "/sys/fs/cgroup$(systemctl show --value --property=ControlGroup floatip)"
 STATE = "systemctl show --value --property=ActiveState floatip"
 STATUS = "systemctl show --value --property=StatusText floatip"
 
@@ -198,23 +200,6 @@ def test_the_way_back_while_connections_of_both_nodes_are_open_resets_nothing(pa
     no_probe_lost(observation)
 
 
-def test_the_process_of_the_second_chance_may_crash_on_either_side(pair: Pair, master: Machine) -> None:
-    season(pair)
-    other = pair.other(master)
-    with pair.observed() as observation, loaded(pair) as load:
-        master.run("floatip handover")
-        moved(pair, other, master)
-        for node in (master, other):
-            pid = helper(node)
-            node.run(f"kill -KILL {pid}")
-            wait_for(lambda pid=pid, node=node: helper(node) not in ("", pid), "another process", MOVED_WITHIN)  # type: ignore[misc]
-            moved(pair, other, master)
-            time.sleep(LIVES)
-        load.end()
-    none_failed(load)
-    no_probe_lost(observation)
-
-
 def test_the_node_that_took_over_may_crash_and_resets_no_connection_of_the_other(pair: Pair, master: Machine) -> None:
     """Its own are reset, as in each crash."""
     season(pair)
@@ -231,40 +216,63 @@ def test_the_node_that_took_over_may_crash_and_resets_no_connection_of_the_other
 
 
 @pytest.fixture
-def soon_started(pair: Pair) -> Iterator[None]:
+def soon_started(pair: Pair, master: Machine) -> Iterator[None]:
     """The tests that run beside this one do not hold up a start, which takes them half a second alone, and 4 s so."""
+    del master  # its daemon runs by now
     settings = r"[Service]\nCPUSchedulingPolicy=rr\nCPUSchedulingPriority=9\n"
-    _drop_in(pair, f"mkdir --parents {{directory}} && printf '{settings}' >{{directory}}/soon.conf")
+    _scheduled(pair, f"mkdir --parents {DROP_INS} && printf '{settings}' >{DROP_INS}/soon.conf", "--rr --pid 9")
     yield
-    _drop_in(pair, "rm {directory}/soon.conf")
+    _scheduled(pair, f"rm {DROP_INS}/soon.conf", "--other --pid 0")
 
 
-def _drop_in(pair: Pair, command: str) -> None:
-    command = command.format(directory="/etc/systemd/system/floatip.service.d")
-    on_each(pair.nodes, lambda node: node.run(f"{command} && systemctl daemon-reload"))
+def _scheduled(pair: Pair, set_unit: str, policy: str) -> None:
+    """The unit, and what runs of it now: what it starts is scheduled alike."""
+    set_processes = f"for each in $(cat {CGROUP}/cgroup.procs); do chrt --all-tasks {policy} $each; done"
+    on_each(pair.nodes, lambda node: node.run(f"{set_unit} && systemctl daemon-reload && {set_processes}"))
+
+
+def _the_daemon_that_was_left(pair: Pair, carrier: Machine, keeper: Machine) -> None:
+    keeper.run("systemctl kill --signal=KILL floatip")
+    assert claims(status(carrier)), "it stays there"
+
+
+def _the_process_on_either_side(pair: Pair, carrier: Machine, keeper: Machine) -> None:
+    before = _silences(pair)
+    for node in (keeper, carrier):
+        pid = helper(node)
+        node.run(f"kill -KILL {pid}")
+        wait_for(lambda pid=pid, node=node: helper(node) not in ("", pid), "another process", MOVED_WITHIN)  # type: ignore[misc]
+        wait_for(lambda: kept_there(carrier) > 0 or _silences(pair) > before, "them to go on, or not", MOVED_WITHIN)
+        time.sleep(LIVES)
 
 
 @pytest.mark.usefixtures("soon_started")
-def test_the_node_that_was_left_may_crash_where_systemd_starts_it_again(pair: Pair, master: Machine) -> None:
+@pytest.mark.parametrize("crash", [_the_daemon_that_was_left, _the_process_on_either_side])
+def test_what_crashes_and_is_started_again_resets_nothing(
+    pair: Pair, master: Machine, crash: Callable[[Pair, Machine, Machine], None]
+) -> None:
     """Within the other node's patience, which a busy machine may need for the start alone: then it is tried again."""
     for _ in range(TRIES):
         season(pair)
         other = pair.other(master)
-        before = history(other).count(SILENT)
+        before = _silences(pair)
         with pair.observed() as observation, loaded(pair) as load:
             master.run("floatip handover")
             moved(pair, other, master)
-            master.run("systemctl kill --signal=KILL floatip")
-            moved(pair, other, master)
+            crash(pair, other, master)
             time.sleep(LIVES + RESET_WITHIN)
             load.end()
         no_probe_lost(observation)
-        if history(other).count(SILENT) == before:
+        if _silences(pair) == before:
             none_failed(load)
             return
-        print(f"{master.name} took longer to start than {other.name} waits")
+        print("the start took longer than the other node waits")
         master = begin(pair, CHANCED)
-    pytest.fail(f"a node took longer to start than the other one waits, {TRIES} times: this machine is too busy")
+    pytest.fail(f"a start took longer than the other node waits, {TRIES} times: this machine is too busy")
+
+
+def _silences(pair: Pair) -> int:
+    return sum(history(node).count(SILENT) for node in pair.nodes)
 
 
 def test_a_node_that_was_left_and_crashes_for_good_has_its_connections_reset_soon(pair: Pair, master: Machine) -> None:

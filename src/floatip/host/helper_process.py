@@ -16,8 +16,8 @@ from floatip.host.child import Child, Running
 from floatip.host.errors import in_words
 from floatip.host.workers import Handle, Workers
 
-SOONEST, LATEST = 1.0, 30.0
-"""Seconds until a process that ended is started again; doubled each time."""
+SOONEST, LATEST = 0.1, 30.0
+"""Seconds until a process that ended is started again; doubled each time. Others may wait for the first."""
 STEADY = 60.0
 """A process that ran for this long has started well."""
 LONGEST = 1 << 17
