@@ -26,6 +26,7 @@ from tests.core.schema import faults, schema
 from tests.host.conftest import CLONE_NEWNET, entered
 from tests.host.users import as_user
 
+PAUSES = "no node that hears this one takes over or yields until: floatip resume"
 CONFIG = """\
 [link]
 interval = 0.2
@@ -527,7 +528,7 @@ def test_what_a_check_of_an_order_foresees_is_what_the_order_does(lan: Lan) -> N
     wait(lambda: lan.two.held() == {WEB, MAIL})
     assert lan.one.ask("drain", check=True)["would"] == ["haproxy1 carries nothing, so no traffic moves", rest]
     assert lan.one.ask("undrain", check=True)["would"] == ["haproxy1 takes part in elections again"]
-    assert lan.one.ask("pause", check=True)["would"] == ["no node takes over or yields until: floatip resume"]
+    assert lan.one.ask("pause", check=True)["would"] == [PAUSES]
 
 
 def test_a_drained_node_announces_nothing_if_asked_to_withdraw(lan: Lan) -> None:
@@ -591,7 +592,7 @@ def test_handover_of_one_instance_and_of_all(lan: Lan) -> None:
 
 def test_pause_keeps_both_nodes_from_moving_anything(lan: Lan) -> None:
     status, said = lan.two.command("pause", "--reason", "switch work", "--for", "1h")
-    assert (status, said.split(": ", 1)[1]) == (0, "no node takes over or yields until: floatip resume\n")
+    assert (status, said.split(": ", 1)[1]) == (0, f"{PAUSES}\n")
     wait(lambda: lan.one.view("haproxy2")["paused"])
     refused = "no node takes over now: haproxy2 has paused the election [election-paused]\n"
     refused += "hint: on haproxy2: floatip resume\n"

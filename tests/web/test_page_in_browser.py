@@ -401,7 +401,7 @@ def test_from_another_host_the_page_needs_the_token_as_a_password_and_lives_too(
         assert at.page.evaluate("events.readyState") == 1
         unlocked(at)
         at.page.get_by_role("button", name="Pause").click()
-        expect(at.page.locator("#ask-now")).to_contain_text("no node takes over or yields")
+        expect(at.page.locator("#ask-now")).to_contain_text("no node that hears this one takes over or yields")
 
 
 # Each reader

@@ -17,6 +17,8 @@ from floatip.core.state import FRESH_SESSION
 OURS = settings.Nodes | settings.Vrrp
 Order = Drained | Paused | HandoverAsked
 
+PAUSES = "no node that hears this one takes over or yields until: floatip resume"
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -71,7 +73,7 @@ def foreseen(node: Node, order: Order) -> list[str]:
         case Drained(None):
             return [f"{fleet.own.name} takes part in elections again"]
         case Paused(wanted):
-            return ["no node takes over or yields until: floatip resume" if wanted else "the nodes elect again"]
+            return [PAUSES if wanted else "the nodes elect again"]
         case Drained():
             names, to = names_to_hand_over(node, None), ""
             rest = [f"{fleet.own.name} takes over nothing until: floatip undrain"]
@@ -155,7 +157,7 @@ def _in_service(fleet: Fleet, elected: list[Instance]) -> str:
 
 def _paused_result(fleet: Fleet) -> str:
     if fleet.paused:
-        return "no node takes over or yields until: floatip resume"
+        return PAUSES
     return fleet.pause_reason or "the nodes elect"
 
 

@@ -583,7 +583,9 @@ def _orders(own: NodeView, nodes: Sequence[NodeView], chance: SecondChanceView |
     ) + (
         _button("resume", "Resume", "A node takes over again when another one is gone or unhealthy.")
         if own.paused
-        else _button("pause", "Pause", "No node takes over until you resume, not even from a node that is gone.")
+        else _button(
+            "pause", "Pause", "No node that hears this one takes over until you resume, even if a node is gone."
+        )
     )
     handover = (
         '<fieldset><legend>Hand over</legend><p><label for="of">Instance</label> <select id="of">'
