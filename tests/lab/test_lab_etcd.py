@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,19 +15,6 @@ from floatip.lab.programs.etcd import Etcd
 from floatip.lab.scenes import SCENES
 
 ROOT = Path(__file__).parents[2]
-KEEPER = """
-import sys
-from floatip.lab import shell
-from floatip.lab.namespaces import enter
-from floatip.lab.record import RunOptions
-from floatip.lab.run import Run
-enter([sys.executable, *sys.argv])
-with Run(RunOptions(election="nodes", etcd=True)) as run:
-    run.etcd.start()
-    shell.prepare(run)
-    print("ready", *shell.commands(run), sep="\\n", flush=True)
-    sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -94,23 +80,6 @@ def test_without_etcd_the_lab_says_which_package_has_it_and_how_to_stop_debians_
 
 def missing(name: str, package: str) -> str:
     raise LabError(f"the lab needs {name}, which is not installed", f"apt install {package}")
-
-
-def test_a_shell_of_a_kept_lab_finds_etcd(tmp_path: Path) -> None:
-    keeper = tmp_path / "keeper.py"
-    keeper.write_text(KEEPER)
-    lab = subprocess.Popen([sys.executable, keeper], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        assert lab.stdout
-        assert lab.stdout.readline() == "ready\n"
-        command = [sys.executable, "-m", "floatip", "lab", "shell", "etcd1"]
-        look = subprocess.run(
-            command, input="etcdctl endpoint health\n", capture_output=True, text=True, check=False, cwd=ROOT
-        )
-        assert look.stdout.count("is healthy") + look.stderr.count("is healthy") == len(WITNESSES), look
-    finally:
-        lab.kill()
-        lab.communicate()
 
 
 @pytest.mark.parametrize("scene", ["all", *SCENES])

@@ -2,7 +2,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import floatip
 from floatip.core.settings import LINK_PORT
 from floatip.lab.layer2 import NeighbourWatch, SharedLayer2
 from floatip.lab.network import (
@@ -28,27 +26,7 @@ from floatip.lab.network import (
 )
 from floatip.lab.routes import RouteWatch
 from tests.lab.arrivals import arrival
-
-KEEPER = """
-import sys, time
-from floatip.lab import shell
-from floatip.lab.namespaces import enter
-from floatip.lab.record import RunOptions
-from floatip.lab.run import Run
-enter([sys.executable, *sys.argv])
-with Run(RunOptions()) as run:
-    run.network.run("haproxy1", ["sleep", "MARKER"])
-    shell.prepare(run)
-    print("ready", flush=True)
-    time.sleep(600)
-"""
-LOOK_AROUND = """
-ip -br address
-ls -A /run
-echo "$LAB_HOST $RUNTIME_DIRECTORY ${FLOATIP_LAB_PID:-not entered}"
-command -v floatip && floatip --version
-floatip status
-"""
+from tests.lab.processes import processes_with, wait_until_gone
 
 
 @pytest.fixture(scope="module")
@@ -244,44 +222,6 @@ def test_a_watch_tells_each_next_hop_and_when(network: Network) -> None:
         assert arrival(watch, IPv6Address("2001:db8::1"), timeout=0.01) is None
 
 
-def test_a_shell_finds_its_host_and_everything_disappears_when_the_lab_is_killed() -> None:
-    marker = f"600.{os.getpid()}"
-    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
-        file.write(KEEPER.replace("MARKER", marker))
-        file.flush()
-        lab = subprocess.Popen([sys.executable, file.name], stdout=subprocess.PIPE, text=True)
-        try:
-            assert lab.stdout
-            assert lab.stdout.readline() == "ready\n"
-            command = [sys.executable, "-m", "floatip", "lab", "shell", "haproxy1"]
-            look = subprocess.run(command, input=LOOK_AROUND, capture_output=True, text=True, check=False)
-            assert "192.168.143.227/17" in look.stdout
-            lines = [line for line in look.stdout.splitlines() if "eth0" not in line and "lo " not in line]
-            directory = "/run/lab/haproxy1/floatip/run"
-            version = f"floatip {floatip.__version__}"
-            assert lines == ["lab", f"haproxy1 {directory} not entered", "/run/lab/bin/floatip", version], look.stderr
-            assert f"no floatip daemon answers at {directory}/floatip.sock" in look.stderr
-            assert processes_with(marker)
-        finally:
-            lab.kill()
-            lab.communicate()
-        deadline = time.monotonic() + 10
-        while processes_with(marker) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not processes_with(marker)
-
-
-def processes_with(argument: str) -> list[Path]:
-    found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if argument.encode() in each.read_bytes().split(b"\0"):
-                found.append(each)
-        except OSError:
-            continue
-    return found
-
-
 def test_what_a_program_has_started_ends_with_the_network(tmp_path: Path) -> None:
     marker = f"6{os.getpid()}"
     with Network(tmp_path) as network:
@@ -293,10 +233,7 @@ def test_what_a_program_has_started_ends_with_the_network(tmp_path: Path) -> Non
             time.sleep(0.01)
         assert processes_with(marker)
         program.stdout.close()
-    deadline = time.monotonic() + 10
-    while processes_with(marker) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not processes_with(marker)
+    wait_until_gone(marker)
 
 
 def test_a_strict_router_drops_what_a_node_sends_from_an_address_that_leads_to_the_other(tmp_path: Path) -> None:
