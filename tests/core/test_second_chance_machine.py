@@ -11,7 +11,15 @@ from floatip.core.addresses import Address
 from floatip.core.link.wire import identity
 from floatip.core.second_chance.direct import Pulse
 from floatip.core.second_chance.flow import Flow
-from floatip.core.second_chance.machine import HELLO_PATIENCE, SILENCE, SILENCE_UNPROVEN, WINDOW, SecondChance
+from floatip.core.second_chance.machine import (
+    CATCH_UP,
+    HELLO_PATIENCE,
+    SILENCE,
+    SILENCE_UNPROVEN,
+    SUSPENDED,
+    WINDOW,
+    SecondChance,
+)
 from floatip.core.second_chance.peer import Sought, Taking
 from floatip.core.second_chance.terms import (
     Admit,
@@ -318,14 +326,97 @@ def test_a_keeper_whose_answers_come_back_may_be_silent_for_longer(
     player: Player, answers: int, patience: float
 ) -> None:
     """Its process waited for a CPU for a second, while its kernel served the clients: they were all reset."""
-    player.do(player.machine.counted(7, 7, 0, player.now))  # of an earlier move
+    player.do(player.machine.counted(7, 7, {}, player.now))  # of an earlier move
     taken(player)
     player.wait(0.3)
-    player.do(player.machine.counted(17, 7 + answers, 0, player.now))
+    player.do(player.machine.counted(17, 7 + answers, {}, player.now))
     player.wait(patience - 0.4)
     assert not of(player.done, Over)
     player.wait(0.2)
     assert [one.end for one in of(player.done, Over)] == [End.SILENT]
+
+
+def test_answers_that_were_not_counted_before_the_move_prove_nothing(player: Player) -> None:
+    """Of a stream that ended in the second before: nobody counts when nothing is forwarded."""
+    player.do(player.machine.counted(7, 7, {}, player.now))
+    player.wait(2.0)
+    player.hear(Hello(True))
+    player.hear(Hello(True, is_large=True))
+    taken(player)
+    player.do(player.machine.counted(9, 9, {}, player.now + 0.1))
+    player.wait(SILENCE_UNPROVEN + 0.1)
+    assert [one.end for one in of(player.done, Over)] == [End.SILENT]
+
+
+def test_answers_prove_that_a_keeper_serves_where_they_are_counted_from_the_beginning_again(player: Player) -> None:
+    """The rules were made again, with counters of their own."""
+    player.do(player.machine.counted(5000, 5000, {}, player.now))
+    taken(player)
+    for answers in (5, 10):
+        player.wait(0.1)
+        player.do(player.machine.counted(answers, answers, {}, player.now))
+    player.wait(SILENCE_UNPROVEN)
+    assert not of(player.done, Over)
+
+
+def test_what_was_accepted_before_the_first_list_proves_nothing(player: Player) -> None:
+    """A move that waited no longer: the list comes after it."""
+    player.wish(Phase.ASKS, "b")
+    player.wish(Phase.CARRIES, moved_at=player.now)
+    player.hear(Listing(1, 0, 1, 0, 0, 1, 1, 500, frozenset((flow(1),))))
+    player.wait(SILENCE_UNPROVEN + 0.2)
+    assert [one.end for one in of(player.done, Over)] == [End.SILENT]
+
+
+STALL = SUSPENDED + 0.15
+"""Seconds for which a process has no CPU now and then: long enough to look suspended."""
+
+
+def stalling(player: Player, seconds: float, every: float) -> None:
+    """Until a stream ends, at the latest."""
+    until, stall_at = player.now + seconds, player.now + every
+    while player.now < until and not of(player.done, Over):
+        at = player.machine.deadline
+        if at >= stall_at:
+            at, stall_at = at + STALL, at + every
+        player.now = max(at, player.now + 0.001)
+        player.do(player.machine.tick(player.now))
+
+
+def test_a_silence_ends_although_this_process_has_no_cpu_now_and_then(player: Player) -> None:
+    """Each time it believed that the others needed their whole patience again, until the limit."""
+    taken(player)
+    player.hear(Listing(1, 0, 1, 1, 0, 1, 2, 5))
+    began = player.now
+    stalling(player, 30.0, every=2.5)
+    assert [one.end for one in of(player.done, Over)] == [End.SILENT]
+    assert player.now - began < SILENCE + STALL + CATCH_UP
+
+
+def test_a_carrier_that_has_gone_is_noticed_although_this_process_has_no_cpu_now_and_then(player: Player) -> None:
+    player.wish(Phase.CARRIES)
+    player.asked(FAST)
+    player.do(player.machine.listed(frozenset((flow(1),)), 0.0, player.now))
+    player.wish(Phase.REST)
+    player.asked(FAST | AskFlag.CARRIES | AskFlag.READY, version=1)
+    began = player.now
+    stalling(player, 30.0, every=2.5)
+    assert [one.end for one in of(player.done, Over)] == [End.SILENT]
+    assert player.now - began < SILENCE + STALL + CATCH_UP
+
+
+def test_that_large_packets_do_not_come_is_said_although_this_process_has_no_cpu_now_and_then(player: Player) -> None:
+    player.wish(Phase.REST)
+    stall_at = player.now + 4.0
+    for _ in range(12):
+        late = STALL if player.now >= stall_at else 0.0
+        stall_at += 4.0 if late else 0.0
+        player.now = max(player.machine.deadline, player.now) + late
+        player.do(player.machine.tick(player.now))
+        player.wait(max(0.0, 1.0 - late))
+        player.hear(Hello(True))  # small ones alone
+    said = [one.usable for one in messages(player.done) if isinstance(one, Hello)]
+    assert False in said
 
 
 def test_answers_of_one_of_two_keepers_prove_nothing_of_either() -> None:
@@ -335,7 +426,8 @@ def test_answers_of_one_of_two_keepers_prove_nothing_of_either() -> None:
     for peer, taking in zip(machine.peers.values(), takings, strict=True):
         taking.sought[VIP] = Sought("web", moved_at=100.0)
         peer.taking, peer.hello = taking, Hello(True)
-    machine.counted(9, 9, 0, 100.1)
+    machine.counted(9, 9, {}, 100.1)
+    machine.counted(19, 19, {}, 100.2)
     assert [one.is_proven for one in takings] == [False, False]
 
 
@@ -458,7 +550,7 @@ def talk(player: Player, seconds: float, forwarded: int, accepted: int, answers:
     until = player.now + seconds
     while player.now < until:
         player.wait(0.25)
-        player.do(player.machine.counted(forwarded, answers, 0, player.now))
+        player.do(player.machine.counted(forwarded, answers, {}, player.now))
         player.wait(0.25)
         player.hear(Listing(1, 0, 1, 1, 0, 1, 2, accepted))
 
@@ -542,13 +634,13 @@ def test_answers_leave_directly_where_the_carrier_is_silent_and_no_packet_comes(
     assert AnswerBy({VIP: "b"}) in player.done
     for accepted in range(1, 8):  # the kernel of the carrier goes on
         player.wait(1.0)
-        player.do(player.machine.counted(0, 0, accepted, player.now))
+        player.do(player.machine.counted(0, 0, {"b": accepted}, player.now))
     assert AnswerBy({}) not in player.done
     for _ in range(5):
         player.wait(1.0)
-        player.do(player.machine.counted(0, 0, 7, player.now))
+        player.do(player.machine.counted(0, 0, {"b": 7}, player.now))
     assert AnswerBy({}) in player.done
-    player.do(player.machine.counted(0, 0, 8, player.now))
+    player.do(player.machine.counted(0, 0, {"b": 8}, player.now))
     assert player.done[-1] == AnswerBy({VIP: "b"}) or AnswerBy({VIP: "b"}) in player.done[-3:]
 
 
@@ -661,7 +753,7 @@ def keeps(player: Player, direct: bool, *, carries: AskFlag = AskFlag.CARRIES, n
 
 
 def lists(player: Player, pulse: Pulse = Pulse(), accepted: int = 0, count: int = 1) -> list[Effect]:  # noqa: B008
-    player.do(player.machine.counted(0, 0, accepted, player.now))
+    player.do(player.machine.counted(0, 0, {"b": accepted}, player.now))
     return player.do(player.machine.listed(frozenset(map(flow, range(count))), 0.001, player.now, pulse))
 
 
@@ -676,10 +768,10 @@ def test_a_carrier_looks_for_probes_when_the_routes_have_changed_and_says_whence
     assert (probe.source, ask.nonce) == (VIP, probe.nonce)
     assert ask.probe_at == {OWN}, "not the floating address, though it comes first"
     assert not ask.direct
-    direct.do(direct.machine.counted(100, 100, 0, direct.now, expected.probes))
+    direct.do(direct.machine.counted(100, 100, {}, direct.now, expected.probes))
     direct.wait(0.6)
     assert asked(direct).direct == {VIP}
-    direct.do(direct.machine.counted(100, 100, 0, direct.now))
+    direct.do(direct.machine.counted(100, 100, {}, direct.now))
     direct.wait(0.6)
     assert asked(direct).direct == frozenset()
 
@@ -702,7 +794,7 @@ def test_where_answers_leave_directly_none_come_back_and_that_ends_nothing(direc
     settled(direct)
     for more in range(100, 2000, 100):
         direct.wait(0.5)
-        direct.do(direct.machine.counted(100 + more, 100, 0, direct.now))
+        direct.do(direct.machine.counted(100 + more, 100, {}, direct.now))
         direct.hear(Listing(1, 0, 1, 1, 0, 1, 2, 100 + more, is_direct=True))
     assert direct.standing.streams[0].direct
     assert not of(direct.done, Over)
@@ -787,7 +879,7 @@ def test_where_the_carrier_falls_silent_answers_go_to_its_kernel_as_long_as_pack
     assert of(direct.done, AnswerBy)[-1] == DIRECT
     for number in range(1, 9):
         direct.wait(0.5)
-        direct.do(direct.machine.counted(0, 0, number, direct.now))
+        direct.do(direct.machine.counted(0, 0, {"b": number}, direct.now))
     assert of(direct.done, AnswerBy)[-1] == BY_TUNNEL
 
 

@@ -111,6 +111,29 @@ def test_a_move_that_waits_no_longer_says_how_far_the_other_node_came(asked: lis
     assert became.reason == f"{why}: open connections are reset"
 
 
+@pytest.mark.parametrize(
+    ("ready", "asked", "words"),
+    [
+        ("", "b", "c did not ask for connections within 1 s; b was not ready within 1 s: open connections are reset"),
+        ("", "bc", "b and c were not ready within 1 s: open connections are reset"),
+        ("b", "b", "c did not ask for connections within 1 s: open connections go on if b takes over"),
+    ],
+)
+def test_of_several_nodes_that_may_take_over_each_is_named_with_its_reason(ready: str, asked: str, words: str) -> None:
+    """One was named for another's fault, and "are reset" was said where the other node took over with all of them."""
+    moves = Moves(settings.SecondChance(limit=60.0, is_wanted=True), 0.0)
+    instance = Instance(settings.Instance(NAME, (ip_interface("192.0.2.1/32"),), settings.Nodes()), 0.0)
+    through = Through("b", True), Through("c", True)
+    moves.take(Standing(through=through), 10.0)
+    moves.prepare(instance, Phase.OFFERS, "bc", 10.0)
+    of_ready, of_asked = (frozenset((NAME, name) for name in names) for names in (ready, asked))
+    moves.take(Standing(through=through, ready=of_ready, asked=of_asked), 10.1)
+    (became,) = moves.prepare(instance, Phase.OFFERS, "bc", 11.0)
+    assert isinstance(became, Became)
+    assert became.reason == words
+    assert moves.is_keeping(11.0) == bool(ready), "a stop waits for what goes on"
+
+
 def test_a_move_that_led_nowhere_is_no_warning_any_more_when_packets_of_the_next_one_are_accepted() -> None:
     """It stood for as long as the connections of the next move went on: for ten minutes it was not the last one."""
     moves = Moves(settings.SecondChance(limit=60.0), 0.0)

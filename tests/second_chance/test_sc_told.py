@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from floatip.core import settings
 from floatip.core.events import Arrange
 from floatip.core.second_chance.terms import End, Over, Phase, Standing, Wish
+from floatip.host import second_chance
 from floatip.host.second_chance import SecondChance
 from floatip.second_chance import lines
 from floatip.second_chance.run import Process, without_outdated
@@ -87,3 +89,25 @@ def test_each_end_of_a_stream_is_told_and_then_how_it_stands_although_the_daemon
 
     found = asyncio.run(asyncio.wait_for(play(), 20))
     assert found == [*overs, Standing("after 2")]
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_without_a_process_the_daemon_itself_ends_that_answers_leave_by_the_tunnel(
+    monkeypatch: pytest.MonkeyPatch, *, stops: bool
+) -> None:
+    """The process crashed and is started again later: `mode = "off"` or a stop in between left an address dead here."""
+    left: list[object] = []
+    monkeypatch.setattr(second_chance, "leave_directly", lambda *addresses: left.append(addresses))
+
+    async def play() -> None:
+        it = SecondChance(lambda event: None)
+        it._was_configured = True
+        it._configured = lines.Configured("a", (), (b"k" * 32,), 8473, 60.0)
+        if stops:
+            await it.finish()
+        else:
+            it.configure(settings.Settings())
+        it.close()
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+    assert left == [()]

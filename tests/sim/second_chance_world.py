@@ -8,6 +8,7 @@ The judges look at the clients, and at what is left in the kernels.
 import heapq
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,7 +84,7 @@ class Machine:
     """Answers that left neither as the carrier's nor by the tunnel."""
     forwarded: int = 0
     answers: int = 0
-    accepted: int = 0
+    accepted: Counter[str] = field(default_factory=Counter)
     lives: bool = True
     standing: Standing = field(default_factory=Standing)
     over: list[Over] = field(default_factory=list)
@@ -202,7 +203,7 @@ class World:
                     flows = frozenset(flow for flow in machine.sockets if packed_address(flow) in packed)
                     self.later(0.002, partial(self.listed, machine, process, flows))
                 case CountPackets():
-                    counts = machine.forwarded, machine.answers, machine.accepted
+                    counts = machine.forwarded, machine.answers, dict(machine.accepted)
                     seen = frozenset(one for one, until in machine.seen.items() if self.now < until)
                     self.later(0.001, partial(self.counted, machine, process, counts, seen))
                 case ExpectProbes(probes):
@@ -247,7 +248,7 @@ class World:
             self.do(machine, process.listed(flows, 0.002, self.now, pulse))
 
     def counted(
-        self, machine: Machine, process: SecondChance, counts: tuple[int, int, int], seen: frozenset[Probe]
+        self, machine: Machine, process: SecondChance, counts: tuple[int, int, dict[str, int]], seen: frozenset[Probe]
     ) -> None:
         if machine.process is process and machine.lives:
             self.do(machine, process.counted(*counts, self.now, seen))
@@ -341,7 +342,7 @@ class World:
         """From the tunnel. Never forwarded again."""
         if not machine.lives or client.flow not in machine.here or machine.refuses_tunnel:
             return
-        machine.accepted += 1
+        machine.accepted[carrier.name] += 1
         self.take(client, machine)
 
     def answer(self, client: Client, machine: Machine, what: str) -> None:

@@ -521,7 +521,8 @@ class StreamView:
     forwarded: int
     """Packets that the master has passed on since its process started, to all nodes."""
     accepted: int
-    """Packets that have reached the sockets of the node that has the connections, since its process started."""
+    """Packets that have reached the sockets of the node that has the connections, since its process started. There:
+    those of all masters; on the master: its own."""
     direct: bool = False
     """Answers leave that node by its own way, where `answers = "auto"` and a probe has proven that they arrive; false:
     they go through the tunnel."""

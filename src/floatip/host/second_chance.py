@@ -44,7 +44,7 @@ class SecondChance:
             return
         self._configured = wanted
         if wanted is None:
-            self._process.send(lines.END)
+            self._end()
             self._process.unwant()
         elif self._process.is_connected:
             self._process.send(lines.of_configured(wanted))
@@ -71,12 +71,20 @@ class SecondChance:
 
     async def finish(self) -> None:
         """What it has in the kernel is removed before this process ends: systemd kills what is left then."""
-        if self._configured and self._process.send(lines.END):
+        if self._configured and self._end():
             self._configured = None
             self._ended = self._loop.create_future()
             self._process.unwant()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended, FINISH_TIMEOUT)
+
+    def _end(self) -> bool:
+        """Whether there is a process that removes all from the kernel; else its successor does, but for the answers."""
+        if self._process.send(lines.END):
+            return True
+        with suppress(OSError):
+            leave_directly()
+        return False
 
     def close(self) -> None:
         self._configured = None

@@ -59,7 +59,7 @@ from floatip.second_chance.nftables import (
     Set,
 )
 from floatip.second_chance.surroundings import Route, Seen
-from floatip.second_chance.tunnel import ETHERTYPE, Tunnel
+from floatip.second_chance.tunnel import ETHERTYPE, Tunnel, mac
 
 TABLE = "floatip_sc"
 UPLINK = "uplink_"
@@ -120,14 +120,17 @@ class Counts:
     """Packets since `open`."""
 
     forwarded: int
-    """From the uplinks into the tunnel."""
+    """From the uplinks into the tunnel: packets of TCP, each once."""
     answers: int
     """From the tunnel to the uplinks."""
-    accepted: int
-    """Out of the tunnel to the sockets of this machine: no filter dropped them."""
+    accepted: Mapping[str, int]
+    """Out of the tunnel to the sockets of this machine, by the node they came from: no filter dropped them."""
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.forwarded + other.forwarded, self.answers + other.answers, self.accepted + other.accepted)
+        accepted = {
+            name: self.accepted.get(name, 0) + other.accepted.get(name, 0) for name in {*self.accepted, *other.accepted}
+        }
+        return Counts(self.forwarded + other.forwarded, self.answers + other.answers, accepted)
 
 
 class Rules:
@@ -145,9 +148,13 @@ class Rules:
         self._probes: frozenset[Probe] = frozenset()
         self._in_parts: frozenset[int] = frozenset()
         """The numbers of nodes for which there are rules for packets in parts."""
-        self._before = Counts(0, 0, 0)
+        self._counted: frozenset[str] = frozenset()
+        """The nodes whose packets to our sockets are counted."""
+        self._counters: frozenset[int] = frozenset()
+        """The numbers that have a counter: it outlasts the rule."""
+        self._before = Counts(0, 0, {})
         """Of tables that another program removed."""
-        self._last = Counts(0, 0, 0)
+        self._last = Counts(0, 0, {})
         self.is_owner = True
         """Whether other programs cannot change the tables (Linux 6.9)."""
         try:
@@ -308,12 +315,18 @@ class Rules:
         old = (self._here & frozenset(remove)) - wanted
         after = (self._here - old) | new
         chains: list[Message] = []
-        if after and not self._here:
-            chains += self._accepted_rules()
-        if self._here and not after:
+        uncounted = frozenset[str]()
+        if after:
+            if not self._here:
+                chains.append(nftables.new_base_chain(INET, TABLE, "accepted", INPUT, LATE))
+            uncounted = frozenset(self._tunnel.peers.keys() - self._counted)
+            chains += self._accepted_rules(uncounted)
+        elif self._here:
             chains += nftables.delete_base_chain(INET, TABLE, "accepted")
         self._change("here", dict.fromkeys(new, b""), old, chains)
         self._here = after
+        self._counted = self._counted | uncounted if after else frozenset()
+        self._counters |= self._numbers(uncounted)
 
     def _numbers(self, names: Iterable[str]) -> frozenset[int]:
         return frozenset(self._tunnel.peers[name].number for name in frozenset(names))
@@ -366,7 +379,9 @@ class Rules:
             found: dict[str, int] = {}
             for family in (NETDEV, INET):
                 found |= dict(map(nftables.counted, self._dump(nftables.get_counters(family, TABLE))))
-            self._last = Counts(found["forwarded"], found["answers"], found["accepted"])
+            numbers = {name: f"accepted{peer.number}" for name, peer in self._tunnel.peers.items()}
+            accepted = {name: found[counter] for name, counter in numbers.items() if counter in found}
+            self._last = Counts(found["forwarded"], found["answers"], accepted)
             return self._before + self._last
 
     def close(self) -> None:
@@ -422,7 +437,7 @@ class Rules:
         if len(self._chains()) and len(self._chains(INET)):
             return
         self._before += self._last
-        self._last = Counts(0, 0, 0)
+        self._last = Counts(0, 0, {})
         self._make()
 
     def _make(self) -> None:
@@ -432,23 +447,26 @@ class Rules:
         there = _devices()
         self._moved = {flow: name for flow, name in self._moved.items() if name in self._tunnel.peers}
         self._in_parts = self._numbers(self._moved.values())
+        self._counters = frozenset()
+        self._counted = frozenset(self._tunnel.peers if self._here else ())
         self._nftables.run(
             [
                 *(nftables.delete_table(family, TABLE) for family in families),
                 *(nftables.new_table(family, TABLE, flags) for family in (NETDEV, INET)),
                 *self._sets(),
                 *(nftables.new_counter(NETDEV, TABLE, name) for name in ("forwarded", "answers")),
-                nftables.new_counter(INET, TABLE, "accepted"),
                 *self._uplink_rules(),
                 *self._tunnel_rules(),
                 *self._guard_rules(),
                 *(self._hold_rules() if self._held else ()),
-                *(self._accepted_rules() if self._here else ()),
+                *([nftables.new_base_chain(INET, TABLE, "accepted", INPUT, LATE)] if self._here else []),
+                *self._accepted_rules(self._counted),
                 *(rule for number in self._in_parts for rule in self._part_rules(number)),
                 *self._all_elements(),
                 *(message for name in (self._uplinks & there if self._moved else ()) for message in _uplink(name)),
             ]
         )
+        self._counters = self._numbers(self._counted)
 
     def _sets(self) -> Iterator[Message]:
         for v in VERSIONS:
@@ -495,17 +513,17 @@ class Rules:
             ]
             yield _rule(here, *probe, nftables.verdict(DROP))
             for kind in QUOTING[v.number]:
-                yield _rule(errors, *_quoting(v, kind), moved, *to_node)
+                yield _rule(errors, *_quoting(v, kind), moved, *self._uncounted(v))
 
     def _to_port(self) -> list[bytes]:
         return [nftables.payload(TRANSPORT, 2, 2, KEY), nftables.compare(KEY, self._port.to_bytes(2, "big"))]
 
     def _to_node(self, v: Version) -> list[bytes]:
-        return [
-            nftables.count("forwarded"),
-            nftables.immediate(INDEX, U32.pack(self._tunnel.index)),
-            nftables.forward(INDEX, VALUE, v.number),
-        ]
+        return [nftables.count("forwarded"), *self._uncounted(v)]
+
+    def _uncounted(self, v: Version) -> list[bytes]:
+        """For what the node does not count as accepted: errors of ICMP, and parts of a packet but the first."""
+        return [nftables.immediate(INDEX, U32.pack(self._tunnel.index)), nftables.forward(INDEX, VALUE, v.number)]
 
     def _part_rules(self, number: int) -> Iterator[Message]:
         """For packets to the node of that number that come in parts: the first has the ports, the others follow it.
@@ -517,7 +535,7 @@ class Rules:
             chain_name, hop = f"parts{v.number}", peer.next_hop(v.number).packed
             yield nftables.new_set(NETDEV, TABLE, parts := _parts(v, f"moved{number}"))
             known = nftables.lookup(parts.name, KEY)
-            to_node = [nftables.immediate(VALUE, hop), *self._to_node(v)]
+            to_node = [nftables.immediate(VALUE, hop), *self._uncounted(v)]
             yield _rule(chain_name, *_later_part(v), *_packet(v), known, *to_node)
             to_peer = [nftables.lookup(f"moved{v.number}", KEY, VALUE), nftables.compare(VALUE, hop)]
             first = [*_first_part(v), *_flow(v), *to_peer]
@@ -575,10 +593,15 @@ class Rules:
             held = nftables.lookup(f"held{v.number}", KEY)
             yield _rule("hold", *reset, *_source(v), held, nftables.verdict(DROP), family=INET)
 
-    def _accepted_rules(self) -> Iterator[Message]:
-        yield nftables.new_base_chain(INET, TABLE, "accepted", INPUT, LATE)
-        by_tunnel = _is(META_IIF, U32.pack(self._tunnel.index))
-        yield _rule("accepted", *by_tunnel, *_is(META_L4PROTO, TCP), nftables.count("accepted"), family=INET)
+    def _accepted_rules(self, names: Iterable[str]) -> Iterator[Message]:
+        """Each node's packets are counted apart: one of them may have a tunnel that leads nowhere."""
+        this = [*_is(META_IIF, U32.pack(self._tunnel.index)), *_is(META_L4PROTO, TCP)]
+        for name in names:
+            number = self._tunnel.peers[name].number
+            if number not in self._counters:
+                yield nftables.new_counter(INET, TABLE, f"accepted{number}")
+            sender = [nftables.payload(LINK, 6, 6, KEY), nftables.compare(KEY, mac(name))]
+            yield _rule("accepted", *this, *sender, nftables.count(f"accepted{number}"), family=INET)
 
     def _all_elements(self) -> Iterator[Message]:
         hops = self._hops(frozenset(self._moved.values()))

@@ -12,17 +12,59 @@ OF_MACHINE = "core/test_second_chance_machine.py"
 
 MUTANTS = (
     Mutant(
-        "answers of an earlier move prove that a keeper serves",
+        "a process that has no CPU now and then never believes that a keeper has gone",
         MACHINE,
-        "answers > carried[0].answers_before:",
-        "answers >= carried[0].answers_before:",
+        "return max(heard_at + patience, self._woken_at + CATCH_UP)",
+        "return max(heard_at, self._woken_at) + patience",
+        f"{OF_MACHINE}::test_a_silence_ends_although_this_process_has_no_cpu_now_and_then",
+    ),
+    Mutant(
+        "a process that has no CPU now and then never says that large packets do not come",
+        MACHINE,
+        "self._woken_at + HELLO_INTERVAL + CATCH_UP)",
+        "self._woken_at + LARGE_PATIENCE)",
+        f"{OF_MACHINE}::test_that_large_packets_do_not_come_is_said_although_this_process_has_no_cpu_now_and_then",
+    ),
+    Mutant(
+        "answers that were not counted before a move prove something of it",
+        MACHINE,
+        "self.packets[1] if now < self._packets_at + 2 * FAST else None",
+        "self.packets[1]",
+        f"{OF_MACHINE}::test_answers_that_were_not_counted_before_the_move_prove_nothing",
+    ),
+    Mutant(
+        "answers prove nothing where their counter has begun again",
+        PEER,
+        " or answers < self.answers_before:",
+        ":",
+        f"{OF_MACHINE}::test_answers_prove_that_a_keeper_serves_where_they_are_counted_from_the_beginning_again",
+    ),
+    Mutant(
+        "packets that a keeper accepted before its first list prove that it accepts them now",
+        PEER,
+        "self.accepted is not None and told.accepted > self.accepted",
+        "told.accepted > (self.accepted or 0)",
+        f"{OF_MACHINE}::test_what_was_accepted_before_the_first_list_proves_nothing",
+    ),
+    Mutant(
+        "a keeper counts the packets of several carriers together",
+        MACHINE,
+        "self._accepted.get(peer.name, 0), keeping",
+        "self.packets[2], keeping",
+        "sim/test_second_chance_two_carriers.py::test_idle_connections_go_on_beside_busy_ones_of_another_carrier",
+    ),
+    Mutant(
+        "answers of an earlier move prove that a keeper serves",
+        PEER,
+        "elif answers > self.answers_before:",
+        "else:",
         f"{OF_MACHINE}::test_a_keeper_whose_answers_come_back_may_be_silent_for_longer",
     ),
     Mutant(
         "answers of two keepers prove that each of them serves",
         MACHINE,
-        "if len(carried) == 1 and carried[0].moved",
-        "if carried and carried[0].moved",
+        "answers if len(carried) == 1 and taking.moved else None",
+        "answers if taking.moved else None",
         f"{OF_MACHINE}::test_answers_of_one_of_two_keepers_prove_nothing_of_either",
     ),
     Mutant(
@@ -133,8 +175,8 @@ MUTANTS = (
     Mutant(
         "a keeper that falls silent is forwarded to until the limit",
         MACHINE,
-        "        if now >= heard_at + patience:",
-        "        if now >= heard_at + 20 * patience:",
+        "        if now >= self._silent_at(max(taking.heard_at, self.began_at, *moved), patience):",
+        "        if now >= self._silent_at(max(taking.heard_at, self.began_at, *moved), 20 * patience):",
         FOUL,
     ),
     Mutant(

@@ -67,6 +67,8 @@ FAST, SLOW = 0.1, 0.5
 """Seconds between two words of each node, before a move and shortly after it, and later."""
 SUSPENDED = 0.5
 """Seconds: a process that wakes up later than that was suspended, or had no CPU."""
+CATCH_UP = 1.0
+"""Seconds for which it then reads what others said meanwhile, and what they answer, before it believes in silence."""
 LIST_SLOWLY = 1.0
 """Seconds between two lists, later; before that, each word has one."""
 LISTING_SHARE = 4
@@ -118,6 +120,7 @@ class SecondChance:
         self.packets = (0, 0, 0)
         """Forwarded, answers, accepted."""
         self._packets_at = now
+        self._accepted: Mapping[str, int] = {}
         self._accepted_at = -math.inf
         """When a packet was last seen that came through the tunnel to a socket."""
         self._now = now
@@ -214,16 +217,21 @@ class SecondChance:
         return self._act(now)
 
     def counted(
-        self, forwarded: int, answers: int, accepted: int, now: float, seen: frozenset[Probe] = frozenset()
+        self,
+        forwarded: int,
+        answers: int,
+        accepted: Mapping[str, int],
+        now: float,
+        seen: frozenset[Probe] = frozenset(),
     ) -> list[Effect]:
-        """Packets so far, and which of the expected probes came in the last seconds."""
+        """Packets so far, and which of the expected probes came in the last seconds. `accepted`: by the carrier."""
         self._seen = seen
-        if accepted != self.packets[2]:
-            self._accepted_at = now
-        self.packets, self._packets_at = (forwarded, answers, accepted), now
+        if accepted != self._accepted:
+            self._accepted, self._accepted_at = accepted, now
+        self.packets, self._packets_at = (forwarded, answers, sum(accepted.values())), now
         carried = [peer.taking for peer in self.peers.values() if peer.taking and peer.taking.flows]
-        if len(carried) == 1 and carried[0].moved and answers > carried[0].answers_before:
-            carried[0].is_proven = True  # its process may wait for a CPU, and the kernel goes on
+        for taking in carried:
+            taking.came_back(answers if len(carried) == 1 and taking.moved else None)
         return self._act(now)
 
     def heard(self, frame: Frame, now: float) -> list[Effect]:
@@ -337,7 +345,7 @@ class SecondChance:
         ):
             return []
         effects: list[Effect] = []
-        left, accepted, is_direct = len(keeping.listed), self.packets[2], keeping.belief.is_used
+        left, accepted, is_direct = len(keeping.listed), self._accepted.get(peer.name, 0), keeping.belief.is_used
         asked_ago = round((now - keeping.heard_at) * 1000)
         keeping.said_at = now
         is_known = keeping.version and keeping.listed == keeping.base
@@ -367,7 +375,7 @@ class SecondChance:
 
     def _look_after(self, peer: Peer, keeping: Keeping, now: float) -> None:
         """Where the carrier's process falls silent, its kernel may go on: what this node admits stays."""
-        if now < max(keeping.heard_at, self._woken_at) + SILENCE:
+        if now < self._silent_at(keeping.heard_at, SILENCE):
             return
         reason = f"{peer.name} has said nothing through the tunnel for {SILENCE:g} s"
         is_over = now >= keeping.carries_since + self.limit or keeping.carries_since == math.inf
@@ -379,6 +387,10 @@ class SecondChance:
             keeping.is_orphan = True
             if self._may_carry(peer, keeping):
                 self._over.append(Over(peer.name, False, len(keeping.listed), reason, End.SILENT))
+
+    def _silent_at(self, heard_at: float, patience: float) -> float:
+        """When a node that was heard last then has gone."""
+        return max(heard_at + patience, self._woken_at + CATCH_UP)
 
     def _may_carry(self, peer: Peer, keeping: Keeping) -> bool:
         """Of several nodes that asked, one becomes the carrier, and says so."""
@@ -411,9 +423,7 @@ class SecondChance:
         # A keeper that does not hear this node is as good as silent.
         taking.heard_at = max(taking.heard_at, now - told.asked_ago / 1000)
         taking.answered = max(taking.answered, told.number)
-        if told.accepted > taking.accepted and taking.moved:
-            taking.is_proven = True
-        taking.accepted, taking.is_direct = told.accepted, told.is_direct
+        taking.accepts(told)
         forwarded, answers, _ = self.packets
         # The packets are counted together: of two keepers nobody knows whose they are.
         others = (one.taking for one in self.peers.values() if one.taking is not taking)
@@ -493,7 +503,7 @@ class SecondChance:
             phase = wish.phase if wish else Phase.REST
             if wish and phase is Phase.CARRIES and wish.moved_at is not None:
                 if sought.moved_at != wish.moved_at:
-                    taking.begin(self.packets[1])
+                    taking.begin(self.packets[1] if now < self._packets_at + 2 * FAST else None)
                     taking.asked_at = -math.inf  # to say so at once
                 sought.is_reverse, sought.moved_at, sought.until = False, wish.moved_at, wish.moved_at + self.limit
             elif phase is Phase.ASKS or self._is_offered(address, wish, now):
@@ -529,8 +539,7 @@ class SecondChance:
         is_fast = self._is_fast(taking, now)
         goes_on = taking.is_proven or self.began_at > max(moved)  # a predecessor may have seen it work
         patience = SILENCE if goes_on or not is_fast else SILENCE_UNPROVEN
-        heard_at = max(taking.heard_at, self.began_at, self._woken_at, *moved)
-        if now >= heard_at + patience:
+        if now >= self._silent_at(max(taking.heard_at, self.began_at, *moved), patience):
             self._end_taking(peer, f"{peer.name} has said nothing through the tunnel for {patience:g} s", End.SILENT)
             return
         if taking.answered >= taking.number and not taking.flows and not is_fast:
@@ -845,7 +854,8 @@ class SecondChance:
         """Why uploads from there would hang, for its sender; empty: they come."""
         now = self._now
         is_heard = now < min(peer.heard_at, peer.hears_us_at) + HELLO_PATIENCE
-        if not is_heard or now < max(peer.whole_at, peer.known_at, self._woken_at) + LARGE_PATIENCE:
+        came_at = max(peer.whole_at, peer.known_at)
+        if not is_heard or now < max(came_at + LARGE_PATIENCE, self._woken_at + HELLO_INTERVAL + CATCH_UP):
             return ""
         return LARGE.format(peer.name)
 
@@ -894,7 +904,7 @@ class SecondChance:
         for peer in self.peers.values():
             if (taking := peer.taking) and taking.moved:
                 until = max(taking.moved) + self.limit
-                figures = len(taking.flows), taking.since, until, forwarded, taking.accepted
+                figures = len(taking.flows), taking.since, until, forwarded, taking.accepted or 0
                 yield Stream(peer.name, True, *figures, taking.is_direct)
             keeping = peer.keeping
             if keeping and keeping.number and keeping.says_so and not keeping.is_orphan:
@@ -916,7 +926,7 @@ class SecondChance:
             if keeping := peer.keeping:
                 at = min(
                     at,
-                    max(keeping.heard_at, self._woken_at) + SILENCE
+                    self._silent_at(keeping.heard_at, SILENCE)
                     if not keeping.is_orphan
                     else keeping.carries_since + self.limit,
                 )

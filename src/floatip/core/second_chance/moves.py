@@ -122,10 +122,8 @@ class Moves:
         whys = {one.node: one.why for one in self.standing.through}
         return "; ".join(whys.get(one, "") or f"the tunnel to {one} does not work" for one in nodes)
 
-    def _not_moved(self, name: str, why: str) -> Became:
-        return Became(
-            "connections", name, "not moved", f"{why}: open connections are reset", "floatip status; floatip doctor"
-        )
+    def _not_moved(self, name: str, why: str, so: str = "open connections are reset") -> Became:
+        return Became("connections", name, "not moved", f"{why}: {so}", "floatip status; floatip doctor")
 
     def forget(self, name: str) -> None:
         """No move is planned, or it is made."""
@@ -136,23 +134,31 @@ class Moves:
             return []
         wanted = preparation.nodes if preparation.phase is Phase.OFFERS else ("",)
         left = [one for one in wanted if (name, one) not in self.standing.ready]
+        is_offered = preparation.phase is Phase.OFFERS
         broken = [one for one in preparation.nodes if not self.works_with(one)]
         if not left:
             preparation.is_done = True
-            if preparation.phase is Phase.OFFERS:
+            if is_offered:
                 self._kept_until = now + TOLD_WITHIN + PREPARE_TIME
             return []
         if not broken and now < preparation.since + PREPARE_TIME:
             return []
         preparation.is_done = True
-        who = " and ".join(broken or [one for one in left if one] or preparation.nodes)
         if broken:
-            why = f"the tunnel to {who} does not work"
-        elif preparation.phase is Phase.OFFERS and not any((name, one) in self.standing.asked for one in left):
-            why = f"{who} did not ask for connections within {PREPARE_TIME:g} s"
+            why = self._why_none_works(name, broken)
+        elif is_offered:
+            asked = [one for one in left if (name, one) in self.standing.asked]
+            unasked = [one for one in left if one not in asked]
+            whys = [f"{_listed(unasked)} did not ask for connections within {PREPARE_TIME:g} s"] if unasked else []
+            were = "was" if len(asked) == 1 else "were"
+            whys += [f"{_listed(asked)} {were} not ready within {PREPARE_TIME:g} s"] if asked else []
+            why = "; ".join(whys)
         else:
-            why = f"{who} was not ready within {PREPARE_TIME:g} s"
-        return [self._not_moved(name, why)]
+            why = f"the connections of {_listed(preparation.nodes)} were not known here within {PREPARE_TIME:g} s"
+        if not is_offered or not (ready := [one for one in wanted if one not in left and one not in broken]):
+            return [self._not_moved(name, why)]
+        self._kept_until = now + TOLD_WITHIN + PREPARE_TIME
+        return [self._not_moved(name, why, f"open connections go on if {_listed(ready, 'or')} takes over")]
 
     def take(self, standing: Standing, now: float) -> tuple[set[str] | None, list[Effect]]:
         """What the process says. Returns whose moves may go on by that; None: of any instance."""
@@ -273,6 +279,10 @@ class Moves:
         if preparation and preparation.phase is Phase.OFFERS:
             return Wish(name, addresses, Phase.OFFERS, preparation.nodes)
         return Wish(name, addresses, Phase.CARRIES, (), self._moved_at[name])
+
+
+def _listed(names: Iterable[str], word: str = "and") -> str:
+    return f" {word} ".join(names)
 
 
 def _many(count: int) -> str:

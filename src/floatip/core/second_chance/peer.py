@@ -76,15 +76,16 @@ class Taking:
     parts: dict[int, Listing] = field(default_factory=dict)
     heard_at: float = -math.inf
     asked_at: float = -math.inf
-    accepted: int = 0
+    accepted: int | None = None
+    """As of the last list; None: none was heard."""
     there: Gauge = field(default_factory=Gauge)
     """From this node's uplinks to the keeper's sockets."""
     back: Gauge = field(default_factory=Gauge)
     """From the keeper's sockets to this node's uplinks."""
     is_proven: bool = False
     """A packet was accepted since the move: the keeper says so, or an answer came back."""
-    answers_before: int = 0
-    """Packets that had come back by the move."""
+    answers_before: int | None = None
+    """Packets that had come back by the move, or since when all are of this keeper; None: that is to be counted yet."""
     is_direct: bool = False
     """The keeper's answers leave by its own way, as it says."""
 
@@ -118,9 +119,22 @@ class Taking:
         self.asked_at = -math.inf  # to confirm it at once
         return True
 
-    def begin(self, answers: int) -> None:
-        """Another address was taken over. `answers`: packets that have come back so far."""
+    def begin(self, answers: int | None) -> None:
+        """Another address was taken over. `answers`: packets that have come back so far; None: nobody knows."""
         self.there, self.back, self.is_proven, self.answers_before = Gauge(), Gauge(), False, answers
+
+    def came_back(self, answers: int | None) -> None:
+        """`answers`: packets so far; None: some of them may be another keeper's."""
+        if answers is None or self.answers_before is None or answers < self.answers_before:
+            self.answers_before = answers
+        elif answers > self.answers_before:
+            self.is_proven = True  # its process may wait for a CPU, and the kernel goes on
+
+    def accepts(self, told: Listing) -> None:
+        """What it says of packets that have reached its sockets."""
+        if self.moved and self.accepted is not None and told.accepted > self.accepted:
+            self.is_proven = True
+        self.accepted, self.is_direct = told.accepted, told.is_direct
 
 
 @dataclass(slots=True, eq=False)

@@ -121,7 +121,7 @@ class Listing:
     left: int
     """Connections in all."""
     accepted: int
-    """Packets of the tunnel so far that have reached a socket of the sender."""
+    """Packets of the receiver so far that have reached a socket of the sender."""
     add: frozenset[Flow] = frozenset()
     remove: frozenset[Flow] = frozenset()
     is_direct: bool = False
