@@ -69,7 +69,7 @@ def test_starts_reloads_refusals_kills_and_stops_are_in_it_with_their_cause(floa
 
 def test_after_a_reboot_the_history_goes_on(floatip: Floatip) -> None:
     floatip.start()
-    wait(lambda: floatip.role() == "master")
+    wait(lambda: len(records(floatip, "daemon")) == 1)
     floatip.signal(signal.SIGKILL)
     floatip.exit_status()
     path = directory(floatip) / NAME
