@@ -224,11 +224,13 @@ class SecondChance:
         now: float,
         seen: frozenset[Probe] = frozenset(),
     ) -> list[Effect]:
-        """Packets so far, and which of the expected probes came in the last seconds. `accepted`: by the carrier."""
+        """Packets so far, and which of the expected probes came in the last seconds. `accepted`: of each carrier."""
         self._seen = seen
-        if accepted != self._accepted:
-            self._accepted, self._accepted_at = accepted, now
-        self.packets, self._packets_at = (forwarded, answers, sum(accepted.values())), now
+        total = sum(accepted.values())
+        if total != self.packets[2]:
+            self._accepted_at = now
+        self._accepted = accepted
+        self.packets, self._packets_at = (forwarded, answers, total), now
         carried = [peer.taking for peer in self.peers.values() if peer.taking and peer.taking.flows]
         for taking in carried:
             taking.came_back(answers if len(carried) == 1 and taking.moved else None)
