@@ -368,29 +368,27 @@ def test_what_was_accepted_before_the_first_list_proves_nothing(player: Player) 
     assert [one.end for one in of(player.done, Over)] == [End.SILENT]
 
 
-STALL = SUSPENDED + 0.15
-"""Seconds for which a process has no CPU now and then: long enough to look suspended."""
+STALL, STALLS_EACH = SUSPENDED + 0.15, 2.5
+"""Seconds for which a process has no CPU, long enough to look suspended, and after which it has none again."""
 
 
-def stalling(player: Player, seconds: float, every: float) -> None:
-    """Until a stream ends, at the latest."""
-    until, stall_at = player.now + seconds, player.now + every
-    while player.now < until and not of(player.done, Over):
+def ends_by_silence_despite_stalls(player: Player) -> None:
+    began, stall_at = player.now, player.now + STALLS_EACH
+    while player.now < began + 30.0 and not of(player.done, Over):
         at = player.machine.deadline
         if at >= stall_at:
-            at, stall_at = at + STALL, at + every
+            at, stall_at = at + STALL, at + STALLS_EACH
         player.now = max(at, player.now + 0.001)
         player.do(player.machine.tick(player.now))
+    assert [one.end for one in of(player.done, Over)] == [End.SILENT]
+    assert player.now - began < SILENCE + STALL + CATCH_UP
 
 
 def test_a_silence_ends_although_this_process_has_no_cpu_now_and_then(player: Player) -> None:
     """Each time it believed that the others needed their whole patience again, until the limit."""
     taken(player)
     player.hear(Listing(1, 0, 1, 1, 0, 1, 2, 5))
-    began = player.now
-    stalling(player, 30.0, every=2.5)
-    assert [one.end for one in of(player.done, Over)] == [End.SILENT]
-    assert player.now - began < SILENCE + STALL + CATCH_UP
+    ends_by_silence_despite_stalls(player)
 
 
 def test_a_carrier_that_has_gone_is_noticed_although_this_process_has_no_cpu_now_and_then(player: Player) -> None:
@@ -399,10 +397,7 @@ def test_a_carrier_that_has_gone_is_noticed_although_this_process_has_no_cpu_now
     player.do(player.machine.listed(frozenset((flow(1),)), 0.0, player.now))
     player.wish(Phase.REST)
     player.asked(FAST | AskFlag.CARRIES | AskFlag.READY, version=1)
-    began = player.now
-    stalling(player, 30.0, every=2.5)
-    assert [one.end for one in of(player.done, Over)] == [End.SILENT]
-    assert player.now - began < SILENCE + STALL + CATCH_UP
+    ends_by_silence_despite_stalls(player)
 
 
 def test_that_large_packets_do_not_come_is_said_although_this_process_has_no_cpu_now_and_then(player: Player) -> None:

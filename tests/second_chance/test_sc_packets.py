@@ -173,6 +173,25 @@ def test_a_node_gets_in_only_what_the_list_has(world: World, pair: tuple[Floatip
         other.close()
 
 
+def test_what_was_accepted_is_counted_on_when_a_list_has_been_empty(
+    world: World, pair: tuple[Floatip, Floatip]
+) -> None:
+    keeper, carrier = pair
+    client = Client(world, VIP4)
+    move(keeper, carrier)
+    assert client.echoes()
+    with keeper.inside():
+        before = keeper.rules.counts().accepted["b"]
+        flows = keeper.listed()
+        keeper.rules.here((), flows)
+        keeper.rules.here(flows, ())
+        again = keeper.rules.counts().accepted["b"]
+        assert again >= before > 0
+    assert client.echoes()
+    with keeper.inside():
+        assert keeper.rules.counts().accepted["b"] > again
+
+
 def test_the_tunnel_asks_and_answers_nothing_of_its_own(world: World, pair: tuple[Floatip, Floatip]) -> None:
     """An ARP request for an address of this machine, and behind it a frame of ours."""
     keeper, _ = pair

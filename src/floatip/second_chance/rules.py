@@ -150,8 +150,6 @@ class Rules:
         """The numbers of nodes for which there are rules for packets in parts."""
         self._counted: frozenset[str] = frozenset()
         """The nodes whose packets to our sockets are counted."""
-        self._counters: frozenset[int] = frozenset()
-        """The numbers that have a counter: it outlasts the rule."""
         self._before = Counts(0, 0, {})
         """Of tables that another program removed."""
         self._last = Counts(0, 0, {})
@@ -326,7 +324,6 @@ class Rules:
         self._change("here", dict.fromkeys(new, b""), old, chains)
         self._here = after
         self._counted = self._counted | uncounted if after else frozenset()
-        self._counters |= self._numbers(uncounted)
 
     def _numbers(self, names: Iterable[str]) -> frozenset[int]:
         return frozenset(self._tunnel.peers[name].number for name in frozenset(names))
@@ -447,7 +444,6 @@ class Rules:
         there = _devices()
         self._moved = {flow: name for flow, name in self._moved.items() if name in self._tunnel.peers}
         self._in_parts = self._numbers(self._moved.values())
-        self._counters = frozenset()
         self._counted = frozenset(self._tunnel.peers if self._here else ())
         self._nftables.run(
             [
@@ -466,7 +462,6 @@ class Rules:
                 *(message for name in (self._uplinks & there if self._moved else ()) for message in _uplink(name)),
             ]
         )
-        self._counters = self._numbers(self._counted)
 
     def _sets(self) -> Iterator[Message]:
         for v in VERSIONS:
@@ -597,11 +592,10 @@ class Rules:
         """Each node's packets are counted apart: one of them may have a tunnel that leads nowhere."""
         this = [*_is(META_IIF, U32.pack(self._tunnel.index)), *_is(META_L4PROTO, TCP)]
         for name in names:
-            number = self._tunnel.peers[name].number
-            if number not in self._counters:
-                yield nftables.new_counter(INET, TABLE, f"accepted{number}")
+            counter = f"accepted{self._tunnel.peers[name].number}"
+            yield nftables.new_counter(INET, TABLE, counter)  # one that is there goes on
             sender = [nftables.payload(LINK, 6, 6, KEY), nftables.compare(KEY, mac(name))]
-            yield _rule("accepted", *this, *sender, nftables.count(f"accepted{number}"), family=INET)
+            yield _rule("accepted", *this, *sender, nftables.count(counter), family=INET)
 
     def _all_elements(self) -> Iterator[Message]:
         hops = self._hops(frozenset(self._moved.values()))

@@ -238,8 +238,8 @@ MUTANTS = (
     Mutant(
         "a move waits without end for a tunnel that has fallen silent",
         MOVES,
-        "if not broken and now < preparation.since + PREPARE_TIME:",
-        "if not broken:",
+        "if left and not broken and now < preparation.since + PREPARE_TIME:",
+        "if left and not broken:",
         f"{STORIES}::test_a_tunnel_that_falls_silent_holds_a_move_up_for_a_second_at_most_and_that_is_said",
     ),
     Mutant(

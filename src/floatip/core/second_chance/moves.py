@@ -136,14 +136,14 @@ class Moves:
         left = [one for one in wanted if (name, one) not in self.standing.ready]
         is_offered = preparation.phase is Phase.OFFERS
         broken = [one for one in preparation.nodes if not self.works_with(one)]
-        if not left:
-            preparation.is_done = True
-            if is_offered:
-                self._kept_until = now + TOLD_WITHIN + PREPARE_TIME
-            return []
-        if not broken and now < preparation.since + PREPARE_TIME:
+        if left and not broken and now < preparation.since + PREPARE_TIME:
             return []
         preparation.is_done = True
+        ready = [one for one in wanted if one not in left and one not in broken] if is_offered else []
+        if ready or (is_offered and not left):
+            self._kept_until = now + TOLD_WITHIN + PREPARE_TIME
+        if not left:
+            return []
         if broken:
             why = self._why_none_works(name, broken)
         elif is_offered:
@@ -155,9 +155,8 @@ class Moves:
             why = "; ".join(whys)
         else:
             why = f"the connections of {_listed(preparation.nodes)} were not known here within {PREPARE_TIME:g} s"
-        if not is_offered or not (ready := [one for one in wanted if one not in left and one not in broken]):
+        if not ready:
             return [self._not_moved(name, why)]
-        self._kept_until = now + TOLD_WITHIN + PREPARE_TIME
         return [self._not_moved(name, why, f"open connections go on if {_listed(ready, 'or')} takes over")]
 
     def take(self, standing: Standing, now: float) -> tuple[set[str] | None, list[Effect]]:
